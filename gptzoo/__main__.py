@@ -1,0 +1,5 @@
+"""`python -m gptzoo` is the command `gptzoo`."""
+
+from gptzoo.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""Model folders: write one, and load a model from one, from a checkpoint or from the newest checkpoint of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gptzoo.atomic import new_folder, write_json
+from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.components.base import Architecture
+from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
+from gptzoo.errors import FolderError
+from gptzoo.model.build import assemble
+from gptzoo.model.initialise import initialise
+from gptzoo.spec.files import load_model_spec
+from gptzoo.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as it was saved, in eval mode, and its tokenizer if the folder has one."""
+
+    model: Architecture
+    tokenizer: Tokenizer | None
+    folder: Path
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.model.spec
+
+
+def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
+    """The files of a model folder, into an existing folder."""
+    write_json(folder / "model.json", model.spec.resolved())
+    write_tensors(folder / "model.safetensors", model.state_dict())
+    if tokenizer is not None:
+        save_tokenizer(tokenizer, folder / "tokenizer.json")
+
+
+def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | None = None) -> None:
+    """Write a model folder, whole or not at all. Raises FolderError if there is something at `folder` already."""
+    folder = Path(folder).absolute()
+    refuse_used(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as temporary:
+            write_model_files(temporary, model, tokenizer)
+    except (OSError, SafetensorError) as error:
+        raise FolderError(f"{folder}: cannot be written: {error}") from None
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise FolderError if there is something at `folder` that a new model would be written over or into."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderError(f"{folder}: is there already and not empty; choose another folder")
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Loaded:
+    """The model in a model folder, in a checkpoint, or in the newest valid checkpoint of a run folder.
+
+    Raises FolderError for what is missing or damaged, and SpecError when the spec needs a plugin that is not there.
+    """
+    folder = model_folder(Path(path))
+    spec = load_model_spec(folder / "model.json")
+    model = assemble(spec)
+    load_weights(model, folder)
+    tokenizer_file = folder / "tokenizer.json"
+    tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
+    return Loaded(model.to(device).eval(), tokenizer, folder)
+
+
+def load_weights(model: Architecture, folder: Path) -> None:
+    """Give a model the weights of a model folder. A model on the meta device is filled whole."""
+    tensors = _checked(read_tensors(folder / "model.safetensors"), model.state_dict(), folder)
+    if next(model.parameters()).is_meta:
+        model.to_empty(device="cpu")
+        initialise(model, seed=0)  # for the buffers that are computed rather than saved, such as ALiBi's slopes
+    model.load_state_dict(tensors)
+
+
+def model_folder(path: Path) -> Path:
+    """`path` itself if it holds a model, else the newest valid checkpoint of the run that it holds."""
+    if (path / "model.json").is_file():
+        return path
+    if (path / "checkpoints").is_dir():
+        checkpoint = newest_valid(path / "checkpoints")
+        if checkpoint is None:
+            raise FolderError(f"{path}: the run has no complete checkpoint yet")
+        return checkpoint
+    if not path.exists():
+        raise FolderError(f"{path}: no such folder")
+    raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (checkpoints/)")
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file that whoever may read the files beside it may read too."""
+    file.touch()
+    mode = file.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+    file.chmod(mode)  # safetensors makes files that their owner alone can read
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises FolderError when it is missing or damaged."""
+    try:
+        return load_file(file)
+    except FileNotFoundError:
+        raise FolderError(f"{file}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise FolderError(f"{file}: cannot be read: {error}") from None
+
+
+def _checked(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
+    """`tensors`, if they are exactly those expected."""
+    wrong = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
+    wrong += [f"{name} is not part of the model" for name in tensors.keys() - expected.keys()]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)}, the model has {tuple(expected[name].shape)}"
+        for name in expected.keys() & tensors.keys()
+        if tensors[name].shape != expected[name].shape
+    ]
+    if wrong:
+        shown = "; ".join(sorted(wrong)[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise FolderError(f"{folder / 'model.safetensors'}: does not fit model.json beside it: {shown}")
+    return tensors

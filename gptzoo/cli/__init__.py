@@ -1,0 +1,49 @@
+"""The command line: one file for each command, which imports what is heavy only when it runs.
+
+Data goes to stdout, notes and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong input, 3 diverged,
+4 stopped by a signal after saving (see `gptzoo.errors`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+import gptzoo
+from gptzoo.cli.build import build
+from gptzoo.cli.components import components
+from gptzoo.cli.import_hf import import_hf
+from gptzoo.cli.plugins import plugins
+from gptzoo.cli.sample import sample
+from gptzoo.cli.schema import schema
+from gptzoo.cli.train import train
+from gptzoo.errors import GptzooError
+
+# Before torch is imported: threads that wait by spinning are slowed by far when another process wants a core too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class CommandLine(click.Group):
+    """Says what gptzoo raises on purpose without a traceback, and leaves with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GptzooError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of a day's work, not of the alphabet
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(gptzoo.__version__, prog_name="gptzoo")
+def main() -> None:
+    """Build, train and sample GPTs whose every part is a plugin."""
+
+
+for command in (build, train, sample, import_hf, components, plugins, schema):
+    main.add_command(command)

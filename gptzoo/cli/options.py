@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> None:
+    if files:
+        from gptzoo import registry
+
+        for file in files:
+            registry.current().load_file(file)
+
+
+def plugin_option(command: F) -> F:
+    """`--plugin FILE`: load a plugin from a Python file, before anything else is read."""
+    return click.option(
+        "--plugin",
+        metavar="FILE",
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_load_plugins,
+        help="Load components from a Python file with a gptzoo_components() hook. May be given again.",
+    )(command)
+
+
+def set_option(command: F) -> F:
+    """`--set a.b=value`: change a field of the spec."""
+    return click.option(
+        "--set",
+        "overrides",
+        metavar="FIELD=VALUE",
+        multiple=True,
+        help="Change a field of the spec: attention.window=64, norm=post_ln. May be given again.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`: the same as data."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(command)

@@ -1,0 +1,24 @@
+"""gptzoo schema: the JSON Schema of specs, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from gptzoo.cli.options import json_option, plugin_option
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["model", "run"]), default="model")
+@json_option
+@plugin_option
+def schema(what: str, as_json: bool) -> None:
+    """Print the JSON Schema of model specs, or of run specs, with every component that is installed.
+
+    Save it, and name it in a spec as "$schema": an editor then completes and checks as you type. It is JSON with and
+    without --json.
+    """
+    from gptzoo.spec.schema import model_schema, run_schema
+
+    click.echo(json.dumps(model_schema() if what == "model" else run_schema(), indent=2))

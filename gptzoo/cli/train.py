@@ -1,0 +1,72 @@
+"""gptzoo train: a run spec in, a run folder out."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gptzoo.cli.options import plugin_option, set_option
+
+if TYPE_CHECKING:
+    from gptzoo.spec.run import RunSpec
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder to write.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, or start if there is none.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N; instead of the spec's.")
+@set_option
+@plugin_option
+def train(run: Path, out: Path, resume: bool, device: str | None, overrides: tuple[str, ...]) -> None:
+    """Train the model that RUN, a JSON run spec, describes.
+
+    OUT gets run.json (the resolved spec), environment.json, metrics.jsonl, checkpoints/, sample.txt and loss.png.
+    Stopped by Ctrl-C or SIGTERM, it finishes the step, saves and leaves with exit code 4; --resume then ends with
+    bitwise the same weights as a run that was never stopped.
+    """
+    from gptzoo import train as train_run
+    from gptzoo.spec.files import load_run_spec
+
+    if device is not None:
+        overrides = (*overrides, f"device={device}")
+    spec = load_run_spec(run, overrides)
+    result = train_run(spec, out, resume=resume)
+    click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
+    _draw(spec, out)
+    _sample(spec, out, result.opening)
+
+
+def _draw(spec: RunSpec, out: Path) -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        click.echo("no loss curve drawn: pip install 'gptzoo[plot]'", err=True)
+        return
+    from gptzoo.training.curve import draw_curve
+    from gptzoo.training.run_folder import RunFolder
+
+    draw_curve(RunFolder(out).read_metrics(), spec.name, out / "loss.png")
+    click.echo(f"loss curve: {out / 'loss.png'}", err=True)
+
+
+def _sample(spec: RunSpec, out: Path, opening: str) -> None:
+    """What the model says: no more than its positions reach, so that a run never ends in an error over its sample."""
+    from gptzoo.checkpoint.folder import load
+    from gptzoo.sampling.spec import SamplingSpec
+    from gptzoo.sampling.text import encode_prompt, sample_texts
+
+    loaded = load(out)
+    prompt = opening if spec.sample.prompt is None else spec.sample.prompt
+    room = loaded.spec.context_length - len(encode_prompt(loaded, prompt))
+    sampling = SamplingSpec.model_validate(  # without stop tokens: where a text ends, the next may begin
+        {
+            "max_new_tokens": max(0, min(spec.sample.max_new_tokens, room)),
+            "processors": [{"type": "temperature", "value": spec.sample.temperature}],
+            "seed": spec.seed,
+        }
+    )
+    text = prompt + sample_texts(loaded, prompt, sampling, 1)[0]["text"]
+    (out / "sample.txt").write_text(text + "\n", encoding="utf-8")
+    click.echo(text)

@@ -1,0 +1,44 @@
+"""The kind `activation`: elementwise nonlinearities."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gptzoo.components.base import Activation
+
+
+class ReLU(Activation):
+    """max(0, x)."""
+
+    name = "relu"
+    paper = "Nair and Hinton 2010, Rectified Linear Units Improve Restricted Boltzmann Machines"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+class GELU(Activation):
+    """x * Phi(x) with the normal distribution Phi, exact or by GPT-2's tanh approximation."""
+
+    name = "gelu"
+    paper = "Hendrycks and Gimpel 2016, Gaussian Error Linear Units, arXiv:1606.08415"
+
+    class Config(Activation.Config):
+        approximate: Literal["none", "tanh"] = "none"
+        """tanh is what GPT-2 was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate=self.config.approximate)
+
+
+class SiLU(Activation):
+    """x * sigmoid(x), also called swish."""
+
+    name = "silu"
+    paper = "Elfwing et al. 2017, Sigmoid-Weighted Linear Units, arXiv:1702.03118"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x)

@@ -1,0 +1,54 @@
+"""A cache of keys and values: tensors with the batch first, a slot for each position, and no counters.
+
+The slot of a position is `position % n_slots`. With as many slots as positions that is a plain cache; with fewer, a
+ring that forgets what a sliding window can no longer see. What a slot holds is told by its entry in `position` (-1:
+nothing), so rows can be reordered, cloned or reset without knowing what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptzoo.components.base import State
+
+
+def new_cache(
+    batch_size: int, n_slots: int, shapes: Mapping[str, tuple[int, ...]], *, device: Any, dtype: torch.dtype
+) -> State:
+    """An empty cache for tensors of `shapes` per position. One more slot takes what padding writes."""
+    position = torch.full((batch_size, n_slots + 1), -1, dtype=torch.int64, device=device)
+    room = {
+        name: torch.zeros(batch_size, n_slots + 1, *shape, device=device, dtype=dtype) for name, shape in shapes.items()
+    }
+    return {"position": position, **room}
+
+
+def extend(
+    state: State, new: Mapping[str, Tensor], positions: Tensor, *, fresh: bool
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Write `new`, each (B, T, …), at `positions` (B|1, T); return all that they may see, (B, S, …), with `k_pos`."""
+    n_slots = state["position"].shape[1] - 1
+    batch_size, n_new = state["position"].shape[0], positions.shape[1]
+    at = positions.expand(batch_size, n_new)
+    if fresh:
+        seen, k_pos = dict(new), positions
+    elif n_new > 1:
+        # In a ring, a chunk may overwrite what its own first tokens must still see: look first, then write.
+        first = torch.where(at >= 0, at, torch.iinfo(at.dtype).max).amin(1, keepdim=True)
+        k_pos = torch.cat([torch.where(state["position"] < first, state["position"], -1), at], dim=1)
+        seen = {name: torch.cat([state[name].to(tensor.dtype), tensor], dim=1) for name, tensor in new.items()}
+
+    keep = (at >= 0) & (at > at.amax(1, keepdim=True) - n_slots)
+    slot = torch.where(keep, at % n_slots, n_slots)
+    row = torch.arange(batch_size, device=at.device)[:, None]
+    state["position"].index_put_((row, slot), torch.where(keep, at, -1))
+    for name, tensor in new.items():
+        state[name].index_put_((row, slot), tensor.to(state[name].dtype))
+
+    if not fresh and n_new == 1:
+        seen, k_pos = {name: state[name].to(tensor.dtype) for name, tensor in new.items()}, state["position"]
+    return seen, k_pos

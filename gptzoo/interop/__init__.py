@@ -1,0 +1,1 @@
+"""Models from elsewhere: checkpoints of other libraries become model folders, one `importer` for each family."""

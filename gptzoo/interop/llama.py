@@ -1,0 +1,97 @@
+"""Llama checkpoints of `transformers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gptzoo.interop.importer import Importer, Weight
+from gptzoo.interop.settings import ACTIVATIONS, Settings
+from gptzoo.spec.model import ModelSpec
+
+_PLAIN_ROPE = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
+
+
+class LlamaImporter(Importer):
+    """Llama: rotary positions, pre-norm with RMSNorm, grouped queries, SwiGLU, no biases."""
+
+    name = "llama"
+    paper = "Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, arXiv:2302.13971"
+    prefix = "model."
+    ignored = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # a table made of rope_theta, which old versions saved
+    no_effect = frozenset({"is_decoder", "is_llama_config", "max_sequence_length", "pretraining_tp"})
+
+    def spec(self, settings: Settings) -> dict[str, Any]:
+        d_model = settings.count("hidden_size", 4096)
+        n_heads = settings.count("num_attention_heads", 32)
+        settings.only("head_dim", d_model // n_heads, None)
+        attention_bias = settings.flag("attention_bias", False)
+        return {
+            "vocab_size": settings.count("vocab_size", 32000),
+            "context_length": settings.count("max_position_embeddings", 2048),
+            "d_model": d_model,
+            "n_layers": settings.count("num_hidden_layers", 32),
+            "n_heads": n_heads,
+            "architecture": {"type": "decoder", "init_std": settings.number("initializer_range", 0.02)},
+            "attention": {
+                "type": "sdpa",
+                "n_kv_heads": settings.count("num_key_value_heads", None) or n_heads,
+                "dropout": settings.number("attention_dropout", 0.0),
+                "qkv_bias": attention_bias,
+                "out_bias": attention_bias,
+            },
+            "positional": {"type": "rope", "theta": _theta(settings)},
+            "norm": {"type": "pre_ln", "layer": {"type": "rmsnorm", "eps": settings.number("rms_norm_eps", 1e-6)}},
+            "activation": settings.one_of("hidden_act", "silu", ACTIVATIONS),
+            "ffn": {
+                "type": "glu",
+                "d_ff": settings.count("intermediate_size", 11008),
+                "bias": settings.flag("mlp_bias", False),
+            },
+            "dropout": 0.0,
+            "bias": False,
+            "tie_embeddings": settings.flag("tie_word_embeddings", False),
+        }
+
+    def weights(self, spec: ModelSpec) -> Iterator[Weight]:
+        if spec.tie_embeddings:
+            yield Weight("embed.weight", "embed_tokens.weight", copies=("lm_head.weight",))
+        else:
+            yield Weight("embed.weight", "embed_tokens.weight")
+            yield Weight("head.weight", "lm_head.weight")
+        attention: Any = spec.attention
+        ffn: Any = spec.ffn
+        attention_kinds = ("weight", "bias") if attention.qkv_bias else ("weight",)
+        ffn_kinds = ("weight", "bias") if ffn.bias else ("weight",)
+        for layer in range(spec.n_layers):
+            ours, theirs = f"blocks.{layer}", f"layers.{layer}"
+            for kind in attention_kinds:
+                qkv = tuple(f"{theirs}.self_attn.{name}_proj.{kind}" for name in "qkv")
+                yield Weight(f"{ours}.attention.qkv.{kind}", qkv)
+                yield Weight(f"{ours}.attention.out.{kind}", f"{theirs}.self_attn.o_proj.{kind}")
+            for kind in ffn_kinds:
+                gate_up = (f"{theirs}.mlp.gate_proj.{kind}", f"{theirs}.mlp.up_proj.{kind}")
+                yield Weight(f"{ours}.ffn.gate_up.{kind}", gate_up)
+                yield Weight(f"{ours}.ffn.down.{kind}", f"{theirs}.mlp.down_proj.{kind}")
+            yield Weight(f"{ours}.norm.layers.attention.weight", f"{theirs}.input_layernorm.weight")
+            yield Weight(f"{ours}.norm.layers.ffn.weight", f"{theirs}.post_attention_layernorm.weight")
+        yield Weight("exit.weight", "norm.weight")
+
+
+def _theta(settings: Settings) -> float:
+    """The base of the rotary angles: `rope_theta`, which transformers 5 writes inside of `rope_parameters`.
+
+    Whatever else that object says (`rope_scaling` in older versions) bends the angles, and is refused.
+    """
+    settings.only("partial_rotary_factor", 1.0, None)
+    settings.only("rope_interleaved", False)  # SmolLM says so
+    theta = settings.number("rope_theta", None)
+    for key in ("rope_parameters", "rope_scaling"):
+        said = settings.value(key)
+        if isinstance(said, dict) and any(_PLAIN_ROPE.get(k) != v for k, v in said.items() if k != "rope_theta"):
+            settings.refuse(key)
+        elif theta is None:
+            theta = settings.within(key).number("rope_theta", None)
+        else:
+            settings.within(key).only("rope_theta", theta)  # versions differ in which of two they believe
+    return 10000.0 if theta is None else theta

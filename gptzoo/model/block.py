@@ -1,0 +1,40 @@
+"""One block: named sublayers, wired by the norm scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from gptzoo.components.base import Emit, State, Step, Sublayer
+
+
+class Block(nn.Module):
+    """The residual stream through the sublayers, in the order and topology of `norm`."""
+
+    def __init__(self, norm: nn.Module, sublayers: Mapping[str, Sublayer]):
+        super().__init__()
+        self.norm = norm
+        self.names = tuple(sublayers)
+        for name, sublayer in sublayers.items():
+            self.add_module(name, sublayer)
+
+    def forward(self, x: Tensor, step: Step, states: Mapping[str, State] | None = None) -> Emit:
+        """Returns an Emit whose losses, metrics and captures are named `<sublayer>.<name>`."""
+        gathered = Emit(x, {}, {}, {})
+        branches = {name: self._branch(name, step, (states or {}).get(name), gathered) for name in self.names}
+        return gathered._replace(y=self.norm(x, branches))
+
+    def _branch(self, name: str, step: Step, state: State | None, gathered: Emit) -> Callable[[Tensor], Tensor]:
+        sublayer = getattr(self, name)
+
+        def branch(x: Tensor) -> Tensor:
+            result: Any = sublayer(x, step, state)
+            if not isinstance(result, Emit):
+                return result
+            for own, everyone in zip(result[1:], gathered[1:], strict=True):
+                everyone.update({f"{name}.{key}": tensor for key, tensor in own.items()})
+            return result.y
+
+        return branch

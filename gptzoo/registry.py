@@ -1,0 +1,258 @@
+"""Which components there are, where each came from, and which plugins were refused and why.
+
+Discovery walks the entry points one by one, because pluggy's own loader lets one broken plugin take all down. A plugin
+is tried whole in a pluggy manager of its own; only when everything that it offers is admissible does the registry
+change. Specs and checkpoints name components by type and can never cause an import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from gptzoo import hooks
+from gptzoo.component import Component, nearest
+from gptzoo.errors import PluginError
+
+_NAME = re.compile(r"[a-z][a-z0-9_.\-]*")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who brought a component: the plugin's name and the distribution and version that it is part of."""
+
+    plugin: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A plugin that was refused whole, and why."""
+
+    origin: Origin
+    reason: str
+
+
+class Registry:
+    """Components by kind and name. `admit` is the only way in."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, dict[str, type[Component]]] = {}
+        self._origins: dict[type[Component], Origin] = {}
+        self._bases: dict[str, type[Component]] = {}
+        self.plugins: list[Origin] = []
+        self.quarantined: list[Quarantined] = []
+        self.disabled: list[Origin] = []
+
+    # ------------------------------------------------------------------ looking up
+
+    @property
+    def kinds(self) -> list[str]:
+        return sorted(self._classes)
+
+    def of_kind(self, kind: str) -> dict[str, type[Component]]:
+        """All components of a kind by type name, sorted."""
+        return dict(sorted(self._classes.get(kind, {}).items()))
+
+    def origin(self, component: type[Component]) -> Origin:
+        return self._origins[component]
+
+    def components_of(self, plugin: Origin) -> list[type[Component]]:
+        return [component for component, origin in self._origins.items() if origin == plugin]
+
+    def get(self, kind: str, name: str) -> type[Component]:
+        """The component class; raises LookupError whose text names the nearest match, all known, and who is missing."""
+        known = self.of_kind(kind)
+        if name in known:
+            return known[name]
+        reason = f"no {kind} named {name!r}{nearest(name, known)}  (known: {', '.join(known) or 'none'})"
+        for bad in self.quarantined:
+            reason += f"; plugin {bad.origin.plugin!r} ({bad.origin}) is quarantined: {bad.reason}"
+        if self.disabled:
+            reason += f"; GPTZOO_PLUGINS disables {', '.join(repr(origin.plugin) for origin in self.disabled)}"
+        raise LookupError(reason)
+
+    # ------------------------------------------------------------------ coming in
+
+    def admit(self, plugin: object, origin: Origin) -> None:
+        """Take in all that a plugin offers, or raise PluginError and leave the registry as it was."""
+        offered = _offered(plugin)
+        admitted: dict[tuple[str, str], type[Component]] = {}
+        for component in offered:
+            self._check(component)
+            key = (component.kind, component.name)
+            owner = self._classes.get(component.kind, {}).get(component.name) or admitted.get(key)
+            if owner is component and owner in self._origins and self._origins[owner] == origin:
+                continue  # the same plugin, registered twice
+            if owner is not None:
+                holder = self._origins.get(owner, origin)
+                raise PluginError(
+                    f"{component.kind} {component.name!r} is taken: registered by plugin {holder.plugin!r} ({holder}), "
+                    f"and again by plugin {origin.plugin!r} ({origin})"
+                )
+            admitted[key] = component
+        for (kind, name), component in admitted.items():
+            self._bases.setdefault(kind, _base_of(component))
+            self._classes.setdefault(kind, {})[name] = component
+            self._origins[component] = origin
+        if origin not in self.plugins:
+            self.plugins.append(origin)
+
+    def _check(self, component: Any) -> None:
+        if not (isinstance(component, type) and issubclass(component, Component)):
+            raise PluginError(f"gptzoo_components() offers {component!r}, which is not a subclass of a component class")
+        title = component.__qualname__
+        if not component.kind:
+            raise PluginError(
+                f"{title} has no kind; derive it from the base class of a kind, or set `kind` on a base of its own"
+            )
+        name = vars(component).get("name")
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise PluginError(
+                f"{title} needs a class attribute `name`: lower-case letters, digits and _ . - ({component.name!r})"
+            )
+        base = self._bases.get(component.kind)
+        if base is not None and not issubclass(component, base):
+            raise PluginError(
+                f"{title} says that its kind is {component.kind!r}, but does not derive from {base.__qualname__}"
+            )
+
+    def try_admit(self, load: Any, origin: Origin) -> None:
+        """Import and admit a plugin; whatever it does, at worst it is quarantined."""
+        try:
+            self.admit(load(), origin)
+        except (Exception, SystemExit) as error:
+            self.quarantined.append(Quarantined(origin, _reason(error)))
+
+    def load_file(self, path: str | os.PathLike[str]) -> None:
+        """Import the plugin in a local Python file, because somebody asked for exactly that; raises PluginError."""
+        file = Path(path)
+        if not file.is_file():
+            raise PluginError(f"{file}: no such file; --plugin takes a Python file with a gptzoo_components() hook")
+        file = file.resolve()
+        origin = Origin(plugin=file.stem, distribution=f"file {file}", version="")
+        if origin in self.plugins:
+            return
+        module_name = "gptzoo_plugin_" + re.sub(r"\W", "_", str(file))  # two files may share a stem
+        spec = importlib.util.spec_from_file_location(module_name, file)
+        if spec is None or spec.loader is None:
+            raise PluginError(f"{file}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses and pydantic look up the module of a class
+        try:
+            spec.loader.exec_module(module)
+            self.admit(module, origin)
+        except (Exception, SystemExit) as error:
+            del sys.modules[spec.name]
+            raise PluginError(f"{file.name}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def _offered(plugin: object) -> list[Any]:
+    """What the plugin's hook returns. The manager is a throw-away: pluggy keeps half of a registration that fails."""
+    manager = pluggy.PluginManager("gptzoo")
+    manager.add_hookspecs(hooks)
+    try:
+        manager.register(plugin)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        known = [name for name in vars(hooks) if name.startswith("gptzoo_")]
+        raise PluginError(f"{error}  (known hooks: {', '.join(known)})") from None
+    if not manager.hook.gptzoo_components.get_hookimpls():
+        raise PluginError(
+            "it implements no gptzoo hook; is the function gptzoo_components marked with @gptzoo.hookimpl?"
+        )
+    offers = manager.hook.gptzoo_components()
+    if not offers:  # pluggy leaves out what returns None
+        raise PluginError("gptzoo_components() returns None; it should return a list of component classes")
+    return [component for offer in offers for component in offer]
+
+
+def _base_of(component: type[Component]) -> type[Component]:
+    """The class that introduced the component's kind."""
+    return [base for base in component.__mro__ if vars(base).get("kind") == component.kind][-1]
+
+
+# ---------------------------------------------------------------------- the registry in use
+
+_current: Registry | None = None
+
+
+def discover(selection: str | None = None) -> Registry:
+    """A registry with the built-ins and every installed plugin that `selection` (GPTZOO_PLUGINS) lets in."""
+    registry = Registry()
+    version = importlib.metadata.version("gptzoo")
+    registry.admit(importlib.import_module("gptzoo.builtin"), Origin("builtin", "gptzoo", version))
+    if selection is None:
+        selection = os.environ.get("GPTZOO_PLUGINS", "")
+    wanted = {name.strip() for name in selection.split(",") if name.strip()}
+    entries = sorted(importlib.metadata.entry_points(group=hooks.ENTRY_POINT_GROUP), key=lambda entry: entry.name)
+    for entry in entries:
+        origin = _origin(entry)
+        if wanted and entry.name not in wanted and origin.distribution not in wanted:
+            registry.disabled.append(origin)
+        else:
+            registry.try_admit(entry.load, origin)
+    installed = {entry.name for entry in entries} | {_origin(entry).distribution for entry in entries}
+    for name in sorted(wanted - installed - {"none"}):
+        reason = f"GPTZOO_PLUGINS names it, but no installed package provides it{nearest(name, installed)}"
+        registry.quarantined.append(Quarantined(Origin(name, "not installed", ""), reason))
+    return registry
+
+
+def _origin(entry: importlib.metadata.EntryPoint) -> Origin:
+    """Who announces an entry point; a package that is half removed may not know its own name."""
+    try:
+        name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
+    except FileNotFoundError:  # newer Pythons raise where older ones say None
+        name = version = ""
+    return Origin(entry.name, name or "?", version or "")
+
+
+def current() -> Registry:
+    """The registry in use; the first call discovers what is installed."""
+    global _current
+    if _current is None:
+        _current = discover()
+    return _current
+
+
+@contextlib.contextmanager
+def use(registry: Registry) -> Iterator[Registry]:
+    """Make another registry the current one inside a `with` block."""
+    global _current
+    before, _current = _current, registry
+    try:
+        yield registry
+    finally:
+        _current = before
+
+
+def registered(kind: str) -> dict[str, type[Component]]:
+    """The components of a kind by name: what an ablation script enumerates."""
+    return current().of_kind(kind)
+
+
+def load_plugin(file: str | os.PathLike[str]) -> None:
+    """Load the components in a local Python file, as `--plugin` does. Raises PluginError."""
+    current().load_file(file)

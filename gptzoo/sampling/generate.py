@@ -1,0 +1,104 @@
+"""The loop that feeds tokens back: one prefill, then one token a step for all rows, from the components' own caches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from gptzoo.components.base import Architecture
+from gptzoo.errors import InputError
+from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.seeds import derive
+
+
+def generate(
+    model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec | None = None
+) -> list[list[int]]:
+    """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does."""
+    rows: list[list[int]] = [[] for _ in prompts]
+    for chosen in stream(model, prompts, spec):
+        for row, token in zip(rows, chosen, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows
+
+
+@torch.inference_mode()
+def stream(
+    model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec | None = None
+) -> Iterator[list[int | None]]:
+    """Yield the next token of every row, step by step; None for a row that has ended.
+
+    Raises InputError before the first token for an empty prompt, an id outside the vocabulary, or more tokens than the
+    model's positions reach. The model is put in eval mode.
+    """
+    spec = spec or SamplingSpec()
+    _check(model, prompts, spec)
+    model.eval()
+    device = next(model.parameters()).device
+    processors = [config.build() for config in spec.processors]
+    generators = [torch.Generator().manual_seed(derive(spec.seed, "sample", row)) for row in range(len(prompts))]
+    lengths = [len(prompt) for prompt in prompts]
+    equal = len(set(lengths)) == 1  # then one row of positions does for all
+    tokens = [list(prompt) for prompt in prompts]
+    ended = [False] * len(prompts)
+    states = model.new_states(len(prompts), max(lengths) + spec.max_new_tokens)
+    logits = _prefill(model, tokens, states, device)
+
+    for index in range(spec.max_new_tokens):
+        for process in processors:
+            logits = process(logits, tokens)
+        chosen = _draw(logits, generators)
+        ended = [end or token in spec.stop_tokens for end, token in zip(ended, chosen, strict=True)]
+        for row, token in zip(tokens, chosen, strict=True):
+            row.append(token)
+        if all(ended):
+            return
+        yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
+        if index + 1 < spec.max_new_tokens:
+            at = torch.tensor([[length + index] for length in (lengths[:1] if equal else lengths)], device=device)
+            step, _ = model(torch.tensor(chosen, device=device)[:, None], positions=at, states=states)
+            logits = step[:, -1].float()
+
+
+def _prefill(model: Architecture, tokens: list[list[int]], states: list, device: torch.device) -> Tensor:
+    """Run the prompts, shorter ones padded on the left; returns the logits (B, V) after their last tokens."""
+    longest = max(map(len, tokens))
+    if all(len(row) == longest for row in tokens):
+        logits, _ = model(torch.tensor(tokens, device=device), states=states, fresh=True, last_only=True)
+    else:
+        padded = torch.tensor([[0] * (longest - len(row)) + row for row in tokens], device=device)
+        positions = torch.tensor([[-1] * (longest - len(row)) + list(range(len(row))) for row in tokens], device=device)
+        logits, _ = model(padded, positions=positions, states=states, fresh=True, last_only=True)
+    return logits[:, -1].float()
+
+
+def _draw(logits: Tensor, generators: list[torch.Generator]) -> list[int]:
+    """One token a row, by inverting its cumulative distribution at a number from the row's own generator."""
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1).cpu()
+    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])  # (B, 1), below 1
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1).tolist()
+
+
+def _check(model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec) -> None:
+    if not prompts:
+        raise InputError("there is no prompt to go on from")
+    vocab_size = model.spec.dims.vocab_size
+    for prompt in prompts:
+        if not prompt:
+            raise InputError("a prompt is empty; give at least one token to go on from")
+        if wrong := [token for token in prompt if not 0 <= token < vocab_size]:
+            raise InputError(f"token id {wrong[0]} is outside the model's vocabulary of {vocab_size}")
+    if len(set(map(len, prompts))) > 1:
+        for attention in model.spec.per_layer("attention"):
+            if "padding" not in attention.component.honours:
+                raise InputError(f"attention {attention.type!r} does not honour padding: give prompts of one length")
+    longest, limit = max(map(len, prompts)), model.max_length
+    if limit is not None and longest + spec.max_new_tokens > limit:
+        names = ", ".join(sorted({config.type for config in model.spec.per_layer("positional")}))
+        raise InputError(
+            f"a prompt of {longest} tokens and {spec.max_new_tokens} new ones are more than positions reach; positional"
+            f" {names} of this model has {limit}: ask for at most {max(0, limit - longest)} new tokens"
+        )

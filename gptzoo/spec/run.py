@@ -1,0 +1,106 @@
+"""The spec of one training run: a model, what it learns from, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from gptzoo.component import Config, SpecModel, located
+from gptzoo.reference import Reference, by_default
+from gptzoo.spec.model import ModelSpec
+
+
+class EvalSpec(SpecModel):
+    """Evaluation: one full pass over the held-out text, the same whatever the batch size or the seed."""
+
+    every: PositiveInt = 250
+    """Optimizer steps between two evaluations; the first is before step 1, the last after the final step."""
+
+
+class CheckpointSpec(SpecModel):
+    """When checkpoints are written and how many are kept."""
+
+    every: PositiveInt = 250
+    """Optimizer steps between two checkpoints; there is always one after the final step."""
+    keep: int = Field(2, ge=2)
+    """The newest so many are kept: at least two, so that a damaged one has a predecessor."""
+
+
+class SampleSpec(SpecModel):
+    """The text that a run writes when it ends."""
+
+    prompt: str | None = None
+    """Left out, the first words of the validation text."""
+    max_new_tokens: NonNegativeInt = 200
+    """0 writes nothing."""
+    temperature: NonNegativeFloat = 0.8
+    """0 is greedy."""
+
+
+class RunSpec(SpecModel):
+    """A training run, described. With the same code, machine and threads it is the same run, bit by bit."""
+
+    spec_version: Literal[1] = 1
+    """Of this format."""
+    name: str = "run"
+    """What curves and errors call it."""
+    model: ModelSpec
+    """The model, inline or as the path of a model spec, relative to this file."""
+    corpus: Annotated[Config, Reference("corpus")] = by_default("stories")
+    tokenizer: Annotated[Config, Reference("tokenizer")] = by_default("byte")
+    batch_size: PositiveInt = 32
+    """Sequences per optimizer step."""
+    micro_batch_size: PositiveInt | None = None
+    """Sequences per forward pass; left out, the whole batch. It must divide batch_size."""
+    steps: PositiveInt | None = None
+    """Length of the run in optimizer steps. Give one of steps, tokens and epochs."""
+    tokens: PositiveInt | None = None
+    """Length of the run in training tokens, rounded up to whole steps."""
+    epochs: PositiveFloat | None = None
+    """Length of the run in passes over the training text, rounded up to whole steps."""
+    optimizer: Annotated[Config, Reference("optimizer")] = by_default("adamw")
+    schedule: Annotated[Config, Reference("schedule")] = by_default("cosine")
+    clip_norm: PositiveFloat | None = 1.0
+    """Largest global gradient norm; null does not clip."""
+    seed: NonNegativeInt = 1
+    """Of initial values, data order and dropout alike."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 is autocast with fp32 weights; auto is bf16 on CUDA and fp32 on a CPU."""
+    device: str = "auto"
+    """auto is cuda where there is one, else cpu."""
+    eval: EvalSpec = EvalSpec()
+    """How often the model is measured on held-out text."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """How often it is saved, and how many saves are kept."""
+    sample: SampleSpec = SampleSpec()
+    """What it writes at the end."""
+
+    def resolved(self) -> dict[str, Any]:
+        """The spec as JSON with every default and inherited option shown; reading it gives an equal spec."""
+        return self.model_dump(mode="json")
+
+    @model_validator(mode="after")
+    def _check(self) -> RunSpec:
+        errors = []
+        given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
+        if not given:
+            errors.append(located("say how long the run is: give one of steps, tokens and epochs"))
+        for name in given[1:]:
+            errors.append(
+                located(f"{given[0]} says already how long the run is; give one of steps, tokens and epochs", name)
+            )
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            reason = f"batch_size {self.batch_size} is not a multiple of it"
+            errors.append(located(reason, "micro_batch_size", value=self.micro_batch_size))
+        if errors:
+            raise ValidationError.from_exception_data("RunSpec", errors)
+        return self

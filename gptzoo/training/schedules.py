@@ -1,0 +1,61 @@
+"""The kind `schedule`: the learning rate as a pure function of the step, so that there is nothing to save."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import Field, NonNegativeInt
+
+from gptzoo.component import Component, Config
+
+
+class Schedule(Component):
+    """Base of the kind: linear warmup, then whatever `after_warmup` says."""
+
+    kind = "schedule"
+
+    class Config(Component.Config):
+        warmup_steps: NonNegativeInt = 0
+        """Steps over which the learning rate rises linearly to its peak."""
+
+    config: Any
+
+    def __init__(self, config: Config, n_steps: int):
+        self.config = config
+        self.n_steps = n_steps
+
+    def factor(self, step: int) -> float:
+        """The learning rate of update number `step` (0, 1, …, n_steps - 1) as a fraction of the peak."""
+        warmup_steps = self.config.warmup_steps
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return self.after_warmup((step - warmup_steps) / max(1, self.n_steps - warmup_steps))
+
+    def after_warmup(self, progress: float) -> float:
+        """`progress` runs from 0 right after warmup to (nearly) 1 at the last step."""
+        raise TypeError(f"{type(self).__name__} does not implement after_warmup")
+
+
+class Cosine(Schedule):
+    """Falls from the peak to `min_ratio` of it along half a cosine."""
+
+    name = "cosine"
+    paper = "Loshchilov and Hutter 2016, SGDR, arXiv:1608.03983"
+
+    class Config(Schedule.Config):
+        min_ratio: float = Field(0.1, ge=0.0, le=1.0)
+        """Final learning rate as a fraction of the peak."""
+
+    def after_warmup(self, progress: float) -> float:
+        low = self.config.min_ratio
+        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+class Constant(Schedule):
+    """Stays at the peak."""
+
+    name = "constant"
+
+    def after_warmup(self, progress: float) -> float:
+        return 1.0

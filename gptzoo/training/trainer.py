@@ -1,0 +1,233 @@
+"""The training loop. It knows no component by name, and a run that was killed and resumed is bitwise the same run.
+
+Everything that happens in a step is a function of (spec, step): the batch, the learning rate, the dropout masks. What
+is left to keep is the model and the optimizer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from safetensors import SafetensorError
+
+from gptzoo.checkpoint.checkpoints import newest_valid, save_checkpoint
+from gptzoo.checkpoint.folder import load_weights, write_model_files
+from gptzoo.components.base import Observations
+from gptzoo.data.order import Order, windows
+from gptzoo.data.store import prepare
+from gptzoo.errors import DataError, Diverged, FolderError, Interrupted
+from gptzoo.model.build import build
+from gptzoo.seeds import derive
+from gptzoo.spec.files import load_run_spec
+from gptzoo.spec.run import RunSpec
+from gptzoo.training.device import autocast, choose_device, choose_precision
+from gptzoo.training.evaluate import evaluate
+from gptzoo.training.progress import Progress, show_progress
+from gptzoo.training.run_folder import RunFolder
+from gptzoo.training.state import read_training_state, write_training_state
+from gptzoo.training.stop import listen_for_stop
+
+_OPENING_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a finished run is, and its last row of metrics."""
+
+    folder: Path
+    steps: int
+    metrics: Mapping[str, Any]
+    opening: str  # how the validation text begins: a prompt that suits any tokenizer
+
+
+def train(
+    spec: RunSpec | str | Path | Mapping[str, Any], out: str | Path, *, resume: bool = False, quiet: bool = False
+) -> TrainResult:
+    """Train what a run spec describes, into the folder `out`.
+
+    With `resume` it goes on from the newest valid checkpoint there, or starts at step 0 if there is none.
+    Raises SpecError, DataError and FolderError for wrong input, Diverged when the loss or the gradient stops being
+    finite (before the update that would spread it), and Interrupted after saving when a signal asked it to stop.
+    """
+    if not isinstance(spec, RunSpec):
+        spec = load_run_spec(spec)
+    folder = RunFolder(out)
+    with folder.open(resume=resume), torch.random.fork_rng():
+        trainer = Trainer(spec, folder)
+        return trainer.run(quiet=quiet)
+
+
+class Trainer:
+    """One run: its data, model and optimizer, and the step that it is at."""
+
+    def __init__(self, spec: RunSpec, folder: RunFolder):
+        self.folder = folder
+        self.device = choose_device(spec.device)
+        self.precision = choose_precision(spec.precision, self.device)
+        self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
+        self.spec = spec = _with_vocabulary(spec, self.store.vocab_size)
+        self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
+        self.length = spec.model.context_length
+        self.order = Order(len(self.store.train), self.length, spec.seed)
+        self.n_steps = _n_steps(spec, self.order.n_windows)
+        self.model = build(spec.model, device=self.device, seed=spec.seed).train()
+        self.parameters = dict(self.model.named_parameters())
+        self.optimizer = spec.optimizer.build().create(self.parameters)
+        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.schedule = spec.schedule.build(self.n_steps)
+        self.step = 0  # updates done
+
+    def run(self, *, quiet: bool = False) -> TrainResult:
+        """Resume if there is something to resume, train to the end, save."""
+        notes: list[str] = []
+        self.folder.record(self.spec, self.device, self.store.fingerprint, notes.append)
+        self._resume(notes.append)
+        self.folder.cut_metrics(self.step or -1)  # without a checkpoint, the row of step 0 is made again too
+        with show_progress(self.n_steps, self.step, quiet=quiet) as progress:
+            for note in notes:
+                progress.say(note)
+            with listen_for_stop() as stop, open(self.folder.metrics, "a", encoding="utf-8", buffering=1) as metrics:
+                if self.step == 0:
+                    self._record(metrics, progress, {"step": 0, **self._evaluate()})
+                while self.step < self.n_steps:
+                    row = self._update()
+                    last = self.step == self.n_steps
+                    if last or self.step % self.spec.eval.every == 0:
+                        row |= self._evaluate()
+                    self._record(metrics, progress, row)
+                    if last or stop or self.step % self.spec.checkpoint.every == 0:
+                        os.fsync(metrics.fileno())  # no checkpoint may be newer than its metrics
+                        self._save()
+                    if stop and not last:
+                        raise Interrupted(
+                            f"{self.folder.path}: {stop.signal_name} at step {self.step}: saved; go on with --resume"
+                        )
+        opening = self.tokenizer.decode(self.store.val[:_OPENING_TOKENS].tolist())
+        return TrainResult(self.folder.path, self.n_steps, self.folder.read_metrics()[-1], opening)
+
+    # ------------------------------------------------------------------ one update
+
+    def _update(self) -> dict[str, Any]:
+        """One optimizer step over `batch_size` sequences, in micro-batches; returns its row of metrics."""
+        started = time.perf_counter()
+        size = self.spec.micro_batch_size or self.spec.batch_size
+        n_micro = self.spec.batch_size // size
+        sums: dict[str, float] = {}
+        for micro in range(n_micro):
+            observed = self._forward_backward(micro, size, n_micro)
+            for name, value in observed.items():
+                sums[name] = sums.get(name, 0.0) + value / n_micro
+
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip_norm or math.inf).item()
+        self._refuse_non_finite("gradient norm", grad_norm)
+        factor = self.schedule.factor(self.step)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        n_tokens = self.spec.batch_size * self.length
+        return {
+            "step": self.step,
+            "tokens": self.step * n_tokens,
+            **sums,
+            "lr": self.peak_lrs[0] * factor,
+            "grad_norm": grad_norm,
+            "tokens_per_second": n_tokens / (time.perf_counter() - started),
+        }
+
+    def _forward_backward(self, micro: int, size: int, n_micro: int) -> dict[str, float]:
+        """Add one micro-batch's share to the gradients; returns what it measured."""
+        first = self.step * self.spec.batch_size + micro * size
+        inputs, targets = windows(self.store.train, self.order.starts(first, size), self.length)
+        torch.manual_seed(derive(self.spec.seed, "dropout", self.step, micro))  # so masks need no state to resume
+        seen = Observations()
+        with autocast(self.device, self.precision):
+            _, loss = self.model(
+                torch.from_numpy(inputs).to(self.device, non_blocking=True),
+                torch.from_numpy(targets).to(self.device, non_blocking=True),
+                observations=seen,
+            )
+        (loss / n_micro).backward()
+        extra = {f"train/{name}": value.item() for name, value in seen.losses.items()}
+        measured = {"train/loss": loss.item() - sum(extra.values()), **extra}
+        measured |= {f"model/{name}": float(value) for name, value in seen.metrics.items()}
+        self._refuse_non_finite("loss", measured["train/loss"])
+        return measured
+
+    def _refuse_non_finite(self, what: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        kept = newest_valid(self.folder.checkpoints)
+        raise Diverged(
+            f"{self.folder.path}: the {what} of step {self.step + 1} is {value}; the update was not made. "
+            f"{f'The last checkpoint is {kept.name}.' if kept else 'There is no checkpoint yet.'} "
+            "Try a lower learning rate, a longer warmup or clip_norm."
+        )
+
+    # ------------------------------------------------------------------ measuring and keeping
+
+    def _evaluate(self) -> dict[str, float]:
+        first_token = self.tokenizer.decode_bytes([int(self.store.val[0])])
+        return evaluate(
+            self.model,
+            self.store.val,
+            self.length,
+            n_bytes=self.store.n_bytes["val"] - len(first_token),
+            precision=self.precision,
+        )
+
+    def _record(self, metrics: TextIO, progress: Progress, row: Mapping[str, Any]) -> None:
+        metrics.write(json.dumps(row) + "\n")
+        progress.step(row)
+
+    def _save(self) -> None:
+        def write(folder: Path) -> None:
+            write_model_files(folder, self.model, self.tokenizer)
+            write_training_state(folder, self.step, self.optimizer, self.parameters)
+
+        try:
+            save_checkpoint(self.folder.checkpoints, self.step, write, keep=self.spec.checkpoint.keep)
+        except (OSError, SafetensorError) as error:
+            raise FolderError(
+                f"{self.folder.checkpoints}: the checkpoint of step {self.step} cannot be written: {error}. "
+                "Those before it are whole; make room and go on with --resume"
+            ) from error
+
+    def _resume(self, report: Any) -> None:
+        checkpoint = newest_valid(self.folder.checkpoints, report)
+        if checkpoint is None:
+            return
+        load_weights(self.model, checkpoint)
+        self.step = read_training_state(checkpoint, self.optimizer, self.parameters)
+        report(f"resumed at step {self.step}")
+
+
+def _with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
+    """The run with a model whose vocabulary is the tokenizer's, or checked to hold it."""
+    own = spec.model.vocab_size
+    if own is None:
+        return spec.model_copy(update={"model": spec.model.model_copy(update={"vocab_size": vocab_size})})
+    if own < vocab_size:
+        raise DataError(
+            f"{spec.name}: $.model.vocab_size: {own} is too small for tokenizer {spec.tokenizer.type!r}, which has "
+            f"{vocab_size} ids; leave vocab_size out to take the tokenizer's"
+        )
+    return spec
+
+
+def _n_steps(spec: RunSpec, n_windows: int) -> int:
+    if spec.steps is not None:
+        return spec.steps
+    if spec.tokens is not None:
+        return math.ceil(spec.tokens / (spec.batch_size * spec.model.context_length))
+    assert spec.epochs is not None  # the spec says one of the three
+    return math.ceil(spec.epochs * n_windows / spec.batch_size)

@@ -1,0 +1,165 @@
+"""gptzoo train, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gptzoo.cli import main
+
+SPEC: dict[str, Any] = {
+    "spec_version": 1,
+    "model": "model.json",
+    "corpus": {"type": "text", "path": "text.txt"},
+    "tokenizer": "char",
+    "batch_size": 8,
+    "steps": 6,
+    "device": "cpu",
+    "eval": {"every": 3},
+    "checkpoint": {"every": 3},
+    "sample": {"max_new_tokens": 5},
+}
+MODEL: dict[str, Any] = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a run spec, the model spec that it refers to, and a text."""
+    monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "run.json").write_text(json.dumps(SPEC))
+    (tmp_path / "model.json").write_text(json.dumps(MODEL))
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 30)
+    return tmp_path
+
+
+def gptzoo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_a_run_leaves_all_that_belongs_in_its_folder(folder: Path) -> None:
+    done = gptzoo("train", folder / "run.json", "--out", folder / "out")
+    assert done.exit_code == 0, done.output
+    out = folder / "out"
+    assert {path.name for path in out.iterdir()} >= {
+        "run.json", "environment.json", "metrics.jsonl", "checkpoints", "sample.txt", "loss.png",
+    }  # fmt: skip
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "sample.txt").read_text().rstrip("\n") in done.stdout
+    resolved = json.loads((out / "run.json").read_text())
+    assert resolved["model"]["vocab_size"] == len(set((folder / "text.txt").read_text()))
+    assert resolved["model"]["attention"]["n_kv_heads"] == 2
+    checkpoint = out / "checkpoints" / "step-00000006"
+    assert {file.name for file in checkpoint.iterdir()} == {
+        "model.json", "model.safetensors", "tokenizer.json", "optimizer.safetensors", "state.json", "manifest.json",
+    }  # fmt: skip
+
+
+def test_the_resolved_spec_of_a_run_is_a_run_spec_of_the_same_run(folder: Path) -> None:
+    assert gptzoo("train", folder / "run.json", "--out", folder / "a").exit_code == 0
+    assert gptzoo("train", folder / "a" / "run.json", "--out", folder / "b").exit_code == 0
+    weights = [folder / run / "checkpoints" / "step-00000006" / "model.safetensors" for run in ("a", "b")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.attention.droput=1"], "model.json: $.attention.droput: 'sdpa' has no option 'droput'"),
+        (["stepz=3"], "run.json: $.stepz: no field named 'stepz'; did you mean 'steps'?"),
+        (["epochs=1"], "run.json: $.epochs: steps says already how long the run is"),
+        (["corpus.path=nowhere.txt"], "nowhere.txt: no such file or folder"),
+        (["model=nowhere.json"], "run.json: $.model: no model spec at 'nowhere.json'"),
+        (["model.context_length=100000"], "or a shorter context"),
+        (["device=cuda:7"], "cuda"),
+        (["micro_batch_size=3"], "run.json: $.micro_batch_size: batch_size 8 is not a multiple of it"),
+        (["sample.prompt=Ω"], "tokenizer 'char' has no id for 'Ω'"),
+        (["seed"], "write it as path.to.option=value"),
+    ],
+)
+def test_wrong_input_is_told_where_and_why_and_leaves_nothing(folder: Path, overrides: list[str], message: str) -> None:
+    arguments = [argument for override in overrides for argument in ("--set", override)]
+    done = gptzoo("train", folder / "run.json", "--out", folder / "out", *arguments)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+    assert not (folder / "out" / "run.json").exists()
+
+
+def test_a_folder_that_was_refused_for_wrong_input_can_be_used_after_the_mistake_is_mended(folder: Path) -> None:
+    refused = gptzoo("train", folder / "run.json", "--out", folder / "out", "--set", "corpus.path=nowhere.txt")
+    assert refused.exit_code == 2
+    assert gptzoo("train", folder / "run.json", "--out", folder / "out").exit_code == 0
+
+
+def test_resume_without_a_checkpoint_starts_at_step_0(folder: Path) -> None:
+    done = gptzoo("train", folder / "run.json", "--out", folder / "out", "--resume")
+    assert done.exit_code == 0, done.output
+    assert len((folder / "out" / "metrics.jsonl").read_text().splitlines()) == 7
+
+
+def test_a_used_folder_without_resume_is_refused(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "mine.txt").write_text("x")
+    done = gptzoo("train", folder / "run.json", "--out", folder / "out")
+    assert done.exit_code == 2
+    assert "go on with --resume, or choose another --out" in done.stderr
+
+
+def test_a_component_from_a_local_file_trains_and_samples(folder: Path) -> None:
+    (folder / "my_part.py").write_text(
+        "import gptzoo\n"
+        "class Cube(gptzoo.Activation):\n"
+        "    '''x cubed, clipped.'''\n"
+        "    name = 'test_cube'\n"
+        "    def forward(self, x):\n"
+        "        return x.clamp(-2, 2) ** 3\n"
+        "@gptzoo.hookimpl\n"
+        "def gptzoo_components():\n"
+        "    return [Cube]\n"
+    )
+    # In a process of its own: a plugin stays registered.
+    command = [
+        sys.executable,
+        "-m",
+        "gptzoo",
+        "train",
+        "run.json",
+        "--out",
+        "out",
+        "--set",
+        "model.activation=test_cube",
+    ]
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert refused.returncode == 2
+    assert "model.json: $.activation: no activation named 'test_cube'" in refused.stderr
+    done = subprocess.run([*command, "--plugin", "my_part.py"], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    sample = [sys.executable, "-m", "gptzoo", "sample", "out", "--prompt", "the", "--max-new-tokens", "3"]
+    assert subprocess.run(sample, capture_output=True, text=True, cwd=folder).returncode == 2
+    assert subprocess.run([*sample, "--plugin", "my_part.py"], capture_output=True, cwd=folder).returncode == 0
+
+
+def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from gptzoo.training import device
+
+    arguments = ("train", folder / "run.json", "--out", folder / "out", "--set", "precision=bf16")
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_has_bf16", lambda device: False)
+        done = gptzoo(*arguments)
+        assert done.exit_code == 2
+        assert "has no bf16 arithmetic; use fp32" in done.stderr
+    if not device._has_bf16(torch.device("cpu")):
+        pytest.skip("this processor has no bf16 arithmetic")
+    assert gptzoo(*arguments).exit_code == 0
+    losses = [json.loads(row)["val/loss"] for row in (folder / "out" / "metrics.jsonl").read_text().splitlines()[::3]]
+    assert losses[-1] < losses[0]

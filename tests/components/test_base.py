@@ -1,0 +1,80 @@
+"""What parts share: the kinds' base classes say what a subclass forgot."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import small, tokens_of
+
+import gptzoo
+from gptzoo import (
+    Activation,
+    Architecture,
+    Attention,
+    Emit,
+    FeedForward,
+    Norm,
+    NormLayer,
+    Part,
+    Positional,
+    Step,
+    registry,
+)
+
+
+def test_every_kind_of_part_is_a_torch_module() -> None:
+    bases = (Activation, Architecture, Attention, FeedForward, Norm, NormLayer, Positional)
+    assert [base.kind for base in bases] == [
+        *("activation", "architecture", "attention", "ffn", "norm", "norm_layer", "positional")
+    ]
+    assert all(issubclass(base, Part) and issubclass(base, torch.nn.Module) for base in bases)
+
+
+@pytest.mark.parametrize("base", [Attention, FeedForward, Norm])
+def test_a_part_that_forgot_its_forward_is_named(base: type[Part]) -> None:
+    class Forgot(base):  # type: ignore[misc, valid-type]
+        """Does nothing."""
+
+        name = "forgot"
+
+    spec = gptzoo.load_model_spec(small())
+    part = Forgot(spec.norm, spec.dims, ["one"]) if base is Norm else Forgot(Forgot.Config(), spec.dims)
+    with pytest.raises(TypeError, match="Forgot does not implement forward"):
+        part(torch.zeros(1, 2, 32), {} if base is Norm else None)
+
+
+def test_an_emit_without_extras_shares_nothing_that_a_model_changes() -> None:
+    model = gptzoo.build(small())
+    model(tokens_of(model, 1, 4), capture=["attention"])
+    assert Emit(torch.zeros(1))[1:] == ({}, {}, {})
+
+
+def test_a_step_makes_a_bias_for_other_keys_and_has_that_for_its_own_at_hand() -> None:
+    class Distance(Positional):
+        """The distance as the bias."""
+
+        name = "distance"
+
+        def bias(self, q_pos: torch.Tensor, k_pos: torch.Tensor) -> torch.Tensor:
+            return (q_pos[:, None, :, None] - k_pos[:, None, None, :]).float()
+
+    positions, at_hand = torch.tensor([[3, 4]]), torch.zeros(1, 1, 2, 2)
+    step = Step(positions, Distance(Distance.Config(), None), self_bias=at_hand)
+    assert step.bias(positions) is at_hand
+    bias = step.bias(torch.tensor([[0, 1, 2]]))
+    assert bias is not None
+    assert bias.tolist() == [[[[3, 2, 1], [4, 3, 2]]]]
+
+
+def test_every_built_in_part_says_what_it_is_and_where_it_comes_from() -> None:
+    parts = [
+        component
+        for kind in registry.current().kinds
+        for component in registry.current().of_kind(kind).values()
+        if issubclass(component, Part) and registry.current().origin(component).plugin == "builtin"
+    ]
+    assert len(parts) >= 16
+    for part in parts:
+        assert part.__doc__, part
+        assert part.__doc__.split("\n")[0].endswith("."), part
+        assert part.paper, part

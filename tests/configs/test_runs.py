@@ -1,0 +1,37 @@
+"""The run specs that people start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gptzoo
+
+RUNS = Path(__file__).parent.parent.parent / "configs" / "runs"
+
+
+@pytest.mark.parametrize("file", sorted(RUNS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_run_config_reads_and_its_resolved_form_is_the_same_run(file: Path) -> None:
+    spec = gptzoo.load_run_spec(file)
+    assert spec.name == file.stem
+    assert gptzoo.load_run_spec(spec.resolved()) == spec
+
+
+def test_the_names_that_scripts_rely_on_are_there() -> None:
+    assert {file.stem for file in RUNS.glob("*.json")} >= {"quickstart", "shakespeare-char"}
+
+
+def test_the_shakespeare_run_is_nanogpts_published_cpu_setting() -> None:
+    """From nanoGPT's README: 4 layers, 4 heads, 128, T 64, batch 12, 2000 iterations, dropout 0, no bias."""
+    spec = gptzoo.load_run_spec(RUNS / "shakespeare-char.json")
+    model = spec.model
+    assert (model.n_layers, model.n_heads, model.d_model, model.context_length) == (4, 4, 128, 64)
+    assert (model.bias, model.dropout, model.tie_embeddings) == (False, 0.0, True)
+    assert (spec.batch_size, spec.steps, spec.clip_norm) == (12, 2000, 1.0)
+    optimizer = spec.optimizer.model_dump()
+    assert (optimizer["lr"], optimizer["betas"], optimizer["weight_decay"]) == (1e-3, (0.9, 0.99), 0.1)
+    schedule = spec.schedule.build(spec.steps)
+    assert schedule.factor(100) == 1.0
+    assert schedule.factor(1999) == pytest.approx(0.1, abs=1e-4)
+    assert schedule.factor(0) == pytest.approx(1 / 101)

@@ -1,0 +1,87 @@
+"""Fixtures that all tests may use: where to compute, a registry of one's own, and packages that look installed."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models are slower with more
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from support import CPU_ARITHMETICS, CUDA_ARITHMETICS, SPECS, Arithmetic
+
+from gptzoo import registry
+
+# The same examples each time, and no failure because a machine is busy.
+settings.register_profile("gptzoo", deadline=None, derandomize=True)
+settings.load_profile("gptzoo")
+
+
+def _on_cuda(value: Any) -> Any:
+    return pytest.param(value, marks=pytest.mark.cuda, id=str(getattr(value, "name", value)))
+
+
+def _need(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device here")
+
+
+@pytest.fixture(params=["cpu", _on_cuda("cuda")])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where to put the model: the CPU, and CUDA with `-m cuda`."""
+    _need(request.param)
+    return request.param
+
+
+@pytest.fixture(
+    params=[*(pytest.param(a, id=a.name) for a in CPU_ARITHMETICS), *(_on_cuda(a) for a in CUDA_ARITHMETICS)]
+)
+def arithmetic(request: pytest.FixtureRequest) -> Iterator[Arithmetic]:
+    """Device, dtype and tolerance: fp32 and fp64 on the CPU; fp32 and bf16 on CUDA with `-m cuda`."""
+    _need(request.param.device)
+    with request.param.context():
+        yield request.param
+
+
+@pytest.fixture(params=SPECS.values(), ids=SPECS.keys())
+def any_spec(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each of the specs that together cover what is registered."""
+    return request.param
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[registry.Registry]:
+    """A registry with the built-ins alone, in use until the test ends."""
+    with registry.use(registry.discover("none")) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`install(name, source)` makes a package with one module that announces itself as a plugin."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    before = set(sys.modules)
+
+    def install(name: str, source: str, *, version: str = "1.2.3", metadata: bool = True) -> None:
+        module = "theirs_" + name.replace("-", "_")
+        (site / f"{module}.py").write_text(source)
+        info = site / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "entry_points.txt").write_text(f"[gptzoo]\n{name} = {module}\n")
+        if metadata:
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gptzoo-{name}\nVersion: {version}\n")
+        importlib.invalidate_caches()
+
+    yield install
+    for module in set(sys.modules) - before:
+        if module.startswith("theirs_"):
+            del sys.modules[module]

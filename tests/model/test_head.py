@@ -1,0 +1,113 @@
+"""The head's logits and loss, whole and in chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from support import Arithmetic, loud, small
+from torch import Tensor
+from torch.nn import functional as F
+
+import gptzoo
+from gptzoo.model import head as head_module
+from gptzoo.model.head import IGNORE, Head
+
+V, C = 7, 6
+
+
+def setting(arithmetic: Arithmetic, *, tied: bool, bias: bool) -> tuple[Head, Tensor, Tensor, Tensor]:
+    """A head, the stream (3, 5, C), an embedding, and targets (3, 5) of which some do not count."""
+    generator = torch.Generator().manual_seed(4)
+    head = loud(Head(C, V, tied=tied, bias=bias)).to(arithmetic.device, arithmetic.dtype)
+    x, embedding = (
+        torch.randn(*shape, generator=generator).to(arithmetic.device, arithmetic.dtype).requires_grad_()
+        for shape in ((3, 5, C), (V, C))
+    )
+    targets = torch.randint(V, (3, 5), generator=generator)
+    targets[0, 1:4] = IGNORE
+    targets[2, 4] = IGNORE
+    return head, x, embedding, targets.to(arithmetic.device)
+
+
+def loss_and_gradients(head: Head, x: Tensor, embedding: Tensor, targets: Tensor) -> list[Tensor]:
+    inputs = [x, embedding, *head.parameters()]
+    loss = head.loss(x, embedding, targets)
+    return [loss, *torch.autograd.grad(loss, inputs, materialize_grads=True)]
+
+
+forms = pytest.mark.parametrize(("tied", "bias"), [(True, False), (True, True), (False, False), (False, True)])
+
+
+@forms
+def test_the_loss_is_torchs_cross_entropy_over_the_targets_that_count(
+    tied: bool, bias: bool, arithmetic: Arithmetic
+) -> None:
+    head, x, embedding, targets = setting(arithmetic, tied=tied, bias=bias)
+    logits = F.linear(x, embedding if tied else head.weight, head.bias)
+    arithmetic.close(head(x, embedding), logits)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
+    loss = head.loss(x, embedding, targets)
+    assert loss.dtype == arithmetic.dtype
+    arithmetic.close(loss, expected)
+
+
+@forms
+@pytest.mark.parametrize("rows", [1, 4, 14])
+def test_the_loss_in_chunks_is_the_loss_in_one_gradients_and_all(
+    rows: int, tied: bool, bias: bool, arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
+    monkeypatch.setattr(head_module, "_CHUNK_LOGITS", rows * V)
+    n_chunks = 0
+    original = head_module.checkpoint
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal n_chunks
+        n_chunks += 1
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(head_module, "checkpoint", counting)
+    chunked = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
+    assert n_chunks == -(-15 // rows)
+    assert chunked[0].dtype == whole[0].dtype
+    for ours, expected in zip(chunked, whole, strict=True):
+        arithmetic.close(ours, expected)
+
+
+def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_module, "_CHUNK_LOGITS", 4 * V)
+    sizes: list[int] = []
+    original = Head.forward
+
+    def watch(self: Head, x: Tensor, embedding: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return original(self, x, embedding)
+
+    monkeypatch.setattr(Head, "forward", watch)
+    head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
+    loss_and_gradients(head, x, embedding, targets)
+    assert max(sizes) == 4
+    assert sum(sizes) == 2 * 15  # once forward, once again for the gradient
+
+
+def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
+    expected = head.loss(x, embedding, targets)
+    monkeypatch.setattr(head_module, "_CHUNK_LOGITS", V - 1)
+    torch.testing.assert_close(head.loss(x, embedding, targets), expected)
+
+
+def test_the_loss_of_a_bf16_forward_is_summed_in_float32() -> None:
+    head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
+    loss = head.loss(x.bfloat16(), embedding.bfloat16(), targets)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, head.loss(x, embedding, targets), rtol=0.02, atol=0.02)
+
+
+def test_head_bias_is_an_option_of_the_architecture() -> None:
+    spec = small(architecture={"type": "decoder", "head_bias": True})
+    assert gptzoo.build(spec, device="meta").state_dict()["head.bias"].shape == (13,)
+    assert "head.bias" not in gptzoo.build(small(), device="meta").state_dict()

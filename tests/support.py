@@ -1,0 +1,199 @@
+"""What the tests share: small specs, the specs that cover the registry, and models whose every part counts."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import gptzoo
+from gptzoo import registry
+from gptzoo.components.base import Architecture
+from gptzoo.errors import SpecError
+
+SMALL = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 2, "n_heads": 4}
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """The JSON of a tiny model spec, with some fields changed; a change to None leaves the field out."""
+    return {key: value for key, value in {**SMALL, **changes}.items() if value is not None}
+
+
+# ---------------------------------------------------------------------- plugins
+
+
+def plugin_of(*components: Any) -> Any:
+    """A plugin that offers these components."""
+
+    class Plugin:
+        @gptzoo.hookimpl
+        def gptzoo_components(self) -> list[Any]:
+            return list(components)
+
+    return Plugin()
+
+
+def admit(*components: Any, plugin: str = "theirs") -> None:
+    """Put components into the registry in use, as the plugin of a package would."""
+    registry.current().admit(plugin_of(*components), registry.Origin(plugin, f"gptzoo-{plugin}", "1.0"))
+
+
+# ---------------------------------------------------------------------- arithmetic
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Where and in which numbers a model test computes, and how near two results must then be."""
+
+    name: str
+    device: str
+    dtype: torch.dtype = torch.float32
+    autocast: bool = False  # bf16 as training does it: products in bf16, weights in fp32
+    tolerance: float = 1e-5
+
+    def model(self, spec: Any, *, seed: int = 1) -> Architecture:
+        """The model in eval mode, with weights so large that every part shows in the logits."""
+        model = gptzoo.build(spec, seed=seed).eval()
+        return loud(model).to(device=self.device, dtype=self.dtype)
+
+    def close(self, actual: Tensor, expected: Tensor) -> None:
+        torch.testing.assert_close(actual, expected, rtol=self.tolerance, atol=self.tolerance)
+
+    def context(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device, torch.bfloat16) if self.autocast else contextlib.nullcontext()
+
+
+CPU_ARITHMETICS = [
+    Arithmetic("cpu-fp32", "cpu"),
+    Arithmetic("cpu-fp64", "cpu", torch.float64, tolerance=1e-11),
+]
+CUDA_ARITHMETICS = [
+    Arithmetic("cuda-fp32", "cuda", tolerance=1e-4),
+    Arithmetic("cuda-bf16", "cuda", autocast=True, tolerance=1e-1),
+]
+
+
+def loud(model: Any, seed: int = 0) -> Any:
+    """Fill the parameters anew. Initial ones are so small that attention is all but uniform, and biases are zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                parameter.copy_(noise * parameter.shape[-1] ** -0.5)
+            else:  # the weights of norms are about 1, biases about 0
+                parameter.copy_(float(name.endswith("weight")) + 0.3 * noise)
+    return model
+
+
+def tokens_of(model: Any, batch_size: int, length: int, seed: int = 3) -> Tensor:
+    """(B, T) token ids on the model's device."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(model.spec.vocab_size, (batch_size, length), generator=generator)
+    return tokens.to(model.embed.weight.device)
+
+
+def logits_of(model: nn.Module, tokens: Tensor, **options: Any) -> Tensor:
+    """(B, T, V)."""
+    logits, loss = model(tokens, **options)
+    assert loss is None
+    return logits
+
+
+# ---------------------------------------------------------------------- specs that cover the registry
+
+
+def plain_types(kind: str) -> list[str]:
+    """The components of a kind that need no option."""
+    return [name for name, component in registry.current().of_kind(kind).items() if _has_defaults(component)]
+
+
+def _has_defaults(component: Any) -> bool:
+    return not any(field.is_required() for field in component.Config.model_fields.values())
+
+
+def covering_specs() -> dict[str, dict[str, Any]]:
+    """Specs by name: every valid attention x positional x norm, and every pair of two choices of whatever kind.
+
+    Made from the registry, so that a component which is installed is tested by every test that takes these specs.
+    """
+    factors: dict[str, list[Any]] = {
+        "attention": plain_types("attention"),
+        "positional": plain_types("positional"),
+        "norm": plain_types("norm"),
+        "norm_layer": plain_types("norm_layer"),
+        "ffn": plain_types("ffn"),
+        "activation": plain_types("activation"),
+        "n_kv_heads": [None, 1, 2],
+        "window": [None, 3],
+        "qk_norm": [None, *plain_types("norm_layer")],
+        "dropout": [0.0, 0.3],
+        "bias": [True, False],
+        "tie_embeddings": [True, False],
+    }
+    specs = {}
+    for row in _covering_rows(factors):
+        spec = _spec_of(row)
+        with contextlib.suppress(SpecError):  # such as a positional that this attention does not honour
+            gptzoo.load_model_spec(spec)
+            specs[f"{row['attention']}-{row['positional']}-{row['norm']}-{len(specs)}"] = spec
+    return specs
+
+
+def _covering_rows(factors: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Choices of one value for each factor: all triples of the first three factors, all pairs of the others."""
+    names = list(factors)
+    values = [(name, index) for name in names for index in range(len(factors[name]))]
+    uncovered = {pair for pair in itertools.combinations(values, 2) if pair[0][0] != pair[1][0]}
+
+    def complete(chosen: dict[str, int]) -> dict[str, Any]:
+        for name in names:
+            if name not in chosen:
+                chosen[name] = max(range(len(factors[name])), key=lambda index: gain(chosen, name, index))
+        uncovered.difference_update(pairs_of(chosen))
+        return {name: factors[name][chosen[name]] for name in names}
+
+    def pairs_of(chosen: dict[str, int]) -> list[Any]:
+        return list(itertools.combinations([(name, chosen[name]) for name in names if name in chosen], 2))
+
+    def gain(chosen: dict[str, int], name: str, index: int) -> int:
+        return len(uncovered.intersection(pairs_of({**chosen, name: index})))
+
+    for triple in itertools.product(*(range(len(factors[name])) for name in names[:3])):
+        yield complete(dict(zip(names, triple, strict=False)))
+    while uncovered:
+        yield complete(dict(min(uncovered)))
+
+
+def _spec_of(row: dict[str, Any]) -> dict[str, Any]:
+    options = registry.current().of_kind("attention")[row["attention"]].Config.model_fields
+    attention = {name: row[name] for name in ("n_kv_heads", "window", "qk_norm") if name in options}
+    norm: dict[str, Any] = {"type": row["norm"]}
+    if "layer" in registry.current().of_kind("norm")[row["norm"]].Config.model_fields:
+        norm["layer"] = row["norm_layer"]
+    return small(
+        attention={"type": row["attention"], **attention},
+        positional=row["positional"],
+        norm=norm,
+        ffn=row["ffn"],
+        activation=row["activation"],
+        dropout=row["dropout"],
+        bias=row["bias"],
+        tie_embeddings=row["tie_embeddings"],
+    )
+
+
+# Parts that differ by depth: hybrids of local and global attention, layers without positions, different networks.
+HYBRIDS = {
+    "hybrid-attention": small(
+        n_layers=3, attention=[{"type": "sdpa", "window": 3}, {"type": "naive", "n_kv_heads": 1}], positional="rope"
+    ),
+    "hybrid-positional": small(n_layers=3, positional=["rope", "rope", "none"]),
+    "hybrid-ffn": small(n_layers=3, positional=["rope", "learned"], ffn=["mlp", {"type": "glu", "activation": "silu"}]),
+}
+SPECS = {**covering_specs(), **HYBRIDS}

@@ -1,0 +1,147 @@
+"""Components and their configs: the JSON face, its types, and rules across fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import PositiveInt, ValidationError
+
+import gptzoo
+from gptzoo.component import Component, Config, SpecModel, inherited, nearest
+
+
+class Lamp(Component):
+    """A lamp."""
+
+    kind = "lamp"
+
+    class Config(Component.Config):
+        watts: PositiveInt = 40
+        color: str | None = inherited("color")
+
+    def __init__(self, config: Any, *sizes: int, **named: int):
+        self.config, self.sizes, self.named = config, sizes, named
+
+
+class DeskLamp(Lamp):
+    """A lamp on a desk."""
+
+    name = "desk"
+
+
+class FloorLamp(Lamp):
+    """A lamp on the floor."""
+
+    name = "floor"
+
+    class Config(Lamp.Config):
+        height: float = 1.5
+
+        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+            if self.height > dims:
+                yield "height", "higher than the room"
+
+
+def problems_of(model: type[SpecModel], data: Any) -> dict[str, str]:
+    """Each problem by its dotted place."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(data)
+    return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
+
+
+def test_each_class_has_a_config_that_knows_it() -> None:
+    assert DeskLamp.Config is not FloorLamp.Config
+    assert DeskLamp.Config is not Lamp.Config
+    assert DeskLamp.Config().component is DeskLamp
+    assert FloorLamp.Config().component is FloorLamp
+    assert (DeskLamp.Config().type, FloorLamp.Config().type) == ("desk", "floor")
+
+
+def test_a_config_builds_its_component() -> None:
+    config = FloorLamp.Config(height=2)
+    lamp = config.build(1, 2, depth=3)
+    assert type(lamp) is FloorLamp
+    assert lamp.config is config
+    assert (lamp.sizes, lamp.named) == ((1, 2), {"depth": 3})
+
+
+def test_a_subclass_inherits_options_and_adds_its_own() -> None:
+    assert list(FloorLamp.Config.model_fields) == ["type", "watts", "color", "height"]
+    assert list(DeskLamp.Config.model_fields) == ["type", "watts", "color"]
+    assert FloorLamp.Config(watts=60, height=1.0).model_dump() == {
+        "type": "floor",
+        "watts": 60,
+        "color": None,
+        "height": 1.0,
+    }
+
+
+def test_the_type_of_a_config_is_its_components() -> None:
+    assert problems_of(FloorLamp.Config, {"type": "desk"}) == {"type": "Input should be 'floor'"}
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = FloorLamp.Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.height = 3.0
+    assert hash(config) == hash(FloorLamp.Config())
+    assert config == FloorLamp.Config()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("watts", "4"),
+        ("watts", True),
+        ("watts", 1.5),
+        ("watts", 4.0),
+        ("watts", None),
+        ("watts", [4]),
+        ("watts", 0),
+        ("height", "1"),
+        ("height", True),
+        ("height", float("nan")),
+        ("height", float("inf")),
+        ("color", 3),
+    ],
+)
+def test_nothing_is_taken_for_what_it_is_not(option: str, value: Any) -> None:
+    assert set(problems_of(FloorLamp.Config, {option: value})) == {option}
+
+
+def test_an_integer_is_a_float() -> None:
+    assert FloorLamp.Config.model_validate({"height": 2}).height == 2.0
+
+
+def test_unknown_options_are_told_with_the_nearest_and_along_with_all_else() -> None:
+    assert problems_of(FloorLamp.Config, {"hieght": 1, "wats": 3, "x{y}": 0, "watts": -1}) == {
+        "hieght": "'floor' has no option 'hieght'; did you mean 'height'?",
+        "wats": "'floor' has no option 'wats'; did you mean 'watts'?",
+        "x{y}": "'floor' has no option 'x{y}'",
+        "watts": "should be greater than 0",
+    }
+
+
+def test_rules_across_fields_are_stated_by_the_config() -> None:
+    assert list(FloorLamp.Config(height=3.0).problems(2.0)) == [("height", "higher than the room")]
+    assert list(FloorLamp.Config(height=1.0).problems(2.0)) == []
+    assert list(DeskLamp.Config().problems(2.0)) == []
+
+
+def test_the_schema_tells_what_is_inherited_and_described() -> None:
+    properties = FloorLamp.Config.model_json_schema()["properties"]
+    assert properties["color"]["inherits"] == "color"
+    assert FloorLamp.Config.model_json_schema()["description"] == "A lamp on the floor."
+
+
+def test_nearest_names_a_match_or_says_nothing() -> None:
+    assert nearest("droput", ["dropout", "bias"]) == "; did you mean 'dropout'?"
+    assert nearest("zzz", ["dropout", "bias"]) == ""
+
+
+def test_the_public_names_are_all_there_is_to_derive_from() -> None:
+    assert gptzoo.Component is Component
+    assert gptzoo.Config is Config
+    assert gptzoo.inherited is inherited

@@ -1,0 +1,265 @@
+"""References from specs to components: looked up late, checked in place, and part of the JSON schema."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import pytest
+from pydantic import ValidationError
+from support import admit, small
+
+import gptzoo
+from gptzoo import Config, Dims, FeedForward, ModelSpec, Reference, by_default, inherited
+from gptzoo.component import Component, SpecModel
+from gptzoo.errors import SpecError
+
+
+class Expert(Component):
+    """Base of a kind that a plugin brings for its own use."""
+
+    kind = "expert"
+
+    class Config(Component.Config):
+        width: int = 4
+        dropout: float | None = inherited("dropout")
+
+        def problems(self, dims: Dims) -> Any:
+            if self.width > dims.d_model:
+                yield "width", f"wider than the model's {dims.d_model}"
+
+
+class Plain(Expert):
+    """An expert."""
+
+    name = "plain"
+
+
+class Gated(Expert):
+    """Another expert."""
+
+    name = "gated"
+
+
+class Mixture(FeedForward):
+    """A network that nests one component of their kind, a list of them, and one of its own kind."""
+
+    name = "mixture"
+
+    class Config(FeedForward.Config):
+        expert: Annotated[Config, Reference("expert")] = by_default("plain")
+        others: list[Annotated[Config, Reference("expert")]] = []
+        shared: Annotated[Config, Reference("ffn")] | None = None
+
+
+class Shelf(SpecModel):
+    """A model made before its components are registered."""
+
+    lamp: Annotated[Config, Reference("activation")] = by_default("gelu")
+    spare: Annotated[Config, Reference("activation")] | None = None
+
+
+def message(data: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Shelf.model_validate(data)
+    (error,) = caught.value.errors()
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+# ---------------------------------------------------------------------- forms
+
+
+def test_a_name_is_short_for_an_object_with_that_type() -> None:
+    short, full = Shelf.model_validate({"lamp": "silu"}), Shelf.model_validate({"lamp": {"type": "silu"}})
+    assert short == full
+    assert short.lamp.type == "silu"
+    assert Shelf.model_validate({"lamp": short.lamp}) == short
+    assert Shelf().lamp.type == "gelu"
+    assert Shelf().spare is None
+
+
+def test_a_reference_is_dumped_in_full_and_read_again() -> None:
+    shelf = Shelf.model_validate({"lamp": {"type": "gelu", "approximate": "tanh"}})
+    dumped = json.loads(json.dumps(shelf.model_dump(mode="json")))
+    assert dumped == {"lamp": {"type": "gelu", "approximate": "tanh"}, "spare": None}
+    assert Shelf.model_validate(dumped) == shelf
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [([], "a list"), (3, "a number"), (1.5, "a number"), (True, "a boolean"), (None, "null")],
+)
+def test_what_is_no_reference_is_called_by_its_json_name(value: Any, what: str) -> None:
+    assert message({"lamp": value}) == f'lamp: should be the name of a component or an object with a "type", not {what}'
+
+
+def test_an_object_without_a_type_is_told_which_there_are() -> None:
+    known = ", ".join(gptzoo.registered("activation"))
+    assert message({"lamp": {}}) == f'lamp: say which activation: add "type"  (known: {known})'
+    assert message({"lamp": {"type": 3}}) == f'lamp: say which activation: add "type"  (known: {known})'
+
+
+def test_a_config_of_another_kind_is_refused() -> None:
+    ffn = gptzoo.load_model_spec(small()).ffn
+    assert message({"lamp": ffn}) == "lamp: 'mlp' is of kind ffn, not activation"
+
+
+def test_problems_inside_a_component_keep_their_place() -> None:
+    assert message({"lamp": {"type": "gelu", "aproximate": "tanh"}}) == (
+        "lamp.aproximate: 'gelu' has no option 'aproximate'; did you mean 'approximate'?"
+    )
+    assert message({"spare": {"type": "gelu", "approximate": 3}}).startswith("spare.approximate: Input should be")
+
+
+# ---------------------------------------------------------------------- lists over the depth
+
+
+def problems(spec: dict[str, Any]) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        gptzoo.load_model_spec(spec)
+    return [f"{problem.path}: {problem.reason}" for problem in caught.value.problems]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_every_bad_item_of_a_list_is_told_with_its_index() -> None:
+    listed = ["sdpa", {"type": "sdpa", "windw": 3}, "sdap", 7, {"type": "sdpa", "window": 0}]
+    told = problems(small(n_layers=5, attention=listed))
+    assert [line.split(";")[0] for line in told] == [
+        "$.attention[1].windw: 'sdpa' has no option 'windw'",
+        "$.attention[2]: no attention named 'sdap'",
+        '$.attention[3]: should be the name of a component or an object with a "type", not a number',
+        "$.attention[4].window: should be greater than 0",
+    ]
+
+
+def test_an_empty_list_and_a_list_in_a_list_are_refused() -> None:
+    assert problems(small(attention=[])) == ["$.attention: an empty list names no attention"]
+    assert problems(small(attention=[["sdpa"]])) == [
+        '$.attention[0]: should be the name of a component or an object with a "type", not a list'
+    ]
+
+
+def test_a_list_is_for_kinds_that_may_differ_by_depth() -> None:
+    assert problems(small(norm=["pre_ln", "post_ln"])) == [
+        '$.norm: should be the name of a component or an object with a "type", not a list'
+    ]
+
+
+# ---------------------------------------------------------------------- late registration, kinds of one's own
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_components_that_come_after_the_spec_classes_are_found() -> None:
+    class Late(gptzoo.Activation):
+        """Registered after all spec classes were made."""
+
+        name = "late"
+
+    for model in (Shelf, ModelSpec):
+        assert "late" not in json.dumps(model.model_json_schema())
+    admit(Late)
+    assert Shelf.model_validate({"lamp": "late"}).lamp.component is Late
+    assert gptzoo.load_model_spec(small(activation="late")).activation.component is Late
+    for model in (Shelf, ModelSpec):
+        assert "late" in json.dumps(model.model_json_schema())
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_plugin_may_nest_components_of_a_kind_of_its_own() -> None:
+    admit(Plain, Gated, Mixture)
+    ffn = {"type": "mixture", "expert": {"type": "gated", "width": 8}, "others": ["plain", {"type": "gated"}]}
+    spec = gptzoo.load_model_spec(small(ffn=ffn, dropout=0.25))
+    assert spec.ffn.expert.component is Gated
+    assert [other.component for other in spec.ffn.others] == [Plain, Gated]
+    assert gptzoo.load_model_spec(small(ffn="mixture")).ffn.expert.type == "plain"
+    assert ModelSpec.model_validate(spec.resolved()) == spec
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_nested_components_inherit_from_the_model_also_inside_lists() -> None:
+    admit(Plain, Gated, Mixture)
+    ffn = {"type": "mixture", "others": ["plain", {"type": "gated", "dropout": 0.5}], "shared": "mlp"}
+    spec = gptzoo.load_model_spec(small(ffn=ffn, dropout=0.25, activation="silu"))
+    assert spec.ffn.expert.dropout == 0.25
+    assert [other.dropout for other in spec.ffn.others] == [0.25, 0.5]
+    assert (spec.ffn.shared.dropout, spec.ffn.shared.activation.type) == (0.25, "silu")
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_problems_of_nested_components_are_told_at_their_place() -> None:
+    admit(Plain, Gated, Mixture)
+    ffn = {"type": "mixture", "expert": {"type": "plian"}, "others": [{"type": "plain", "widht": 3}]}
+    assert problems(small(ffn=ffn)) == [
+        "$.ffn.expert: no expert named 'plian'; did you mean 'plain'?  (known: gated, plain)" + disabled(),
+        "$.ffn.others[0].widht: 'plain' has no option 'widht'; did you mean 'width'?",
+    ]
+    ffn = {
+        "type": "mixture",
+        "expert": {"type": "plain", "width": 99},
+        "others": ["plain", {"type": "gated", "width": 99}],
+    }
+    assert problems(small(ffn=["mlp", ffn])) == [
+        "$.ffn[1].expert.width: wider than the model's 32",
+        "$.ffn[1].others[1].width: wider than the model's 32",
+    ]
+
+
+def disabled() -> str:
+    """What an error adds where packages are installed in the environment of the tests."""
+    names = ", ".join(repr(origin.plugin) for origin in gptzoo.registry.current().disabled)
+    return f"; GPTZOO_PLUGINS disables {names}" if names else ""
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_an_option_that_inherits_what_no_model_has_is_told() -> None:
+    class Astray(FeedForward):
+        """Inherits from nowhere."""
+
+        name = "astray"
+
+        class Config(FeedForward.Config):
+            dropout: float | None = inherited("droput")
+
+    admit(Astray)
+    assert problems(small(ffn="astray")) == ["$.ffn.dropout: inherits 'droput', which a model does not have"]
+
+
+# ---------------------------------------------------------------------- JSON schema
+
+
+def resolve(schema: dict[str, Any], form: Any) -> Any:
+    return schema["$defs"][form["$ref"].rpartition("/")[2]] if "$ref" in form else form
+
+
+def references(value: Any) -> set[str]:
+    """Every `$ref` in a schema."""
+    if isinstance(value, dict):
+        found = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return found.union(*map(references, value.values()))
+    return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_the_schema_offers_each_component_by_name_and_in_full() -> None:
+    schema = ModelSpec.model_json_schema()
+    attention = schema["properties"]["attention"]["anyOf"]
+    assert attention[0] == {"enum": ["naive", "sdpa"]}
+    forms = [resolve(schema, form) for form in attention[1:-1]]
+    assert [form["properties"]["type"]["const"] for form in forms] == ["naive", "sdpa"]
+    assert all("type" in form["required"] for form in forms)
+    assert all(form["additionalProperties"] is False for form in forms)
+    assert attention[-1]["type"] == "array"
+    assert attention[-1]["items"]["anyOf"][0] == {"enum": ["naive", "sdpa"]}
+    assert schema["properties"]["norm"]["anyOf"][0] == {"enum": ["post_ln", "pre_ln"]}
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_component_that_nests_others_of_its_own_kind_has_a_finite_schema() -> None:
+    admit(Plain, Gated, Mixture)
+    schema = ModelSpec.model_json_schema()
+    mixture = schema["$defs"]["ffn_mixture"]
+    assert {"$ref": "#/$defs/ffn_mixture"} in mixture["properties"]["shared"]["anyOf"]
+    assert mixture["properties"]["expert"]["anyOf"][0] == {"enum": ["gated", "plain"]}
+    assert {ref.rpartition("/")[2] for ref in references(schema)} == set(schema["$defs"])
+    spec = small(ffn={"type": "mixture", "shared": {"type": "mixture", "shared": "mlp"}})
+    assert gptzoo.load_model_spec(spec).ffn.shared.shared.type == "mlp"

@@ -1,0 +1,296 @@
+"""The loop: it learns, it keeps its promise about resuming, and it stops rather than spread what is not finite."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import gptzoo
+from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
+from gptzoo.errors import DataError, Diverged, FolderError, Interrupted
+from gptzoo.training import trainer as trainer_module
+
+TIMINGS = {"tokens_per_second"}
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The metrics of a run without what depends on the clock."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMINGS} for line in lines]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    last_a, last_b = newest_valid(a / "checkpoints"), newest_valid(b / "checkpoints")
+    assert last_a is not None
+    assert last_b is not None
+    assert last_a.name == last_b.name
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        tensors_a, tensors_b = load_file(last_a / file), load_file(last_b / file)
+        assert tensors_a.keys() == tensors_b.keys()
+        for name, tensor in tensors_a.items():
+            assert torch.equal(tensor, tensors_b[name]), f"{file}: {name} differs"
+    assert rows(a) == rows(b)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Make the next trainer die, without a chance to save, when it begins update number `step`."""
+
+    class Killed(BaseException):
+        pass
+
+    original = trainer_module.Trainer._update
+
+    def update(self: Any) -> Any:
+        if self.step == step:
+            raise Killed
+        return original(self)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_update", update)
+    stop_at.exception = Killed  # type: ignore[attr-defined]
+
+
+def test_the_loss_falls_and_every_step_has_its_row(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec["steps"] = 60
+    result = gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    table = rows(tmp_path / "run")
+    assert [row["step"] for row in table] == list(range(61))
+    assert result.metrics["val/loss"] < table[0]["val/loss"] - 1.0
+    assert all(row.keys() >= {"train/loss", "lr", "grad_norm"} for row in table[1:])
+    evaluated = [row["step"] for row in table if "val/bits_per_byte" in row]
+    assert evaluated == list(range(0, 61, 5))
+
+
+@pytest.mark.parametrize("killed_at", [0, 3, 4, 5, 11])
+def test_a_killed_run_resumes_to_bitwise_the_same_end(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        stop_at(patch, killed_at)
+        with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
+            gptzoo.train(run_spec, tmp_path / "killed", quiet=True)
+    torch.rand(7)  # whatever happens to the global generator in between does not matter
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_resumed_run_can_be_killed_and_resumed_again(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    for killed_at in (5, 9):
+        with monkeypatch.context() as patch:
+            stop_at(patch, killed_at)
+            with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
+                gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_run_that_lost_its_optimizer_state_would_be_noticed(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    """The negative control of the tests above: they can fail."""
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    half = copy.deepcopy(run_spec)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
+            gptzoo.train(half, tmp_path / "killed", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "read_training_state", lambda folder, optimizer, parameters: 4)
+        gptzoo.train(half, tmp_path / "killed", resume=True, quiet=True)
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_evaluating_and_saving_more_often_changes_nothing(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    often = {**copy.deepcopy(run_spec), "eval": {"every": 1}, "checkpoint": {"every": 1}}
+    gptzoo.train(run_spec, tmp_path / "seldom", quiet=True)
+    gptzoo.train(often, tmp_path / "often", quiet=True)
+    last = [
+        load_file(newest_valid(tmp_path / run / "checkpoints") / "model.safetensors") for run in ("seldom", "often")
+    ]  # type: ignore[operator]
+    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+
+
+def test_accumulation_gives_the_gradients_of_the_whole_batch(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec["model"]["dropout"] = 0.0
+    run_spec |= {"steps": 3, "clip_norm": None}
+    for run, micro in (("whole", 64), ("micro", 8)):
+        gptzoo.train({**run_spec, "micro_batch_size": micro}, tmp_path / run, quiet=True)
+    for whole, micro in zip(rows(tmp_path / "whole"), rows(tmp_path / "micro"), strict=True):
+        for key in whole.keys() & {"train/loss", "grad_norm", "val/loss"}:
+            assert micro.get(key) == pytest.approx(whole.get(key), rel=1e-5)
+
+
+def test_the_seed_decides_the_run(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    for run, seed in (("a", 1), ("b", 1), ("c", 2)):
+        gptzoo.train({**run_spec, "seed": seed}, tmp_path / run, quiet=True)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert rows(tmp_path / "a")[0] != rows(tmp_path / "c")[0]
+
+
+def test_training_leaves_the_callers_random_numbers_alone(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(("length", "steps"), [({"tokens": 5000}, 5), ({"epochs": 0.5}, 4)])
+def test_a_run_can_be_as_long_as_tokens_or_epochs_say(
+    run_spec: dict[str, Any], tmp_path: Path, length: dict[str, Any], steps: int
+) -> None:
+    del run_spec["steps"]
+    result = gptzoo.train({**run_spec, **length}, tmp_path / "run", quiet=True)
+    assert result.steps == steps
+
+
+def test_a_non_finite_loss_stops_before_the_update_and_keeps_the_last_checkpoint(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer_module.Trainer._forward_backward
+
+    def poisoned(self: Any, micro: int, size: int, n_micro: int) -> Any:
+        if self.step == 6:
+            with torch.no_grad():
+                self.model.embed.weight[:] = float("nan")
+        return original(self, micro, size, n_micro)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_forward_backward", poisoned)
+    with pytest.raises(Diverged, match=r"loss of step 7 is nan.*step-00000004"):
+        gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    kept = newest_valid(tmp_path / "run" / "checkpoints")
+    assert kept is not None
+    assert all(tensor.isfinite().all() for tensor in load_file(kept / "model.safetensors").values())
+
+
+def test_a_signal_lets_the_step_finish_and_saves(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    original = trainer_module.Trainer._update
+
+    def update(self: Any) -> Any:
+        if self.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.Trainer, "_update", update)
+        with pytest.raises(Interrupted, match="SIGTERM at step 6"):
+            gptzoo.train(run_spec, tmp_path / "stopped", quiet=True)
+    assert max(checkpoints(tmp_path / "stopped" / "checkpoints")) == 6
+    gptzoo.train(run_spec, tmp_path / "stopped", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_used_folder_is_refused_and_left_as_it_is(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "thesis.txt").write_text("the only copy")
+    with pytest.raises(FolderError, match="is used already"):
+        gptzoo.train(run_spec, run, quiet=True)
+    assert [file.name for file in run.iterdir()] == ["thesis.txt"]
+
+
+def test_resuming_with_another_spec_is_refused_by_field(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    before = rows(tmp_path / "run")
+    changed = {**run_spec, "optimizer": {"type": "adamw", "lr": 0.02}}
+    with pytest.raises(FolderError, match=r"\$\.optimizer\.lr was 0\.01, is 0\.02"):
+        gptzoo.train(changed, tmp_path / "run", resume=True, quiet=True)
+    assert rows(tmp_path / "run") == before
+
+
+def test_resuming_a_finished_run_changes_nothing(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    first = gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    again = gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True)
+    assert again == first
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_resuming_over_changed_data_is_refused(run_spec: dict[str, Any], text_file: Path, tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    text_file.write_text(text_file.read_text().replace("cat", "cow", 1))
+    with pytest.raises(FolderError, match="data"):
+        gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    gptzoo.train(run_spec, tmp_path / "damaged", quiet=True)
+    weights = tmp_path / "damaged" / "checkpoints" / "step-00000012" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    gptzoo.train(run_spec, tmp_path / "damaged", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "damaged")
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_refused_before_the_first_step(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    run_spec["model"]["vocab_size"] = 100
+    with pytest.raises(DataError, match="100 is too small for tokenizer 'byte', which has 257"):
+        gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+
+
+def test_a_second_process_is_refused_while_the_first_trains(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer_module.Trainer._update
+    refused = []
+
+    def update(self: Any) -> Any:
+        if self.step == 2 and not refused:
+            code = (
+                "import gptzoo, json, sys; gptzoo.train(json.loads(sys.argv[1]), sys.argv[2], resume=True, quiet=True)"
+            )
+            command = [sys.executable, "-c", code, json.dumps(run_spec), str(tmp_path / "run")]
+            refused.append(subprocess.run(command, capture_output=True, text=True))
+        return original(self)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_update", update)
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    assert refused[0].returncode != 0
+    assert "another process is training in it" in refused[0].stderr
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_times_ends_as_if_it_never_was(spec_file: Path, tmp_path: Path) -> None:
+    """Real SIGKILLs of real processes, as often as it takes to get to the end."""
+    spec = json.loads(spec_file.read_text())
+    spec |= {"steps": 400, "checkpoint": {"every": 7}}
+    spec_file.write_text(json.dumps(spec))
+    gptzoo.train(spec, tmp_path / "whole", quiet=True)
+    command = [sys.executable, "-m", "gptzoo", "train", str(spec_file), "--out", str(tmp_path / "killed"), "--resume"]
+    kills = 0
+    delays = iter(1.6 + 0.13 * (index % 9) for index in range(200))
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 2 + next(delays)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert process.returncode == 0, process.stderr.read() if process.stderr else ""
+    assert kills > 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
