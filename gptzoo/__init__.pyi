@@ -12,6 +12,7 @@ from gptzoo.components.base import Emit as Emit
 from gptzoo.components.base import FeedForward as FeedForward
 from gptzoo.components.base import Observations as Observations
 from gptzoo.components.base import Part as Part
+from gptzoo.components.base import Primed as Primed
 from gptzoo.components.base import Step as Step
 from gptzoo.components.base import Sublayer as Sublayer
 from gptzoo.components.cache import extend as extend
@@ -19,7 +20,9 @@ from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.norm import Norm as Norm
 from gptzoo.components.norm import NormLayer as NormLayer
 from gptzoo.components.positional import Positional as Positional
+from gptzoo.data.batching import Batching as Batching
 from gptzoo.data.corpora import Corpus as Corpus
+from gptzoo.data.store import TokenStore as TokenStore
 from gptzoo.data.tokenizers import Tokenizer as Tokenizer
 from gptzoo.errors import DataError as DataError
 from gptzoo.errors import Diverged as Diverged
@@ -34,7 +37,10 @@ from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight
 from gptzoo.interop.settings import Settings as Settings
 from gptzoo.model.build import build as build
+from gptzoo.model.decoder import Decoder as Decoder
 from gptzoo.model.initialise import initialise as initialise
+from gptzoo.model.stack import Stack as Stack
+from gptzoo.reference import PerLayer as PerLayer
 from gptzoo.reference import Reference as Reference
 from gptzoo.reference import by_default as by_default
 from gptzoo.registry import load_plugin as load_plugin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional
-from gptzoo.data import corpora, stories, tokenizers
+from gptzoo.data import batching, corpora, stories, tokenizers
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
@@ -44,6 +44,7 @@ def gptzoo_components() -> list[type[Component]]:
         corpora.TextCorpus,
         corpora.JsonlCorpus,
         stories.StoriesCorpus,
+        batching.Windows,
         gpt2.GPT2Importer,
         llama.LlamaImporter,
     ]

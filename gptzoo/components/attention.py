@@ -25,7 +25,7 @@ class MultiHeadAttention(Attention):
     A subclass says in `attend` how queries, keys and values become outputs.
     """
 
-    honours = frozenset({"rotate", "bias", "documents", "padding", "capture"})
+    honours = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
 
     class Config(Attention.Config):
         n_kv_heads: PositiveInt | None = inherited(
@@ -57,6 +57,7 @@ class MultiHeadAttention(Attention):
         self.n_heads, self.n_kv_heads, self.d_head = dims.n_heads, config.n_kv_heads, dims.d_head
         self.window = config.window
         self.rotary_dim = self.d_head
+        self.rolls_back = self.window is None  # a ring has forgotten what an earlier token could see
         q_width, kv_width = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
         self.widths = [q_width, kv_width, kv_width]
         self.qkv = nn.Linear(dims.d_model, sum(self.widths), bias=config.qkv_bias)
@@ -123,10 +124,10 @@ class SdpaAttention(NaiveAttention):
         if "attention" in step.capture:
             return super().attend(q, k, v, step, k_pos)
         bias = step.bias(k_pos)
-        # Without a mask tensor torch takes its fastest kernels; that is exact when the past is all there is to mask.
-        causal_only = step.plain and bias is None and (self.window is None or q.shape[2] <= self.window)
+        # Without a mask tensor torch takes its fastest kernels; that is exact when at most the future is to be masked.
+        unmasked = step.plain and bias is None and (self.window is None or q.shape[2] <= self.window)
         mask: Tensor | None = None
-        if not causal_only:
+        if not unmasked:
             mask = step.visible(k_pos, self.window)  # (B|1, 1, T, S)
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
@@ -136,7 +137,7 @@ class SdpaAttention(NaiveAttention):
             v,
             attn_mask=mask,
             dropout_p=self.config.dropout if self.training else 0.0,
-            is_causal=causal_only,
+            is_causal=unmasked and step.causal,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
         return y, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -29,9 +29,9 @@ class Part(Component, nn.Module):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a positional asks of the attention beside it: `rotate`, `bias`."""
+    """What it asks of the attention beside it: a positional `rotate` or `bias`, an architecture `noncausal`."""
     honours: ClassVar[frozenset[str]] = frozenset()
-    """What an attention takes into account: of `rotate`, `bias`, `documents`, `padding`, `capture`."""
+    """What an attention takes into account: of `rotate`, `bias`, `documents`, `padding`, `noncausal`, `capture`."""
 
     config: Any
 
@@ -47,8 +47,8 @@ class Emit(NamedTuple):
     """What a sublayer returns when it has more to say than its output `y`."""
 
     y: Tensor  # (B, T, C)
-    losses: dict[str, Tensor] = {}
-    metrics: dict[str, Tensor] = {}
+    losses: dict[str, Tensor] = {}  # scalars
+    metrics: dict[str, Tensor] = {}  # scalars or short vectors
     captures: dict[str, Tensor] = {}
 
 
@@ -60,16 +60,25 @@ class Observations:
     metrics: dict[str, Tensor] = field(default_factory=dict)
     captures: dict[str, Tensor] = field(default_factory=dict)
 
+    def add(self, prefix: str, seen: Emit | Observations) -> None:
+        """Take in what a block or a stack inside has emitted, each name with `prefix` before it."""
+        self.losses |= {f"{prefix}{name}": tensor for name, tensor in seen.losses.items()}
+        self.metrics |= {f"{prefix}{name}": tensor for name, tensor in seen.metrics.items()}
+        self.captures |= {f"{prefix}{name}": tensor for name, tensor in seen.captures.items()}
+
 
 @dataclass(frozen=True)
 class Step:
     """What one forward pass knows beside the residual stream."""
 
     positions: Tensor  # (B|1, T) int64; -1 is padding
-    positional: Positional
+    positional: Positional = None  # type: ignore[assignment]  # of the layer; the stack fills it and the next two in
     tables: Any = None  # what positional.prepare(positions) returned
     self_bias: Tensor | None = None  # (B|1, H, T, T), the score bias among the new tokens, made once per forward
     documents: Tensor | None = None  # (B, T) int64; attention stays inside a document
+    causal: bool = True  # no token sees a later one; an encoder's may
+    memory: Tensor | None = None  # (B, M, C), what cross-attention reads: the output of an encoder
+    memory_valid: Tensor | None = None  # (B, M) bool; False is padding
     plain: bool = False  # a promise: positions are 0..T-1, no padding, no documents, nothing cached before
     fresh: bool = True  # a promise: nothing cached before
     capture: frozenset[str] = frozenset()
@@ -86,7 +95,7 @@ class Step:
 
     def visible(self, k_pos: Tensor, window: int | None = None) -> Tensor:
         """(B|1, 1, T, S) bool: which keys each new token may see."""
-        return visible(self.positions, k_pos, window=window, documents=self.documents)
+        return visible(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
 
 
 class Sublayer(Part):
@@ -94,6 +103,8 @@ class Sublayer(Part):
 
     rotary_dim: int | None = None
     """Width of the queries and keys that it passes to `step.rotate`, if it does."""
+    rolls_back: bool = False
+    """Decoding may go on from an earlier position although later ones were written to the state."""
 
     def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor | Emit:
         """(B, T, C) -> (B, T, C). With a `state`, it reads what it kept of earlier tokens and adds the new ones."""
@@ -102,6 +113,13 @@ class Sublayer(Part):
     def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> State | None:
         """Room for up to `max_length` tokens a row, or None for a sublayer that keeps nothing."""
         return None
+
+    def after_update(self, metrics: Mapping[str, Tensor]) -> None:
+        """Learn from a training step in another way than by gradients, as the balance of a router does.
+
+        Called after each optimizer step with the metrics that this sublayer emitted, averaged over the micro-batches.
+        Buffers change here and never in forward, which may run twice for one step, or for evaluation.
+        """
 
 
 class Attention(Sublayer):
@@ -134,14 +152,28 @@ class Activation(Part):
         self.width = width
 
 
+class Primed(NamedTuple):
+    """A model that has read its prompts and is about to write."""
+
+    logits: Tensor  # (B, V) of the first new token
+    states: list[dict[str, State]]
+    positions: Tensor  # (B|1, 1) of the first new token, where the model is fed it
+
+
 class Architecture(Part):
     """Base of the kind `architecture`: the assembly of the parts that a `ModelSpec` names, with vocabulary and loss.
 
     `model(tokens)` returns `(logits, None)`; `model(tokens, targets)` returns `(logits or None, loss)`. What else a
-    forward takes is documented at the built-in `decoder`, whose signature the trainer and the sampler rely on.
+    forward takes is documented at the built-in `decoder`, whose signature the trainer and the sampler rely on. What
+    sublayers emit goes into its `observations` under the path of the sublayer in the module tree.
     """
 
     kind = "architecture"
+
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """What a batch may hold beside `tokens` and `targets`; each is an argument of forward."""
+    requires: ClassVar[frozenset[str]] = frozenset()
+    """What a batch must hold beside `tokens` and `targets`."""
 
     def __init__(self, config: Config, spec: ModelSpec):
         super().__init__(config)
@@ -152,8 +184,30 @@ class Architecture(Part):
         """The longest sequence that its positions can place, or None."""
         return None
 
+    def example(self, batch_size: int, length: int, *, device: Any = None) -> dict[str, Tensor]:
+        """Arguments for a forward over sequences of `length` tokens, without targets: what a rehearsal runs on."""
+        return {"tokens": torch.zeros(batch_size, length, dtype=torch.int64, device=device)}
+
     def new_states(
         self, batch_size: int, max_length: int, *, device: Any = None, dtype: torch.dtype | None = None
     ) -> list[dict[str, State]]:
         """Empty states for `batch_size` rows of up to `max_length` tokens: a dict of tensors per sublayer and layer."""
         raise TypeError(f"{type(self).__name__} does not implement new_states")
+
+    def room(self, prompt_length: int) -> int | None:
+        """How many tokens can be written after a prompt of so many, or None where there is no limit."""
+        return None if self.max_length is None else max(0, self.max_length - prompt_length)
+
+    def prime(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Primed:
+        """Read prompts of token ids, shorter ones padded on the left, with room for as many tokens more."""
+        device = next(self.parameters()).device
+        longest = max(map(len, prompts))
+        states = self.new_states(len(prompts), longest + max_new_tokens)
+        if all(len(row) == longest for row in prompts):  # then one row of positions does for all
+            tokens = torch.tensor([list(row) for row in prompts], device=device)
+            logits, _ = self(tokens, states=states, fresh=True, last_only=True)
+            return Primed(logits[:, -1], states, torch.tensor([[longest]], device=device))
+        tokens = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=device)
+        positions = torch.tensor([[-1] * (longest - len(row)) + [*range(len(row))] for row in prompts], device=device)
+        logits, _ = self(tokens, positions=positions, states=states, fresh=True, last_only=True)
+        return Primed(logits[:, -1], states, positions[:, -1:] + 1)

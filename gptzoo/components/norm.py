@@ -87,6 +87,11 @@ class Norm(Part):
         """What the residual stream passes after the last block, -> (B, T, C)."""
         return nn.Identity()
 
+    @classmethod
+    def residual_gain(cls, config: Any, dims: Any) -> float:
+        """Factor on the initial standard deviation of the layers that write the residual stream."""
+        return (2 * dims.n_layers) ** -0.5  # GPT-2's: every block adds twice
+
     def forward(self, x: Tensor, sublayers: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
         """The residual stream through one block."""
         raise TypeError(f"{type(self).__name__} does not implement forward")

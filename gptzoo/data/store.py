@@ -20,16 +20,18 @@ from gptzoo.data.text import utf8
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import DataError
 
-_VERSION = 1  # of what is in the folder; raise it when the same corpus would give other files
-_FILES = ("train.bin", "val.bin", "tokenizer.json")
+_VERSION = 2  # of what is in the folder; raise it when the same corpus would give other files
+_SPLITS = get_args(Split)
+_FILES = ("train.bin", "train.spans.bin", "val.bin", "val.spans.bin", "tokenizer.json")
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """The token ids of both splits, memory-mapped."""
+    """The token ids of both splits, memory-mapped; between two documents stands `Tokenizer.separator`."""
 
     train: np.ndarray  # uint16 or uint32
     val: np.ndarray
+    spans: dict[str, np.ndarray]  # int64 (n, 2): where each document of a split begins and ends
     n_bytes: dict[str, int]  # of UTF-8 text that each split stands for
     vocab_size: int
     fingerprint: str  # of the ids and of the tokenizer
@@ -82,8 +84,8 @@ def _make(folder: Path, corpus: Corpus, tokenizer_config: Config) -> TokenStore:
 def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
     n_tokens, n_bytes = {}, {}
-    for split in get_args(Split):
-        n_tokens[split], n_bytes[split] = _write_split(folder / f"{split}.bin", corpus, split, tokenizer, dtype)
+    for split in _SPLITS:
+        n_tokens[split], n_bytes[split] = _write_split(folder, corpus, split, tokenizer, dtype)
         if n_tokens[split] < 2:
             raise DataError(
                 f"corpus {corpus.config.type!r}: the {split} split is only {n_tokens[split]} tokens; give more text"
@@ -101,31 +103,27 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer) -> None:
     write_json(folder / "index.json", index)
 
 
-def _write_split(file: Path, corpus: Corpus, split: Any, tokenizer: Tokenizer, dtype: np.dtype) -> tuple[int, int]:
-    """Tokenize document by document; between two stands the end-of-text id, or a newline where there is none.
-
-    Returns the number of tokens and of the UTF-8 bytes that they stand for.
-    """
+def _write_split(folder: Path, corpus: Corpus, split: Any, tokenizer: Tokenizer, dtype: np.dtype) -> tuple[int, int]:
+    """Tokenize document by document; returns the number of tokens and of the UTF-8 bytes that they stand for."""
     n_tokens, n_bytes = 0, 0
-    with open(file, "wb") as out:
+    with open(folder / f"{split}.bin", "wb") as out, open(folder / f"{split}.spans.bin", "wb") as spans:
         for number, document in enumerate(corpus.documents(split)):
-            if number and tokenizer.eot is None:
-                document = "\n" + document
             try:
+                separator = np.asarray(tokenizer.separator() if number else [], dtype=np.int64)
                 ids = np.asarray(tokenizer.encode(document), dtype=np.int64)
                 n_bytes += len(utf8(document))
             except DataError as error:
                 kind = corpus.config.type
                 raise DataError(f"corpus {kind!r}, {split} split, document {number + 1}: {error}") from None
-            if number and tokenizer.eot is not None:
-                ids = np.concatenate([[tokenizer.eot], ids])
             if len(ids) and not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size:
                 raise DataError(
                     f"tokenizer {tokenizer.config.type!r} gave ids from {ids.min()} to {ids.max()}, "
                     f"outside of its vocabulary of {tokenizer.vocab_size}"
                 )
-            out.write(ids.astype(dtype).tobytes())
-            n_tokens += len(ids)
+            out.write(np.concatenate([separator, ids]).astype(dtype).tobytes())
+            n_tokens += len(separator) + len(ids)
+            n_bytes += len(tokenizer.decode_bytes(separator.tolist()))
+            spans.write(np.array([n_tokens - len(ids), n_tokens], dtype="<i8").tobytes())
     return n_tokens, n_bytes
 
 
@@ -138,14 +136,19 @@ def _open(folder: Path) -> TokenStore | None:
             return None
         dtype = np.dtype(index["dtype"])
         return TokenStore(
-            train=np.memmap(folder / "train.bin", dtype, mode="r"),
-            val=np.memmap(folder / "val.bin", dtype, mode="r"),
+            train=_mapped(folder / "train.bin", dtype),
+            val=_mapped(folder / "val.bin", dtype),
+            spans={split: _mapped(folder / f"{split}.spans.bin", np.dtype("<i8")).reshape(-1, 2) for split in _SPLITS},
             n_bytes=index["n_bytes"],
             vocab_size=index["vocab_size"],
             fingerprint=hashlib.sha256(json.dumps(index["sha256"], sort_keys=True).encode()).hexdigest(),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _mapped(file: Path, dtype: np.dtype) -> np.ndarray:
+    return np.memmap(file, dtype, mode="r")
 
 
 def _sha256(file: Path) -> str:

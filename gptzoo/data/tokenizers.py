@@ -49,6 +49,10 @@ class Tokenizer(Component):
         """
         raise TypeError(f"{type(self).__name__} does not implement decode_bytes")
 
+    def separator(self) -> Sequence[int]:
+        """What stands between two documents: the id that ends a text, or a newline where there is none."""
+        return self.encode("\n") if self.eot is None else [self.eot]
+
     def known(self, ids: Sequence[int]) -> Sequence[int]:
         """`ids`, all of which the vocabulary has, or a DataError that names the one that it has not."""
         wrong = next((token for token in ids if not 0 <= token < self.vocab_size), None)

@@ -126,11 +126,11 @@ def count_parameters(model: Architecture) -> Parameters:
 
 
 def _outermost_part(model: nn.Module, path: str) -> Part | None:
-    """The outermost part inside the model that holds the parameter at `path`; None if the model holds it itself."""
+    """The outermost part that holds the parameter at `path`; None if the model, or a stack in it, holds it itself."""
     module = model
     for name in path.split(".")[:-1]:
         module = getattr(module, name)
-        if isinstance(module, Part):
+        if isinstance(module, Part) and not isinstance(module, Architecture):
             return module
     return None
 

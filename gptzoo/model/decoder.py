@@ -10,49 +10,33 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.component import inherited
-from gptzoo.components.base import Architecture, Observations, Rng, State, Step
-from gptzoo.model.block import Block
+from gptzoo.components.base import Observations, Rng, State, Step
 from gptzoo.model.head import Head
+from gptzoo.model.stack import Stack
 
 if TYPE_CHECKING:
     from gptzoo.spec.model import ModelSpec
 
 
-class Decoder(Architecture):
+class Decoder(Stack):
     """A decoder-only transformer: every token sees itself and the past."""
 
     name = "decoder"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
+    takes = frozenset({"positions", "documents"})
 
-    class Config(Architecture.Config):
+    class Config(Stack.Config):
         embed_dropout: float | None = inherited("dropout", "Of the sum of token and position embeddings.")
         head_bias: bool = False
         """GPT-2 and its descendants have none, so it does not inherit the model's `bias`."""
         init_std: PositiveFloat = 0.02
         """Standard deviation of initial weights; those that write the residual stream get 1/sqrt(2 n_layers) of it."""
 
-    blocks: Any  # nn.ModuleList of Block
-    positionals: Any  # nn.ModuleList of Positional, one for each distinct config
-
     def __init__(self, config: Any, spec: ModelSpec):
         super().__init__(config, spec)
         dims = spec.dims
         self.embed = nn.Embedding(dims.vocab_size, dims.d_model)
         self.embed_dropout = nn.Dropout(config.embed_dropout)
-
-        self.blocks = nn.ModuleList()
-        for attention, ffn in zip(spec.per_layer("attention"), spec.per_layer("ffn"), strict=True):
-            sublayers = {"attention": attention.build(dims), "ffn": ffn.build(dims)}
-            self.blocks.append(Block(spec.norm.build(dims, list(sublayers)), sublayers))
-
-        rotary_dims = frozenset(block.attention.rotary_dim for block in self.blocks) - {None}
-        per_layer = spec.per_layer("positional")
-        distinct = [config for layer, config in enumerate(per_layer) if config not in per_layer[:layer]]
-        self.positionals = nn.ModuleList(positional.build(dims, rotary_dims) for positional in distinct)
-        self.positional_of_layer = [distinct.index(positional) for positional in per_layer]
-
-        self.entry = spec.norm.component.entry(spec.norm, dims)
-        self.exit = spec.norm.component.exit(spec.norm, dims)
         self.head = Head(dims.d_model, dims.vocab_size, tied=spec.tie_embeddings, bias=config.head_bias)
 
     def initialise(self, rng: Rng) -> None:
@@ -89,33 +73,13 @@ class Decoder(Architecture):
         plain = positions is None and documents is None and (states is None or fresh)
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
-
-        x = self.embed(tokens)  # (B, T, C)
-        for positional in self.positionals:
-            x = positional.embed(x, positions)
-        x = self.entry(self.embed_dropout(x))
-
-        steps = [
-            Step(
-                positions,
-                positional,
-                tables=positional.prepare(positions),
-                self_bias=positional.bias(positions, positions) if states is None or fresh else None,
-                documents=documents,
-                plain=plain,
-                fresh=states is None or fresh,
-                capture=frozenset(capture),
-            )
-            for positional in self.positionals
-        ]
+        x = self.embed_dropout(self.embed_positions(self.embed(tokens), positions))  # (B, T, C)
+        step = Step(
+            positions, documents=documents, plain=plain, fresh=states is None or fresh, capture=frozenset(capture)
+        )
         seen = Observations() if observations is None else observations
-        for layer, block in enumerate(self.blocks):
-            emitted = block(x, steps[self.positional_of_layer[layer]], None if states is None else states[layer])
-            x = emitted.y
-            for own, everyone in zip(emitted[1:], (seen.losses, seen.metrics, seen.captures), strict=True):
-                everyone.update({f"blocks.{layer}.{name}": tensor for name, tensor in own.items()})
+        x = self.run(x, step, states, seen)
 
-        x = self.exit(x)
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
         loss = self.head.loss(x, self.embed.weight, targets)
@@ -134,25 +98,3 @@ class Decoder(Architecture):
         for attention in self.spec.per_layer("attention") if documents is not None else ():
             if "documents" not in attention.component.honours:
                 raise ValueError(f"attention {attention.type!r} does not keep documents apart")
-
-    def new_states(
-        self, batch_size: int, max_length: int, *, device: Any = None, dtype: torch.dtype | None = None
-    ) -> list[dict[str, State]]:
-        """Empty states for `batch_size` rows of up to `max_length` tokens: a dict of tensors per sublayer and layer."""
-        weight = self.embed.weight
-        device, dtype = device or weight.device, dtype or weight.dtype
-        return [
-            {
-                name: state
-                for name in block.names
-                if (state := getattr(block, name).new_state(batch_size, max_length, device=device, dtype=dtype))
-                is not None
-            }
-            for block in self.blocks
-        ]
-
-    @property
-    def max_length(self) -> int | None:
-        """The longest sequence that all of its positionals can place, or None."""
-        limits = [p.max_length for p in self.positionals if p.max_length is not None]
-        return min(limits, default=None)

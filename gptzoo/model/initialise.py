@@ -19,10 +19,11 @@ def initialise(model: Architecture, seed: int) -> None:
     """Fill every parameter and buffer in place. Raises RuntimeError naming what nobody filled.
 
     Weights are normal with the architecture's `init_std` (GPT-2: 0.02), those of layers that write the residual stream
-    smaller by sqrt(2 n_layers), biases zero; parts fill what they own themselves.
+    smaller by the norm scheme's `residual_gain`, biases zero; parts fill what they own themselves.
     """
     std = getattr(model.config, "init_std", 0.02)
-    residual_std = std / (2 * model.spec.n_layers) ** 0.5
+    norm = model.spec.norm
+    residual_std = std * norm.component.residual_gain(norm, model.spec.dims)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for tensor in tensors.values():

@@ -69,7 +69,7 @@ def outline(spec: ModelSpec) -> list[Module | Blocks]:
     with contextlib.ExitStack() as stack, torch.no_grad():
         for name, module in _watched(model):
             stack.enter_context(_watch(name, module, calls))
-        model(torch.zeros(1, 1, dtype=torch.int64, device="meta"))
+        model(**model.example(1, 1, device="meta"))
 
     rows: list[Module | Blocks] = []
     for _, group in itertools.groupby(calls, key=_topology):

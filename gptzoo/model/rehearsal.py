@@ -71,9 +71,9 @@ def count_flops(spec: ModelSpec, sequence_length: int) -> tuple[int, int, int]:
     backward pass is twice its forward; of a fused attention kernel torch's counter would say 2.5 times.
     """
     model = assemble(spec)
-    tokens = torch.zeros(1, sequence_length, dtype=torch.int64, device="meta")
+    batch = model.example(1, sequence_length, device="meta")
     with FlopCounterMode(display=False) as counter:
-        logits, _ = model(tokens)
+        logits, _ = model(**batch)
         forward = counter.get_total_flops()
         logits.sum().backward()
     return sum(p.numel() for p in model.parameters()), forward, counter.get_total_flops()
@@ -84,9 +84,9 @@ def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precisio
     with FakeTensorMode():
         model = spec.architecture.build(spec).train()
         with _LiveBytes([*model.parameters(), *model.buffers()]) as alive:
-            tokens = torch.zeros(batch_size, sequence_length, dtype=torch.int64)
+            batch = model.example(batch_size, sequence_length)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                _, loss = model(tokens, tokens.clone())
+                _, loss = model(**batch, targets=batch["tokens"].clone())
             activations = alive.now
             alive.begin_backward()
             loss.backward()

@@ -40,14 +40,12 @@ def stream(
     device = next(model.parameters()).device
     processors = [config.build() for config in spec.processors]
     generators = [torch.Generator().manual_seed(derive(spec.seed, "sample", row)) for row in range(len(prompts))]
-    lengths = [len(prompt) for prompt in prompts]
-    equal = len(set(lengths)) == 1  # then one row of positions does for all
     tokens = [list(prompt) for prompt in prompts]
     ended = [False] * len(prompts)
-    states = model.new_states(len(prompts), max(lengths) + spec.max_new_tokens)
-    logits = _prefill(model, tokens, states, device)
+    logits, states, positions = model.prime(prompts, spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
+        logits = logits.float()
         for process in processors:
             logits = process(logits, tokens)
         chosen = _draw(logits, generators)
@@ -58,21 +56,8 @@ def stream(
             return
         yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
         if index + 1 < spec.max_new_tokens:
-            at = torch.tensor([[length + index] for length in (lengths[:1] if equal else lengths)], device=device)
-            step, _ = model(torch.tensor(chosen, device=device)[:, None], positions=at, states=states)
-            logits = step[:, -1].float()
-
-
-def _prefill(model: Architecture, tokens: list[list[int]], states: list, device: torch.device) -> Tensor:
-    """Run the prompts, shorter ones padded on the left; returns the logits (B, V) after their last tokens."""
-    longest = max(map(len, tokens))
-    if all(len(row) == longest for row in tokens):
-        logits, _ = model(torch.tensor(tokens, device=device), states=states, fresh=True, last_only=True)
-    else:
-        padded = torch.tensor([[0] * (longest - len(row)) + row for row in tokens], device=device)
-        positions = torch.tensor([[-1] * (longest - len(row)) + list(range(len(row))) for row in tokens], device=device)
-        logits, _ = model(padded, positions=positions, states=states, fresh=True, last_only=True)
-    return logits[:, -1].float()
+            step, _ = model(torch.tensor(chosen, device=device)[:, None], positions=positions + index, states=states)
+            logits = step[:, -1]
 
 
 def _draw(logits: Tensor, generators: list[torch.Generator]) -> list[int]:
@@ -95,10 +80,11 @@ def _check(model: Architecture, prompts: Sequence[Sequence[int]], spec: Sampling
         for attention in model.spec.per_layer("attention"):
             if "padding" not in attention.component.honours:
                 raise InputError(f"attention {attention.type!r} does not honour padding: give prompts of one length")
-    longest, limit = max(map(len, prompts)), model.max_length
-    if limit is not None and longest + spec.max_new_tokens > limit:
+    longest = max(map(len, prompts))
+    room = model.room(longest)
+    if room is not None and spec.max_new_tokens > room:
         names = ", ".join(sorted({config.type for config in model.spec.per_layer("positional")}))
         raise InputError(
             f"a prompt of {longest} tokens and {spec.max_new_tokens} new ones are more than positions reach; positional"
-            f" {names} of this model has {limit}: ask for at most {max(0, limit - longest)} new tokens"
+            f" {names} of this model has {model.max_length}: ask for at most {room} new tokens"
         )

@@ -17,13 +17,14 @@ PER_LAYER = ("attention", "positional", "ffn")
 
 @dataclass(frozen=True)
 class Dims:
-    """The sizes that every part of one model shares."""
+    """The sizes that every part of one model shares, and the layer that the part is in."""
 
     vocab_size: int  # V
     context_length: int  # the longest T in training
     d_model: int  # C
     n_layers: int
     n_heads: int  # H
+    layer: int | None = None  # the block, counted from 0, that a part is built for; None outside of blocks
 
     @property
     def d_head(self) -> int:  # D
@@ -120,22 +121,31 @@ class ModelSpec(SpecModel):
                     yield located(reason, *location, *([option] if option else []))
 
     def _pairing_problems(self) -> Iterator[InitErrorDetails]:
-        """What a positional needs, the attention of the same layer must honour."""
+        """What a positional needs, the attention of the same layer must honour; what an architecture needs, all must."""
         reported = set()
-        pairs = zip(self.per_layer("positional"), self.per_layer("attention"), strict=True)
-        for layer, (positional, attention) in enumerate(pairs):
-            missing = positional.component.needs - attention.component.honours
-            if missing and (positional.type, attention.type) not in reported:
-                reported.add((positional.type, attention.type))
-                what = " and ".join(_NEEDS.get(need, repr(need)) for need in sorted(missing))
-                cycle = self.positional
-                location = ("positional", layer % len(cycle)) if isinstance(cycle, tuple) else ("positional",)
+        attentions = self.per_layer("attention")
+        positionals = zip(self.per_layer("positional"), attentions, strict=True)
+        for layer, (part, attention) in enumerate([*positionals, *((self.architecture, each) for each in attentions)]):
+            missing = part.component.needs - attention.component.honours
+            if missing and (part.type, attention.type) not in reported:
+                reported.add((part.type, attention.type))
+                kind = part.component.kind
+                cycle = getattr(self, kind)
                 yield located(
-                    f"{positional.type!r} {what}, which attention {attention.type!r} does not honour", *location
+                    f"{part.type!r} {_in_words(missing)}, which attention {attention.type!r} does not honour",
+                    *((kind, layer % len(cycle)) if isinstance(cycle, tuple) else (kind,)),
                 )
 
 
-_NEEDS = {"rotate": "rotates queries and keys", "bias": "adds a score bias"}
+_NEEDS = {
+    "rotate": "rotates queries and keys",
+    "bias": "adds a score bias",
+    "noncausal": "lets tokens see the future",
+}
+
+
+def _in_words(needs: frozenset[str]) -> str:
+    return " and ".join(_NEEDS.get(need, f"needs {need!r}") for need in sorted(needs))
 
 
 def _as_tuple(value: Any) -> tuple[Config, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from gptzoo.component import Config, SpecModel, located
 from gptzoo.reference import Reference, by_default
@@ -57,6 +59,7 @@ class RunSpec(SpecModel):
     """The model, inline or as the path of a model spec, relative to this file."""
     corpus: Annotated[Config, Reference("corpus")] = by_default("stories")
     tokenizer: Annotated[Config, Reference("tokenizer")] = by_default("byte")
+    batching: Annotated[Config, Reference("batching")] = by_default("windows")
     batch_size: PositiveInt = 32
     """Sequences per optimizer step."""
     micro_batch_size: PositiveInt | None = None
@@ -101,6 +104,20 @@ class RunSpec(SpecModel):
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             reason = f"batch_size {self.batch_size} is not a multiple of it"
             errors.append(located(reason, "micro_batch_size", value=self.micro_batch_size))
+        errors += self._batching_problems()
         if errors:
             raise ValidationError.from_exception_data("RunSpec", errors)
         return self
+
+    def _batching_problems(self) -> Iterator[InitErrorDetails]:
+        """The architecture must take what batches hold, and be given what it cannot do without."""
+        batching, architecture = self.batching, self.model.architecture
+        gives, takes = batching.component.gives, architecture.component.takes
+        for name in sorted(gives - takes):
+            yield located(
+                f"{batching.type!r} gives {name}, which architecture {architecture.type!r} does not take", "batching"
+            )
+        for name in sorted(architecture.component.requires - gives):
+            yield located(
+                f"{batching.type!r} does not give {name}, which architecture {architecture.type!r} requires", "batching"
+            )

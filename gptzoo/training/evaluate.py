@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gptzoo.components.base import Architecture
-from gptzoo.data.order import evaluation_windows
+from gptzoo.data.batching import Batch
+from gptzoo.model.head import IGNORE
 from gptzoo.training.device import autocast
-
-_TOKENS_AT_ONCE = 16384  # bounds memory; the result does not depend on it
 
 
 def evaluate(
-    model: Architecture, tokens: np.ndarray, length: int, *, n_bytes: int, precision: str = "fp32"
+    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32"
 ) -> dict[str, float]:
-    """Loss (nats per token), perplexity and bits per byte over contiguous windows of `length` tokens.
+    """Loss (nats per token), perplexity and bits per byte of the targets in `batches`.
 
-    Every token but the first is predicted once. `n_bytes` is the text that the predicted tokens stand for; bits per
-    byte compare models of different tokenizers.
+    `n_bytes` is the text that the targets stand for; bits per byte compare models of different tokenizers.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     nats, count = 0.0, 0
-    for inputs, targets in _batches(tokens, length):
+    for batch in batches:
         with torch.inference_mode(), autocast(device, precision):
-            _, loss = model(torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device))
-        nats += loss.item() * targets.size
-        count += targets.size
+            _, loss = model(**on_device(batch, device))
+        size = n_targets(batch)
+        nats += loss.item() * size
+        count += size
     model.train(was_training)
     loss = nats / count
     return {
@@ -40,18 +41,11 @@ def evaluate(
     }
 
 
-def _batches(tokens: np.ndarray, length: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(inputs, targets) of equal windows, batched; the shorter last window is a batch of its own."""
-    at_once = max(1, _TOKENS_AT_ONCE // length)
-    windows = list(evaluation_windows(len(tokens), length))
-    whole = [start for start, size in windows if size == length]
-    batches = []
-    for first in range(0, len(whole), at_once):
-        rows = np.stack([tokens[start : start + length + 1] for start in whole[first : first + at_once]]).astype(
-            np.int64
-        )
-        batches.append((rows[:, :-1], rows[:, 1:]))
-    for start, size in windows[len(whole) :]:
-        row = tokens[start : start + size + 1][None].astype(np.int64)
-        batches.append((row[:, :-1], row[:, 1:]))
-    return batches
+def on_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The arrays of a batch as tensors where the model is."""
+    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.items()}
+
+
+def n_targets(batch: Batch) -> int:
+    """How many targets count."""
+    return int(np.count_nonzero(batch["targets"] != IGNORE))

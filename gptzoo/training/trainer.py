@@ -17,11 +17,12 @@ from typing import Any, TextIO
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from gptzoo.checkpoint.checkpoints import newest_valid, save_checkpoint
 from gptzoo.checkpoint.folder import load_weights, write_model_files
-from gptzoo.components.base import Observations
-from gptzoo.data.order import Order, windows
+from gptzoo.components.base import Architecture, Observations, Sublayer
+from gptzoo.data.batching import Batch
 from gptzoo.data.store import prepare
 from gptzoo.errors import DataError, Diverged, FolderError, Interrupted
 from gptzoo.model.build import build
@@ -29,13 +30,15 @@ from gptzoo.seeds import derive
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.device import autocast, choose_device, choose_precision
-from gptzoo.training.evaluate import evaluate
+from gptzoo.training.evaluate import evaluate, n_targets, on_device
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.run_folder import RunFolder
 from gptzoo.training.state import read_training_state, write_training_state
 from gptzoo.training.stop import listen_for_stop
 
 _OPENING_TOKENS = 8
+_METRICS = "model/"  # before the names of what sublayers measure
+_EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class Trainer:
         self.spec = spec = _with_vocabulary(spec, self.store.vocab_size)
         self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
         self.length = spec.model.context_length
-        self.order = Order(len(self.store.train), self.length, spec.seed)
-        self.n_steps = _n_steps(spec, self.order.n_windows)
+        self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
+        self.n_steps = _n_steps(spec, self.batching.n_samples)
         self.model = build(spec.model, device=self.device, seed=spec.seed).train()
         self.parameters = dict(self.model.named_parameters())
         self.optimizer = spec.optimizer.build().create(self.parameters)
@@ -118,13 +121,15 @@ class Trainer:
     def _update(self) -> dict[str, Any]:
         """One optimizer step over `batch_size` sequences, in micro-batches; returns its row of metrics."""
         started = time.perf_counter()
+        batch = self.batching.train(self.step * self.spec.batch_size, self.spec.batch_size)
+        total = n_targets(batch)
         size = self.spec.micro_batch_size or self.spec.batch_size
-        n_micro = self.spec.batch_size // size
-        sums: dict[str, float] = {}
-        for micro in range(n_micro):
-            observed = self._forward_backward(micro, size, n_micro)
-            for name, value in observed.items():
-                sums[name] = sums.get(name, 0.0) + value / n_micro
+        sums: dict[str, Tensor] = {}
+        for micro, first in enumerate(range(0, self.spec.batch_size, size)):
+            part = {name: array[first : first + size] for name, array in batch.items()}
+            share = n_targets(part) / total  # each target counts the same, whatever micro-batch it is in
+            for name, value in self._forward_backward(part, micro, share).items():
+                sums[name] = sums.get(name, 0.0) + share * value
 
         grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip_norm or math.inf).item()
         self._refuse_non_finite("gradient norm", grad_norm)
@@ -133,34 +138,29 @@ class Trainer:
             group["lr"] = peak * factor
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        _after_update(self.model, sums)
         self.step += 1
         n_tokens = self.spec.batch_size * self.length
         return {
             "step": self.step,
             "tokens": self.step * n_tokens,
-            **sums,
+            **{name: value.tolist() for name, value in sums.items()},
             "lr": self.peak_lrs[0] * factor,
             "grad_norm": grad_norm,
             "tokens_per_second": n_tokens / (time.perf_counter() - started),
         }
 
-    def _forward_backward(self, micro: int, size: int, n_micro: int) -> dict[str, float]:
-        """Add one micro-batch's share to the gradients; returns what it measured."""
-        first = self.step * self.spec.batch_size + micro * size
-        inputs, targets = windows(self.store.train, self.order.starts(first, size), self.length)
+    def _forward_backward(self, part: Batch, micro: int, share: float) -> dict[str, Tensor]:
+        """Add the gradients of one micro-batch, which is `share` of the batch; returns what it measured."""
         torch.manual_seed(derive(self.spec.seed, "dropout", self.step, micro))  # so masks need no state to resume
         seen = Observations()
         with autocast(self.device, self.precision):
-            _, loss = self.model(
-                torch.from_numpy(inputs).to(self.device, non_blocking=True),
-                torch.from_numpy(targets).to(self.device, non_blocking=True),
-                observations=seen,
-            )
-        (loss / n_micro).backward()
-        extra = {f"train/{name}": value.item() for name, value in seen.losses.items()}
-        measured = {"train/loss": loss.item() - sum(extra.values()), **extra}
-        measured |= {f"model/{name}": float(value) for name, value in seen.metrics.items()}
-        self._refuse_non_finite("loss", measured["train/loss"])
+            _, loss = self.model(**on_device(part, self.device), observations=seen)
+        (loss * share).backward()
+        extra = {f"train/{name}": value.detach().double() for name, value in seen.losses.items()}
+        measured = {"train/loss": loss.detach().double() - sum(extra.values()), **extra}
+        measured |= {f"{_METRICS}{name}": value.detach().double() for name, value in seen.metrics.items()}
+        self._refuse_non_finite("loss", measured["train/loss"].item())
         return measured
 
     def _refuse_non_finite(self, what: str, value: float) -> None:
@@ -176,14 +176,8 @@ class Trainer:
     # ------------------------------------------------------------------ measuring and keeping
 
     def _evaluate(self) -> dict[str, float]:
-        first_token = self.tokenizer.decode_bytes([int(self.store.val[0])])
-        return evaluate(
-            self.model,
-            self.store.val,
-            self.length,
-            n_bytes=self.store.n_bytes["val"] - len(first_token),
-            precision=self.precision,
-        )
+        batches = self.batching.val(_EVALUATED_AT_ONCE)
+        return evaluate(self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision)
 
     def _record(self, metrics: TextIO, progress: Progress, row: Mapping[str, Any]) -> None:
         metrics.write(json.dumps(row) + "\n")
@@ -224,10 +218,18 @@ def _with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
     return spec
 
 
-def _n_steps(spec: RunSpec, n_windows: int) -> int:
+def _after_update(model: Architecture, measured: Mapping[str, Tensor]) -> None:
+    """Hand each sublayer the metrics of the update that it emitted itself."""
+    for path, module in model.named_modules():
+        if isinstance(module, Sublayer):
+            prefix = f"{_METRICS}{path}."
+            module.after_update({k.removeprefix(prefix): v for k, v in measured.items() if k.startswith(prefix)})
+
+
+def _n_steps(spec: RunSpec, n_samples: int) -> int:
     if spec.steps is not None:
         return spec.steps
     if spec.tokens is not None:
         return math.ceil(spec.tokens / (spec.batch_size * spec.model.context_length))
     assert spec.epochs is not None  # the spec says one of the three
-    return math.ceil(spec.epochs * n_windows / spec.batch_size)
+    return math.ceil(spec.epochs * n_samples / spec.batch_size)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import multiprocessing
 import os
@@ -229,3 +230,14 @@ def test_without_gptzoo_cache_the_home_folder_is_used(tmp_path: Path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     prepare(ListCorpus(), tokenizer("byte"))
     assert os.listdir(tmp_path / ".cache" / "gptzoo") == ["tokens"]
+
+
+@pytest.mark.parametrize("kind", ["byte", "char"])
+def test_spans_tell_where_each_document_lies(kind: str) -> None:
+    texts = {"train": ["one é\n", "two", "three"], "val": ["net", "hew"]}
+    made, store = prepare(ListCorpus(texts), tokenizer(kind))
+    for split, ids in (("train", store.train), ("val", store.val)):
+        spans = store.spans[split].tolist()
+        assert [made.decode(ids[first:end].tolist()) for first, end in spans] == texts[split]
+        for (_, end), (begin, _) in itertools.pairwise(spans):
+            assert ids[end:begin].tolist() == list(made.separator())

@@ -1,0 +1,107 @@
+"""Blocks one upon the other, between embeddings and head: what architectures have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gptzoo.components.base import Architecture, Observations, State, Step, Sublayer
+from gptzoo.model.block import Block
+
+if TYPE_CHECKING:
+    from gptzoo.component import Config
+    from gptzoo.spec.model import Dims, ModelSpec
+
+
+class Stack(Architecture):
+    """Base of architectures made of blocks: the positions that they share, the blocks, what the norm puts at the ends.
+
+    A subclass says what goes in (embeddings) and what comes out (a head), and in `sublayers` what a block is made of.
+    """
+
+    blocks: Any  # nn.ModuleList of Block
+    positionals: Any  # nn.ModuleList of Positional, one for each distinct config
+
+    def __init__(self, config: Config, spec: ModelSpec):
+        super().__init__(config, spec)
+        dims = spec.dims
+        self.blocks = nn.ModuleList()
+        for layer in range(spec.n_layers):
+            here = replace(dims, layer=layer)
+            sublayers = self.sublayers(here)
+            self.blocks.append(Block(spec.norm.build(here, list(sublayers)), sublayers))
+
+        widths = (getattr(sublayer, "rotary_dim", None) for sublayer in self.blocks.modules())
+        rotary_dims = frozenset(width for width in widths if width is not None)
+        per_layer = spec.per_layer("positional")
+        distinct = [config for layer, config in enumerate(per_layer) if config not in per_layer[:layer]]
+        self.positionals = nn.ModuleList(positional.build(dims, rotary_dims) for positional in distinct)
+        self.positional_of_layer = [distinct.index(positional) for positional in per_layer]
+
+        self.entry = spec.norm.component.entry(spec.norm, dims)
+        self.exit = spec.norm.component.exit(spec.norm, dims)
+
+    def sublayers(self, dims: Dims) -> dict[str, Sublayer]:
+        """The sublayers of the block number `dims.layer`, by name, in the order in which the norm gets them."""
+        return {
+            "attention": self.spec.per_layer("attention")[dims.layer].build(dims),
+            "ffn": self.spec.per_layer("ffn")[dims.layer].build(dims),
+        }
+
+    def embed_positions(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Token embeddings (B, T, C) -> (B, T, C), with what the positionals add to them."""
+        for positional in self.positionals:
+            x = positional.embed(x, positions)
+        return x
+
+    def run(
+        self,
+        x: Tensor,
+        step: Step,
+        states: list[dict[str, State]] | None = None,
+        observations: Observations | None = None,
+    ) -> Tensor:
+        """Embeddings (B, T, C) through all the blocks -> (B, T, C). The positionals of `step` are filled in here.
+
+        What the sublayers emit goes into `observations`, under the path of each in this stack.
+        """
+        x = self.entry(x)
+        steps = [self._step_of(positional, step) for positional in self.positionals]
+        for layer, block in enumerate(self.blocks):
+            emitted = block(x, steps[self.positional_of_layer[layer]], None if states is None else states[layer])
+            x = emitted.y
+            if observations is not None:
+                observations.add(f"blocks.{layer}.", emitted)
+        return self.exit(x)
+
+    @staticmethod
+    def _step_of(positional: Any, step: Step) -> Step:
+        positions = step.positions
+        # Among the new tokens alone the bias is the same in every layer; against a cache it is not known beforehand.
+        bias = positional.bias(positions, positions) if step.fresh else None
+        return replace(step, positional=positional, tables=positional.prepare(positions), self_bias=bias)
+
+    def new_states(
+        self, batch_size: int, max_length: int, *, device: Any = None, dtype: torch.dtype | None = None
+    ) -> list[dict[str, State]]:
+        """Empty states for `batch_size` rows of up to `max_length` tokens: a dict of tensors per sublayer and layer."""
+        weight = next(self.parameters())
+        device, dtype = device or weight.device, dtype or weight.dtype
+        return [
+            {
+                name: state
+                for name in block.names
+                if (state := getattr(block, name).new_state(batch_size, max_length, device=device, dtype=dtype))
+                is not None
+            }
+            for block in self.blocks
+        ]
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence that all of its positionals can place, or None."""
+        limits = [p.max_length for p in self.positionals if p.max_length is not None]
+        return min(limits, default=None)
