@@ -75,6 +75,7 @@ _HOME = {
     "FolderError": "gptzoo.errors",
     "Diverged": "gptzoo.errors",
     "Interrupted": "gptzoo.errors",
+    "VersionWarning": "gptzoo.errors",
 }
 
 __all__ = sorted(_HOME)

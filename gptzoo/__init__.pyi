@@ -32,6 +32,7 @@ from gptzoo.errors import InputError as InputError
 from gptzoo.errors import Interrupted as Interrupted
 from gptzoo.errors import PluginError as PluginError
 from gptzoo.errors import SpecError as SpecError
+from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
 from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight

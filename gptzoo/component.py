@@ -122,9 +122,19 @@ class Component:
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""  # the "type" of its specs
     paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    """Of the options: raise it when an older config would not be read, or would mean something else, and migrate."""
 
     class Config(_BaseConfig):
         """No options."""
+
+    @classmethod
+    def migrate(cls, config: dict[str, Any], version: int) -> dict[str, Any]:
+        """The JSON of a config as it is today, from one that was written when `version`, below today's, was current.
+
+        Asked for files that gptzoo wrote (`run.json`, `model.json`), which keep the version; not for specs by hand.
+        """
+        return config
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

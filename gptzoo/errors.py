@@ -70,3 +70,7 @@ class Interrupted(GptzooError):
     """The run was asked to stop; it saved a checkpoint and left."""
 
     exit_code = 4
+
+
+class VersionWarning(UserWarning):
+    """Something was written with another version of gptzoo or of a package than is installed."""

@@ -20,6 +20,7 @@ from gptzoo.model.build import assemble
 from gptzoo.model.initialise import initialise
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
+from gptzoo.spec.provenance import stamped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,7 @@ class Loaded:
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
     """The files of a model folder, into an existing folder."""
-    write_json(folder / "model.json", model.spec.resolved())
+    write_json(folder / "model.json", stamped(model.spec))
     write_tensors(folder / "model.safetensors", model.state_dict())
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder / "tokenizer.json")

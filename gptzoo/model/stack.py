@@ -45,11 +45,8 @@ class Stack(Architecture):
         self.exit = spec.norm.component.exit(spec.norm, dims)
 
     def sublayers(self, dims: Dims) -> dict[str, Sublayer]:
-        """The sublayers of the block number `dims.layer`, by name, in the order in which the norm gets them."""
-        return {
-            "attention": self.spec.per_layer("attention")[dims.layer].build(dims),
-            "ffn": self.spec.per_layer("ffn")[dims.layer].build(dims),
-        }
+        """The sublayers of block number `dims.layer`, by name, in the order in which the norm gets them."""
+        return {name: self.spec.per_layer(name)[dims.layer or 0].build(dims) for name in ("attention", "ffn")}
 
     def embed_positions(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings (B, T, C) -> (B, T, C), with what the positionals add to them."""

@@ -13,6 +13,7 @@ from gptzoo.component import SpecModel, reason_of
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import apply_overrides
+from gptzoo.spec.provenance import unstamped
 from gptzoo.spec.run import RunSpec
 from gptzoo.spec.strict_json import parse_json
 
@@ -46,7 +47,7 @@ def load_run_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[st
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Path]:
     """The JSON object, the name by which errors call it, and the folder that its paths are relative to."""
     if isinstance(source, Mapping):
-        return json.loads(json.dumps(source)), "spec", Path.cwd()
+        return unstamped(json.loads(json.dumps(source)), "spec"), "spec", Path.cwd()
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, 
     if not isinstance(data, dict):
         raise SpecError([Problem(path.name, "$", "a spec is a JSON object")])
     data.pop("$schema", None)
-    return data, path.name, path.parent.resolve()
+    return unstamped(data, path.name), path.name, path.parent.resolve()
 
 
 def _is_file(path: Path) -> bool:

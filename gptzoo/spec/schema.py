@@ -13,6 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gptzoo.component import Config
 from gptzoo.reference import Reference
+from gptzoo.spec import provenance
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 
@@ -65,7 +66,8 @@ def _arguments(annotation: Any) -> tuple[Any, ...]:
 def _of_file(model: type[BaseModel]) -> dict[str, Any]:
     schema = {"$schema": _Generator.schema_dialect, **model.model_json_schema(schema_generator=_Generator)}
     own = {"type": "string", "description": "The JSON Schema that an editor checks this file with."}
-    return {**schema, "properties": {"$schema": own, **schema["properties"]}}
+    makers = {"type": "array", "description": "Who made each part; gptzoo writes it, leave it out in your own."}
+    return {**schema, "properties": {"$schema": own, provenance.KEY: makers, **schema["properties"]}}
 
 
 class _Generator(GenerateJsonSchema):

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import torch
 
 from gptzoo import __version__, registry
 from gptzoo.atomic import remove_incomplete, write_json, write_text
-from gptzoo.errors import FolderError
+from gptzoo.errors import FolderError, VersionWarning
+from gptzoo.spec.files import load_run_spec
+from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
 
 # Where and how a run is watched may change when it goes on; what it computes may not.
@@ -62,7 +65,16 @@ class RunFolder:
 
         Raises FolderError when the run that is there is another one or had other data; reports what else differs.
         """
-        self._settle("run.json", spec.resolved(), lambda before: self._refuse_other_run(before, spec.resolved()))
+
+        def same_run(before: Mapping[str, Any]) -> None:
+            with warnings.catch_warnings(record=True, category=VersionWarning) as told:
+                warnings.simplefilter("always", VersionWarning)
+                run = load_run_spec(before)
+            for warning in told:
+                report(str(warning.message))
+            self._refuse_other_run(run.resolved(), spec.resolved())
+
+        self._settle("run.json", stamped(spec), same_run)
         environment = describe_environment(device, fingerprint)
 
         def compare(before: Mapping[str, Any]) -> None:

@@ -1,0 +1,158 @@
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import plugin_of, small
+from torch import Tensor
+
+import gptzoo
+from gptzoo import registry
+from gptzoo.checkpoint.folder import save_model
+from gptzoo.spec.provenance import KEY, stamped, unstamped
+
+SPEC = small(activation={"type": "bend", "slope": 0.5}, ffn=["mlp", "glu"])
+
+
+class Bend(gptzoo.Activation):
+    """As it was when the file was written."""
+
+    name = "bend"
+
+    class Config(gptzoo.Activation.Config):
+        slope: float = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, x * self.config.slope)
+
+
+class BendNow(gptzoo.Activation):
+    """Its option has another name and sign by now, and there is one more."""
+
+    name = "bend"
+    version = 2
+
+    class Config(gptzoo.Activation.Config):
+        leak: float = -0.1
+        shift: float = 0.0
+
+    @classmethod
+    def migrate(cls, config: dict[str, Any], version: int) -> dict[str, Any]:
+        assert version == 1
+        return {"type": "bend", "leak": -config["slope"]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, -x * self.config.leak) + self.config.shift
+
+
+def using(component: Any, version: str) -> Any:
+    """A registry in use that has the built-ins and one component, of a package of this version."""
+    fresh = registry.discover("none")
+    if component is not None:
+        fresh.admit(plugin_of(component), registry.Origin("bend", "gptzoo-bend", version))
+    return registry.use(fresh)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A model that version 1.0 of a package saved."""
+    with using(Bend, "1.0"):
+        save_model(tmp_path / "model", gptzoo.build(SPEC))
+    yield tmp_path / "model"
+
+
+def logits(model: Any) -> Tensor:
+    return model(torch.arange(8)[None])[0]
+
+
+def test_a_written_spec_says_who_made_each_part(folder: Path) -> None:
+    makers = json.loads((folder / "model.json").read_text())[KEY]
+    assert {(maker["path"], maker["type"], maker["distribution"]) for maker in makers} >= {
+        ("$.activation", "bend", "gptzoo-bend"),
+        ("$.ffn[0].activation", "bend", "gptzoo-bend"),
+        ("$.ffn[1]", "glu", "gptzoo"),
+        ("$.norm.layer", "layernorm", "gptzoo"),
+    }
+    bend = next(maker for maker in makers if maker["path"] == "$.activation")
+    assert (bend["kind"], bend["version"], bend["config_version"]) == ("activation", "1.0", 1)
+
+
+def test_with_the_same_packages_nothing_is_said(folder: Path) -> None:
+    with using(Bend, "1.0"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gptzoo.load(folder).spec == gptzoo.load_model_spec(SPEC)
+
+
+def test_a_missing_package_is_named_at_each_place(folder: Path) -> None:
+    with using(None, ""), pytest.raises(gptzoo.SpecError) as caught:
+        gptzoo.load(folder)
+    assert [problem.path for problem in caught.value.problems] == [
+        "$.activation",
+        "$.ffn[0].activation",
+        "$.ffn[1].activation",
+    ]
+    assert "activation 'bend' came from gptzoo-bend 1.0: pip install gptzoo-bend" in str(caught.value)
+
+
+def test_a_part_from_a_local_file_asks_for_that_file() -> None:
+    with using(None, "") as fresh:
+        fresh.admit(plugin_of(Bend), registry.Origin("mine", "file /home/me/mine.py", ""))
+        data = stamped(gptzoo.load_model_spec(SPEC))
+    with using(None, ""), pytest.raises(gptzoo.SpecError, match=r"file /home/me/mine\.py: give that file with --plugin"):
+        gptzoo.load_model_spec(data)
+
+
+def test_another_version_warns_once_and_says_that_nothing_changed(folder: Path) -> None:
+    with using(Bend, "1.1"), pytest.warns(gptzoo.VersionWarning) as told:
+        gptzoo.load(folder)
+    (warning,) = told
+    assert str(warning.message) == (
+        "model.json: written with gptzoo-bend 1.0, read with gptzoo-bend 1.1; the options are the same"
+    )
+
+
+def test_older_options_are_migrated_wherever_they_are_nested_and_mean_the_same(folder: Path) -> None:
+    with using(Bend, "1.0"):
+        before = gptzoo.load(folder).model
+    with using(BendNow, "2.0"), pytest.warns(gptzoo.VersionWarning, match="migrated from version 1 to 2"):
+        after = gptzoo.load(folder)
+    assert after.spec.activation.leak == -0.5
+    assert after.spec.ffn[1].activation.leak == -0.5
+    torch.testing.assert_close(logits(after.model), logits(before))
+
+
+def test_the_warning_names_what_is_new() -> None:
+    with using(Bend, "1.0"):
+        data = stamped(gptzoo.load_model_spec(SPEC))
+    with using(BendNow, "2.0"), pytest.warns(gptzoo.VersionWarning, match="'shift' is new and takes its default"):
+        gptzoo.load_model_spec(data)
+
+
+def test_options_newer_than_the_package_are_refused() -> None:
+    new = {**SPEC, "activation": {"type": "bend", "leak": 0.5}}
+    with using(BendNow, "2.0"):
+        data = stamped(gptzoo.load_model_spec(new))
+    with using(Bend, "1.0"), pytest.raises(gptzoo.SpecError, match=r"gptzoo-bend 2\.0; .* pip install -U gptzoo-bend"):
+        gptzoo.load_model_spec(data)
+
+
+def test_a_part_that_was_exchanged_by_hand_is_taken_as_it_is(folder: Path) -> None:
+    data = json.loads((folder / "model.json").read_text())
+    data["activation"] = "relu"
+    for layer in data["ffn"]:
+        layer["activation"] = "relu"
+    with using(None, ""):
+        assert gptzoo.load_model_spec(data).activation.type == "relu"
+
+
+def test_a_spec_written_by_hand_needs_none_of_it() -> None:
+    assert unstamped(small(), "x") == small()
+
+
+@pytest.mark.parametrize("wrong", [3, [3], [{"path": "$.ffn"}]])
+def test_what_gptzoo_did_not_write_is_refused(wrong: Any) -> None:
+    with pytest.raises(gptzoo.SpecError, match=r"\$components: .*gptzoo writes it"):
+        gptzoo.load_model_spec({**small(), KEY: wrong})
