@@ -1,0 +1,158 @@
+"""Multi-head latent attention: keys and values of all heads are read off one small latent vector for each token."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+import gptzoo
+
+
+class LatentAttention(gptzoo.Attention):
+    """Multi-head latent attention (MLA): caches kv_rank + rope_dim numbers for each token, whatever the heads.
+
+    Each query and key has two parts: one read off a latent, which no position is turned into, and a rotated one, whose
+    key all heads share. New tokens among themselves, as in training, are attended to with keys and values spelled out.
+    From a cache that would spell out every token anew at each step, so there the matrices that do it are absorbed: a
+    query is carried into the space of the latents and compared there, as if all heads shared one key. Which of the two
+    is used follows from `step.fresh` alone; they are the same function.
+    """
+
+    name = "mla"
+    paper = "DeepSeek-AI 2024, DeepSeek-V2, arXiv:2405.04434, section 2.1"
+    honours = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
+    rolls_back = True
+
+    class Config(gptzoo.Attention.Config):
+        kv_rank: PositiveInt | None = None
+        """Width of the latent that keys and values are read off; null is 4 heads, as in DeepSeek-V2."""
+        q_rank: PositiveInt | None = None
+        """Width of a latent that queries are read off, to save parameters; null projects them directly."""
+        rope_dim: PositiveInt | None = None
+        """Width of the rotated part, whose key the heads share; null is half a head, as in DeepSeek-V2."""
+        nope_dim: PositiveInt | None = None
+        """Width of the part of a query and key that is not rotated; null is a head's."""
+        v_dim: PositiveInt | None = None
+        """Width of the value of a head; null is a head's."""
+        norm: Annotated[gptzoo.Config, gptzoo.Reference("norm_layer")] = gptzoo.by_default("rmsnorm")
+        """Normalises the latents."""
+        dropout: float | None = gptzoo.inherited("dropout", "Of the attention weights.")
+        out_dropout: float | None = gptzoo.inherited("dropout", "Of the output, before it joins the residual stream.")
+        qkv_bias: bool | None = gptzoo.inherited(
+            "bias", "Of what reads the residual stream; what reads latents has none."
+        )
+        out_bias: bool | None = gptzoo.inherited("bias")
+
+        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+            if self.rope_dim and self.rope_dim % 2:
+                yield "rope_dim", f"is turned in pairs, so it must be even, not {self.rope_dim}"
+            for option in ("dropout", "out_dropout"):
+                if not 0 <= (getattr(self, option) or 0) < 1:
+                    yield option, "should be at least 0 and below 1"
+
+    def __init__(self, config: Any, dims: Any):
+        super().__init__(config, dims)
+        self.n_heads = dims.n_heads
+        self.kv_rank = config.kv_rank or 4 * dims.d_head
+        self.rope_dim = config.rope_dim or max(2, dims.d_head // 4 * 2)  # even: it is turned in pairs
+        self.nope_dim = config.nope_dim or dims.d_head
+        self.v_dim = config.v_dim or dims.d_head
+        self.rotary_dim = self.rope_dim
+
+        q_width = self.n_heads * (self.nope_dim + self.rope_dim)
+        if config.q_rank is None:
+            self.q: nn.Module = nn.Linear(dims.d_model, q_width, bias=config.qkv_bias)
+        else:
+            down = nn.Linear(dims.d_model, config.q_rank, bias=config.qkv_bias)
+            up = nn.Linear(config.q_rank, q_width, bias=False)
+            self.q = nn.Sequential(OrderedDict(down=down, norm=config.norm.build(config.q_rank), up=up))
+        self.kv_down = nn.Linear(dims.d_model, self.kv_rank + self.rope_dim, bias=config.qkv_bias)
+        self.kv_norm = config.norm.build(self.kv_rank)
+        # No bias: on a key it would shift all scores of a query alike, on a value it would be one more bias of `out`.
+        self.kv = nn.Linear(self.kv_rank, self.n_heads * (self.nope_dim + self.v_dim), bias=False)
+        self.out = nn.Linear(self.n_heads * self.v_dim, dims.d_model, bias=config.out_bias)
+        self.out.writes_residual = True  # type: ignore[assignment]
+        self.out_dropout = nn.Dropout(config.out_dropout)
+
+    def forward(self, x: Tensor, step: gptzoo.Step, state: dict[str, Tensor] | None = None) -> Tensor | gptzoo.Emit:
+        B, T, _ = x.shape
+        q = self.q(x).view(B, T, self.n_heads, -1).transpose(1, 2)
+        q_nope, q_rope = q.split([self.nope_dim, self.rope_dim], dim=-1)
+        latent, k_rope = self.kv_down(x).split([self.kv_rank, self.rope_dim], dim=-1)
+        latent = self.kv_norm(latent)  # (B, T, kv_rank)
+        q_rope, k_rope = step.rotate(q_rope, k_rope[:, None])  # (B, H, T, rope_dim), (B, 1, T, rope_dim)
+        k_rope, k_pos = k_rope[:, 0], step.positions
+        if state is not None:
+            new = {"latent": latent, "k_rope": k_rope}
+            seen, k_pos = gptzoo.extend(state, new, step.positions, fresh=step.fresh)
+            latent, k_rope = seen["latent"], seen["k_rope"]  # (B, S, kv_rank), (B, S, rope_dim)
+        attend = self._expanded if step.fresh else self._absorbed
+        y, weights = attend(q_nope, q_rope, latent, k_rope, step, k_pos)  # (B, H, T, v_dim)
+        y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
+        if weights is None:
+            return y
+        return gptzoo.Emit(y, captures={"attention": weights, "k_pos": k_pos})
+
+    def _expanded(
+        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, step: gptzoo.Step, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Keys and values of every head, read off the latents."""
+        B, S, _ = latent.shape
+        kv = self.kv(latent).view(B, S, self.n_heads, -1).transpose(1, 2)
+        k_nope, v = kv.split([self.nope_dim, self.v_dim], dim=-1)  # (B, H, S, nope_dim), (B, H, S, v_dim)
+        q = torch.cat([q_nope, q_rope], dim=-1)
+        k = torch.cat([k_nope, k_rope[:, None].expand(-1, self.n_heads, -1, -1)], dim=-1)
+        v = F.pad(v, (0, max(0, k.shape[-1] - self.v_dim)))  # torch's fused kernels want one width for all three
+        # They are fastest without a mask tensor; that is exact when at most the future is to be masked.
+        unmasked = step.plain and step.bias(k_pos) is None and "attention" not in step.capture
+        y, weights = self._attend(q, k, v, None if unmasked else _mask(step, k_pos, q.dtype), step)
+        return y[..., : self.v_dim], weights
+
+    def _absorbed(
+        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, step: gptzoo.Step, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same with q (W_k c) as (W_k^T q) c, and the sum of W_v c as W_v of the sum of the latents c.
+
+        All heads share their keys, so they are folded into the queries: no key is copied for each head.
+        """
+        H, T = q_nope.shape[1:3]
+        up = self.kv.weight.view(H, -1, self.kv_rank)
+        up_k, up_v = up.split([self.nope_dim, self.v_dim], dim=1)  # (H, nope_dim, kv_rank), (H, v_dim, kv_rank)
+        q = torch.cat([torch.einsum("bhtd,hdr->bhtr", q_nope, up_k), q_rope], dim=-1)
+        k = torch.cat([latent, k_rope], dim=-1)[:, None]  # (B, 1, S, kv_rank + rope_dim); its first part are the values
+        mask = _mask(step, k_pos, q.dtype).expand(-1, H, -1, -1)
+        y, weights = self._attend(q.flatten(1, 2)[:, None], k, k, mask.flatten(1, 2)[:, None], step)
+        y = y[:, 0, :, : self.kv_rank].unflatten(1, (H, T))
+        y = torch.einsum("bhtr,hdr->bhtd", y, up_v)
+        return y, None if weights is None else weights[:, 0].unflatten(1, (H, T))
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, step: gptzoo.Step
+    ) -> tuple[Tensor, Tensor | None]:
+        """Queries, keys and values of one width -> sums of values, and the weights if they are captured."""
+        scale = (self.nope_dim + self.rope_dim) ** -0.5  # of the heads, also where they are carried to the latents
+        dropout = self.config.dropout if self.training else 0.0
+        if mask is not None and "attention" in step.capture:
+            scores = q @ k.mT * scale
+            scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+            weights = scores.softmax(dim=-1)
+            return F.dropout(weights, dropout) @ v, weights
+        causal = mask is None and step.causal
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+        return y, None
+
+    def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+        shapes = {"latent": (self.kv_rank,), "k_rope": (self.rope_dim,)}
+        return gptzoo.new_cache(batch_size, max_length, shapes, device=device, dtype=dtype)
+
+
+def _mask(step: gptzoo.Step, k_pos: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B|1, H|1, T, S): what is visible, as bool, or what to add to the scores where the positional biases them."""
+    visible, bias = step.visible(k_pos), step.bias(k_pos)
+    return visible if bias is None else bias.to(dtype).masked_fill(~visible, float("-inf"))

@@ -1,0 +1,243 @@
+"""Multi-head latent attention against transformers' DeepSeek-V2, and what its cache holds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gptzoo_memory import LatentAttention
+from torch import Tensor
+
+import gptzoo
+
+SIZES = {"kv_rank": 10, "rope_dim": 4, "nope_dim": 5, "v_dim": 7}
+
+
+def halves(rows: Tensor) -> Tensor:
+    """Rows of a rotated part, whose pairs DeepSeek keeps side by side, with the pairs (i, i + half) of our rope."""
+    return torch.cat([rows[..., 0::2, :], rows[..., 1::2, :]], dim=-2)
+
+
+def load(layer: LatentAttention, theirs: Any) -> None:
+    """Give our layer the weights of a DeepseekV2Attention."""
+
+    def queries(weight: Tensor) -> Tensor:
+        heads = weight.unflatten(0, (layer.n_heads, -1))
+        nope, rope = heads.split([layer.nope_dim, layer.rope_dim], dim=1)
+        return torch.cat([nope, halves(rope)], dim=1).flatten(0, 1)
+
+    def latent_and_key(weight: Tensor) -> Tensor:
+        latent, rope = weight.split([layer.kv_rank, layer.rope_dim])
+        return torch.cat([latent, halves(rope)])
+
+    weights = dict(theirs.named_parameters())
+    renamed = {
+        "kv_down.weight": latent_and_key(weights["kv_a_proj_with_mqa.weight"]),
+        "kv_norm.weight": weights["kv_a_layernorm.weight"],
+        "kv.weight": weights["kv_b_proj.weight"],
+        "out.weight": weights["o_proj.weight"],
+    }
+    if "q_proj.weight" in weights:
+        renamed["q.weight"] = queries(weights["q_proj.weight"])
+    else:
+        renamed["q.down.weight"] = weights["q_a_proj.weight"]
+        renamed["q.norm.weight"] = weights["q_a_layernorm.weight"]
+        renamed["q.up.weight"] = queries(weights["q_b_proj.weight"])
+    if "o_proj.bias" in weights:
+        renamed["q.down.bias"] = weights["q_a_proj.bias"]
+        renamed["kv_down.bias"] = latent_and_key(weights["kv_a_proj_with_mqa.bias"][:, None])[:, 0]
+        renamed["out.bias"] = weights["o_proj.bias"]
+    layer.load_state_dict(renamed)
+
+
+@pytest.mark.parametrize(("q_rank", "bias"), [(None, False), (6, False), (6, True)])
+@torch.inference_mode()
+def test_it_equals_deepseek_v2_in_full_and_from_its_cache(
+    model_of: Any, step_of: Any, q_rank: int | None, bias: bool
+) -> None:
+    configuration = pytest.importorskip("transformers.models.deepseek_v2.configuration_deepseek_v2")
+    modeling = pytest.importorskip("transformers.models.deepseek_v2.modeling_deepseek_v2")
+    config = configuration.DeepseekV2Config(
+        hidden_size=24,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        q_lora_rank=q_rank,
+        kv_lora_rank=SIZES["kv_rank"],
+        qk_rope_head_dim=SIZES["rope_dim"],
+        qk_nope_head_dim=SIZES["nope_dim"],
+        v_head_dim=SIZES["v_dim"],
+        attention_bias=bias,
+        attn_implementation="eager",
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )
+    torch.manual_seed(0)
+    theirs = modeling.DeepseekV2Attention(config, 0).double().eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=parameter.shape[-1] ** -0.5)
+    options = {"q_rank": q_rank, "qkv_bias": bias, "out_bias": bias, "norm": {"type": "rmsnorm", "eps": 1e-6}}
+    model = model_of(attention={"type": "mla", **SIZES, **options})
+    layer = model.blocks[0].attention
+    load(layer, theirs)
+
+    x, at = torch.randn(2, 11, 24, dtype=torch.float64), torch.arange(11)[None]
+    mask = torch.full((11, 11), -torch.inf, dtype=torch.float64).triu(1)[None, None]
+    turns = modeling.DeepseekV2RotaryEmbedding(config)(x, at)
+    expected, weights = theirs(x, attention_mask=mask, position_embeddings=turns)
+
+    near = {"rtol": 1e-5, "atol": 1e-6}  # transformers takes the softmax in float32
+    torch.testing.assert_close(layer(x, step_of(model, at, plain=True)), expected, **near)
+    emitted = layer(x, step_of(model, at, plain=True, capture=frozenset({"attention"})))
+    torch.testing.assert_close(emitted.captures["attention"], weights, **near)
+
+    state = layer.new_state(2, 11, device="cpu", dtype=torch.float64)
+    parts = [
+        layer(x[:, a:b], step_of(model, at[:, a:b], fresh=a == 0), state)
+        for a, b in ((0, 4), (4, 9), (9, 10), (10, 11))
+    ]
+    torch.testing.assert_close(torch.cat(parts, dim=1), expected, **near)
+
+
+@pytest.mark.parametrize("positional", ["rope", "none", "distance"])
+@torch.inference_mode()
+def test_the_absorbed_form_and_the_expanded_form_are_one_function(model_of: Any, step_of: Any, positional: str) -> None:
+    model = model_of(attention={"type": "mla", **SIZES}, positional=positional)
+    layer, x, at = model.blocks[0].attention, torch.randn(2, 9, 24, dtype=torch.float64), torch.arange(9)[None]
+    expanded = layer(x, step_of(model, at))
+    for capture in (frozenset(), frozenset({"attention"})):
+        state = layer.new_state(2, 9, device="cpu", dtype=torch.float64)
+        absorbed = layer(x, step_of(model, at, fresh=False, capture=capture), state)
+        if capture:
+            assert torch.equal(absorbed.captures["k_pos"][:, -9:], at.expand(2, -1))
+            absorbed = absorbed.y
+        torch.testing.assert_close(absorbed, expanded)
+
+
+@pytest.mark.parametrize("positional", ["rope", "none", "distance"])
+@torch.inference_mode()
+def test_captured_weights_are_a_causal_distribution_and_change_nothing(
+    model_of: Any, tokens_of: Any, positional: str
+) -> None:
+    model, tokens = model_of(attention="mla", positional=positional), tokens_of(9)
+    seen = gptzoo.Observations()
+    logits, _ = model(tokens, capture=["attention"], observations=seen)
+    torch.testing.assert_close(logits, model(tokens)[0])
+    weights = seen.captures["blocks.1.attention.attention"]
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 9, dtype=torch.float64))
+    assert weights.triu(1).abs().max() == 0
+
+
+@torch.inference_mode()
+def test_the_bias_of_the_positional_adds_to_the_scores(model_of: Any, step_of: Any) -> None:
+    at, x = torch.arange(6)[None], torch.randn(1, 6, 24, dtype=torch.float64)
+    weights = {}
+    for positional in ("none", "distance"):
+        model = model_of(attention="mla", positional=positional)
+        step = step_of(model, at, plain=True, capture=frozenset({"attention"}))
+        weights[positional] = model.blocks[0].attention(x, step).captures["attention"]
+    share = torch.arange(1, 5)[:, None, None] / 5
+    biased = weights["none"].log() - share * (at[0][:, None] - at[0]).abs()
+    torch.testing.assert_close(weights["distance"], biased.softmax(-1))
+
+
+def test_the_rotated_part_of_the_key_is_shared_by_the_heads_and_alone_knows_the_position(
+    model_of: Any, step_of: Any
+) -> None:
+    model = model_of(attention={"type": "mla", **SIZES})
+    layer, x = model.blocks[0].attention, torch.randn(1, 6, 24, dtype=torch.float64)
+    states = []
+    for shift in (0, 3):
+        state = layer.new_state(1, 9, device="cpu", dtype=torch.float64)
+        layer(x, step_of(model, torch.arange(6)[None] + shift), state)
+        states.append({name: tensor[:, shift : shift + 6] for name, tensor in state.items()})
+    assert torch.equal(states[0]["latent"], states[1]["latent"])
+    assert not torch.allclose(states[0]["k_rope"], states[1]["k_rope"])
+    assert states[0]["k_rope"].shape == (1, 6, 4)
+
+
+def test_gptzoo_build_counts_the_cache_that_the_paper_states(tmp_path: Path) -> None:
+    n_layers, kv_rank, rope_dim = 2, 512, 64  # DeepSeek-V2, less deep
+    attention = {"type": "mla", "kv_rank": kv_rank, "q_rank": 1536, "rope_dim": rope_dim, "nope_dim": 128, "v_dim": 128}
+    spec = {
+        "vocab_size": 128,
+        "context_length": 32,
+        "d_model": 5120,
+        "n_layers": n_layers,
+        "n_heads": 128,
+        "attention": attention,
+        "positional": "rope",
+    }
+    path = tmp_path / "deepseek.json"
+    path.write_text(json.dumps(spec))
+    command = [sys.executable, "-m", "gptzoo", "build", str(path), "--dtype", "bf16", "--json"]
+    costs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert costs["kv_cache_bytes_per_token"] == 2 * (kv_rank + rope_dim) * n_layers  # (d_c + d_h^R) l, table 1
+    assert costs["kv_cache_bytes_per_token"] == 2 * 4.5 * 128 * n_layers  # 9/2 d_h l, the same table
+    assert costs["not_rehearsed"] is None
+
+
+def test_left_out_sizes_are_those_of_the_paper_in_heads(spec_of: Any) -> None:
+    model = gptzoo.build(spec_of(d_model=64, attention="mla"), device="meta")
+    states = model.new_states(3, 10, dtype=torch.float32)
+    shapes = {name: tuple(tensor.shape[2:]) for name, tensor in states[0]["attention"].items()}
+    assert shapes == {"position": (), "latent": (4 * 16,), "k_rope": (16 // 2,)}
+
+
+def test_decoding_may_go_back_to_an_earlier_position(model_of: Any, tokens_of: Any) -> None:
+    model, tokens, other = model_of(attention={"type": "mla", **SIZES}), tokens_of(12), tokens_of(13)[:, :4]
+    assert model.blocks[0].attention.rolls_back
+    at = torch.arange(12)[None]
+    with torch.inference_mode():
+        states = model.new_states(2, 12)
+        model(tokens, positions=at, states=states, fresh=True)
+        again, _ = model(other, positions=at[:, 5:9], states=states)
+        expected, _ = model(torch.cat([tokens[:, :5], other], dim=1))
+    torch.testing.assert_close(again, expected[:, 5:])
+
+
+@torch.inference_mode()
+def test_packed_documents_equal_each_alone(model_of: Any, tokens_of: Any) -> None:
+    model, tokens = model_of(attention={"type": "mla", **SIZES}), tokens_of(12)
+    documents = torch.tensor([0] * 5 + [1] * 7).expand(2, -1)
+    packed, _ = model(tokens, documents=documents)
+    torch.testing.assert_close(packed[:, :5], model(tokens[:, :5])[0])
+    torch.testing.assert_close(packed[:, 5:], model(tokens[:, 5:])[0])  # rope knows distances alone
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("capture", [frozenset(), frozenset({"attention"})])
+@torch.inference_mode()
+def test_without_causality_the_order_of_tokens_is_of_no_meaning_to_others(
+    model_of: Any, step_of: Any, plain: bool, capture: frozenset[str]
+) -> None:
+    model, at = model_of(attention={"type": "mla", **SIZES}, positional="none"), torch.arange(7)[None]
+    layer, x = model.blocks[0].attention, torch.randn(2, 7, 24, dtype=torch.float64)
+    y, flipped = (
+        layer(each, step_of(model, at, causal=False, plain=plain, capture=capture)) for each in (x, x.flip(1))
+    )
+    y, flipped = (each.y if capture else each for each in (y, flipped))
+    torch.testing.assert_close(flipped.flip(1), y)
+    assert not torch.allclose(y, layer(x, step_of(model, at)))
+
+
+@pytest.mark.parametrize("norm", ["layernorm", {"type": "rmsnorm", "eps": 0.5}], ids=str)
+def test_the_norm_of_the_latents_can_be_chosen(model_of: Any, tokens_of: Any, norm: Any) -> None:
+    model = model_of(attention={"type": "mla", "q_rank": 6, "norm": norm}, bias=False)
+    usual = model_of(attention={"type": "mla", "q_rank": 6}, bias=False)
+    usual.load_state_dict(model.state_dict())
+    assert not torch.allclose(model(tokens_of(9))[0], usual(tokens_of(9))[0])
+
+
+def test_a_rotated_part_of_odd_width_is_refused(spec_of: Any) -> None:
+    with pytest.raises(
+        gptzoo.SpecError, match=r"\$\.attention\.rope_dim: is turned in pairs, so it must be even, not 3"
+    ):
+        gptzoo.load_model_spec(spec_of(attention={"type": "mla", "rope_dim": 3}))
+
+
+def test_it_says_what_it_honours() -> None:
+    assert LatentAttention.honours == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
