@@ -53,10 +53,16 @@ def build(
     SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. Without --out nothing is
     allocated, so a model of any size can be looked at.
     """
+    from gptzoo.cli.reading import read_spec
     from gptzoo.model.accounting import account
     from gptzoo.model.outline import outline
+    from gptzoo.spec.run import RunSpec
 
-    model_spec, own_batch_size = _read(spec, overrides)
+    described = read_spec(spec, overrides)
+    if isinstance(described, RunSpec):
+        model_spec, own_batch_size = described.model, described.micro_batch_size or described.batch_size
+    else:
+        model_spec, own_batch_size = described, 1
     costs = account(
         model_spec, sequence_length=sequence_length, batch_size=batch_size or own_batch_size, precision=precision
     )
@@ -71,41 +77,6 @@ def build(
     from gptzoo.cli.card import print_card
 
     print_card(Console(highlight=False), model_spec, rows, costs)
-
-
-def _read(path: Path, overrides: tuple[str, ...]) -> tuple[ModelSpec, int]:
-    """The model that a file or a folder describes, and the batch size of its forward passes in training."""
-    from gptzoo.errors import FolderError
-    from gptzoo.spec.files import load_model_spec
-
-    if path.is_dir():
-        file = next((path / name for name in ("model.json", "run.json") if (path / name).is_file()), None)
-        if file is None:
-            raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (run.json)")
-        path = file
-    return _read_run(path, overrides) if _is_run(path) else (load_model_spec(path, overrides), 1)
-
-
-def _is_run(path: Path) -> bool:
-    """Whether the file describes a run: a model has no field named `model`."""
-    from gptzoo.spec.files import parse_json
-
-    if not path.is_file():
-        return False
-    spec = parse_json(path.read_text(encoding="utf-8", errors="replace"), path.name)
-    return isinstance(spec, dict) and "model" in spec
-
-
-def _read_run(path: Path, overrides: tuple[str, ...]) -> tuple[ModelSpec, int]:
-    from gptzoo.data.store import prepare
-    from gptzoo.spec.files import load_run_spec
-
-    run = load_run_spec(path, overrides)
-    model = run.model
-    if model.vocab_size is None:
-        _, store = prepare(run.corpus.build(), run.tokenizer)
-        model = model.model_copy(update={"vocab_size": store.vocab_size})
-    return model, run.micro_batch_size or run.batch_size
 
 
 def _write(spec: ModelSpec, folder: Path, seed: int) -> None:

@@ -18,6 +18,7 @@ import torch
 from gptzoo import __version__, registry
 from gptzoo.atomic import remove_incomplete, write_json, write_text
 from gptzoo.errors import FolderError, VersionWarning
+from gptzoo.spec.compare import differences
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
@@ -101,9 +102,9 @@ class RunFolder:
 
     def _refuse_other_run(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = [
-            f"{path} was {json.dumps(was)}, is {json.dumps(is_)}"
-            for path, was, is_ in differences(before, now)
-            if path.split(".")[1] not in _MAY_CHANGE
+            f"{change.name} was {json.dumps(change.a)}, is {json.dumps(change.b)}"
+            for change in differences(before, now)
+            if change.name.split(".")[1] not in _MAY_CHANGE
         ]
         if changed:
             raise FolderError(
@@ -131,15 +132,6 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
-
-
-def differences(a: Any, b: Any, path: str = "$") -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON values differ: (path, value in a, value in b)."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        for key in sorted({*a, *b}):
-            yield from differences(a.get(key), b.get(key), f"{path}.{key}")
-    elif a != b:
-        yield path, a, b
 
 
 def describe_environment(device: torch.device, fingerprint: str) -> dict[str, Any]:

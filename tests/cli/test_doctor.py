@@ -1,0 +1,49 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import gptzoo
+from gptzoo import registry
+from gptzoo.cli import main
+
+
+def test_a_healthy_installation_is_described(fresh_registry: registry.Registry) -> None:
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["versions"]["gptzoo"] == gptzoo.__version__
+    assert report["torch"]["version"] == torch.__version__
+    assert report["plugins"] == {"builtin": f"gptzoo {gptzoo.__version__}"}
+    assert report["problems"] == []
+    assert "nothing wrong" in CliRunner().invoke(main, ["doctor"]).stdout
+
+
+def test_settings_that_matter_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("SECRET_TOKEN", "hidden")
+    report = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
+    assert report["environment"]["GPTZOO_CACHE"] == str(tmp_path / "elsewhere")
+    assert "SECRET_TOKEN" not in report["environment"]
+    assert report["cache"].startswith(str(tmp_path / "elsewhere"))
+
+
+def test_a_broken_plugin_is_a_problem(install: Callable[..., None]) -> None:
+    install("broken", "import nothing_of_this_name\n")
+    with registry.use(registry.discover("broken")):
+        result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "plugin 'broken' (gptzoo-broken 1.2.3) is refused: ModuleNotFoundError" in " ".join(result.stdout.split())
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert result.exit_code == 1
+    assert "set GPTZOO_CACHE" in json.loads(result.stdout)["problems"][0]
