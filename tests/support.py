@@ -138,11 +138,20 @@ def covering_specs() -> dict[str, dict[str, Any]]:
     }
     specs = {}
     for row in _covering_rows(factors):
-        spec = _spec_of(row)
-        with contextlib.suppress(SpecError):  # such as a positional that this attention does not honour
-            gptzoo.load_model_spec(spec)
+        if (spec := _allowed(row, {name: values[0] for name, values in list(factors.items())[3:]})) is not None:
             specs[f"{row['attention']}-{row['positional']}-{row['norm']}-{len(specs)}"] = spec
     return specs
+
+
+def _allowed(row: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any] | None:
+    """The spec of a row, with as many plain choices as it takes to be allowed; None if its first three exclude it."""
+    one_plain = ({**row, name: value} for name, value in plain.items())
+    for relaxed in (row, *one_plain, {**row, **plain}):
+        spec = _spec_of(relaxed)
+        with contextlib.suppress(SpecError):  # such as a positional that this attention does not honour
+            gptzoo.load_model_spec(spec)
+            return spec
+    return None
 
 
 def _covering_rows(factors: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,10 @@ LAYERS = {
     "interop": 9,
     "sampling": 9,
     "training": 10,
+    "difference": 11,
+    "testing": 11,
+    "scaffold": 11,
+    "handbook": 11,
     "builtin": 11,
     "cli": 12,
     "__main__": 13,
@@ -86,10 +90,11 @@ def test_the_core_names_no_component() -> None:
 
 def test_the_public_names_are_these() -> None:
     expected = """
-        Activation Architecture Attention Component Config Corpus DataError Dims Diverged Emit FeedForward FolderError
-        GptzooError Importer InputError Interrupted LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer
-        Observations Optimizer Part PluginError Positional Reference RunSpec SamplingSpec Schedule Settings SpecError
-        Step Sublayer Tokenizer Weight build by_default extend generate hookimpl inherited initialise load
+        Activation Architecture Attention Batching Component Config Corpus DataError Decoder Dims Diverged Emit
+        FeedForward FolderError GptzooError Importer InputError Interrupted LogitsProcessor ModelSpec MultiHeadAttention
+        Norm NormLayer Observations Optimizer Part PerLayer PluginError Positional Primed Reference RunSpec SamplingSpec
+        Schedule Settings SpecError Stack Step Sublayer TokenStore Tokenizer VersionWarning Weight build
+        by_default extend generate hookimpl inherited initialise load
         load_model_spec load_plugin load_run_spec new_cache registered train
     """
     assert gptzoo.__all__ == sorted(expected.split())

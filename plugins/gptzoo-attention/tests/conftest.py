@@ -1,0 +1,92 @@
+"""What the tests share: tiny models, attentions by themselves, and the steps to call them with."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: for models this tiny more threads are slower
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from gptzoo_attention import flex as flex_module
+from torch import Tensor
+
+import gptzoo
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 13,
+    "context_length": 32,
+    "d_model": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "positional": "rope",
+}
+
+
+class Slopes(gptzoo.Positional):
+    """A score bias that differs from head to head."""
+
+    def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        slopes = torch.linspace(0.1, 1.0, self.dims.n_heads, device=q_pos.device)
+        return -slopes[:, None, None] * (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()
+
+
+@pytest.fixture(scope="session")
+def model_of() -> Callable[..., Any]:
+    """A tiny model, with weights so large that attention is far from uniform."""
+
+    def model_of(attention: Any, **changes: Any) -> Any:
+        model = gptzoo.build({**SMALL, "attention": attention, **changes}).eval()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
+                elif "lambda" in name:
+                    parameter.normal_(std=0.3, generator=generator)
+        return model
+
+    return model_of
+
+
+@pytest.fixture(scope="session")
+def attention_of(model_of: Callable[..., Any]) -> Callable[..., Any]:
+    """The attention of a tiny model by itself; its queries and keys are large, so that its weights are sharp."""
+
+    def attention_of(options: Any, **changes: Any) -> Any:
+        attention = model_of(options, **changes).blocks[0].attention
+        with torch.no_grad():
+            attention.qkv.weight.mul_(2.0)
+        return attention
+
+    return attention_of
+
+
+@pytest.fixture(scope="session")
+def step_of() -> Callable[..., gptzoo.Step]:
+    """A step as the decoder makes it, with a score bias if asked for."""
+
+    def step_of(positions: Tensor, *, bias: bool = False, dims: Any = None, **options: Any) -> gptzoo.Step:
+        positional = Slopes(Slopes.Config(), dims) if bias else gptzoo.registered("positional")["none"]
+        positional = positional if bias else positional(positional.Config(), dims)
+        return gptzoo.Step(positions, positional, self_bias=positional.bias(positions, positions), **options)
+
+    return step_of
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randint(13, (2, 30), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """FlexAttention itself, on the CPU: uncompiled, forward only, for every T above 1."""
+    monkeypatch.setattr(flex_module, "has_kernel", lambda q, bias: True)
+    monkeypatch.setattr(flex_module, "_compile", lambda function: function)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

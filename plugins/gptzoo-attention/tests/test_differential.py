@@ -1,0 +1,155 @@
+"""`differential` against the pseudo-code of the paper, position by position, and against transformers' DiffLlama."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gptzoo
+
+
+def softmax(scores: list[float]) -> list[float]:
+    exponentials = [math.exp(score - max(scores)) for score in scores]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def papers_attention(x: Tensor, module: Any, layer: int, n_kv_heads: int, window: int, slopes: Tensor | None) -> Tensor:
+    """MultiHead of the paper (figure 2), with `layer` counted from 1, one query of one head after the other.
+
+    x: (T, C). A head's Q is [Q1; Q2], here in the order of this module's projection: all Q1, all Q2, K likewise; the
+    values of a head are its left half, from among all left halves, and its right half.
+    """
+    T, C = x.shape
+    H, G = 4, n_kv_heads
+    d = C // H // 2
+    projected = x @ module.qkv.weight.T + module.qkv.bias
+    Q = projected[:, :C].view(T, 2, H, d)  # [:, 0] is Q1 of each head
+    K = projected[:, C : C + 2 * G * d].view(T, 2, G, d)
+    V = projected[:, C + 2 * G * d :].view(T, 2, G, d)
+    lambda_init = 0.8 - 0.6 * math.exp(-0.3 * (layer - 1))
+    weight = (
+        math.exp(sum(a * b for a, b in zip(module.lambda_q1.tolist(), module.lambda_k1.tolist(), strict=True)))
+        - math.exp(sum(a * b for a, b in zip(module.lambda_q2.tolist(), module.lambda_k2.tolist(), strict=True)))
+        + lambda_init
+    )
+    heads = torch.zeros(T, H, 2 * d)
+    for h in range(H):
+        g = h // (H // G)
+        for t in range(T):
+            seen = range(max(0, t - window + 1), t + 1)
+            biases = [0.0 if slopes is None else -slopes[h].item() * (t - s) for s in seen]
+            A1 = softmax([(Q[t, 0, h] @ K[s, 0, g] / d**0.5).item() + b for s, b in zip(seen, biases, strict=True)])
+            A2 = softmax([(Q[t, 1, h] @ K[s, 1, g] / d**0.5).item() + b for s, b in zip(seen, biases, strict=True)])
+            for s, a1, a2 in zip(seen, A1, A2, strict=True):
+                heads[t, h] += (a1 - weight * a2) * V[s, :, g].flatten()
+            rms = (heads[t, h].square().mean() + 1e-5) ** 0.5
+            heads[t, h] = heads[t, h] / rms * module.head_norm.weight * (1 - lambda_init)
+    return heads.view(T, C) @ module.out.weight.T + module.out.bias
+
+
+@pytest.mark.parametrize("capture", [False, True], ids=["fused", "spelled-out"])
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "masked"])
+@pytest.mark.parametrize(("n_kv_heads", "window", "bias"), [(4, None, False), (2, 5, False), (2, None, True)])
+@torch.inference_mode()
+def test_it_is_the_papers_pseudo_code(
+    n_kv_heads: int, window: int | None, bias: bool, plain: bool, capture: bool, model_of: Any, step_of: Any
+) -> None:
+    model = model_of({"type": "differential", "n_kv_heads": n_kv_heads, "window": window}, n_layers=3)
+    x = torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(2))
+    for layer, block in enumerate(model.blocks):
+        module = block.attention
+        for vector in (module.qkv.bias, module.out.bias, module.head_norm.weight):
+            vector.normal_(generator=torch.Generator().manual_seed(layer))
+        step = step_of(
+            torch.arange(12)[None],
+            bias=bias,
+            dims=module.dims,
+            plain=plain,
+            capture=frozenset({"attention"} if capture else ()),
+        )
+        y = module(x, step)
+        expected = papers_attention(
+            x[0], module, layer + 1, n_kv_heads, window or 12, torch.linspace(0.1, 1, 4) if bias else None
+        )
+        torch.testing.assert_close((y.y if capture else y)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_it_is_the_attention_of_diffllama_with_the_same_weights(model_of: Any, tokens: Tensor) -> None:
+    diffllama = pytest.importorskip("transformers.models.diffllama")
+    config = diffllama.DiffLlamaConfig(
+        hidden_size=32,
+        num_attention_heads=8,  # DiffLlama counts maps
+        num_key_value_heads=4,
+        head_dim=4,
+        num_hidden_layers=2,
+        rms_norm_eps=1e-5,
+        attn_implementation="eager",
+    )
+    model = model_of({"type": "differential", "n_kv_heads": 2}, bias=False)
+    positions = torch.arange(30)[None]
+    rotary = diffllama.modeling_diffllama.DiffLlamaRotaryEmbedding(config)
+    mask = torch.full((30, 30), float("-inf")).triu(1)[None, None]
+    x = torch.randn(2, 30, 32, generator=torch.Generator().manual_seed(2))
+    rope = model.positionals[0]
+    for layer, block in enumerate(model.blocks):
+        ours = block.attention
+        theirs = diffllama.modeling_diffllama.DiffLlamaAttention(config, layer).eval()
+        q, k, v = ours.qkv.weight.split(ours.widths)
+        weights = {"q_proj.weight": q, "k_proj.weight": k, "v_proj.weight": v, "o_proj.weight": ours.out.weight}
+        weights |= {name: p for name, p in ours.named_parameters() if name.startswith("lambda")}
+        theirs.load_state_dict(weights)
+        step = gptzoo.Step(positions, rope, tables=rope.prepare(positions), plain=True)
+        expected, _ = theirs(x, rotary(x, positions), mask)
+        torch.testing.assert_close(ours(x, step), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_captured_rows_sum_to_one_minus_lambda_and_may_be_negative(model_of: Any, step_of: Any) -> None:
+    module = model_of("differential").blocks[0].attention
+    for name in ("lambda_q1", "lambda_q2"):
+        getattr(module, name).zero_()  # lambda is its initial value, 0.2
+    step = step_of(torch.arange(12)[None], capture=frozenset({"attention"}))
+    weights = module(torch.randn(2, 12, 32), step).captures["attention"]
+    torch.testing.assert_close(weights.sum(-1), torch.full((2, 4, 12), 0.8))
+    assert (weights < 0).any()
+
+
+def test_lambda_begins_near_its_initial_value_which_grows_with_the_layer() -> None:
+    spec = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 12, "n_heads": 4}
+    model = gptzoo.build({**spec, "attention": "differential"})
+    attentions = [block.attention for block in model.blocks]
+    papers = [0.8 - 0.6 * math.exp(-0.3 * (layer - 1)) for layer in range(1, 13)]
+    assert papers[0] == pytest.approx(0.2)
+    assert [a.lambda_init.item() for a in attentions] == pytest.approx(papers)
+    assert [a.weight_of_second().item() for a in attentions] == pytest.approx(papers, abs=0.15)
+    drawn = torch.cat([getattr(a, name) for a in attentions for name in ("lambda_q1", "lambda_k1", "lambda_q2")])
+    assert drawn.std().item() == pytest.approx(0.1, rel=0.2)
+    assert not [name for name in model.state_dict() if "lambda_init" in name]
+
+
+def test_it_has_the_parameters_of_plain_attention_and_a_handful_more() -> None:
+    spec = {"vocab_size": 13, "context_length": 16, "d_model": 64, "n_layers": 2, "n_heads": 4}
+    plain = gptzoo.build({**spec, "attention": "sdpa"}, device="meta")
+    ours = gptzoo.build({**spec, "attention": "differential"}, device="meta")
+    more = 4 * 8 + 16  # four vectors of half a head, and the norm's weight
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in plain.parameters()) + 2 * more
+    assert ours.blocks[0].attention.rotary_dim == 8
+
+
+def test_dropout_drops_weights_in_training_alone(model_of: Any, tokens: Tensor) -> None:
+    model = model_of({"type": "differential", "dropout": 0.5, "out_dropout": 0.0})
+    plain = model_of("differential")
+    torch.testing.assert_close(model(tokens)[0], plain(tokens)[0])
+    assert not torch.allclose(model.train()(tokens)[0], plain(tokens)[0], atol=1e-2)
+    torch.testing.assert_close(plain.train()(tokens)[0], plain.eval()(tokens)[0])
+
+
+def test_a_head_must_divide_into_halves_of_pairs() -> None:
+    spec = {"context_length": 32, "d_model": 24, "n_layers": 2, "n_heads": 4}
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.attention: .*must divide by 4, not be 6"):
+        gptzoo.load_model_spec({**spec, "attention": "differential"})

@@ -1,0 +1,226 @@
+"""What holds for all three: cached, padded, packed, captured, compiled, trained and refused as they should be."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Any
+
+import gptzoo_attention
+import pytest
+import torch
+
+import gptzoo
+
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "flex": {"type": "flex"},
+    "flex-grouped": {"type": "flex", "n_kv_heads": 2, "window": 5, "softcap": 2.0, "qk_norm": "rmsnorm"},
+    "block_sparse": {"type": "block_sparse", "block_size": 4, "n_local": 2, "stride": 3},
+    "block_sparse-grouped": {"type": "block_sparse", "block_size": 3, "stride": 4, "n_kv_heads": 2},
+    "block_sparse-local": {"type": "block_sparse", "block_size": 4, "stride": None, "qk_norm": "layernorm"},
+    "differential": {"type": "differential"},
+    "differential-grouped": {"type": "differential", "n_kv_heads": 1, "window": 5, "qk_norm": "rmsnorm"},
+}
+every_attention = pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
+
+
+@pytest.fixture
+def fused(request: pytest.FixtureRequest) -> bool:
+    """Turns FlexAttention itself on."""
+    if request.param:
+        request.getfixturevalue("uncompiled_flex")
+    return request.param
+
+
+# FlexAttention itself runs on a CPU forward only; there it must do what the scores spelled out do.
+with_uncompiled_flex = pytest.mark.parametrize(
+    ("attention", "fused"),
+    [
+        *((attention, False) for attention in ATTENTIONS.values()),
+        pytest.param(ATTENTIONS["flex"], True, marks=pytest.mark.slow),
+        (ATTENTIONS["flex-grouped"], True),
+    ],
+    ids=[*ATTENTIONS, "flex-itself", "flex-itself-grouped"],
+    indirect=["fused"],
+)
+
+
+@with_uncompiled_flex
+@torch.inference_mode()
+def test_cached_decoding_equals_the_full_forward(
+    attention: Any, fused: bool, model_of: Any, tokens: torch.Tensor
+) -> None:
+    model = model_of(attention)
+    full, _ = model(tokens)
+    for sizes in ([1] * 30, [7, 23], [5, 1, 1, 4, 19]):
+        states = model.new_states(2, 30)
+        parts, first = [], 0
+        for size in sizes:
+            positions = torch.arange(first, first + size)[None]
+            chunk = tokens[:, first : first + size]
+            parts.append(model(chunk, positions=positions, states=states, fresh=first == 0)[0])
+            first += size
+        torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-4)
+
+
+@with_uncompiled_flex
+@torch.inference_mode()
+def test_left_padded_rows_equal_each_row_alone_also_when_decoding_goes_on(
+    attention: Any, fused: bool, model_of: Any, tokens: torch.Tensor
+) -> None:
+    model = model_of(attention)
+    positions = torch.arange(30).expand(2, -1).clone()
+    positions[1] = (positions[1] - 9).clamp(min=-1)  # the second row begins 9 tokens later
+    alone = model(tokens[1:, 9:])[0][0]
+    torch.testing.assert_close(model(tokens, positions=positions)[0][1, 9:], alone, rtol=1e-4, atol=1e-4)
+    states = model.new_states(2, 30)
+    parts = [
+        model(tokens[:, chunk], positions=positions[:, chunk], states=states, fresh=chunk.start == 0)[0]
+        for chunk in (slice(0, 12), slice(12, 29), slice(29, 30))
+    ]
+    torch.testing.assert_close(torch.cat(parts, dim=1)[1, 9:], alone, rtol=1e-4, atol=1e-4)
+
+
+@with_uncompiled_flex
+@torch.inference_mode()
+def test_packed_documents_equal_each_document_alone(
+    attention: Any, fused: bool, model_of: Any, tokens: torch.Tensor
+) -> None:
+    model = model_of(attention)
+    documents = (torch.arange(30) >= 13).long().expand(2, -1)
+    positions = torch.cat([torch.arange(13), torch.arange(17)]).expand(2, -1)
+    packed, _ = model(tokens, positions=positions, documents=documents)
+    torch.testing.assert_close(packed[:, :13], model(tokens[:, :13])[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(packed[:, 13:], model(tokens[:, 13:])[0], rtol=1e-4, atol=1e-4)
+
+
+@every_attention
+@pytest.mark.parametrize("case", ["plain", "bias", "noncausal", "noncausal-plain", "padding"])
+@torch.inference_mode()
+def test_captured_weights_are_those_that_make_the_output(
+    attention: Any, case: str, attention_of: Any, step_of: Any
+) -> None:
+    module = attention_of(attention, positional="none", bias=False)
+    positions = torch.arange(30)[None]
+    if case == "padding":
+        positions = (torch.arange(30).expand(2, -1) - torch.tensor([[0], [4]])).clamp(min=-1)
+    options = {
+        "causal": not case.startswith("noncausal"),
+        "plain": case in ("plain", "noncausal-plain", "bias"),
+        "bias": case == "bias",
+        "dims": module.dims,
+    }
+    x = torch.randn(2, 30, 32, generator=torch.Generator().manual_seed(2))
+    seen = module(x, step_of(positions, capture=frozenset({"attention"}), **options))
+    weights = seen.captures["attention"]
+    assert weights.shape == (2, 4, 30, 30)
+    assert torch.equal(seen.captures["k_pos"], positions)
+    real = (positions >= 0).expand(2, -1)
+    torch.testing.assert_close(module(x, step_of(positions, **options))[real], seen.y[real], rtol=1e-4, atol=1e-4)
+    future = weights.transpose(0, 1)[:, torch.triu(torch.ones(30, 30), 1).bool() & real[..., None]]
+    assert bool((future == 0).all()) is options["causal"]
+
+
+@every_attention
+def test_gradients_reach_every_parameter(attention: Any, model_of: Any, tokens: torch.Tensor) -> None:
+    model = model_of(attention).train()
+    model(tokens[:, :-1], tokens[:, 1:])[1].backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+@every_attention
+def test_a_few_steps_of_training_lower_the_loss(attention: Any) -> None:
+    torch.manual_seed(0)
+    dropout = 0.0 if attention["type"] == "flex" else 0.1
+    spec = {"vocab_size": 13, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4, "positional": "rope"}
+    model = gptzoo.build({**spec, "attention": {**attention, "dropout": dropout}}).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    cycle = torch.arange(31)[None].expand(4, -1) % 5  # 0 1 2 3 4 0 1 …
+    losses = []
+    for _ in range(30):
+        _, loss = model(cycle[:, :-1], cycle[:, 1:])
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+
+
+@every_attention
+def test_bf16_under_autocast_is_near_float32(attention: Any, model_of: Any, tokens: torch.Tensor) -> None:
+    model = model_of(attention)
+    exact, _ = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        near, _ = model(tokens)
+        model(tokens, tokens)[1].backward()
+    assert (near - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    "attention", [ATTENTIONS[f"{name}-grouped"] for name in ("flex", "block_sparse", "differential")]
+)
+def test_equal_blocks_compile_once_and_whole(attention: Any, model_of: Any, tokens: torch.Tensor) -> None:
+    torch._dynamo.reset()
+    model = model_of(attention, n_layers=3)
+    expected, _ = model(tokens)
+    graphs = []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    for block in model.blocks:
+        block.compile(backend=count, fullgraph=True)
+    torch.testing.assert_close(model(tokens)[0], expected, rtol=1e-4, atol=1e-4)
+    assert len(graphs) == 1
+    model.train()(tokens, tokens)[1].backward()
+    assert len(graphs) == 2
+    torch._dynamo.reset()
+
+
+@every_attention
+def test_it_is_built_on_meta_and_has_one_cache_entry_a_position(attention: Any) -> None:
+    spec = {"vocab_size": 13, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4, "positional": "rope"}
+    model = gptzoo.build({**spec, "attention": attention}, device="meta")
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert model(torch.zeros(1, 32, dtype=torch.int64, device="meta"))[0].shape == (1, 32, 13)
+    state = model.blocks[0].attention.new_state(3, 32, device="meta", dtype=torch.bfloat16)
+    per_position = sum(tensor[0, 0].numel() for tensor in state.values() if tensor.is_floating_point())
+    assert per_position == 2 * 32 * attention.get("n_kv_heads", 4) // 4
+    keeps_all = attention.get("window") is None and attention.get("stride", 1) is not None
+    assert model.blocks[0].attention.rolls_back is keeps_all
+    assert (state["position"].shape[1] > 32) is keeps_all
+
+
+@every_attention
+def test_weights_have_the_shapes_of_plain_attention(attention: Any, model_of: Any) -> None:
+    shared = {name: option for name, option in attention.items() if name in ("n_kv_heads",)}
+    plain = model_of({"type": "sdpa", **shared}).blocks[0].attention
+    ours = model_of(attention).blocks[0].attention
+    assert ours.qkv.weight.shape == plain.qkv.weight.shape
+    assert ours.out.weight.shape == plain.out.weight.shape
+    assert ours.out.writes_residual
+
+
+@every_attention
+def test_options_survive_a_round_trip(attention: Any, model_of: Any) -> None:
+    spec = model_of(attention).spec
+    assert gptzoo.load_model_spec(spec.resolved()) == spec
+
+
+def test_the_installed_package_announces_them() -> None:
+    (entry,) = importlib.metadata.entry_points(group="gptzoo", name="attention")
+    assert entry.load() is gptzoo_attention
+    known = gptzoo.registered("attention")
+    for component in gptzoo_attention.gptzoo_components():
+        assert known[component.name] is component
+        assert component.honours == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
+
+
+def test_they_use_nothing_of_gptzoo_but_public_names() -> None:
+    files = sorted(Path(gptzoo_attention.__file__).parent.glob("*.py"))
+    used = {name for file in files for name in re.findall(r"\bgptzoo\.(\w+)", file.read_text())}
+    assert used
+    assert used <= set(gptzoo.__all__)
+    assert not [file for file in files if re.search(r"from gptzoo[. ]", file.read_text())]

@@ -1,0 +1,109 @@
+"""Over all that is installed: what the rules allow works, and what they exclude is excluded by name.
+
+With only the built-ins installed this is a small test; with the packages under plugins/ it is thousands of models.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from support import covering_specs, loud, plain_types, small, tokens_of
+
+import gptzoo
+from gptzoo import registry
+
+N_SHARDS = 16
+pytestmark = pytest.mark.slow
+
+
+@functools.cache
+def installed() -> registry.Registry:
+    """The built-ins and every plugin of this environment, whatever GPTZOO_PLUGINS says."""
+    return registry.discover(selection="")
+
+
+@functools.cache
+def specs() -> dict[str, dict[str, Any]]:
+    with registry.use(installed()):
+        return covering_specs()
+
+
+@pytest.fixture(autouse=True)
+def _everything_installed() -> Iterator[None]:
+    with registry.use(installed()):
+        yield
+
+
+@pytest.mark.parametrize("shard", range(N_SHARDS))
+def test_all_that_is_allowed_builds_learns_decodes_and_round_trips(shard: int) -> None:
+    """Each attention x positional x norm, and each pair of all other choices."""
+    failed = []
+    for name, spec in itertools.islice(specs().items(), shard, None, N_SHARDS):
+        try:
+            check(spec)
+        except Exception as error:
+            failed.append(f"{name}: {type(error).__name__}: {error}".replace("\n", " "))
+    assert not failed, f"{len(failed)} of the combinations:\n" + "\n".join(failed)
+
+
+def check(spec: dict[str, Any]) -> None:
+    read = gptzoo.load_model_spec(spec)
+    assert gptzoo.load_model_spec(read.resolved()) == read
+    model = loud(gptzoo.build(read))
+
+    tokens = tokens_of(model, batch_size=2, length=9)
+    torch.manual_seed(0)
+    _, loss = model.train()(tokens[:, :-1], tokens[:, 1:])
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"no gradient reaches {name}"
+        assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+
+    with torch.inference_mode():
+        full, _ = model.eval()(tokens)
+        states = model.new_states(2, 9)
+        first, _ = model(tokens[:, :5], states=states, fresh=True)
+        more, _ = model(tokens[:, 5:8], positions=torch.arange(5, 8)[None], states=states)
+        last, _ = model(tokens[:, 8:], positions=torch.tensor([[8]]), states=states)
+    torch.testing.assert_close(torch.cat([first, more, last], dim=1), full, rtol=1e-4, atol=1e-4)
+
+    other = gptzoo.build(read, seed=2)
+    other.load_state_dict(model.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(other.eval()(tokens)[0], full), "the weights alone do not make the same model"
+
+
+def test_all_that_is_excluded_is_excluded_with_a_reason_that_names_both_parties() -> None:
+    kinds = ("attention", "positional", "norm")
+    allowed, excluded = 0, 0
+    for attention, positional, norm in itertools.product(*map(plain_types, kinds)):
+        try:
+            gptzoo.load_model_spec(small(attention=attention, positional=positional, norm=norm))
+            allowed += 1
+        except gptzoo.SpecError as error:
+            excluded += 1
+            (problem,) = error.problems
+            assert repr(attention) in problem.reason, problem
+            assert repr(positional) in problem.reason, problem
+    every = {kind: len(plain_types(kind)) for kind in kinds}
+    print(f"{every}: {allowed} allowed, {excluded} excluded; {len(specs())} models with all pairs of other choices")
+    assert allowed + excluded == every["attention"] * every["positional"] * every["norm"]
+    assert len(specs()) >= allowed
+
+
+@pytest.mark.parametrize("kind", ["attention", "positional", "norm", "norm_layer", "ffn", "activation"])
+def test_no_component_of_a_block_is_left_out(kind: str) -> None:
+    """A component whose defaults do not fit the small model would otherwise go untested without a word."""
+    used = {part.config.type for spec in specs().values() for part in parts(spec) if part.config.component.kind == kind}
+    assert set(plain_types(kind)) <= used
+
+
+def parts(spec: dict[str, Any]) -> Any:
+    from gptzoo.spec.parts import named_parts
+
+    return named_parts(gptzoo.load_model_spec(spec))

@@ -1,0 +1,45 @@
+"""A virtual environment of its own that sees all that is installed here, as a newcomer's would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import venv
+from pathlib import Path
+from typing import Any
+
+_SCRIPTS = {
+    "gptzoo": "from gptzoo.cli import main",
+    "pytest": "from pytest import main",
+    "pip": "from pip._internal.cli.main import main",
+}
+
+
+class Environment:
+    """A fresh environment in `folder`. What is installed into it does not reach the one that runs the tests."""
+
+    def __init__(self, folder: Path):
+        venv.create(folder, symlinks=True)
+        self.bin = folder / "bin"
+        packages = next((folder / "lib").glob("python*/site-packages"))
+        # addsitedir also reads the .pth files there, by which editable packages are found.
+        outside = sysconfig.get_path("purelib")
+        (packages / "outside.pth").write_text(f"import site; site.addsitedir({outside!r})\n")
+        for name, statement in _SCRIPTS.items():
+            script = self.bin / name
+            script.write_text(f"#!{self.bin / 'python'}\nimport sys\n{statement}\nsys.exit(main())\n")
+            script.chmod(0o755)
+
+    def run(self, command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[Any]:
+        """Run a bash script in `folder`; the commands of this environment come first."""
+        kept = {key: value for key, value in os.environ.items() if key not in ("GPTZOO_PLUGINS", "PYTEST_ADDOPTS")}
+        variables = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PIP_NO_BUILD_ISOLATION": "0", **variables}
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env={**kept, "VIRTUAL_ENV": str(self.bin.parent), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )

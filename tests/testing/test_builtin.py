@@ -1,0 +1,60 @@
+"""What ships with gptzoo has every property of its kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gptzoo import registry
+from gptzoo.testing.properties import Property, properties_of
+from gptzoo.testing.runner import find, subject_of, verdict
+
+# Beside their defaults, for those whose options open other paths.
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "attention:naive": [{"n_kv_heads": 1, "window": 3}],
+    "attention:sdpa": [{"n_kv_heads": 2, "window": 3, "qk_norm": "rmsnorm"}],
+    "ffn:glu": [{"d_ff": 24, "activation": "silu"}],
+    "norm:pre_ln": [{"layer": "rmsnorm"}],
+}
+NEEDS_A_FILE = ("corpus:text", "corpus:jsonl")
+NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
+
+
+def cases() -> list[Any]:
+    """Every built-in component, with each set of options and each property."""
+    builtin = registry.discover("none")
+    labels = [f"{kind}:{name}" for kind in builtin.kinds for name in builtin.of_kind(kind)]
+    return [
+        pytest.param(label, options, one, id="-".join([label, *options, one.name]), marks=_marks(one))
+        for label in labels
+        if label not in (*NEEDS_A_FILE, *NEEDS_A_DOWNLOAD)
+        for options in [{}, *OPTIONS.get(label, [])]
+        for one in properties_of(label.partition(":")[0])
+    ]
+
+
+def _marks(one: Property) -> list[Any]:
+    return [pytest.mark.slow] if one.slow else []
+
+
+@pytest.mark.parametrize(("label", "options", "one"), cases())
+def test_it_has_the_property(fresh_registry: Any, label: str, options: dict[str, Any], one: Property) -> None:
+    found = verdict(one, subject_of(find(label), options))
+    assert found.outcome != "failed", found.text
+    assert "rounding" not in found.text
+
+
+@pytest.mark.parametrize("label", NEEDS_A_FILE)
+def test_a_corpus_of_files_has_the_properties(label: str, tmp_path: Any) -> None:
+    lines = [f'{{"text": "line {index}", "title": "title {index}"}}\n' for index in range(50)]
+    file = tmp_path / "corpus"
+    file.write_text("".join(lines))
+    subject = subject_of(find(label), {"path": str(file)})
+    for one in properties_of("corpus"):
+        assert str(verdict(one, subject)) == f"{one.name} passed"
+
+
+def test_all_kinds_are_checked_but_those_that_the_page_leaves_out() -> None:
+    without = {kind for kind in registry.discover("none").kinds if not properties_of(kind)}
+    assert without == {"batching", "importer"}
