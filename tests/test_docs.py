@@ -28,12 +28,12 @@ def test_the_spec_in_the_readme_builds() -> None:
 
 def test_the_component_in_the_readme_loads_and_builds(tmp_path: Path) -> None:
     source = next(block for block in blocks("README.md", "python") if "hookimpl" in block)
-    (tmp_path / "squared.py").write_text(source)
+    (tmp_path / "mish.py").write_text(source)
     with registry.use(registry.discover(selection="none")):
-        gptzoo.load_plugin(tmp_path / "squared.py")
+        gptzoo.load_plugin(tmp_path / "mish.py")
         (spec,) = map(json.loads, blocks("README.md", "json"))
-        model = gptzoo.build({**spec, "activation": "squared_relu"}, device="meta")
-        assert type(model.blocks[0].ffn.activation).__name__ == "SquaredReLU"
+        model = gptzoo.build({**spec, "activation": "mish"}, device="meta")
+        assert type(model.blocks[0].ffn.activation).__name__ == "Mish"
 
 
 def test_the_errors_in_the_readme_are_those_that_are_given() -> None:

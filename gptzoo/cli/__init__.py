@@ -7,33 +7,52 @@ Data goes to stdout, notes and progress to stderr. Exit codes: 0 done, 1 failed,
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import click
 
 import gptzoo
 from gptzoo.cli.build import build
+from gptzoo.cli.check import check
 from gptzoo.cli.components import components
+from gptzoo.cli.diff import diff
+from gptzoo.cli.doctor import doctor
 from gptzoo.cli.import_hf import import_hf
+from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
+from gptzoo.cli.reference import reference
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
 from gptzoo.cli.train import train
-from gptzoo.errors import GptzooError
+from gptzoo.errors import GptzooError, VersionWarning
 
 # Before torch is imported: threads that wait by spinning are slowed by far when another process wants a core too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+_show_other_warning = warnings.showwarning
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+    """gptzoo's own warnings as notes, without the line of code that they come from."""
+    if issubclass(category, VersionWarning):
+        click.echo(f"note: {message}", err=True)
+    else:
+        _show_other_warning(message, category, *place, **options)
 
 
 class CommandLine(click.Group):
     """Says what gptzoo raises on purpose without a traceback, and leaves with its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except GptzooError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except GptzooError as error:
+                click.echo(str(error), err=True)
+                ctx.exit(error.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a day's work, not of the alphabet
@@ -45,5 +64,9 @@ def main() -> None:
     """Build, train and sample GPTs whose every part is a plugin."""
 
 
-for command in (build, train, sample, import_hf, components, plugins, schema):
+for command in (
+    *(build, train, sample, diff, import_hf),
+    *(components, plugins, new_plugin, check),
+    *(schema, reference, doctor),
+):
     main.add_command(command)

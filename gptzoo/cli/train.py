@@ -55,14 +55,19 @@ def _sample(spec: RunSpec, out: Path, opening: str) -> None:
     """What the model says: no more than its positions reach, so that a run never ends in an error over its sample."""
     from gptzoo.checkpoint.folder import load
     from gptzoo.sampling.spec import SamplingSpec
-    from gptzoo.sampling.text import encode_prompt, sample_texts
+    from gptzoo.sampling.text import encode_prompt, sample_texts, tokenizer_of
 
     loaded = load(out)
     prompt = opening if spec.sample.prompt is None else spec.sample.prompt
-    room = loaded.spec.context_length - len(encode_prompt(loaded, prompt))
-    sampling = SamplingSpec.model_validate(  # without stop tokens: where a text ends, the next may begin
+    n_prompt = len(encode_prompt(loaded, prompt))
+    room = loaded.model.room(n_prompt)
+    if room is None:
+        room = max(0, loaded.spec.context_length - n_prompt)
+    whole = spec.batching.component.whole_documents  # else, where a text ends, the next may begin
+    sampling = SamplingSpec.model_validate(
         {
-            "max_new_tokens": max(0, min(spec.sample.max_new_tokens, room)),
+            "max_new_tokens": min(spec.sample.max_new_tokens, room),
+            "stop_tokens": tuple(tokenizer_of(loaded).separator()) if whole else (),
             "processors": [{"type": "temperature", "value": spec.sample.temperature}],
             "seed": spec.seed,
         }

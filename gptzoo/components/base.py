@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gptzoo.component import Component, Config
 from gptzoo.components.mask import visible
+from gptzoo.errors import InputError
 
 if TYPE_CHECKING:
     from gptzoo.components.positional import Positional
@@ -199,7 +200,10 @@ class Architecture(Part):
         return None if self.max_length is None else max(0, self.max_length - prompt_length)
 
     def prime(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Primed:
-        """Read prompts of token ids, shorter ones padded on the left, with room for as many tokens more."""
+        """Read prompts of token ids, shorter ones padded on the left, with room for as many tokens more.
+
+        Raises InputError for prompts of several lengths where an attention does not honour padding.
+        """
         device = next(self.parameters()).device
         longest = max(map(len, prompts))
         states = self.new_states(len(prompts), longest + max_new_tokens)
@@ -207,6 +211,9 @@ class Architecture(Part):
             tokens = torch.tensor([list(row) for row in prompts], device=device)
             logits, _ = self(tokens, states=states, fresh=True, last_only=True)
             return Primed(logits[:, -1], states, torch.tensor([[longest]], device=device))
+        for attention in self.spec.per_layer("attention"):
+            if "padding" not in attention.component.honours:
+                raise InputError(f"attention {attention.type!r} does not honour padding: give prompts of one length")
         tokens = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=device)
         positions = torch.tensor([[-1] * (longest - len(row)) + [*range(len(row))] for row in prompts], device=device)
         logits, _ = self(tokens, positions=positions, states=states, fresh=True, last_only=True)

@@ -12,6 +12,8 @@ from gptzoo.data.order import Order, evaluation_windows, windows
 from gptzoo.data.store import TokenStore
 from gptzoo.data.tokenizers import Tokenizer
 
+_OPENING = 8  # tokens
+
 Batch = dict[str, np.ndarray]  # int64, batch first: arguments of the model's forward, `tokens` and `targets` among them
 
 
@@ -25,6 +27,9 @@ class Batching(Component):
 
     gives: ClassVar[frozenset[str]] = frozenset()
     """What its batches hold beside `tokens` and `targets`. The architecture must take each as an argument of forward."""
+
+    whole_documents: ClassVar[bool] = False
+    """Each sample is one whole document, so what a model writes after it has learned from them ends as documents do."""
 
     n_samples: int
     """Samples of one epoch."""
@@ -46,6 +51,10 @@ class Batching(Component):
     def val(self, max_tokens: int) -> Iterator[Batch]:
         """The held-out text, each of its tokens predicted once, in batches of up to `max_tokens` or of one row."""
         raise TypeError(f"{type(self).__name__} does not implement val")
+
+    def opening(self) -> list[int]:
+        """How the held-out text begins: a prompt that suits any model that was trained with these batches."""
+        return self.store.val[:_OPENING].tolist()
 
 
 class Windows(Batching):

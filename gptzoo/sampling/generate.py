@@ -76,10 +76,6 @@ def _check(model: Architecture, prompts: Sequence[Sequence[int]], spec: Sampling
             raise InputError("a prompt is empty; give at least one token to go on from")
         if wrong := [token for token in prompt if not 0 <= token < vocab_size]:
             raise InputError(f"token id {wrong[0]} is outside the model's vocabulary of {vocab_size}")
-    if len(set(map(len, prompts))) > 1:
-        for attention in model.spec.per_layer("attention"):
-            if "padding" not in attention.component.honours:
-                raise InputError(f"attention {attention.type!r} does not honour padding: give prompts of one length")
     longest = max(map(len, prompts))
     room = model.room(longest)
     if room is not None and spec.max_new_tokens > room:

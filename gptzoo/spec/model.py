@@ -81,7 +81,7 @@ class ModelSpec(SpecModel):
 
     @model_validator(mode="after")
     def _resolve_and_check(self) -> ModelSpec:
-        for field in ("architecture", "norm", "activation", *PER_LAYER):
+        for field in ("norm", "activation", *PER_LAYER, "architecture"):  # which may inherit any of the others
             object.__setattr__(self, field, _canonical(self._inherit(getattr(self, field))))
         errors = list(self._shape_problems()) or [*self._part_problems(), *self._pairing_problems()]
         if errors:

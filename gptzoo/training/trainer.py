@@ -36,7 +36,6 @@ from gptzoo.training.run_folder import RunFolder
 from gptzoo.training.state import read_training_state, write_training_state
 from gptzoo.training.stop import listen_for_stop
 
-_OPENING_TOKENS = 8
 _METRICS = "model/"  # before the names of what sublayers measure
 _EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
 
@@ -113,7 +112,7 @@ class Trainer:
                         raise Interrupted(
                             f"{self.folder.path}: {stop.signal_name} at step {self.step}: saved; go on with --resume"
                         )
-        opening = self.tokenizer.decode(self.store.val[:_OPENING_TOKENS].tolist())
+        opening = self.tokenizer.decode(self.batching.opening())
         return TrainResult(self.folder.path, self.n_steps, self.folder.read_metrics()[-1], opening)
 
     # ------------------------------------------------------------------ one update

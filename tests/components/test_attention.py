@@ -302,3 +302,21 @@ def test_the_cache_is_as_wide_as_the_key_value_heads() -> None:
     state = model.new_states(3, 5)[0]["attention"]
     expected = new_cache(3, 5, {"k": (1, 8), "v": (1, 8)}, device="cpu", dtype=torch.float32)
     assert {k: t.shape for k, t in state.items()} == {k: t.shape for k, t in expected.items()}
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("attention", ["naive", "sdpa"])
+@torch.no_grad()
+def test_a_step_that_is_not_causal_shows_the_future_too(attention: str, window: int | None) -> None:
+    model = loud(gptzoo.build(small(attention={"type": attention, "window": window}, positional="none"))).double()
+    module, x = model.blocks[0].attention.eval(), torch.randn(2, 7, 32, dtype=torch.float64)
+    positions = torch.arange(7)[None]
+    step = gptzoo.Step(positions, model.positionals[0], causal=False, plain=True)
+    q, k, v = (part.unflatten(-1, (4, 8)).transpose(1, 2) for part in module.qkv(x).split(module.widths, dim=-1))
+    scores = q @ k.mT * 8**-0.5
+    if window is not None:
+        scores = scores.masked_fill((positions.mT - positions).abs() >= window, float("-inf"))
+    expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(module(x, step), expected)
+    backwards = module(x.flip(1), step)  # without positions and mask, order is nothing
+    torch.testing.assert_close(backwards.flip(1), module(x, step))

@@ -54,7 +54,7 @@ def test_all_that_is_allowed_builds_learns_decodes_and_round_trips(shard: int) -
 def check(spec: dict[str, Any]) -> None:
     read = gptzoo.load_model_spec(spec)
     assert gptzoo.load_model_spec(read.resolved()) == read
-    model = loud(gptzoo.build(read))
+    model = loud(gptzoo.build(read)).double()  # so that rounding hides nothing, and is taken for nothing
 
     tokens = tokens_of(model, batch_size=2, length=9)
     torch.manual_seed(0)
@@ -70,9 +70,9 @@ def check(spec: dict[str, Any]) -> None:
         first, _ = model(tokens[:, :5], states=states, fresh=True)
         more, _ = model(tokens[:, 5:8], positions=torch.arange(5, 8)[None], states=states)
         last, _ = model(tokens[:, 8:], positions=torch.tensor([[8]]), states=states)
-    torch.testing.assert_close(torch.cat([first, more, last], dim=1), full, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.cat([first, more, last], dim=1), full, rtol=1e-6, atol=1e-6)
 
-    other = gptzoo.build(read, seed=2)
+    other = gptzoo.build(read, seed=2).double()
     other.load_state_dict(model.state_dict())
     with torch.inference_mode():
         assert torch.equal(other.eval()(tokens)[0], full), "the weights alone do not make the same model"

@@ -33,7 +33,7 @@ class Alibi(gptzoo.Positional):
         self.slopes.copy_(torch.tensor(slopes(len(self.slopes))))
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        distance = q_pos[:, None, :, None] - k_pos[:, None, None, :]  # (B|1, 1, T, S), below 0 only where it is masked
+        distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()  # (B|1, 1, T, S), also to the future
         return -self.slopes[:, None, None] * distance
 
 

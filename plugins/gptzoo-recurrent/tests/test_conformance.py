@@ -1,0 +1,18 @@
+"""What gptzoo promises of every attention, checked by its own kit."""
+
+from __future__ import annotations
+
+import gptzoo.testing
+
+
+class TestLinear(gptzoo.testing.Conformance):
+    component = "attention:linear"
+
+
+class TestRetention(gptzoo.testing.Conformance):
+    component = "attention:retention"
+
+
+class TestGatedDelta(gptzoo.testing.Conformance):
+    component = "attention:gated_delta"
+    options = ({"conv_size": 3},)

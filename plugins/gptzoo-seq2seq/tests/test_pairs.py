@@ -1,0 +1,171 @@
+"""The batching `pairs`: what a batch holds, the order of an epoch, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gptzoo_seq2seq import Pairs
+
+import gptzoo
+
+DOCUMENTS = ["ab=xyz", "c=", "def=g=h", "é=k", "l=mnop", "q=r", "stu=vw"]
+HELD_OUT = ["ab=ba", "cdef=fe", "é=", "g=gggg", "h=i"]
+
+
+def pairs_of(
+    train: list[str] = DOCUMENTS,
+    val: list[str] = HELD_OUT,
+    *,
+    tokenizer: str = "byte",
+    length: int = 8,
+    seed: int = 1,
+    separator: str | None = "=",
+) -> Pairs:
+    made = gptzoo.registered("tokenizer")[tokenizer]
+    fitted: Any = made.Config().build(made.fit(made.Config(), [*train, *val, "\n"]))
+    text: dict[str, list[int]] = {"train": [], "val": []}
+    spans: dict[str, list[tuple[int, int]]] = {"train": [], "val": []}
+    for split, documents in (("train", train), ("val", val)):
+        for document in documents:
+            text[split] += fitted.separator() if spans[split] else []
+            begin = len(text[split])
+            text[split] += fitted.encode(document)
+            spans[split].append((begin, len(text[split])))
+    store = gptzoo.TokenStore(
+        train=np.array(text["train"], dtype=np.uint16),
+        val=np.array(text["val"], dtype=np.uint16),
+        spans={split: np.array(found, dtype=np.int64) for split, found in spans.items()},
+        n_bytes={"train": 0, "val": 0},
+        vocab_size=fitted.vocab_size,
+        fingerprint="",
+    )
+    config = Pairs.Config() if separator is None else Pairs.Config(separator=separator)
+    return config.build(store, fitted, length, seed)
+
+
+def texts(pairs: Pairs, batch: dict[str, np.ndarray]) -> list[str]:
+    """The rows of a batch as the documents that they were cut from, each checked for how it is laid out."""
+    end = list(pairs.tokenizer.separator())
+    documents = []
+    for source, tokens, targets in zip(batch["source"], batch["tokens"], batch["targets"], strict=True):
+        n_source, n_target = (source != -1).sum(), (targets != -100).sum()
+        assert (source[n_source:] == -1).all()
+        assert (targets[n_target:] == -100).all()
+        assert (tokens[n_target:] == 0).all()
+        assert tokens[0] == pairs.separator
+        assert tokens[1:n_target].tolist() == targets[: n_target - 1].tolist()
+        assert targets[n_target - len(end) : n_target].tolist() == end
+        documents.append(pairs.tokenizer.decode([*source[:n_source], *tokens[:n_target]]))
+    return documents
+
+
+def test_a_document_is_cut_at_the_first_separator_and_ends_with_what_ends_a_text() -> None:
+    pairs = pairs_of(["def=g=h", "a=b"])
+    batch = pairs.train(0, 2)
+    row = int(np.flatnonzero(batch["source"][:, 1] != -1)[0])
+    assert batch["source"][row].tolist() == [*b"def"]
+    assert batch["tokens"][row].tolist() == [*b"=g=h"]
+    assert batch["targets"][row].tolist() == [*b"g=h", 256]
+    assert batch["source"][1 - row].tolist() == [*b"a", -1, -1]
+    assert batch["tokens"][1 - row].tolist() == [*b"=b", 0, 0]
+    assert batch["targets"][1 - row].tolist() == [*b"b", 256, -100, -100]
+    assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("tokenizer", ["byte", "char"])
+def test_an_epoch_gives_every_document_once_in_an_order_of_its_own(tokenizer: str) -> None:
+    pairs = pairs_of(tokenizer=tokenizer)
+    assert pairs.n_samples == len(DOCUMENTS)
+    epochs = [texts(pairs, pairs.train(first, 7)) for first in range(0, 42, 7)]
+    assert all(sorted(epoch) == sorted(DOCUMENTS) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 3
+
+
+def test_a_prompt_is_the_first_held_out_source_with_the_separator() -> None:
+    pairs = pairs_of()
+    first = next(pairs.val(1))
+    assert pairs.opening() == [*(t for t in first["source"][0].tolist() if t >= 0), first["tokens"][0, 0]]
+
+
+def test_a_sample_is_a_function_of_the_seed_and_its_number_alone() -> None:
+    straight = texts(pairs_of(), pairs_of().train(0, 30))
+    for size in (1, 4, 7, 10):
+        pairs = pairs_of()
+        starts = range(0, 30 - size + 1, size)
+        pieces = [text for first in starts for text in texts(pairs, pairs.train(first, size))]
+        assert pieces == straight[: len(pieces)]
+    pairs = pairs_of()
+    assert [texts(pairs, pairs.train(number, 1))[0] for number in reversed(range(30))] == straight[::-1]
+    assert texts(pairs_of(), pairs_of().train(11, 5)) == straight[11:16]
+    assert texts(pairs_of(seed=2), pairs_of(seed=2).train(0, 30)) != straight
+    assert texts(pairs_of(), pairs_of(seed=2**70).train(0, 7)) != straight[:7]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 16, 33, 1000])
+def test_validation_gives_every_held_out_document_once(max_tokens: int) -> None:
+    pairs = pairs_of()
+    batches = list(pairs.val(max_tokens))
+    assert [text for batch in batches for text in texts(pairs, batch)] == HELD_OUT
+    for batch in batches:
+        assert len(batch["tokens"]) == 1 or batch["tokens"].size + batch["source"].size <= max_tokens
+
+
+@pytest.mark.parametrize(("tokenizer", "n_end"), [("byte", 0), ("char", 1)])
+def test_the_bytes_of_validation_are_those_that_its_targets_stand_for(tokenizer: str, n_end: int) -> None:
+    pairs = pairs_of(val=["ab=bä", "c=d"], tokenizer=tokenizer)
+    assert pairs.val_bytes == len("bäd".encode()) + 2 * n_end  # an end-of-text id stands for no byte, a newline for one
+
+
+def test_rows_as_long_as_the_context_are_taken_and_longer_ones_are_refused_by_number() -> None:
+    pairs = pairs_of(["abcdefgh=abcdefg"])
+    assert pairs.train(0, 1)["source"].shape == pairs.train(0, 1)["tokens"].shape == (1, 8)
+    with pytest.raises(gptzoo.DataError, match="train split, document 3: its source is longer than context_length 8"):
+        pairs_of(["a=b", "c=d", "abcdefghi=a", "abcdefghi=a"])
+    with pytest.raises(gptzoo.DataError, match=r"val split, document 2: its target, with what ends it, is longer"):
+        pairs_of(val=["a=b", "a=abcdefgh"])
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ("abc", r"document 2: has no '=' between a source and a target; put it there, or set `separator`"),
+        ("", r"document 2: has no '='"),
+        ("=abc", r"document 2: begins with '=', so there is no source; leave the document out"),
+    ],
+)
+def test_documents_that_are_no_pair_are_refused_by_number(document: str, reason: str) -> None:
+    with pytest.raises(gptzoo.DataError, match=reason):
+        pairs_of(["a=b", document, "c=d"])
+
+
+def test_a_separator_that_is_not_one_token_is_refused() -> None:
+    with pytest.raises(gptzoo.DataError, match="'=>' is 2 tokens of tokenizer 'byte'; choose a separator that is one"):
+        pairs_of(["a=>b"], separator="=>")
+    with pytest.raises(gptzoo.DataError, match="the separator '' is 0 tokens"):
+        pairs_of(separator="")
+    with pytest.raises(gptzoo.DataError, match="batching 'pairs': its separator: tokenizer 'char' has no id for '!'"):
+        pairs_of(tokenizer="char", separator="!")
+
+
+def test_the_separator_is_a_tab_unless_another_is_given() -> None:
+    pairs = pairs_of(["a=b\tc"], ["a\tb"], separator=None)
+    assert texts(pairs, pairs.train(0, 1)) == ["a=b\tc"]
+    assert pairs.train(0, 1)["source"].tolist() == [[*b"a=b"]]
+
+
+RUN = {"model": {"context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 1}, "steps": 1}
+
+
+def refused(**changes: Any) -> str:
+    with pytest.raises(gptzoo.SpecError) as error:
+        gptzoo.load_run_spec({**RUN, **changes})
+    return str(error.value)
+
+
+def test_batching_and_architecture_that_do_not_fit_are_refused() -> None:
+    told = refused(batching="pairs")
+    assert "$.batching: 'pairs' gives source, which architecture 'decoder' does not take" in told
+    told = refused(model={**RUN["model"], "architecture": "encoder_decoder"})
+    assert "$.batching: 'windows' does not give source, which architecture 'encoder_decoder' requires" in told

@@ -1,0 +1,154 @@
+"""What the trainer does for parts that it does not know: batches of any fields, and learning after the update."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import admit, small
+from torch import Tensor
+
+import gptzoo
+from gptzoo import registry
+from gptzoo.checkpoint.checkpoints import newest_valid
+
+
+class Counting(gptzoo.FeedForward):
+    """Emits how large its inputs are, and adds up what it is handed after each update."""
+
+    name = "counting"
+
+    def __init__(self, config: Any, dims: Any):
+        super().__init__(config, dims)
+        self.register_buffer("total", torch.empty(2))
+        self.register_buffer("updates", torch.empty(1, dtype=torch.int64))
+
+    def initialise(self, rng: Any) -> None:
+        self.total.zero_()
+        self.updates.zero_()
+
+    def forward(self, x: Tensor, step: gptzoo.Step, state: Any = None) -> gptzoo.Emit:
+        size = x.detach().abs().mean()
+        return gptzoo.Emit(x * 0.1, metrics={"size": size, "both": torch.stack([size, 2 * size])})
+
+    def after_update(self, metrics: Mapping[str, Tensor]) -> None:
+        assert set(metrics) == {"size", "both"}
+        self.total += metrics["both"].to(self.total)
+        self.updates += 1
+
+
+class Prefixes(gptzoo.Batching):
+    """The first tokens of a window, of a length that differs from row to row; the rest does not count."""
+
+    name = "prefixes"
+    gives = frozenset({"positions"})
+
+    def __init__(self, config: Any, store: Any, tokenizer: Any, length: int, seed: int):
+        super().__init__(config, store, tokenizer, length, seed)
+        self.n_samples, self.val_bytes = 1000, 100
+
+    def train(self, first: int, count: int) -> dict[str, np.ndarray]:
+        rows = np.stack([self.store.train[5 * n : 5 * n + self.length + 1] for n in range(first, first + count)])
+        targets = rows[:, 1:].astype(np.int64)
+        for row, n in enumerate(range(first, first + count)):
+            targets[row, 1 + n % self.length :] = -100
+        positions = np.broadcast_to(np.arange(self.length), targets.shape).copy()
+        return {"tokens": rows[:, :-1].astype(np.int64), "targets": targets, "positions": positions}
+
+    def val(self, max_tokens: int) -> Iterator[dict[str, np.ndarray]]:
+        yield self.train(0, 4)
+
+
+@pytest.fixture(autouse=True)
+def _registered(fresh_registry: registry.Registry) -> None:
+    admit(Counting, Prefixes)
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_sublayer_learns_from_its_own_metrics_after_each_update(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec["model"]["ffn"] = ["counting", "mlp"]
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    kept = load_file(checkpoint / "model.safetensors")
+    logged = rows(tmp_path / "run")[1:]
+    assert kept["blocks.0.ffn.updates"].tolist() == [12]
+    assert all(row["model/blocks.0.ffn.both"] == [row["model/blocks.0.ffn.size"] * n for n in (1, 2)] for row in logged)
+    total = sum(row["model/blocks.0.ffn.size"] for row in logged)
+    torch.testing.assert_close(kept["blocks.0.ffn.total"], torch.tensor([total, 2 * total]))
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4, 16])
+def test_a_target_counts_the_same_in_whatever_micro_batch_it_is(
+    run_spec: dict[str, Any], tmp_path: Path, micro_batch_size: int
+) -> None:
+    run_spec |= {"batching": "prefixes", "batch_size": 16, "steps": 3}
+    run_spec["model"]["dropout"] = 0.0
+    gptzoo.train({**run_spec, "micro_batch_size": None}, tmp_path / "whole", quiet=True)
+    gptzoo.train({**run_spec, "micro_batch_size": micro_batch_size}, tmp_path / "parts", quiet=True)
+    for whole, parts in zip(rows(tmp_path / "whole"), rows(tmp_path / "parts"), strict=True):
+        for name in {"train/loss", "grad_norm", "val/loss"} & whole.keys():
+            assert parts[name] == pytest.approx(whole[name], rel=1e-5)
+
+
+class Doubled(gptzoo.Decoder):
+    """An architecture that must be given each token's positions."""
+
+    name = "doubled"
+    takes = requires = frozenset({"positions"})
+
+
+class Deaf(gptzoo.Decoder):
+    """An architecture that takes nothing but tokens."""
+
+    name = "deaf"
+    takes = frozenset()
+
+
+def test_what_a_batch_holds_and_what_an_architecture_takes_are_compared_when_a_run_is_read(
+    run_spec: dict[str, Any],
+) -> None:
+    admit(Doubled, Deaf, plugin="architectures")
+    run_spec["model"]["architecture"] = "doubled"
+    with pytest.raises(gptzoo.SpecError) as caught:
+        gptzoo.load_run_spec(run_spec)
+    assert str(caught.value) == (
+        "spec: $.batching: 'windows' does not give positions, which architecture 'doubled' requires"
+    )
+    run_spec["model"]["architecture"], run_spec["batching"] = "deaf", "prefixes"
+    with pytest.raises(gptzoo.SpecError) as caught:
+        gptzoo.load_run_spec(run_spec)
+    assert str(caught.value) == "spec: $.batching: 'prefixes' gives positions, which architecture 'deaf' does not take"
+
+
+class Encoder(gptzoo.Decoder):
+    """An architecture whose tokens see the future."""
+
+    name = "encoder"
+    needs = frozenset({"noncausal"})
+
+
+class OneWay(gptzoo.Attention):
+    """An attention that can only look back."""
+
+    name = "one_way"
+    honours = frozenset({"padding"})
+
+
+def test_what_an_architecture_needs_every_attention_must_honour(fresh_registry: registry.Registry) -> None:
+    admit(Encoder, OneWay, plugin="architectures")
+    assert gptzoo.load_model_spec(small(architecture="encoder", attention=["sdpa", "naive"]))
+    with pytest.raises(gptzoo.SpecError) as caught:
+        gptzoo.load_model_spec(small(architecture="encoder", attention=["sdpa", "one_way"], positional="none"))
+    assert str(caught.value) == (
+        "spec: $.architecture: 'encoder' lets tokens see the future, which attention 'one_way' does not honour"
+    )
