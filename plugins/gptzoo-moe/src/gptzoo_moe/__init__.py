@@ -1,0 +1,14 @@
+"""Mixture of experts for gptzoo, `"ffn": "moe"`, and the kind `router_balance`: what keeps the experts busy alike."""
+
+from __future__ import annotations
+
+import gptzoo
+from gptzoo_moe.balance import BiasBalance, LossBalance, RouterBalance
+from gptzoo_moe.mixture import MixtureOfExperts
+
+__all__ = ["BiasBalance", "LossBalance", "MixtureOfExperts", "RouterBalance"]
+
+
+@gptzoo.hookimpl
+def gptzoo_components() -> list[type[gptzoo.Component]]:
+    return [MixtureOfExperts, LossBalance, BiasBalance]

@@ -1,0 +1,14 @@
+"""Residual topologies for gptzoo, `"norm": "sandwich"` and others, and dynamic tanh, `"layer": "dyt"`."""
+
+from __future__ import annotations
+
+import gptzoo
+from gptzoo_norms.dyt import DynamicTanh
+from gptzoo_norms.topologies import DeepNorm, ParallelNorm, PeriNorm, ReorderedNorm, SandwichNorm
+
+__all__ = ["DeepNorm", "DynamicTanh", "ParallelNorm", "PeriNorm", "ReorderedNorm", "SandwichNorm"]
+
+
+@gptzoo.hookimpl
+def gptzoo_components() -> list[type[gptzoo.Component]]:
+    return [ReorderedNorm, SandwichNorm, PeriNorm, ParallelNorm, DeepNorm, DynamicTanh]
