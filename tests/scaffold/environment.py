@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sysconfig
@@ -34,7 +35,9 @@ class Environment:
     def run(self, command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[Any]:
         """Run a bash script in `folder`; the commands of this environment come first."""
         kept = {key: value for key, value in os.environ.items() if key not in ("GPTZOO_PLUGINS", "PYTEST_ADDOPTS")}
-        variables = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "PIP_NO_BUILD_ISOLATION": "0", **variables}
+        if _has_setuptools():
+            kept["PIP_NO_BUILD_ISOLATION"] = "0"  # means that there is none: it sets the option that the flag unsets
+        variables = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", **variables}
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=folder,
@@ -43,3 +46,11 @@ class Environment:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+
+def _has_setuptools() -> bool:
+    """Whether a package can be built with what is installed; else pip gets setuptools for each build."""
+    try:
+        return int(importlib.metadata.version("setuptools").partition(".")[0]) >= 77
+    except importlib.metadata.PackageNotFoundError:
+        return False
