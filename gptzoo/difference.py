@@ -78,7 +78,9 @@ def _fields(spec: SpecModel) -> dict[str, Any]:
 
 def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
     """The names that only one has, or that stand for something else, in the order of a."""
-    return tuple(Change(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name))
+    return tuple(
+        Change(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)
+    )
 
 
 def _modules(model: Architecture) -> dict[str, str]:
@@ -96,18 +98,14 @@ def _n_bytes(model: Architecture) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _initial_values(
-    a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, n_bytes: int, wanted: bool | None
-) -> InitialValues:
+def _initial_values(a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, n_bytes: int, wanted: bool | None) -> InitialValues:
     if wanted is False:
         return InitialValues(0, (), "not asked for")
     if wanted is None and n_bytes > VALUES_LIMIT:
         return InitialValues(0, (), f"the two models would take {n_bytes / 2**30:.1f} GiB")
     values_a, values_b = _values(a), _values(b)
     shared = [name for name in values_a if name in values_b and values_a[name].shape == values_b[name].shape]
-    return InitialValues(
-        len(shared), tuple(name for name in shared if not torch.equal(values_a[name], values_b[name]))
-    )
+    return InitialValues(len(shared), tuple(name for name in shared if not torch.equal(values_a[name], values_b[name])))
 
 
 def _values(spec: ModelSpec | RunSpec) -> dict[str, Tensor]:
@@ -122,7 +120,7 @@ def _updates(spec: ModelSpec | RunSpec, model: Architecture) -> dict[str, dict[s
     parameters = dict(model.named_parameters())
     optimizer = spec.optimizer.build().create(parameters)
     kind = type(optimizer).__name__
-    by_id = {}
+    by_id: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
         options = {"optimizer": kind, **{name: value for name, value in group.items() if name != "params"}}
         by_id |= {id(parameter): options for parameter in group["params"]}
@@ -130,7 +128,7 @@ def _updates(spec: ModelSpec | RunSpec, model: Architecture) -> dict[str, dict[s
 
 
 def _update_changes(a: Mapping[str, dict[str, Any]], b: Mapping[str, dict[str, Any]]) -> Iterator[Change]:
-    """The options that differ, by parameter; of a parameter that only one has, those that tell its group from others."""
+    """The options that differ, by parameter; of one that only a or b has, those that tell its group from others."""
     everywhere = [*a.values(), *b.values()]
     names = {name for options in everywhere for name in options}
     telling = {name for name in names if any(options.get(name) != everywhere[0].get(name) for options in everywhere)}

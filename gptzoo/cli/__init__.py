@@ -25,6 +25,7 @@ from gptzoo.cli.reference import reference
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
 from gptzoo.cli.train import train
+from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, VersionWarning
 
 # Before torch is imported: threads that wait by spinning are slowed by far when another process wants a core too.
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, train, sample, diff, import_hf),
+    *(build, train, verify_resume, sample, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

@@ -152,6 +152,10 @@ class Activation(Part):
         super().__init__(config)
         self.width = width
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, width) -> (…, width)."""
+        raise TypeError(f"{type(self).__name__} does not implement forward")
+
 
 class Primed(NamedTuple):
     """A model that has read its prompts and is about to write."""

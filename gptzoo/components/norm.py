@@ -31,6 +31,10 @@ class NormLayer(Part):
     def initialise(self, rng: Rng) -> None:
         nn.init.ones_(self.weight)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, width) -> (…, width)."""
+        raise TypeError(f"{type(self).__name__} does not implement forward")
+
 
 class LayerNorm(NormLayer):
     """(x - mean) / sqrt(variance + eps), scaled and, with bias, shifted per channel."""

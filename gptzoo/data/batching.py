@@ -26,7 +26,7 @@ class Batching(Component):
     kind = "batching"
 
     gives: ClassVar[frozenset[str]] = frozenset()
-    """What its batches hold beside `tokens` and `targets`. The architecture must take each as an argument of forward."""
+    """What its batches hold beside `tokens` and `targets`; the architecture must take each in its forward."""
 
     whole_documents: ClassVar[bool] = False
     """Each sample is one whole document, so what a model writes after it has learned from them ends as documents do."""

@@ -121,7 +121,7 @@ class ModelSpec(SpecModel):
                     yield located(reason, *location, *([option] if option else []))
 
     def _pairing_problems(self) -> Iterator[InitErrorDetails]:
-        """What a positional needs, the attention of the same layer must honour; what an architecture needs, all must."""
+        """What a positional needs, the attention of its layer must honour; what an architecture needs, all must."""
         reported = set()
         attentions = self.per_layer("attention")
         positionals = zip(self.per_layer("positional"), attentions, strict=True)

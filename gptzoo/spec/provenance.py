@@ -1,4 +1,4 @@
-"""Who made the parts of a spec that gptzoo wrote: kept in the file itself, checked and brought up to date when it is read.
+"""Who made the parts of a spec that gptzoo wrote: kept in the file itself, and checked when it is read.
 
 A written spec has beside its fields the key `$components`: for each component its place, its kind and type, the
 distribution and version that it came from, and the version of its options. A spec written by hand needs none of it.
@@ -72,7 +72,9 @@ def unstamped(data: Mapping[str, Any], source: str) -> dict[str, Any]:
         elif maker.config_version > component.version:
             problems.append(Problem(source, maker.path, _too_new(maker, component)))
         else:
-            now = component.migrate(config, maker.config_version) if maker.config_version < component.version else config
+            now = (
+                component.migrate(config, maker.config_version) if maker.config_version < component.version else config
+            )
             holder[key] = now
             changes += [(maker, component, change) for change in _changes(maker, component, config, now)]
     if problems:
@@ -88,11 +90,13 @@ def _read_makers(entries: Any, source: str) -> list[_Maker]:
         return [_Maker.model_validate(entry) for entry in entries]
     except ValidationError as error:
         reason = reason_of(error.errors(include_url=False)[0])
-        raise SpecError([Problem(source, f"$.{KEY}", f"{reason}; gptzoo writes it, leave it out in your own")]) from None
+        raise SpecError(
+            [Problem(source, f"$.{KEY}", f"{reason}; gptzoo writes it, leave it out in your own")]
+        ) from None
 
 
 def _place(data: Any, path: str) -> tuple[Any, Any]:
-    """The object or list that holds what is at `path` (`$.ffn[0].activation`), and its key there; (None, None) if none."""
+    """What holds the value at `path` (`$.ffn[0].activation`), and its key there; (None, None) if nothing does."""
     keys: list[Any] = [int(index) if index else name for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path)]
     holder: Any = None
     for key in keys:

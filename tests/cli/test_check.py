@@ -60,6 +60,7 @@ def test_a_finding_is_shown_and_leaves_with_1(pooled: list[str]) -> None:
     assert result.exit_code == 1
     words = " ".join(result.stdout.split())
     assert "causality FAILED changing token 1 of 6 changes the logits of token 0 in row 0, by" in words
+    assert "The promise: Changing a token leaves the logits of all tokens before it as they were" in words
     assert words.endswith("ffn:pooled: 1 passed, 1 failed")
 
 

@@ -1,6 +1,5 @@
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +56,11 @@ def using(component: Any, version: str) -> Any:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     """A model that version 1.0 of a package saved."""
     with using(Bend, "1.0"):
         save_model(tmp_path / "model", gptzoo.build(SPEC))
-    yield tmp_path / "model"
+    return tmp_path / "model"
 
 
 def logits(model: Any) -> Tensor:
@@ -101,7 +100,10 @@ def test_a_part_from_a_local_file_asks_for_that_file() -> None:
     with using(None, "") as fresh:
         fresh.admit(plugin_of(Bend), registry.Origin("mine", "file /home/me/mine.py", ""))
         data = stamped(gptzoo.load_model_spec(SPEC))
-    with using(None, ""), pytest.raises(gptzoo.SpecError, match=r"file /home/me/mine\.py: give that file with --plugin"):
+    with (
+        using(None, ""),
+        pytest.raises(gptzoo.SpecError, match=r"file /home/me/mine\.py: give that file with --plugin"),
+    ):
         gptzoo.load_model_spec(data)
 
 

@@ -114,7 +114,7 @@ def test_blocks_are_of_positions_and_not_of_places_in_the_tensor(attention_of: A
     ("options", "message"),
     [
         ({"window": 8}, r"\$\.attention\.window: n_local says already how far"),
-        ({"block_size": 16, "n_local": 3}, r"\$\.attention\.n_local: 3 blocks of 16 are more than context_length 32"),
+        ({"block_size": 16, "n_local": 3}, r"\$\.attention\.n_local: 3 blocks of 16 exceed context_length 32"),
         ({"stride": 1}, r"\$\.attention\.stride: of 1 shows every block"),
         ({"block_size": 0}, r"\$\.attention\.block_size"),
         ({"n_kv_heads": 3}, r"\$\.attention\.n_kv_heads"),

@@ -48,7 +48,7 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
             if self.n_local * self.size_in(dims) > dims.context_length:
                 yield (
                     "n_local",
-                    f"{self.n_local} blocks of {self.size_in(dims)} are more than context_length {dims.context_length}, "
+                    f"{self.n_local} blocks of {self.size_in(dims)} exceed context_length {dims.context_length}, "
                     "so nothing would be sparse; take fewer or smaller blocks",
                 )
             if self.stride == 1:
