@@ -10,7 +10,7 @@ from rich.text import Text
 
 from gptzoo.cli.diagram import draw
 from gptzoo.component import Config
-from gptzoo.model.outline import Blocks, Module, Variant, seams, variants
+from gptzoo.model.outline import Blocks, Module, Variant, seams
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.parts import NamedPart
 
@@ -63,14 +63,15 @@ class _Stack:
             operation = blocks.operations[line.operation]
             first, below = pad + line.drawing, pad + line.below
             if operation.name in blocks.sublayers:
-                yield from self.sublayer(blocks.sublayers[operation.name], operation.name, first, below)
+                yield from self.sublayer(blocks, operation.name, first, below)
             elif operation.config is not None:
                 yield from self.step(first, below, "norm", _describe(operation.config))
             else:
                 yield from self.step(first, below, "" if operation.name == "add" else operation.name, [])
         yield Text(f" ╰{edge}".ljust(self.width, "─"), "dim")
 
-    def sublayer(self, found: Sequence[Variant], name: str, first: str, below: str) -> Iterator[Text]:
+    def sublayer(self, blocks: Blocks, name: str, first: str, below: str) -> Iterator[Text]:
+        found = blocks.sublayers[name]
         common = _common(found)
         yield from self.step(first, below, name, common)
         for variant in found if len(found) > 1 else ():
@@ -79,10 +80,9 @@ class _Stack:
             yield from self.step(below, below, "", [f"{_layers(variant)}: {', '.join(own)}"])
         if name != "attention":
             return
-        placed = variants(self.spec.per_layer("positional"))
-        for variant in placed:
+        for variant in blocks.positionals:
             if used := [_SEAMS[seam] for seam in seams(variant.config) if seam != "embed"]:
-                where = f"{_layers(variant)}: " if len(placed) > 1 else ""
+                where = f"{_layers(variant)}: " if len(blocks.positionals) > 1 else ""
                 note = f"{where}{', '.join(_describe(variant.config))}: {' and '.join(used)}"
                 yield from self.step(below, below, "", [note])
 

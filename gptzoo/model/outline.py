@@ -60,6 +60,7 @@ class Blocks:
     norm: Config
     operations: tuple[Operation, ...]
     sublayers: dict[str, tuple[Variant, ...]]
+    positionals: tuple[Variant, ...]
 
 
 def outline(spec: ModelSpec) -> list[Module | Blocks]:
@@ -106,6 +107,7 @@ class _Call(NamedTuple):
     name: str
     module: Any
     x: Tensor  # its first argument
+    step: Any = None  # its second, of a block
 
 
 def _watched(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -117,7 +119,8 @@ def _watched(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             if "embed" in seams(child.config):
                 yield name, child
         elif isinstance(child, nn.ModuleList | nn.ModuleDict) or any(isinstance(m, Block) for m in child.modules()):
-            yield from ((name, inner) for _, inner in _watched(child))
+            in_a_list = isinstance(child, nn.ModuleList | nn.ModuleDict)
+            yield from ((name if in_a_list else f"{name}.{inner}", module) for inner, module in _watched(child))
         elif not isinstance(child, nn.Identity) and not (isinstance(child, nn.Dropout) and child.p == 0):
             yield name, child
 
@@ -129,8 +132,11 @@ def _watch(name: str, module: nn.Module, calls: list[_Call]) -> Iterator[None]:
     own = getattr(module, method)
 
     def noted(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(module, Block):
+            calls.append(_Call(name, module, x, step=args[0]))
+            return Emit(x)
         calls.append(_Call(name, module, x))
-        return Emit(x) if isinstance(module, Block) else own(x, *args, **kwargs)
+        return own(x, *args, **kwargs)
 
     vars(module)[method] = noted
     try:
@@ -159,6 +165,7 @@ def _blocks(calls: Sequence[_Call]) -> Blocks:
         norm=first.norm.config,
         operations=watch_norm(first.norm, first.names, calls[0].x),
         sublayers={name: variants(getattr(call.module, name).config for call in calls) for name in first.names},
+        positionals=variants(call.step.positional.config for call in calls),
     )
 
 

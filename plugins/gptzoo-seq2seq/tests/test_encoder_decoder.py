@@ -415,10 +415,11 @@ def test_it_builds_on_meta_and_the_seed_alone_decides_its_initial_values() -> No
 
 def test_the_card_counts_encoder_and_decoder(tmp_path: Path) -> None:
     file = tmp_path / "model.json"
-    file.write_text(json.dumps({**SMALL, "architecture": {"type": "encoder_decoder", "n_encoder_layers": 3}}))
+    architecture = {"type": "encoder_decoder", "n_encoder_layers": 3, "encoder_positional": "none"}
+    file.write_text(json.dumps({**SMALL, "architecture": architecture}))
     command = [sys.executable, "-m", "gptzoo", "build", str(file), "--json"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    model = model_of({"n_encoder_layers": 3})
+    model = model_of({"n_encoder_layers": 3, "encoder_positional": "none"})
     counted = found["parameters"]
     assert counted["total"] == sum(p.numel() for p in model.parameters())
     attentions = [block.attention for block in [*model.blocks, *model.encoder.blocks]]
@@ -431,7 +432,9 @@ def test_the_card_counts_encoder_and_decoder(tmp_path: Path) -> None:
     assert found["flops_per_token"]["forward"] == encoder + decoder + 2 * 13 * c
     assert found["training_memory"]["activation_bytes"] > 0
     assert found["kv_cache_bytes_per_token"] == 2 * 2 * 2 * c * 4  # of source and target alike
-    assert [row["n_layers"] for row in found["stack"] if "n_layers" in row] == [3, 2]
+    stacks = [row for row in found["stack"] if "n_layers" in row]
+    assert [stack["n_layers"] for stack in stacks] == [3, 2]
+    assert [stack["positionals"][0]["config"]["type"] for stack in stacks] == ["none", model.spec.positional.type]
 
 
 def test_the_installed_package_announces_its_parts() -> None:
