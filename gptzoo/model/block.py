@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gptzoo.components.base import Emit, State, Step, Sublayer
 
 
 class Block(nn.Module):
     """The residual stream through the sublayers, in the order and topology of `norm`."""
+
+    recompute = False
+    """Keep no activations for the backward pass, but make them again in it (Chen et al. 2016, arXiv:1604.06174)."""
 
     def __init__(self, norm: nn.Module, sublayers: Mapping[str, Sublayer]):
         super().__init__()
@@ -22,6 +27,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, step: Step, states: Mapping[str, State] | None = None) -> Emit:
         """Returns an Emit whose losses, metrics and captures are named `<sublayer>.<name>`."""
+        if self.recompute and states is None and torch.is_grad_enabled():
+            emitted: Emit = checkpoint(self._run, x, step, None, use_reentrant=False)
+            return emitted
+        return self._run(x, step, states)
+
+    def _run(self, x: Tensor, step: Step, states: Mapping[str, State] | None) -> Emit:
         gathered = Emit(x, {}, {}, {})
         branches = {name: self._branch(name, step, (states or {}).get(name), gathered) for name in self.names}
         return gathered._replace(y=self.norm(x, branches))

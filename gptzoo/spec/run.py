@@ -78,6 +78,11 @@ class RunSpec(SpecModel):
     """Of initial values, data order and dropout alike."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 is autocast with fp32 weights; auto is bf16 on CUDA and fp32 on a CPU."""
+    compile: bool = False
+    """Compile each block with torch.compile; equal blocks once. The first steps then take long."""
+    activation_checkpointing: bool = False
+    """Keep only what goes from block to block, and compute the rest again in the backward pass: less memory, more time,
+    the same bits."""
     device: str = "auto"
     """auto is cuda where there is one, else cpu."""
     eval: EvalSpec = EvalSpec()

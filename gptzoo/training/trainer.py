@@ -29,6 +29,7 @@ from gptzoo.model.build import build
 from gptzoo.seeds import derive
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.blocks import prepare_blocks
 from gptzoo.training.device import autocast, choose_device, choose_precision
 from gptzoo.training.evaluate import evaluate, n_targets, on_device
 from gptzoo.training.progress import Progress, show_progress
@@ -81,6 +82,7 @@ class Trainer:
         self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
         self.n_steps = _n_steps(spec, self.batching.n_samples)
         self.model = build(spec.model, device=self.device, seed=spec.seed).train()
+        prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
         self.parameters = dict(self.model.named_parameters())
         self.optimizer = spec.optimizer.build().create(self.parameters)
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
