@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Schedulers of clusters announce that time is up with one of the last two.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class StopRequest:
@@ -22,7 +23,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def listen_for_stop() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request. The handler only sets a flag: nothing may be written inside one."""
+    """Turn SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a request.
+
+    The handler only sets a flag: nothing may be written inside one.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python delivers signals to the main thread only

@@ -10,8 +10,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,6 +32,7 @@ from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.blocks import prepare_blocks
 from gptzoo.training.device import autocast, choose_device, choose_precision
+from gptzoo.training.diagnosis import origin_of_gradient, origin_of_non_finite
 from gptzoo.training.evaluate import evaluate, n_targets, on_device
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.run_folder import RunFolder
@@ -124,16 +126,13 @@ class Trainer:
         started = time.perf_counter()
         batch = self.batching.train(self.step * self.spec.batch_size, self.spec.batch_size)
         total = n_targets(batch)
-        size = self.spec.micro_batch_size or self.spec.batch_size
         sums: dict[str, Tensor] = {}
-        for micro, first in enumerate(range(0, self.spec.batch_size, size)):
-            part = {name: array[first : first + size] for name, array in batch.items()}
+        for micro, part in enumerate(parts := list(self._micro_batches(batch))):
             share = n_targets(part) / total  # each target counts the same, whatever micro-batch it is in
             for name, value in self._forward_backward(part, micro, share).items():
                 sums[name] = sums.get(name, 0.0) + share * value
 
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.spec.clip_norm or math.inf).item()
-        self._refuse_non_finite("gradient norm", grad_norm)
+        grad_norm = self._clipped(parts)
         factor = self.schedule.factor(self.step)
         for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
             group["lr"] = peak * factor
@@ -151,25 +150,54 @@ class Trainer:
             "tokens_per_second": n_tokens / (time.perf_counter() - started),
         }
 
+    def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        size = self.spec.micro_batch_size or self.spec.batch_size
+        for first in range(0, self.spec.batch_size, size):
+            yield {name: array[first : first + size] for name, array in batch.items()}
+
+    def _clipped(self, parts: Sequence[Batch]) -> float:
+        """Scale the gradients down to clip_norm where they are longer; returns how long they were."""
+        parameters = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if not math.isfinite(value := norm.item()):
+            inputs = (on_device(part, self.device) for part in parts)
+            losses = [partial(self._loss, batch, micro) for micro, batch in enumerate(inputs)]
+            where = origin_of_gradient(self.model, losses)
+            raise self._diverged("gradient norm", value, 0, self.spec.batch_size, where)
+        if self.spec.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.spec.clip_norm, norm)
+        return value
+
     def _forward_backward(self, part: Batch, micro: int, share: float) -> dict[str, Tensor]:
         """Add the gradients of one micro-batch, which is `share` of the batch; returns what it measured."""
-        torch.manual_seed(derive(self.spec.seed, "dropout", self.step, micro))  # so masks need no state to resume
-        seen = Observations()
-        with autocast(self.device, self.precision):
-            _, loss = self.model(**on_device(part, self.device), observations=seen)
+        inputs = on_device(part, self.device)
+        loss, seen = self._forward(inputs, micro)
         (loss * share).backward()
         extra = {f"train/{name}": value.detach().double() for name, value in seen.losses.items()}
         measured = {"train/loss": loss.detach().double() - sum(extra.values()), **extra}
         measured |= {f"{_METRICS}{name}": value.detach().double() for name, value in seen.metrics.items()}
-        self._refuse_non_finite("loss", measured["train/loss"].item())
+        if not math.isfinite(value := loss.item()):
+            size = len(part["targets"])
+            where = origin_of_non_finite(self.model, partial(self._loss, inputs, micro))
+            raise self._diverged("loss", value, micro * size, size, where)
         return measured
 
-    def _refuse_non_finite(self, what: str, value: float) -> None:
-        if math.isfinite(value):
-            return
+    def _forward(self, inputs: dict[str, Tensor], micro: int) -> tuple[Tensor, Observations]:
+        torch.manual_seed(derive(self.spec.seed, "dropout", self.step, micro))  # so masks need no state to resume
+        seen = Observations()
+        with autocast(self.device, self.precision):
+            _, loss = self.model(**inputs, observations=seen)
+        return loss, seen
+
+    def _loss(self, inputs: dict[str, Tensor], micro: int) -> Tensor:
+        return self._forward(inputs, micro)[0]
+
+    def _diverged(self, what: str, value: float, first: int, count: int, where: str) -> Diverged:
+        first += self.step * self.spec.batch_size
         kept = newest_valid(self.folder.checkpoints)
-        raise Diverged(
-            f"{self.folder.path}: the {what} of step {self.step + 1} is {value}; the update was not made. "
+        return Diverged(
+            f"{self.folder.path}: the {what} of step {self.step + 1} is {value}, over samples {first} to "
+            f"{first + count - 1}; {where}. The update was not made. "
             f"{f'The last checkpoint is {kept.name}.' if kept else 'There is no checkpoint yet.'} "
             "Try a lower learning rate, a longer warmup or clip_norm."
         )

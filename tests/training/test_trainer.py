@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from support import admit
 
 import gptzoo
 from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
@@ -157,39 +158,79 @@ def test_a_run_can_be_as_long_as_tokens_or_epochs_say(
     assert result.steps == steps
 
 
-def test_a_non_finite_loss_stops_before_the_update_and_keeps_the_last_checkpoint(
-    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Bursting(gptzoo.Activation):
+    """Turns bad at its 40th call in training, and stays so."""
+
+    name = "bursting"
+    calls = 0
+    infinite_gradient = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        Bursting.calls += self.training
+        if Bursting.calls < 40:
+            return x.relu()
+        if not self.infinite_gradient:
+            return x * float("nan")
+        return x.relu() + (x * 0).sqrt()  # finite, with the slope of a square root at 0
+
+
+@pytest.mark.parametrize(
+    ("infinite_gradient", "told"),
+    [
+        (False, "loss of step 10 is nan, over samples 608 to 639; first in the output of blocks.0.ffn.activation."),
+        (
+            True,
+            "gradient norm of step 10 is nan, over samples 576 to 639; "
+            "first in the backward pass of blocks.1.ffn.activation.",
+        ),
+    ],
+)
+def test_a_number_that_is_not_finite_stops_before_the_update_and_is_traced(
+    run_spec: dict[str, Any], tmp_path: Path, fresh_registry: Any, infinite_gradient: bool, told: str
 ) -> None:
-    original = trainer_module.Trainer._forward_backward
-
-    def poisoned(self: Any, micro: int, size: int, n_micro: int) -> Any:
-        if self.step == 6:
-            with torch.no_grad():
-                self.model.embed.weight[:] = float("nan")
-        return original(self, micro, size, n_micro)
-
-    monkeypatch.setattr(trainer_module.Trainer, "_forward_backward", poisoned)
-    with pytest.raises(Diverged, match=r"loss of step 7 is nan.*step-00000004"):
+    admit(Bursting)
+    Bursting.calls, Bursting.infinite_gradient = 0, infinite_gradient
+    run_spec["model"]["activation"] = "bursting"  # twice in each of two micro-batches
+    with pytest.raises(Diverged) as caught:
         gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    assert told in str(caught.value)
+    assert "The update was not made. The last checkpoint is step-00000008." in str(caught.value)
     kept = newest_valid(tmp_path / "run" / "checkpoints")
     assert kept is not None
     assert all(tensor.isfinite().all() for tensor in load_file(kept / "model.safetensors").values())
 
 
-def test_a_signal_lets_the_step_finish_and_saves(
+def test_a_weight_that_is_not_finite_is_named(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = trainer_module.Trainer._update
+
+    def poisoned(self: Any) -> Any:
+        if self.step == 6:
+            with torch.no_grad():
+                self.model.embed.weight[0] = float("inf")
+        return original(self)
+
+    monkeypatch.setattr(trainer_module.Trainer, "_update", poisoned)
+    with pytest.raises(Diverged, match=r"loss of step 7 is nan, .*; embed\.weight is not finite itself"):
+        gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_lets_the_step_finish_and_saves(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
     original = trainer_module.Trainer._update
 
     def update(self: Any) -> Any:
         if self.step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return original(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module.Trainer, "_update", update)
-        with pytest.raises(Interrupted, match="SIGTERM at step 6"):
+        with pytest.raises(Interrupted, match=f"{number.name} at step 6"):
             gptzoo.train(run_spec, tmp_path / "stopped", quiet=True)
     assert max(checkpoints(tmp_path / "stopped" / "checkpoints")) == 6
     gptzoo.train(run_spec, tmp_path / "stopped", resume=True, quiet=True)
