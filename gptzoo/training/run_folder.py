@@ -25,6 +25,7 @@ from gptzoo.spec.run import RunSpec
 
 # Where and how a run is watched may change when it goes on; what it computes may not.
 _MAY_CHANGE = ("device", "checkpoint", "sample", "name")
+_LENGTH = ("steps", "tokens", "epochs")
 
 
 class RunFolder:
@@ -61,10 +62,19 @@ class RunFolder:
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
             raise FolderError(f"{self.path}: is used already; go on with --resume, or choose another --out")
 
-    def record(self, spec: RunSpec, device: torch.device, fingerprint: str, report: Callable[[str], None]) -> None:
+    def record(
+        self,
+        spec: RunSpec,
+        device: torch.device,
+        fingerprint: str,
+        report: Callable[[str], None],
+        *,
+        extend: bool = False,
+    ) -> None:
         """Write run.json and environment.json, or compare with those that are there.
 
-        Raises FolderError when the run that is there is another one or had other data; reports what else differs.
+        Raises FolderError when the run that is there is another one or had other data; reports what else differs. With
+        `extend` its length may be another.
         """
 
         def same_run(before: Mapping[str, Any]) -> None:
@@ -73,7 +83,7 @@ class RunFolder:
                 run = load_run_spec(before)
             for warning in told:
                 report(str(warning.message))
-            self._refuse_other_run(run.resolved(), spec.resolved())
+            self._refuse_other_run(run.resolved(), spec.resolved(), extend=extend)
 
         self._settle("run.json", stamped(spec), same_run)
         environment = describe_environment(device, fingerprint)
@@ -89,6 +99,10 @@ class RunFolder:
 
         self._settle("environment.json", environment, compare)
 
+    def replace_spec(self, spec: RunSpec) -> None:
+        """Make run.json that of a run of another length."""
+        write_json(self.path / "run.json", stamped(spec))
+
     def _settle(self, name: str, value: Mapping[str, Any], compare: Callable[[Mapping[str, Any]], None]) -> None:
         file = self.path / name
         if not file.exists():
@@ -100,16 +114,14 @@ class RunFolder:
             raise FolderError(f"{file}: cannot be read: {error}") from None
         compare(before)
 
-    def _refuse_other_run(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        changed = [
-            f"{change.name} was {json.dumps(change.a)}, is {json.dumps(change.b)}"
-            for change in differences(before, now)
-            if change.name.split(".")[1] not in _MAY_CHANGE
-        ]
+    def _refuse_other_run(self, before: Mapping[str, Any], now: Mapping[str, Any], *, extend: bool) -> None:
+        may_change = (*_MAY_CHANGE, *_LENGTH) if extend else _MAY_CHANGE
+        changed = [change for change in differences(before, now) if change.name.split(".")[1] not in may_change]
         if changed:
-            raise FolderError(
-                f"{self.path}: holds another run, which cannot go on with this spec: {'; '.join(changed)}"
-            )
+            told = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changed)
+            only_longer = all(change.name.split(".")[1] in _LENGTH for change in changed)
+            advice = "; --extend makes it a run of another length" if only_longer else ""
+            raise FolderError(f"{self.path}: holds another run, which cannot go on with this spec: {told}{advice}")
 
     # ------------------------------------------------------------------ metrics
 

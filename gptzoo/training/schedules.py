@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt
 
@@ -59,3 +59,53 @@ class Constant(Schedule):
 
     def after_warmup(self, progress: float) -> float:
         return 1.0
+
+
+class Linear(Schedule):
+    """Falls from the peak to `min_ratio` of it along a straight line."""
+
+    name = "linear"
+    paper = "Defazio et al. 2023, Optimal Linear Decay Learning Rate Schedules, arXiv:2310.07831"
+
+    class Config(Schedule.Config):
+        min_ratio: float = Field(0.0, ge=0.0, le=1.0)
+        """Final learning rate as a fraction of the peak."""
+
+    def after_warmup(self, progress: float) -> float:
+        return 1 - (1 - self.config.min_ratio) * min(progress, 1.0)
+
+
+class WarmupStableDecay(Schedule):
+    """Stays at the peak, then falls to `min_ratio` of it: what comes before the fall suits runs of any length."""
+
+    name = "wsd"
+    paper = "Hu et al. 2024, MiniCPM, arXiv:2404.06395; Hägele et al. 2024 (1-sqrt), arXiv:2405.18392"
+
+    class Config(Schedule.Config):
+        decay_fraction: float = Field(0.2, gt=0.0, le=1.0)
+        """Of the steps after the warmup, the last ones in which the learning rate falls."""
+        decay: Literal["linear", "1-sqrt"] = "1-sqrt"
+        """How it falls: evenly, or fast at first."""
+        min_ratio: float = Field(0.0, ge=0.0, le=1.0)
+        """Final learning rate as a fraction of the peak."""
+
+    def after_warmup(self, progress: float) -> float:
+        fraction = self.config.decay_fraction
+        fallen = min(max((progress - (1 - fraction)) / fraction, 0.0), 1.0)
+        if self.config.decay == "1-sqrt":
+            fallen = math.sqrt(fallen)
+        return 1 - (1 - self.config.min_ratio) * fallen
+
+
+class InverseSqrt(Schedule):
+    """Falls with one over the square root of the step, whatever the length of the run.
+
+    The warmup is the scale: after four times as many steps the learning rate is half the peak.
+    """
+
+    name = "inverse_sqrt"
+    paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762"
+
+    def factor(self, step: int) -> float:
+        peak = self.config.warmup_steps + 1  # the update, counted from 1, that has the peak
+        return min((step + 1) / peak, math.sqrt(peak / (step + 1)))

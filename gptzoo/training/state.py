@@ -49,8 +49,9 @@ def read_training_state(folder: Path, optimizer: torch.optim.Optimizer, paramete
     for name, own in by_name.items():
         parameter = parameters[name]
         for entry, value in own.items():
-            # Entries shaped like their parameter must be of this one; others (counters, factored moments) may differ.
-            if isinstance(value, Tensor) and value.numel() == parameter.numel() and value.shape != parameter.shape:
+            # Entries as large as their parameter must be of its shape; counters and factored moments are not so large.
+            as_large = isinstance(value, Tensor) and value.ndim > 0 and value.numel() == parameter.numel()
+            if as_large and value.shape != parameter.shape:
                 raise FolderError(f"{folder}: {entry} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
         saved["state"][order[parameter]] = own
     optimizer.load_state_dict(saved)  # also puts the tensors where the parameters are

@@ -54,20 +54,25 @@ class TrainResult:
 
 
 def train(
-    spec: RunSpec | str | Path | Mapping[str, Any], out: str | Path, *, resume: bool = False, quiet: bool = False
+    spec: RunSpec | str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    resume: bool = False,
+    extend: bool = False,
+    quiet: bool = False,
 ) -> TrainResult:
     """Train what a run spec describes, into the folder `out`.
 
-    With `resume` it goes on from the newest valid checkpoint there, or starts at step 0 if there is none.
+    With `resume` it goes on from the newest valid checkpoint there, or starts at step 0 if there is none. With `extend`
+    also if the spec's length is another than before: the schedule is then that of the new length from here on.
     Raises SpecError, DataError and FolderError for wrong input, Diverged when the loss or the gradient stops being
     finite (before the update that would spread it), and Interrupted after saving when a signal asked it to stop.
     """
     if not isinstance(spec, RunSpec):
         spec = load_run_spec(spec)
     folder = RunFolder(out)
-    with folder.open(resume=resume), torch.random.fork_rng():
-        trainer = Trainer(spec, folder)
-        return trainer.run(quiet=quiet)
+    with folder.open(resume=resume or extend), torch.random.fork_rng():
+        return Trainer(spec, folder).run(extend=extend, quiet=quiet)
 
 
 class Trainer:
@@ -91,11 +96,15 @@ class Trainer:
         self.schedule = spec.schedule.build(self.n_steps)
         self.step = 0  # updates done
 
-    def run(self, *, quiet: bool = False) -> TrainResult:
+    def run(self, *, extend: bool = False, quiet: bool = False) -> TrainResult:
         """Resume if there is something to resume, train to the end, save."""
         notes: list[str] = []
-        self.folder.record(self.spec, self.device, self.store.fingerprint, notes.append)
+        self.folder.record(self.spec, self.device, self.store.fingerprint, notes.append, extend=extend)
         self._resume(notes.append)
+        if self.step > self.n_steps:
+            raise FolderError(f"{self.folder.path}: has made {self.step} steps already, which is over {self.n_steps}")
+        if extend:
+            self.folder.replace_spec(self.spec)
         self.folder.cut_metrics(self.step or -1)  # without a checkpoint, the row of step 0 is made again too
         with show_progress(self.n_steps, self.step, quiet=quiet) as progress:
             for note in notes:

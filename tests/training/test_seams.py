@@ -152,3 +152,28 @@ def test_what_an_architecture_needs_every_attention_must_honour(fresh_registry: 
     assert str(caught.value) == (
         "spec: $.architecture: 'encoder' lets tokens see the future, which attention 'one_way' does not honour"
     )
+
+
+class Louder(gptzoo.Activation):
+    """Has one number to learn."""
+
+    name = "louder"
+
+    def __init__(self, config: Any, width: int):
+        super().__init__(config, width)
+        self.gain = torch.nn.Parameter(torch.empty(1))
+
+    def initialise(self, rng: Any) -> None:
+        torch.nn.init.ones_(self.gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x.relu()
+
+
+def test_a_parameter_of_one_number_is_resumed_too(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    admit(Louder, plugin="louder")
+    run_spec["model"]["activation"] = "louder"
+    run_spec["schedule"] = "constant"
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    gptzoo.train({**run_spec, "steps": 14}, tmp_path / "run", extend=True, quiet=True)
+    assert rows(tmp_path / "run")[-1]["step"] == 14

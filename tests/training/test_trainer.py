@@ -255,6 +255,32 @@ def test_resuming_with_another_spec_is_refused_by_field(run_spec: dict[str, Any]
     assert rows(tmp_path / "run") == before
 
 
+def test_a_longer_run_is_refused_unless_it_is_asked_for_and_then_goes_on(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    run_spec["schedule"] = "constant"  # so that the length does not show in the steps that are done
+    gptzoo.train({**run_spec, "steps": 12}, tmp_path / "run", quiet=True)
+    longer = {**run_spec, "steps": 15}
+    with pytest.raises(FolderError, match=r"\$\.steps was 12, is 15; --extend makes it a run of another length"):
+        gptzoo.train(longer, tmp_path / "run", resume=True, quiet=True)
+    with pytest.raises(FolderError, match=r"holds another run.*\$\.seed was 1, is 2$"):
+        gptzoo.train({**longer, "seed": 2}, tmp_path / "run", extend=True, quiet=True)
+    gptzoo.train(longer, tmp_path / "run", extend=True, quiet=True)
+    gptzoo.train(longer, tmp_path / "run", resume=True, quiet=True)  # from now on it is that run
+    gptzoo.train(longer, tmp_path / "at once", quiet=True)
+    checkpoints = (newest_valid(tmp_path / run / "checkpoints") for run in ("run", "at once"))
+    last = [load_file(checkpoint / "model.safetensors") for checkpoint in checkpoints if checkpoint is not None]
+    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
+    assert len(rows(tmp_path / "run")) == 16
+
+
+def test_a_run_cannot_become_shorter_than_it_is(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    with pytest.raises(FolderError, match="has made 12 steps already, which is over 10"):
+        gptzoo.train({**run_spec, "steps": 10}, tmp_path / "run", extend=True, quiet=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 12
+
+
 def test_resuming_a_finished_run_changes_nothing(run_spec: dict[str, Any], tmp_path: Path) -> None:
     first = gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()

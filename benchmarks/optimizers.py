@@ -1,0 +1,96 @@
+"""Muon beside AdamW in the quickstart model, cut short, at the best learning rate of each: JSON.
+
+    python benchmarks/optimizers.py [--only muon] [--workers 2] > optimizers.json
+
+Each optimizer has one learning rate, tried at every value of the same grid with every seed, and is reported at the best
+of its mean: neither is compared with a badly tuned other. For that Muon's updates are made as large as AdamW's
+(`adjust_lr: match_rms_adamw`), and what it leaves to AdamW has the same learning rate. A best one at an end of the grid
+is said so: there may be a better one beyond. The seed decides the initial values and the order of the data, alike for
+both, so that differences are paired by seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker; the losses do depend on it, in their last digits
+
+QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
+OPTIMIZERS = ("adamw", "muon")
+GRID = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+
+
+def optimizer(name: str, lr: float) -> dict[str, Any]:
+    """The optimizer of a run spec."""
+    muon = {"weight_decay": 0.1, "adjust_lr": "match_rms_adamw", "adamw_lr": lr} if name == "muon" else {}
+    return {"type": name, "lr": lr, **muon}
+
+
+def trial(job: tuple[str, float, int, list[str], Path]) -> tuple[str, float, int, float]:
+    """Train with one optimizer at one learning rate with one seed: its validation loss, infinite where it diverged."""
+    name, lr, seed, short, out = job
+    import gptzoo
+
+    spec = gptzoo.load_run_spec(QUICKSTART, [f"optimizer={json.dumps(optimizer(name, lr))}", *short, f"seed={seed}"])
+    try:
+        loss = gptzoo.train(spec, out / name / f"{lr:g}" / f"seed-{seed}", resume=True, quiet=True).metrics["val/loss"]
+    except gptzoo.Diverged:
+        loss = float("inf")
+    print(f"{name:>16} lr {lr:<6g} seed {seed}  {loss:.4f}", file=sys.stderr, flush=True)
+    return name, lr, seed, loss
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=OPTIMIZERS, default=OPTIMIZERS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/optimizers"))
+    arguments = parser.parse_args()
+    n = arguments.steps
+    short = [f"steps={n}", f"eval.every={n}", f"checkpoint.every={n}", "sample.max_new_tokens=0"]
+    short += [f"schedule.warmup_steps={n // 10}"]
+    jobs = [
+        (name, lr, seed, short, arguments.out) for name in arguments.only for lr in GRID for seed in arguments.seeds
+    ]
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        done = pool.map(trial, jobs, chunksize=1)
+    print(json.dumps(report(done, arguments, torch.__version__), indent=2))
+
+
+def report(done: list[tuple[str, float, int, float]], arguments: Any, torch_version: str) -> dict[str, Any]:
+    losses = {(name, lr, seed): loss for name, lr, seed, loss in done}
+    rows = []
+    for name in arguments.only:
+        by_lr = {lr: [losses[name, lr, seed] for seed in arguments.seeds] for lr in GRID}
+        means = {lr: statistics.mean(own) for lr, own in by_lr.items()}
+        best = min(means, key=means.__getitem__)
+        rows.append(
+            {
+                "optimizer": name,
+                "best_lr": best,
+                "at_an_end_of_the_grid": best in (GRID[0], GRID[-1]),
+                "losses": by_lr[best],
+                "mean": means[best],
+                "standard_deviation": statistics.stdev(by_lr[best]) if len(by_lr[best]) > 1 else None,
+                "mean_by_lr": {f"{lr:g}": mean if math.isfinite(mean) else "diverged" for lr, mean in means.items()},
+            }
+        )
+    setting = {"steps": arguments.steps, "seeds": arguments.seeds, "torch": torch_version}
+    return {**setting, "machine": platform.machine(), "threads": 1, "optimizers": rows}
+
+
+if __name__ == "__main__":
+    main()
