@@ -77,10 +77,10 @@ class RunFolder:
         `extend` its length may be another.
         """
 
-        def same_run(before: Mapping[str, Any]) -> None:
+        def same_run(_: Mapping[str, Any]) -> None:
             with warnings.catch_warnings(record=True, category=VersionWarning) as told:
                 warnings.simplefilter("always", VersionWarning)
-                run = load_run_spec(before)
+                run = load_run_spec(self.path / "run.json")
             for warning in told:
                 report(str(warning.message))
             self._refuse_other_run(run.resolved(), spec.resolved(), extend=extend)
