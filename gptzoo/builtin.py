@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional
-from gptzoo.data import batching, corpora, stories, tokenizers
+from gptzoo.data import batching, corpora, hf, mixture, packed, parquet, stories, tokenizers
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
 from gptzoo.sampling import processors
-from gptzoo.training import optimizers, schedules
+from gptzoo.training import lion, muon, optimizers, schedules
 
 
 @hookimpl
@@ -32,7 +32,14 @@ def gptzoo_components() -> list[type[Component]]:
         ffn.MLP,
         ffn.GLU,
         optimizers.AdamW,
+        muon.Muon,
+        lion.Lion,
+        optimizers.SGD,
+        optimizers.Adafactor,
         schedules.Cosine,
+        schedules.Linear,
+        schedules.WarmupStableDecay,
+        schedules.InverseSqrt,
         schedules.Constant,
         processors.Temperature,
         processors.TopK,
@@ -43,8 +50,12 @@ def gptzoo_components() -> list[type[Component]]:
         tokenizers.TiktokenTokenizer,
         corpora.TextCorpus,
         corpora.JsonlCorpus,
+        parquet.ParquetCorpus,
+        hf.HfCorpus,
+        mixture.MixtureCorpus,
         stories.StoriesCorpus,
         batching.Windows,
+        packed.Packed,
         gpt2.GPT2Importer,
         llama.LlamaImporter,
     ]

@@ -21,6 +21,7 @@ from gptzoo.cli.doctor import doctor
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
+from gptzoo.cli.prepare import prepare
 from gptzoo.cli.reference import reference
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, train, verify_resume, sample, diff, import_hf),
+    *(build, prepare, train, verify_resume, sample, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--device", help="auto, cpu, cuda or cuda:N; instead of the spec's.")
 @set_option
 @plugin_option
-def train(
-    run: Path, out: Path, resume: bool, extend: bool, device: str | None, overrides: tuple[str, ...]
-) -> None:
+def train(run: Path, out: Path, resume: bool, extend: bool, device: str | None, overrides: tuple[str, ...]) -> None:
     """Train the model that RUN, a JSON run spec, describes.
 
     OUT gets run.json (the resolved spec), environment.json, metrics.jsonl, checkpoints/, sample.txt and loss.png.

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from gptzoo.component import Component, Config
+from gptzoo.data.noise import with_noise
 from gptzoo.data.order import Order, evaluation_windows, windows
 from gptzoo.data.store import TokenStore
 from gptzoo.data.tokenizers import Tokenizer
@@ -44,6 +46,11 @@ class Batching(Component):
         self.length = length
         self.seed = seed
 
+    @classmethod
+    def given(cls, config: Any) -> frozenset[str]:
+        """What of `gives` its batches hold with these options."""
+        return cls.gives
+
     def train(self, first: int, count: int) -> Batch:
         """Samples number first, first + 1, … of training. Targets of -100 do not count."""
         raise TypeError(f"{type(self).__name__} does not implement train")
@@ -57,7 +64,22 @@ class Batching(Component):
         return self.store.val[:_OPENING].tolist()
 
 
-class Windows(Batching):
+class NoisyBatching(Batching):
+    """Base of batchings whose training inputs can be disturbed."""
+
+    class Config(Batching.Config):
+        token_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+        """Share of the inputs that are replaced by random tokens of the training text; in training only."""
+
+    def disturbed(self, batch: Batch, first: int) -> Batch:
+        """A batch of training samples number first, first + 1, …, with its token dropout."""
+        share = self.config.token_dropout
+        if not share:
+            return batch
+        return {**batch, "tokens": with_noise(batch["tokens"], first, share, self.store.train, self.seed)}
+
+
+class Windows(NoisyBatching):
     """The text as one stream, cut into windows of context_length anew in each epoch; documents may meet in a window."""
 
     name = "windows"
@@ -66,11 +88,11 @@ class Windows(Batching):
         super().__init__(config, store, tokenizer, length, seed)
         self.order = Order(len(store.train), length, seed)
         self.n_samples = self.order.n_windows
-        self.val_bytes = store.n_bytes["val"] - len(tokenizer.decode_bytes([int(store.val[0])]))
+        self.val_bytes = bytes_after_first(store, tokenizer)
 
     def train(self, first: int, count: int) -> Batch:
         inputs, targets = windows(self.store.train, self.order.starts(first, count), self.length)
-        return {"tokens": inputs, "targets": targets}
+        return self.disturbed({"tokens": inputs, "targets": targets}, first)
 
     def val(self, max_tokens: int) -> Iterator[Batch]:
         text = self.store.val
@@ -83,3 +105,8 @@ class Windows(Batching):
         for start, size in found[len(whole) :]:  # the shorter last one is a batch of its own
             inputs, targets = windows(text, np.array([start]), size)
             yield {"tokens": inputs, "targets": targets}
+
+
+def bytes_after_first(store: TokenStore, tokenizer: Tokenizer) -> int:
+    """UTF-8 bytes of the held-out text without its first token, which nothing predicts."""
+    return store.n_bytes["val"] - len(tokenizer.decode_bytes([int(store.val[0])]))

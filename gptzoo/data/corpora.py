@@ -18,12 +18,19 @@ from gptzoo.errors import DataError
 Split = Literal["train", "val"]
 
 
-def _find(path: str, info: ValidationInfo) -> str:
+def look_up(path: str, info: ValidationInfo) -> Path | None:
     """A relative path is looked up beside the spec file first, then in the current folder; `~` is the user's home."""
-    folder = (info.context or {}).get("folder", Path.cwd())
     wanted = Path(path).expanduser()
-    found = next((place for place in (folder / wanted, Path.cwd() / wanted) if place.exists()), folder / wanted)
-    return str(found.resolve())
+    found = next((place for place in (_folder(info) / wanted, Path.cwd() / wanted) if place.exists()), None)
+    return None if found is None else found.resolve()
+
+
+def _find(path: str, info: ValidationInfo) -> str:
+    return str(look_up(path, info) or (_folder(info) / Path(path).expanduser()).resolve())
+
+
+def _folder(info: ValidationInfo) -> Path:
+    return (info.context or {}).get("folder", Path.cwd())
 
 
 PathOption = Annotated[str, Field(min_length=1), AfterValidator(_find)]
@@ -88,7 +95,7 @@ class FileCorpus(Corpus):
             yield from self._read_all(self.config.path if split == "train" else self.config.val_path)
             return
         for document in self._read_all(self.config.path):
-            if _is_held_out(document, self.config.val_fraction) == (split == "val"):
+            if is_held_out(document, self.config.val_fraction) == (split == "val"):
                 yield document
 
     def _read_all(self, path: str) -> Iterator[str]:
@@ -176,7 +183,7 @@ class JsonlCorpus(FileCorpus):
         return text
 
 
-def _is_held_out(document: str, fraction: float) -> bool:
+def is_held_out(document: str, fraction: float) -> bool:
     """Decided by the content alone, so that it does not change when documents are added or reordered."""
     digest = hashlib.blake2b(utf8(document), digest_size=8).digest()
     return int.from_bytes(digest, "little") < fraction * 2**64

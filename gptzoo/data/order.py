@@ -55,28 +55,34 @@ def evaluation_windows(n_tokens: int, length: int) -> Iterator[tuple[int, int]]:
         yield start, min(length, n_tokens - 1 - start)
 
 
-def permute(indices: np.ndarray, n: int, key: int) -> np.ndarray:
-    """The images of `indices` under the bijection of range(n) that `key` names, int64.
+def permute(indices: np.ndarray, n: int | np.ndarray, key: int, salt: int | np.ndarray = 0) -> np.ndarray:
+    """The images of `indices` under the bijection of range(n) that `key` and `salt` name, int64.
+
+    `n` and `salt` may be arrays, one for each index: it is then a bijection among the indices that have both in common.
 
     A Feistel network over the next even number of bits; an image that falls outside of range(n) is permuted again
     until it falls inside ("cycle walking"), which keeps it a bijection and takes fewer than four rounds on average.
     """
-    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
-    low = np.uint64((1 << int(half)) - 1)
+    n = np.broadcast_to(n, indices.shape)
+    salt = np.broadcast_to(np.asarray(salt, dtype=np.uint64), indices.shape)
+    bits = np.frexp((n - 1).astype(np.float64))[1]  # of n - 1, exact below 2^53
+    half = np.maximum(1, (bits + 1) // 2).astype(np.uint64)
+    low = (np.uint64(1) << half) - np.uint64(1)
     keys = [np.uint64(derive(key, round_, "round")) for round_ in range(_ROUNDS)]
     images = indices.astype(np.uint64)
     outside = np.ones(len(images), dtype=bool)
     while outside.any():
-        left, right = images[outside] >> half, images[outside] & low
+        here, mask = half[outside], low[outside]
+        left, right = images[outside] >> here, images[outside] & mask
         for round_key in keys:
-            left, right = right, left ^ (_mix(right ^ round_key) & low)
-        images[outside] = (left << half) | right
-        outside = images >= np.uint64(n)
+            left, right = right, left ^ (mix(right ^ round_key ^ salt[outside]) & mask)
+        images[outside] = (left << here) | right
+        outside = images >= n.astype(np.uint64)
     return images.astype(np.int64)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """A 64-bit finaliser (splitmix64): each input bit changes about half of the output bits."""
+def mix(x: np.ndarray) -> np.ndarray:
+    """A 64-bit finaliser (splitmix64) of uint64: each input bit changes about half of the output bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,10 +55,12 @@ def origin_of_gradient(model: nn.Module, losses: Iterable[Callable[[], Tensor]])
     leaves = [(path, module) for path, module in model.named_modules() if not any(module.children())]
     hooks = [module.register_full_backward_hook(note(path)) for path, module in leaves]
     try:
-        for loss in losses:
-            loss().backward()
-            if found:
-                return f"first in the backward pass of {found[0]}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says of embeddings that none of their inputs has a gradient
+            for loss in losses:
+                loss().backward()
+                if found:
+                    return f"first in the backward pass of {found[0]}"
     finally:
         for hook in hooks:
             hook.remove()

@@ -19,6 +19,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 NEEDS_A_FILE = ("corpus:text", "corpus:jsonl")
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
+WITH_DATA_OF_THEIR_OWN = ("corpus:parquet", "corpus:hf", "corpus:mixture")  # tests/data checks them
 
 
 def cases() -> list[Any]:
@@ -28,7 +29,7 @@ def cases() -> list[Any]:
     return [
         pytest.param(label, options, one, id="-".join([label, *options, one.name]), marks=_marks(one))
         for label in labels
-        if label not in (*NEEDS_A_FILE, *NEEDS_A_DOWNLOAD)
+        if label not in (*NEEDS_A_FILE, *NEEDS_A_DOWNLOAD, *WITH_DATA_OF_THEIR_OWN)
         for options in [{}, *OPTIONS.get(label, [])]
         for one in properties_of(label.partition(":")[0])
     ]

@@ -177,3 +177,16 @@ def test_a_parameter_of_one_number_is_resumed_too(run_spec: dict[str, Any], tmp_
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     gptzoo.train({**run_spec, "steps": 14}, tmp_path / "run", extend=True, quiet=True)
     assert rows(tmp_path / "run")[-1]["step"] == 14
+
+
+def test_documents_are_not_given_to_an_attention_that_does_not_keep_them_apart(run_spec: dict[str, Any]) -> None:
+    admit(OneWay, plugin="attention")
+    run_spec["model"] |= {"attention": ["sdpa", "one_way"], "positional": "none"}
+    run_spec["batching"] = "packed"
+    with pytest.raises(gptzoo.SpecError) as caught:
+        gptzoo.load_run_spec(run_spec)
+    assert str(caught.value) == (
+        "spec: $.batching: 'packed' gives documents, which attention 'one_way' does not keep apart"
+    )
+    run_spec["batching"] = {"type": "packed", "mask": False}
+    assert gptzoo.load_run_spec(run_spec)
