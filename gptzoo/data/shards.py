@@ -137,11 +137,10 @@ def _done(place: Path, digest: str) -> Counts | None:
     """What a shard counts that was made before of the same documents and is as its index says, to the byte."""
     try:
         index = json.loads((place / "shard.json").read_text(encoding="utf-8"))
-        if index["digest"] == digest and all(sha256(place / name) == sum_ for name, sum_ in index["sha256"].items()):
-            return Counts(*index["counts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        whole = all(sha256(place / name) == sum_ for name, sum_ in index["sha256"].items())
+        return Counts(*index["counts"]) if whole and index["digest"] == digest else None
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is made again
+        return None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from gptzoo.checkpoint.folder import read_tensors
 from gptzoo.errors import GptzooError
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.run_folder import RunFolder
 
 CLOCKED = frozenset({"tokens_per_second"})  # metrics that depend on the clock
 _SHOWN = 5
@@ -90,8 +91,8 @@ def _in_tensors(file: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name not in CLOCKED} for line in lines]
+    rows = RunFolder(run).read_metrics()
+    return [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
 
 
 def _finish(command: Sequence[str], out: Path) -> None:
