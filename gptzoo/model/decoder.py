@@ -82,7 +82,7 @@ class Decoder(Stack):
 
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
-        loss = self.head.loss(x, self.embed.weight, targets)
+        loss = self.head.loss(x, self.embed.weight, targets, seen)
         if self.training:
             loss = sum(seen.losses.values(), start=loss)
         return None, loss

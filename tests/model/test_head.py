@@ -33,7 +33,9 @@ def setting(arithmetic: Arithmetic, *, tied: bool, bias: bool) -> tuple[Head, Te
 
 def loss_and_gradients(head: Head, x: Tensor, embedding: Tensor, targets: Tensor) -> list[Tensor]:
     inputs = [x, embedding, *head.parameters()]
-    loss = head.loss(x, embedding, targets)
+    seen = gptzoo.Observations()
+    loss = head.loss(x, embedding, targets, seen)
+    loss = sum(seen.losses.values(), start=loss)
     return [loss, *torch.autograd.grad(loss, inputs, materialize_grads=True)]
 
 
@@ -49,16 +51,25 @@ def test_the_loss_is_torchs_cross_entropy_over_the_targets_that_count(
     arithmetic.close(head(x, embedding), logits)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
-    loss = head.loss(x, embedding, targets)
+    loss = head.loss(x, embedding, targets, gptzoo.Observations())
     assert loss.dtype == arithmetic.dtype
     arithmetic.close(loss, expected)
 
 
 @forms
 @pytest.mark.parametrize("rows", [1, 4, 14])
+@pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.01)])
 def test_the_loss_in_chunks_is_the_loss_in_one_gradients_and_all(
-    rows: int, tied: bool, bias: bool, arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
+    rows: int,
+    tied: bool,
+    bias: bool,
+    smoothing: float,
+    z_loss: float,
+    arithmetic: Arithmetic,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Head, "label_smoothing", smoothing)
+    monkeypatch.setattr(Head, "z_loss", z_loss)
     whole = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
     monkeypatch.setattr(head_module, "_CHUNK_LOGITS", rows * V)
     n_chunks = 0
@@ -75,6 +86,36 @@ def test_the_loss_in_chunks_is_the_loss_in_one_gradients_and_all(
     assert chunked[0].dtype == whole[0].dtype
     for ours, expected in zip(chunked, whole, strict=True):
         arithmetic.close(ours, expected)
+
+
+@forms
+def test_label_smoothing_is_torchs_and_z_loss_is_the_squared_log_normaliser(
+    tied: bool, bias: bool, arithmetic: Arithmetic
+) -> None:
+    head, x, embedding, targets = setting(arithmetic, tied=tied, bias=bias)
+    head.label_smoothing, head.z_loss = 0.2, 0.03
+    logits = head(x, embedding).to(torch.promote_types(arithmetic.dtype, torch.float32)).flatten(0, 1)
+    seen = gptzoo.Observations()
+    loss = head.loss(x, embedding, targets, seen)
+    arithmetic.close(loss, F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE))  # comparable with others
+    smoothed = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, label_smoothing=0.2)
+    arithmetic.close(loss + seen.losses["label_smoothing"], smoothed)
+    counted = logits[targets.flatten() != IGNORE]
+    arithmetic.close(seen.losses["z_loss"], 0.03 * counted.exp().sum(-1).log().square().mean())
+
+
+def test_evaluation_has_neither_smoothing_nor_z_loss() -> None:
+    head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
+    head.label_smoothing = head.z_loss = 0.1
+    seen = gptzoo.Observations()
+    head.eval().loss(x, embedding, targets, seen)
+    assert not seen.losses
+
+
+def test_targets_of_which_none_counts_have_no_loss() -> None:
+    head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
+    loss = head.loss(x, embedding, torch.full_like(targets, IGNORE), gptzoo.Observations())
+    assert loss.item() == 0.0
 
 
 def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,16 +136,16 @@ def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
-    expected = head.loss(x, embedding, targets)
+    expected = head.loss(x, embedding, targets, gptzoo.Observations())
     monkeypatch.setattr(head_module, "_CHUNK_LOGITS", V - 1)
-    torch.testing.assert_close(head.loss(x, embedding, targets), expected)
+    torch.testing.assert_close(head.loss(x, embedding, targets, gptzoo.Observations()), expected)
 
 
 def test_the_loss_of_a_bf16_forward_is_summed_in_float32() -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
-    loss = head.loss(x.bfloat16(), embedding.bfloat16(), targets)
+    loss = head.loss(x.bfloat16(), embedding.bfloat16(), targets, gptzoo.Observations())
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, head.loss(x, embedding, targets), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(loss, head.loss(x, embedding, targets, gptzoo.Observations()), rtol=0.02, atol=0.02)
 
 
 def test_head_bias_is_an_option_of_the_architecture() -> None:

@@ -114,7 +114,7 @@ class EncoderDecoder(gptzoo.Decoder):
 
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
-        loss = self.head.loss(x, self.embed.weight, targets)
+        loss = self.head.loss(x, self.embed.weight, targets, seen)
         if self.training:
             loss = sum(seen.losses.values(), start=loss)
         return None, loss
