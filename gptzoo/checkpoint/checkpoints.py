@@ -21,8 +21,10 @@ from gptzoo.atomic import new_folder, write_json
 _NAME = re.compile(r"step-(\d{8,})")
 
 
-def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None], *, keep: int) -> Path:
-    """Let `write` fill a new checkpoint of `step` under `folder`, then drop all but the newest `keep`."""
+def save_checkpoint(
+    folder: Path, step: int, write: Callable[[Path], None], *, keep: int, best: int | None = None
+) -> Path:
+    """Let `write` fill a new checkpoint of `step` under `folder`, then drop all but the newest `keep` and `best`."""
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{step:08d}"
     if path.exists():  # a damaged one: resuming went back behind it
@@ -31,8 +33,9 @@ def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None], *, k
         write(temporary)
         write_json(temporary / "manifest.json", {"step": step, "files": _digests(temporary)})
     if why_invalid(path) is None:
-        for old in sorted(checkpoints(folder))[:-keep]:
-            shutil.rmtree(checkpoints(folder)[old])
+        for old, place in sorted(checkpoints(folder).items())[:-keep]:
+            if old != best:
+                shutil.rmtree(place)
     return path
 
 
@@ -51,6 +54,16 @@ def newest_valid(folder: Path, report: Callable[[str], None] = lambda message: N
             return path
         report(f"{path}: passed over: {reason}")
     return None
+
+
+def best_valid(folder: Path) -> Path | None:
+    """The checkpoint with the lowest validation loss, as the newest one knows it, if it was kept and is whole."""
+    newest = newest_valid(folder)
+    if newest is None:
+        return None
+    step = json.loads((newest / "state.json").read_text(encoding="utf-8"))["standing"]["best_step"]
+    path = checkpoints(folder).get(step)
+    return path if path is not None and why_invalid(path) is None else None
 
 
 def why_invalid(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gptzoo.atomic import new_folder, write_json
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import best_valid, newest_valid
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
@@ -24,6 +24,8 @@ from gptzoo.spec.provenance import stamped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+AVERAGES = "averages.safetensors"  # beside the weights in a checkpoint of a run that keeps averages of them
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,19 @@ def refuse_used(folder: Path) -> None:
         raise FolderError(f"{folder}: is there already and not empty; choose another folder")
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> Loaded:
+def load(path: str | Path, *, device: str | torch.device = "cpu", best: bool = False, averaged: bool = False) -> Loaded:
     """The model in a model folder, in a checkpoint, or in the newest valid checkpoint of a run folder.
 
+    best: of a run, the checkpoint with the lowest validation loss instead.
+    averaged: the moving average of the weights instead of the weights.
     Raises FolderError for what is missing or damaged, and SpecError when the spec needs a plugin that is not there.
     """
-    folder = model_folder(Path(path))
+    folder = model_folder(Path(path), best=best)
     spec = load_model_spec(folder / "model.json")
     model = assemble(spec)
     load_weights(model, folder)
+    if averaged:
+        _take_averages(model, folder)
     tokenizer_file = folder / "tokenizer.json"
     tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
     return Loaded(model.to(device).eval(), tokenizer, folder)
@@ -88,12 +94,28 @@ def load_weights(model: Architecture, folder: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def model_folder(path: Path) -> Path:
-    """`path` itself if it holds a model, else the newest valid checkpoint of the run that it holds."""
+def _take_averages(model: Architecture, folder: Path) -> None:
+    if not (folder / AVERAGES).is_file():
+        raise FolderError(f"{folder}: has no averages of the weights; a run keeps them with ema_decay")
+    parameters = dict(model.named_parameters())
+    averages = read_tensors(folder / AVERAGES)
+    if strange := averages.keys() - parameters.keys():
+        raise FolderError(f"{folder / AVERAGES}: {min(strange)} is not part of the model")
+    with torch.no_grad():
+        for name, average in averages.items():
+            parameters[name].copy_(average)
+
+
+def model_folder(path: Path, *, best: bool = False) -> Path:
+    """`path` itself if it holds a model, else the newest (or the best) valid checkpoint of the run that it holds."""
     if (path / "model.json").is_file():
+        if best:
+            raise FolderError(f"{path}: is one model, not a run that has a best checkpoint")
         return path
     if (path / "checkpoints").is_dir():
-        checkpoint = newest_valid(path / "checkpoints")
+        checkpoint = best_valid(path / "checkpoints") if best else newest_valid(path / "checkpoints")
+        if checkpoint is None and best and newest_valid(path / "checkpoints") is not None:
+            raise FolderError(f'{path}: its best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
         if checkpoint is None:
             raise FolderError(f"{path}: the run has no complete checkpoint yet")
         return checkpoint

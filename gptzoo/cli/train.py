@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder to write.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, or start if there is none.")
 @click.option("--extend", is_flag=True, help="Resume although the spec's steps, tokens or epochs are others now.")
+@click.option(
+    "--override", is_flag=True, help="Resume although the spec or the data is another now; what changed is kept."
+)
 @click.option("--device", help="auto, cpu, cuda or cuda:N; instead of the spec's.")
 @set_option
 @plugin_option
-def train(run: Path, out: Path, resume: bool, extend: bool, device: str | None, overrides: tuple[str, ...]) -> None:
+def train(
+    run: Path, out: Path, resume: bool, extend: bool, override: bool, device: str | None, overrides: tuple[str, ...]
+) -> None:
     """Train the model that RUN, a JSON run spec, describes.
 
     OUT gets run.json (the resolved spec), environment.json, metrics.jsonl, checkpoints/, sample.txt and loss.png.
@@ -35,7 +40,7 @@ def train(run: Path, out: Path, resume: bool, extend: bool, device: str | None, 
     if device is not None:
         overrides = (*overrides, f"device={device}")
     spec = load_run_spec(run, overrides)
-    result = train_run(spec, out, resume=resume, extend=extend)
+    result = train_run(spec, out, resume=resume, extend=extend, override=override)
     click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
     _draw(spec, out)
     _sample(spec, out, result.opening)

@@ -7,33 +7,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import Field
 
 from gptzoo.component import Component, Config
 from gptzoo.data.text import opened, read_utf8, utf8
 from gptzoo.errors import DataError
+from gptzoo.spec.paths import PathOption
 
 Split = Literal["train", "val"]
-
-
-def look_up(path: str, info: ValidationInfo) -> Path | None:
-    """A relative path is looked up beside the spec file first, then in the current folder; `~` is the user's home."""
-    wanted = Path(path).expanduser()
-    found = next((place for place in (_folder(info) / wanted, Path.cwd() / wanted) if place.exists()), None)
-    return None if found is None else found.resolve()
-
-
-def _find(path: str, info: ValidationInfo) -> str:
-    return str(look_up(path, info) or (_folder(info) / Path(path).expanduser()).resolve())
-
-
-def _folder(info: ValidationInfo) -> Path:
-    return (info.context or {}).get("folder", Path.cwd())
-
-
-PathOption = Annotated[str, Field(min_length=1), AfterValidator(_find)]
 
 
 class Corpus(Component):

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from gptzoo.data.corpora import Corpus, Split, is_held_out, look_up
+from gptzoo.data.corpora import Corpus, Split, is_held_out
 from gptzoo.data.text import utf8
 from gptzoo.errors import DataError
+from gptzoo.spec.paths import look_up
 
 
 def _local_or_hub(path: str, info: ValidationInfo) -> str:

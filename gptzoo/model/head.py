@@ -46,9 +46,7 @@ class Head(nn.Module):
         else:
             # The logits of a chunk are made again in the backward pass, so that no more than one chunk is ever kept.
             chunks = zip(rows.split(n_rows), flat.split(n_rows), strict=True)
-            sums = torch.stack(
-                [checkpoint(self._sums, r, embedding, t, use_reentrant=False) for r, t in chunks]  # type: ignore[misc]
-            ).sum(0)
+            sums = torch.stack([checkpoint(self._sums, r, embedding, t, use_reentrant=False) for r, t in chunks]).sum(0)
         nats, *extra = (sums / (flat != IGNORE).sum().clamp(min=1)).unbind()
         if extra:
             uniform, squares = extra

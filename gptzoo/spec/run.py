@@ -11,6 +11,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Strict,
     ValidationError,
     model_validator,
 )
@@ -19,6 +20,7 @@ from pydantic_core import InitErrorDetails
 from gptzoo.component import Config, SpecModel, located
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.model import ModelSpec
+from gptzoo.spec.paths import PathOption
 
 
 class EvalSpec(SpecModel):
@@ -35,6 +37,17 @@ class CheckpointSpec(SpecModel):
     """Optimizer steps between two checkpoints; there is always one after the final step."""
     keep: int = Field(2, ge=2)
     """The newest so many are kept: at least two, so that a damaged one has a predecessor."""
+    best: bool = False
+    """Save at every evaluation that is the best so far, and keep the best whatever its age."""
+
+
+class EarlyStoppingSpec(SpecModel):
+    """When a run ends before its time because it does not get better any more."""
+
+    patience: PositiveInt
+    """Evaluations in a row without a new best, after which the run ends."""
+    min_delta: NonNegativeFloat = 0.0
+    """By how much the validation loss must fall to be a new best."""
 
 
 class SampleSpec(SpecModel):
@@ -74,10 +87,28 @@ class RunSpec(SpecModel):
     schedule: Annotated[Config, Reference("schedule")] = by_default("cosine")
     clip_norm: PositiveFloat | None = 1.0
     """Largest global gradient norm; null does not clip."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of each target that is spread evenly over the vocabulary, in training only. What it adds to the loss is
+    a metric of its own: `train/loss` stays the cross-entropy."""
+    z_loss: NonNegativeFloat = 0.0
+    """Weight of the squared log-normaliser of the logits, 1e-4 in PaLM; in training only, and a metric of its own."""
+    ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
+    """Keep an exponential moving average of the weights, 0.999 for example. It is measured as `val/ema_loss` and saved
+    beside the weights."""
+    init_from: PathOption | None = None
+    """A run, a checkpoint or a model folder whose weights training starts from, instead of random ones."""
+    freeze: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Patterns, such as `blocks.[0-5].*`, of the names of parameters that are not trained."""
+    early_stopping: EarlyStoppingSpec | None = None
+    """Left out, the run goes on to its end."""
+    skip_non_finite: NonNegativeInt = 0
+    """How many updates in a row may be left out because their loss or gradient is not finite. One more ends the run;
+    0 ends it at the first."""
     seed: NonNegativeInt = 1
     """Of initial values, data order and dropout alike."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 is autocast with fp32 weights; auto is bf16 on CUDA and fp32 on a CPU."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    """bf16 and fp16 are autocast with fp32 weights, fp16 with a scaled loss; tf32 rounds what fp32 products take in, on
+    CUDA only; auto is bf16 on CUDA and fp32 on a CPU."""
     compile: bool = False
     """Compile each block with torch.compile; equal blocks once. The first steps then take long."""
     activation_checkpointing: bool = False

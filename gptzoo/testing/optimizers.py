@@ -61,7 +61,7 @@ def resuming(subject: Subject) -> None:
         for name, parameter in resumed.items():
             parameter.copy_(straight[name])
     with tempfile.TemporaryDirectory() as folder:
-        write_training_state(Path(folder), 3, optimizer, straight)
+        write_training_state(Path(folder), {}, optimizer, straight)
         again = _create(subject.config, resumed)
         read_training_state(Path(folder), again, resumed)
     for _ in range(3):

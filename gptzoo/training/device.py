@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
 from gptzoo.errors import InputError
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,20 +27,40 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def describe_device(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
 def choose_precision(name: str, device: torch.device) -> str:
-    """`fp32` or `bf16`. Raises InputError where bf16 is asked for and the device cannot."""
+    """One of fp32, tf32, bf16, fp16. Raises InputError where the device cannot do what is asked for."""
     if name == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if name == "bf16" and not _has_bf16(device):
         raise InputError(f"precision bf16: the {device.type} here has no bf16 arithmetic; use fp32")
+    if name == "tf32" and device.type != "cuda":
+        raise InputError(f"precision tf32: is of CUDA devices, and this run is on {device.type}; use fp32")
     return name
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """Matrix products in bf16, weights and sums in fp32; nothing for fp32."""
-    if precision == "fp32":
+    """Matrix products in bf16 or fp16, weights and sums in fp32; nothing for fp32 and tf32."""
+    if precision not in _AUTOCAST:
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+@contextlib.contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """Inside, matrix products of float32 tensors are rounded to TF32 for `tf32`, and exact for all else."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _has_bf16(device: torch.device) -> bool:

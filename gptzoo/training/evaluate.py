@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture
 from gptzoo.data.batching import Batch
-from gptzoo.model.head import IGNORE
 from gptzoo.training.device import autocast
+from gptzoo.training.update import n_targets
 
 
 def evaluate(
@@ -44,8 +43,3 @@ def evaluate(
 def on_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     """The arrays of a batch as tensors where the model is."""
     return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.items()}
-
-
-def n_targets(batch: Batch) -> int:
-    """How many targets count."""
-    return int(np.count_nonzero(batch["targets"] != IGNORE))

@@ -8,16 +8,16 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 import torch
 
 from gptzoo import __version__, registry
 from gptzoo.atomic import remove_incomplete, write_json, write_text
-from gptzoo.errors import FolderError, VersionWarning
+from gptzoo.errors import Diverged, FolderError, Interrupted, VersionWarning
 from gptzoo.spec.compare import differences
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.provenance import stamped
@@ -26,6 +26,11 @@ from gptzoo.spec.run import RunSpec
 # Where and how a run is watched may change when it goes on; what it computes may not.
 _MAY_CHANGE = ("device", "checkpoint", "sample", "name")
 _LENGTH = ("steps", "tokens", "epochs")
+
+Change = Literal["nothing", "length", "anything"]
+"""What of a run that is resumed may be otherwise than it was."""
+
+Status = Literal["running", "done", "interrupted", "diverged", "failed"]
 
 
 class RunFolder:
@@ -69,13 +74,14 @@ class RunFolder:
         fingerprint: str,
         report: Callable[[str], None],
         *,
-        extend: bool = False,
-    ) -> None:
+        may_change: Change = "nothing",
+    ) -> list[str]:
         """Write run.json and environment.json, or compare with those that are there.
 
-        Raises FolderError when the run that is there is another one or had other data; reports what else differs. With
-        `extend` its length may be another.
+        Raises FolderError when the run that is there is another one or had other data than may be; reports what else
+        differs. Returns what has changed and may.
         """
+        changed: list[str] = []
 
         def same_run(_: Mapping[str, Any]) -> None:
             with warnings.catch_warnings(record=True, category=VersionWarning) as told:
@@ -83,25 +89,51 @@ class RunFolder:
                 run = load_run_spec(self.path / "run.json")
             for warning in told:
                 report(str(warning.message))
-            self._refuse_other_run(run.resolved(), spec.resolved(), extend=extend)
+            changed.extend(self._changes(run.resolved(), spec.resolved(), may_change))
 
         self._settle("run.json", stamped(spec), same_run)
         environment = describe_environment(device, fingerprint)
 
         def compare(before: Mapping[str, Any]) -> None:
             if before.get("data") != environment["data"]:
-                raise FolderError(
-                    f"{self.path}: the data is not that which the run began with; restore it, or start anew"
-                )
+                if may_change != "anything":
+                    raise FolderError(
+                        f"{self.path}: the data is not that which the run began with; restore it, start anew, or go on "
+                        "all the same with --override"
+                    )
+                changed.append("the data is another")
             for key in sorted({*before, *environment} - {"git_commit", "host"}):
                 if before.get(key) != environment.get(key):
                     report(f"resumed with another {key}: {before.get(key)} before, {environment.get(key)} now")
 
         self._settle("environment.json", environment, compare)
+        return changed
 
-    def replace_spec(self, spec: RunSpec) -> None:
-        """Make run.json that of a run of another length."""
+    def note_changes(self, spec: RunSpec, fingerprint: str, step: int, changed: Sequence[str]) -> None:
+        """Make run.json and environment.json those of the changed run, and keep for good what changed at which step."""
+        with open(self.path / "changes.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "changes": list(changed)}, ensure_ascii=False) + "\n")
+        environment = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        write_json(self.path / "environment.json", {**environment, "data": fingerprint})
         write_json(self.path / "run.json", stamped(spec))
+
+    @contextlib.contextmanager
+    def status(self) -> Iterator[None]:
+        """Keep in status.json how the run is doing inside the block, and how it ended."""
+        self._write_status("running")
+        try:
+            yield
+        except BaseException as error:
+            status: Status = "failed"
+            if isinstance(error, Diverged | Interrupted):
+                status = "diverged" if isinstance(error, Diverged) else "interrupted"
+            with contextlib.suppress(OSError):  # the disk may be full; why the run failed is to be told, not that
+                self._write_status(status, f"{type(error).__name__}: {error}")
+            raise
+        self._write_status("done")
+
+    def _write_status(self, status: Status, reason: str | None = None) -> None:
+        write_json(self.path / "status.json", {"status": status, **({"reason": reason} if reason else {})})
 
     def _settle(self, name: str, value: Mapping[str, Any], compare: Callable[[Mapping[str, Any]], None]) -> None:
         file = self.path / name
@@ -114,14 +146,17 @@ class RunFolder:
             raise FolderError(f"{file}: cannot be read: {error}") from None
         compare(before)
 
-    def _refuse_other_run(self, before: Mapping[str, Any], now: Mapping[str, Any], *, extend: bool) -> None:
-        may_change = (*_MAY_CHANGE, *_LENGTH) if extend else _MAY_CHANGE
-        changed = [change for change in differences(before, now) if change.name.split(".")[1] not in may_change]
-        if changed:
-            told = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changed)
-            only_longer = all(change.name.split(".")[1] in _LENGTH for change in changed)
-            advice = "; --extend makes it a run of another length" if only_longer else ""
-            raise FolderError(f"{self.path}: holds another run, which cannot go on with this spec: {told}{advice}")
+    def _changes(self, before: Mapping[str, Any], now: Mapping[str, Any], may_change: Change) -> list[str]:
+        """In words, what differs between two specs and may; raises FolderError for what may not."""
+        changes = [c for c in differences(before, now) if c.name.split(".")[1] not in _MAY_CHANGE]
+        told = [f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes]
+        only_longer = all(change.name.split(".")[1] in _LENGTH for change in changes)
+        if not changes or may_change == "anything" or (may_change == "length" and only_longer):
+            return told
+        advice = "--extend makes it a run of another length" if only_longer else "--override goes on all the same"
+        raise FolderError(
+            f"{self.path}: holds another run, which cannot go on with this spec: {'; '.join(told)}; {advice}"
+        )
 
     # ------------------------------------------------------------------ metrics
 

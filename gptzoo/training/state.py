@@ -14,14 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.atomic import write_json
-from gptzoo.checkpoint.folder import read_tensors, write_tensors
+from gptzoo.checkpoint.folder import AVERAGES, read_tensors, write_tensors
 from gptzoo.errors import FolderError
 
 
 def write_training_state(
-    folder: Path, step: int, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+    folder: Path,
+    state: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    averages: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """optimizer.safetensors with `<parameter>|<entry>` tensors, and state.json."""
+    """optimizer.safetensors with `<parameter>|<entry>` tensors, averages.safetensors if there are any, and state.json,
+    which has `state` and those entries of the optimizer that are no tensors."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for name, parameter in parameters.items():
@@ -31,12 +36,24 @@ def write_training_state(
             else:
                 scalars[f"{name}|{entry}"] = value
     write_tensors(folder / "optimizer.safetensors", tensors)
-    write_json(folder / "state.json", {"step": step, "optimizer_scalars": scalars})
+    if averages is not None:
+        write_tensors(folder / AVERAGES, averages)
+    write_json(folder / "state.json", {**state, "optimizer_scalars": scalars})
 
 
-def read_training_state(folder: Path, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> int:
-    """Give the optimizer its state back; returns the step. Raises FolderError when it belongs to other parameters."""
+def read_training_state(
+    folder: Path,
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    averages: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Give the optimizer and the averages what they had; returns the `state`.
+
+    Raises FolderError when it belongs to other parameters.
+    """
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if averages is not None:
+        _restore(averages, folder)
     entries: dict[str, Any] = {**read_tensors(folder / "optimizer.safetensors"), **state["optimizer_scalars"]}
     by_name: dict[str, dict[str, Any]] = {}
     for key, value in entries.items():
@@ -55,7 +72,15 @@ def read_training_state(folder: Path, optimizer: torch.optim.Optimizer, paramete
                 raise FolderError(f"{folder}: {entry} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
         saved["state"][order[parameter]] = own
     optimizer.load_state_dict(saved)  # also puts the tensors where the parameters are
-    return int(state["step"])
+    return state
+
+
+def _restore(averages: Mapping[str, Tensor], folder: Path) -> None:
+    saved = read_tensors(folder / AVERAGES)
+    if saved.keys() != averages.keys():
+        raise FolderError(f"{folder / AVERAGES}: is of other parameters than this run trains")
+    for name, value in averages.items():
+        value.copy_(saved[name])
 
 
 def _in_group_order(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

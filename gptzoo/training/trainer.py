@@ -1,7 +1,7 @@
 """The training loop. It knows no component by name, and a run that was killed and resumed is bitwise the same run.
 
 Everything that happens in a step is a function of (spec, step): the batch, the learning rate, the dropout masks. What
-is left to keep is the model and the optimizer.
+is left to keep is the model, the optimizer, and how far the run is.
 """
 
 from __future__ import annotations
@@ -10,47 +10,47 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from gptzoo.checkpoint.checkpoints import newest_valid, save_checkpoint
 from gptzoo.checkpoint.folder import load_weights, write_model_files
-from gptzoo.components.base import Architecture, Observations, Sublayer
-from gptzoo.data.batching import Batch
 from gptzoo.data.store import prepare
-from gptzoo.errors import DataError, Diverged, FolderError, Interrupted
+from gptzoo.errors import DataError, Diverged, FolderError, InputError, Interrupted
 from gptzoo.model.build import build
-from gptzoo.seeds import derive
+from gptzoo.model.head import Head
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.ahead import made_ahead
+from gptzoo.training.averages import Averages
+from gptzoo.training.beginning import take_weights, trained
 from gptzoo.training.blocks import prepare_blocks
-from gptzoo.training.device import autocast, choose_device, choose_precision
-from gptzoo.training.diagnosis import origin_of_gradient, origin_of_non_finite
-from gptzoo.training.evaluate import evaluate, n_targets, on_device
+from gptzoo.training.device import choose_device, choose_precision, describe_device, float32_products
+from gptzoo.training.evaluate import evaluate
 from gptzoo.training.progress import Progress, show_progress
-from gptzoo.training.run_folder import RunFolder
+from gptzoo.training.run_folder import Change, RunFolder
+from gptzoo.training.standing import Standing
 from gptzoo.training.state import read_training_state, write_training_state
 from gptzoo.training.stop import listen_for_stop
+from gptzoo.training.update import Gradient, MicroBatch, Update, micro_batches
 
-_METRICS = "model/"  # before the names of what sublayers measure
 _EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a finished run is, and its last row of metrics."""
+    """Where a finished run is, how long it was, and its last row of metrics."""
 
     folder: Path
     steps: int
     metrics: Mapping[str, Any]
     opening: str  # how the validation text begins: a prompt that suits any tokenizer
+    best_step: int | None  # of the evaluation with the lowest validation loss
 
 
 def train(
@@ -59,24 +59,27 @@ def train(
     *,
     resume: bool = False,
     extend: bool = False,
+    override: bool = False,
     quiet: bool = False,
 ) -> TrainResult:
     """Train what a run spec describes, into the folder `out`.
 
     With `resume` it goes on from the newest valid checkpoint there, or starts at step 0 if there is none. With `extend`
-    also if the spec's length is another than before: the schedule is then that of the new length from here on.
+    also if the spec's length is another than before, and with `override` whatever else is: the run is then that of the
+    new spec from here on, and changes.jsonl keeps what changed.
     Raises SpecError, DataError and FolderError for wrong input, Diverged when the loss or the gradient stops being
     finite (before the update that would spread it), and Interrupted after saving when a signal asked it to stop.
     """
     if not isinstance(spec, RunSpec):
         spec = load_run_spec(spec)
     folder = RunFolder(out)
-    with folder.open(resume=resume or extend), torch.random.fork_rng():
-        return Trainer(spec, folder).run(extend=extend, quiet=quiet)
+    may_change: Change = "anything" if override else "length" if extend else "nothing"
+    with folder.open(resume=resume or may_change != "nothing"), torch.random.fork_rng():
+        return Trainer(spec, folder).run(may_change, quiet=quiet)
 
 
 class Trainer:
-    """One run: its data, model and optimizer, and the step that it is at."""
+    """One run: its data, model and optimizer, and how far it is."""
 
     def __init__(self, spec: RunSpec, folder: RunFolder):
         self.folder = folder
@@ -87,160 +90,209 @@ class Trainer:
         self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
         self.length = spec.model.context_length
         self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
-        self.n_steps = _n_steps(spec, self.batching.n_samples)
         self.model = build(spec.model, device=self.device, seed=spec.seed).train()
+        self._set_objective()
+        self.parameters = trained(self.model, spec.freeze)
         prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
-        self.parameters = dict(self.model.named_parameters())
-        self.optimizer = spec.optimizer.build().create(self.parameters)
-        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self.schedule = spec.schedule.build(self.n_steps)
-        self.step = 0  # updates done
+        self.update = Update(spec, self.model, self.parameters, device=self.device, precision=self.precision)
+        self.standing = Standing()
 
-    def run(self, *, extend: bool = False, quiet: bool = False) -> TrainResult:
+    def run(self, may_change: Change = "nothing", *, quiet: bool = False) -> TrainResult:
         """Resume if there is something to resume, train to the end, save."""
-        notes: list[str] = []
-        self.folder.record(self.spec, self.device, self.store.fingerprint, notes.append, extend=extend)
-        self._resume(notes.append)
-        if self.step > self.n_steps:
-            raise FolderError(f"{self.folder.path}: has made {self.step} steps already, which is over {self.n_steps}")
-        if extend:
-            self.folder.replace_spec(self.spec)
-        self.folder.cut_metrics(self.step or -1)  # without a checkpoint, the row of step 0 is made again too
-        with show_progress(self.n_steps, self.step, quiet=quiet) as progress:
+        notes = [f"{describe_device(self.device)}, {self.precision}"]
+        fingerprint = self.store.fingerprint
+        changed = self.folder.record(self.spec, self.device, fingerprint, notes.append, may_change=may_change)
+        self._begin(notes)
+        self.n_steps = self._last_step()
+        if self.standing.step > self.n_steps:
+            raise FolderError(
+                f"{self.folder.path}: has made {self.standing.step} steps already, which is over {self.n_steps}"
+            )
+        self.schedule = self.spec.schedule.build(self.n_steps)
+        if changed:
+            self.folder.note_changes(self.spec, fingerprint, self.standing.step, changed)
+            notes += [f"changed at step {self.standing.step}: {change}" for change in changed]
+        self.folder.cut_metrics(self.standing.step or -1)  # without a checkpoint, the row of step 0 is made again too
+        with (
+            self.folder.status(),
+            float32_products(self.precision),
+            show_progress(self.n_steps, self.standing.step, quiet=quiet) as progress,
+        ):
             for note in notes:
                 progress.say(note)
-            with listen_for_stop() as stop, open(self.folder.metrics, "a", encoding="utf-8", buffering=1) as metrics:
-                if self.step == 0:
-                    self._record(metrics, progress, {"step": 0, **self._evaluate()})
-                while self.step < self.n_steps:
-                    row = self._update()
-                    last = self.step == self.n_steps
-                    if last or self.step % self.spec.eval.every == 0:
-                        row |= self._evaluate()
-                    self._record(metrics, progress, row)
-                    if last or stop or self.step % self.spec.checkpoint.every == 0:
-                        os.fsync(metrics.fileno())  # no checkpoint may be newer than its metrics
-                        self._save()
-                    if stop and not last:
-                        raise Interrupted(
-                            f"{self.folder.path}: {stop.signal_name} at step {self.step}: saved; go on with --resume"
-                        )
+            self._loop(progress)
         opening = self.tokenizer.decode(self.batching.opening())
-        return TrainResult(self.folder.path, self.n_steps, self.folder.read_metrics()[-1], opening)
+        rows = self.folder.read_metrics()
+        return TrainResult(self.folder.path, self.standing.step, rows[-1], opening, self.standing.best_step)
 
-    # ------------------------------------------------------------------ one update
+    def _loop(self, progress: Progress) -> None:
+        spec, standing = self.spec, self.standing
+        with (
+            listen_for_stop() as stop,
+            open(self.folder.metrics, "a", encoding="utf-8", buffering=1) as metrics,
+            made_ahead(self._batch) as batches,
+        ):
+            if standing.step == 0:
+                self._record(metrics, progress, {"step": 0, **self._evaluate()[0]})
+            while not self._finished():
+                row = self._update(batches.get(standing.samples, standing.samples + spec.batch_size))
+                best = False
+                if standing.step == self.n_steps or standing.step % spec.eval.every == 0:
+                    measured, best = self._evaluate()
+                    row |= measured
+                self._record(metrics, progress, row)
+                finished = self._finished()
+                if finished or stop or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
+                    os.fsync(metrics.fileno())  # no checkpoint may be newer than its metrics
+                    self._save()
+                if stop and not finished:
+                    raise Interrupted(
+                        f"{self.folder.path}: {stop.signal_name} at step {standing.step}: saved; go on with --resume"
+                    )
+        if standing.step < self.n_steps:
+            progress.say(f"ended early: no evaluation since step {standing.best_step} was better")
 
-    def _update(self) -> dict[str, Any]:
-        """One optimizer step over `batch_size` sequences, in micro-batches; returns its row of metrics."""
+    # ------------------------------------------------------------------ one step
+
+    def _batch(self, first: int) -> list[MicroBatch]:
+        """The batch whose first sample is number `first`."""
+        batch = self.batching.train(first, self.spec.batch_size)
+        size = self.spec.micro_batch_size or self.spec.batch_size
+        return micro_batches(batch, size, pinned=self.device.type == "cuda")
+
+    def _update(self, parts: Sequence[MicroBatch]) -> dict[str, Any]:
+        """Make one update with a batch; returns the step's row of metrics."""
         started = time.perf_counter()
-        batch = self.batching.train(self.step * self.spec.batch_size, self.spec.batch_size)
-        total = n_targets(batch)
-        sums: dict[str, Tensor] = {}
-        for micro, part in enumerate(parts := list(self._micro_batches(batch))):
-            share = n_targets(part) / total  # each target counts the same, whatever micro-batch it is in
-            for name, value in self._forward_backward(part, micro, share).items():
-                sums[name] = sums.get(name, 0.0) + share * value
-
-        grad_norm = self._clipped(parts)
-        factor = self.schedule.factor(self.step)
-        for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
-            group["lr"] = peak * factor
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        _after_update(self.model, sums)
-        self.step += 1
-        n_tokens = self.spec.batch_size * self.length
+        step = self.standing.step
+        factor = self.schedule.factor(step)
+        gradient = self.update.gradient(parts, step)
+        overflow = self.update.loss_scale.update(gradient.finite) and gradient.losses_are_finite
+        if gradient.finite:
+            self.update.apply(gradient, factor)
+        else:
+            if not overflow and self.standing.skipped_in_a_row >= self.spec.skip_non_finite:
+                raise self._diverged(gradient, parts)
+            self.update.discard()
+        self.standing.note_skipped(not gradient.finite and not overflow)
+        self.standing.step += 1
+        self.standing.samples += self.spec.batch_size
+        if self.averages is not None:
+            self.averages.update(self.standing.step)
+        scale = {"loss_scale": self.update.loss_scale.value} if self.update.loss_scale.enabled else {}
+        skipped = {"skipped": self.standing.skipped} if self.standing.skipped else {}
         return {
-            "step": self.step,
-            "tokens": self.step * n_tokens,
-            **{name: value.tolist() for name, value in sums.items()},
-            "lr": self.peak_lrs[0] * factor,
-            "grad_norm": grad_norm,
-            "tokens_per_second": n_tokens / (time.perf_counter() - started),
+            "step": self.standing.step,
+            "tokens": self.standing.samples * self.length,
+            **{name: value.tolist() for name, value in gradient.measured.items()},
+            "lr": self.update.peak_lrs[0] * factor,
+            "grad_norm": gradient.norm,
+            **scale,
+            **skipped,
+            "tokens_per_second": self.spec.batch_size * self.length / (time.perf_counter() - started),
         }
 
-    def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
-        size = self.spec.micro_batch_size or self.spec.batch_size
-        for first in range(0, self.spec.batch_size, size):
-            yield {name: array[first : first + size] for name, array in batch.items()}
-
-    def _clipped(self, parts: Sequence[Batch]) -> float:
-        """Scale the gradients down to clip_norm where they are longer; returns how long they were."""
-        parameters = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        if not math.isfinite(value := norm.item()):
-            inputs = (on_device(part, self.device) for part in parts)
-            losses = [partial(self._loss, batch, micro) for micro, batch in enumerate(inputs)]
-            where = origin_of_gradient(self.model, losses)
-            raise self._diverged("gradient norm", value, 0, self.spec.batch_size, where)
-        if self.spec.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.spec.clip_norm, norm)
-        return value
-
-    def _forward_backward(self, part: Batch, micro: int, share: float) -> dict[str, Tensor]:
-        """Add the gradients of one micro-batch, which is `share` of the batch; returns what it measured."""
-        inputs = on_device(part, self.device)
-        loss, seen = self._forward(inputs, micro)
-        (loss * share).backward()
-        extra = {f"train/{name}": value.detach().double() for name, value in seen.losses.items()}
-        measured = {"train/loss": loss.detach().double() - sum(extra.values()), **extra}
-        measured |= {f"{_METRICS}{name}": value.detach().double() for name, value in seen.metrics.items()}
-        if not math.isfinite(value := loss.item()):
-            size = len(part["targets"])
-            where = origin_of_non_finite(self.model, partial(self._loss, inputs, micro))
-            raise self._diverged("loss", value, micro * size, size, where)
-        return measured
-
-    def _forward(self, inputs: dict[str, Tensor], micro: int) -> tuple[Tensor, Observations]:
-        torch.manual_seed(derive(self.spec.seed, "dropout", self.step, micro))  # so masks need no state to resume
-        seen = Observations()
-        with autocast(self.device, self.precision):
-            _, loss = self.model(**inputs, observations=seen)
-        return loss, seen
-
-    def _loss(self, inputs: dict[str, Tensor], micro: int) -> Tensor:
-        return self._forward(inputs, micro)[0]
-
-    def _diverged(self, what: str, value: float, first: int, count: int, where: str) -> Diverged:
-        first += self.step * self.spec.batch_size
+    def _diverged(self, gradient: Gradient, parts: Sequence[MicroBatch]) -> Diverged:
+        what, rows, where = self.update.explain(gradient, parts, self.standing.step)
+        first = self.standing.samples + rows.start
         kept = newest_valid(self.folder.checkpoints)
         return Diverged(
-            f"{self.folder.path}: the {what} of step {self.step + 1} is {value}, over samples {first} to "
-            f"{first + count - 1}; {where}. The update was not made. "
+            f"{self.folder.path}: the {what}, over samples {first} to {first + len(rows) - 1}; {where}. "
+            "The update was not made. "
             f"{f'The last checkpoint is {kept.name}.' if kept else 'There is no checkpoint yet.'} "
             "Try a lower learning rate, a longer warmup or clip_norm."
         )
 
     # ------------------------------------------------------------------ measuring and keeping
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> tuple[dict[str, float], bool]:
+        """What the validation text says of the model, and whether that is the best so far."""
+        measured = self._measure()
+        if self.averages is not None:
+            with self.averages.in_place():
+                measured["val/ema_loss"] = self._measure()["val/loss"]
+        stopping = self.spec.early_stopping
+        best = self.standing.judge(measured["val/loss"], 0.0 if stopping is None else stopping.min_delta)
+        return measured, best
+
+    def _measure(self) -> dict[str, float]:
         batches = self.batching.val(_EVALUATED_AT_ONCE)
         return evaluate(self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision)
 
+    def _finished(self) -> bool:
+        stopping = self.spec.early_stopping
+        patient = stopping is None or self.standing.evaluations_since_best < stopping.patience
+        return self.standing.step >= self.n_steps or not patient
+
+    def _keeps_best(self) -> bool:
+        return self.spec.checkpoint.best or self.spec.early_stopping is not None
+
     def _record(self, metrics: TextIO, progress: Progress, row: Mapping[str, Any]) -> None:
-        metrics.write(json.dumps(row) + "\n")
-        progress.step(row)
+        finite = {name: None if _is_non_finite(value) else value for name, value in row.items()}  # JSON has no NaN
+        metrics.write(json.dumps(finite, allow_nan=False) + "\n")
+        progress.step(finite)
 
     def _save(self) -> None:
+        state = {"standing": asdict(self.standing), "loss_scale": self.update.loss_scale.state()}
+        averages = None if self.averages is None else self.averages.values
+
         def write(folder: Path) -> None:
             write_model_files(folder, self.model, self.tokenizer)
-            write_training_state(folder, self.step, self.optimizer, self.parameters)
+            write_training_state(folder, state, self.update.optimizer, self.parameters, averages)
 
+        keep, best = self.spec.checkpoint.keep, self.standing.best_step if self._keeps_best() else None
         try:
-            save_checkpoint(self.folder.checkpoints, self.step, write, keep=self.spec.checkpoint.keep)
+            save_checkpoint(self.folder.checkpoints, self.standing.step, write, keep=keep, best=best)
         except (OSError, SafetensorError) as error:
             raise FolderError(
-                f"{self.folder.checkpoints}: the checkpoint of step {self.step} cannot be written: {error}. "
+                f"{self.folder.checkpoints}: the checkpoint of step {self.standing.step} cannot be written: {error}. "
                 "Those before it are whole; make room and go on with --resume"
             ) from error
 
-    def _resume(self, report: Any) -> None:
-        checkpoint = newest_valid(self.folder.checkpoints, report)
-        if checkpoint is None:
-            return
-        load_weights(self.model, checkpoint)
-        self.step = read_training_state(checkpoint, self.optimizer, self.parameters)
-        report(f"resumed at step {self.step}")
+    # ------------------------------------------------------------------ beginning
+
+    def _begin(self, notes: list[str]) -> None:
+        """Start where the newest valid checkpoint is, or else with the weights that the spec asks for."""
+        checkpoint = newest_valid(self.folder.checkpoints, notes.append)
+        if checkpoint is not None:
+            load_weights(self.model, checkpoint)
+        elif self.spec.init_from is not None:
+            notes.append(take_weights(self.model, self.spec.init_from, self.tokenizer))
+        decay = self.spec.ema_decay
+        self.averages = None if decay is None else Averages(self.parameters, decay)
+        if checkpoint is not None:
+            averages = None if self.averages is None else self.averages.values
+            state = read_training_state(checkpoint, self.update.optimizer, self.parameters, averages)
+            self.standing = Standing(**state["standing"])
+            self.update.loss_scale.restore(state["loss_scale"])
+            notes.append(f"resumed at step {self.standing.step}")
+
+    def _last_step(self) -> int:
+        """How many steps the run has, counted from its beginning."""
+        spec, size = self.spec, self.spec.batch_size
+        if spec.steps is not None:
+            return spec.steps
+        if spec.tokens is not None:
+            left = -(-(spec.tokens - self.standing.samples * self.length) // (size * self.length))
+        else:
+            assert spec.epochs is not None  # the spec says one of the three
+            left = -(-(math.ceil(spec.epochs * self.batching.n_samples) - self.standing.samples) // size)
+        return self.standing.step + left  # not from the beginning: steps before a change of batch_size were of another
+
+    def _set_objective(self) -> None:
+        wanted = {"label_smoothing": self.spec.label_smoothing, "z_loss": self.spec.z_loss}
+        heads = [module for module in self.model.modules() if isinstance(module, Head)]
+        for name, value in wanted.items():
+            if value and not heads:
+                raise InputError(
+                    f"{self.spec.name}: $.{name}: is computed by gptzoo's output head, which architecture "
+                    f"{self.spec.model.architecture.type!r} does not have"
+                )
+            for head in heads:
+                setattr(head, name, value)
+
+
+def _is_non_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
@@ -254,20 +306,3 @@ def _with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
             f"{vocab_size} ids; leave vocab_size out to take the tokenizer's"
         )
     return spec
-
-
-def _after_update(model: Architecture, measured: Mapping[str, Tensor]) -> None:
-    """Hand each sublayer the metrics of the update that it emitted itself."""
-    for path, module in model.named_modules():
-        if isinstance(module, Sublayer):
-            prefix = f"{_METRICS}{path}."
-            module.after_update({k.removeprefix(prefix): v for k, v in measured.items() if k.startswith(prefix)})
-
-
-def _n_steps(spec: RunSpec, n_samples: int) -> int:
-    if spec.steps is not None:
-        return spec.steps
-    if spec.tokens is not None:
-        return math.ceil(spec.tokens / (spec.batch_size * spec.model.context_length))
-    assert spec.epochs is not None  # the spec says one of the three
-    return math.ceil(spec.epochs * n_samples / spec.batch_size)

@@ -53,10 +53,10 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     original = trainer_module.Trainer._update
 
-    def update(self: Any) -> Any:
-        if self.step == step:
+    def update(self: Any, parts: Any) -> Any:
+        if self.standing.step == step:
             raise Killed
-        return original(self)
+        return original(self, parts)
 
     monkeypatch.setattr(trainer_module.Trainer, "_update", update)
     stop_at.exception = Killed  # type: ignore[attr-defined]
@@ -109,7 +109,11 @@ def test_a_run_that_lost_its_optimizer_state_would_be_noticed(run_spec: dict[str
         with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
             gptzoo.train(half, tmp_path / "killed", quiet=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "read_training_state", lambda folder, optimizer, parameters: 4)
+        patch.setattr(
+            trainer_module,
+            "read_training_state",
+            lambda folder, *_: json.loads((folder / "state.json").read_text()),
+        )
         gptzoo.train(half, tmp_path / "killed", resume=True, quiet=True)
     with pytest.raises(AssertionError):
         assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -206,11 +210,11 @@ def test_a_weight_that_is_not_finite_is_named(
 ) -> None:
     original = trainer_module.Trainer._update
 
-    def poisoned(self: Any) -> Any:
-        if self.step == 6:
+    def poisoned(self: Any, parts: Any) -> Any:
+        if self.standing.step == 6:
             with torch.no_grad():
                 self.model.embed.weight[0] = float("inf")
-        return original(self)
+        return original(self, parts)
 
     monkeypatch.setattr(trainer_module.Trainer, "_update", poisoned)
     with pytest.raises(Diverged, match=r"loss of step 7 is nan, .*; embed\.weight is not finite itself"):
@@ -224,10 +228,10 @@ def test_a_signal_lets_the_step_finish_and_saves(
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
     original = trainer_module.Trainer._update
 
-    def update(self: Any) -> Any:
-        if self.step == 5:
+    def update(self: Any, parts: Any) -> Any:
+        if self.standing.step == 5:
             os.kill(os.getpid(), number)
-        return original(self)
+        return original(self, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module.Trainer, "_update", update)
@@ -264,7 +268,7 @@ def test_a_longer_run_is_refused_unless_it_is_asked_for_and_then_goes_on(
     longer = {**run_spec, "steps": 15}
     with pytest.raises(FolderError, match=r"\$\.steps was 12, is 15; --extend makes it a run of another length"):
         gptzoo.train(longer, tmp_path / "run", resume=True, quiet=True)
-    with pytest.raises(FolderError, match=r"holds another run.*\$\.seed was 1, is 2$"):
+    with pytest.raises(FolderError, match=r"holds another run.*\$\.seed was 1, is 2; --override goes"):
         gptzoo.train({**longer, "seed": 2}, tmp_path / "run", extend=True, quiet=True)
     gptzoo.train(longer, tmp_path / "run", extend=True, quiet=True)
     gptzoo.train(longer, tmp_path / "run", resume=True, quiet=True)  # from now on it is that run
@@ -324,14 +328,14 @@ def test_a_second_process_is_refused_while_the_first_trains(
     original = trainer_module.Trainer._update
     refused = []
 
-    def update(self: Any) -> Any:
-        if self.step == 2 and not refused:
+    def update(self: Any, parts: Any) -> Any:
+        if self.standing.step == 2 and not refused:
             code = (
                 "import gptzoo, json, sys; gptzoo.train(json.loads(sys.argv[1]), sys.argv[2], resume=True, quiet=True)"
             )
             command = [sys.executable, "-c", code, json.dumps(run_spec), str(tmp_path / "run")]
             refused.append(subprocess.run(command, capture_output=True, text=True))
-        return original(self)
+        return original(self, parts)
 
     monkeypatch.setattr(trainer_module.Trainer, "_update", update)
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)

@@ -1,0 +1,167 @@
+"""One update of the weights: forward and backward passes over the micro-batches of a batch, clipping, the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gptzoo.components.base import Architecture, Observations, Sublayer
+from gptzoo.data.batching import Batch
+from gptzoo.model.head import IGNORE
+from gptzoo.seeds import derive
+from gptzoo.spec.run import RunSpec
+from gptzoo.training.device import autocast
+from gptzoo.training.diagnosis import origin_of_gradient, origin_of_non_finite
+from gptzoo.training.loss_scale import LossScale
+
+_METRICS = "model/"  # before the names of what sublayers measure
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Arguments of one forward pass, in the memory of the host, and how many of its targets count."""
+
+    inputs: dict[str, Tensor]
+    n_targets: int
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """The arguments where the model is."""
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
+
+
+def micro_batches(batch: Batch, size: int, *, pinned: bool = False) -> list[MicroBatch]:
+    """A batch in parts of `size` rows; pinned ones travel to a GPU while it computes."""
+
+    def part(first: int) -> Iterator[tuple[str, Tensor]]:
+        for name, array in batch.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array[first : first + size]))
+            yield name, tensor.pin_memory() if pinned else tensor
+
+    return [
+        MicroBatch(dict(part(first)), n_targets({"targets": batch["targets"][first : first + size]}))
+        for first in range(0, len(batch["targets"]), size)
+    ]
+
+
+def n_targets(batch: Batch) -> int:
+    """How many targets count."""
+    return int(np.count_nonzero(batch["targets"] != IGNORE))
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What the passes over one batch have found; the gradient itself is where torch keeps it, with the parameters."""
+
+    measured: Mapping[str, Tensor]  # train/… and model/…, float64; some components measure lists
+    losses: Tensor  # of each micro-batch, with all that was added to the cross-entropy
+    norm: float
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.norm) and self.losses_are_finite
+
+    @property
+    def losses_are_finite(self) -> bool:
+        return bool(self.losses.isfinite().all())
+
+
+class Update:
+    """Makes updates. What it does in a step follows from the batch, the step and the seed alone."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        model: Architecture,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        device: torch.device,
+        precision: str,
+    ):
+        self.seed, self.clip_norm = spec.seed, spec.clip_norm
+        self.model, self.parameters = model, parameters
+        self.device, self.precision = device, precision
+        self.optimizer: torch.optim.Optimizer = spec.optimizer.build().create(parameters)
+        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.loss_scale = LossScale(precision == "fp16")
+        self.learners = [
+            (f"{_METRICS}{path}.", module)
+            for path, module in model.named_modules()
+            if isinstance(module, Sublayer) and type(module).after_update is not Sublayer.after_update
+        ]
+
+    def gradient(self, parts: Sequence[MicroBatch], step: int) -> Gradient:
+        """The gradient of the mean loss over all the targets of a batch, whatever micro-batch each is in."""
+        total = max(1, sum(part.n_targets for part in parts))
+        sums: dict[str, Tensor] = {}
+        losses = []
+        for micro, part in enumerate(parts):
+            share = part.n_targets / total
+            loss, measured = self._forward_backward(part, step, micro, share)
+            losses.append(loss)
+            for name, value in measured.items():
+                sums[name] = sums.get(name, 0.0) + share * value
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        if self.loss_scale.enabled:
+            torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
+        return Gradient(sums, torch.stack(losses), torch.nn.utils.get_total_norm(gradients).item())
+
+    def apply(self, gradient: Gradient, factor: float) -> None:
+        """Clip the gradient and make the update, with `factor` of the peak learning rates."""
+        if self.clip_norm is not None:
+            parameters = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
+            norm = torch.tensor(gradient.norm, device=self.device)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        for group, peak in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
+            group["lr"] = peak * factor
+        self.optimizer.step()
+        self.discard()
+        for prefix, module in self.learners:
+            own = {k.removeprefix(prefix): v for k, v in gradient.measured.items() if k.startswith(prefix)}
+            module.after_update(own)
+
+    def discard(self) -> None:
+        """Forget the gradient."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def explain(self, gradient: Gradient, parts: Sequence[MicroBatch], step: int) -> tuple[str, range, str]:
+        """Of a gradient that is not finite: what is not, of which rows of the batch, and in words where it began."""
+        if gradient.losses_are_finite:
+            losses = [partial(self._loss, part, step, micro) for micro, part in enumerate(parts)]
+            rows = range(sum(map(_n_rows, parts)))
+            return f"gradient norm of step {step + 1} is {gradient.norm}", rows, origin_of_gradient(self.model, losses)
+        micro = int(gradient.losses.isfinite().logical_not().nonzero()[0])
+        where = origin_of_non_finite(self.model, partial(self._loss, parts[micro], step, micro))
+        first = sum(map(_n_rows, parts[:micro]))
+        rows = range(first, first + _n_rows(parts[micro]))
+        return f"loss of step {step + 1} is {gradient.losses[micro].item()}", rows, where
+
+    def _forward_backward(
+        self, part: MicroBatch, step: int, micro: int, share: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add the gradients of one micro-batch, which is `share` of the batch; its loss, and what it measured."""
+        loss, seen = self._forward(part, step, micro)
+        (loss * (share * self.loss_scale.value)).backward()
+        extra = {f"train/{name}": value.detach().double() for name, value in seen.losses.items()}
+        measured = {"train/loss": loss.detach().double() - sum(extra.values()), **extra}
+        measured |= {f"{_METRICS}{name}": value.detach().double() for name, value in seen.metrics.items()}
+        return loss.detach(), measured
+
+    def _forward(self, part: MicroBatch, step: int, micro: int) -> tuple[Tensor, Observations]:
+        torch.manual_seed(derive(self.seed, "dropout", step, micro))  # so masks need no state to resume
+        seen = Observations()
+        with autocast(self.device, self.precision):
+            _, loss = self.model(**part.on(self.device), observations=seen)
+        return loss, seen
+
+    def _loss(self, part: MicroBatch, step: int, micro: int) -> Tensor:
+        return self._forward(part, step, micro)[0]
+
+
+def _n_rows(part: MicroBatch) -> int:
+    return len(part.inputs["targets"])
