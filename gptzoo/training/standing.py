@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -19,7 +20,7 @@ class Standing:
 
     def judge(self, loss: float, min_delta: float = 0.0) -> bool:
         """Take in an evaluation; returns whether it is the best so far."""
-        best = self.best_loss is None or loss < self.best_loss - min_delta
+        best = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss - min_delta)
         if best:
             self.best_step, self.best_loss, self.evaluations_since_best = self.step, loss, 0
         else:

@@ -68,7 +68,10 @@ def differences(a: Path, b: Path) -> Iterator[str]:
     if last_a is None or last_b is None or last_a.name != last_b.name:
         yield f"the newest checkpoint is {last_a and last_a.name} of the one, {last_b and last_b.name} of the other"
         return
-    for file in ("model.safetensors", "optimizer.safetensors"):
+    files = [{file.name for file in last.glob("*.safetensors")} for last in (last_a, last_b)]
+    for file in sorted(files[0] ^ files[1]):
+        yield f"only one of the checkpoints has {file}"
+    for file in sorted(files[0] & files[1]):
         yield from _in_tensors(file, read_tensors(last_a / file), read_tensors(last_b / file))
     if (last_a / "state.json").read_bytes() != (last_b / "state.json").read_bytes():
         yield "state.json is not the same"

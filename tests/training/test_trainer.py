@@ -5,61 +5,21 @@ from __future__ import annotations
 import copy
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from runs import assert_same_run, before_update, overflow_at, rows
 from safetensors.torch import load_file
 from support import admit
 
 import gptzoo
 from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
 from gptzoo.errors import DataError, Diverged, FolderError, Interrupted
-from gptzoo.training import trainer as trainer_module
-
-TIMINGS = {"tokens_per_second"}
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run without what depends on the clock."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIMINGS} for line in lines]
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    last_a, last_b = newest_valid(a / "checkpoints"), newest_valid(b / "checkpoints")
-    assert last_a is not None
-    assert last_b is not None
-    assert last_a.name == last_b.name
-    for file in ("model.safetensors", "optimizer.safetensors"):
-        tensors_a, tensors_b = load_file(last_a / file), load_file(last_b / file)
-        assert tensors_a.keys() == tensors_b.keys()
-        for name, tensor in tensors_a.items():
-            assert torch.equal(tensor, tensors_b[name]), f"{file}: {name} differs"
-    assert rows(a) == rows(b)
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Make the next trainer die, without a chance to save, when it begins update number `step`."""
-
-    class Killed(BaseException):
-        pass
-
-    original = trainer_module.Trainer._update
-
-    def update(self: Any, parts: Any) -> Any:
-        if self.standing.step == step:
-            raise Killed
-        return original(self, parts)
-
-    monkeypatch.setattr(trainer_module.Trainer, "_update", update)
-    stop_at.exception = Killed  # type: ignore[attr-defined]
 
 
 def test_the_loss_falls_and_every_step_has_its_row(run_spec: dict[str, Any], tmp_path: Path) -> None:
@@ -71,52 +31,6 @@ def test_the_loss_falls_and_every_step_has_its_row(run_spec: dict[str, Any], tmp
     assert all(row.keys() >= {"train/loss", "lr", "grad_norm"} for row in table[1:])
     evaluated = [row["step"] for row in table if "val/bits_per_byte" in row]
     assert evaluated == list(range(0, 61, 5))
-
-
-@pytest.mark.parametrize("killed_at", [0, 3, 4, 5, 11])
-def test_a_killed_run_resumes_to_bitwise_the_same_end(
-    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
-) -> None:
-    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
-    with monkeypatch.context() as patch:
-        stop_at(patch, killed_at)
-        with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
-            gptzoo.train(run_spec, tmp_path / "killed", quiet=True)
-    torch.rand(7)  # whatever happens to the global generator in between does not matter
-    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-def test_a_resumed_run_can_be_killed_and_resumed_again(
-    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
-    for killed_at in (5, 9):
-        with monkeypatch.context() as patch:
-            stop_at(patch, killed_at)
-            with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
-                gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
-    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-def test_a_run_that_lost_its_optimizer_state_would_be_noticed(run_spec: dict[str, Any], tmp_path: Path) -> None:
-    """The negative control of the tests above: they can fail."""
-    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
-    half = copy.deepcopy(run_spec)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(stop_at.exception):  # type: ignore[attr-defined]
-            gptzoo.train(half, tmp_path / "killed", quiet=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            trainer_module,
-            "read_training_state",
-            lambda folder, *_: json.loads((folder / "state.json").read_text()),
-        )
-        gptzoo.train(half, tmp_path / "killed", resume=True, quiet=True)
-    with pytest.raises(AssertionError):
-        assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_evaluating_and_saving_more_often_changes_nothing(run_spec: dict[str, Any], tmp_path: Path) -> None:
@@ -208,15 +122,12 @@ def test_a_number_that_is_not_finite_stops_before_the_update_and_is_traced(
 def test_a_weight_that_is_not_finite_is_named(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer_module.Trainer._update
-
-    def poisoned(self: Any, parts: Any) -> Any:
-        if self.standing.step == 6:
+    def poison(trainer: Any) -> None:
+        if trainer.standing.step == 6:
             with torch.no_grad():
-                self.model.embed.weight[0] = float("inf")
-        return original(self, parts)
+                trainer.model.embed.weight[0] = float("inf")
 
-    monkeypatch.setattr(trainer_module.Trainer, "_update", poisoned)
+    before_update(monkeypatch, poison)
     with pytest.raises(Diverged, match=r"loss of step 7 is nan, .*; embed\.weight is not finite itself"):
         gptzoo.train(run_spec, tmp_path / "run", quiet=True)
 
@@ -226,15 +137,13 @@ def test_a_signal_lets_the_step_finish_and_saves(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
-    original = trainer_module.Trainer._update
 
-    def update(self: Any, parts: Any) -> Any:
-        if self.standing.step == 5:
+    def signal_oneself(trainer: Any) -> None:
+        if trainer.standing.step == 5:
             os.kill(os.getpid(), number)
-        return original(self, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module.Trainer, "_update", update)
+        before_update(patch, signal_oneself)
         with pytest.raises(Interrupted, match=f"{number.name} at step 6"):
             gptzoo.train(run_spec, tmp_path / "stopped", quiet=True)
     assert max(checkpoints(tmp_path / "stopped" / "checkpoints")) == 6
@@ -325,55 +234,164 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused_before_the_first_st
 def test_a_second_process_is_refused_while_the_first_trains(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer_module.Trainer._update
     refused = []
 
-    def update(self: Any, parts: Any) -> Any:
-        if self.standing.step == 2 and not refused:
+    def try_another(trainer: Any) -> None:
+        if trainer.standing.step == 2 and not refused:
             code = (
                 "import gptzoo, json, sys; gptzoo.train(json.loads(sys.argv[1]), sys.argv[2], resume=True, quiet=True)"
             )
             command = [sys.executable, "-c", code, json.dumps(run_spec), str(tmp_path / "run")]
             refused.append(subprocess.run(command, capture_output=True, text=True))
-        return original(self, parts)
 
-    monkeypatch.setattr(trainer_module.Trainer, "_update", update)
+    before_update(monkeypatch, try_another)
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     assert refused[0].returncode != 0
     assert "another process is training in it" in refused[0].stderr
 
 
-@pytest.mark.slow
-def test_a_run_killed_at_random_times_ends_as_if_it_never_was(spec_file: Path, tmp_path: Path) -> None:
-    """Real SIGKILLs of real processes, each some time after it has begun to train, as often as it takes to the end."""
-    spec = json.loads(spec_file.read_text())
-    spec |= {"steps": 200, "checkpoint": {"every": 7}}
-    spec_file.write_text(json.dumps(spec))
-    gptzoo.train(spec, tmp_path / "whole", quiet=True)
-    killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "gptzoo", "train", str(spec_file), "--out", str(killed), "--resume"]
-    rng = random.Random(0)
-    kills = 0
-    while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        before = modified(killed / "metrics.jsonl")
-        while process.poll() is None and modified(killed / "metrics.jsonl") == before:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0.1, 1.0))
-        if process.poll() is not None or rows_so_far(killed) > spec["steps"]:  # what is left is a picture
-            break
-        process.kill()
-        process.communicate()
-        kills += 1
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert kills >= 3
-    assert_same_run(tmp_path / "whole", killed)
+# ---------------------------------------------------------------------- what a run may be asked for
 
 
-def modified(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
+def last_of(run: Path, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    checkpoint = newest_valid(run / "checkpoints")
+    assert checkpoint is not None
+    return load_file(checkpoint / file)
 
 
-def rows_so_far(run: Path) -> int:
-    return len((run / "metrics.jsonl").read_text().splitlines())
+def status(run: Path) -> dict[str, Any]:
+    return json.loads((run / "status.json").read_text())
+
+
+def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec |= {
+        "steps": 200,
+        "optimizer": {"type": "adamw", "lr": 0.3},
+        "schedule": "constant",
+        "eval": {"every": 2},
+        "early_stopping": {"patience": 3},
+    }
+    result = gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    table = rows(tmp_path / "run")
+    losses = {row["step"]: row["val/loss"] for row in table if "val/loss" in row}
+    assert result.steps == table[-1]["step"] == result.best_step + 3 * 2 < 200
+    assert losses[result.best_step] == min(losses.values())
+    best = gptzoo.load(tmp_path / "run", best=True)
+    assert best.folder.name == f"step-{result.best_step:08d}"
+    again = gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True)  # it stays ended
+    assert again == result
+    assert rows(tmp_path / "run") == table
+
+
+def test_a_best_checkpoint_that_was_not_kept_is_not_made_up(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    never_better = {"early_stopping": {"patience": 50, "min_delta": 100.0}}
+    result = gptzoo.train({**run_spec, **never_better}, tmp_path / "run", quiet=True)
+    assert result.best_step == 0  # before the first checkpoint
+    with pytest.raises(FolderError, match="its best checkpoint was not kept"):
+        gptzoo.load(tmp_path / "run", best=True)
+
+
+def test_averages_are_measured_saved_and_loaded_beside_the_weights(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "plain", quiet=True)
+    gptzoo.train({**run_spec, "ema_decay": 0.8}, tmp_path / "averaged", quiet=True)
+    weights = last_of(tmp_path / "averaged")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in last_of(tmp_path / "plain").items())
+    averages = last_of(tmp_path / "averaged", "averages.safetensors")
+    loaded = gptzoo.load(tmp_path / "averaged", averaged=True)
+    assert all(torch.equal(value, averages[name]) for name, value in loaded.model.named_parameters())
+    final = rows(tmp_path / "averaged")[-1]
+    assert final["val/ema_loss"] != final["val/loss"]
+    with pytest.raises(FolderError, match="no averages of the weights; a run keeps them with ema_decay"):
+        gptzoo.load(tmp_path / "plain", averaged=True)
+
+
+def test_smoothing_and_z_loss_leave_the_reported_cross_entropy_comparable(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    gptzoo.train({**run_spec, "steps": 1}, tmp_path / "plain", quiet=True)
+    gptzoo.train({**run_spec, "steps": 1, "z_loss": 0.01, "label_smoothing": 0.1}, tmp_path / "both", quiet=True)
+    plain, both = rows(tmp_path / "plain"), rows(tmp_path / "both")
+    assert both[0] == plain[0]  # evaluation knows of neither
+    assert both[1]["train/loss"] == pytest.approx(plain[1]["train/loss"], rel=1e-6)
+    assert both[1]["train/z_loss"] == pytest.approx(0.01 * torch.tensor(257.0).log().square().item(), rel=0.05)
+    assert both[1].keys() - plain[1].keys() == {"train/z_loss", "train/label_smoothing"}
+
+
+def test_updates_that_are_not_finite_are_left_out_and_counted_if_that_is_asked_for(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overflow_at(monkeypatch, 3, 4)
+    gptzoo.train({**run_spec, "skip_non_finite": 2}, tmp_path / "run", quiet=True)
+    table = rows(tmp_path / "run")
+    assert [row.get("skipped", 0) for row in table] == [0] * 4 + [1] + [2] * 8
+    assert table[4]["grad_norm"] is None
+    with pytest.raises(Diverged, match="gradient norm of step 5 is inf"):
+        gptzoo.train({**run_spec, "skip_non_finite": 1}, tmp_path / "once", quiet=True)
+
+
+def test_fp16_follows_fp32_and_mends_an_overflow_by_a_smaller_scale(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "fp32", quiet=True)
+    gptzoo.train({**run_spec, "precision": "fp16"}, tmp_path / "fp16", quiet=True)
+    wide, narrow = rows(tmp_path / "fp32"), rows(tmp_path / "fp16")
+    assert narrow[-1]["val/loss"] == pytest.approx(wide[-1]["val/loss"], rel=2e-2)
+    assert narrow[1]["grad_norm"] == pytest.approx(wide[1]["grad_norm"], rel=2e-2)  # unscaled
+    overflow_at(monkeypatch, 3)
+    gptzoo.train({**run_spec, "precision": "fp16"}, tmp_path / "overflow", quiet=True)
+    table = rows(tmp_path / "overflow")
+    assert [row["loss_scale"] for row in table[1:6]] == [2.0**16] * 3 + [2.0**15] * 2
+    assert "skipped" not in table[-1]  # that is how fp16 finds its scale, and no fault
+
+
+def test_another_batch_size_and_learning_rate_are_taken_over_if_that_is_asked_for(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    changed = {**run_spec, "batch_size": 32, "optimizer": {"type": "adamw", "lr": 0.005}, "steps": 14}
+    with pytest.raises(FolderError, match=r"batch_size was 64, is 32.*--override goes on all the same"):
+        gptzoo.train(changed, tmp_path / "run", extend=True, quiet=True)
+    gptzoo.train(changed, tmp_path / "run", override=True, quiet=True)
+    gptzoo.train(changed, tmp_path / "run", resume=True, quiet=True)  # from now on it is that run
+    table = rows(tmp_path / "run")
+    assert [row["tokens"] // 16 for row in table[11:]] == [64 * 11, 64 * 12, 64 * 12 + 32, 64 * 12 + 64]
+    kept = json.loads((tmp_path / "run" / "changes.jsonl").read_text())
+    assert kept["step"] == 12
+    assert "$.batch_size was 64, is 32" in kept["changes"]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["batch_size"] == 32
+
+
+def test_a_run_over_other_data_goes_on_if_that_is_asked_for(
+    run_spec: dict[str, Any], text_file: Path, tmp_path: Path
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    text_file.write_text(text_file.read_text().replace("cat", "cow", 1))
+    longer = {**run_spec, "steps": 14}
+    with pytest.raises(FolderError, match="the data is not that which the run began with"):
+        gptzoo.train(longer, tmp_path / "run", extend=True, quiet=True)
+    gptzoo.train(longer, tmp_path / "run", override=True, quiet=True)
+    gptzoo.train(longer, tmp_path / "run", resume=True, quiet=True)
+    assert "the data is another" in json.loads((tmp_path / "run" / "changes.jsonl").read_text())["changes"]
+
+
+def test_the_status_of_a_run_is_told_in_its_folder(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    before_update(monkeypatch, lambda trainer: seen.append(status(trainer.folder.path)["status"]))
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    assert set(seen) == {"running"}
+    assert status(tmp_path / "run") == {"status": "done"}
+    with pytest.raises(FolderError):  # refused, so it is still what it was
+        gptzoo.train({**run_spec, "seed": 9}, tmp_path / "run", resume=True, quiet=True)
+    assert status(tmp_path / "run") == {"status": "done"}
+    overflow_at(monkeypatch, 2)
+    with pytest.raises(Diverged):
+        gptzoo.train(run_spec, tmp_path / "diverged", quiet=True)
+    assert status(tmp_path / "diverged")["status"] == "diverged"
+    assert "gradient norm of step 3 is inf" in status(tmp_path / "diverged")["reason"]
+
+
+def test_tf32_is_refused_where_there_is_none(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(gptzoo.InputError, match="precision tf32: is of CUDA devices"):
+        gptzoo.train({**run_spec, "precision": "tf32"}, tmp_path / "run", quiet=True)

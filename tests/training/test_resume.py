@@ -1,0 +1,185 @@
+"""The promise: a run that was killed at any instant, and resumed, is bitwise the run that never was."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import Killed, assert_same_run, die_at, overflow_at, rows
+from safetensors.torch import load_file, save_file
+
+import gptzoo
+from gptzoo.atomic import write_json
+from gptzoo.checkpoint.checkpoints import _digests, newest_valid
+from gptzoo.errors import Diverged
+from gptzoo.training.standing import Standing
+from gptzoo.training.verify import differences
+
+STEPS = 18  # three epochs
+
+
+@pytest.fixture
+def run_spec(run_spec: dict[str, Any]) -> dict[str, Any]:
+    """A run with everything on that has a state: dropout, accumulation, averages, losses beside the loss, patience."""
+    return {
+        **run_spec,
+        "steps": STEPS,
+        "ema_decay": 0.9,
+        "z_loss": 1e-3,
+        "label_smoothing": 0.1,
+        "early_stopping": {"patience": 50},
+        "skip_non_finite": 2,
+    }
+
+
+def killed(spec: dict[str, Any], run: Path, at: int) -> None:
+    """Train until the update after step `at`, and die."""
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(patch, at)
+        with pytest.raises(Killed):
+            gptzoo.train(spec, run, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("at", [0, 3, 4, 5, STEPS - 1])
+def test_a_killed_run_resumes_to_bitwise_the_same_end(run_spec: dict[str, Any], tmp_path: Path, at: int) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    killed(run_spec, tmp_path / "killed", at)
+    torch.rand(7)  # whatever happens to the global generator in between does not matter
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_it_does_wherever_it_is_killed(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    for at in range(STEPS):
+        killed(run_spec, tmp_path / f"{at}", at)
+        gptzoo.train(run_spec, tmp_path / f"{at}", resume=True, quiet=True)
+        assert_same_run(tmp_path / "whole", tmp_path / f"{at}")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_can_be_killed_and_resumed_again_and_again(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec["checkpoint"] = {"every": 1}
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    for at in range(STEPS):
+        killed(run_spec, tmp_path / "killed", at)
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_run_in_fp16_keeps_the_scale_of_its_loss(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec["precision"] = "fp16"
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    killed(run_spec, tmp_path / "killed", 9)
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert rows(tmp_path / "whole")[-1]["loss_scale"] == 2.0**16
+
+
+# ---------------------------------------------------------------------- each item of state counts
+
+
+def tamper(checkpoint: Path, item: str) -> None:
+    """Take one item of state out of a checkpoint, or make it as if it had never been kept; it stays valid."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    if item in state["standing"]:
+        state["standing"][item] = getattr(Standing(), item)
+    elif item == "loss_scale":
+        state["loss_scale"]["value"] = 2.0
+    elif item == "averages":
+        shutil.copyfile(checkpoint / "model.safetensors", checkpoint / "averages.safetensors")
+    else:
+        tensors = load_file(checkpoint / "optimizer.safetensors")
+        save_file(
+            {name: tensor * 0 if name.endswith(item) else tensor for name, tensor in tensors.items()},
+            checkpoint / "optimizer.safetensors",
+        )
+    write_json(checkpoint / "state.json", state)
+    (checkpoint / "manifest.json").unlink()
+    write_json(checkpoint / "manifest.json", {"files": _digests(checkpoint)})
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "step",
+        "samples",
+        "best_step",
+        "best_loss",
+        "evaluations_since_best",
+        "skipped",
+        "averages",
+        "|exp_avg",
+        "|exp_avg_sq",
+        "loss_scale",
+    ],
+)
+def test_a_run_that_lost_an_item_of_its_state_would_be_noticed(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str
+) -> None:
+    """The negative controls of the tests above: each can fail, for each item."""
+    overflow_at(monkeypatch, 2)
+    run_spec["early_stopping"] = {"patience": 50, "min_delta": 100.0}  # so that the first evaluation stays the best
+    if item == "loss_scale":
+        run_spec["precision"] = "fp16"
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    killed(run_spec, tmp_path / "killed", 9)
+    checkpoint = newest_valid(tmp_path / "killed" / "checkpoints")
+    assert checkpoint is not None
+    tamper(checkpoint, item)
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert list(differences(tmp_path / "whole", tmp_path / "killed"))
+
+
+def test_updates_left_out_in_a_row_are_counted_across_a_kill(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_spec["checkpoint"] = {"every": 4}
+    overflow_at(monkeypatch, 2, 3, 4)
+    for run, at in (("whole", None), ("killed", 4)):  # the checkpoint is after the second of three
+        if at is not None:
+            killed(run_spec, tmp_path / run, at)
+        with pytest.raises(Diverged, match="gradient norm of step 5 is inf"):
+            gptzoo.train(run_spec, tmp_path / run, resume=True, quiet=True)
+
+
+# ---------------------------------------------------------------------- real deaths of real processes
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_times_ends_as_if_it_never_was(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    """Twenty SIGKILLs, while a process starts, resumes, trains, evaluates or saves; then it runs to its end."""
+    run_spec |= {"steps": 1500, "checkpoint": {"every": 3}, "early_stopping": {"patience": 1000}}
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(run_spec))
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "gptzoo", "train", str(file), "--out", str(run), "--resume"]
+    rng = random.Random(0)
+    for kill in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if kill % 4:  # most while it trains, some while it starts
+            before = modified(run / "metrics.jsonl")
+            while process.poll() is None and modified(run / "metrics.jsonl") == before:
+                time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.4))
+        assert process.poll() is None, process.communicate()[1]
+        process.kill()
+        process.communicate()
+    assert 0 < len(rows(run)) < 1500
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "whole", run)
+
+
+def modified(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
