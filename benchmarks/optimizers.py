@@ -2,8 +2,8 @@
 
     python benchmarks/optimizers.py [--only muon] [--workers 2] > optimizers.json
 
-Each optimizer has one learning rate, tried at every value of the same grid with every seed, and is reported at the best
-of its mean: neither is compared with a badly tuned other. For that Muon's updates are made as large as AdamW's
+Each optimizer has one learning rate, tried at every value of a grid of steps of two with every seed, and is reported at
+the best of its mean: neither is compared with a badly tuned other. For that Muon's updates are made as large as AdamW's
 (`adjust_lr: match_rms_adamw`), and what it leaves to AdamW has the same learning rate. A best one at an end of the grid
 is said so: there may be a better one beyond. The seed decides the initial values and the order of the data, alike for
 both, so that differences are paired by seed.
@@ -25,8 +25,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker; the losses do depend on it, in their last digits
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
-OPTIMIZERS = ("adamw", "muon")
-GRID = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+GRIDS = {"adamw": (0.001, 0.002, 0.004, 0.008), "muon": (0.008, 0.016, 0.032, 0.064)}
 
 
 def optimizer(name: str, lr: float) -> dict[str, Any]:
@@ -53,17 +52,19 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=OPTIMIZERS, default=OPTIMIZERS)
+    parser.add_argument("--only", nargs="+", choices=list(GRIDS), default=list(GRIDS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/optimizers"))
     arguments = parser.parse_args()
     n = arguments.steps
     short = [f"steps={n}", f"eval.every={n}", f"checkpoint.every={n}", "sample.max_new_tokens=0"]
-    short += [f"schedule.warmup_steps={n // 10}"]
     jobs = [
-        (name, lr, seed, short, arguments.out) for name in arguments.only for lr in GRID for seed in arguments.seeds
+        (name, lr, seed, short, arguments.out)
+        for name in arguments.only
+        for lr in GRIDS[name]
+        for seed in arguments.seeds
     ]
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         done = pool.map(trial, jobs, chunksize=1)
@@ -74,14 +75,14 @@ def report(done: list[tuple[str, float, int, float]], arguments: Any, torch_vers
     losses = {(name, lr, seed): loss for name, lr, seed, loss in done}
     rows = []
     for name in arguments.only:
-        by_lr = {lr: [losses[name, lr, seed] for seed in arguments.seeds] for lr in GRID}
+        by_lr = {lr: [losses[name, lr, seed] for seed in arguments.seeds] for lr in GRIDS[name]}
         means = {lr: statistics.mean(own) for lr, own in by_lr.items()}
         best = min(means, key=means.__getitem__)
         rows.append(
             {
                 "optimizer": name,
                 "best_lr": best,
-                "at_an_end_of_the_grid": best in (GRID[0], GRID[-1]),
+                "at_an_end_of_the_grid": best in (GRIDS[name][0], GRIDS[name][-1]),
                 "losses": by_lr[best],
                 "mean": means[best],
                 "standard_deviation": statistics.stdev(by_lr[best]) if len(by_lr[best]) > 1 else None,
