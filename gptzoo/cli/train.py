@@ -51,9 +51,9 @@ def _draw(spec: RunSpec, out: Path) -> None:
         click.echo("no loss curve drawn: pip install 'gptzoo[plot]'", err=True)
         return
     from gptzoo.training.curve import draw_curve
-    from gptzoo.training.run_folder import RunFolder
+    from gptzoo.training.metrics_file import read
 
-    draw_curve(RunFolder(out).read_metrics(), spec.name, out / "loss.png")
+    draw_curve(read(out / "metrics.jsonl"), spec.name, out / "loss.png")
     click.echo(f"loss curve: {out / 'loss.png'}", err=True)
 
 

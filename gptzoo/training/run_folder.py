@@ -16,7 +16,7 @@ import filelock
 import torch
 
 from gptzoo import __version__, registry
-from gptzoo.atomic import remove_incomplete, write_json, write_text
+from gptzoo.atomic import remove_incomplete, write_json
 from gptzoo.errors import Diverged, FolderError, Interrupted, VersionWarning
 from gptzoo.spec.compare import differences
 from gptzoo.spec.files import load_run_spec
@@ -157,28 +157,6 @@ class RunFolder:
         raise FolderError(
             f"{self.path}: holds another run, which cannot go on with this spec: {'; '.join(told)}; {advice}"
         )
-
-    # ------------------------------------------------------------------ metrics
-
-    def cut_metrics(self, step: int) -> None:
-        """Drop the rows after `step`, and a row that a kill left half written."""
-        if not self.metrics.exists():
-            return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break
-            if row["step"] > step:
-                break
-            kept.append(line + "\n")
-        write_text(self.metrics, "".join(kept))
-
-    def read_metrics(self) -> list[dict[str, Any]]:
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
 
 
 def describe_environment(device: torch.device, fingerprint: str) -> dict[str, Any]:

@@ -6,14 +6,12 @@ is left to keep is the model, the optimizer, and how far the run is.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,6 +30,7 @@ from gptzoo.training.beginning import take_weights, trained
 from gptzoo.training.blocks import prepare_blocks
 from gptzoo.training.device import choose_device, choose_precision, describe_device, float32_products
 from gptzoo.training.evaluate import evaluate
+from gptzoo.training.metrics_file import MetricsFile, appending, cut, read, without_nan
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.run_folder import Change, RunFolder
 from gptzoo.training.standing import Standing
@@ -112,7 +111,7 @@ class Trainer:
         if changed:
             self.folder.note_changes(self.spec, fingerprint, self.standing.step, changed)
             notes += [f"changed at step {self.standing.step}: {change}" for change in changed]
-        self.folder.cut_metrics(self.standing.step or -1)  # without a checkpoint, the row of step 0 is made again too
+        cut(self.folder.metrics, self.standing.step or -1)  # without a checkpoint, the row of step 0 is made again too
         with (
             self.folder.status(),
             float32_products(self.precision),
@@ -122,14 +121,14 @@ class Trainer:
                 progress.say(note)
             self._loop(progress)
         opening = self.tokenizer.decode(self.batching.opening())
-        rows = self.folder.read_metrics()
+        rows = read(self.folder.metrics)
         return TrainResult(self.folder.path, self.standing.step, rows[-1], opening, self.standing.best_step)
 
     def _loop(self, progress: Progress) -> None:
         spec, standing = self.spec, self.standing
         with (
             listen_for_stop() as stop,
-            open(self.folder.metrics, "a", encoding="utf-8", buffering=1) as metrics,
+            appending(self.folder.metrics) as metrics,
             made_ahead(self._batch) as batches,
         ):
             if standing.step == 0:
@@ -143,7 +142,7 @@ class Trainer:
                 self._record(metrics, progress, row)
                 finished = self._finished()
                 if finished or stop or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
-                    os.fsync(metrics.fileno())  # no checkpoint may be newer than its metrics
+                    metrics.sync()  # no checkpoint may be newer than its metrics
                     self._save()
                 if stop and not finished:
                     raise Interrupted(
@@ -226,10 +225,10 @@ class Trainer:
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None
 
-    def _record(self, metrics: TextIO, progress: Progress, row: Mapping[str, Any]) -> None:
-        finite = {name: None if _is_non_finite(value) else value for name, value in row.items()}  # JSON has no NaN
-        metrics.write(json.dumps(finite, allow_nan=False) + "\n")
-        progress.step(finite)
+    def _record(self, metrics: MetricsFile, progress: Progress, row: Mapping[str, Any]) -> None:
+        row = without_nan(row)
+        metrics.add(row)
+        progress.step(row)
 
     def _save(self) -> None:
         state = {"standing": asdict(self.standing), "loss_scale": self.update.loss_scale.state()}
@@ -289,10 +288,6 @@ class Trainer:
                 )
             for head in heads:
                 setattr(head, name, value)
-
-
-def _is_non_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:

@@ -19,7 +19,7 @@ from gptzoo.checkpoint.folder import read_tensors
 from gptzoo.errors import GptzooError
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.run_folder import RunFolder
+from gptzoo.training.metrics_file import read
 
 CLOCKED = frozenset({"tokens_per_second"})  # metrics that depend on the clock
 _SHOWN = 5
@@ -94,7 +94,7 @@ def _in_tensors(file: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterat
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    rows = RunFolder(run).read_metrics()
+    rows = read(run / "metrics.jsonl")
     return [{name: value for name, value in row.items() if name not in CLOCKED} for row in rows]
 
 

@@ -1,0 +1,75 @@
+"""metrics.jsonl: one line a step, the run's own record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gptzoo.atomic import write_text
+from gptzoo.errors import FolderError
+
+
+class MetricsFile:
+    """Rows that are appended one by one, each on disk, in the eyes of other processes, when `add` returns."""
+
+    def __init__(self, path: Path, descriptor: int):
+        self.path = path
+        self.descriptor = descriptor
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row. Raises FolderError where there is no room for it."""
+        line = (json.dumps(row, allow_nan=False) + "\n").encode()
+        try:
+            while line:  # a disk that is nearly full takes a part, and refuses the rest
+                line = line[os.write(self.descriptor, line) :]
+        except OSError as error:
+            raise FolderError(
+                f"{self.path}: cannot be written: {error.strerror}; make room and go on with --resume"
+            ) from error
+
+    def sync(self) -> None:
+        """Make what was appended survive a crash of the machine."""
+        os.fsync(self.descriptor)
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[MetricsFile]:
+    """The file, open for rows at its end."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        yield MetricsFile(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop the rows after `step`, and a row that a kill left half written."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if row["step"] > step:
+            break
+        kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All rows; none without a file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with null for what is not finite: JSON has no such numbers."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
