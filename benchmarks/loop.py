@@ -79,7 +79,8 @@ def measure(batching: str, steps: int, folder: Path) -> dict[str, float]:
         stack.enter_context(timed(torch.nn.utils, "get_total_norm", inside))
         stack.enter_context(timed(torch.nn.utils, "clip_grads_with_norm_", inside))
         stack.enter_context(timed(torch.optim.AdamW, "step", inside))
-        gptzoo.train(gptzoo.load_run_spec(spec, ["model.context_length=64", "model.vocab_size=null"]), folder, quiet=True)
+        run = gptzoo.load_run_spec(spec, ["model.context_length=64", "model.vocab_size=null"])
+        gptzoo.train(run, folder, quiet=True)
     whole = [1000 * (after - before) for before, after in zip(marks[WARM:], marks[WARM + 1 :], strict=False)]
     model = [1000 * spent for spent in inside[WARM:-1]]
     share = statistics.median(1 - part / step for part, step in zip(model, whole, strict=True))

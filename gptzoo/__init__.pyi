@@ -1,5 +1,7 @@
 """The public names, for type checkers and editors; `__init__.py` imports them on first use."""
 
+from gptzoo.ablation.executor import Executor as Executor
+from gptzoo.ablation.executor import Job as Job
 from gptzoo.checkpoint.folder import load as load
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
@@ -48,6 +50,7 @@ from gptzoo.registry import load_plugin as load_plugin
 from gptzoo.registry import registered as registered
 from gptzoo.sampling.generate import generate as generate
 from gptzoo.sampling.processors import LogitsProcessor as LogitsProcessor
+from gptzoo.sampling.row import Row as Row
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec
 from gptzoo.spec.files import load_model_spec as load_model_spec
 from gptzoo.spec.files import load_run_spec as load_run_spec

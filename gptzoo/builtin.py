@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from gptzoo.ablation import local
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional
-from gptzoo.data import batching, corpora, hf, mixture, packed, parquet, stories, tokenizers
+from gptzoo.data import batching, corpora, hf, mixture, packed, parquet, saved_tokenizer, stories, tokenizers
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
-from gptzoo.sampling import processors
+from gptzoo.sampling import constraints, grammar, penalties, processors
 from gptzoo.training import lion, muon, optimizers, schedules
 
 
@@ -44,10 +45,22 @@ def gptzoo_components() -> list[type[Component]]:
         processors.Temperature,
         processors.TopK,
         processors.TopP,
+        processors.MinP,
+        processors.Typical,
+        penalties.RepetitionPenalty,
+        penalties.PresencePenalty,
+        penalties.FrequencyPenalty,
+        penalties.NoRepeatNgram,
+        penalties.LogitBias,
+        constraints.BannedTokens,
+        constraints.ForcedTokens,
+        grammar.Regex,
+        grammar.JsonSchema,
         tokenizers.ByteTokenizer,
         tokenizers.CharTokenizer,
         tokenizers.BpeTokenizer,
         tokenizers.TiktokenTokenizer,
+        saved_tokenizer.SavedTokenizer,
         corpora.TextCorpus,
         corpora.JsonlCorpus,
         parquet.ParquetCorpus,
@@ -58,4 +71,5 @@ def gptzoo_components() -> list[type[Component]]:
         packed.Packed,
         gpt2.GPT2Importer,
         llama.LlamaImporter,
+        local.LocalExecutor,
     ]

@@ -34,9 +34,10 @@ LAYERS = {
     "testing": 11,
     "scaffold": 11,
     "handbook": 11,
-    "builtin": 11,
-    "cli": 12,
-    "__main__": 13,
+    "ablation": 11,
+    "builtin": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 
 
@@ -90,9 +91,9 @@ def test_the_core_names_no_component() -> None:
 
 def test_the_public_names_are_these() -> None:
     expected = """
-        Activation Architecture Attention Batching Component Config Corpus DataError Decoder Dims Diverged Emit
-        FeedForward FolderError GptzooError Importer InputError Interrupted LogitsProcessor ModelSpec MultiHeadAttention
-        Norm NormLayer Observations Optimizer Part PerLayer PluginError Positional Primed Reference RunSpec SamplingSpec
+        Activation Architecture Attention Batching Component Config Corpus DataError Decoder Dims Diverged Emit Executor
+        FeedForward FolderError GptzooError Importer InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention
+        Norm NormLayer Observations Optimizer Part PerLayer PluginError Positional Primed Reference Row RunSpec SamplingSpec
         Schedule Settings SpecError Stack Step Sublayer TokenStore Tokenizer VersionWarning Weight build
         by_default extend generate hookimpl inherited initialise load
         load_model_spec load_plugin load_run_spec new_cache registered train

@@ -23,10 +23,18 @@ if TYPE_CHECKING:
     "--override", is_flag=True, help="Resume although the spec or the data is another now; what changed is kept."
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N; instead of the spec's.")
+@click.option("--bare", is_flag=True, help="Train and no more: no picture and no sample at the end.")
 @set_option
 @plugin_option
 def train(
-    run: Path, out: Path, resume: bool, extend: bool, override: bool, device: str | None, overrides: tuple[str, ...]
+    run: Path,
+    out: Path,
+    resume: bool,
+    extend: bool,
+    override: bool,
+    device: str | None,
+    bare: bool,
+    overrides: tuple[str, ...],
 ) -> None:
     """Train the model that RUN, a JSON run spec, describes.
 
@@ -42,8 +50,9 @@ def train(
     spec = load_run_spec(run, overrides)
     result = train_run(spec, out, resume=resume, extend=extend, override=override)
     click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
-    _draw(spec, out)
-    _sample(spec, out, result.opening)
+    if not bare:
+        _draw(spec, out)
+        _sample(spec, out, result.opening)
 
 
 def _draw(spec: RunSpec, out: Path) -> None:

@@ -77,7 +77,7 @@ def _silent(stage: str, counts: Counts) -> None:
 
 
 def _key(fingerprint: str, tokenizer_config: Config) -> str:
-    parts = [_VERSION, fingerprint, tokenizer_config.model_dump(mode="json")]
+    parts = [_VERSION, fingerprint, tokenizer_config.component.identity(tokenizer_config)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -36,6 +37,16 @@ class Tokenizer(Component):
     def fit(cls, config: Any, texts: Iterable[str]) -> Any:
         """The state that these training texts teach; None when there is nothing to learn."""
         return None
+
+    @classmethod
+    def identity(cls, config: Any) -> Any:
+        """What these options say of its ids, a JSON value. Of a file that they name it is what the file holds."""
+        return config.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """A digest of all that decides its ids: its options and its state."""
+        parts = [self.identity(self.config), self.state]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> Sequence[int]:
         """Ids, each at least 0 and below `vocab_size`. Raises DataError for text that it has no ids for."""

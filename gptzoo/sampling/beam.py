@@ -56,7 +56,7 @@ def beam_search(
         candidates = sums[:, None] + logits.double().log_softmax(-1).cpu()  # (n_beams, V)
         # Each beam can lose at most one candidate to each stop token: so many leave enough to stay open.
         found = _best(candidates, n_beams * (1 + len(stop)))
-        kept = []
+        kept: list[tuple[int, int, float]] = []
         for place, (beam, token, total) in enumerate(found):
             if token in stop:
                 if place < n_beams:  # one that would stay open, were it not at its end

@@ -8,17 +8,23 @@ import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture
+from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
+from gptzoo.sampling.processors import build_processors
+from gptzoo.sampling.row import Row
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.seeds import derive
 
 
 def generate(
-    model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec | None = None
+    model: Architecture,
+    prompts: Sequence[Sequence[int]],
+    spec: SamplingSpec | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> list[list[int]]:
     """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does."""
     rows: list[list[int]] = [[] for _ in prompts]
-    for chosen in stream(model, prompts, spec):
+    for chosen in stream(model, prompts, spec, tokenizer):
         for row, token in zip(rows, chosen, strict=True):
             if token is not None:
                 row.append(token)
@@ -27,35 +33,43 @@ def generate(
 
 @torch.inference_mode()
 def stream(
-    model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec | None = None
+    model: Architecture,
+    prompts: Sequence[Sequence[int]],
+    spec: SamplingSpec | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Iterator[list[int | None]]:
     """Yield the next token of every row, step by step; None for a row that has ended.
 
     Raises InputError before the first token for an empty prompt, an id outside the vocabulary, or more tokens than the
-    model's positions reach. The model is put in eval mode.
+    model's positions reach. The model is put in eval mode. `tokenizer` is for the processors that work on text.
     """
     spec = spec or SamplingSpec()
     _check(model, prompts, spec)
     model.eval()
     device = next(model.parameters()).device
-    processors = [config.build() for config in spec.processors]
+    processors = build_processors(spec.processors, tokenizer)
     generators = [torch.Generator().manual_seed(derive(spec.seed, "sample", row)) for row in range(len(prompts))]
-    tokens = [list(prompt) for prompt in prompts]
-    ended = [False] * len(prompts)
+    rows = [Row(list(prompt), len(prompt)) for prompt in prompts]
+    ended = [any(process.finished(row) for process in processors) for row in rows]
     logits, states, positions = model.prime(prompts, spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
+        if all(ended):
+            return
         logits = logits.float()
         for process in processors:
-            logits = process(logits, tokens)
+            logits = process(logits, rows)
         chosen = _draw(logits, generators)
         ended = [end or token in spec.stop_tokens for end, token in zip(ended, chosen, strict=True)]
-        for row, token in zip(tokens, chosen, strict=True):
-            row.append(token)
+        for row, token in zip(rows, chosen, strict=True):
+            row.tokens.append(token)
         if all(ended):
             return
         yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
-        if index + 1 < spec.max_new_tokens:
+        ended = [
+            end or any(process.finished(row) for process in processors) for end, row in zip(ended, rows, strict=True)
+        ]
+        if index + 1 < spec.max_new_tokens and not all(ended):
             step, _ = model(torch.tensor(chosen, device=device)[:, None], positions=positions + index, states=states)
             logits = step[:, -1]
 

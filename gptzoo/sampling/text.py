@@ -37,14 +37,14 @@ def text_spec(loaded: Loaded, **fields: Any) -> SamplingSpec:
 def sample_texts(loaded: Loaded, prompt: str, spec: SamplingSpec, n_samples: int) -> list[dict[str, Any]]:
     """`n_samples` continuations of one prompt: text (without the prompt) and token ids of each."""
     ids = encode_prompt(loaded, prompt)
-    rows = generate(loaded.model, [ids] * n_samples, spec)
+    rows = generate(loaded.model, [ids] * n_samples, spec, loaded.tokenizer)
     return [{"text": tokenizer_of(loaded).decode(row), "tokens": row} for row in rows]
 
 
 def stream_text(loaded: Loaded, prompt: str, spec: SamplingSpec) -> Iterator[str]:
     """The continuation of a prompt in pieces, each of whole characters."""
     decoder = StreamDecoder(tokenizer_of(loaded))
-    for (token,) in stream(loaded.model, [encode_prompt(loaded, prompt)], spec):
+    for (token,) in stream(loaded.model, [encode_prompt(loaded, prompt)], spec, loaded.tokenizer):
         if token is not None:
             yield decoder.feed(token)
     yield decoder.flush()

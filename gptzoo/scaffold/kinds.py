@@ -34,7 +34,7 @@ TEMPLATES = {
     "corpus": Template("a corpus of sums, to see a model learn to add", "Corpus", run={"corpus": TYPE}),
     "ffn": Template("a feed-forward network of maxout units", "FeedForward", {"ffn": TYPE}),
     "logits_processor": Template(
-        "sampling from the tokens that are not much less likely than the best (min-p)",
+        "sampling from the tokens that are likely enough (epsilon sampling)",
         "Processor",
         sampling={"processors": [{"type": "temperature", "value": 1.5}, TYPE]},
     ),

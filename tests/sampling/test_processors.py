@@ -1,71 +1,225 @@
-"""Each processor against a slow NumPy reference of the distribution that it leaves."""
+"""Each truncation against a slow NumPy reference and against transformers; their order; the vocabulary of GPT-2."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from logits import NEVER, batches, best_first, only, processed, processor, softmax
+from transformers.generation import logits_process as theirs
 
-from gptzoo import registered
-from gptzoo.sampling.processors import Temperature, TopK, TopP
+import gptzoo
+from gptzoo.errors import InputError
+from gptzoo.reference import Reference
+from gptzoo.sampling.processors import build_processors
 
-logit_rows = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=30)
-
-
-def distribution(processor, row: list[float]) -> np.ndarray:
-    logits = processor(torch.tensor([row], dtype=torch.float32), [[0]])
-    return logits.double().softmax(-1)[0].numpy()
-
-
-def softmax(row: np.ndarray) -> np.ndarray:
-    weights = np.exp(row - row.max())
-    return weights / weights.sum()
+Batch = tuple[np.ndarray, list[gptzoo.Row]]
 
 
-def by_likelihood(row: np.ndarray) -> list[int]:
-    return sorted(range(len(row)), key=lambda token: (-row[token], token))
+@given(batches(), st.floats(0.05, 5))
+def test_temperature_divides_the_logits(batch: Batch, value: float) -> None:
+    logits, rows = batch
+    result = softmax(processed(processor("temperature", value=value), logits, rows))
+    np.testing.assert_allclose(result, softmax(np.float64(logits) / value), atol=1e-5)
 
 
-@given(logit_rows, st.floats(0.05, 5))
-def test_temperature_divides_the_logits(row: list[float], value: float) -> None:
-    expected = softmax(np.float32(row) / value)
-    np.testing.assert_allclose(distribution(Temperature(Temperature.Config(value=value)), row), expected, atol=1e-5)
+@given(batches(), st.sampled_from([0.0, 1e-300, 1e-6]))
+def test_temperature_zero_leaves_the_likeliest_token_alone(batch: Batch, value: float) -> None:
+    logits, rows = batch
+    result = processed(processor("temperature", value=value), logits, rows)
+    assert (result > NEVER).sum(-1).tolist() == [1] * len(rows)
+    assert result.argmax(-1).tolist() == [best_first(row)[0] for row in logits]
 
 
-@given(logit_rows)
-def test_temperature_zero_leaves_the_likeliest_token_alone(row: list[float]) -> None:
-    expected = np.zeros(len(row))
-    expected[int(np.argmax(np.float32(row)))] = 1
-    np.testing.assert_array_equal(distribution(Temperature(Temperature.Config(value=0.0)), row), expected)
+@given(batches())
+def test_the_highest_temperature_leaves_what_is_possible_equally_likely(batch: Batch) -> None:
+    logits, rows = batch
+    result = softmax(processed(processor("temperature", value=1e300), logits, rows))
+    possible = logits > NEVER
+    np.testing.assert_allclose(result, possible / possible.sum(-1, keepdims=True), atol=1e-6)
 
 
-@given(logit_rows, st.integers(1, 40))
-def test_top_k_keeps_the_k_likeliest_in_proportion(row: list[float], k: int) -> None:
-    kept = by_likelihood(np.float32(row))[:k]
-    weights = np.zeros(len(row))
-    weights[kept] = softmax(np.float64(np.float32(row)))[kept]
-    np.testing.assert_allclose(distribution(TopK(TopK.Config(k=k)), row), weights / weights.sum(), atol=1e-6)
+@given(batches(), st.integers(1, 30))
+def test_top_k_keeps_the_k_likeliest_and_of_equal_ones_the_first(batch: Batch, k: int) -> None:
+    logits, rows = batch
+    expected = [only(row, best_first(row)[:k]) for row in logits]
+    np.testing.assert_array_equal(processed(processor("top_k", k=k), logits, rows), expected)
 
 
-@given(logit_rows, st.floats(0.01, 1.0))
-def test_top_p_keeps_the_smallest_set_that_reaches_p(row: list[float], p: float) -> None:
-    probabilities = softmax(np.float64(np.float32(row)))
-    result = distribution(TopP(TopP.Config(p=p)), row)
-    kept = np.flatnonzero(result)
-    order = by_likelihood(np.float32(row))
-    assert sorted(order[: len(kept)]) == sorted(kept.tolist())  # the likeliest ones
-    assert probabilities[kept].sum() >= p - 1e-5  # enough of them
-    without_last = probabilities[order[: len(kept) - 1]].sum()
-    assert without_last < p + 1e-5  # and no more than it takes
-    np.testing.assert_allclose(result[kept], probabilities[kept] / probabilities[kept].sum(), atol=1e-5)
+@given(batches(), st.floats(0.01, 1.0))
+def test_top_p_keeps_the_likeliest_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
+    logits, rows = batch
+    result = processed(processor("top_p", p=p), logits, rows)
+    for row, left in zip(logits, result, strict=True):
+        _check_reached(row, left, best_first(row), p)
 
 
-@given(st.lists(logit_rows.filter(lambda row: len(row) >= 5).map(lambda row: row[:5]), min_size=1, max_size=4))
-def test_every_processor_treats_each_row_by_itself_and_leaves_a_choice(rows: list[list[float]]) -> None:
-    for component in registered("logits_processor").values():
-        processor = component.Config().build()
-        together = processor(torch.tensor(rows), [[0]] * len(rows))
-        assert (together > float("-inf")).any(dim=-1).all()
-        for index, row in enumerate(rows):
-            assert torch.equal(together[index : index + 1], processor(torch.tensor([row]), [[0]]))
+@given(batches(), st.floats(0.01, 1.0))
+def test_typical_keeps_the_tokens_nearest_to_the_entropy_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
+    logits, rows = batch
+    result = processed(processor("typical", p=p), logits, rows)
+    for row, left in zip(logits, result, strict=True):
+        probabilities = softmax(row)
+        with np.errstate(divide="ignore"):
+            surprisal = -np.log(probabilities)
+        entropy = (probabilities[probabilities > 0] * surprisal[probabilities > 0]).sum()
+        distance = np.abs(surprisal - entropy)
+        kept = np.flatnonzero(left > NEVER)
+        rest = np.setdiff1d(np.flatnonzero(row > NEVER), kept)
+        if len(rest):  # none of them is nearer, by more than float32 can tell
+            assert distance[kept].max() <= distance[rest].min() + 1e-4
+        order = sorted(kept, key=lambda token: distance[token])
+        _check_reached(row, left, [*order, *rest], p, slack=probabilities[kept].max() if _tied(distance) else 0.0)
+
+
+def _tied(distance: np.ndarray) -> bool:
+    """Whether rounding may have decided which of two tokens comes first."""
+    return bool((np.diff(np.sort(distance[np.isfinite(distance)])) < 1e-4).any())
+
+
+def _check_reached(row: np.ndarray, left: np.ndarray, order: list[int], p: float, slack: float = 0.0) -> None:
+    """What is left of a row are the first of `order`, with as much probability as it takes to hold `p`."""
+    probabilities = softmax(row)
+    kept = np.flatnonzero(left > NEVER)
+    np.testing.assert_array_equal(left[kept], row[kept])
+    if p == 1:
+        np.testing.assert_array_equal(left, row)
+        return
+    assert sorted(token for token in order[: len(kept)] if row[token] > NEVER) == kept.tolist()
+    assert probabilities[kept].sum() >= p - 1e-5
+    assert probabilities[order[: len(kept) - 1]].sum() < p + 1e-5 + slack
+
+
+@given(batches(), st.floats(0.01, 1.0))
+def test_min_p_keeps_what_is_at_least_p_times_as_likely_as_the_likeliest(batch: Batch, p: float) -> None:
+    logits, rows = batch
+    result = processed(processor("min_p", p=p), logits, rows)
+    share = softmax(logits) / softmax(logits).max(-1, keepdims=True)
+    assert (result[share > p * 1.00001] > NEVER).all()
+    assert (result[share < p * 0.99999] == NEVER).all()
+    np.testing.assert_array_equal(result[result > NEVER], logits[result > NEVER])
+    assert (result > NEVER).any(-1).all()
+
+
+THEIRS = {
+    "temperature": ({"value": 0.7}, theirs.TemperatureLogitsWarper(0.7)),
+    "top_k": ({"k": 7}, theirs.TopKLogitsWarper(7)),
+    "top_p": ({"p": 0.8}, theirs.TopPLogitsWarper(0.8)),
+    "min_p": ({"p": 0.1}, theirs.MinPLogitsWarper(0.1)),
+    "typical": ({"p": 0.6}, theirs.TypicalLogitsWarper(0.6)),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("n_tokens", [40, 600, 50257])
+@pytest.mark.parametrize("scale", [0.3, 3.0, 8.0])
+def test_it_is_that_of_transformers(name: str, n_tokens: int, scale: float) -> None:
+    options, other = THEIRS[name]
+    generator = torch.Generator().manual_seed(n_tokens)
+    logits = scale * torch.randn(3, n_tokens, generator=generator)
+    logits[:, ::5] = NEVER
+    ours = processor(name, **options)(logits, _rows(3))
+    expected = other(torch.zeros(3, 1, dtype=torch.long), logits.clone())
+    if name == "typical":  # which one is last depends on how the probabilities before it were added up
+        assert ((ours > NEVER) != (expected > NEVER)).sum() <= 3
+        torch.testing.assert_close(*(torch.where((ours > NEVER) & (expected > NEVER), x, 0) for x in (ours, expected)))
+    elif name == "top_p":
+        assert ((ours > NEVER) != (expected > NEVER)).sum() <= 3
+    else:
+        torch.testing.assert_close(ours, expected)
+
+
+def _rows(n_rows: int) -> list[gptzoo.Row]:
+    return [gptzoo.Row([0], prompt_length=1)] * n_rows
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_p", "typical"])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 4.0])
+def test_equal_ones_in_a_large_vocabulary_are_taken_by_id(name: str, scale: float) -> None:
+    """Whole numbers as logits: the edge is always among equals, where a partial sort could take any of them."""
+    generator = torch.Generator().manual_seed(1)
+    logits = (scale * torch.randn(2, 20_000, generator=generator)).round()
+    options = {"k": 700} if name == "top_k" else {"p": 0.7}
+    result = processor(name, **options)(logits, _rows(2))
+    for row, left in zip(logits, result, strict=True):
+        kept = left > NEVER
+        for value in row.unique():
+            among = kept[row == value]
+            assert not among.diff().any() or among[: int(among.sum())].all()
+        if name == "top_k":
+            assert kept.sum() == 700
+
+
+def test_processors_are_applied_in_their_order() -> None:
+    hot, nucleus = {"type": "temperature", "value": 3.0}, {"type": "top_p", "p": 0.8}
+    their_hot, their_nucleus = theirs.TemperatureLogitsWarper(3.0), theirs.TopPLogitsWarper(0.8)
+    logits = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)) * 3
+    results = []
+    for ours, others in (([hot, nucleus], [their_hot, their_nucleus]), ([nucleus, hot], [their_nucleus, their_hot])):
+        left, expected = logits, logits
+        for process in build_processors(_configs(*ours)):
+            left = process(left, _rows(2))
+        for warp in others:
+            expected = warp(torch.zeros(2, 1, dtype=torch.long), expected)
+        torch.testing.assert_close(left, expected)
+        results.append(left)
+    assert not torch.equal(*results)
+
+
+def test_the_sampler_applies_them_in_their_order() -> None:
+    model = gptzoo.build({"vocab_size": 23, "context_length": 32, "d_model": 32, "n_layers": 1, "n_heads": 4}, seed=3)
+    ban_then_greedy = [{"type": "banned_tokens", "ids": list(range(22))}, {"type": "temperature", "value": 0.0}]
+    spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 3, "processors": ban_then_greedy})
+    assert gptzoo.generate(model, [[1]], spec) == [[22, 22, 22]]
+
+
+def _configs(*data: Any) -> list[Any]:
+    return [Reference("logits_processor").validate(one) for one in data]
+
+
+def test_what_promises_something_must_come_before_what_excludes() -> None:
+    late = _configs({"type": "temperature", "value": 0.0}, {"type": "banned_tokens", "ids": [1]})
+    with pytest.raises(InputError, match=r"'banned_tokens' comes after 'temperature'.*put 'banned_tokens' first"):
+        build_processors(late)
+    built = build_processors(_configs({"type": "banned_tokens", "ids": [1]}, {"type": "forced_tokens", "ids": [2]}))
+    assert [type(process).__name__ for process in built] == ["BannedTokens", "ForcedTokens"]
+
+
+WRONG = [
+    ("temperature", {"value": -0.1}),
+    ("temperature", {"value": float("inf")}),
+    ("top_k", {"k": 0}),
+    ("top_p", {"p": 0.0}),
+    ("top_p", {"p": 1.1}),
+    ("min_p", {"p": 0.0}),
+    ("typical", {"p": float("nan")}),
+    ("repetition_penalty", {"value": 0.0}),
+    ("repetition_penalty", {"value": 1e300}),
+    ("presence_penalty", {"value": float("inf")}),
+    ("frequency_penalty", {"value": 1e5}),
+    ("no_repeat_ngram", {"size": 0}),
+    ("logit_bias", {"biases": {}}),
+    ("logit_bias", {"biases": {"-1": 1.0}}),
+    ("logit_bias", {"biases": {"x": 1.0}}),
+    ("logit_bias", {"biases": {"1": float("nan")}}),
+    ("banned_tokens", {}),
+    ("banned_tokens", {"texts": [""]}),
+    ("banned_tokens", {"ids": [-1]}),
+    ("forced_tokens", {}),
+    ("forced_tokens", {"ids": [1], "text": "a"}),
+    ("regex", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), WRONG, ids=lambda value: str(value))
+def test_nonsense_is_refused_when_the_spec_is_read(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"processors\.0"):
+        gptzoo.SamplingSpec.model_validate({"processors": [{"type": name, **options}]})
+
+
+def test_every_processor_says_where_it_comes_from() -> None:
+    assert [name for name, component in gptzoo.registered("logits_processor").items() if not component.paper] == []

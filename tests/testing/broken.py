@@ -718,7 +718,7 @@ class Strict(gptzoo.LogitsProcessor):
 
     name = "strict"
 
-    def __call__(self, logits: Tensor, tokens: Any) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Any) -> Tensor:
         return logits.masked_fill(logits < 2, float("-inf"))
 
 
@@ -727,7 +727,7 @@ class BatchTemperature(gptzoo.LogitsProcessor):
 
     name = "batch_temperature"
 
-    def __call__(self, logits: Tensor, tokens: Any) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Any) -> Tensor:
         return logits / logits.amax().clamp(min=1)
 
 
@@ -736,9 +736,9 @@ class InPlacePenalty(gptzoo.LogitsProcessor):
 
     name = "in_place_penalty"
 
-    def __call__(self, logits: Tensor, tokens: Any) -> Tensor:
-        for row, own in enumerate(tokens):
-            logits[row, own[-1]] -= 1
+    def __call__(self, logits: Tensor, rows: Any) -> Tensor:
+        for index, row in enumerate(rows):
+            logits[index, row.tokens[-1]] -= 1
         return logits
 
 
@@ -747,11 +747,11 @@ class KeepsHistory(gptzoo.LogitsProcessor):
 
     name = "keeps_history"
 
-    def __init__(self, config: Any):
-        super().__init__(config)
+    def __init__(self, config: Any, tokenizer: Any = None):
+        super().__init__(config, tokenizer)
         self.n_calls = 0
 
-    def __call__(self, logits: Tensor, tokens: Any) -> Tensor:
+    def __call__(self, logits: Tensor, rows: Any) -> Tensor:
         self.n_calls += 1
         return logits / self.n_calls
 

@@ -17,9 +17,15 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ffn:glu": [{"d_ff": 24, "activation": "silu"}],
     "norm:pre_ln": [{"layer": "rmsnorm"}],
 }
+NEEDS_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "logits_processor:logit_bias": [{"biases": {"3": 2.0, "12": -1.5}}],
+    "logits_processor:banned_tokens": [{"ids": [3, 12]}, {"ids": [1], "texts": ["ab", "[["]}],
+    "logits_processor:forced_tokens": [{"ids": [7, 7]}, {"text": "ab"}],
+    "logits_processor:regex": [{"pattern": "[\\[ab]{4}"}, {"pattern": "[ab]|\\[+2?"}],
+}
 NEEDS_A_FILE = ("corpus:text", "corpus:jsonl")
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
-WITH_DATA_OF_THEIR_OWN = ("corpus:parquet", "corpus:hf", "corpus:mixture")  # tests/data checks them
+WITH_DATA_OF_THEIR_OWN = ("corpus:parquet", "corpus:hf", "corpus:mixture", "tokenizer:saved")  # tests/data checks them
 
 
 def cases() -> list[Any]:
@@ -30,7 +36,7 @@ def cases() -> list[Any]:
         pytest.param(label, options, one, id="-".join([label, *options, one.name]), marks=_marks(one))
         for label in labels
         if label not in (*NEEDS_A_FILE, *NEEDS_A_DOWNLOAD, *WITH_DATA_OF_THEIR_OWN)
-        for options in [{}, *OPTIONS.get(label, [])]
+        for options in NEEDS_OPTIONS.get(label) or [{}, *OPTIONS.get(label, [])]
         for one in properties_of(label.partition(":")[0])
     ]
 

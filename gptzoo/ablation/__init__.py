@@ -1,0 +1,1 @@
+"""Ablations: variants enumerated, run anywhere, compared with error bars."""

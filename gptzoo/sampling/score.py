@@ -1,0 +1,132 @@
+"""How likely a model finds a text that is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gptzoo.checkpoint.folder import Loaded
+from gptzoo.components.base import Architecture
+from gptzoo.data.text import utf8
+from gptzoo.errors import InputError
+from gptzoo.sampling.text import tokenizer_of
+
+_LOGITS = 2**25  # at a time, where a single row needs no more; 128 MiB in float32
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """What a model makes of a text."""
+
+    nats: float  # of all its tokens together
+    n_tokens: int  # that were predicted
+    n_bytes: int  # that those stand for
+
+    @property
+    def loss(self) -> float:
+        """Nats per token: the model's loss."""
+        return self.nats / self.n_tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Among how many tokens, all equally likely, the choice would be as hard."""
+        return math.exp(min(self.loss, 700.0))  # exp(710) is more than a float holds
+
+    @property
+    def bits_per_byte(self) -> float:
+        """What compares models of different tokenizers."""
+        return self.nats / math.log(2) / self.n_bytes
+
+
+def score_text(loaded: Loaded, text: str) -> TextScore:
+    """The score of a text, read as training reads it: in windows of context_length, each token after those before it.
+
+    It begins with the token that ends the text before; without one in the tokenizer, its first token is not predicted.
+    Raises InputError for a text that leaves no token to predict.
+    """
+    tokenizer = tokenizer_of(loaded)
+    tokens = list(tokenizer.encode(text))
+    n_bytes = len(utf8(text))
+    if tokenizer.eot is not None:
+        tokens = [tokenizer.eot, *tokens]
+    elif tokens:
+        n_bytes -= len(tokenizer.decode_bytes(tokens[:1]))
+    if len(tokens) < 2:
+        raise InputError("there is nothing to score: the text needs at least one token after its first")
+    length = loaded.spec.context_length
+    windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
+    nats = -sum(row.sum(dtype=torch.float64).item() for row in score(loaded.model, windows))
+    return TextScore(nats, len(tokens) - 1, n_bytes)
+
+
+@torch.inference_mode()
+def score(model: Architecture, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The log-probability, in nats, of every token of each row but the first, given those before it in the row.
+
+    Rows of ids, of any lengths -> a float32 tensor (length - 1,) for each, on the CPU, in the order of the rows. Rows
+    are read side by side, as many as keep the logits bounded; one longer than context_length is read in parts, through
+    the states that decoding uses. Raises InputError for what the model cannot read. The model is put in eval mode.
+    """
+    _check(model, rows)
+    model.eval()
+    scores = [torch.empty(0)] * len(rows)
+    for batch in _batches(model, rows):
+        longest = max(len(rows[index]) for index in batch)
+        padded = [[*rows[index], *[0] * (longest - len(rows[index]))] for index in batch]  # no token sees a later one
+        tokens = torch.tensor(padded, device=next(model.parameters()).device)
+        for index, scored in zip(batch, _log_probabilities(model, tokens).cpu(), strict=True):
+            scores[index] = scored[: len(rows[index]) - 1].clone()
+    return scores
+
+
+def _batches(model: Architecture, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Indices of rows to be read together, of about one length; those of nothing to predict are left out."""
+    order = sorted((index for index, row in enumerate(rows) if len(row) > 1), key=lambda index: -len(rows[index]))
+    while order:
+        width = min(len(rows[order[0]]) - 1, model.spec.context_length) * model.spec.dims.vocab_size
+        n_rows = max(1, _LOGITS // width)
+        yield order[:n_rows]
+        order = order[n_rows:]
+
+
+def _log_probabilities(model: Architecture, tokens: Tensor) -> Tensor:
+    """(B, T + 1) tokens -> (B, T), of each after the first."""
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    length, part = inputs.shape[1], model.spec.context_length
+    if length <= part:
+        return _of_targets(model(inputs)[0], targets)
+    states = model.new_states(len(tokens), length)
+    scored = []
+    for start in range(0, length, part):
+        positions = torch.arange(start, min(start + part, length), device=tokens.device)[None]
+        logits, _ = model(inputs[:, start : start + part], positions=positions, states=states, fresh=start == 0)
+        scored.append(_of_targets(logits, targets[:, start : start + part]))
+    return torch.cat(scored, dim=1)
+
+
+def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
+    """(B, T, V), (B, T) -> (B, T). Position by position, because log_softmax would take all the logits once more."""
+    scored = [
+        here.float().log_softmax(dim=-1).gather(-1, target[:, None])[:, 0]
+        for here, target in zip(logits.unbind(1), targets.unbind(1), strict=True)
+    ]
+    return torch.stack(scored, dim=1)
+
+
+def _check(model: Architecture, rows: Sequence[Sequence[int]]) -> None:
+    if model.requires:
+        raise InputError(f"the model requires {' and '.join(sorted(model.requires))} beside tokens; it scores no rows")
+    vocab_size = model.spec.dims.vocab_size
+    for row in rows:
+        if wrong := [token for token in row if not 0 <= token < vocab_size]:
+            raise InputError(f"token id {wrong[0]} is outside the model's vocabulary of {vocab_size}")
+    longest = max(map(len, rows), default=0) - 1
+    if model.max_length is not None and longest > model.max_length:
+        raise InputError(
+            f"a row of {longest + 1} tokens is more than positions reach: this model has {model.max_length} of them, "
+            "and reads all tokens but the last; cut the row into parts"
+        )
