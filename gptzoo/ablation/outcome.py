@@ -1,4 +1,4 @@
-"""What an ablation has found so far: its variants, its trials and their metrics, as its statistics and report read them."""
+"""What an ablation has found so far: its variants, trials and metrics, as its statistics and report read them."""
 
 from __future__ import annotations
 
