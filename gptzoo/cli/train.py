@@ -87,6 +87,7 @@ def _sample(spec: RunSpec, out: Path, opening: str) -> None:
             "seed": spec.seed,
         }
     )
-    text = prompt + sample_texts(loaded, prompt, sampling, 1)[0]["text"]
+    ((sample,),) = sample_texts(loaded, [prompt], sampling)
+    text = prompt + sample.text
     (out / "sample.txt").write_text(text + "\n", encoding="utf-8")
     click.echo(text)

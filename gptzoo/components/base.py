@@ -203,22 +203,27 @@ class Architecture(Part):
         """How many tokens can be written after a prompt of so many, or None where there is no limit."""
         return None if self.max_length is None else max(0, self.max_length - prompt_length)
 
-    def prime(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> Primed:
+    def readout(self, x: Tensor) -> Tensor:
+        """The residual stream (B, T, C) between two blocks -> logits (B, T, V): what it would say if it ended there."""
+        raise TypeError(f"{type(self).__name__} does not implement readout")
+
+    def prime(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, **how: Any) -> Primed:
         """Read prompts of token ids, shorter ones padded on the left, with room for as many tokens more.
 
-        Raises InputError for prompts of several lengths where an attention does not honour padding.
+        What else is given, such as `capture` and `observations`, goes to forward. Raises InputError for prompts of
+        several lengths where an attention does not honour padding.
         """
         device = next(self.parameters()).device
         longest = max(map(len, prompts))
         states = self.new_states(len(prompts), longest + max_new_tokens)
         if all(len(row) == longest for row in prompts):  # then one row of positions does for all
             tokens = torch.tensor([list(row) for row in prompts], device=device)
-            logits, _ = self(tokens, states=states, fresh=True, last_only=True)
+            logits, _ = self(tokens, states=states, fresh=True, last_only=True, **how)
             return Primed(logits[:, -1], states, torch.tensor([[longest]], device=device))
         for attention in self.spec.per_layer("attention"):
             if "padding" not in attention.component.honours:
                 raise InputError(f"attention {attention.type!r} does not honour padding: give prompts of one length")
         tokens = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=device)
         positions = torch.tensor([[-1] * (longest - len(row)) + [*range(len(row))] for row in prompts], device=device)
-        logits, _ = self(tokens, positions=positions, states=states, fresh=True, last_only=True)
+        logits, _ = self(tokens, positions=positions, states=states, fresh=True, last_only=True, **how)
         return Primed(logits[:, -1], states, positions[:, -1:] + 1)

@@ -66,8 +66,8 @@ class Decoder(Stack):
         documents: (B, T) ids of packed documents; attention stays inside each.
         states: from `new_states`; read, and extended by these tokens. `fresh` promises that they are still empty.
         last_only: logits of the last position alone, (B, 1, V).
-        capture: what the sublayers shall emit for inspection, such as "attention".
-        observations: filled with the losses, metrics and captures of the sublayers.
+        capture: what to show for inspection: "attention" of the sublayers, "residual" and "hidden" of the stack.
+        observations: filled with the losses, metrics and captures of the sublayers, and of the stack.
         """
         self._check(tokens, positions, documents, going_on=states is not None and not fresh)
         plain = positions is None and documents is None and (states is None or fresh)
@@ -86,6 +86,10 @@ class Decoder(Stack):
         if self.training:
             loss = sum(seen.losses.values(), start=loss)
         return None, loss
+
+    def readout(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.exit(x), self.embed.weight)
+        return logits
 
     def _check(self, tokens: Tensor, positions: Tensor | None, documents: Tensor | None, *, going_on: bool) -> None:
         """Refuse, by ValueError, what would be wrong in silence or end in an assertion on the device."""

@@ -63,16 +63,26 @@ class Stack(Architecture):
     ) -> Tensor:
         """Embeddings (B, T, C) through all the blocks -> (B, T, C). The positionals of `step` are filled in here.
 
-        What the sublayers emit goes into `observations`, under the path of each in this stack.
+        What the sublayers emit goes into `observations`, under the path of each in this stack. Asked for "residual",
+        the stack adds the residual stream itself: `residual` that comes into the first block, `blocks.<i>.residual`
+        that comes out of each; asked for "hidden", what it returns as `hidden`. All are (B, T, C).
         """
         x = self.entry(x)
+        captures = {"residual": x} if "residual" in step.capture else {}
         steps = [self._step_of(positional, step) for positional in self.positionals]
         for layer, block in enumerate(self.blocks):
             emitted = block(x, steps[self.positional_of_layer[layer]], None if states is None else states[layer])
             x = emitted.y
             if observations is not None:
                 observations.add(f"blocks.{layer}.", emitted)
-        return self.exit(x)
+            if "residual" in step.capture:
+                captures[f"blocks.{layer}.residual"] = x
+        x = self.exit(x)
+        if "hidden" in step.capture:
+            captures["hidden"] = x
+        if observations is not None:
+            observations.captures |= captures
+        return x
 
     @staticmethod
     def _step_of(positional: Any, step: Step) -> Step:

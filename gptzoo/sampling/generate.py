@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,10 +11,21 @@ from torch import Tensor
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
+from gptzoo.sampling.endings import End, Endings
 from gptzoo.sampling.processors import build_processors
 from gptzoo.sampling.row import Row
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.seeds import derive
+
+
+class Choice(NamedTuple):
+    """A token that was chosen for a row."""
+
+    token: int
+    log_probability: float
+    """In nats, by the model itself, before any processor: what `score` gives for the same text."""
+    end: End | None = None
+    """Why the row ends with it; a stop token is no part of what was written."""
 
 
 def generate(
@@ -25,9 +37,9 @@ def generate(
     """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does."""
     rows: list[list[int]] = [[] for _ in prompts]
     for chosen in stream(model, prompts, spec, tokenizer):
-        for row, token in zip(rows, chosen, strict=True):
-            if token is not None:
-                row.append(token)
+        for row, choice in zip(rows, chosen, strict=True):
+            if choice is not None and choice.end != "stop_token":
+                row.append(choice.token)
     return rows
 
 
@@ -37,41 +49,52 @@ def stream(
     prompts: Sequence[Sequence[int]],
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
-) -> Iterator[list[int | None]]:
-    """Yield the next token of every row, step by step; None for a row that has ended.
+    *,
+    streams: Sequence[int] | None = None,
+) -> Iterator[list[Choice | None]]:
+    """Yield what is chosen for every row, step by step; None for a row that has ended.
+
+    `tokenizer` is for stop texts and for the processors that work on text. Row i draws from the random stream number
+    `streams[i]` of the seed, left out number i. The model is put in eval mode.
 
     Raises InputError before the first token for an empty prompt, an id outside the vocabulary, or more tokens than the
-    model's positions reach. The model is put in eval mode. `tokenizer` is for the processors that work on text.
+    model's positions reach.
     """
     spec = spec or SamplingSpec()
-    _check(model, prompts, spec)
+    check(model, prompts, spec)
     model.eval()
     device = next(model.parameters()).device
     processors = build_processors(spec.processors, tokenizer)
-    generators = [torch.Generator().manual_seed(derive(spec.seed, "sample", row)) for row in range(len(prompts))]
+    endings = Endings(spec, processors, tokenizer)
+    numbers = range(len(prompts)) if streams is None else streams
+    generators = [torch.Generator().manual_seed(derive(spec.seed, "sample", number)) for number in numbers]
     rows = [Row(list(prompt), len(prompt)) for prompt in prompts]
-    ended = [any(process.finished(row) for process in processors) for row in rows]
+    ends = [endings.reason(row) for row in rows]
+    if all(ends):
+        return
     logits, states, positions = model.prime(prompts, spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
-        if all(ended):
-            return
-        logits = logits.float()
+        logits = left = logits.float()
         for process in processors:
-            logits = process(logits, rows)
-        chosen = _draw(logits, generators)
-        ended = [end or token in spec.stop_tokens for end, token in zip(ended, chosen, strict=True)]
-        for row, token in zip(rows, chosen, strict=True):
+            left = process(left, rows)
+        tokens = _draw(left, generators)
+        scores = _log_probabilities(logits, tokens)
+        for row, token in zip(rows, tokens, strict=True):
             row.tokens.append(token)
-        if all(ended):
+        ended, ends = ends, [end or endings.reason(row) for end, row in zip(ends, rows, strict=True)]
+        chosen = map(Choice, tokens, scores, ends)
+        yield [None if before else choice for before, choice in zip(ended, chosen, strict=True)]
+        if all(ends):
             return
-        yield [None if end else token for end, token in zip(ended, chosen, strict=True)]
-        ended = [
-            end or any(process.finished(row) for process in processors) for end, row in zip(ended, rows, strict=True)
-        ]
-        if index + 1 < spec.max_new_tokens and not all(ended):
-            step, _ = model(torch.tensor(chosen, device=device)[:, None], positions=positions + index, states=states)
-            logits = step[:, -1]
+        step, _ = model(torch.tensor(tokens, device=device)[:, None], positions=positions + index, states=states)
+        logits = step[:, -1]
+
+
+def _log_probabilities(logits: Tensor, tokens: Sequence[int]) -> list[float]:
+    """(B, V), one token a row -> in nats, by row."""
+    chosen = logits.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
+    return (chosen - logits.logsumexp(dim=-1)).tolist()
 
 
 def _draw(logits: Tensor, generators: list[torch.Generator]) -> list[int]:
@@ -81,7 +104,8 @@ def _draw(logits: Tensor, generators: list[torch.Generator]) -> list[int]:
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1).tolist()
 
 
-def _check(model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec) -> None:
+def check(model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec) -> None:
+    """Raise InputError for what cannot be sampled, before anything is computed."""
     if not prompts:
         raise InputError("there is no prompt to go on from")
     vocab_size = model.spec.dims.vocab_size

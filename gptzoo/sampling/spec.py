@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import NonNegativeInt, Strict
+from pydantic import Field, NonNegativeInt, Strict
 
 from gptzoo.component import Config, SpecModel
 from gptzoo.reference import Reference
@@ -18,4 +18,6 @@ class SamplingSpec(SpecModel):
     """Applied to the logits in order; none leaves the model's own distribution."""
     stop_tokens: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = ()
     """A row ends before the first of these."""
+    stop_texts: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)] = ()
+    """The text of a row ends before the first of these, however it is cut into tokens; they need a tokenizer."""
     seed: NonNegativeInt = 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gptzoo.checkpoint.folder import Loaded
-from gptzoo.data.tokenizers import StreamDecoder, Tokenizer
+from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
-from gptzoo.sampling.generate import generate, stream
+from gptzoo.sampling.endings import End, StopDecoder
+from gptzoo.sampling.generate import Choice, stream
 from gptzoo.sampling.spec import SamplingSpec
 
 
@@ -34,17 +36,75 @@ def text_spec(loaded: Loaded, **fields: Any) -> SamplingSpec:
     return SamplingSpec.model_validate({"stop_tokens": () if eot is None else (eot,), **fields})
 
 
-def sample_texts(loaded: Loaded, prompt: str, spec: SamplingSpec, n_samples: int) -> list[dict[str, Any]]:
-    """`n_samples` continuations of one prompt: text (without the prompt) and token ids of each."""
-    ids = encode_prompt(loaded, prompt)
-    rows = generate(loaded.model, [ids] * n_samples, spec, loaded.tokenizer)
-    return [{"text": tokenizer_of(loaded).decode(row), "tokens": row} for row in rows]
+@dataclass(frozen=True)
+class Sample:
+    """A text that was written after a prompt."""
+
+    text: str  # without the prompt, and without the stop text that ended it
+    tokens: tuple[int, ...]  # without the stop token that ended it
+    log_probabilities: tuple[float, ...]  # of each of them, in nats, by the model itself
+    log_probability: float  # of all of them, and of the stop token
+    end: End
+
+    @property
+    def mean_log_probability(self) -> float:
+        """By token, the stop token among them; what `best_of` ranks by."""
+        return self.log_probability / max(1, len(self.tokens) + (self.end == "stop_token"))
+
+
+class Writing:
+    """A sample that is being written: takes what is chosen, and gives the text that is certain."""
+
+    def __init__(self, tokenizer: Tokenizer, spec: SamplingSpec):
+        self.decoder = StopDecoder(tokenizer, spec.stop_texts)
+        self.text = ""
+        self.choices: list[Choice] = []
+        self.end: End = "finished" if spec.max_new_tokens else "length"  # of a row that nothing was chosen for
+
+    def feed(self, choice: Choice) -> str:
+        """The text, of whole characters, that is certain now and was not before."""
+        self.choices.append(choice)
+        piece = "" if choice.end == "stop_token" else self.decoder.feed(choice.token)
+        if choice.end is not None:
+            self.end = choice.end
+            piece += self.decoder.flush()
+        self.text += piece
+        return piece
+
+    def sample(self) -> Sample:
+        """What was written, once it has ended."""
+        written = [choice for choice in self.choices if choice.end != "stop_token"]
+        return Sample(
+            self.text,
+            tuple(choice.token for choice in written),
+            tuple(choice.log_probability for choice in written),
+            sum(choice.log_probability for choice in self.choices),
+            self.end,
+        )
+
+
+def sample_texts(loaded: Loaded, prompts: Sequence[str], spec: SamplingSpec, n_samples: int = 1) -> list[list[Sample]]:
+    """`n_samples` continuations of each prompt. A sample depends on its prompt, its number and `spec` alone."""
+    tokenizer = tokenizer_of(loaded)
+    rows = [ids for prompt in prompts for ids in [encode_prompt(loaded, prompt)] * n_samples]
+    numbers = [*range(n_samples)] * len(prompts)
+    writings = [Writing(tokenizer, spec) for _ in rows]
+    for chosen in stream(loaded.model, rows, spec, tokenizer, streams=numbers):
+        for writing, choice in zip(writings, chosen, strict=True):
+            if choice is not None:
+                writing.feed(choice)
+    samples = [writing.sample() for writing in writings]
+    return [samples[start : start + n_samples] for start in range(0, len(samples), n_samples)]
+
+
+def best_of(samples: Iterable[Sample], n: int = 1) -> list[Sample]:
+    """The `n` samples that the model finds likeliest by token, the best first."""
+    return sorted(samples, key=lambda sample: -sample.mean_log_probability)[:n]
 
 
 def stream_text(loaded: Loaded, prompt: str, spec: SamplingSpec) -> Iterator[str]:
     """The continuation of a prompt in pieces, each of whole characters."""
-    decoder = StreamDecoder(tokenizer_of(loaded))
-    for (token,) in stream(loaded.model, [encode_prompt(loaded, prompt)], spec, loaded.tokenizer):
-        if token is not None:
-            yield decoder.feed(token)
-    yield decoder.flush()
+    writing = Writing(tokenizer_of(loaded), spec)
+    for (choice,) in stream(loaded.model, [encode_prompt(loaded, prompt)], spec, loaded.tokenizer):
+        if choice is not None:
+            yield writing.feed(choice)
