@@ -104,7 +104,7 @@ def test_micro_batches_divide_the_batch() -> None:
     [
         ({"checkpoint": {"keep": 1}}, "$.checkpoint.keep: should be greater than or equal to 2"),
         ({"eval": {"evry": 1}}, "$.eval.evry: no field named 'evry'; did you mean 'every'?"),
-        ({"precision": "fp16"}, "$.precision: should be 'auto', 'fp32' or 'bf16'"),
+        ({"precision": "fp8"}, "$.precision: should be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ({"seed": -1}, "$.seed: should be greater than or equal to 0"),
         ({"seed": True}, "$.seed: should be a valid integer"),
         ({"clip_norm": 0.0}, "$.clip_norm: should be greater than 0"),

@@ -64,4 +64,4 @@ def test_a_corpus_of_files_has_the_properties(label: str, tmp_path: Any) -> None
 
 def test_all_kinds_are_checked_but_those_that_the_page_leaves_out() -> None:
     without = {kind for kind in registry.discover("none").kinds if not properties_of(kind)}
-    assert without == {"batching", "importer"}
+    assert without == {"batching", "executor", "importer"}
