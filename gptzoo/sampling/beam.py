@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture
+from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.sampling.endings import Endings
+from gptzoo.sampling.generate import Choice, check
+from gptzoo.sampling.processors import NEVER, build_processors, processed
+from gptzoo.sampling.row import Row
+from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.states import take_rows
 
 
@@ -16,82 +22,103 @@ from gptzoo.sampling.states import take_rows
 class Beam:
     """A text that was found."""
 
-    tokens: tuple[int, ...]  # new ones; the stop token that ended it is not among them
-    log_probability: float  # of all of them, and of the stop token
-    finished: bool  # by a stop token, not by the length
+    choices: tuple[Choice, ...]  # the stop token that ended it among them
+    score_sum: float  # what processors left of the log-probabilities of all of them
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The new ids, without a stop token."""
+        return tuple(choice.token for choice in self.choices if choice.end != "stop_token")
+
+    @property
+    def log_probability(self) -> float:
+        """Of all choices, in nats, by the model itself."""
+        return sum(choice.log_probability for choice in self.choices)
 
     def score(self, length_penalty: float) -> float:
-        """What beams are compared by: the log-probability over length ** length_penalty."""
-        return self.log_probability / max(1, len(self.tokens) + self.finished) ** length_penalty
+        """What beams are compared by: the sum over length ** length_penalty."""
+        return self.score_sum / max(1, len(self.choices)) ** length_penalty
 
 
 @torch.inference_mode()
 def beam_search(
     model: Architecture,
     prompt: Sequence[int],
+    spec: SamplingSpec | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     n_beams: int = 4,
-    max_new_tokens: int = 200,
-    stop_tokens: Sequence[int] = (),
     length_penalty: float = 1.0,
 ) -> list[Beam]:
     """Up to `n_beams` continuations of a prompt, the best first (Graves 2012, Sequence Transduction with Recurrent
     Neural Networks, arXiv:1211.3711).
 
-    In each step the likeliest `n_beams` continuations of all open beams by one token stay open; those that end with a
-    stop token are set aside. It ends when no open beam can become better than the worst of `n_beams` finished ones.
+    In each step the likeliest `n_beams` continuations of all open beams by one token stay open; those that end are set
+    aside. It ends when no open beam can become better than the worst of `n_beams` that have ended. The processors of
+    `spec` are applied to log-probabilities, which they may exclude or change. Raises InputError as `gptzoo.generate`.
     """
+    spec = spec or SamplingSpec()
+    check(model, [prompt], spec)
     device = next(model.parameters()).device
     model.eval()
-    logits, states, positions = model.prime([prompt], max_new_tokens)
-    states = take_rows(states, [0] * n_beams)
-    logits = logits.expand(n_beams, -1)
-    open_beams: list[tuple[int, ...]] = [()] * n_beams
-    sums = torch.full((n_beams,), float("-inf"), dtype=torch.float64)
-    sums[0] = 0.0  # at first all beams are one
+    processors = build_processors(spec.processors, tokenizer)
+    endings = Endings(spec, processors, tokenizer)
+    open_beams = [Beam((), 0.0)]
     finished: list[Beam] = []
-    stop = set(stop_tokens)
+    if endings.reason(_row(prompt, open_beams[0])) is not None:
+        return open_beams
+    logits, states, positions = model.prime([prompt], spec.max_new_tokens)
 
-    for index in range(max_new_tokens):
-        candidates = sums[:, None] + logits.double().log_softmax(-1).cpu()  # (n_beams, V)
-        # Each beam can lose at most one candidate to each stop token: so many leave enough to stay open.
-        found = _best(candidates, n_beams * (1 + len(stop)))
-        kept: list[tuple[int, int, float]] = []
-        for place, (beam, token, total) in enumerate(found):
-            if token in stop:
-                if place < n_beams:  # one that would stay open, were it not at its end
-                    finished.append(Beam(open_beams[beam], total, finished=True))
-            elif len(kept) < n_beams:
-                kept.append((beam, token, total))
-        open_beams = [(*open_beams[beam], token) for beam, token, _ in kept]
-        sums = torch.tensor([total for *_, total in kept], dtype=torch.float64)
+    for index in range(spec.max_new_tokens):
+        own = logits.float().log_softmax(-1)  # (beams, V)
+        left = processed(processors, own, [_row(prompt, beam) for beam in open_beams])
+        sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None] + left.double().cpu()
+        kept: list[tuple[int, Beam]] = []
+        for place, (parent, token, total) in enumerate(_best_first(sums)):
+            end = endings.reason(_row(prompt, open_beams[parent], token))
+            choice = Choice(token, float(own[parent, token]), end)
+            beam = Beam((*open_beams[parent].choices, choice), total)
+            if end in (None, "length"):
+                kept.append((parent, beam))
+            elif place < n_beams:  # one that would stay open, were it not at its end
+                finished.append(beam)
+            if len(kept) == n_beams:
+                break
+        open_beams = [beam for _, beam in kept]
         finished = sorted(finished, key=lambda beam: -beam.score(length_penalty))[:n_beams]
-        if index + 1 == max_new_tokens or _settled(finished, sums, index + 1, max_new_tokens, n_beams, length_penalty):
+        if index + 1 == spec.max_new_tokens or _settled(open_beams, finished, spec, n_beams, length_penalty):
             break
-        states = take_rows(states, [beam for beam, *_ in kept])
-        chosen = torch.tensor([token for _, token, _ in kept], device=device)[:, None]
+        states = take_rows(states, [parent for parent, _ in kept])
+        chosen = torch.tensor([beam.choices[-1].token for beam in open_beams], device=device)[:, None]
         step, _ = model(chosen, positions=positions + index, states=states)
         logits = step[:, -1]
 
-    rest = [Beam(tokens, total, finished=False) for tokens, total in zip(open_beams, sums.tolist(), strict=True)]
-    reachable = [beam for beam in [*finished, *rest] if beam.log_probability > float("-inf")]
-    return sorted(reachable, key=lambda beam: -beam.score(length_penalty))[:n_beams]
+    return sorted([*finished, *open_beams], key=lambda beam: -beam.score(length_penalty))[:n_beams]
 
 
-def _best(candidates: Tensor, count: int) -> list[tuple[int, int, float]]:
-    """(beam, token, log-probability) of the best candidates; ties go to the earlier beam and the lower token."""
-    vocab_size = candidates.shape[1]
-    values, order = candidates.flatten().sort(descending=True, stable=True)
-    pairs = zip(order[:count].tolist(), values[:count].tolist(), strict=True)
-    return [(place // vocab_size, place % vocab_size, value) for place, value in pairs]
+def _row(prompt: Sequence[int], beam: Beam, *more: int) -> Row:
+    return Row([*prompt, *(choice.token for choice in beam.choices), *more], len(prompt))
+
+
+def _best_first(sums: Tensor) -> Iterator[tuple[int, int, float]]:
+    """(beam, token, sum) of what is possible, the best first; ties go to the earlier beam and the lower token."""
+    vocab_size = sums.shape[1]
+    values, order = sums.flatten().sort(descending=True, stable=True)
+    for place, value in zip(order, values, strict=True):
+        if value == NEVER:
+            return
+        yield int(place) // vocab_size, int(place) % vocab_size, float(value)
 
 
 def _settled(
-    finished: Sequence[Beam], sums: Tensor, length: int, longest: int, n_beams: int, length_penalty: float
+    open_beams: Sequence[Beam], finished: Sequence[Beam], spec: SamplingSpec, n_beams: int, length_penalty: float
 ) -> bool:
     """Whether no open beam can become better than the worst of enough finished ones."""
+    if not open_beams:
+        return True
     if len(finished) < n_beams:
         return False
     # A log-probability only falls; over a power of the length it is best at the end of the range that suits the sign.
-    best_length = longest if length_penalty > 0 else length
-    return float(sums.max()) / best_length**length_penalty <= finished[-1].score(length_penalty)
+    best_length = spec.max_new_tokens if length_penalty > 0 else len(open_beams[0].choices)
+    best = max(beam.score_sum for beam in open_beams)
+    return best / best_length**length_penalty <= finished[-1].score(length_penalty)

@@ -12,7 +12,7 @@ from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.endings import End, Endings
-from gptzoo.sampling.processors import build_processors
+from gptzoo.sampling.processors import build_processors, processed
 from gptzoo.sampling.row import Row
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.seeds import derive
@@ -75,10 +75,8 @@ def stream(
     logits, states, positions = model.prime(prompts, spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
-        logits = left = logits.float()
-        for process in processors:
-            left = process(left, rows)
-        tokens = _draw(left, generators)
+        logits = logits.float()
+        tokens = _draw(processed(processors, logits, rows), generators)
         scores = _log_probabilities(logits, tokens)
         for row, token in zip(rows, tokens, strict=True):
             row.tokens.append(token)

@@ -82,6 +82,13 @@ def build_processors(configs: Iterable[Config], tokenizer: Tokenizer | None = No
     return processors
 
 
+def processed(processors: Iterable[LogitsProcessor], logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    """Logits (B, V) of the next token of each row, through all processors in order."""
+    for process in processors:
+        logits = process(logits, rows)
+    return logits
+
+
 class Temperature(LogitsProcessor):
     """Divides the logits: below 1 sharper, above 1 flatter; 0 leaves the likeliest token alone (greedy)."""
 

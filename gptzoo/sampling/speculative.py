@@ -12,11 +12,57 @@ import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture
+from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
+from gptzoo.sampling.endings import Endings
+from gptzoo.sampling.generate import Choice, check
+from gptzoo.sampling.processors import build_processors, processed
+from gptzoo.sampling.row import Row
+from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.states import copied
+from gptzoo.seeds import derive
 
 Distribution = Callable[[Tensor, Sequence[int]], Tensor]
 """Logits (V,) and the new tokens before -> probabilities (V,) float64."""
+
+
+def speculative_stream(
+    model: Architecture,
+    draft: Architecture,
+    prompt: Sequence[int],
+    spec: SamplingSpec | None = None,
+    tokenizer: Tokenizer | None = None,
+    *,
+    n_ahead: int = 4,
+    number: int = 0,
+) -> Iterator[Choice]:
+    """Yield new tokens of `model` after a prompt, as often as `gptzoo.generate` would write each, drawn from the random
+    stream `number` of the seed. The processors of `spec` are applied to both models. Raises InputError.
+    """
+    spec = spec or SamplingSpec()
+    for each in (model, draft):
+        check(each, [prompt], spec)
+    processors = build_processors(spec.processors, tokenizer)
+    endings = Endings(spec, processors, tokenizer)
+    row = Row(list(prompt), len(prompt))
+    if endings.reason(row) is not None:
+        return
+
+    def distribution(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+        at = Row([*prompt, *tokens], len(prompt))
+        return processed(processors, logits[None].float(), [at])[0].double().softmax(-1).cpu()
+
+    generator = torch.Generator().manual_seed(derive(spec.seed, "sample", number))
+    length = spec.max_new_tokens
+    for settled in speculate(
+        model, draft, prompt, distribution, max_new_tokens=length, n_ahead=n_ahead, generator=generator
+    ):
+        for choice in settled:
+            row.tokens.append(choice.token)
+            end = endings.reason(row)
+            yield choice._replace(end=end)
+            if end is not None:
+                return
 
 
 @torch.inference_mode()
@@ -29,7 +75,7 @@ def speculate(
     max_new_tokens: int,
     n_ahead: int = 4,
     generator: torch.Generator,
-) -> Iterator[list[int]]:
+) -> Iterator[list[Choice]]:
     """Yield new tokens of `model` after a prompt, as many at a time as one of its passes has settled, 1 to n_ahead + 1.
 
     Raises InputError when the two models do not share a vocabulary.
@@ -53,7 +99,7 @@ def speculate(
             proposed.append(_draw(expected[-1], generator))
         rows = large.read([*tokens, *proposed])[-n_proposed - 1 :]
         settled = _settle(rows, tokens, proposed, expected, distribution, generator)
-        tokens += settled
+        tokens += [choice.token for choice in settled]
         large.back_to(len(tokens) - 1)
         small.back_to(len(tokens) - 1)
         yield settled
@@ -66,15 +112,19 @@ def _settle(
     expected: Sequence[Tensor],
     distribution: Distribution,
     generator: torch.Generator,
-) -> list[int]:
+) -> list[Choice]:
     """The proposals that are accepted, and one token more; rows (n + 1, V) are the large model's logits for each."""
     settled: list[int] = []
     for logits, token, q in zip(rows, proposed, expected, strict=False):
         p = distribution(logits, [*tokens, *settled])
         if torch.rand((), generator=generator, dtype=torch.float64) * q[token] >= p[token]:
-            return [*settled, _draw((p - q).clamp(min=0.0), generator)]  # what p has more than q had already
+            settled.append(_draw((p - q).clamp(min=0.0), generator))  # what p has more than q had already
+            break
         settled.append(token)
-    return [*settled, _draw(distribution(rows[-1], [*tokens, *settled]), generator)]
+    else:
+        settled.append(_draw(distribution(rows[-1], [*tokens, *settled]), generator))
+    scores = rows[: len(settled)].float().log_softmax(-1).cpu()
+    return [Choice(token, float(scores[index, token])) for index, token in enumerate(settled)]
 
 
 def _draw(weights: Tensor, generator: torch.Generator) -> int:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.speculative import speculate
+from gptzoo.sampling.score import score
+from gptzoo.sampling.speculative import speculate, speculative_stream
 
 V = 7
 KINDS: dict[str, dict[str, Any]] = {
@@ -43,7 +44,7 @@ def run(kind: str, distribution: Any, length: int, seed: int = 0, n_ahead: int =
     rounds = list(
         speculate(model, draft, [1, 2, 3], distribution, max_new_tokens=length, n_ahead=n_ahead, generator=generator)
     )
-    return [token for settled in rounds for token in settled], len(rounds)
+    return [choice.token for settled in rounds for choice in settled], len(rounds)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +79,7 @@ def test_the_distribution_of_texts_is_exactly_that_of_the_large_model(kind: str,
     generator = torch.Generator().manual_seed(1)
     for _ in range(n_draws):
         rounds = speculate(model, draft, [1, 2, 3], own, max_new_tokens=3, n_ahead=2, generator=generator)
-        counts[tuple(token for settled in rounds for token in settled)[1:]] += 1
+        counts[tuple(choice.token for settled in rounds for choice in settled)[1:]] += 1
     expected = torch.zeros(V, V, dtype=torch.float64)
     with torch.no_grad():
         first = model(torch.tensor([[1, 2, 3]]))[0][0, -1].double().softmax(-1)
@@ -110,3 +111,43 @@ def test_models_of_two_vocabularies_are_refused() -> None:
     other = gptzoo.build(small(vocab_size=V + 1))
     with pytest.raises(InputError, match="the draft model has 8 token ids and the model 7"):
         next(speculate(model, other, [1], own, max_new_tokens=3, generator=torch.Generator()))
+
+
+def sampling(**fields: Any) -> gptzoo.SamplingSpec:
+    return gptzoo.SamplingSpec.model_validate({"max_new_tokens": 12, **fields})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spec_is_kept_as_the_large_model_alone_keeps_it(kind: str) -> None:
+    model, draft = pair(kind)
+    how = {
+        "processors": [
+            {"type": "banned_tokens", "ids": [2]},
+            {"type": "repetition_penalty", "value": 1.5},
+            {"type": "temperature", "value": 0},
+        ]
+    }
+    free = gptzoo.generate(model, [[1, 2, 3]], sampling(**how))[0]
+    for extra in ({}, {"stop_tokens": [free[5]]}):
+        expected = gptzoo.generate(model, [[1, 2, 3]], sampling(**how, **extra))[0]
+        found = list(speculative_stream(model, draft, [1, 2, 3], sampling(**how, **extra)))
+        assert [choice.token for choice in found if choice.end != "stop_token"] == expected
+        assert found[-1].end == ("stop_token" if extra else "length")
+        assert {choice.end for choice in found[:-1]} <= {None}
+
+
+def test_log_probabilities_are_those_of_the_large_model() -> None:
+    model, draft = pair("plain")
+    found = list(speculative_stream(model, draft, [1, 2, 3], sampling(seed=4)))
+    (expected,) = score(model, [[1, 2, 3, *(choice.token for choice in found)]])
+    assert [choice.log_probability for choice in found] == pytest.approx(expected[2:].tolist(), abs=1e-4)
+
+
+def test_each_sample_has_a_random_stream_of_its_own() -> None:
+    model, draft = pair("plain")
+    texts = [
+        tuple(choice.token for choice in speculative_stream(model, draft, [1], sampling(), number=number))
+        for number in (0, 0, 1, 2)
+    ]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
