@@ -21,8 +21,9 @@ _HOME = {
     "load_run_spec": "gptzoo.spec.files",
     "build": "gptzoo.model.build",
     "initialise": "gptzoo.model.initialise",
-    # training, keeping, sampling
+    # training, measuring, keeping, sampling
     "train": "gptzoo.training.trainer",
+    "evaluate": "gptzoo.training.evaluation",
     "load": "gptzoo.checkpoint.folder",
     "generate": "gptzoo.sampling.generate",
     "SamplingSpec": "gptzoo.sampling.spec",

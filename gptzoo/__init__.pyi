@@ -57,6 +57,7 @@ from gptzoo.spec.files import load_run_spec as load_run_spec
 from gptzoo.spec.model import Dims as Dims
 from gptzoo.spec.model import ModelSpec as ModelSpec
 from gptzoo.spec.run import RunSpec as RunSpec
+from gptzoo.training.evaluation import evaluate as evaluate
 from gptzoo.training.optimizers import Optimizer as Optimizer
 from gptzoo.training.schedules import Schedule as Schedule
 from gptzoo.training.trainer import train as train

@@ -95,7 +95,7 @@ def test_the_public_names_are_these() -> None:
         Emit Executor FeedForward FolderError GptzooError Importer InputError Interrupted Job LogitsProcessor
         ModelSpec MultiHeadAttention Norm NormLayer Observations Optimizer Part PerLayer PluginError
         Positional Primed Reference Row RunSpec SamplingSpec Schedule Settings SpecError Stack Step Sublayer
-        TokenStore Tokenizer VersionWarning Weight build by_default extend generate hookimpl inherited
+        TokenStore Tokenizer VersionWarning Weight build by_default evaluate extend generate hookimpl inherited
         initialise load load_model_spec load_plugin load_run_spec new_cache registered train
     """
     assert gptzoo.__all__ == sorted(expected.split())

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gptzoo.atomic import new_folder, write_json
-from gptzoo.checkpoint.checkpoints import best_valid, newest_valid
+from gptzoo.checkpoint.checkpoints import best_valid, checkpoints, newest_valid, why_invalid
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
@@ -106,22 +106,37 @@ def _take_averages(model: Architecture, folder: Path) -> None:
             parameters[name].copy_(average)
 
 
-def model_folder(path: Path, *, best: bool = False) -> Path:
-    """`path` itself if it holds a model, else the newest (or the best) valid checkpoint of the run that it holds."""
+def model_folder(path: Path, *, best: bool = False, step: int | None = None) -> Path:
+    """`path` itself if it holds a model, else a valid checkpoint of the run that it holds: the newest, the `best`, or
+    that of `step`. Raises FolderError."""
     if (path / "model.json").is_file():
-        if best:
-            raise FolderError(f"{path}: is one model, not a run that has a best checkpoint")
+        if best or step is not None:
+            raise FolderError(f"{path}: is one model, not a run that has {'a best' if best else 'a chosen'} checkpoint")
         return path
     if (path / "checkpoints").is_dir():
-        checkpoint = best_valid(path / "checkpoints") if best else newest_valid(path / "checkpoints")
-        if checkpoint is None and best and newest_valid(path / "checkpoints") is not None:
-            raise FolderError(f'{path}: its best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
-        if checkpoint is None:
-            raise FolderError(f"{path}: the run has no complete checkpoint yet")
-        return checkpoint
+        return _of_step(path, step) if step is not None else _of_run(path, best=best)
     if not path.exists():
         raise FolderError(f"{path}: no such folder")
     raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (checkpoints/)")
+
+
+def _of_run(run: Path, *, best: bool) -> Path:
+    checkpoint = best_valid(run / "checkpoints") if best else newest_valid(run / "checkpoints")
+    if checkpoint is None and best and newest_valid(run / "checkpoints") is not None:
+        raise FolderError(f'{run}: its best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
+    if checkpoint is None:
+        raise FolderError(f"{run}: the run has no complete checkpoint yet")
+    return checkpoint
+
+
+def _of_step(run: Path, step: int) -> Path:
+    kept = checkpoints(run / "checkpoints")
+    if step not in kept:
+        there = ", ".join(map(str, sorted(kept))) or "none"
+        raise FolderError(f"{run}: has no checkpoint of step {step}; those that it has are of step {there}")
+    if (reason := why_invalid(kept[step])) is not None:
+        raise FolderError(f"{kept[step]}: cannot be used: {reason}")
+    return kept[step]
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -18,6 +18,7 @@ from gptzoo.cli.check import check
 from gptzoo.cli.components import components
 from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
+from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, prepare, train, verify_resume, sample, diff, import_hf),
+    *(build, prepare, train, evaluate, verify_resume, sample, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

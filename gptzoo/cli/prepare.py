@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -68,49 +67,13 @@ def _cores() -> int:
 
 def _job(source: str, tokenizer: str, overrides: tuple[str, ...]) -> _Job:
     """Raises SpecError for what is neither a run nor a corpus."""
-    from gptzoo.errors import Problem, SpecError
-    from gptzoo.spec.files import load_run_spec, parse_json
+    from gptzoo.cli.reading import read_component, read_corpus
+    from gptzoo.spec.run import RunSpec
 
-    inline = source.lstrip().startswith("{")
-    path = Path() if inline else Path(source)
-    if not inline and path.is_dir():
-        path = path / "run.json"
-    if path.suffix == ".json":
-        found = parse_json(path.read_text(encoding="utf-8"), path.name) if path.is_file() else {}
-        if not (isinstance(found, dict) and "type" in found):
-            run = load_run_spec(path, overrides)
-            return _Job(source, run.corpus, run.tokenizer)
-        corpus = _validated("corpus", found, path.name, path.parent.resolve())
-    elif not inline and path.is_file():
-        example = json.dumps({"type": "text", "path": source})
-        raise SpecError([Problem(source, "$", f"is no spec; say which corpus reads it, such as '{example}'")])
-    else:
-        corpus = _described("corpus", source, "corpus")
-    return _Job(source, corpus, _described("tokenizer", tokenizer, "--tokenizer"))
-
-
-def _described(kind: str, text: str, source: str) -> Config:
-    """A component by its name or its JSON. Raises SpecError."""
-    from gptzoo.spec.files import parse_json
-
-    value = parse_json(text, source) if text.lstrip().startswith("{") else text
-    return _validated(kind, value, source, Path.cwd())
-
-
-def _validated(kind: str, value: Any, source: str, folder: Path) -> Config:
-    from pydantic import ValidationError
-    from pydantic_core import PydanticCustomError
-
-    from gptzoo.errors import Problem, SpecError
-    from gptzoo.reference import Reference
-    from gptzoo.spec.files import spec_error
-
-    try:
-        return Reference(kind).validate(value, {"folder": folder})
-    except ValidationError as error:
-        raise spec_error(error, {(): source}) from None
-    except PydanticCustomError as error:
-        raise SpecError([Problem(source, "$", error.message())]) from None
+    found = read_corpus(source, overrides)
+    if isinstance(found, RunSpec):
+        return _Job(source, found.corpus, found.tokenizer)
+    return _Job(source, found, read_component("tokenizer", tokenizer, "--tokenizer"))
 
 
 # ---------------------------------------------------------------------- what came of it

@@ -1,11 +1,13 @@
-"""What a path on the command line describes: a spec file, or a folder that holds one."""
+"""What a word on the command line describes: a spec file, or a folder that holds one; a component; text."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptzoo.component import Config
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
 
@@ -45,3 +47,69 @@ def _read_run(path: Path, overrides: tuple[str, ...]) -> RunSpec:
         return run
     _, store = prepare(run.corpus.build(), run.tokenizer)
     return run.model_copy(update={"model": run.model.model_copy(update={"vocab_size": store.vocab_size})})
+
+
+def read_component(kind: str, text: str, source: str) -> Config:
+    """A component by its name or its JSON; `source` is what errors call it. Raises SpecError."""
+    from gptzoo.spec.files import parse_json
+
+    value = parse_json(text, source) if text.lstrip().startswith("{") else text
+    return validated_component(kind, value, source, Path.cwd())
+
+
+def validated_component(kind: str, value: Any, source: str, folder: Path) -> Config:
+    """The component that a JSON value describes, paths relative to `folder`. Raises SpecError."""
+    from pydantic import ValidationError
+    from pydantic_core import PydanticCustomError
+
+    from gptzoo.errors import Problem, SpecError
+    from gptzoo.reference import Reference
+    from gptzoo.spec.files import spec_error
+
+    try:
+        return Reference(kind).validate(value, {"folder": folder})
+    except ValidationError as error:
+        raise spec_error(error, {(): source}) from None
+    except PydanticCustomError as error:
+        raise SpecError([Problem(source, "$", error.message())]) from None
+
+
+def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Config:
+    """What a run spec, a run folder, or the name, the JSON or the file of a corpus says that is to be read.
+
+    Raises SpecError for what is neither a run nor a corpus.
+    """
+    from gptzoo.errors import Problem, SpecError
+    from gptzoo.spec.files import load_run_spec, parse_json
+
+    inline = source.lstrip().startswith("{")
+    path = Path() if inline else Path(source)
+    if not inline and path.is_dir():
+        path = path / "run.json"
+    if path.suffix == ".json":
+        found = parse_json(path.read_text(encoding="utf-8"), path.name) if path.is_file() else {}
+        if not (isinstance(found, dict) and "type" in found):
+            return load_run_spec(path, overrides)
+        return validated_component("corpus", found, path.name, path.parent.resolve())
+    if not inline and path.is_file():
+        example = json.dumps({"type": "text", "path": source})
+        raise SpecError([Problem(source, "$", f"is no spec; say which corpus reads it, such as '{example}'")])
+    return read_component("corpus", source, "corpus")
+
+
+def read_text_source(source: str) -> Config | Path:
+    """A corpus; or a folder of prepared tokens. A file that is no spec is a corpus whose splits are both all of it."""
+    from gptzoo import registry
+    from gptzoo.spec.run import RunSpec
+
+    path = Path(source)
+    if source.lstrip().startswith("{"):
+        return read_component("corpus", source, "--data")
+    if path.is_dir() and not (path / "run.json").is_file():
+        return path
+    if path.is_file() and path.suffix != ".json":
+        readers = {getattr(c, "suffix", None): name for name, c in registry.registered("corpus").items()}
+        value = {"type": readers.get(path.suffix, "text"), "path": source, "val_path": source}
+        return validated_component("corpus", value, source, Path.cwd())
+    found = read_corpus(source)
+    return found.corpus if isinstance(found, RunSpec) else found

@@ -51,7 +51,7 @@ def prepare(
     """
     fingerprint = corpus.fingerprint()
     folder = cache_folder() / "tokens" / _key(fingerprint, tokenizer_config)
-    store = _open(folder)
+    store = open_store(folder)
     if store is None:
         try:
             store = _make(folder, corpus, fingerprint, tokenizer_config, workers, report or _silent)
@@ -92,7 +92,7 @@ def _make(
     """Fill the folder, once: of processes that start together one works and the others wait for it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
-        if (store := _open(folder)) is not None:
+        if (store := open_store(folder)) is not None:
             return store
         for left in [folder, *folder.parent.glob(f"{PREFIX}{folder.name}-*")]:  # damaged, or of a process that died
             if left.exists():
@@ -105,7 +105,7 @@ def _make(
         except GptzooError:  # the input is wrong, and other input will have a folder of its own
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-    if (store := _open(folder)) is None:
+    if (store := open_store(folder)) is None:
         raise DataError(f"{folder}: what was just written there reads back otherwise; set GPTZOO_CACHE to another disk")
     return store
 
@@ -163,8 +163,8 @@ def _write(
     write_json(folder / "index.json", index)
 
 
-def _open(folder: Path) -> TokenStore | None:
-    """The store in a folder, if all in it is as its index says, to the byte."""
+def open_store(folder: Path) -> TokenStore | None:
+    """The store in a folder that `prepare` has filled, if all in it is as its index says, to the byte; else None."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         # Hashing costs no more than the fingerprint of the corpus, and a flipped bit would otherwise train unseen.

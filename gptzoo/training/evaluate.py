@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,14 +14,34 @@ from gptzoo.data.batching import Batch
 from gptzoo.training.device import autocast
 from gptzoo.training.update import n_targets
 
+EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
 
-def evaluate(
-    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32"
-) -> dict[str, float]:
-    """Loss (nats per token), perplexity and bits per byte of the targets in `batches`.
 
-    `n_bytes` is the text that the targets stand for; bits per byte compare models of different tokenizers.
-    """
+class Measured(NamedTuple):
+    """What a model says of text: its loss summed over targets, how many they are, and the bytes that they stand for."""
+
+    nats: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Nats per token: the cross-entropy."""
+        return self.nats / self.n_tokens
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token."""
+        return math.exp(min(self.loss, 700.0))  # exp(710) is more than a float holds
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Of UTF-8 text: it compares models of different tokenizers."""
+        return self.nats / math.log(2) / self.n_bytes
+
+
+def measure(model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32") -> Measured:
+    """The targets in `batches`, which stand for `n_bytes` of text; each counts the same whatever batch it is in."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -32,11 +53,18 @@ def evaluate(
         nats += loss.item() * size
         count += size
     model.train(was_training)
-    loss = nats / count
+    return Measured(nats, count, n_bytes)
+
+
+def evaluate(
+    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32"
+) -> dict[str, float]:
+    """Loss (nats per token), perplexity and bits per byte of the targets in `batches`, as metrics of a run."""
+    found = measure(model, batches, n_bytes=n_bytes, precision=precision)
     return {
-        "val/loss": loss,
-        "val/perplexity": math.exp(min(loss, 700.0)),  # exp(710) is more than a float holds
-        "val/bits_per_byte": nats / math.log(2) / n_bytes,
+        "val/loss": found.loss,
+        "val/perplexity": found.perplexity,
+        "val/bits_per_byte": found.bits_per_byte,
     }
 
 

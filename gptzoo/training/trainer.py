@@ -29,7 +29,7 @@ from gptzoo.training.averages import Averages
 from gptzoo.training.beginning import take_weights, trained
 from gptzoo.training.blocks import prepare_blocks
 from gptzoo.training.device import choose_device, choose_precision, describe_device, float32_products
-from gptzoo.training.evaluate import evaluate
+from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
 from gptzoo.training.metrics_file import MetricsFile, appending, cut, read, without_nan
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.run_folder import Change, RunFolder
@@ -37,8 +37,6 @@ from gptzoo.training.standing import Standing
 from gptzoo.training.state import read_training_state, write_training_state
 from gptzoo.training.stop import listen_for_stop
 from gptzoo.training.update import Gradient, MicroBatch, Update, micro_batches
-
-_EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ class Trainer:
         return measured, best
 
     def _measure(self) -> dict[str, float]:
-        batches = self.batching.val(_EVALUATED_AT_ONCE)
+        batches = self.batching.val(EVALUATED_AT_ONCE)
         return evaluate(self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision)
 
     def _finished(self) -> bool:
