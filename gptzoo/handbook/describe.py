@@ -75,11 +75,11 @@ def _options(component: type[Component]) -> list[dict[str, Any]]:
         if (kind := kind_of(field)) is not None:
             words = kind + (" | null" if field.default is None and "inherits" not in properties[name] else "")
         option = {"name": name, "type": words, "description": described[name]}
-        option["example"] = _placeholder(properties[name])
         if "inherits" in properties[name]:
             option["inherits"] = properties[name]["inherits"]
         elif not field.is_required():
-            option["default"] = option["example"] = properties[name].get("default")
+            option["default"] = properties[name].get("default")
+        option["example"] = _example(properties[name])
         options.append(option)
     return options
 
@@ -108,8 +108,12 @@ def _words(schema: dict[str, Any]) -> str:
     return f"{schema.get('type', 'anything')} {', '.join(limits)}".strip()
 
 
-def _placeholder(schema: dict[str, Any]) -> Any:
-    """A value of the right type, for an option that has no default."""
+def _example(schema: dict[str, Any]) -> Any:
+    """The option's own example, else its default, else a value of the right type."""
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "default" in schema:
+        return schema["default"]
     for one in schema.get("anyOf", [schema]):
         if "enum" in one:
             return one["enum"][0]

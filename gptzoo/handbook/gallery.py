@@ -83,10 +83,11 @@ def _overrides(component: type[Component], seam: str) -> bool:
 
 
 def _place(component: type[Component]) -> dict[str, Any]:
-    """The fields of a model spec that put it there; an option that must be given gets any value of its type."""
+    """The fields of a model spec that put it there; an option that must be given or has an example is as in that."""
     fields = component.Config.model_fields
     example = describe(component)["example"]
-    config = {name: value for name, value in example.items() if name == "type" or fields[name].is_required()}
+    given = {name for name, field in fields.items() if field.is_required() or field.examples}
+    config = {name: value for name, value in example.items() if name == "type" or name in given}
     if component.kind == "norm_layer":
         return {"norm": {"type": "pre_ln", "layer": config}}
     return {component.kind: config}

@@ -48,7 +48,7 @@ class BannedTokens(Constraint):
     class Config(Constraint.Config):
         ids: Ids = ()
         """Of tokens that are never written."""
-        texts: Annotated[tuple[Text, ...], Strict(False)] = ()
+        texts: Annotated[tuple[Text, ...], Strict(False)] = Field((), examples=[["dragon"]])
         """That are never written."""
 
         @model_validator(mode="after")
@@ -97,7 +97,7 @@ class ForcedTokens(Constraint):
     class Config(Constraint.Config):
         ids: Ids = ()
         """Of the first new tokens, in order."""
-        text: str = ""
+        text: str = Field("", examples=["Once upon a time"])
         """That the new tokens begin with."""
 
         @model_validator(mode="after")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from gptzoo.component import Config
@@ -120,7 +121,7 @@ class Regex(Grammar):
     paper = "Willard and Louf 2023, Efficient Guided Generation for Large Language Models, arXiv:2307.09702"
 
     class Config(Grammar.Config):
-        pattern: str
+        pattern: str = Field(examples=[r"\d{4}-\d{2}-\d{2}"])
         """What the whole of the new text matches."""
 
     def lark(self) -> str:
@@ -136,7 +137,7 @@ class JsonSchema(Grammar):
     paper = "Geng et al. 2025, JSONSchemaBench: Generating Structured Outputs from Language Models, arXiv:2501.10868"
 
     class Config(Grammar.Config):
-        definition: dict[str, Any] = {}
+        definition: dict[str, Any] = Field({}, examples=[{"type": "array", "items": {"type": "integer"}}])
         """The schema; {} is any JSON. What cannot be followed of one is refused before the first token."""
         whitespace: bool = False
         """Whether there may be whitespace between the parts of the value."""

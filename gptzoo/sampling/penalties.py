@@ -104,7 +104,7 @@ class LogitBias(LogitsProcessor):
     paper = "OpenAI API reference, create completion, logit_bias"
 
     class Config(LogitsProcessor.Config):
-        biases: dict[Annotated[NonNegativeInt, Strict(False)], Nats] = Field(min_length=1)
+        biases: dict[Annotated[NonNegativeInt, Strict(False)], Nats] = Field(min_length=1, examples=[{"10": -2.0}])
         """What is added, in nats, by token id. It does not make impossible; `banned_tokens` does."""
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
