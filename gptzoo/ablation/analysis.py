@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["better", "worse", "same", "cannot tell", "no data"]
+Cost = Literal["step", "tokens", "flops", "seconds"]  # what training has taken so far, of one trial
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Effect:
     estimate: Estimate
     p_adjusted: float | None
     verdict: Verdict
+    effect_size: float | None = None  # the estimate in standard deviations over seeds
+    sentence: str = ""  # the verdict in words, whole
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,20 @@ class Band:
 
     variant: str
     metric: str
-    against: str  # "step", "tokens", "flops" or "seconds"
+    against: Cost
     x: Sequence[float]
     mean: Sequence[float]
     low: Sequence[float | None]
     high: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Losses where all variants have cost the same: at the end of the one that ended cheapest."""
+
+    cost: float  # FLOPs or seconds, of one trial
+    losses: Mapping[str, Estimate]  # by variant, between two evaluations on the straight line
+    cut_short: Sequence[str]  # variants whose trials went on: their learning rate was not at its end yet
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,6 @@ class Analysis:
     noise: Estimate | None  # standard deviation over seeds, pooled over variants
     effects: Sequence[Effect]  # none where the design is not factorial
     bands: Sequence[Band]
-    matched: Mapping[str, Mapping[str, float]]  # loss at equal cost: {"flops": {variant: loss}, "seconds": {…}}
-    fronts: Mapping[str, Sequence[Point]]  # by cost: "parameters", "seconds per token", "memory"
+    matched: Mapping[Cost, Matched]  # by "flops" and "seconds", where they are known of every variant
+    fronts: Mapping[str, Sequence[Point]]  # by cost: "parameters", "seconds per token", "memory", "cache"
     notes: Sequence[str]  # what a reader must know: failures, unequal seeds, assumptions that do not hold

@@ -22,6 +22,7 @@ class Variant:
     differences: Sequence[str] = ()  # from the baseline, in words; none for the baseline
     residue: str = ""  # what matching of parameters or FLOPs could not make equal, in words
     spec: Mapping[str, Any] = field(default_factory=dict)  # the resolved run, without its seed
+    memory_bytes: int | None = None  # of a training step, as `gptzoo build` estimates it; None where it cannot be told
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class TrialOutcome:
     sample: str = ""  # the text that it wrote at its end
 
     def last(self, metric: str) -> float | None:
-        """The last value of a metric that is a number; None before it is done, or where there is none."""
+        """The last value of a metric; None before the trial is done, or where that value is missing or no number."""
         if self.state != "done":
             return None
-        values = (row[metric] for row in reversed(self.rows) if row.get(metric) is not None)
-        return next(values, None)
+        # A null is what a NaN is written as: the value before it would tell of another time.
+        return next((row[metric] for row in reversed(self.rows) if metric in row), None)
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,11 @@ class Outcome:
         """The last value of the metric by seed, of the trials that are done."""
         found = {t.seed: t.last(metric or self.metric) for t in self.trials_of(variant)}
         return {seed: value for seed, value in found.items() if value is not None}
+
+    def failures(self, variant: str) -> list[TrialOutcome]:
+        """Its trials that have come to an end without an endpoint, in the order of seeds."""
+        return [
+            trial
+            for trial in self.trials_of(variant)
+            if trial.state == "failed" or (trial.state == "done" and trial.last(self.metric) is None)
+        ]

@@ -1,0 +1,86 @@
+"""What a reader must know beside the verdicts: what is missing, and what the figures take for granted and is not so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from gptzoo.ablation.analysis import Cost, Matched
+from gptzoo.ablation.contrast import Endpoints
+from gptzoo.ablation.effects import Question
+from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.words import count, why_failed
+
+_FAR = 8.0  # robust standard deviations; of normal noise with this few values, one in many thousand
+_ENOUGH = 8  # values from which a robust deviation means something
+
+
+def notes(
+    outcome: Outcome,
+    endpoints: Mapping[str, Endpoints],
+    asked: Sequence[Question],
+    equal_cost: Mapping[Cost, Matched],
+) -> Iterator[str]:
+    """In the order of how much they matter."""
+    open_ones = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
+    if open_ones:
+        yield f"{open_ones} of {count(len(outcome.trials), 'trial')} not done yet: what is said here may change."
+    for variant in outcome.variants:
+        if failed := outcome.failures(variant.name):
+            rest = "" if not endpoints[variant.name] else " What is said of it is of the runs that went well."
+            yield f"{variant.name}: {why_failed(failed, len(outcome.trials_of(variant.name)))}.{rest}"
+    yield from _pairing(outcome, endpoints)
+    yield from _far_seeds(endpoints)
+    yield from _effects(asked)
+    for cost, at in equal_cost.items():
+        if at.cut_short:
+            yield (
+                f"Losses at equal {cost}: {', '.join(at.cut_short)} went on; a run planned for that length "
+                "would have ended its learning rate there, and better."
+            )
+
+
+def _pairing(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
+    base = set(endpoints[outcome.baseline])
+    if not outcome.paired or not base:
+        return
+    for variant in outcome.variants:
+        own = set(endpoints[variant.name])
+        if not own or variant.name == outcome.baseline or own == base:
+            continue
+        if len(own & base) < 2 <= min(len(own), len(base)):
+            yield f"{variant.name} and {outcome.baseline} share too few seeds to pair: compared as independent runs."
+        elif alone := sorted(own ^ base):
+            seeds = ", ".join(map(str, alone))
+            yield f"{variant.name} against {outcome.baseline}: without partner and left out of it: seed {seeds}."
+
+
+def _far_seeds(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
+    """Seeds so far from their others that the noise is hardly normal, by the median deviation over all variants."""
+    off = {
+        (name, seed): abs(value - median(values.values()))
+        for name, values in endpoints.items()
+        if len(values) > 2
+        for seed, value in values.items()
+    }
+    if len(off) < _ENOUGH:
+        return
+    scale = 1.4826 * median(off.values())
+    for (name, seed), distance in sorted(off.items()):
+        if distance > _FAR * scale > 0:
+            yield (
+                f"{name}: seed {seed} ended at {endpoints[name][seed]:.4g}, far from its others. Intervals and p "
+                "values take noise for normal; one such seed widens them. Look at the run."
+            )
+
+
+def _effects(asked: Sequence[Question]) -> Iterator[str]:
+    for one in asked:
+        what = " with ".join(one.choices.values())
+        if one.contrast is None:
+            yield f"The effect of {what} cannot be had: no combination of the other choices has all the runs for it."
+        elif one.n_averaged < one.n_combinations:
+            yield (
+                f"The effect of {what} is an average over {one.n_averaged} of "
+                f"{count(one.n_combinations, 'combination')} of the other choices: the rest lacks runs."
+            )

@@ -1,0 +1,74 @@
+"""Verdicts in words: what was found, how sure it is, and what would make it so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gptzoo.ablation.analysis import Estimate
+from gptzoo.ablation.outcome import TrialOutcome
+from gptzoo.ablation.verdict import Judged
+
+
+def sentence(subject: str, reference: str, judged: Judged, *, margin: float, more_seeds: int | None) -> str:
+    """The verdict on a difference, whole: "none is worse than rope by 0.224 (0.201 to 0.247; 5 pairs of runs)."."""
+    estimate = judged.estimate
+    spread = _spread(estimate, judged.contrast.paired)
+    if judged.verdict in ("better", "worse"):
+        size = number(abs(estimate.value), _half(estimate))
+        return f"{subject} is {judged.verdict} than {reference} by {size} ({spread})."
+    difference = f"{number(estimate.value, _half(estimate))} ({spread})"
+    if judged.verdict == "same":
+        return f"{subject} is the same as {reference} to within {margin:g}: the difference is {difference}."
+    return f"Cannot tell {subject} from {reference}: the difference is {difference}; {_wanted(judged, more_seeds)}."
+
+
+def no_data(variant: str, trials: Sequence[TrialOutcome], failed: Sequence[TrialOutcome]) -> str:
+    """Why nothing can be said of a variant: what came of its trials."""
+    if len(failed) < len(trials) or not trials:
+        return f"No data of {variant} yet: {count(len(trials) - len(failed), 'trial')} to come{_failed_too(failed)}."
+    return f"No data of {variant}: {why_failed(failed, len(trials))}."
+
+
+def why_failed(failed: Sequence[TrialOutcome], n_trials: int) -> str:
+    """How many trials of how many failed, and what each reason was."""
+    reasons = sorted({trial.reason or "it ended without the metric" for trial in failed})
+    seeds = ", ".join(str(trial.seed) for trial in failed)
+    return f"{len(failed)} of {count(n_trials, 'trial')} failed (seed {seeds}): {'; '.join(reasons)}"
+
+
+def count(n: int, noun: str) -> str:
+    """1 seed, 2 seeds, 12,000 seeds."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def number(value: float, scale: float) -> str:
+    """A value to the second digit of its scale, with a true minus."""
+    digits = 4 if scale == 0 else 1 - math.floor(math.log10(scale))
+    text = f"{value:.2g}" if digits > 6 else f"{value:.{max(digits, 0)}f}"
+    return text.replace("-", "−")
+
+
+def _half(estimate: Estimate) -> float:
+    return 0.0 if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
+
+
+def _spread(estimate: Estimate, paired: bool) -> str:
+    runs = f"{count(estimate.n, 'pair')} of runs" if paired else f"{count(estimate.n, 'run')} of each"
+    if estimate.low is None or estimate.high is None:
+        return runs
+    half = _half(estimate)
+    return f"{number(estimate.low, half)} to {number(estimate.high, half)}; {runs}"
+
+
+def _wanted(judged: Judged, more_seeds: int | None) -> str:
+    """What it takes where it cannot be told."""
+    if judged.contrast.error is None:
+        return "a single seed tells nothing of the spread over seeds"
+    if more_seeds is None:
+        return "no number of seeds that one could train would tell"
+    return f"{count(more_seeds, 'more seed')} would, if it is as it looks"
+
+
+def _failed_too(failed: Sequence[TrialOutcome]) -> str:
+    return f", {len(failed)} failed" if failed else ""
