@@ -25,7 +25,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker; the losses do depend on it, in their last digits
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
-GRIDS = {"adamw": (0.001, 0.002, 0.004, 0.008), "muon": (0.008, 0.016, 0.032, 0.064)}
+GRIDS = {"adamw": (0.002, 0.004, 0.008), "muon": (0.008, 0.016, 0.032)}
 
 
 def optimizer(name: str, lr: float) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(GRIDS), default=list(GRIDS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/optimizers"))
     arguments = parser.parse_args()

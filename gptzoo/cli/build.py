@@ -60,7 +60,8 @@ def build(
 
     described = read_spec(spec, overrides)
     if isinstance(described, RunSpec):
-        model_spec, own_batch_size = described.model, described.micro_batch_size or described.batch_size
+        micro = described.micro_batch_size
+        model_spec, own_batch_size = described.model, micro if isinstance(micro, int) else described.batch_size
     else:
         model_spec, own_batch_size = described, 1
     costs = account(

@@ -83,7 +83,7 @@ def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precisio
     """The activations and the two peaks of a `Rehearsal`."""
     with FakeTensorMode():
         model = spec.architecture.build(spec).train()
-        with _LiveBytes([*model.parameters(), *model.buffers()]) as alive:
+        with LiveBytes([*model.parameters(), *model.buffers()]) as alive:
             batch = model.example(batch_size, sequence_length)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 _, loss = model(**batch, targets=batch["tokens"].clone())
@@ -94,7 +94,7 @@ def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precisio
     return activations, early_peak, late_peak
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that are made under it, from the operation that makes one until it is freed."""
 
     def __init__(self, not_counted: Iterable[Tensor]):

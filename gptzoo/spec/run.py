@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -17,10 +18,19 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import Config, SpecModel, located
+from gptzoo.component import Config, SpecModel, located, refusal
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.paths import PathOption
+
+
+def _count_or_auto(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise refusal('give a number above 0, "auto" or null')
+
+
+CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
 
 
 class EvalSpec(SpecModel):
@@ -75,8 +85,9 @@ class RunSpec(SpecModel):
     batching: Annotated[Config, Reference("batching")] = by_default("windows")
     batch_size: PositiveInt = 32
     """Sequences per optimizer step."""
-    micro_batch_size: PositiveInt | None = None
-    """Sequences per forward pass; left out, the whole batch. It must divide batch_size."""
+    micro_batch_size: CountOrAuto | None = None
+    """Sequences per forward pass; left out, the whole batch. It must divide batch_size. auto: as many as there is
+    memory for when the run begins."""
     steps: PositiveInt | None = None
     """Length of the run in optimizer steps. Give one of steps, tokens and epochs."""
     tokens: PositiveInt | None = None
@@ -137,7 +148,7 @@ class RunSpec(SpecModel):
             errors.append(
                 located(f"{given[0]} says already how long the run is; give one of steps, tokens and epochs", name)
             )
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+        if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
             reason = f"batch_size {self.batch_size} is not a multiple of it"
             errors.append(located(reason, "micro_batch_size", value=self.micro_batch_size))
         errors += self._batching_problems()

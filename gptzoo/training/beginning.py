@@ -1,4 +1,4 @@
-"""What a run begins with beside random weights: weights from elsewhere, and parameters that stay as they are."""
+"""What a run begins with: its vocabulary and objective, weights from elsewhere, parameters that stay as they are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from gptzoo.checkpoint.folder import load_weights, model_folder
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
+from gptzoo.model.head import Head
+from gptzoo.spec.run import RunSpec
+from gptzoo.training.device import describe_device
+from gptzoo.training.optimizers import describe_optimizer
 
 _SHOWN = 6
 
@@ -59,3 +64,36 @@ def trained(model: nn.Module, frozen: Sequence[str]) -> dict[str, nn.Parameter]:
     if not left:
         raise InputError("$.freeze: every parameter is frozen; leave at least one to train")
     return left
+
+
+def describe_means(spec: RunSpec, device: torch.device, precision: str, optimizer: torch.optim.Optimizer) -> str:
+    """What a run computes with, in the words of its first line."""
+    blocks = "compiled blocks" if spec.compile else "eager"
+    return f"{describe_device(device)}, {precision}, {blocks}, {describe_optimizer(optimizer)}"
+
+
+def set_objective(model: Architecture, spec: RunSpec) -> None:
+    """What the spec adds to the cross-entropy. Raises InputError for an architecture that has another head."""
+    wanted = {"label_smoothing": spec.label_smoothing, "z_loss": spec.z_loss}
+    heads = [module for module in model.modules() if isinstance(module, Head)]
+    for name, value in wanted.items():
+        if value and not heads:
+            raise InputError(
+                f"{spec.name}: $.{name}: is computed by gptzoo's output head, which architecture "
+                f"{spec.model.architecture.type!r} does not have"
+            )
+        for head in heads:
+            setattr(head, name, value)
+
+
+def with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
+    """The run with a model whose vocabulary is the tokenizer's, or checked to hold it."""
+    own = spec.model.vocab_size
+    if own is None:
+        return spec.model_copy(update={"model": spec.model.model_copy(update={"vocab_size": vocab_size})})
+    if own < vocab_size:
+        raise DataError(
+            f"{spec.name}: $.model.vocab_size: {own} is too small for tokenizer {spec.tokenizer.type!r}, which has "
+            f"{vocab_size} ids; leave vocab_size out to take the tokenizer's"
+        )
+    return spec

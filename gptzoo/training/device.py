@@ -31,7 +31,8 @@ def describe_device(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
+    n = torch.get_num_threads()
+    return f"{device} ({n} thread{'' if n == 1 else 's'})"
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -36,6 +36,15 @@ class Optimizer(Component):
         raise TypeError(f"{type(self).__name__} does not implement create")
 
 
+def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
+    """The algorithms that it has, each with whether one kernel makes the whole update: `Muon + AdamW (fused)`."""
+    fused: dict[str, bool] = {}
+    for group in optimizer.param_groups:
+        name = group.get("algorithm", type(optimizer).__name__)
+        fused[name] = fused.get(name, True) and bool(group.get("fused"))
+    return " + ".join(f"{name} (fused)" if whole else name for name, whole in fused.items())
+
+
 class GroupedOptimizer(Optimizer):
     """Base of those in which matrices decay and vectors do not, and the learning rate may fall from block to block."""
 

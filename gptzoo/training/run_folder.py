@@ -102,7 +102,7 @@ class RunFolder:
                         "all the same with --override"
                     )
                 changed.append("the data is another")
-            for key in sorted({*before, *environment} - {"git_commit", "host"}):
+            for key in sorted({*before, *environment} - {"git_commit", "host", "micro_batch_size"}):
                 if before.get(key) != environment.get(key):
                     report(f"resumed with another {key}: {before.get(key)} before, {environment.get(key)} now")
 
@@ -113,9 +113,17 @@ class RunFolder:
         """Make run.json and environment.json those of the changed run, and keep for good what changed at which step."""
         with open(self.path / "changes.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "changes": list(changed)}, ensure_ascii=False) + "\n")
-        environment = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
-        write_json(self.path / "environment.json", {**environment, "data": fingerprint})
+        self.note_environment(data=fingerprint)
         write_json(self.path / "run.json", stamped(spec))
+
+    def environment(self) -> dict[str, Any]:
+        """What environment.json says, once `record` has written it or found it."""
+        found: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        return found
+
+    def note_environment(self, **changes: Any) -> None:
+        """Put into environment.json what has changed, or was decided since."""
+        write_json(self.path / "environment.json", {**self.environment(), **changes})
 
     @contextlib.contextmanager
     def status(self) -> Iterator[None]:

@@ -19,17 +19,17 @@ from safetensors import SafetensorError
 from gptzoo.checkpoint.checkpoints import newest_valid, save_checkpoint
 from gptzoo.checkpoint.folder import load_weights, write_model_files
 from gptzoo.data.store import prepare
-from gptzoo.errors import DataError, Diverged, FolderError, InputError, Interrupted
+from gptzoo.errors import Diverged, FolderError, Interrupted
 from gptzoo.model.build import build
-from gptzoo.model.head import Head
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.ahead import made_ahead
 from gptzoo.training.averages import Averages
-from gptzoo.training.beginning import take_weights, trained
+from gptzoo.training.beginning import describe_means, set_objective, take_weights, trained, with_vocabulary
 from gptzoo.training.blocks import prepare_blocks
-from gptzoo.training.device import choose_device, choose_precision, describe_device, float32_products
+from gptzoo.training.device import choose_device, choose_precision, float32_products
 from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
+from gptzoo.training.fit import settled_size
 from gptzoo.training.metrics_file import MetricsFile, appending, cut, read, without_nan
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.run_folder import Change, RunFolder
@@ -83,12 +83,12 @@ class Trainer:
         self.device = choose_device(spec.device)
         self.precision = choose_precision(spec.precision, self.device)
         self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
-        self.spec = spec = _with_vocabulary(spec, self.store.vocab_size)
+        self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
         self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
         self.length = spec.model.context_length
         self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
         self.model = build(spec.model, device=self.device, seed=spec.seed).train()
-        self._set_objective()
+        set_objective(self.model, spec)
         self.parameters = trained(self.model, spec.freeze)
         prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
         self.update = Update(spec, self.model, self.parameters, device=self.device, precision=self.precision)
@@ -96,9 +96,10 @@ class Trainer:
 
     def run(self, may_change: Change = "nothing", *, quiet: bool = False) -> TrainResult:
         """Resume if there is something to resume, train to the end, save."""
-        notes = [f"{describe_device(self.device)}, {self.precision}"]
+        notes = [describe_means(self.spec, self.device, self.precision, self.update.optimizer)]
         fingerprint = self.store.fingerprint
         changed = self.folder.record(self.spec, self.device, fingerprint, notes.append, may_change=may_change)
+        self.micro_batch_size = settled_size(self.spec, self.update, self.batching, self.folder, notes.append)
         self._begin(notes)
         self.n_steps = self._last_step()
         if self.standing.step > self.n_steps:
@@ -154,8 +155,7 @@ class Trainer:
     def _batch(self, first: int) -> list[MicroBatch]:
         """The batch whose first sample is number `first`."""
         batch = self.batching.train(first, self.spec.batch_size)
-        size = self.spec.micro_batch_size or self.spec.batch_size
-        return micro_batches(batch, size, pinned=self.device.type == "cuda")
+        return micro_batches(batch, self.micro_batch_size, pinned=self.device.type == "cuda")
 
     def _update(self, parts: Sequence[MicroBatch]) -> dict[str, Any]:
         """Make one update with a batch; returns the step's row of metrics."""
@@ -274,28 +274,3 @@ class Trainer:
             assert spec.epochs is not None  # the spec says one of the three
             left = -(-(math.ceil(spec.epochs * self.batching.n_samples) - self.standing.samples) // size)
         return self.standing.step + left  # not from the beginning: steps before a change of batch_size were of another
-
-    def _set_objective(self) -> None:
-        wanted = {"label_smoothing": self.spec.label_smoothing, "z_loss": self.spec.z_loss}
-        heads = [module for module in self.model.modules() if isinstance(module, Head)]
-        for name, value in wanted.items():
-            if value and not heads:
-                raise InputError(
-                    f"{self.spec.name}: $.{name}: is computed by gptzoo's output head, which architecture "
-                    f"{self.spec.model.architecture.type!r} does not have"
-                )
-            for head in heads:
-                setattr(head, name, value)
-
-
-def _with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
-    """The run with a model whose vocabulary is the tokenizer's, or checked to hold it."""
-    own = spec.model.vocab_size
-    if own is None:
-        return spec.model_copy(update={"model": spec.model.model_copy(update={"vocab_size": vocab_size})})
-    if own < vocab_size:
-        raise DataError(
-            f"{spec.name}: $.model.vocab_size: {own} is too small for tokenizer {spec.tokenizer.type!r}, which has "
-            f"{vocab_size} ids; leave vocab_size out to take the tokenizer's"
-        )
-    return spec

@@ -86,14 +86,18 @@ class Update:
         self.seed, self.clip_norm = spec.seed, spec.clip_norm
         self.model, self.parameters = model, parameters
         self.device, self.precision = device, precision
-        self.optimizer: torch.optim.Optimizer = spec.optimizer.build().create(parameters)
-        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.begin_optimizer(spec)
         self.loss_scale = LossScale(precision == "fp16")
         self.learners = [
             (f"{_METRICS}{path}.", module)
             for path, module in model.named_modules()
             if isinstance(module, Sublayer) and type(module).after_update is not Sublayer.after_update
         ]
+
+    def begin_optimizer(self, spec: RunSpec) -> None:
+        """An optimizer that has seen nothing yet."""
+        self.optimizer: torch.optim.Optimizer = spec.optimizer.build().create(self.parameters)
+        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
     def gradient(self, parts: Sequence[MicroBatch], step: int) -> Gradient:
         """The gradient of the mean loss over all the targets of a batch, whatever micro-batch each is in."""
