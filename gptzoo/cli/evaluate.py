@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option
+from gptzoo.cli.options import json_option, plugin_option, step_of
 
 if TYPE_CHECKING:
     from gptzoo.training.evaluation import Evaluation, Protocol
@@ -71,7 +71,7 @@ def evaluate(
         None if data is None else read_text_source(data),
         split=split,  # type: ignore[arg-type]  # click has checked it
         best=checkpoint == "best",
-        step=_step(checkpoint),
+        step=step_of(checkpoint),
         averaged=averaged,
         protocol=_protocol(protocol, {"batches": batches, "batch_size": batch_size, "seed": seed}),
         batching=None if batching is None else read_component("batching", batching, "--batching"),
@@ -82,14 +82,6 @@ def evaluate(
         click.echo(json.dumps(found.as_dict(), indent=2))
     else:
         _print(found)
-
-
-def _step(checkpoint: str) -> int | None:
-    if checkpoint in ("last", "best"):
-        return None
-    if not checkpoint.isdecimal():
-        raise click.BadParameter(f"{checkpoint!r}: last, best, or a step", param_hint="--checkpoint")
-    return int(checkpoint)
 
 
 def _protocol(name: str, options: dict[str, int | None]) -> Protocol:

@@ -31,6 +31,26 @@ def plugin_option(command: F) -> F:
     )(command)
 
 
+def model_options(command: F) -> F:
+    """Which weights of a RUN, and where they compute: `--checkpoint`, `--averaged`, `--device`; see `read_model`."""
+    command = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(command)
+    command = click.option("--averaged", is_flag=True, help="The moving average of the weights in their place.")(
+        command
+    )
+    return click.option("--checkpoint", default="last", show_default=True, help="Of a run: last, best, or a step.")(
+        command
+    )
+
+
+def step_of(checkpoint: str) -> int | None:
+    """The step that `--checkpoint` names, or None for last and best."""
+    if checkpoint in ("last", "best"):
+        return None
+    if not checkpoint.isdecimal():
+        raise click.BadParameter(f"{checkpoint!r}: last, best, or a step", param_hint="--checkpoint")
+    return int(checkpoint)
+
+
 def set_option(command: F) -> F:
     """`--set a.b=value`: change a field of the spec."""
     return click.option(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptzoo.cli.options import step_of
+
 if TYPE_CHECKING:
+    from gptzoo.checkpoint.folder import Loaded
     from gptzoo.component import Config
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
@@ -26,6 +30,24 @@ def read_spec(path: Path, overrides: tuple[str, ...] = ()) -> ModelSpec | RunSpe
             raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (run.json)")
         path = file
     return _read_run(path, overrides) if _is_run(path) else load_model_spec(path, overrides)
+
+
+def read_model(run: Path, *, checkpoint: str = "last", averaged: bool = False, device: str = "auto") -> Loaded:
+    """The model that RUN and the options of `model_options` name. Raises InputError."""
+    from gptzoo.checkpoint.folder import load, model_folder
+    from gptzoo.training.device import choose_device
+
+    chosen = choose_device(device)
+    folder = model_folder(run, best=checkpoint == "best", step=step_of(checkpoint))
+    return load(folder, device=chosen, averaged=averaged)
+
+
+def read_text(file: str) -> str:
+    """The text of a file, or of stdin for "-", without one newline at its end. Raises DataError."""
+    from gptzoo.data.text import decoded, read_utf8
+
+    text = decoded(sys.stdin.buffer.read(), "stdin") if file == "-" else read_utf8(Path(file))
+    return text.removesuffix("\n")
 
 
 def _is_run(path: Path) -> bool:

@@ -35,7 +35,12 @@ def read_utf8(file: Path) -> str:
     """The text of a file with its line ends as they are; raises DataError with the offset of the first wrong byte."""
     with opened(file) as stream:
         data = stream.read()  # bytes: reading as text would turn \r\n into \n and hide what is there
+    return decoded(data, str(file))
+
+
+def decoded(data: bytes, source: str) -> str:
+    """The text of bytes that `source` gave; raises DataError with the offset of the first wrong byte."""
     try:
         return data.decode("utf-8").removeprefix("\ufeff")  # a byte order mark is no text
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: byte {error.start} is not UTF-8; convert the file to UTF-8") from None
+        raise DataError(f"{source}: byte {error.start} is not UTF-8; convert it to UTF-8") from None

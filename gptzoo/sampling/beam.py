@@ -46,7 +46,6 @@ def beam_search(
     prompt: Sequence[int],
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
-    *,
     n_beams: int = 4,
     length_penalty: float = 1.0,
 ) -> list[Beam]:

@@ -24,7 +24,6 @@ def contrastive_search(
     prompt: Sequence[int],
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
-    *,
     alpha: float = 0.6,
     n_candidates: int = 4,
 ) -> Iterator[Choice]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gptzoo.checkpoint.folder import Loaded
@@ -45,10 +46,12 @@ class Sample:
     log_probabilities: tuple[float, ...]  # of each of them, in nats, by the model itself
     log_probability: float  # of all of them, and of the stop token
     end: End
+    seconds: float = field(default=0.0, compare=False)  # from the start to its end
+    seconds_to_first: float = field(default=0.0, compare=False)  # to its first token
 
     @property
     def mean_log_probability(self) -> float:
-        """By token, the stop token among them; what `best_of` ranks by."""
+        """By token, the stop token among them; what best-of-n ranks by."""
         return self.log_probability / max(1, len(self.tokens) + (self.end == "stop_token"))
 
 
@@ -60,10 +63,12 @@ class Writing:
         self.text = ""
         self.choices: list[Choice] = []
         self.end: End = "finished" if spec.max_new_tokens else "length"  # of a row that nothing was chosen for
+        self.clock = [time.perf_counter()]  # the start, then the time of each choice
 
     def feed(self, choice: Choice) -> str:
         """The text, of whole characters, that is certain now and was not before."""
         self.choices.append(choice)
+        self.clock.append(time.perf_counter())
         piece = "" if choice.end == "stop_token" else self.decoder.feed(choice.token)
         if choice.end is not None:
             self.end = choice.end
@@ -80,31 +85,30 @@ class Writing:
             tuple(choice.log_probability for choice in written),
             sum(choice.log_probability for choice in self.choices),
             self.end,
+            self.clock[-1] - self.clock[0],
+            self.clock[min(1, len(self.choices))] - self.clock[0],
         )
 
 
 def sample_texts(loaded: Loaded, prompts: Sequence[str], spec: SamplingSpec, n_samples: int = 1) -> list[list[Sample]]:
     """`n_samples` continuations of each prompt. A sample depends on its prompt, its number and `spec` alone."""
-    tokenizer = tokenizer_of(loaded)
     rows = [ids for prompt in prompts for ids in [encode_prompt(loaded, prompt)] * n_samples]
-    numbers = [*range(n_samples)] * len(prompts)
-    writings = [Writing(tokenizer, spec) for _ in rows]
-    for chosen in stream(loaded.model, rows, spec, tokenizer, streams=numbers):
-        for writing, choice in zip(writings, chosen, strict=True):
-            if choice is not None:
-                writing.feed(choice)
-    samples = [writing.sample() for writing in writings]
+    samples = sample_rows(loaded, rows, spec, [*range(n_samples)] * len(prompts))
     return [samples[start : start + n_samples] for start in range(0, len(samples), n_samples)]
 
 
-def best_of(samples: Iterable[Sample], n: int = 1) -> list[Sample]:
+def sample_rows(
+    loaded: Loaded, rows: Sequence[Sequence[int]], spec: SamplingSpec, streams: Sequence[int] | None = None
+) -> list[Sample]:
+    """A continuation of each row of ids, side by side; `streams` as in `gptzoo.sampling.generate.stream`."""
+    writings = [Writing(tokenizer_of(loaded), spec) for _ in rows]
+    for chosen in stream(loaded.model, rows, spec, loaded.tokenizer, streams=streams):
+        for writing, choice in zip(writings, chosen, strict=True):
+            if choice is not None:
+                writing.feed(choice)
+    return [writing.sample() for writing in writings]
+
+
+def likeliest(samples: Iterable[Sample], n: int = 1) -> list[Sample]:
     """The `n` samples that the model finds likeliest by token, the best first."""
     return sorted(samples, key=lambda sample: -sample.mean_log_probability)[:n]
-
-
-def stream_text(loaded: Loaded, prompt: str, spec: SamplingSpec) -> Iterator[str]:
-    """The continuation of a prompt in pieces, each of whole characters."""
-    writing = Writing(tokenizer_of(loaded), spec)
-    for (choice,) in stream(loaded.model, [encode_prompt(loaded, prompt)], spec, loaded.tokenizer):
-        if choice is not None:
-            yield writing.feed(choice)

@@ -44,6 +44,12 @@ def load_run_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[st
     return _validate(RunSpec, data, sources, folder)
 
 
+def load_spec(model: type[Spec], source: str | Path | Mapping[str, Any]) -> Spec:
+    """A spec of any class that stands by itself, from a file or from a dict. Raises SpecError."""
+    data, name, folder = _read(source)
+    return _validate(model, data, {(): name}, folder)
+
+
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Path]:
     """The JSON object, the name by which errors call it, and the folder that its paths are relative to."""
     if isinstance(source, Mapping):

@@ -1,0 +1,144 @@
+"""The ways to write a text: drawn at random, by beam search, by contrastive search, or with a draft model's help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from gptzoo.checkpoint.folder import Loaded
+from gptzoo.errors import InputError
+from gptzoo.sampling.beam import beam_search
+from gptzoo.sampling.contrastive import contrastive_search
+from gptzoo.sampling.generate import Choice, check, stream
+from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.speculative import speculative_stream
+from gptzoo.sampling.text import Sample, Writing, encode_prompt, likeliest, sample_rows, tokenizer_of
+
+
+class Strategy:
+    """Base of the ways: text in, text out, with one model and one spec.
+
+    A sample depends on its prompt, its number and the spec alone, not on what is written beside it.
+    """
+
+    def __init__(self, loaded: Loaded, spec: SamplingSpec, *, as_room: bool = False):
+        """as_room: write fewer than `max_new_tokens` after a prompt that does not leave room for so many."""
+        self.loaded, self.spec, self.as_room = loaded, spec, as_room
+        self.tokenizer = tokenizer_of(loaded)
+
+    def describe(self) -> dict[str, Any]:
+        """Its name and options, as JSON values."""
+        return {"type": type(self).__name__.lower()}
+
+    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
+        """The tokens of each of `n` samples after a prompt, one sample after the other."""
+        raise TypeError(f"{type(self).__name__} does not implement rows")
+
+    def refuse(self, prompt: str, n: int) -> None:
+        """Raise InputError for `n` samples that cannot be written, before anything is computed."""
+        self._read(prompt)
+
+    def stream(self, prompt: str) -> Iterator[str]:
+        """The first sample in pieces, each of whole characters."""
+        ids, spec = self._read(prompt)
+        writing = Writing(self.tokenizer, spec)
+        for choice in next(iter(self.rows(ids, spec, 1))):
+            yield writing.feed(choice)
+
+    def samples(self, prompt: str, n: int = 1, best_of: int | None = None) -> list[Sample]:
+        """`n` samples after a prompt; with `best_of`, the likeliest of so many, the best first."""
+        ids, spec = self._read(prompt)
+        samples = self._samples(ids, spec, best_of or n)
+        return samples if best_of is None else likeliest(samples, n)
+
+    def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
+        samples = []
+        rows = self.rows(ids, spec, n)
+        writing = Writing(self.tokenizer, spec)
+        for row in rows:
+            for choice in row:
+                writing.feed(choice)
+            samples.append(writing.sample())
+            writing = Writing(self.tokenizer, spec)
+        return samples
+
+    def _read(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+        ids, spec = encode_prompt(self.loaded, prompt), self.spec
+        room = self.loaded.model.room(len(ids)) if self.as_room else None
+        if room is not None and 0 < room < spec.max_new_tokens:
+            spec = spec.model_copy(update={"max_new_tokens": room})
+        check(self.loaded.model, [ids], spec)
+        return ids, spec
+
+
+class Sampling(Strategy):
+    """Draws each token from what the processors of the spec leave; all samples of a prompt side by side."""
+
+    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
+        for number in range(n):
+            steps = stream(self.loaded.model, [ids], spec, self.tokenizer, streams=[number])
+            yield (choice for (choice,) in steps if choice is not None)
+
+    def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
+        return sample_rows(self.loaded, [ids] * n, spec)
+
+
+class Speculative(Strategy):
+    """Draws from the same distribution, in fewer passes of the model, with a smaller one that proposes tokens."""
+
+    def __init__(self, loaded: Loaded, spec: SamplingSpec, draft: Loaded, n_ahead: int = 4, **how: Any):
+        super().__init__(loaded, spec, **how)
+        self.draft, self.n_ahead = draft, n_ahead
+        if draft.tokenizer is None or draft.tokenizer.fingerprint() != self.tokenizer.fingerprint():
+            raise InputError(
+                f"{draft.folder}: its tokenizer is another than that of {loaded.folder}; a draft model must share it"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "draft": str(self.draft.folder), "n_ahead": self.n_ahead}
+
+    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
+        models = self.loaded.model, self.draft.model
+        for number in range(n):
+            yield speculative_stream(*models, ids, spec, self.tokenizer, n_ahead=self.n_ahead, number=number)
+
+
+class Contrastive(Strategy):
+    """Takes the likely token that repeats the text before the least. There is one sample."""
+
+    def __init__(self, loaded: Loaded, spec: SamplingSpec, alpha: float = 0.6, n_candidates: int = 4, **how: Any):
+        super().__init__(loaded, spec, **how)
+        self.alpha, self.n_candidates = alpha, n_candidates
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "alpha": self.alpha, "n_candidates": self.n_candidates}
+
+    def refuse(self, prompt: str, n: int) -> None:
+        if n > 1:
+            raise InputError("contrastive search draws nothing at random: it has one sample of each prompt")
+        super().refuse(prompt, n)
+
+    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
+        how = self.alpha, self.n_candidates
+        for _ in range(n):
+            yield contrastive_search(self.loaded.model, ids, spec, self.tokenizer, *how)
+
+
+class Beams(Strategy):
+    """Searches the likeliest texts. Its samples are the beams, the best first; there may be fewer than asked for."""
+
+    def __init__(self, loaded: Loaded, spec: SamplingSpec, n_beams: int = 4, length_penalty: float = 1.0, **how: Any):
+        super().__init__(loaded, spec, **how)
+        self.n_beams, self.length_penalty = n_beams, length_penalty
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "n_beams": self.n_beams, "length_penalty": self.length_penalty}
+
+    def refuse(self, prompt: str, n: int) -> None:
+        if n > self.n_beams:
+            raise InputError(f"{self.n_beams} beams cannot give {n} samples; ask for more beams")
+        super().refuse(prompt, n)
+
+    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
+        found = beam_search(self.loaded.model, ids, spec, self.tokenizer, self.n_beams, self.length_penalty)
+        yield from (beam.choices for beam in found[:n])
