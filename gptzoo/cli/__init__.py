@@ -26,6 +26,7 @@ from gptzoo.cli.prepare import prepare
 from gptzoo.cli.reference import reference
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
+from gptzoo.cli.score import score
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, VersionWarning
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, prepare, train, evaluate, verify_resume, sample, diff, import_hf),
+    *(build, prepare, train, evaluate, verify_resume, sample, score, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

@@ -22,9 +22,18 @@ _LOGITS = 2**25  # at a time, where a single row needs no more; 128 MiB in float
 class TextScore:
     """What a model makes of a text."""
 
-    nats: float  # of all its tokens together
-    n_tokens: int  # that were predicted
-    n_bytes: int  # that those stand for
+    tokens: tuple[int, ...]  # that were predicted
+    log_probabilities: tuple[float, ...]  # of each, in nats
+    n_bytes: int  # that they stand for
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def nats(self) -> float:
+        """Of all its tokens together."""
+        return -math.fsum(self.log_probabilities)
 
     @property
     def loss(self) -> float:
@@ -59,8 +68,8 @@ def score_text(loaded: Loaded, text: str) -> TextScore:
         raise InputError("there is nothing to score: the text needs at least one token after its first")
     length = loaded.spec.context_length
     windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
-    nats = -sum(row.sum(dtype=torch.float64).item() for row in score(loaded.model, windows))
-    return TextScore(nats, len(tokens) - 1, n_bytes)
+    log_probabilities = torch.cat(score(loaded.model, windows)).tolist()
+    return TextScore(tuple(tokens[1:]), tuple(log_probabilities), n_bytes)
 
 
 @torch.inference_mode()
