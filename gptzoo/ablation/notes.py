@@ -31,7 +31,7 @@ def notes(
             yield f"{variant.name}: {why_failed(failed, len(outcome.trials_of(variant.name)))}.{rest}"
     yield from _pairing(outcome, endpoints)
     yield from _far_seeds(endpoints)
-    yield from _effects(asked)
+    yield from _effects(asked, max(map(len, endpoints.values())))
     for cost, at in equal_cost.items():
         if at.cut_short:
             yield (
@@ -74,12 +74,15 @@ def _far_seeds(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
             )
 
 
-def _effects(asked: Sequence[Question]) -> Iterator[str]:
+def _effects(asked: Sequence[Question], n_seeds: int) -> Iterator[str]:
     for one in asked:
         what = " with ".join(one.choices.values())
         if one.contrast is None:
             yield f"The effect of {what} cannot be had: no combination of the other choices has all the runs for it."
-        elif one.n_averaged < one.n_combinations:
+            continue
+        if one.contrast.n < n_seeds:
+            yield f"The effect of {what} rests on {one.contrast.n} of {count(n_seeds, 'seed')}: the others lack runs."
+        if one.n_averaged < one.n_combinations:
             yield (
                 f"The effect of {what} is an average over {one.n_averaged} of "
                 f"{count(one.n_combinations, 'combination')} of the other choices: the rest lacks runs."

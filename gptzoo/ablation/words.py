@@ -67,7 +67,7 @@ def _wanted(judged: Judged, more_seeds: int | None) -> str:
         return "a single seed tells nothing of the spread over seeds"
     if more_seeds is None:
         return "no number of seeds that one could train would tell"
-    return f"{count(more_seeds, 'more seed')} would, if it is as it looks"
+    return f"{count(more_seeds, 'more seed')} would, if the true difference is about that"
 
 
 def _failed_too(failed: Sequence[TrialOutcome]) -> str:

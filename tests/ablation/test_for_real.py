@@ -1,0 +1,59 @@
+"""A whole ablation: trained by the runner, read from its folders, judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from outcomes import outcome, variant
+
+import gptzoo
+from gptzoo.ablation.analyse import analyse
+from gptzoo.ablation.local import LocalExecutor
+from gptzoo.ablation.outcome import TrialOutcome
+from gptzoo.ablation.runner import Runner
+from gptzoo.ablation.trial import TrialFolder
+from gptzoo.spec.run import RunSpec
+from gptzoo.training.metrics_file import read
+
+SPEC = Path(__file__).parent / "data" / "seed_noise_run.json"
+CHANGES: dict[str, list[str]] = {
+    "baseline": [],
+    "naive": ["model.attention=naive"],
+    "none": ["model.positional=none"],
+    "wild": ["optimizer.lr=1e30"],
+}
+SEEDS = range(1, 6)
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+    spec: RunSpec
+
+
+@pytest.mark.slow
+def test_what_is_the_same_what_is_worse_and_what_failed_are_told_apart_by_five_seeds(tmp_path: Path) -> None:
+    trials = [
+        Named(f"{name}/seed-{seed}", gptzoo.load_run_spec(SPEC, [*changes, f"seed={seed}"]))
+        for name, changes in CHANGES.items()
+        for seed in SEEDS
+    ]
+    Runner(trials, tmp_path, LocalExecutor.Config(n_workers=2).build()).run()
+    made = outcome({name: {} for name in CHANGES}, variants=[variant(name, {}) for name in CHANGES], factorial=False)
+    said = analyse(dataclasses.replace(made, trials=[of_folder(tmp_path, n, seed) for n in CHANGES for seed in SEEDS]))
+    verdicts = {one.variant: one.verdict for one in said.comparisons}
+    assert verdicts == {"naive": "same", "none": "worse", "wild": "no data"}
+    wild = next(one for one in said.comparisons if one.variant == "wild")
+    assert wild.n_failed == 5
+    assert "5 of 5 trials failed" in wild.sentence
+    assert {band.variant for band in said.bands if band.metric == "val/loss"} == set(CHANGES)
+    assert said.matched["flops"].losses.keys() == {"baseline", "naive", "none"}
+    assert {point.variant for point in said.fronts["seconds per token"]} == {"baseline", "naive", "none"}
+
+
+def of_folder(root: Path, name: str, seed: int) -> TrialOutcome:
+    folder = TrialFolder(root / "trials" / name / f"seed-{seed}")
+    return TrialOutcome(name, seed, folder.state, folder.given_up or "", read(folder.metrics))
