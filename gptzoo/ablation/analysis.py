@@ -23,7 +23,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the baseline; differences are variant minus baseline, so below 0 is better."""
+    """A variant against the baseline; differences are variant minus baseline, so below 0 is better.
+
+    The interval of the difference is at the level of its step in Holm's correction, and the verdict is read off it.
+    """
 
     variant: str
     verdict: Verdict
