@@ -31,6 +31,7 @@ LAYERS = {
     "sampling": 9,
     "training": 10,
     "difference": 11,
+    "inspection": 11,
     "testing": 11,
     "scaffold": 11,
     "handbook": 11,

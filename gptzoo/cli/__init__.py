@@ -20,6 +20,7 @@ from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.import_hf import import_hf
+from gptzoo.cli.inspect import inspect
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, prepare, train, evaluate, verify_resume, sample, score, diff, import_hf),
+    *(build, prepare, train, evaluate, verify_resume, sample, score, inspect, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

@@ -1,0 +1,168 @@
+hint.textContent = "Each row is a token that looks, each column one that is looked at. Choose a head, then point at a "
+  + "row or a token; arrow keys go through heads and layers.";
+
+const maps = data.maps.map((map) => {
+  const bytes = Uint8Array.from(atob(map.data), (character) => character.charCodeAt(0));
+  const steps = new DataView(bytes.buffer);
+  const [heads, queries, keys] = map.shape;
+  const at = (head, query, key) => steps.getInt16(2 * ((head * queries + query) * keys + key), true) * map.scale;
+  let largest = 0;
+  for (let index = 0; index < heads * queries * keys; index++) {
+    largest = Math.max(largest, Math.abs(steps.getInt16(2 * index, true)) * map.scale);
+  }
+  return { ...map, heads, queries, keys, at, largest };
+});
+const chosen = { layer: 0, head: 0, query: null };
+
+// A token where there is one for each position, else the position.
+const labels = (count) => (count === data.tokens.length ? data.tokens : Array.from({ length: count }, (_, i) => `${i}`));
+
+function paint(canvas, map, head, colours) {
+  canvas.width = map.keys;
+  canvas.height = map.queries;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(map.keys, map.queries);
+  for (let query = 0; query < map.queries; query++) {
+    for (let key = 0; key < map.keys; key++) {
+      const rgb = shade(colours, map.at(head, query, key));
+      image.data.set([...rgb, 255], 4 * (query * map.keys + key));
+    }
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+const overview = make("table", { class: "heads" });
+const large = make("canvas", { id: "map" });
+const title = make("h2");
+const reading = make("p", { class: "reading mono" });
+const text = make("div", { class: "text mono" });
+const legend = make("div", { class: "legend" }, "0", make("i"), "1");
+view.append(make("div", { class: "columns" },
+  make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview),
+  make("section", { class: "panel scroll", style: "flex: 1; min-width: 340px" }, title,
+    make("div", { class: "scroll" }, large), legend, reading, text)));
+if (data.silent.length) view.append(make("p", {}, `Without scores to show: ${data.silent.join(", ")}.`));
+
+function drawOverview() {
+  const colours = palette();
+  const most = Math.max(...maps.map((map) => map.heads));
+  const heads = Array.from({ length: most }, (_, head) => make("th", {}, `head ${head}`));
+  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th"), ...heads)),
+    make("tbody", {}, ...maps.map((map, layer) => make("tr", {}, make("th", { title: map.type }, map.path),
+      ...Array.from({ length: map.heads }, (_, head) => make("td", {}, make("button", {
+        "data-at": `${layer},${head}`, "aria-label": `${map.path}, head ${head}`,
+        onclick: () => choose(layer, head) }, paint(make("canvas"), map, head, colours))))))));
+}
+
+let cell = 1, left = 0, top_ = 0;
+
+function drawMap() {
+  const map = maps[chosen.layer], colours = palette();
+  const rows = labels(map.queries), columns = labels(map.keys);
+  const ratio = window.devicePixelRatio || 1;
+  cell = Math.max(4, Math.min(26, Math.floor(760 / Math.max(map.queries, map.keys))));
+  const named = cell >= 9;
+  const context = large.getContext("2d");
+  const font = `${Math.min(12, cell - 1)}px ui-monospace, "DejaVu Sans Mono", Menlo, monospace`;
+  context.font = font;
+  const longest = (names) => (named ? Math.ceil(Math.max(...names.map((name) => context.measureText(name).width))) + 8 : 2);
+  left = longest(rows);
+  top_ = longest(columns);
+  const width = left + cell * map.keys + 2, height = top_ + cell * map.queries + 2;
+  large.width = width * ratio;
+  large.height = height * ratio;
+  large.style.width = `${width}px`;
+  large.style.height = `${height}px`;
+  context.scale(ratio, ratio);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(paint(document.createElement("canvas"), map, chosen.head, colours), left, top_,
+    cell * map.keys, cell * map.queries);
+  context.strokeStyle = colours.quiet;
+  context.globalAlpha = 0.35;
+  context.strokeRect(left - 0.5, top_ - 0.5, cell * map.keys + 1, cell * map.queries + 1);
+  context.globalAlpha = 1;
+  context.font = font;
+  context.textBaseline = "middle";
+  if (named) {
+    rows.forEach((name, row) => {
+      context.fillStyle = row === chosen.query ? colours.accent : colours.ink;
+      context.textAlign = "right";
+      context.fillText(name, left - 4, top_ + cell * (row + 0.5));
+    });
+    columns.forEach((name, column) => {
+      context.save();
+      context.translate(left + cell * (column + 0.5), top_ - 4);
+      context.rotate(-Math.PI / 2);
+      context.fillStyle = colours.ink;
+      context.textAlign = "left";
+      context.fillText(name, 0, 0);
+      context.restore();
+    });
+  }
+  if (chosen.query !== null) {
+    context.strokeStyle = colours.accent;
+    context.strokeRect(left, top_ + cell * chosen.query + 0.5, cell * map.keys, cell - 1);
+  }
+}
+
+function drawText() {
+  const map = maps[chosen.layer], colours = palette();
+  const names = labels(map.keys);
+  text.replaceChildren(...names.map((name, key) => {
+    const weight = chosen.query === null || chosen.query >= map.queries ? 0 : map.at(chosen.head, chosen.query, key);
+    const rgb = shade(colours, weight);
+    const style = `background: ${css(rgb)}; color: ${Math.abs(weight) > 0.02 ? readable(rgb) : "inherit"}`;
+    return make("span", { style, title: weight.toFixed(4), class: key === chosen.query ? "query" : "",
+      onmouseenter: () => point(key) }, name);
+  }));
+}
+
+function point(query) {
+  if (query >= maps[chosen.layer].queries || query === chosen.query) return;
+  chosen.query = query;
+  drawMap();
+  drawText();
+}
+
+function choose(layer, head) {
+  chosen.layer = (layer + maps.length) % maps.length;
+  const map = maps[chosen.layer];
+  chosen.head = (head + map.heads) % map.heads;
+  if (chosen.query === null || chosen.query >= map.queries) chosen.query = map.queries - 1;
+  title.textContent = `${map.path} (${map.type}), head ${chosen.head}`;
+  reading.textContent = "";
+  for (const button of overview.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", button.dataset.at === `${chosen.layer},${chosen.head}`);
+  }
+  drawMap();
+  drawText();
+}
+
+large.addEventListener("mousemove", (event) => {
+  const map = maps[chosen.layer];
+  const key = Math.floor((event.offsetX - left) / cell), query = Math.floor((event.offsetY - top_) / cell);
+  if (query < 0 || query >= map.queries || key >= map.keys) return;
+  point(query);
+  if (key < 0) return;
+  const weight = map.at(chosen.head, query, key);
+  reading.textContent = `${labels(map.queries)[query]} → ${labels(map.keys)[key]}  ${weight.toFixed(4)}`
+    + `  (positions ${query} → ${key})`;
+});
+document.addEventListener("keydown", (event) => {
+  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  const move = moves[event.key];
+  if (!move) return;
+  event.preventDefault();
+  choose(chosen.layer + move[0], chosen.head + move[1]);
+});
+
+function drawAll() {
+  const colours = palette();
+  const stops = [0, 0.02, 0.1, 0.25, 0.5, 1].map((share) => `${css(shade(colours, share))} ${100 * share}%`);
+  legend.querySelector("i").style.background = `linear-gradient(90deg, ${stops.join(", ")})`;
+  drawOverview();
+  choose(chosen.layer, chosen.head);
+}
+whenColoursChange(drawAll);
+drawAll();

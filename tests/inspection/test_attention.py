@@ -1,0 +1,122 @@
+"""Maps of attention: those of the scores spelled out, whichever attention computes and whatever package it is from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import loud
+
+import gptzoo
+from gptzoo import registry
+from gptzoo.checkpoint.folder import Loaded
+from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.errors import InputError
+from gptzoo.inspection.attention import attention_maps
+from gptzoo.inspection.labels import labels_of
+
+SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
+IDS = list(b"To be or not to be")
+
+
+def loaded(seed: int = 3, **fields: Any) -> Loaded:
+    model = loud(gptzoo.build({**SPEC, **fields}, seed=seed)).eval()
+    return Loaded(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
+
+
+@torch.inference_mode()
+def spelled_out(model: Any, layer: int, window: int | None) -> torch.Tensor:
+    """softmax(q k / sqrt(d)) from the inputs of an attention, by a hook: (H, T, T)."""
+    inputs: list[torch.Tensor] = []
+    hook = model.blocks[layer].attention.register_forward_pre_hook(
+        lambda module, arguments: inputs.append(arguments[0])
+    )
+    model(torch.tensor([IDS]))
+    hook.remove()
+    attention = model.blocks[layer].attention
+    q, k, _ = attention.qkv(inputs[0]).split(attention.widths, dim=-1)
+    q, k = (each.view(len(IDS), -1, attention.d_head).transpose(0, 1) for each in (q[0], k[0]))
+    k = k.repeat_interleave(len(q) // len(k), dim=0)
+    scores = q @ k.transpose(1, 2) / attention.d_head**0.5
+    distance = torch.arange(len(IDS))[:, None] - torch.arange(len(IDS))
+    seen = (distance >= 0) & (distance < (window or len(IDS)))
+    return scores.masked_fill(~seen, float("-inf")).softmax(-1)
+
+
+@pytest.mark.parametrize("type", ["naive", "sdpa"])
+@pytest.mark.parametrize("options", [{}, {"window": 5}, {"n_kv_heads": 2}])
+def test_maps_are_the_softmax_of_the_scores(type: str, options: dict[str, Any]) -> None:
+    made = loaded(attention={"type": type, **options}, positional="learned")
+    found = attention_maps(made, IDS)
+    assert [each.path for each in found.maps] == ["blocks.0.attention", "blocks.1.attention"]
+    assert {each.type for each in found.maps} == {type}
+    for layer, each in enumerate(found.maps):
+        torch.testing.assert_close(
+            each.weights, spelled_out(made.model, layer, options.get("window")), atol=1e-5, rtol=0
+        )
+    assert "".join(found.tokens) == "To·be·or·not·to·be"
+
+
+def test_the_same_weights_give_the_same_maps_whether_trained_with_naive_or_sdpa() -> None:
+    naive, sdpa = (attention_maps(loaded(attention=type, positional="rope"), IDS) for type in ("naive", "sdpa"))
+    for one, other in zip(naive.maps, sdpa.maps, strict=True):
+        torch.testing.assert_close(one.weights, other.weights, atol=1e-5, rtol=0)
+
+
+QUIET = '''
+import gptzoo
+import torch
+
+
+class Mean(gptzoo.Attention):
+    """The mean of all values so far; its map is shown when asked for, if `shows`."""
+
+    name = "mean"
+    honours = frozenset({"capture"})
+
+    class Config(gptzoo.Attention.Config):
+        shows: bool = True
+
+    def forward(self, x, step, state=None):
+        T = x.shape[1]
+        weights = torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None]
+        if not (self.config.shows and "attention" in step.capture):
+            return weights @ x
+        captures = {"attention": weights.expand(len(x), 1, T, T), "k_pos": step.positions}
+        return gptzoo.Emit(weights @ x, captures=captures)
+
+
+@gptzoo.hookimpl
+def gptzoo_components():
+    return [Mean]
+'''
+
+
+def test_an_attention_from_a_file_is_shown_and_one_without_scores_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mean.py").write_text(QUIET)
+    with registry.use(registry.discover(selection="none")):
+        gptzoo.load_plugin(tmp_path / "mean.py")
+        mixed = attention_maps(loaded(attention=[{"type": "mean", "shows": False}, "mean"], positional="none"), IDS)
+        assert [each.path for each in mixed.maps] == ["blocks.1.attention"]
+        assert mixed.maps[0].weights[0, 3, :5].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25, 0.0])
+        assert mixed.silent == ("blocks.0.attention (mean)",)
+        with pytest.raises(InputError, match=r"no layer has attention scores to show: blocks\.0\.attention \(mean\)"):
+            attention_maps(loaded(attention={"type": "mean", "shows": False}, positional="none"), IDS)
+
+
+def test_layers_and_heads_are_chosen_by_number() -> None:
+    found = attention_maps(loaded(), IDS)
+    chosen = found.selected(layers=[1], heads=[2, 0])
+    assert [each.path for each in chosen.maps] == ["blocks.1.attention"]
+    assert torch.equal(chosen.maps[0].weights, found.maps[1].weights[[2, 0]])
+    for wrong in ({"layers": [2]}, {"heads": [0, -1]}, {"heads": [4]}):
+        with pytest.raises(InputError, match=r"there is no map of (layer|head) (2|-1|4), only 0 to (1|3)"):
+            found.selected(**wrong)
+
+
+def test_every_token_has_a_label_that_can_be_seen() -> None:
+    ids = [*"a b\n\té\x7f".encode(), 256]
+    labels = labels_of(ByteTokenizer(ByteTokenizer.Config()), ids)
+    assert labels == ("a", "·", "b", "⏎", "⇥", "\\xc3", "\\xa9", "\\x7f", "<256>")
