@@ -27,6 +27,12 @@ _HOME = {
     "load": "gptzoo.checkpoint.folder",
     "generate": "gptzoo.sampling.generate",
     "SamplingSpec": "gptzoo.sampling.spec",
+    # comparing
+    "AblationSpec": "gptzoo.spec.ablation",
+    "load_ablation_spec": "gptzoo.spec.files",
+    "variants": "gptzoo.ablation.variants",
+    "ablate": "gptzoo.ablation.ablate",
+    "read_outcome": "gptzoo.ablation.folder",
     # writing components
     "hookimpl": "gptzoo.hooks",
     "Component": "gptzoo.component",

@@ -1,7 +1,10 @@
 """The public names, for type checkers and editors; `__init__.py` imports them on first use."""
 
+from gptzoo.ablation.ablate import ablate as ablate
 from gptzoo.ablation.executor import Executor as Executor
 from gptzoo.ablation.executor import Job as Job
+from gptzoo.ablation.folder import read_outcome as read_outcome
+from gptzoo.ablation.variants import variants as variants
 from gptzoo.checkpoint.folder import load as load
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
@@ -52,6 +55,8 @@ from gptzoo.sampling.generate import generate as generate
 from gptzoo.sampling.processors import LogitsProcessor as LogitsProcessor
 from gptzoo.sampling.row import Row as Row
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec
+from gptzoo.spec.ablation import AblationSpec as AblationSpec
+from gptzoo.spec.files import load_ablation_spec as load_ablation_spec
 from gptzoo.spec.files import load_model_spec as load_model_spec
 from gptzoo.spec.files import load_run_spec as load_run_spec
 from gptzoo.spec.model import Dims as Dims

@@ -73,11 +73,12 @@ class SpecModel(BaseModel):
     @classmethod
     def _explain_unknown_keys(cls, data: Any, handler: Any) -> Any:
         """Report unknown keys together with all that else is wrong, instead of one or the other."""
-        if not isinstance(data, dict) or not (unknown := [key for key in data if key not in cls.model_fields]):
+        known = cls.__pydantic_fields__  # model_fields without what looking that up costs
+        if not isinstance(data, dict) or not (unknown := [key for key in data if key not in known]):
             return handler(data)
         errors = [located(cls._unknown_key(key), key, value=data[key]) for key in unknown]
         try:
-            handler({key: value for key, value in data.items() if key in cls.model_fields})
+            handler({key: value for key, value in data.items() if key in known})
         except ValidationError as error:
             errors += relocated(error)
         raise ValidationError.from_exception_data(cls.__name__, errors)

@@ -75,6 +75,11 @@ class Registry:
     def components_of(self, plugin: Origin) -> list[type[Component]]:
         return [component for component, origin in self._origins.items() if origin == plugin]
 
+    @property
+    def files(self) -> list[Path]:
+        """The Python files that plugins were loaded from on purpose: another process needs them too."""
+        return [Path(o.distribution.removeprefix("file ")) for o in self.plugins if o.distribution.startswith("file ")]
+
     def get(self, kind: str, name: str) -> type[Component]:
         """The component class; raises LookupError whose text names the nearest match, all known, and who is missing."""
         known = self.of_kind(kind)

@@ -50,15 +50,17 @@ class Runner:
         executor: Executor,
         *,
         rules: Rules | None = None,
+        samples: bool = False,
         arguments: Sequence[str] = (),
         watch: Callable[[Mapping[str, State]], None] = lambda states: None,
     ):
-        """`arguments` are given to each `gptzoo train`; `watch` hears of the states whenever they may have changed."""
+        """`samples` has each trial write text at its end; `arguments` are given to each `gptzoo train`; `watch` hears
+        of the states whenever they may have changed."""
         self.trials = {trial.name: trial for trial in trials}
-        self.folders = {name: TrialFolder(folder / "trials" / name) for name in self.trials}
+        self.folders = {name: TrialFolder(folder / "trials" / name, wants_sample=samples) for name in self.trials}
         self.executor = executor
         self.rules = rules or Rules()
-        self.arguments = tuple(arguments)
+        self.arguments = ("--no-plot" if samples else "--bare", *arguments)
         self.watch = watch
         self.running: dict[str, _Running] = {}
         self.states: dict[str, State] = {}
@@ -106,7 +108,7 @@ class Runner:
                 claim.close()
                 self.states[name] = folder.state
                 continue
-            arguments = ("train", str(folder.spec), "--out", str(folder.path), "--resume", "--bare", *self.arguments)
+            arguments = ("train", str(folder.spec), "--out", str(folder.path), "--resume", *self.arguments)
             handle = self.executor.start(Job(arguments, folder.log))
             self.running[name] = _Running(folder, handle, claim, time.monotonic())
             self.states[name] = "running"

@@ -40,10 +40,14 @@ class Attempt:
 
 
 class TrialFolder:
-    """The files of one trial: spec.json, those of its run, train.log and attempts.json."""
+    """The files of one trial: spec.json, those of its run, train.log and attempts.json.
 
-    def __init__(self, path: Path):
+    One that `wants_sample` is done when it has written its text too, or could not after all attempts.
+    """
+
+    def __init__(self, path: Path, *, wants_sample: bool = False):
         self.path = path
+        self.wants_sample = wants_sample
         self.spec = path / "spec.json"
         self.log = path / "train.log"
         self.metrics = path / "metrics.jsonl"
@@ -57,7 +61,8 @@ class TrialFolder:
     @property
     def state(self) -> State:
         """As the files have it; `running` is whatever somebody holds."""
-        if self._read("status.json").get("status") == "done":
+        trained = self._read("status.json").get("status") == "done"
+        if trained and (self.given_up or not self.wants_sample or (self.path / "sample.txt").exists()):
             return "done"
         if self.given_up:
             return "failed"

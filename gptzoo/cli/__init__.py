@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 import gptzoo
+from gptzoo.cli.ablate import ablate
 from gptzoo.cli.build import build
 from gptzoo.cli.check import check
 from gptzoo.cli.components import components
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, prepare, train, evaluate, verify_resume, sample, score, inspect, diff, import_hf),
+    *(build, prepare, train, evaluate, verify_resume, ablate, sample, score, inspect, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

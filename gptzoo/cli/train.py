@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--device", help="auto, cpu, cuda or cuda:N; instead of the spec's.")
 @click.option("--bare", is_flag=True, help="Train and no more: no picture and no sample at the end.")
+@click.option("--no-plot", is_flag=True, help="Draw no picture of the loss.")
 @set_option
 @plugin_option
 def train(
@@ -34,6 +35,7 @@ def train(
     override: bool,
     device: str | None,
     bare: bool,
+    no_plot: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Train the model that RUN, a JSON run spec, describes.
@@ -50,8 +52,9 @@ def train(
     spec = load_run_spec(run, overrides)
     result = train_run(spec, out, resume=resume, extend=extend, override=override)
     click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
-    if not bare:
+    if not (bare or no_plot):
         _draw(spec, out)
+    if not bare:
         _sample(spec, out, result.opening)
 
 
@@ -68,6 +71,7 @@ def _draw(spec: RunSpec, out: Path) -> None:
 
 def _sample(spec: RunSpec, out: Path, opening: str) -> None:
     """What the model says: no more than its positions reach, so that a run never ends in an error over its sample."""
+    from gptzoo.atomic import write_text
     from gptzoo.checkpoint.folder import load
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.text import encode_prompt, sample_texts, tokenizer_of
@@ -89,5 +93,5 @@ def _sample(spec: RunSpec, out: Path, opening: str) -> None:
     )
     ((sample,),) = sample_texts(loaded, [prompt], sampling)
     text = prompt + sample.text
-    (out / "sample.txt").write_text(text + "\n", encoding="utf-8")
+    write_text(out / "sample.txt", text + "\n")
     click.echo(text)

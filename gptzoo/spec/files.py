@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gptzoo.component import SpecModel, reason_of
 from gptzoo.errors import Problem, SpecError
+from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import apply_overrides
 from gptzoo.spec.provenance import unstamped
@@ -29,19 +30,86 @@ def load_model_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[
 
 def load_run_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> RunSpec:
     """A run spec from a file or from a dict, its model inline or by path. Raises SpecError."""
+    data, sources, folder = _read_run(source, overrides)
+    return _validate(RunSpec, data, sources, folder)
+
+
+def load_ablation_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> AblationSpec:
+    """The spec of an ablation from a file or from a dict, its base inline or by path. Raises SpecError.
+
+    `base.steps=100` in `overrides` changes the base.
+    """
     data, name, folder = _read(source)
+    of_base = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
+    apply_overrides(AblationSpec, data, [item for item in overrides if not item.startswith("base.")])
+    sources: dict[tuple[str, ...], str] = {(): name}
+    if "base" in data:
+        data["base"], of_parts = _read_base(data["base"], name, folder, of_base)
+        sources |= {("base", *place): part for place, part in of_parts.items()}
+    return _validate(AblationSpec, data, sources, folder)
+
+
+def run_json(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A run spec as its author wrote it, its model inline and its paths absolute. Raises SpecError if not valid."""
+    data, sources, folder = _read_run(source, overrides)
+    return with_absolute_paths(data, _validate(RunSpec, data, sources, folder).resolved())
+
+
+def model_json(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A model spec as its author wrote it. Raises SpecError if it is not valid."""
+    data, name, folder = _read(source)
+    apply_overrides(ModelSpec, data, overrides)
+    return with_absolute_paths(data, _validate(ModelSpec, data, {(): name}, folder).resolved())
+
+
+def with_absolute_paths(written: Any, resolved: Any) -> Any:
+    """JSON as it was written, but with the paths that reading it has made absolute."""
+    if isinstance(written, dict) and isinstance(resolved, dict):
+        return {key: with_absolute_paths(value, resolved.get(key)) for key, value in written.items()}
+    if isinstance(written, list) and isinstance(resolved, list) and len(written) == len(resolved):
+        return [with_absolute_paths(a, b) for a, b in zip(written, resolved, strict=True)]
+    made_absolute = isinstance(written, str) and isinstance(resolved, str) and Path(resolved).is_absolute()
+    return resolved if made_absolute else written
+
+
+def _read_base(base: Any, name: str, folder: Path, overrides: list[str]) -> tuple[Any, dict[tuple[str, ...], str]]:
+    """The JSON of an ablation's base, and the names of the files that it and its model come from."""
+    if isinstance(base, str):
+        base = _find(base, folder, name, "$.base", "run")
+        inner, base_folder = base.name, base.parent.resolve()
+    elif isinstance(base, dict):
+        inner, base_folder = f"{name}: $.base", folder
+    else:
+        return base, {}
+    data, sources, _ = _read_run(base, overrides, folder=base_folder)
+    sources[()] = inner
+    return with_absolute_paths(data, _validate(RunSpec, data, sources, base_folder).resolved()), sources
+
+
+def _read_run(
+    source: str | Path | Mapping[str, Any], overrides: Iterable[str], *, folder: Path | None = None
+) -> tuple[dict[str, Any], dict[tuple[str, ...], str], Path]:
+    """The JSON of a run with its model inline, the name of the file of each, and what paths are relative to."""
+    data, name, found = _read(source)
+    folder = folder or found
     overrides = list(overrides)
     sources: dict[tuple[str, ...], str] = {(): name}
     # `--set model=other.json` must come before the file is read, `--set model.d_model=64` after.
     apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() == "model"])
     if isinstance(model := data.get("model"), str):
-        path = next((p for p in (folder / model, Path(model)) if _is_file(p)), None)
-        if path is None:
-            reason = f"no model spec at {model!r} (looked in {folder} and in the current folder)"
-            raise SpecError([Problem(name, "$.model", reason)])
+        path = _find(model, folder, name, "$.model", "model")
         data["model"], sources[("model",)], _ = _read(path)
     apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() != "model"])
-    return _validate(RunSpec, data, sources, folder)
+    return data, sources, folder
+
+
+def _find(path: str, folder: Path, name: str, place: str, what: str) -> Path:
+    """The file at a path that a spec gives, relative to the spec's folder or to the current one."""
+    found = next((p for p in (folder / path, Path(path)) if _is_file(p)), None)
+    if found is None:
+        reason = f"no {what} spec at {path!r} (looked in {folder} and in the current folder)"
+        raise SpecError([Problem(name, place, reason)])
+    return found
 
 
 def load_spec(model: type[Spec], source: str | Path | Mapping[str, Any]) -> Spec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
@@ -95,7 +96,7 @@ class ModelSpec(SpecModel):
         if not isinstance(value, Config):
             return value
         filled = {name: self._inherit(getattr(value, name)) for name in type(value).model_fields}
-        for name, source in _inheriting(value):
+        for name, source in _inheriting(type(value)):
             if filled[name] is None:
                 filled[name] = getattr(self, source, None)
         return value.model_copy(update=filled)
@@ -114,7 +115,7 @@ class ModelSpec(SpecModel):
         dims = self._dims(self.vocab_size or 1)
         for field in ("architecture", "norm", "activation", *PER_LAYER):
             for location, config in _locate(getattr(self, field), field):
-                for option, source in _inheriting(config):
+                for option, source in _inheriting(type(config)):
                     if source not in type(self).model_fields:
                         yield located(f"inherits {source!r}, which a model does not have", *location, option)
                 for option, reason in config.problems(dims):
@@ -162,11 +163,13 @@ def _canonical(value: Any) -> Any:
     return value[0] if period == 1 else value[:period]
 
 
-def _inheriting(config: Config) -> Iterator[tuple[str, str]]:
+@cache
+def _inheriting(config: type[Config]) -> tuple[tuple[str, str], ...]:
     """The options that are `inherited`, each with the field of the model that it takes."""
-    for name, field in type(config).model_fields.items():
-        if isinstance(field.json_schema_extra, dict) and "inherits" in field.json_schema_extra:
-            yield name, str(field.json_schema_extra["inherits"])
+    extras = {name: field.json_schema_extra for name, field in config.model_fields.items()}
+    return tuple(
+        (n, str(extra["inherits"])) for n, extra in extras.items() if isinstance(extra, dict) and "inherits" in extra
+    )
 
 
 def _locate(value: Any, *location: str | int) -> Iterator[tuple[tuple[str | int, ...], Config]]:

@@ -32,10 +32,11 @@ def apply_overrides(model: Model, data: dict[str, Any], overrides: Iterable[str]
             value = parse_json(text, "--set")
         except SpecError:
             value = text
-        _set(model, data, path, value)
+        set_field(model, data, path, value)
 
 
-def _set(model: Model, data: dict[str, Any], path: list[str], value: Any) -> None:
+def set_field(model: Model, data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set one field, in place, of JSON that `model` describes, as `apply_overrides` does."""
     node: Any = data
     reference: Reference | None = None  # what the items of a list refer to
     for depth, part in enumerate(path):

@@ -70,6 +70,14 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run that may be going on: its last row may be half written, and is then left out."""
+    if not path.exists():
+        return []
+    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in whole]
+
+
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with null for what is not finite: JSON has no such numbers."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}

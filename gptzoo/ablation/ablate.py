@@ -1,0 +1,59 @@
+"""An ablation from its spec to its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gptzoo import registry
+from gptzoo.ablation.folder import read_outcome, refuse_another, write_plan
+from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.plan import Plan, make_plan
+from gptzoo.ablation.runner import Rules, Runner
+from gptzoo.ablation.trial import State
+from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.files import load_ablation_spec
+
+Watch = Callable[[Plan, Runner, Mapping[str, State]], None]
+
+
+def ablate(
+    spec: AblationSpec | str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    retry_failed: bool = False,
+    tell: Callable[[Plan], None] = lambda plan: None,
+    watch: Watch = lambda plan, runner, states: None,
+) -> Outcome:
+    """Run the trials of an ablation that are not done yet, in the folder `out`; returns what it has found.
+
+    A trial that fails is kept with its reason, and does not end the others; `retry_failed` tries those again. `tell`
+    gets the plan before anything runs, `watch` the states of trials whenever they may have changed.
+    Raises SpecError and FolderError for wrong input, and Interrupted after a signal, when what ran has saved.
+    """
+    if not isinstance(spec, AblationSpec):
+        spec = load_ablation_spec(spec)
+    folder = Path(out)
+    refuse_another(folder, spec)
+    plan = make_plan(spec, folder)
+    write_plan(folder, plan)
+    tell(plan)
+    runner = runner_of(plan, folder, watch)
+    runner.run(retry_failed=retry_failed)
+    return read_outcome(folder)
+
+
+def runner_of(plan: Plan, folder: Path, watch: Watch = lambda plan, runner, states: None) -> Runner:
+    """What works off the trials of a plan. Components from files that are loaded here are loaded by each trial too."""
+    spec = plan.spec
+    runner = Runner(
+        plan.trials,
+        folder,
+        spec.executor.build(),
+        rules=Rules(retries=spec.retries, silence=spec.silence),
+        samples=spec.samples,
+        arguments=[part for file in registry.current().files for part in ("--plugin", str(file))],
+        watch=lambda states: watch(plan, runner, states),
+    )
+    return runner

@@ -1,0 +1,118 @@
+"""The folder of an ablation: what it is, what it enumerates, and its trials; and the outcome that these files tell.
+
+ablation.json    the spec, its base inline
+variants.json    the variants that it enumerates with their costs, and which folders their trials have
+trials/<variant>-seed<n>-<hash of the spec>/    a run each (`gptzoo.ablation.trial`)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gptzoo.ablation.outcome import Exclusion, Outcome, TrialOutcome, Variant
+from gptzoo.ablation.plan import Plan
+from gptzoo.ablation.trial import TrialFolder
+from gptzoo.atomic import write_json
+from gptzoo.errors import FolderError
+from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.compare import differences
+from gptzoo.training.metrics_file import whole_rows
+
+_FIXED = ("base", "budget", "match", "tune")
+"""What may not change while trials are there: it would make all of them others."""
+
+
+def written(spec: AblationSpec) -> dict[str, Any]:
+    """The spec as its folder keeps it."""
+    return spec.model_dump(mode="json")
+
+
+def refuse_another(folder: Path, spec: AblationSpec) -> None:
+    """Raise FolderError if the folder holds an ablation of another base, or of other rules."""
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder}: is a file; choose another --out")
+    if not (folder / "ablation.json").exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise FolderError(f"{folder}: is used, and not by an ablation; choose another --out")
+        return
+    before, now = _read(folder / "ablation.json"), written(spec)
+    changes = [c for name in _FIXED for c in differences(before.get(name), now.get(name), f"$.{name}")]
+    if changes:
+        told = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
+        raise FolderError(f"{folder}: holds another ablation: {told}; choose another --out")
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Keep what is going to be done. Raises FolderError as `refuse_another` does."""
+    refuse_another(folder, plan.spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    design = {
+        "baseline": plan.baseline,
+        "axes": plan.axes,
+        "factorial": plan.factorial,
+        "paired": plan.paired,
+        "variants": [asdict(variant.as_variant()) for variant in plan.variants],
+        "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
+        "trials": [{"variant": t.variant, "seed": t.seed, "folder": t.name} for t in plan.trials],
+    }
+    for name, value in (("variants.json", design), ("ablation.json", written(plan.spec))):
+        if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
+            write_json(folder / name, value)
+
+
+def read_outcome(folder: str | Path) -> Outcome:
+    """What an ablation has found so far, all of it from the files in its folder. Raises FolderError."""
+    path = Path(folder)
+    if not (path / "ablation.json").is_file() or not (path / "variants.json").is_file():
+        raise FolderError(f"{path}: no ablation's folder; it would have ablation.json and variants.json")
+    spec, design = _read(path / "ablation.json"), _read(path / "variants.json")
+    trials = [_trial(path, trial, spec.get("samples", True)) for trial in design["trials"]]
+    return Outcome(
+        name=spec["name"],
+        folder=path,
+        baseline=design["baseline"],
+        axes=design["axes"],
+        factorial=design["factorial"],
+        metric=spec["metric"],
+        paired=design["paired"],
+        margin=spec["margin"],
+        alpha=spec["alpha"],
+        power=spec["power"],
+        variants=[Variant(**variant) for variant in design["variants"]],
+        trials=trials,
+        exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
+        spec=spec,
+        environment=_environment(path, design["trials"]),
+    )
+
+
+def _trial(path: Path, trial: Mapping[str, Any], wants_sample: bool) -> TrialOutcome:
+    folder = TrialFolder(path / "trials" / trial["folder"], wants_sample=wants_sample)
+    state = folder.state
+    sample = folder.path / "sample.txt"
+    return TrialOutcome(
+        variant=trial["variant"],
+        seed=trial["seed"],
+        state=state,
+        reason=(folder.given_up or "") if state == "failed" else "",
+        rows=whole_rows(folder.metrics),
+        sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
+    )
+
+
+def _environment(path: Path, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """That of the first trial in order that has one."""
+    files = (path / "trials" / trial["folder"] / "environment.json" for trial in trials)
+    return next((_read(file) for file in files if file.is_file()), {})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{file}: cannot be read: {error}") from None
+    return value
