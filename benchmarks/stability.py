@@ -41,7 +41,7 @@ def trial(job: tuple[str, int, float, int, int, str]) -> tuple[str, int, float, 
     norm, warmup, lr, seed, steps, folder = job
     import gptzoo
 
-    spec = {**SPEC, "steps": steps, "seed": seed, "eval": {"every": 20}, "checkpoint": {"every": steps}}
+    spec = {**SPEC, "steps": steps, "seed": seed, "eval": {"every": 50}, "checkpoint": {"every": steps}}
     overrides = [f"model.norm={norm}", f"schedule.warmup_steps={warmup}", f"optimizer.lr={lr}"]
     run = Path(folder) / f"{norm}-{warmup}-{lr:g}-{seed}"
     curve: list[tuple[int, float]] = []
@@ -61,7 +61,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, help="Where the runs are kept, so that it can go on after a kill.")
     parser.add_argument("--picture", type=Path)

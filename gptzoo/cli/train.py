@@ -63,9 +63,11 @@ def _draw(spec: RunSpec, out: Path) -> None:
         click.echo("no loss curve drawn: pip install 'gptzoo[plot]'", err=True)
         return
     from gptzoo.training.curve import draw_curve
+    from gptzoo.training.disk import writing
     from gptzoo.training.metrics_file import read
 
-    draw_curve(read(out / "metrics.jsonl"), spec.name, out / "loss.png")
+    with writing(out / "loss.png"):
+        draw_curve(read(out / "metrics.jsonl"), spec.name, out / "loss.png")
     click.echo(f"loss curve: {out / 'loss.png'}", err=True)
 
 
@@ -75,6 +77,7 @@ def _sample(spec: RunSpec, out: Path, opening: str) -> None:
     from gptzoo.checkpoint.folder import load
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.text import encode_prompt, sample_texts, tokenizer_of
+    from gptzoo.training.disk import writing
 
     loaded = load(out)
     prompt = opening if spec.sample.prompt is None else spec.sample.prompt
@@ -93,5 +96,6 @@ def _sample(spec: RunSpec, out: Path, opening: str) -> None:
     )
     ((sample,),) = sample_texts(loaded, [prompt], sampling)
     text = prompt + sample.text
-    write_text(out / "sample.txt", text + "\n")
+    with writing(out / "sample.txt"):
+        write_text(out / "sample.txt", text + "\n")
     click.echo(text)

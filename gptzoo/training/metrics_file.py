@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.atomic import write_text
-from gptzoo.errors import FolderError
+from gptzoo.training.disk import writing
 
 
 class MetricsFile:
@@ -24,23 +24,21 @@ class MetricsFile:
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row. Raises FolderError where there is no room for it."""
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
-        try:
+        with writing(self.path):
             while line:  # a disk that is nearly full takes a part, and refuses the rest
                 line = line[os.write(self.descriptor, line) :]
-        except OSError as error:
-            raise FolderError(
-                f"{self.path}: cannot be written: {error.strerror}; make room and go on with --resume"
-            ) from error
 
     def sync(self) -> None:
-        """Make what was appended survive a crash of the machine."""
-        os.fsync(self.descriptor)
+        """Make what was appended survive a crash of the machine. Raises FolderError."""
+        with writing(self.path):
+            os.fsync(self.descriptor)
 
 
 @contextlib.contextmanager
 def appending(path: Path) -> Iterator[MetricsFile]:
-    """The file, open for rows at its end."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    """The file, open for rows at its end. Raises FolderError."""
+    with writing(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         yield MetricsFile(path, descriptor)
     finally:
@@ -60,7 +58,8 @@ def cut(path: Path, step: int) -> None:
         if row["step"] > step:
             break
         kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    with writing(path):
+        write_text(path, "".join(kept))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

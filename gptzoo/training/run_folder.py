@@ -22,6 +22,7 @@ from gptzoo.spec.compare import differences
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.disk import writing
 
 # Where and how a run is watched may change when it goes on; what it computes may not.
 _MAY_CHANGE = ("device", "checkpoint", "sample", "name")
@@ -45,21 +46,27 @@ class RunFolder:
     def open(self, *, resume: bool) -> Iterator[None]:
         """Hold the folder. Raises FolderError if it is used and not to be resumed, or if another process holds it."""
         self._refuse_if_used(resume)
-        try:
+        lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.path / ".lock", timeout=0)
-            with lock:
-                self._refuse_if_used(resume)
+            self._acquire(lock)
+        try:
+            self._refuse_if_used(resume)
+            with writing(self.path):
                 remove_incomplete(self.path)
                 if self.checkpoints.is_dir():
                     remove_incomplete(self.checkpoints)
-                yield
-        except filelock.Timeout:
+            yield
+        finally:
+            lock.release()
+
+    def _acquire(self, lock: filelock.BaseFileLock) -> None:
+        try:
+            lock.acquire()
+        except filelock.Timeout:  # it is an OSError, but no disk is to blame
             raise FolderError(
                 f"{self.path}: another process is training in it; wait for it, or choose another --out"
             ) from None
-        except (NotADirectoryError, FileExistsError, PermissionError) as error:
-            raise FolderError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def _refuse_if_used(self, resume: bool) -> None:
         if resume or not self.path.is_dir():
@@ -111,10 +118,11 @@ class RunFolder:
 
     def note_changes(self, spec: RunSpec, fingerprint: str, step: int, changed: Sequence[str]) -> None:
         """Make run.json and environment.json those of the changed run, and keep for good what changed at which step."""
-        with open(self.path / "changes.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "changes": list(changed)}, ensure_ascii=False) + "\n")
+        row = json.dumps({"step": step, "changes": list(changed)}, ensure_ascii=False)
+        with writing(self.path / "changes.jsonl"), open(self.path / "changes.jsonl", "a", encoding="utf-8") as file:
+            file.write(row + "\n")
         self.note_environment(data=fingerprint)
-        write_json(self.path / "run.json", stamped(spec))
+        self._write("run.json", stamped(spec))
 
     def environment(self) -> dict[str, Any]:
         """What environment.json says, once `record` has written it or found it."""
@@ -123,7 +131,7 @@ class RunFolder:
 
     def note_environment(self, **changes: Any) -> None:
         """Put into environment.json what has changed, or was decided since."""
-        write_json(self.path / "environment.json", {**self.environment(), **changes})
+        self._write("environment.json", {**self.environment(), **changes})
 
     @contextlib.contextmanager
     def status(self) -> Iterator[None]:
@@ -135,18 +143,22 @@ class RunFolder:
             status: Status = "failed"
             if isinstance(error, Diverged | Interrupted):
                 status = "diverged" if isinstance(error, Diverged) else "interrupted"
-            with contextlib.suppress(OSError):  # the disk may be full; why the run failed is to be told, not that
+            with contextlib.suppress(FolderError):  # the disk may be full; why the run failed is to be told, not that
                 self._write_status(status, f"{type(error).__name__}: {error}")
             raise
         self._write_status("done")
 
     def _write_status(self, status: Status, reason: str | None = None) -> None:
-        write_json(self.path / "status.json", {"status": status, **({"reason": reason} if reason else {})})
+        self._write("status.json", {"status": status, **({"reason": reason} if reason else {})})
+
+    def _write(self, name: str, value: Any) -> None:
+        with writing(self.path / name):
+            write_json(self.path / name, value)
 
     def _settle(self, name: str, value: Mapping[str, Any], compare: Callable[[Mapping[str, Any]], None]) -> None:
         file = self.path / name
         if not file.exists():
-            write_json(file, value)
+            self._write(name, value)
             return
         try:
             before = json.loads(file.read_text(encoding="utf-8"))

@@ -1,50 +1,49 @@
-"""Disks that are full, and what a run that cannot go on leaves behind."""
+"""Disks that are full, files that are damaged, signals: each is told, and nothing that was saved is lost."""
 
 from __future__ import annotations
 
+import errno
 import json
-import subprocess
+import os
+import shutil
+import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import assert_same_run
+from click.testing import CliRunner
+from forks import Forks
+from runs import assert_same_run, before_update, overflow_at
 
 import gptzoo
 from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
+from gptzoo.cli import main
+from gptzoo.errors import DataError
 
-# A file may grow no larger than so much: to whoever writes it is as if the disk were full.
-LIMITED = """
-import json, resource, signal, sys
-import gptzoo
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
-try:
-    gptzoo.train(json.loads(sys.argv[1]), sys.argv[2], resume=True, quiet=True)
-except gptzoo.GptzooError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
 
-def train_with_room_for(n_bytes: int, spec: dict[str, Any], run: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", LIMITED, json.dumps(spec), str(run), str(n_bytes)]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Forks(tmp_path_factory.mktemp("forks") / "log") as started:
+        yield started
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
 def test_a_checkpoint_that_finds_no_room_leaves_those_before_it_and_the_run_goes_on(
-    run_spec: dict[str, Any], tmp_path: Path
+    run_spec: dict[str, Any], tmp_path: Path, forks: Forks
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
     run = tmp_path / "run"
     largest = max(file.stat().st_size for file in (tmp_path / "whole" / "checkpoints").rglob("*.safetensors"))
-    done = train_with_room_for(largest - 1, run_spec, run)
-    assert done.returncode == 2, done.stderr
-    assert "the checkpoint of step 4 cannot be written" in done.stderr
-    assert "make room and go on with --resume" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert forks.call("train_with_room_for", largest - 1, run_spec, str(run)) == 2
+    said = forks.log.read_text()
+    assert "the checkpoint of step 4 cannot be written" in said
+    assert "make room and go on with --resume" in said
+    assert "Traceback" not in said
     assert not checkpoints(run / "checkpoints")
     assert json.loads((run / "status.json").read_text())["status"] == "failed"
     gptzoo.train(run_spec, run, resume=True, quiet=True)
@@ -52,15 +51,162 @@ def test_a_checkpoint_that_finds_no_room_leaves_those_before_it_and_the_run_goes
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
-def test_metrics_that_find_no_room_end_the_run_with_what_it_had(run_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_metrics_that_find_no_room_end_the_run_with_what_it_had(
+    run_spec: dict[str, Any], tmp_path: Path, forks: Forks
+) -> None:
     run_spec |= {"steps": 1500, "batch_size": 4, "micro_batch_size": 4, "eval": {"every": 1000}}
     run = tmp_path / "run"
     gptzoo.train({**run_spec, "steps": 4}, tmp_path / "short", quiet=True)
     largest = max(file.stat().st_size for file in (tmp_path / "short" / "checkpoints").rglob("*.safetensors"))
-    done = train_with_room_for(largest + 4096, run_spec, run)  # rows outgrow the checkpoints
-    assert done.returncode == 2, done.stderr
-    assert "metrics.jsonl: cannot be written" in done.stderr
+    code = forks.call("train_with_room_for", largest + 4096, run_spec, str(run))  # rows outgrow the checkpoints
+    assert code == 2, forks.log.read_text()
+    assert "metrics.jsonl: cannot be written" in forks.log.read_text()
     kept = newest_valid(run / "checkpoints")
     assert kept is not None
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]]
     assert rows[-1]["step"] >= json.loads((kept / "state.json").read_text())["standing"]["step"]
+
+
+@pytest.mark.slow
+@forking
+def test_a_disk_that_is_full_from_any_moment_on_is_told_and_costs_nothing_that_was_saved(
+    run_spec: dict[str, Any], tmp_path: Path, forks: Forks
+) -> None:
+    """Full from each open, write, sync and rename of a run on; then there is room again, and it goes on."""
+    run_spec |= {"steps": 3, "batch_size": 8, "micro_batch_size": 4, "eval": {"every": 2}, "checkpoint": {"every": 1}}
+    whole = tmp_path / "whole"
+    gptzoo.train(run_spec, whole, quiet=True)
+    told = 0
+    saved: set[int] = set()
+    for at in range(1, 10**4):
+        run = tmp_path / str(at)
+        code = forks.call("train", run_spec, str(run), {"at": at, "code": errno.ENOSPC})
+        said = forks.log.read_text()
+        if code == 0:
+            break
+        assert code == 2, said
+        assert "Traceback" not in said
+        assert "cannot be written" in said
+        assert "No space left on device" in said
+        assert "go on with --resume" in said
+        told += 1
+        kept = newest_valid(run / "checkpoints")
+        saved.add(0 if kept is None else int(kept.name[-8:]))
+        assert forks.call("train", run_spec, str(run)) == 0, forks.log.read_text()
+        assert_same_run(whole, run)
+        shutil.rmtree(run)
+    assert told > 60
+    assert saved == {0, 1, 2, 3}
+
+
+@forking
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_told_in_a_line(
+    run_spec: dict[str, Any], tmp_path: Path, forks: Forks, code: int
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*") if file.is_file()}
+    for run in (tmp_path / "new", tmp_path / "run"):
+        assert forks.call("train", run_spec, str(run), {"at": 1, "code": code, "removing": True}) == 2
+        said = forks.log.read_text()
+        assert f"{run}: cannot be written: {os.strerror(code)}" in said
+        assert "Traceback" not in said
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, -2])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+def test_a_truncated_file_of_the_newest_checkpoint_sends_the_run_back_to_the_one_before(
+    run_spec: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, size: int
+) -> None:
+    run_spec |= {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "checkpoint": {"every": 1}}
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    damaged = tmp_path / "run" / "checkpoints" / "step-00000002" / file
+    damaged.write_bytes(damaged.read_bytes()[:size])
+    gptzoo.train(run_spec, tmp_path / "run", resume=True)
+    said = capsys.readouterr().err
+    assert f"step-00000002: passed over: {file} is" in said
+    assert "resumed at step 1" in said
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_with_no_checkpoint_left_whole_a_run_begins_again_and_says_so(
+    run_spec: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_spec |= {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "checkpoint": {"every": 1}}
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    for weights in (tmp_path / "run").rglob("model.safetensors"):
+        weights.unlink()
+    gptzoo.train(run_spec, tmp_path / "run", resume=True)
+    assert capsys.readouterr().err.count("passed over: model.safetensors is missing") == 2
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+# ---------------------------------------------------------------------- signals and numbers, from outside
+
+
+def test_a_second_ctrl_c_leaves_at_once_without_harm(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+
+    def interrupt_twice(trainer: Any) -> None:
+        if trainer.standing.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        before_update(patch, interrupt_twice)
+        with pytest.raises(KeyboardInterrupt):
+            gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    assert max(checkpoints(tmp_path / "run" / "checkpoints")) == 4  # it did not wait to save
+    gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@forking
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_process_that_is_asked_to_stop_saves_and_leaves_with_the_code_that_is_documented(
+    run_spec: dict[str, Any], tmp_path: Path, forks: Forks, number: signal.Signals
+) -> None:
+    run_spec |= {"steps": 100000, "checkpoint": {"every": 100000}, "eval": {"every": 1000}}
+    child = forks.start("train", run_spec, str(tmp_path / "run"))
+    wait_for_step(tmp_path / "run", 2)
+    os.kill(child, number)
+    assert forks.wait() == 4, forks.log.read_text()
+    (kept,) = checkpoints(tmp_path / "run" / "checkpoints")
+    assert f"{number.name} at step {kept}: saved; go on with --resume" in forks.log.read_text()
+
+
+def wait_for_step(run: Path, step: int) -> None:
+    metrics = run / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") <= step:
+        time.sleep(0.005)
+
+
+def test_a_run_that_diverges_leaves_with_a_code_of_its_own(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overflow_at(monkeypatch, 5)
+    (tmp_path / "run.json").write_text(json.dumps(run_spec))
+    done = CliRunner().invoke(main, ["train", str(tmp_path / "run.json"), "--out", str(tmp_path / "run"), "--bare"])
+    assert done.exit_code == 3
+    assert "gradient norm of step 6 is inf, over samples 320 to 383" in done.stderr
+    assert "The last checkpoint is step-00000004" in done.stderr
+
+
+def test_text_that_is_gone_is_told_and_a_shard_that_is_gone_is_made_again(
+    run_spec: dict[str, Any], text_file: Path, tmp_path: Path
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    (tokens,) = (tmp_path / "cache" / "tokens").glob("*/train.bin")
+    tokens.unlink()
+    gptzoo.train(run_spec, tmp_path / "again", quiet=True)
+    assert tokens.exists()
+    assert_same_run(tmp_path / "whole", tmp_path / "again")
+    text_file.unlink()
+    with pytest.raises(DataError, match=r"text\.txt: no such file or folder"):
+        gptzoo.train(run_spec, tmp_path / "whole", resume=True, quiet=True)
+    assert json.loads((tmp_path / "whole" / "status.json").read_text()) == {"status": "done"}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forks import Forks
 from runs import Killed, assert_same_run, die_at, overflow_at, rows
 from safetensors.torch import load_file, save_file
 
@@ -157,28 +158,51 @@ def test_updates_left_out_in_a_row_are_counted_across_a_kill(
 
 @pytest.mark.slow
 def test_a_run_killed_at_random_times_ends_as_if_it_never_was(run_spec: dict[str, Any], tmp_path: Path) -> None:
-    """Twenty SIGKILLs, while a process starts, resumes, trains, evaluates or saves; then it runs to its end."""
-    run_spec |= {"steps": 1500, "checkpoint": {"every": 3}, "early_stopping": {"patience": 1000}}
-    file = tmp_path / "run.json"
-    file.write_text(json.dumps(run_spec))
+    """Thirty SIGKILLs, while a process starts, resumes, trains, evaluates or saves; then it runs to its end."""
+    run_spec |= {"steps": 1500, "checkpoint": {"every": 8}, "eval": {"every": 20}}
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
     run = tmp_path / "killed"
-    command = [sys.executable, "-m", "gptzoo", "train", str(file), "--out", str(run), "--resume"]
     rng = random.Random(0)
-    for kill in range(20):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if kill % 4:  # most while it trains, some while it starts
-            before = modified(run / "metrics.jsonl")
-            while process.poll() is None and modified(run / "metrics.jsonl") == before:
-                time.sleep(0.005)
-        time.sleep(rng.uniform(0.0, 0.4))
-        assert process.poll() is None, process.communicate()[1]
-        process.kill()
-        process.communicate()
-    assert 0 < len(rows(run)) < 1500
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    reached = []
+    with Forks(tmp_path / "log") as forks:
+        for kill in range(30):
+            child = forks.start("train", run_spec, str(run))
+            if kill % 4:  # most while it trains, some while it starts
+                before = modified(run / "metrics.jsonl")
+                while modified(run / "metrics.jsonl") == before and not forks.log.read_text():
+                    time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, 0.3))
+            os.kill(child, signal.SIGKILL)
+            assert forks.wait() == -signal.SIGKILL, forks.log.read_text()
+            reached.append(len(rows(run)) if (run / "metrics.jsonl").exists() else 0)
+        assert 0 < max(reached) < 1500
+        assert len(set(reached)) > 10
+        assert forks.call("train", run_spec, str(run)) == 0, forks.log.read_text()
     assert_same_run(tmp_path / "whole", run)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_operation_on_its_files_ends_as_if_it_never_was(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    """Each open, write, sync, rename and removal from the folder's first to the last, three saves among them."""
+    run_spec |= {"steps": 3, "batch_size": 8, "micro_batch_size": 4, "eval": {"every": 2}, "checkpoint": {"every": 1}}
+    whole = tmp_path / "whole"
+    gptzoo.train(run_spec, whole, quiet=True)
+    deaths = 0
+    with Forks(tmp_path / "log") as forks:
+        for at in range(1, 10**4):
+            run = tmp_path / str(at)
+            code = forks.call("train", run_spec, str(run), {"at": at})
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, forks.log.read_text()
+            deaths += 1
+            assert forks.call("train", run_spec, str(run)) == 0, forks.log.read_text()
+            assert_same_run(whole, run)
+            assert not list(run.rglob(".incomplete-*"))
+            shutil.rmtree(run)
+    assert deaths > 80
 
 
 def modified(file: Path) -> int:
