@@ -26,6 +26,7 @@ _HOME = {
     "evaluate": "gptzoo.training.evaluation",
     "load": "gptzoo.checkpoint.folder",
     "generate": "gptzoo.sampling.generate",
+    "stream": "gptzoo.sampling.generate",
     "SamplingSpec": "gptzoo.sampling.spec",
     # comparing
     "AblationSpec": "gptzoo.spec.ablation",

@@ -98,7 +98,7 @@ def test_the_public_names_are_these() -> None:
         PluginError Positional Primed Reference Row RunSpec SamplingSpec Schedule Settings SpecError Stack Step
         Sublayer TokenStore Tokenizer VersionWarning Weight ablate build by_default evaluate extend generate
         hookimpl inherited initialise load load_ablation_spec load_model_spec load_plugin load_run_spec
-        new_cache read_outcome registered train variants
+        new_cache read_outcome registered stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 
