@@ -70,26 +70,27 @@ def matched(outcome: Outcome) -> dict[Cost, Matched]:
 
 
 def _costs(trial: TrialOutcome, variant: Variant, steps: Sequence[int]) -> dict[Cost, np.ndarray]:
-    """What a trial has taken up to each of the steps."""
-    taken: dict[Cost, list[float]] = {"step": [], "tokens": [], "flops": [], "seconds": []}
-    wanted, tokens, seconds, timed = set(steps), 0.0, 0.0, True
+    """What a trial has taken up to each of the steps; without what is not known."""
+    wanted, taken = set(steps), []
+    tokens, seconds, timed = 0.0, 0.0, True
     for row in trial.rows:
         new, rate = _number(row, "tokens", tokens) - tokens, _number(row, "tokens_per_second", 0.0)
-        timed = timed and (rate > 0 or new == 0)
-        seconds += new / rate if rate > 0 else 0.0
         tokens += new
+        if rate > 0:
+            seconds += new / rate
+        elif new:
+            timed = False
         if row["step"] in wanted:
-            for cost, value in zip(
-                taken, (row["step"], tokens, tokens * (variant.flops_per_token or 0), seconds), strict=True
-            ):
-                taken[cost].append(value)
-    known = {
-        "step": True,
-        "tokens": tokens > 0,
-        "flops": bool(tokens and variant.flops_per_token),
-        "seconds": timed and seconds > 0,
-    }
-    return {cost: np.array(values) for cost, values in taken.items() if known[cost]}
+            taken.append((row["step"], tokens, seconds))
+    by_step, by_tokens, by_seconds = np.array(taken).T
+    known: dict[Cost, np.ndarray] = {"step": by_step}
+    if tokens:
+        known["tokens"] = by_tokens
+        if variant.flops_per_token:
+            known["flops"] = by_tokens * variant.flops_per_token
+        if timed:
+            known["seconds"] = by_seconds
+    return known
 
 
 def _number(row: Mapping[str, Any], name: str, otherwise: float) -> float:

@@ -43,9 +43,9 @@ def count(n: int, noun: str) -> str:
 
 
 def number(value: float, scale: float) -> str:
-    """A value to the second digit of its scale, with a true minus."""
-    digits = 4 if scale == 0 else 1 - math.floor(math.log10(scale))
-    text = f"{value:.2g}" if digits > 6 else f"{value:.{max(digits, 0)}f}"
+    """A value to the second digit of its scale (0: to the fourth of its own), with a true minus."""
+    digits = 1 - math.floor(math.log10(scale)) if scale else 0
+    text = f"{value:.4g}" if not scale else f"{value:.2g}" if digits > 6 else f"{value:z.{max(digits, 0)}f}"
     return text.replace("-", "−")
 
 

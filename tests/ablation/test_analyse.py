@@ -148,7 +148,7 @@ def test_one_seed_cannot_tell_and_says_why() -> None:
     assert found.verdict == "cannot tell"
     assert (found.p, found.detectable, found.more_seeds) == (None, None, None)
     assert found.sentence == (
-        "Cannot tell b from a: the difference is 1.0000 (1 pair of runs); "
+        "Cannot tell b from a: the difference is 1 (1 pair of runs); "
         "a single seed tells nothing of the spread over seeds."
     )
 
