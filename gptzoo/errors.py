@@ -20,6 +20,8 @@ class GptzooError(Exception):
     """Base of everything that gptzoo raises on purpose."""
 
     exit_code = 1
+    told_elsewhere = False
+    """Another process of the same run says it."""
 
 
 class InputError(GptzooError):

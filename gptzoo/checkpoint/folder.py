@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gptzoo.atomic import new_folder, write_json
 from gptzoo.checkpoint.checkpoints import best_valid, checkpoints, newest_valid, why_invalid
+from gptzoo.checkpoint.sharded import laid_out_as
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
@@ -25,6 +26,7 @@ from gptzoo.spec.provenance import stamped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+WEIGHTS = "model.safetensors"
 AVERAGES = "averages.safetensors"  # beside the weights in a checkpoint of a run that keeps averages of them
 
 
@@ -43,8 +45,13 @@ class Loaded:
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
     """The files of a model folder, into an existing folder."""
+    write_descriptions(folder, model, tokenizer)
+    write_tensors(folder / WEIGHTS, model.state_dict())
+
+
+def write_descriptions(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
+    """The files of a model folder that hold no weights."""
     write_json(folder / "model.json", stamped(model.spec))
-    write_tensors(folder / "model.safetensors", model.state_dict())
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder / "tokenizer.json")
 
@@ -86,12 +93,14 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", best: bool = F
 
 
 def load_weights(model: Architecture, folder: Path) -> None:
-    """Give a model the weights of a model folder. A model on the meta device is filled whole."""
-    tensors = _checked(read_tensors(folder / "model.safetensors"), model.state_dict(), folder)
+    """Give a model the weights of a model folder. A model on the meta device is filled whole, and of one that several
+    processes hold together each reads its own part."""
+    expected = model.state_dict()
+    tensors = _checked(read_tensors(folder / WEIGHTS), expected, folder)
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         initialise(model, seed=0)  # for the buffers that are computed rather than saved, such as ALiBi's slopes
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: laid_out_as(expected[name], tensor) for name, tensor in tensors.items()})
 
 
 def _take_averages(model: Architecture, folder: Path) -> None:
@@ -168,5 +177,5 @@ def _checked(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], fold
     ]
     if wrong:
         shown = "; ".join(sorted(wrong)[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise FolderError(f"{folder / 'model.safetensors'}: does not fit model.json beside it: {shown}")
+        raise FolderError(f"{folder / WEIGHTS}: does not fit model.json beside it: {shown}")
     return tensors

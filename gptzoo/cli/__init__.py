@@ -57,7 +57,8 @@ class CommandLine(click.Group):
             try:
                 return super().invoke(ctx)
             except GptzooError as error:
-                click.echo(str(error), err=True)
+                if not error.told_elsewhere:
+                    click.echo(str(error), err=True)
                 ctx.exit(error.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

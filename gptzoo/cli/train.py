@@ -46,11 +46,14 @@ def train(
     """
     from gptzoo import train as train_run
     from gptzoo.spec.files import load_run_spec
+    from gptzoo.training.parallel import launched_rank
 
     if device is not None:
         overrides = (*overrides, f"device={device}")
     spec = load_run_spec(run, overrides)
     result = train_run(spec, out, resume=resume, extend=extend, override=override)
+    if launched_rank() != 0:
+        return
     click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
     if not (bare or no_plot):
         _draw(spec, out)

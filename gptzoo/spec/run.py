@@ -60,6 +60,18 @@ class EarlyStoppingSpec(SpecModel):
     """By how much the validation loss must fall to be a new best."""
 
 
+class ParallelSpec(SpecModel):
+    """Over how many processes a run is spread: as many as `replicate` times `shard`, started by torchrun."""
+
+    replicate: CountOrAuto = "auto"
+    """Copies of the model, each of which learns from its part of every batch. auto: as many as there are processes
+    for; a process by itself is one."""
+    shard: PositiveInt = 1
+    """Processes that share the weights, their gradients and the optimizer's state of one copy among them."""
+    tensor: PositiveInt = 1
+    """Processes that share each product of matrices. No part has a plan for it yet, so there is only 1."""
+
+
 class SampleSpec(SpecModel):
     """The text that a run writes when it ends."""
 
@@ -86,8 +98,8 @@ class RunSpec(SpecModel):
     batch_size: PositiveInt = 32
     """Sequences per optimizer step."""
     micro_batch_size: CountOrAuto | None = None
-    """Sequences per forward pass; left out, the whole batch. It must divide batch_size. auto: as many as there is
-    memory for when the run begins."""
+    """Sequences per forward pass of a process; left out, all that it has. It must divide batch_size. auto: as many as
+    there is memory for when the run begins."""
     steps: PositiveInt | None = None
     """Length of the run in optimizer steps. Give one of steps, tokens and epochs."""
     tokens: PositiveInt | None = None
@@ -127,6 +139,8 @@ class RunSpec(SpecModel):
     the same bits."""
     device: str = "auto"
     """auto is cuda where there is one, else cpu."""
+    parallel: ParallelSpec = ParallelSpec()
+    """More than one device or machine. The batch, and what is learned from it, stay the same."""
     eval: EvalSpec = EvalSpec()
     """How often the model is measured on held-out text."""
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -151,6 +165,9 @@ class RunSpec(SpecModel):
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
             reason = f"batch_size {self.batch_size} is not a multiple of it"
             errors.append(located(reason, "micro_batch_size", value=self.micro_batch_size))
+        if self.parallel.tensor > 1:
+            reason = "no component offers a plan for tensor parallelism yet; leave it at 1 and use shard"
+            errors.append(located(reason, "parallel", "tensor", value=self.parallel.tensor))
         errors += self._batching_problems()
         if errors:
             raise ValidationError.from_exception_data("RunSpec", errors)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from gptzoo.checkpoint.sharded import whole
+
 
 def origin_of_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
     """In words, the first weight or module output that is not finite when `forward` runs the model once more.
@@ -17,7 +19,7 @@ def origin_of_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
     Modules are told by their path; of nested ones the innermost is named. Raises nothing and changes no weight.
     """
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not whole(tensor).isfinite().all():
             return f"{name} is not finite itself"
     found: list[str] = []
 
@@ -64,7 +66,7 @@ def origin_of_gradient(model: nn.Module, losses: Iterable[Callable[[], Tensor]])
     finally:
         for hook in hooks:
             hook.remove()
-    names = [n for n, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    names = [n for n, p in model.named_parameters() if p.grad is not None and not whole(p.grad).isfinite().all()]
     return f"in the gradient of {', '.join(names[:3])}{', …' if names[3:] else ''}"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from gptzoo.components.base import Architecture
 from gptzoo.data.batching import Batch
 from gptzoo.training.device import autocast
+from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.update import n_targets
 
 EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
@@ -40,27 +41,36 @@ class Measured(NamedTuple):
         return self.nats / math.log(2) / self.n_bytes
 
 
-def measure(model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32") -> Measured:
-    """The targets in `batches`, which stand for `n_bytes` of text; each counts the same whatever batch it is in."""
+def measure(
+    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = ALONE
+) -> Measured:
+    """The targets in `batches`, which stand for `n_bytes` of text; each counts the same whatever batch it is in.
+
+    Several processes share the batches among them, and all find the same.
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     nats, count = 0.0, 0
-    for batch in batches:
-        with torch.inference_mode(), autocast(device, precision):
+    # What is gathered of a sharded model in inference mode could not be used in training any more.
+    without_gradient = torch.inference_mode if ranks.size == 1 else torch.no_grad
+    for batch, own in ranks.dealt(batches):
+        with without_gradient(), autocast(device, precision):
             _, loss = model(**on_device(batch, device))
-        size = n_targets(batch)
-        nats += loss.item() * size
-        count += size
+        if own:
+            size = n_targets(batch)
+            nats += loss.item() * size
+            count += size
     model.train(was_training)
-    return Measured(nats, count, n_bytes)
+    all_nats, all_count = ranks.sums(nats, count)
+    return Measured(all_nats, int(all_count), n_bytes)
 
 
 def evaluate(
-    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32"
+    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = ALONE
 ) -> dict[str, float]:
     """Loss (nats per token), perplexity and bits per byte of the targets in `batches`, as metrics of a run."""
-    found = measure(model, batches, n_bytes=n_bytes, precision=precision)
+    found = measure(model, batches, n_bytes=n_bytes, precision=precision, ranks=ranks)
     return {
         "val/loss": found.loss,
         "val/perplexity": found.perplexity,

@@ -25,7 +25,7 @@ from gptzoo.spec.run import RunSpec
 from gptzoo.training.disk import writing
 
 # Where and how a run is watched may change when it goes on; what it computes may not.
-_MAY_CHANGE = ("device", "checkpoint", "sample", "name")
+_MAY_CHANGE = ("device", "parallel", "checkpoint", "sample", "name")
 _LENGTH = ("steps", "tokens", "epochs")
 
 Change = Literal["nothing", "length", "anything"]
@@ -188,6 +188,7 @@ def describe_environment(device: torch.device, fingerprint: str) -> dict[str, An
         "python": platform.python_version(),
         "device": f"{device.type}: {device_name}",
         "threads": torch.get_num_threads(),
+        "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "plugins": {origin.plugin: str(origin) for origin in registry.current().plugins},
         "data": fingerprint,
         "git_commit": _git_commit(),

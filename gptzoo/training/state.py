@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 from gptzoo.atomic import write_json
 from gptzoo.checkpoint.folder import AVERAGES, read_tensors, write_tensors
+from gptzoo.checkpoint.sharded import laid_out_as
 from gptzoo.errors import FolderError
+
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
 
 
 def write_training_state(
@@ -27,6 +31,17 @@ def write_training_state(
 ) -> None:
     """optimizer.safetensors with `<parameter>|<entry>` tensors, averages.safetensors if there are any, and state.json,
     which has `state` and those entries of the optimizer that are no tensors."""
+    tensors, scalars = optimizer_entries(optimizer, parameters)
+    write_tensors(folder / OPTIMIZER, tensors)
+    if averages is not None:
+        write_tensors(folder / AVERAGES, averages)
+    write_json(folder / STATE, {**state, "optimizer_scalars": scalars})
+
+
+def optimizer_entries(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What an optimizer keeps, as `<parameter>|<entry>`: its tensors, and all else."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for name, parameter in parameters.items():
@@ -35,10 +50,7 @@ def write_training_state(
                 tensors[f"{name}|{entry}"] = value
             else:
                 scalars[f"{name}|{entry}"] = value
-    write_tensors(folder / "optimizer.safetensors", tensors)
-    if averages is not None:
-        write_tensors(folder / AVERAGES, averages)
-    write_json(folder / "state.json", {**state, "optimizer_scalars": scalars})
+    return tensors, scalars
 
 
 def read_training_state(
@@ -51,10 +63,10 @@ def read_training_state(
 
     Raises FolderError when it belongs to other parameters.
     """
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if averages is not None:
         _restore(averages, folder)
-    entries: dict[str, Any] = {**read_tensors(folder / "optimizer.safetensors"), **state["optimizer_scalars"]}
+    entries: dict[str, Any] = {**read_tensors(folder / OPTIMIZER), **state["optimizer_scalars"]}
     by_name: dict[str, dict[str, Any]] = {}
     for key, value in entries.items():
         name, _, entry = key.partition("|")
@@ -70,6 +82,8 @@ def read_training_state(
             as_large = isinstance(value, Tensor) and value.ndim > 0 and value.numel() == parameter.numel()
             if as_large and value.shape != parameter.shape:
                 raise FolderError(f"{folder}: {entry} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            if isinstance(value, Tensor) and value.ndim > 0:
+                own[entry] = laid_out_as(parameter, value, as_large=as_large)
         saved["state"][order[parameter]] = own
     optimizer.load_state_dict(saved)  # also puts the tensors where the parameters are
     return state
@@ -80,7 +94,7 @@ def _restore(averages: Mapping[str, Tensor], folder: Path) -> None:
     if saved.keys() != averages.keys():
         raise FolderError(f"{folder / AVERAGES}: is of other parameters than this run trains")
     for name, value in averages.items():
-        value.copy_(saved[name])
+        value.copy_(laid_out_as(value, saved[name]))
 
 
 def _in_group_order(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from gptzoo.training.ranks import Ranks
+
 # Schedulers of clusters announce that time is up with one of the last two.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
@@ -19,6 +21,11 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal_name is not None
+
+    def agreed(self, ranks: Ranks) -> str | None:
+        """The name of the signal that any of the processes of a run has had."""
+        number = ranks.greatest(0 if self.signal_name is None else signal.Signals[self.signal_name].value)
+        return signal.Signals(number).name if number else None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ is left to keep is the model, the optimizer, and how far the run is.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from gptzoo.checkpoint.checkpoints import newest_valid, save_checkpoint
-from gptzoo.checkpoint.folder import load_weights, write_model_files
+from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.folder import load_weights
 from gptzoo.data.store import prepare
-from gptzoo.errors import Diverged, FolderError, Interrupted
+from gptzoo.errors import Diverged, FolderError, GptzooError, Interrupted
 from gptzoo.model.build import build
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
@@ -27,14 +27,17 @@ from gptzoo.training.ahead import made_ahead
 from gptzoo.training.averages import Averages
 from gptzoo.training.beginning import describe_means, set_objective, take_weights, trained, with_vocabulary
 from gptzoo.training.blocks import prepare_blocks
-from gptzoo.training.device import choose_device, choose_precision, float32_products
+from gptzoo.training.device import choose_precision, float32_products
 from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
 from gptzoo.training.fit import settled_size
 from gptzoo.training.metrics_file import MetricsFile, appending, cut, read, without_nan
+from gptzoo.training.parallel import own_device, processes, spread
 from gptzoo.training.progress import Progress, show_progress
+from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.run_folder import Change, RunFolder
+from gptzoo.training.saving import Contents, save
 from gptzoo.training.standing import Standing
-from gptzoo.training.state import read_training_state, write_training_state
+from gptzoo.training.state import read_training_state
 from gptzoo.training.stop import listen_for_stop
 from gptzoo.training.update import Gradient, MicroBatch, Update, micro_batches
 
@@ -66,68 +69,81 @@ def train(
     new spec from here on, and changes.jsonl keeps what changed.
     Raises SpecError, DataError and FolderError for wrong input, Diverged when the loss or the gradient stops being
     finite (before the update that would spread it), and Interrupted after saving when a signal asked it to stop.
+    Started by torchrun, all processes train this one run together; they return and raise alike.
     """
     if not isinstance(spec, RunSpec):
         spec = load_run_spec(spec)
     folder = RunFolder(out)
     may_change: Change = "anything" if override else "length" if extend else "nothing"
-    with folder.open(resume=resume or may_change != "nothing"), torch.random.fork_rng():
-        return Trainer(spec, folder).run(may_change, quiet=quiet)
+    with processes(spec) as ranks, contextlib.ExitStack() as held, torch.random.fork_rng():
+        opened = folder.open(resume=resume or may_change != "nothing")
+        ranks.on_main(lambda: held.enter_context(opened))
+        trainer = ranks.everywhere(lambda: Trainer(spec, folder, ranks))
+        return trainer.run(may_change, quiet=quiet)
 
 
 class Trainer:
     """One run: its data, model and optimizer, and how far it is."""
 
-    def __init__(self, spec: RunSpec, folder: RunFolder):
+    def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = ALONE):
         self.folder = folder
-        self.device = choose_device(spec.device)
+        self.ranks = ranks
+        self.device = device = own_device(spec.device)
         self.precision = choose_precision(spec.precision, self.device)
         self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
         self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
         self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
         self.length = spec.model.context_length
         self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
-        self.model = build(spec.model, device=self.device, seed=spec.seed).train()
+        self.model = build(spec.model, device="cpu" if spec.parallel.shard > 1 else device, seed=spec.seed).train()
         set_objective(self.model, spec)
-        self.parameters = trained(self.model, spec.freeze)
+        names = trained(self.model, spec.freeze)
         prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
-        self.update = Update(spec, self.model, self.parameters, device=self.device, precision=self.precision)
+        self.spread = spread(self.model, spec.parallel, ranks, device)
+        parameters = dict(self.model.named_parameters())  # others than before, if they are sharded now
+        self.parameters = {name: parameters[name] for name in names}
+        self.update = Update(spec, self.spread, self.parameters, device=device, precision=self.precision)
         self.standing = Standing()
 
     def run(self, may_change: Change = "nothing", *, quiet: bool = False) -> TrainResult:
         """Resume if there is something to resume, train to the end, save."""
         notes = [describe_means(self.spec, self.device, self.precision, self.update.optimizer)]
         fingerprint = self.store.fingerprint
-        changed = self.folder.record(self.spec, self.device, fingerprint, notes.append, may_change=may_change)
+        changed = self.ranks.on_main(
+            lambda: self.folder.record(self.spec, self.device, fingerprint, notes.append, may_change=may_change)
+        )
         self.micro_batch_size = settled_size(self.spec, self.update, self.batching, self.folder, notes.append)
         self._begin(notes)
         self.n_steps = self._last_step()
         if self.standing.step > self.n_steps:
-            raise FolderError(
-                f"{self.folder.path}: has made {self.standing.step} steps already, which is over {self.n_steps}"
+            raise self.ranks.agreed(
+                FolderError(
+                    f"{self.folder.path}: has made {self.standing.step} steps already, which is over {self.n_steps}"
+                )
             )
         self.schedule = self.spec.schedule.build(self.n_steps)
         if changed:
-            self.folder.note_changes(self.spec, fingerprint, self.standing.step, changed)
+            self.ranks.on_main(lambda: self.folder.note_changes(self.spec, fingerprint, self.standing.step, changed))
             notes += [f"changed at step {self.standing.step}: {change}" for change in changed]
-        cut(self.folder.metrics, self.standing.step or -1)  # without a checkpoint, the row of step 0 is made again too
+        first = self.standing.step or -1  # without a checkpoint, the row of step 0 is made again too
+        self.ranks.on_main(lambda: cut(self.folder.metrics, first))
         with (
-            self.folder.status(),
+            self.folder.status() if self.ranks.main else contextlib.nullcontext(),
             float32_products(self.precision),
-            show_progress(self.n_steps, self.standing.step, quiet=quiet) as progress,
+            show_progress(self.n_steps, self.standing.step, quiet=quiet or not self.ranks.main) as progress,
         ):
             for note in notes:
                 progress.say(note)
             self._loop(progress)
         opening = self.tokenizer.decode(self.batching.opening())
-        rows = read(self.folder.metrics)
-        return TrainResult(self.folder.path, self.standing.step, rows[-1], opening, self.standing.best_step)
+        last = self.ranks.on_main(lambda: read(self.folder.metrics)[-1])
+        return TrainResult(self.folder.path, self.standing.step, last, opening, self.standing.best_step)
 
     def _loop(self, progress: Progress) -> None:
         spec, standing = self.spec, self.standing
         with (
             listen_for_stop() as stop,
-            appending(self.folder.metrics) as metrics,
+            appending(self.folder.metrics) if self.ranks.main else contextlib.nullcontext() as metrics,
             made_ahead(self._batch) as batches,
         ):
             if standing.step == 0:
@@ -140,12 +156,16 @@ class Trainer:
                     row |= measured
                 self._record(metrics, progress, row)
                 finished = self._finished()
-                if finished or stop or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
-                    metrics.sync()  # no checkpoint may be newer than its metrics
+                stopped = stop.agreed(self.ranks)
+                if finished or stopped or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
+                    if metrics is not None:
+                        metrics.sync()  # no checkpoint may be newer than its metrics
                     self._save()
-                if stop and not finished:
-                    raise Interrupted(
-                        f"{self.folder.path}: {stop.signal_name} at step {standing.step}: saved; go on with --resume"
+                if stopped and not finished:
+                    raise self.ranks.agreed(
+                        Interrupted(
+                            f"{self.folder.path}: {stopped} at step {standing.step}: saved; go on with --resume"
+                        )
                     )
         if standing.step < self.n_steps:
             progress.say(f"ended early: no evaluation since step {standing.best_step} was better")
@@ -155,7 +175,9 @@ class Trainer:
     def _batch(self, first: int) -> list[MicroBatch]:
         """The batch whose first sample is number `first`."""
         batch = self.batching.train(first, self.spec.batch_size)
-        return micro_batches(batch, self.micro_batch_size, pinned=self.device.type == "cuda")
+        rank, n_ranks = self.ranks.rank, self.ranks.size
+        pinned = self.device.type == "cuda"
+        return micro_batches(batch, self.micro_batch_size, pinned=pinned, rank=rank, n_ranks=n_ranks)
 
     def _update(self, parts: Sequence[MicroBatch]) -> dict[str, Any]:
         """Make one update with a batch; returns the step's row of metrics."""
@@ -188,15 +210,17 @@ class Trainer:
             "tokens_per_second": self.spec.batch_size * self.length / (time.perf_counter() - started),
         }
 
-    def _diverged(self, gradient: Gradient, parts: Sequence[MicroBatch]) -> Diverged:
+    def _diverged(self, gradient: Gradient, parts: Sequence[MicroBatch]) -> GptzooError:
         what, rows, where = self.update.explain(gradient, parts, self.standing.step)
         first = self.standing.samples + rows.start
-        kept = newest_valid(self.folder.checkpoints)
-        return Diverged(
-            f"{self.folder.path}: the {what}, over samples {first} to {first + len(rows) - 1}; {where}. "
-            "The update was not made. "
-            f"{f'The last checkpoint is {kept.name}.' if kept else 'There is no checkpoint yet.'} "
-            "Try a lower learning rate, a longer warmup or clip_norm."
+        kept = newest_valid(self.folder.checkpoints) if self.ranks.main else None
+        return self.ranks.agreed(
+            Diverged(
+                f"{self.folder.path}: the {what}, over samples {first} to {first + len(rows) - 1}; {where}. "
+                "The update was not made. "
+                f"{f'The last checkpoint is {kept.name}.' if kept else 'There is no checkpoint yet.'} "
+                "Try a lower learning rate, a longer warmup or clip_norm."
+            )
         )
 
     # ------------------------------------------------------------------ measuring and keeping
@@ -213,7 +237,10 @@ class Trainer:
 
     def _measure(self) -> dict[str, float]:
         batches = self.batching.val(EVALUATED_AT_ONCE)
-        return evaluate(self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision)
+        n_bytes = self.batching.val_bytes
+        found = evaluate(self.model, batches, n_bytes=n_bytes, precision=self.precision, ranks=self.ranks)
+        self.spread.rest()
+        return found
 
     def _finished(self) -> bool:
         stopping = self.spec.early_stopping
@@ -223,33 +250,27 @@ class Trainer:
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None
 
-    def _record(self, metrics: MetricsFile, progress: Progress, row: Mapping[str, Any]) -> None:
-        row = without_nan(row)
-        metrics.add(row)
-        progress.step(row)
+    def _record(self, metrics: MetricsFile | None, progress: Progress, row: Mapping[str, Any]) -> None:
+        if metrics is not None:  # of the main process
+            row = without_nan(row)
+            metrics.add(row)
+            progress.step(row)
 
     def _save(self) -> None:
         state = {"standing": asdict(self.standing), "loss_scale": self.update.loss_scale.state()}
         averages = None if self.averages is None else self.averages.values
-
-        def write(folder: Path) -> None:
-            write_model_files(folder, self.model, self.tokenizer)
-            write_training_state(folder, state, self.update.optimizer, self.parameters, averages)
-
+        contents = Contents(self.model, self.tokenizer, state, self.update.optimizer, self.parameters, averages)
         keep, best = self.spec.checkpoint.keep, self.standing.best_step if self._keeps_best() else None
-        try:
-            save_checkpoint(self.folder.checkpoints, self.standing.step, write, keep=keep, best=best)
-        except (OSError, SafetensorError) as error:
-            raise FolderError(
-                f"{self.folder.checkpoints}: the checkpoint of step {self.standing.step} cannot be written: {error}. "
-                "Those before it are whole; make room and go on with --resume"
-            ) from error
+        save(contents, self.folder.checkpoints, self.standing.step, self.ranks, keep=keep, best=best)
 
     # ------------------------------------------------------------------ beginning
 
     def _begin(self, notes: list[str]) -> None:
         """Start where the newest valid checkpoint is, or else with the weights that the spec asks for."""
-        checkpoint = newest_valid(self.folder.checkpoints, notes.append)
+        checkpoint = self.ranks.on_main(lambda: newest_valid(self.folder.checkpoints, notes.append))
+        self.ranks.everywhere(lambda: self._restore(checkpoint, notes))
+
+    def _restore(self, checkpoint: Path | None, notes: list[str]) -> None:
         if checkpoint is not None:
             load_weights(self.model, checkpoint)
         elif self.spec.init_from is not None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gptzoo.checkpoint.sharded import whole
 from gptzoo.components.base import Architecture, Observations, Sublayer
 from gptzoo.data.batching import Batch
 from gptzoo.model.head import IGNORE
@@ -19,33 +20,49 @@ from gptzoo.spec.run import RunSpec
 from gptzoo.training.device import autocast
 from gptzoo.training.diagnosis import origin_of_gradient, origin_of_non_finite
 from gptzoo.training.loss_scale import LossScale
+from gptzoo.training.parallel import Spread
 
 _METRICS = "model/"  # before the names of what sublayers measure
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Arguments of one forward pass, in the memory of the host, and how many of its targets count."""
+    """Arguments of one forward pass, in the memory of the host, and what part of its batch they are."""
 
     inputs: dict[str, Tensor]
-    n_targets: int
+    n_targets: int  # that count
+    n_all_targets: int  # of the whole batch, of all processes
+    number: int  # of this one among those of the batch
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
         """The arguments where the model is."""
         return {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
 
 
-def micro_batches(batch: Batch, size: int, *, pinned: bool = False) -> list[MicroBatch]:
-    """A batch in parts of `size` rows; pinned ones travel to a GPU while it computes."""
+def micro_batches(
+    batch: Batch, size: int, *, pinned: bool = False, rank: int = 0, n_ranks: int = 1
+) -> list[MicroBatch]:
+    """A batch in parts of `size` rows; pinned ones travel to a GPU while it computes.
+
+    Of several processes each takes as many rows, the first of them the first rows.
+    """
+    n_own = len(batch["targets"]) // n_ranks
+    own = {name: array[rank * n_own : (rank + 1) * n_own] for name, array in batch.items()}
+    before = rank * -(-n_own // size)
 
     def part(first: int) -> Iterator[tuple[str, Tensor]]:
-        for name, array in batch.items():
+        for name, array in own.items():
             tensor = torch.from_numpy(np.ascontiguousarray(array[first : first + size]))
             yield name, tensor.pin_memory() if pinned else tensor
 
     return [
-        MicroBatch(dict(part(first)), n_targets({"targets": batch["targets"][first : first + size]}))
-        for first in range(0, len(batch["targets"]), size)
+        MicroBatch(
+            dict(part(first)),
+            n_targets({"targets": own["targets"][first : first + size]}),
+            n_targets(batch),
+            before + micro,
+        )
+        for micro, first in enumerate(range(0, n_own, size))
     ]
 
 
@@ -59,7 +76,7 @@ class Gradient:
     """What the passes over one batch have found; the gradient itself is where torch keeps it, with the parameters."""
 
     measured: Mapping[str, Tensor]  # train/… and model/…, float64; some components measure lists
-    losses: Tensor  # of each micro-batch, with all that was added to the cross-entropy
+    losses: Tensor  # of each micro-batch of all processes, with all that was added to the cross-entropy
     norm: float
 
     @property
@@ -77,20 +94,21 @@ class Update:
     def __init__(
         self,
         spec: RunSpec,
-        model: Architecture,
+        model: Architecture | Spread,
         parameters: Mapping[str, nn.Parameter],
         *,
         device: torch.device,
         precision: str,
     ):
+        self.spread = model if isinstance(model, Spread) else Spread(model, model)
         self.seed, self.clip_norm = spec.seed, spec.clip_norm
-        self.model, self.parameters = model, parameters
+        self.model, self.parameters = self.spread.model, parameters
         self.device, self.precision = device, precision
         self.begin_optimizer(spec)
         self.loss_scale = LossScale(precision == "fp16")
         self.learners = [
             (f"{_METRICS}{path}.", module)
-            for path, module in model.named_modules()
+            for path, module in self.model.named_modules()
             if isinstance(module, Sublayer) and type(module).after_update is not Sublayer.after_update
         ]
 
@@ -101,19 +119,20 @@ class Update:
 
     def gradient(self, parts: Sequence[MicroBatch], step: int) -> Gradient:
         """The gradient of the mean loss over all the targets of a batch, whatever micro-batch each is in."""
-        total = max(1, sum(part.n_targets for part in parts))
         sums: dict[str, Tensor] = {}
         losses = []
-        for micro, part in enumerate(parts):
-            share = part.n_targets / total
-            loss, measured = self._forward_backward(part, step, micro, share)
+        for part in parts:
+            share = part.n_targets / max(1, part.n_all_targets)
+            with self.spread.backward(last=part is parts[-1]):
+                loss, measured = self._forward_backward(part, step, share)
             losses.append(loss)
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + share * value
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         if self.loss_scale.enabled:
             torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
-        return Gradient(sums, torch.stack(losses), torch.nn.utils.get_total_norm(gradients).item())
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        return Gradient(*self.spread.ranks.pooled(sums, torch.stack(losses)), norm.item())
 
     def apply(self, gradient: Gradient, factor: float) -> None:
         """Clip the gradient and make the update, with `factor` of the peak learning rates."""
@@ -135,36 +154,38 @@ class Update:
 
     def explain(self, gradient: Gradient, parts: Sequence[MicroBatch], step: int) -> tuple[str, range, str]:
         """Of a gradient that is not finite: what is not, of which rows of the batch, and in words where it began."""
+        ranks = self.spread.ranks
+        n_own = sum(map(_n_rows, parts))
         if gradient.losses_are_finite:
-            losses = [partial(self._loss, part, step, micro) for micro, part in enumerate(parts)]
-            rows = range(sum(map(_n_rows, parts)))
-            return f"gradient norm of step {step + 1} is {gradient.norm}", rows, origin_of_gradient(self.model, losses)
-        micro = int(gradient.losses.isfinite().logical_not().nonzero()[0])
-        where = origin_of_non_finite(self.model, partial(self._loss, parts[micro], step, micro))
-        first = sum(map(_n_rows, parts[:micro]))
+            losses = [partial(self._loss, part, step) for part in parts] if ranks.size == 1 else []
+            where = origin_of_gradient(self.model, losses)
+            return f"gradient norm of step {step + 1} is {gradient.norm}", range(n_own * ranks.size), where
+        number = int(gradient.losses.isfinite().logical_not().nonzero()[0])
+        rank, micro = divmod(number, len(parts))
+        where = ranks.from_rank(rank, origin_of_non_finite(self.model, partial(self._loss, parts[micro], step)))
+        first = rank * n_own + sum(map(_n_rows, parts[:micro]))
         rows = range(first, first + _n_rows(parts[micro]))
-        return f"loss of step {step + 1} is {gradient.losses[micro].item()}", rows, where
+        return f"loss of step {step + 1} is {gradient.losses[number].item()}", rows, where
 
-    def _forward_backward(
-        self, part: MicroBatch, step: int, micro: int, share: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward_backward(self, part: MicroBatch, step: int, share: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Add the gradients of one micro-batch, which is `share` of the batch; its loss, and what it measured."""
-        loss, seen = self._forward(part, step, micro)
-        (loss * (share * self.loss_scale.value)).backward()
+        loss, seen = self._forward(part, step)
+        # Times the number of processes, because torch takes the mean of their gradients.
+        (loss * (share * self.loss_scale.value * self.spread.ranks.size)).backward()
         extra = {f"train/{name}": value.detach().double() for name, value in seen.losses.items()}
         measured = {"train/loss": loss.detach().double() - sum(extra.values()), **extra}
         measured |= {f"{_METRICS}{name}": value.detach().double() for name, value in seen.metrics.items()}
         return loss.detach(), measured
 
-    def _forward(self, part: MicroBatch, step: int, micro: int) -> tuple[Tensor, Observations]:
-        torch.manual_seed(derive(self.seed, "dropout", step, micro))  # so masks need no state to resume
+    def _forward(self, part: MicroBatch, step: int) -> tuple[Tensor, Observations]:
+        torch.manual_seed(derive(self.seed, "dropout", step, part.number))  # so masks need no state to resume
         seen = Observations()
         with autocast(self.device, self.precision):
-            _, loss = self.model(**part.on(self.device), observations=seen)
+            _, loss = self.spread.forward(**part.on(self.device), observations=seen)
         return loss, seen
 
-    def _loss(self, part: MicroBatch, step: int, micro: int) -> Tensor:
-        return self._forward(part, step, micro)[0]
+    def _loss(self, part: MicroBatch, step: int) -> Tensor:
+        return self._forward(part, step)[0]
 
 
 def _n_rows(part: MicroBatch) -> int:

@@ -1,0 +1,74 @@
+"""What tests of several processes share: processes that are forked, that know each other, and what came of each."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.multiprocessing
+
+from gptzoo.errors import GptzooError
+
+_SECONDS = 100
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: the exit code that the command line would leave with, and the error that it told."""
+
+    code: int
+    error: str
+    silent: bool
+
+
+def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
+    """Do `work(rank)` in `n` processes with the environment that torchrun gives them.
+
+    They are forked: torch is imported already, and components of a test are known to them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context: Any = torch.multiprocessing.get_context("fork")
+    workers = [context.Process(target=_work, args=(rank, n, port, work, folder), daemon=True) for rank in range(n)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(_SECONDS)
+    late = [worker for worker in workers if worker.is_alive()]
+    for worker in late:
+        worker.kill()
+        worker.join()
+    told = [(folder / f"error-{rank}").read_text() if (folder / f"error-{rank}").exists() else "" for rank in range(n)]
+    assert not late, f"no end within {_SECONDS} s: {told}"
+    for rank in range(n):
+        (folder / f"error-{rank}").unlink(missing_ok=True)
+    return [
+        Ended(worker.exitcode, text.removeprefix("silent: "), text.startswith("silent: "))
+        for worker, text in zip(workers, told, strict=True)
+    ]
+
+
+def _work(rank: int, n: int, port: int, work: Callable[[int], Any], folder: Path) -> None:
+    torch.set_num_threads(1)
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in own.items()}}
+    code = 0
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            work(rank)
+        except GptzooError as error:
+            code = error.exit_code
+            (folder / f"error-{rank}").write_text(("silent: " if error.told_elsewhere else "") + str(error))
+        except BaseException:
+            code = 1
+            (folder / f"error-{rank}").write_text(traceback.format_exc())
+    os._exit(code)
