@@ -74,6 +74,7 @@ class Matched:
     cost: float  # FLOPs or seconds, of one trial
     losses: Mapping[str, Estimate]  # by variant, between two evaluations on the straight line
     cut_short: Sequence[str]  # variants whose trials went on: their learning rate was not at its end yet
+    untold: Sequence[str] = ()  # variants without a loss: their evaluations are too far apart for a straight line
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Point:
     variant: str
     loss: float
     cost: float
-    on_front: bool  # none is better in both
+    on_front: bool  # no cheaper one is as good, to within the margin
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gptzoo.ablation.outcome import Outcome, TrialOutcome, Variant
 
 MOST_POINTS = 200  # of a band: what a picture can show
 _EQUAL = 1.01  # costs within this ratio are the same cost
+_FAR = 0.25  # of the cost: between evaluations further apart a loss is no straight line
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,25 @@ def matched(outcome: Outcome) -> dict[Cost, Matched]:
     for cost in compared:
         if len(done) < 2 or any(cost not in one.costs for one in done.values()):
             continue
-        ends = {name: float(one.costs[cost][-1]) for name, one in done.items()}
-        at = min(ends.values())
-        losses = {
-            name: mean_estimate([float(np.interp(at, one.costs[cost], row)) for row in one.values], outcome.alpha)
-            for name, one in done.items()
-        }
-        found[cost] = Matched(at, losses, [name for name, end in ends.items() if end > at * _EQUAL])
+        found[cost] = _matched(done, cost, outcome.alpha)
     return found
+
+
+def _matched(curves: Mapping[str, Curve], cost: Cost, alpha: float) -> Matched:
+    ends = {name: float(one.costs[cost][-1]) for name, one in curves.items()}
+    at = min(ends.values())
+    cut_short = [name for name, end in ends.items() if end > at * _EQUAL]
+    losses, untold = {}, []
+    for name, one in curves.items():
+        x = one.costs[cost]
+        after = int(np.searchsorted(x, at))
+        if name not in cut_short:
+            losses[name] = mean_estimate(one.values[:, -1].tolist(), alpha)
+        elif after and x[after] - x[after - 1] <= _FAR * at:
+            losses[name] = mean_estimate([float(np.interp(at, x, row)) for row in one.values], alpha)
+        else:
+            untold.append(name)
+    return Matched(at, losses, cut_short, untold)
 
 
 def _costs(trial: TrialOutcome, variant: Variant, steps: Sequence[int]) -> dict[Cost, np.ndarray]:

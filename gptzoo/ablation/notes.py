@@ -38,6 +38,11 @@ def notes(
                 f"Losses at equal {cost}: {', '.join(at.cut_short)} went on; a run planned for that length "
                 "would have ended its learning rate there, and better."
             )
+        if at.untold:
+            yield (
+                f"Losses at equal {cost} are not told of {', '.join(at.untold)}: evaluations are too far apart there. "
+                "Give a smaller eval.every."
+            )
 
 
 def _pairing(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:

@@ -19,20 +19,22 @@ def fronts(outcome: Outcome, losses: Mapping[str, float]) -> dict[str, list[Poin
         "cache": {v.name: v.cache_bytes for v in names},
     }
     known = {what: {n: c for n, c in of.items() if c is not None} for what, of in costs.items()}
-    return {what: front(losses, of) for what, of in known.items() if len(of) > 1}
+    return {what: front(losses, of, outcome.margin) for what, of in known.items() if len(of) > 1}
 
 
-def front(losses: Mapping[str, float], costs: Mapping[str, float]) -> list[Point]:
-    """The variants of `costs`, from cheap to dear. On the front: nobody is as good in both and better in one."""
+def front(losses: Mapping[str, float], costs: Mapping[str, float], margin: float = 0.0) -> list[Point]:
+    """The variants of `costs`, from cheap to dear.
+
+    On the front is who is better by more than the margin than everybody cheaper on it, and who is as good, to within
+    the margin, as one of the same cost that is.
+    """
     points: list[Point] = []
-    best_so_far = float("inf")
-    order = sorted(costs, key=lambda name: (costs[name], losses[name]))
-    for name in order:
-        twin = (
-            bool(points) and points[-1].on_front and (points[-1].cost, points[-1].loss) == (costs[name], losses[name])
-        )
-        points.append(Point(name, losses[name], costs[name], on_front=losses[name] < best_so_far or twin))
-        best_so_far = min(best_so_far, losses[name])
+    for name in sorted(costs, key=lambda name: (costs[name], losses[name], name)):
+        loss, cost = losses[name], costs[name]
+        ahead = [point for point in points if point.on_front]
+        cheaper = all(loss < point.loss - margin for point in ahead if point.cost < cost)
+        as_dear = all(loss <= point.loss + margin for point in ahead if point.cost == cost)
+        points.append(Point(name, loss, cost, on_front=cheaper and as_dear))
     return points
 
 

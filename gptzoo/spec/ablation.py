@@ -165,8 +165,9 @@ class AblationSpec(SpecModel):
     """Left out, all variants have the base's learning rate."""
     metric: str = "val/loss"
     """What is compared at the end of a run; lower is better."""
-    margin: NonNegativeFloat = 0.0
-    """Differences inside it count as none."""
+    margin: NonNegativeFloat = 0.001
+    """Differences whose interval lies inside it are the same: what you would not care about. Rounding is inside the
+    default; 0 leaves only runs that are equal bit by bit."""
     alpha: float = Field(0.05, gt=0.0, lt=1.0)
     """How often a difference may be called where there is none, over all comparisons together."""
     power: float = Field(0.8, gt=0.0, lt=1.0)

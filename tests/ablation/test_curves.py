@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from outcomes import outcome, variant
 
+from gptzoo.ablation.analyse import analyse
 from gptzoo.ablation.analysis import Band
 from gptzoo.ablation.curves import MOST_POINTS, bands, matched
 from gptzoo.ablation.outcome import Outcome, TrialOutcome
@@ -85,23 +86,32 @@ def test_a_failed_trial_bends_no_curve_of_those_that_went_well() -> None:
 
 
 def test_losses_are_matched_at_the_cost_of_the_cheapest() -> None:
-    made = ablation(cheap=[rows({0: 5.0, 10: 3.0})], dear=[rows({0: 5.0, 10: 4.0, 20: 2.0})])
+    curve = {step: 5.0 - step / 10 for step in range(21)}
+    made = ablation(cheap=[rows({0: 5.0, 9: 3.0})], dear=[rows(curve)])
     at = matched(made)["flops"]
-    assert at.cost == 10 * 10 * 6000.0
-    assert {name: one.value for name, one in at.losses.items()} == {"cheap": 3.0, "dear": 4.0}
-    assert at.cut_short == ["dear"]
+    assert at.cost == 9 * 10 * 6000.0
+    assert {name: one.value for name, one in at.losses.items()} == pytest.approx({"cheap": 3.0, "dear": 4.1})
+    assert (at.cut_short, at.untold) == (["dear"], [])
     heavier = [variant("cheap", {}), variant("dear", {}, flops_per_token=8000.0)]
     at = matched(dataclasses.replace(made, variants=heavier))["flops"]
-    assert at.losses["dear"].value == pytest.approx(np.interp(7.5, [0, 10], [5.0, 4.0]))
+    assert at.losses["dear"].value == pytest.approx(5.0 - 9 * 6 / 8 / 10)
+
+
+def test_between_evaluations_far_apart_no_loss_is_told() -> None:
+    made = ablation(cheap=[rows({0: 5.0, 10: 3.0})], dear=[rows({0: 5.0, 20: 2.0})])
+    at = matched(made)["flops"]
+    assert (set(at.losses), at.cut_short, at.untold) == ({"cheap"}, ["dear"], ["dear"])
+    assert any(note.startswith("Losses at equal flops are not told of dear") for note in analyse(made).notes)
 
 
 def test_losses_are_matched_in_seconds_too_and_at_equal_cost_are_the_endpoints() -> None:
-    made = ablation(a=[rows({0: 5.0, 10: 3.0}, rate=200.0)], b=[rows({0: 5.0, 10: 2.0}, rate=100.0)])
+    curve = {step: 5.0 - step / 10 for step in range(11)}
+    made = ablation(a=[rows({0: 5.0, 10: 3.0}, rate=200.0)], b=[rows(curve, rate=100.0)])
     found = matched(made)
     assert found["seconds"].cost == pytest.approx(0.5)
-    assert found["seconds"].losses["b"].value == pytest.approx(3.5)
+    assert found["seconds"].losses["b"].value == pytest.approx(4.5)
     assert found["seconds"].cut_short == ["b"]
-    assert {name: one.value for name, one in found["flops"].losses.items()} == {"a": 3.0, "b": 2.0}
+    assert {name: one.value for name, one in found["flops"].losses.items()} == {"a": 3.0, "b": 4.0}
     assert found["flops"].cut_short == []
 
 

@@ -28,6 +28,20 @@ def test_who_is_on_the_front_is_beaten_by_nobody(pairs: list[tuple[float, float]
         assert point.on_front != beaten
 
 
+def test_a_difference_inside_the_margin_is_worth_no_cost() -> None:
+    losses = {"sdpa": 2.3, "naive": 2.3 - 1e-6, "small": 2.308, "large": 2.2}
+    equal = front(losses, dict.fromkeys(losses, 1.0), margin=0.01)
+    assert [point.variant for point in equal if point.on_front] == ["large"]
+    costs = {"sdpa": 2.0, "naive": 2.0, "small": 1.0, "large": 3.0}
+    assert on_front(losses, costs, 0.0) == ["small", "naive", "large"]
+    assert on_front(losses, costs, 0.001) == ["small", "naive", "sdpa", "large"]
+    assert on_front(losses, costs, 0.01) == ["small", "large"]
+
+
+def on_front(losses: dict[str, float], costs: dict[str, float], margin: float) -> list[str]:
+    return [point.variant for point in front(losses, costs, margin) if point.on_front]
+
+
 def test_fronts_are_of_every_cost_that_two_variants_have() -> None:
     made = outcome({"a": {1: 2.0, 2: 2.1}, "b": {1: 1.0, 2: 1.1}, "c": {1: None}})
     variants = [
