@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import gptzoo
 from gptzoo.atomic import write_json
 from gptzoo.checkpoint.checkpoints import _digests, newest_valid
 from gptzoo.errors import Diverged
+from gptzoo.training import fit
 from gptzoo.training.standing import Standing
 from gptzoo.training.verify import differences
 
@@ -89,6 +91,29 @@ def test_a_run_in_fp16_keeps_the_scale_of_its_loss(run_spec: dict[str, Any], tmp
 # ---------------------------------------------------------------------- each item of state counts
 
 
+ITEMS = [
+    *(field.name for field in dataclasses.fields(Standing) if field.name != "skipped_in_a_row"),  # it has a test below
+    "model",
+    "averages",
+    "|exp_avg",
+    "|exp_avg_sq",
+    "|step",
+    "loss_scale",
+]
+
+
+def test_no_item_is_forgotten(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    """What a checkpoint keeps is what is taken out of it, item by item, in the test after this one."""
+    gptzoo.train({**run_spec, "steps": 2, "precision": "fp16"}, tmp_path / "run", quiet=True)
+    checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    state = json.loads((checkpoint / "state.json").read_text())
+    assert state.pop("optimizer_scalars") == {}
+    entries = {f"|{name.partition('|')[2]}" for name in load_file(checkpoint / "optimizer.safetensors")}
+    files = {file.stem for file in checkpoint.glob("*.safetensors")} - {"optimizer"}
+    assert {*state.pop("standing"), *state, *entries, *files} == {*ITEMS, "skipped_in_a_row"}
+
+
 def tamper(checkpoint: Path, item: str) -> None:
     """Take one item of state out of a checkpoint, or make it as if it had never been kept; it stays valid."""
     state = json.loads((checkpoint / "state.json").read_text())
@@ -99,31 +124,16 @@ def tamper(checkpoint: Path, item: str) -> None:
     elif item == "averages":
         shutil.copyfile(checkpoint / "model.safetensors", checkpoint / "averages.safetensors")
     else:
-        tensors = load_file(checkpoint / "optimizer.safetensors")
+        file = checkpoint / ("model.safetensors" if item == "model" else "optimizer.safetensors")
         save_file(
-            {name: tensor * 0 if name.endswith(item) else tensor for name, tensor in tensors.items()},
-            checkpoint / "optimizer.safetensors",
+            {name: t * 0 if item == "model" or name.endswith(item) else t for name, t in load_file(file).items()}, file
         )
     write_json(checkpoint / "state.json", state)
     (checkpoint / "manifest.json").unlink()
     write_json(checkpoint / "manifest.json", {"files": _digests(checkpoint)})
 
 
-@pytest.mark.parametrize(
-    "item",
-    [
-        "step",
-        "samples",
-        "best_step",
-        "best_loss",
-        "evaluations_since_best",
-        "skipped",
-        "averages",
-        "|exp_avg",
-        "|exp_avg_sq",
-        "loss_scale",
-    ],
-)
+@pytest.mark.parametrize("item", ITEMS)
 def test_a_run_that_lost_an_item_of_its_state_would_be_noticed(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str
 ) -> None:
@@ -137,6 +147,20 @@ def test_a_run_that_lost_an_item_of_its_state_would_be_noticed(
     checkpoint = newest_valid(tmp_path / "killed" / "checkpoints")
     assert checkpoint is not None
     tamper(checkpoint, item)
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert list(differences(tmp_path / "whole", tmp_path / "killed"))
+
+
+def test_a_run_that_lost_the_micro_batch_size_it_picked_would_be_noticed(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_spec["micro_batch_size"] = "auto"
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    killed(run_spec, tmp_path / "killed", 9)
+    environment = json.loads((tmp_path / "killed" / "environment.json").read_text())
+    assert environment.pop("micro_batch_size") == 64
+    write_json(tmp_path / "killed" / "environment.json", environment)
+    monkeypatch.setattr(fit, "available_bytes", lambda device: 2**22)  # other work has come to the machine
     gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
     assert list(differences(tmp_path / "whole", tmp_path / "killed"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 import gptzoo
+from gptzoo.data.store import prepare
 from gptzoo.model.head import IGNORE
 from gptzoo.training.update import Update, micro_batches, n_targets
 
@@ -28,8 +30,8 @@ def batch() -> dict[str, np.ndarray]:
     return {"tokens": rng.integers(0, 61, (ROWS, LENGTH)), "targets": targets}
 
 
-def update(**changes: Any) -> Update:
-    model = {"vocab_size": 61, "context_length": LENGTH, "d_model": 32, "n_layers": 2, "n_heads": 2}
+def update(vocab_size: int = 61, **changes: Any) -> Update:
+    model = {"vocab_size": vocab_size, "context_length": LENGTH, "d_model": 32, "n_layers": 2, "n_heads": 2}
     spec = gptzoo.load_run_spec({"model": model, "steps": 1, "batch_size": ROWS, **changes})
     built = gptzoo.build(spec.model).train()
     return Update(spec, built, dict(built.named_parameters()), device=torch.device("cpu"), precision="fp32")
@@ -48,6 +50,44 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch_size(batch: dict[str
     assert found.norm == pytest.approx(expected.norm, rel=1e-6)
     difference = (gradients(cut) - gradients(whole)).norm() / gradients(whole).norm()
     assert difference.item() < 1e-6
+
+
+VARIANTS: list[dict[str, Any]] = [
+    *({"type": name} for name in gptzoo.registered("batching")),
+    {"type": "windows", "token_dropout": 0.2},
+    {"type": "packed", "restart_positions": True},
+    {"type": "packed", "mask": False, "token_dropout": 0.2},
+]
+
+
+@pytest.mark.parametrize("batching", VARIANTS, ids=str)
+def test_nor_do_they_with_any_batching(
+    batching: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of packed documents end in padding, so micro-batches have different numbers of targets."""
+    monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path))
+    documents = ["a", "short one", "a longer document than fits into a row, or into two of them", "x" * 5] * 40
+    (tmp_path / "text.jsonl").write_text(
+        "".join(json.dumps({"text": f"{d} {i}"}) + "\n" for i, d in enumerate(documents))
+    )
+    corpus = {"type": "jsonl", "path": str(tmp_path / "text.jsonl")}
+    one = update(batching=batching, corpus=corpus, vocab_size=257)
+    spec = gptzoo.load_run_spec(
+        {"model": one.model.spec.model_dump(mode="json"), "steps": 1, "corpus": corpus, "batching": batching}
+    )
+    tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer)
+    batch = spec.batching.build(store, tokenizer, LENGTH, 1).train(0, ROWS)
+    expected = one.gradient(micro_batches(batch, ROWS), 0)
+    whole = gradients(one)
+    for size in (1, 5, 8):
+        one.discard()
+        parts = micro_batches(batch, size)
+        found = one.gradient(parts, 0)
+        assert found.measured["train/loss"].item() == pytest.approx(expected.measured["train/loss"].item(), rel=1e-6)
+        assert ((gradients(one) - whole).norm() / whole.norm()).item() < 1e-6
+    if batching["type"] == "packed":
+        assert (batch["targets"] == IGNORE).any()
+        assert len({part.n_targets for part in parts}) > 1
 
 
 def test_the_gradient_is_that_of_the_mean_over_all_targets_that_count(batch: dict[str, np.ndarray]) -> None:
