@@ -4,7 +4,8 @@
 
 Xiong et al. 2020 (On Layer Normalization in the Transformer Architecture, arXiv:2002.04745): in a Post-LN transformer
 the gradients near the output are large at initialisation, so that it needs a warmup, and a Pre-LN one does not. Here: a
-deep and narrow model on the embedded stories, all else alike; each run is a plain `gptzoo.train`.
+deep and narrow model on the embedded stories, all else alike; each run is configs/runs/stability.json with a norm, warmup,
+learning rate and seed of its own.
 """
 
 from __future__ import annotations
@@ -25,15 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 NORMS = ("pre_ln", "post_ln")
 WARMUPS = (0, 100)  # steps
 LRS = (0.0005, 0.001, 0.002)
-SPEC: dict[str, Any] = {
-    "model": {"context_length": 64, "d_model": 64, "n_layers": 6, "n_heads": 4, "positional": "rope"},
-    "batch_size": 16,
-    "schedule": {"type": "constant"},
-    "clip_norm": None,
-    "precision": "fp32",
-    "device": "cpu",
-    "sample": {"max_new_tokens": 0},
-}
+SPEC = Path(__file__).parents[1] / "configs" / "runs" / "stability.json"
 
 
 def trial(job: tuple[str, int, float, int, int, str]) -> tuple[str, int, float, int, list[tuple[int, float]]]:
@@ -41,12 +34,12 @@ def trial(job: tuple[str, int, float, int, int, str]) -> tuple[str, int, float, 
     norm, warmup, lr, seed, steps, folder = job
     import gptzoo
 
-    spec = {**SPEC, "steps": steps, "seed": seed, "eval": {"every": 50}, "checkpoint": {"every": steps}}
-    overrides = [f"model.norm={norm}", f"schedule.warmup_steps={warmup}", f"optimizer.lr={lr}"]
+    overrides = [f"model.norm={norm}", f"schedule.warmup_steps={warmup}", f"optimizer.lr={lr}", f"seed={seed}"]
+    overrides += [f"steps={steps}", f"checkpoint.every={steps}"]
     run = Path(folder) / f"{norm}-{warmup}-{lr:g}-{seed}"
     curve: list[tuple[int, float]] = []
     try:
-        gptzoo.train(gptzoo.load_run_spec(spec, overrides), run, resume=True, quiet=True)
+        gptzoo.train(gptzoo.load_run_spec(SPEC, overrides), run, resume=True, quiet=True)
     except gptzoo.Diverged as error:
         print(error, file=sys.stderr)
         curve = [(steps, float("inf"))]
@@ -83,11 +76,28 @@ def main() -> None:
             for lr in LRS:
                 losses = [curves[norm, warmup, lr, seed][-1][1] for seed in arguments.seeds]
                 mean = statistics.mean(losses)
-                rows.append({"norm": norm, "warmup_steps": warmup, "lr": lr, "mean": mean, "losses": losses})
+                own = {str(seed): curves[norm, warmup, lr, seed] for seed in arguments.seeds}
+                rows.append(
+                    {"norm": norm, "warmup_steps": warmup, "lr": lr, "mean": mean, "losses": losses, "curves": own}
+                )
     setting = {"steps": arguments.steps, "seeds": arguments.seeds, "torch": torch.__version__, "threads": 1}
-    print(json.dumps({**setting, "machine": platform.machine(), "spec": SPEC, "runs": rows}, indent=2))
+    whole = {**setting, "machine": platform.machine(), "loss_of_frequencies_alone": loss_of_frequencies(), "runs": rows}
+    print(json.dumps(whole, indent=2))
     if arguments.picture:
         draw(curves, arguments.seeds, arguments.picture)
+
+
+def loss_of_frequencies() -> float:
+    """The validation loss of who knows how frequent each token is in training, and no more: where a stuck run stays."""
+    import numpy as np
+
+    import gptzoo
+    from gptzoo.data.store import prepare
+
+    spec = gptzoo.load_run_spec(SPEC)
+    _, store = prepare(spec.corpus.build(), spec.tokenizer)
+    counts = np.bincount(store.train, minlength=store.vocab_size) + 1.0
+    return float(-np.log(counts / counts.sum())[store.val[1:]].mean())
 
 
 def draw(curves: dict[tuple[Any, ...], list[tuple[int, float]]], seeds: list[int], file: Path) -> None:
