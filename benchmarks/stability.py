@@ -4,8 +4,8 @@
 
 Xiong et al. 2020 (On Layer Normalization in the Transformer Architecture, arXiv:2002.04745): in a Post-LN transformer
 the gradients near the output are large at initialisation, so that it needs a warmup, and a Pre-LN one does not. Here: a
-deep and narrow model on the embedded stories, all else alike; each run is configs/runs/stability.json with a norm, warmup,
-learning rate and seed of its own.
+deep and narrow model on the embedded stories, all else alike; each run is configs/runs/stability.json with its own norm
+and warmup, learning rate and seed.
 """
 
 from __future__ import annotations
