@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
+from gptzoo.ablation.costs import Ledger
 from gptzoo.ablation.folder import read_outcome, refuse_another, write_plan
 from gptzoo.ablation.outcome import Outcome
-from gptzoo.ablation.plan import Plan, make_plan
+from gptzoo.ablation.plan import Plan, PlannedTrial, make_plan
 from gptzoo.ablation.runner import Rules, Runner
 from gptzoo.ablation.trial import State
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.files import load_ablation_spec
 
-Watch = Callable[[Plan, Runner, Mapping[str, State]], None]
+Watch = Callable[[Sequence[PlannedTrial], Runner, Mapping[str, State]], None]
 
 
 def ablate(
@@ -24,7 +25,7 @@ def ablate(
     *,
     retry_failed: bool = False,
     tell: Callable[[Plan], None] = lambda plan: None,
-    watch: Watch = lambda plan, runner, states: None,
+    watch: Watch = lambda trials, runner, states: None,
 ) -> Outcome:
     """Run the trials of an ablation that are not done yet, in the folder `out`; returns what it has found.
 
@@ -36,24 +37,28 @@ def ablate(
         spec = load_ablation_spec(spec)
     folder = Path(out)
     refuse_another(folder, spec)
-    plan = make_plan(spec, folder)
+    ledger = Ledger()
+    plan = make_plan(spec, folder, ledger=ledger)
     write_plan(folder, plan)
     tell(plan)
-    runner = runner_of(plan, folder, watch)
-    runner.run(retry_failed=retry_failed)
+    if plan.tuning:
+        _runner(plan, plan.tuning, folder, watch, samples=False).run(retry_failed=retry_failed)
+        plan = make_plan(spec, folder, ledger=ledger)
+        write_plan(folder, plan)
+    _runner(plan, plan.trials, folder, watch, samples=spec.samples).run(retry_failed=retry_failed)
     return read_outcome(folder)
 
 
-def runner_of(plan: Plan, folder: Path, watch: Watch = lambda plan, runner, states: None) -> Runner:
-    """What works off the trials of a plan. Components from files that are loaded here are loaded by each trial too."""
+def _runner(plan: Plan, trials: Sequence[PlannedTrial], folder: Path, watch: Watch, *, samples: bool) -> Runner:
+    """What works off trials of a plan. Components from files that are loaded here are loaded by each trial too."""
     spec = plan.spec
     runner = Runner(
-        plan.trials,
+        trials,
         folder,
         spec.executor.build(),
         rules=Rules(retries=spec.retries, silence=spec.silence),
-        samples=spec.samples,
+        samples=samples,
         arguments=[part for file in registry.current().files for part in ("--plugin", str(file))],
-        watch=lambda states: watch(plan, runner, states),
+        watch=lambda states: watch(trials, runner, states),
     )
     return runner

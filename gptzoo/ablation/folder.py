@@ -2,6 +2,7 @@
 
 ablation.json    the spec, its base inline
 variants.json    the variants that it enumerates with their costs, and which folders their trials have
+calibration/     a few steps of each variant, where a budget in seconds asked for them
 trials/<variant>-seed<n>-<hash of the spec>/    a run each (`gptzoo.ablation.trial`)
 """
 
@@ -15,12 +16,12 @@ from typing import Any
 
 from gptzoo.ablation.outcome import Exclusion, Outcome, TrialOutcome, Variant
 from gptzoo.ablation.plan import Plan
+from gptzoo.ablation.results import trial_outcome
 from gptzoo.ablation.trial import TrialFolder
 from gptzoo.atomic import write_json
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.compare import differences
-from gptzoo.training.metrics_file import whole_rows
 
 _FIXED = ("base", "budget", "match", "tune")
 """What may not change while trials are there: it would make all of them others."""
@@ -36,7 +37,7 @@ def refuse_another(folder: Path, spec: AblationSpec) -> None:
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder}: is a file; choose another --out")
     if not (folder / "ablation.json").exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and {entry.name for entry in folder.iterdir()} - {"calibration"}:
             raise FolderError(f"{folder}: is used, and not by an ablation; choose another --out")
         return
     before, now = _read(folder / "ablation.json"), written(spec)
@@ -57,11 +58,23 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "paired": plan.paired,
         "variants": [asdict(variant.as_variant()) for variant in plan.variants],
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
-        "trials": [{"variant": t.variant, "seed": t.seed, "folder": t.name} for t in plan.trials],
+        "trials": trials_as_dicts(plan),
     }
     for name, value in (("variants.json", design), ("ablation.json", written(plan.spec))):
         if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
             write_json(folder / name, value)
+
+
+def trials_as_dicts(plan: Plan) -> list[dict[str, Any]]:
+    """The trials of the comparison as data; those of a variant that cannot be tuned have no folder."""
+    planned = [{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in plan.trials]
+    hopeless = [
+        {"variant": variant.name, "seed": seed, "folder": None, "reason": variant.tuned}
+        for variant in plan.variants
+        if variant.hopeless
+        for seed in sorted(plan.spec.seeds)
+    ]
+    return planned + hopeless
 
 
 def read_outcome(folder: str | Path) -> Outcome:
@@ -91,22 +104,15 @@ def read_outcome(folder: str | Path) -> Outcome:
 
 
 def _trial(path: Path, trial: Mapping[str, Any], wants_sample: bool) -> TrialOutcome:
+    if trial["folder"] is None:  # nothing to run: all tries of tuning failed
+        return TrialOutcome(trial["variant"], trial["seed"], "failed", trial["reason"])
     folder = TrialFolder(path / "trials" / trial["folder"], wants_sample=wants_sample)
-    state = folder.state
-    sample = folder.path / "sample.txt"
-    return TrialOutcome(
-        variant=trial["variant"],
-        seed=trial["seed"],
-        state=state,
-        reason=(folder.given_up or "") if state == "failed" else "",
-        rows=whole_rows(folder.metrics),
-        sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
-    )
+    return trial_outcome(folder, trial["variant"], trial["seed"])
 
 
 def _environment(path: Path, trials: list[dict[str, Any]]) -> dict[str, Any]:
     """That of the first trial in order that has one."""
-    files = (path / "trials" / trial["folder"] / "environment.json" for trial in trials)
+    files = (path / "trials" / trial["folder"] / "environment.json" for trial in trials if trial["folder"])
     return next((_read(file) for file in files if file.is_file()), {})
 
 

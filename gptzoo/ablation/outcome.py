@@ -22,6 +22,7 @@ class Variant:
     differences: Sequence[str] = ()  # from the baseline, in words; none for the baseline
     residue: str = ""  # what matching of parameters or FLOPs could not make equal, in words
     spec: Mapping[str, Any] = field(default_factory=dict)  # the resolved run, without its seed
+    tuned: str = ""  # which value a grid chose for it, in words; "" where nothing is tuned
     memory_bytes: int | None = None  # of a training step, as `gptzoo build` estimates it; None where it cannot be told
 
 

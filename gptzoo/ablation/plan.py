@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gptzoo.ablation.axes import label_of
+from gptzoo.ablation.budget import with_budget
+from gptzoo.ablation.calibrate import Calibration, calibrate
 from gptzoo.ablation.costs import Costs, Ledger, tokens_per_step
-from gptzoo.ablation.outcome import Exclusion, Variant
+from gptzoo.ablation.match import amount, matched
+from gptzoo.ablation.outcome import Exclusion, TrialOutcome, Variant
+from gptzoo.ablation.results import trial_outcome
+from gptzoo.ablation.trial import TrialFolder
+from gptzoo.ablation.tune import Try, Tuned, tries, tuned
 from gptzoo.ablation.variants import Enumerated, Variants, digest_of, enumerate_variants
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
@@ -40,6 +48,9 @@ class PlannedVariant:
     n_steps: int
     differences: Sequence[str]
     residue: str = ""
+    tuned: str = ""  # in words, what tuning chose or is about to choose
+    ready: bool = True  # nothing is left to be tuned
+    hopeless: bool = False  # every try of tuning failed
 
     @property
     def n_tokens(self) -> int:
@@ -63,6 +74,7 @@ class PlannedVariant:
             cache_bytes=self.costs.cache_bytes,
             differences=self.differences,
             residue=self.residue,
+            tuned=self.tuned,
             spec=spec,
             memory_bytes=self.costs.memory_bytes,
         )
@@ -80,12 +92,17 @@ class Plan:
     paired: bool
     exclusions: Sequence[Exclusion]
     merged: Mapping[str, Sequence[Mapping[str, str]]]  # choices that describe the same as a variant, by its name
-    trials: Sequence[PlannedTrial]
+    trials: Sequence[PlannedTrial]  # those that variants are compared by; none of a variant that is not tuned yet
+    tuning: Sequence[PlannedTrial]  # those that tell which learning rate a variant gets
     notes: Sequence[str] = ()  # what a reader should know before it runs
 
 
-def make_plan(spec: AblationSpec, folder: Path) -> Plan:
-    """The plan of an ablation whose trials are in `folder`, where some may be already. Raises SpecError."""
+def make_plan(spec: AblationSpec, folder: Path, *, ledger: Ledger | None = None, scratch: Path | None = None) -> Plan:
+    """The plan of an ablation whose trials are in `folder`, where some may be already. Raises SpecError.
+
+    A budget in seconds takes a calibration, which runs in `scratch`, if left out a part of the folder. A `ledger` that
+    is given spares what it knows already.
+    """
     found = enumerate_variants(
         RunSpec,
         dict(spec.base),
@@ -97,10 +114,17 @@ def make_plan(spec: AblationSpec, folder: Path) -> Plan:
         exclude=spec.exclude,
         folder=spec.folder,
     )
-    ledger = Ledger()
-    baseline = next(one for one in found if one.name == found.baseline)
-    planned = [_planned(one, baseline, ledger) for one in found]
+    ledger = ledger or Ledger()
+    sized, unmatched = _sized(spec, found, ledger)
+    costs = {one.name: ledger.costs(one.spec) for one, _ in sized}
+    seconds: Mapping[str, Calibration] = {}
+    if spec.budget is not None and spec.budget.seconds is not None:
+        seconds = calibrate(spec, {one.name: one.spec for one, _ in sized}, scratch or folder / "calibration")
+    planned, tuning = _planned(spec, sized, costs, seconds, folder, ledger)
     _check_metric(spec, planned)
+    order = {one.name: index for index, one in enumerate(found)}
+    planned.sort(key=lambda variant: order[variant.name])
+    there = _folders(folder)
     return Plan(
         spec=spec,
         variants=planned,
@@ -108,22 +132,90 @@ def make_plan(spec: AblationSpec, folder: Path) -> Plan:
         axes=found.axes,
         factorial=found.complete,
         paired=_same_data(planned),
-        exclusions=found.exclusions,
+        exclusions=[*found.exclusions, *unmatched],
         merged={one.name: one.merged for one in found if one.merged},
-        trials=list(_trials(planned, spec.seeds, folder)),
+        trials=[
+            _trial(variant.name, seed, variant.spec.model_copy(update={"seed": seed}), there)
+            for seed in sorted(spec.seeds)  # so that every variant has a first result before any has a second
+            for variant in planned
+            if variant.ready
+        ],
+        tuning=tuning,
         notes=list(_notes(found, planned)),
     )
 
 
-def _planned(one: Enumerated[RunSpec], baseline: Enumerated[RunSpec], ledger: Ledger) -> PlannedVariant:
-    return PlannedVariant(
-        name=one.name,
-        choices=one.choices,
-        spec=one.spec,
-        costs=ledger.costs(one.spec),
-        n_steps=ledger.n_steps(one.spec),
-        differences=in_words(baseline.spec, one.spec),
-    )
+def _sized(
+    spec: AblationSpec, found: Variants[RunSpec], ledger: Ledger
+) -> tuple[list[tuple[Enumerated[RunSpec], str]], list[Exclusion]]:
+    """The variants as large as they are to be, the baseline first, each with what is left of a difference in size."""
+    baseline = next(one for one in found if one.name == found.baseline)
+    others = [one for one in found if one is not baseline]
+    if spec.match is None:
+        return [(one, "") for one in (baseline, *others)], []
+    target = amount(baseline.spec, spec.match, ledger)
+    sized, unmatched = [(baseline, "")], []
+    for one in others:
+        try:
+            wide, residue = matched(one.spec, target, spec.match, ledger)
+        except SpecError as error:
+            unmatched.append(Exclusion(one.choices, f"cannot be matched: {error.problems[0].reason}"))
+            continue
+        sized.append((replace(one, spec=wide), residue))
+    return sized, unmatched
+
+
+def _planned(
+    spec: AblationSpec,
+    sized: Sequence[tuple[Enumerated[RunSpec], str]],
+    costs: Mapping[str, Costs],
+    seconds: Mapping[str, Calibration],
+    folder: Path,
+    ledger: Ledger,
+) -> tuple[list[PlannedVariant], list[PlannedTrial]]:
+    """The variants with their budget, and with what tuning chose; and the trials of tuning."""
+    there = _folders(folder)
+    planned: list[PlannedVariant] = []
+    tuning: list[PlannedTrial] = []
+    baseline = sized[0][0]
+    for one, residue in sized:
+        run = one.spec
+        if spec.budget is not None:
+            per_step = seconds[one.name].step if one.name in seconds else None
+            run = with_budget(run, spec.budget, costs[one.name], per_step)
+        chosen = Tuned(run, True, "")
+        if spec.tune is not None:
+            trials = {
+                (tried.value, tried.seed): _trial(one.name, tried.seed, tried.spec, there)
+                for tried in tries(run, spec.tune)
+            }
+            tuning += trials.values()
+            chosen = tuned(run, spec.tune, spec.metric, partial(_outcome, folder, trials))
+        planned.append(
+            PlannedVariant(
+                name=one.name,
+                choices=one.choices,
+                spec=chosen.spec or run,
+                costs=costs[one.name],
+                n_steps=ledger.n_steps(run),
+                differences=in_words(baseline.spec, one.spec),
+                residue=residue,
+                tuned=chosen.told,
+                ready=chosen.spec is not None,
+                hopeless=chosen.spec is None and chosen.ended,
+            )
+        )
+    return planned, tuning
+
+
+def _trial(variant: str, seed: int, spec: RunSpec, there: Mapping[str, str]) -> PlannedTrial:
+    digest = digest_of(spec)[:8]
+    return PlannedTrial(there.get(digest) or f"{variant}-seed{seed}-{digest}", variant, seed, spec)
+
+
+def _outcome(folder: Path, trials: Mapping[tuple[float, int], PlannedTrial], tried: Try) -> TrialOutcome:
+    trial = trials[tried.value, tried.seed]
+    return trial_outcome(TrialFolder(folder / "trials" / trial.name), trial.variant, trial.seed)
 
 
 def in_words(baseline: RunSpec, variant: RunSpec) -> list[str]:
@@ -136,25 +228,8 @@ def in_words(baseline: RunSpec, variant: RunSpec) -> list[str]:
         within = any(place.startswith(f"{part}.") for part in replaced)
         if within or (place in replaced and not change.name.endswith(".type")) or place in ("$.name", "$.model.name"):
             continue
-        told.append(f"{place.removeprefix('$.')}: {_brief(change.a)} -> {_brief(change.b)}")
+        told.append(f"{place.removeprefix('$.')}: {label_of(change.a)} -> {label_of(change.b)}")
     return told
-
-
-def _brief(value: Any) -> str:
-    from gptzoo.ablation.axes import label_of
-
-    return label_of(value)
-
-
-def _trials(planned: Sequence[PlannedVariant], seeds: Sequence[int], folder: Path) -> Iterator[PlannedTrial]:
-    """Seed by seed, so that every variant has a first result before any has a second."""
-    there = _folders(folder)
-    for seed in sorted(seeds):
-        for variant in planned:
-            spec = variant.spec.model_copy(update={"seed": seed})
-            digest = digest_of(spec)[:8]
-            name = there.get(digest) or f"{variant.name}-seed{seed}-{digest}"
-            yield PlannedTrial(name, variant.name, seed, spec)
 
 
 def _folders(folder: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
     from gptzoo.ablation.outcome import Outcome
+    from gptzoo.spec.ablation import AblationSpec
 
 _FAILED = 1  # exit code when trials failed
 
@@ -57,9 +59,9 @@ def run(
     What is done already is not done again: more choices or seeds may be added to ABLATION later.
     """
     from gptzoo.ablation.ablate import ablate as run_ablation
-    from gptzoo.ablation.display import Watcher, plan_as_dict, print_outcome, print_plan
-    from gptzoo.ablation.folder import refuse_another
-    from gptzoo.ablation.plan import make_plan
+    from gptzoo.ablation.show_plan import print_plan
+    from gptzoo.ablation.tables import plain_console
+    from gptzoo.ablation.watcher import Watcher
     from gptzoo.spec.files import load_ablation_spec
 
     if executor is not None:
@@ -67,23 +69,36 @@ def run(
     spec = load_ablation_spec(ablation, overrides)
     folder = out or Path("ablations") / spec.name
     if dry_run:
-        refuse_another(folder, spec)
-        plan = make_plan(spec, folder)
-        if as_json:
-            click.echo(json.dumps(plan_as_dict(plan), indent=2))
-        else:
-            print_plan(plan, folder)
+        _dry_run(spec, folder, as_json)
         return
-    with Watcher() as watcher:
+    notes = plain_console(stderr=True)
+    with Watcher(notes) as watcher:
         outcome = run_ablation(
             spec,
             folder,
             retry_failed=retry_failed,
-            tell=lambda plan: print_plan(plan, folder, to_stderr=True),
+            tell=lambda plan: print_plan(plan, folder, None, notes),
             watch=watcher,
         )
-    _print(outcome, as_json, print_outcome)
+    _print(outcome, as_json)
     ctx.exit(_exit_code(outcome))
+
+
+def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
+    from gptzoo.ablation.folder import refuse_another
+    from gptzoo.ablation.forecast import forecast
+    from gptzoo.ablation.plan import make_plan
+    from gptzoo.ablation.show_plan import plan_as_dict, print_plan
+    from gptzoo.ablation.tables import plain_console
+
+    refuse_another(folder, spec)
+    with tempfile.TemporaryDirectory() as name:
+        plan = make_plan(spec, folder, scratch=Path(name))
+        found = forecast(plan, folder, Path(name))
+    if as_json:
+        click.echo(json.dumps(plan_as_dict(plan, found), indent=2))
+    else:
+        print_plan(plan, folder, found, plain_console())
 
 
 @ablate.command()
@@ -95,21 +110,21 @@ def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
     Leaves with 0 unless trials have failed.
     """
-    from gptzoo.ablation.display import print_status
     from gptzoo.ablation.folder import read_outcome
 
     outcome = read_outcome(folder)
-    _print(outcome, as_json, print_status)
+    _print(outcome, as_json)
     ctx.exit(_exit_code(outcome))
 
 
-def _print(outcome: Outcome, as_json: bool, show: Any) -> None:
-    from gptzoo.ablation.display import outcome_as_dict
+def _print(outcome: Outcome, as_json: bool) -> None:
+    from gptzoo.ablation.show_outcome import outcome_as_dict, print_outcome
+    from gptzoo.ablation.tables import plain_console
 
     if as_json:
         click.echo(json.dumps(outcome_as_dict(outcome), indent=2))
     else:
-        show(outcome)
+        print_outcome(outcome, plain_console())
 
 
 def _exit_code(outcome: Outcome) -> int:

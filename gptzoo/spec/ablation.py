@@ -105,12 +105,13 @@ class MatchSpec(SpecModel):
 
 
 class TuneSpec(SpecModel):
-    """A grid of learning rates for every variant, the same for all, so that nobody wins by a tuned baseline."""
+    """A grid of learning rates for every variant, so that nobody wins by a tuned baseline. Each keeps the value that
+    had the lowest mean of the metric."""
 
     field: str = "optimizer.lr"
     """The field that is tuned."""
-    values: Annotated[tuple[float, ...], Strict(False)] = Field(min_length=2)
-    """What is tried, of every variant."""
+    factors: Annotated[tuple[PositiveFloat, ...], Strict(False)] = Field((0.3, 1.0, 3.0), min_length=2)
+    """What is tried of every variant, as multiples of its own value."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field((1000,), min_length=1)
     """Seeds of the tries; none of those that variants are compared with, lest the best of luck be compared."""
 

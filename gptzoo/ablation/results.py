@@ -1,0 +1,21 @@
+"""What came of one trial, by the files in its folder."""
+
+from __future__ import annotations
+
+from gptzoo.ablation.outcome import TrialOutcome
+from gptzoo.ablation.trial import TrialFolder
+from gptzoo.training.metrics_file import whole_rows
+
+
+def trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOutcome:
+    """How a trial is doing, or what it found."""
+    state = folder.state
+    sample = folder.path / "sample.txt"
+    return TrialOutcome(
+        variant=variant,
+        seed=seed,
+        state=state,
+        reason=(folder.given_up or "") if state == "failed" else "",
+        rows=whole_rows(folder.metrics),
+        sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
+    )
