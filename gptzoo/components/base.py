@@ -199,6 +199,13 @@ class Architecture(Part):
         """Empty states for `batch_size` rows of up to `max_length` tokens: a dict of tensors per sublayer and layer."""
         raise TypeError(f"{type(self).__name__} does not implement new_states")
 
+    def new_rows(self, batch_size: int, max_length: int) -> list[dict[str, State]]:
+        """Empty states for `prime`, with room for any prompt and new tokens that are `max_length` together.
+
+        Rows of two of them are of the same shapes, so that one can be put in the place of another.
+        """
+        return self.new_states(batch_size, max_length)
+
     def room(self, prompt_length: int) -> int | None:
         """How many tokens can be written after a prompt of so many, or None where there is no limit."""
         return None if self.max_length is None else max(0, self.max_length - prompt_length)
@@ -207,15 +214,24 @@ class Architecture(Part):
         """The residual stream (B, T, C) between two blocks -> logits (B, T, V): what it would say if it ended there."""
         raise TypeError(f"{type(self).__name__} does not implement readout")
 
-    def prime(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, **how: Any) -> Primed:
+    def prime(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        states: list[dict[str, State]] | None = None,
+        **how: Any,
+    ) -> Primed:
         """Read prompts of token ids, shorter ones padded on the left, with room for as many tokens more.
 
-        What else is given, such as `capture` and `observations`, goes to forward. Raises InputError for prompts of
-        several lengths where an attention does not honour padding.
+        states: from `new_rows`, empty; left out, they are made to measure. What else is given, such as `capture` and
+        `observations`, goes to forward. Raises InputError for prompts of several lengths where an attention does not
+        honour padding.
         """
         device = next(self.parameters()).device
         longest = max(map(len, prompts))
-        states = self.new_states(len(prompts), longest + max_new_tokens)
+        if states is None:
+            states = self.new_states(len(prompts), longest + max_new_tokens)
         if all(len(row) == longest for row in prompts):  # then one row of positions does for all
             tokens = torch.tensor([list(row) for row in prompts], device=device)
             logits, _ = self(tokens, states=states, fresh=True, last_only=True, **how)

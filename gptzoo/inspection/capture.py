@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gptzoo.components.base import Architecture, Observations
 from gptzoo.errors import InputError
-from gptzoo.sampling.generate import check
+from gptzoo.sampling.choice import check
 from gptzoo.sampling.spec import SamplingSpec
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.sampling.choice import Choice, check
 from gptzoo.sampling.endings import Endings
-from gptzoo.sampling.generate import Choice, check
 from gptzoo.sampling.processors import NEVER, build_processors, processed
 from gptzoo.sampling.row import Row
 from gptzoo.sampling.spec import SamplingSpec

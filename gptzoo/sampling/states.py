@@ -29,3 +29,19 @@ def copied(states: States) -> list[dict[str, State]]:
         {name: {entry: tensor.clone() for entry, tensor in state.items()} for name, state in layer.items()}
         for layer in states
     ]
+
+
+def first_rows(states: States, n_rows: int) -> list[dict[str, State]]:
+    """The first rows of these states, in the same memory."""
+    return [
+        {name: {entry: tensor[:n_rows] for entry, tensor in state.items()} for name, state in layer.items()}
+        for layer in states
+    ]
+
+
+def put_row(states: States, row: int, source: States, source_row: int) -> None:
+    """Write one row of `source` over one row of these states, which are of the same shapes but for the batch."""
+    for layer, of_layer in zip(states, source, strict=True):
+        for name, state in layer.items():
+            for entry, tensor in state.items():
+                tensor[row].copy_(of_layer[name][entry][source_row])

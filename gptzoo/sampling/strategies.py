@@ -8,8 +8,9 @@ from typing import Any
 from gptzoo.checkpoint.folder import Loaded
 from gptzoo.errors import InputError
 from gptzoo.sampling.beam import beam_search
+from gptzoo.sampling.choice import Choice, check
 from gptzoo.sampling.contrastive import contrastive_search
-from gptzoo.sampling.generate import Choice, check, stream
+from gptzoo.sampling.generate import stream
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.speculative import speculative_stream
 from gptzoo.sampling.text import Sample, Writing, encode_prompt, likeliest, sample_rows, tokenizer_of

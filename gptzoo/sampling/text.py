@@ -10,8 +10,9 @@ from typing import Any
 from gptzoo.checkpoint.folder import Loaded
 from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
+from gptzoo.sampling.choice import Choice
 from gptzoo.sampling.endings import End, StopDecoder
-from gptzoo.sampling.generate import Choice, stream
+from gptzoo.sampling.generate import stream
 from gptzoo.sampling.spec import SamplingSpec
 
 

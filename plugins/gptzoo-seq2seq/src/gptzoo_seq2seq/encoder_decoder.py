@@ -189,7 +189,12 @@ class EncoderDecoder(gptzoo.Decoder):
         reach = super().max_length
         return None if reach is None else reach - 1
 
-    def prime(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, **how: Any) -> gptzoo.Primed:
+    def new_rows(self, batch_size: int, max_length: int) -> States:
+        return self.new_states(batch_size, max_length, source_length=max_length)
+
+    def prime(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, states: States | None = None, **how: Any
+    ) -> gptzoo.Primed:
         """Read prompts, each a source and, last, the token that its target starts with. Raises InputError."""
         if min(map(len, prompts)) < 2:
             raise gptzoo.InputError(
@@ -200,7 +205,8 @@ class EncoderDecoder(gptzoo.Decoder):
         longest = max(map(len, prompts)) - 1
         source = torch.tensor([[*row[:-1], *[-1] * (longest + 1 - len(row))] for row in prompts], device=device)
         tokens = torch.tensor([[row[-1]] for row in prompts], device=device)
-        states = self.new_states(len(prompts), 1 + max_new_tokens, source_length=longest)
+        if states is None:
+            states = self.new_states(len(prompts), 1 + max_new_tokens, source_length=longest)
         logits, _ = self(tokens, source=source, states=states, fresh=True, last_only=True, **how)
         return gptzoo.Primed(logits[:, -1], states, torch.ones(1, 1, dtype=torch.int64, device=device))
 

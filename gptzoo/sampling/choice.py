@@ -1,0 +1,57 @@
+"""What every loop that writes rows needs: what it chose, how it draws, and what it refuses to begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gptzoo.components.base import Architecture
+from gptzoo.errors import InputError
+from gptzoo.sampling.endings import End
+from gptzoo.sampling.spec import SamplingSpec
+
+
+class Choice(NamedTuple):
+    """A token that was chosen for a row."""
+
+    token: int
+    log_probability: float
+    """In nats, by the model itself, before any processor: what `score` gives for the same text."""
+    end: End | None = None
+    """Why the row ends with it; a stop token is no part of what was written."""
+
+
+def log_probabilities(logits: Tensor, tokens: Sequence[int]) -> list[float]:
+    """(B, V), one token a row -> in nats, by row."""
+    chosen = logits.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
+    return (chosen - logits.logsumexp(dim=-1)).tolist()
+
+
+def draw(logits: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
+    """One token a row, by inverting its cumulative distribution at a number from the row's own generator."""
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1).cpu()
+    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])  # (B, 1), below 1
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1).tolist()
+
+
+def check(model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec) -> None:
+    """Raise InputError for what cannot be sampled, before anything is computed."""
+    if not prompts:
+        raise InputError("there is no prompt to go on from")
+    vocab_size = model.spec.dims.vocab_size
+    for prompt in prompts:
+        if not prompt:
+            raise InputError("a prompt is empty; give at least one token to go on from")
+        if wrong := [token for token in prompt if not 0 <= token < vocab_size]:
+            raise InputError(f"token id {wrong[0]} is outside the model's vocabulary of {vocab_size}")
+    longest = max(map(len, prompts))
+    room = model.room(longest)
+    if room is not None and spec.max_new_tokens > room:
+        names = ", ".join(sorted({config.type for config in model.spec.per_layer("positional")}))
+        raise InputError(
+            f"a prompt of {longest} tokens and {spec.max_new_tokens} new ones are more than positions reach; positional"
+            f" {names} of this model has {model.max_length}: ask for at most {room} new tokens"
+        )
