@@ -6,11 +6,12 @@ import functools
 import os
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from logits import NEVER, processor
+from logits import NEVER, batches, only, processed, processor
 
 import gptzoo
 from gptzoo import Row
@@ -64,6 +65,40 @@ def test_a_token_is_banned_exactly_if_it_would_complete_a_text(kind: str, data: 
         new = old + tokenizer.decode_bytes([token])
         completes = any(text.encode() in new[max(0, len(old) - len(text.encode()) + 1) :] for text in texts)
         assert (logit == NEVER) == (token in ids or completes), (new, texts)
+
+
+@given(batches(), st.data())
+def test_banned_ids_are_excluded_and_the_others_stay_as_they_are(
+    batch: tuple[np.ndarray, list[Row]], data: st.DataObject
+) -> None:
+    logits, rows = batch
+    ids = data.draw(st.lists(st.integers(0, logits.shape[1] - 1), min_size=1, max_size=5))
+    ban = processor("banned_tokens", ids=ids)
+    expected = logits.copy()
+    expected[:, ids] = NEVER
+    if (expected.max(-1) == NEVER).any():
+        with pytest.raises(InputError, match="cannot be had together"):
+            processed(ban, logits, rows)
+    else:
+        np.testing.assert_array_equal(processed(ban, logits, rows), expected)
+
+
+@given(batches(), st.data())
+def test_forced_ids_are_all_that_is_left_until_they_are_written(
+    batch: tuple[np.ndarray, list[Row]], data: st.DataObject
+) -> None:
+    logits, rows = batch
+    ids = data.draw(st.lists(st.integers(0, logits.shape[1] - 1), min_size=1, max_size=8))
+    force = processor("forced_tokens", ids=ids)
+    expected = np.array([
+        only(of_row, [ids[len(row.new)]] if len(row.new) < len(ids) else range(len(of_row)))
+        for row, of_row in zip(rows, logits, strict=True)
+    ])  # fmt: skip
+    if (expected.max(-1) == NEVER).any():
+        with pytest.raises(InputError, match="cannot be had together"):
+            processed(force, logits, rows)
+    else:
+        np.testing.assert_array_equal(processed(force, logits, rows), expected)
 
 
 @every_tokenizer

@@ -170,6 +170,57 @@ def test_processors_are_applied_in_their_order() -> None:
     assert not torch.equal(*results)
 
 
+def _spelled_out(name: str, options: dict[str, Any], logits: np.ndarray, row: gptzoo.Row) -> np.ndarray:
+    """One row of logits, float64, after one processor."""
+    if name == "temperature":
+        return logits / options["value"]
+    if name == "top_k":
+        return only(logits, best_first(logits)[: options["k"]])
+    if name == "min_p":
+        return np.where(softmax(logits) >= options["p"] * softmax(logits).max(), logits, NEVER)
+    if name == "top_p":
+        order = best_first(logits)
+        before = np.concatenate([[0.0], softmax(logits)[order].cumsum()[:-1]])
+        return only(logits, [token for token, held in zip(order, before, strict=True) if held < options["p"]])
+    left = logits.copy()
+    for token in set(row.tokens if name == "repetition_penalty" else row.new):
+        times = row.new.count(token) if name == "frequency_penalty" else 1
+        if name != "repetition_penalty":
+            left[token] -= options["value"] * times
+        else:
+            left[token] = left[token] / options["value"] if left[token] > 0 else left[token] * options["value"]
+    return left
+
+
+CHAINS = st.lists(
+    st.one_of(
+        st.tuples(st.just("temperature"), st.fixed_dictionaries({"value": st.sampled_from([0.5, 1.5])})),
+        st.tuples(st.just("top_k"), st.fixed_dictionaries({"k": st.integers(1, 9)})),
+        st.tuples(st.just("min_p"), st.fixed_dictionaries({"p": st.sampled_from([0.013, 0.21])})),
+        st.tuples(st.just("top_p"), st.fixed_dictionaries({"p": st.sampled_from([0.31, 0.87])})),
+        st.tuples(st.just("repetition_penalty"), st.fixed_dictionaries({"value": st.sampled_from([0.7, 1.3])})),
+        st.tuples(st.just("presence_penalty"), st.fixed_dictionaries({"value": st.sampled_from([-0.6, 0.4])})),
+        st.tuples(st.just("frequency_penalty"), st.fixed_dictionaries({"value": st.sampled_from([-0.6, 0.4])})),
+    ),
+    min_size=2,
+    max_size=5,
+)
+
+
+@given(st.integers(0, 10_000), CHAINS)
+def test_the_distribution_of_a_chain_is_that_of_its_steps_spelled_out_in_numpy(seed: int, chain: list[Any]) -> None:
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 3, (3, 30)).astype(np.float32)  # without ties, which rounding could break either way
+    rows = [gptzoo.Row(random.integers(0, 30, 12).tolist(), prompt_length=5) for _ in logits]
+    expected = [np.float64(row) for row in logits]
+    for name, options in chain:
+        expected = [_spelled_out(name, options, left, row) for left, row in zip(expected, rows, strict=True)]
+    found = torch.from_numpy(logits)
+    for process in build_processors(_configs(*({"type": name, **options} for name, options in chain))):
+        found = process(found, rows)
+    np.testing.assert_allclose(softmax(found.numpy()), softmax(np.array(expected)), atol=1e-5)
+
+
 def test_the_sampler_applies_them_in_their_order() -> None:
     model = gptzoo.build({"vocab_size": 23, "context_length": 32, "d_model": 32, "n_layers": 1, "n_heads": 4}, seed=3)
     ban_then_greedy = [{"type": "banned_tokens", "ids": list(range(22))}, {"type": "temperature", "value": 0.0}]

@@ -449,3 +449,23 @@ def test_it_uses_nothing_of_gptzoo_but_public_names() -> None:
         text = file.read_text()
         assert set(re.findall(r"\bgptzoo\.(\w+)", text)) <= set(gptzoo.__all__), file
         assert not re.findall(r"(?:from|import) gptzoo\.", text), file
+
+
+@torch.inference_mode()
+def test_both_sides_show_their_attention_and_their_residual_stream_while_a_prompt_is_read() -> None:
+    model, seen = model_of(), gptzoo.Observations()
+    prompt = ids(1, 8)[0].tolist()
+    primed = model.prime([prompt], 2, capture={"attention", "residual", "hidden"}, observations=seen)
+    shapes = {name: tuple(tensor.shape) for name, tensor in seen.captures.items() if "1." in name}
+    assert shapes == {
+        "encoder.blocks.1.attention.attention": (1, 4, 7, 7),
+        "encoder.blocks.1.attention.k_pos": (1, 7),
+        "encoder.blocks.1.residual": (1, 7, 24),
+        "blocks.1.attention.attention": (1, 4, 1, 1),
+        "blocks.1.attention.k_pos": (1, 1),
+        "blocks.1.cross.attention": (1, 4, 1, 7),
+        "blocks.1.cross.k_pos": (1, 7),
+        "blocks.1.residual": (1, 1, 24),
+    }
+    close(model.readout(seen.captures["blocks.1.residual"])[:, -1], primed.logits)
+    close(model.head(seen.captures["hidden"], model.embed.weight)[:, -1], primed.logits)

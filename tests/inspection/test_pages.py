@@ -1,0 +1,101 @@
+"""The pages in a browser, from a file and without a network: what they show is what was found."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import loud
+
+import gptzoo
+from gptzoo.checkpoint.folder import Loaded
+from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.inspection.attention import attention_maps
+from gptzoo.inspection.lens import logit_lens
+from gptzoo.inspection.page import attention_page, lens_page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+IDS = list(b"to be </b>")
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    spec = {"vocab_size": 257, "context_length": 32, "d_model": 24, "n_layers": 2, "n_heads": 3}
+    model = loud(gptzoo.build(spec, seed=3)).eval()
+    return Loaded(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium here")
+    with playwright.sync_playwright() as engine:
+        found = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+def opened(browser: Any, file: Path, text: str, **options: Any) -> Any:
+    """The page, which must fail in nothing and ask for nothing."""
+    file.write_text(text, encoding="utf-8")
+    page = browser.new_page(**options)
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.on("request", lambda request: request.url == file.as_uri() or pytest.fail(f"asks for {request.url}"))
+    page.goto(file.as_uri())
+    return page
+
+
+def test_a_head_is_chosen_by_click_or_key_and_its_weights_are_read_by_pointing(
+    browser: Any, loaded: Loaded, tmp_path: Path
+) -> None:
+    found = attention_maps(loaded, IDS)
+    page = opened(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
+    assert page.locator(".heads button").count() == 6
+    page.get_by_label("blocks.1.attention, head 1").click()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("heading", name="blocks.1.attention (sdpa), head 2").count() == 1
+    page.locator(".text span").nth(7).hover()
+    shown = [float(each.get_attribute("title")) for each in page.locator(".text span").all()]
+    assert shown == pytest.approx(found.maps[1].weights[2, 7].tolist(), abs=6e-5)
+    assert page.locator(".text").inner_text() == "to·be·</b>"
+    box = page.locator("#map").bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 10, box["y"] + box["height"] - 10)
+    match = re.search(r"> → >  (\S+)  \(positions 9 → 9\)", page.locator(".reading").text_content())
+    assert match is not None
+    assert float(match[1]) == pytest.approx(found.maps[1].weights[2, 9, 9].item(), abs=6e-5)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_cell_of_the_lens_shows_its_candidates_in_colours_that_can_be_read(
+    browser: Any, loaded: Loaded, tmp_path: Path, scheme: str
+) -> None:
+    found = logit_lens(loaded, IDS, n_best=3)
+    page = opened(browser, tmp_path / "lens.html", lens_page(found, "Lens"), color_scheme=scheme)
+    rows = page.locator(".lens tr")
+    assert [row.locator("th").first.inner_text() for row in rows.all()] == ["blocks.1", "blocks.0", "in", "after"]
+    rows.nth(1).locator("td").nth(4).hover()
+    shares = page.locator(".bars span:nth-child(3n)").all_inner_texts()
+    assert [float(share.removesuffix(" %")) / 100 for share in shares] == pytest.approx(
+        found.probabilities[1, 4].tolist(), abs=1e-3
+    )
+    labels = page.locator(".bars span.mono").all_text_contents()
+    assert labels == [found.labels[token] for token in found.ids[1, 4].tolist()]
+    assert f"number {int(found.rank[1, 4]) + 1} here" in page.locator("dl").inner_text()
+    for cell in page.locator(".lens td").all():
+        ink, ground = (_luminance(cell.evaluate(f"e => getComputedStyle(e).{name}")) for name in _COLOURS)
+        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.0  # of the 21 from black to white
+
+
+_COLOURS = ("color", "backgroundColor")
+
+
+def _luminance(colour: str) -> float:
+    """Of `rgb(…)`, by WCAG 2."""
+    r, g, b = (int(value) / 255 for value in re.findall(r"\d+", colour)[:3])
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in (r, g, b)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
