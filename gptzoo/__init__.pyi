@@ -37,6 +37,7 @@ from gptzoo.errors import InputError as InputError
 from gptzoo.errors import Interrupted as Interrupted
 from gptzoo.errors import PluginError as PluginError
 from gptzoo.errors import SpecError as SpecError
+from gptzoo.errors import StopRun as StopRun
 from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
 from gptzoo.interop.importer import Importer as Importer
@@ -65,7 +66,9 @@ from gptzoo.spec.model import ModelSpec as ModelSpec
 from gptzoo.spec.run import RunSpec as RunSpec
 from gptzoo.training.evaluation import evaluate as evaluate
 from gptzoo.training.optimizers import Optimizer as Optimizer
+from gptzoo.training.run_view import RunView as RunView
 from gptzoo.training.schedules import Schedule as Schedule
+from gptzoo.training.tracker import Tracker as Tracker
 from gptzoo.training.trainer import train as train
 
 __all__: list[str]

@@ -11,6 +11,7 @@ from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
 from gptzoo.sampling import constraints, grammar, penalties, processors
 from gptzoo.training import lion, muon, optimizers, schedules
+from gptzoo.training.trackers import csv_table, mlflow, tensorboard, wandb
 
 
 @hookimpl
@@ -42,6 +43,10 @@ def gptzoo_components() -> list[type[Component]]:
         schedules.WarmupStableDecay,
         schedules.InverseSqrt,
         schedules.Constant,
+        csv_table.CsvTracker,
+        tensorboard.TensorBoardTracker,
+        wandb.WandbTracker,
+        mlflow.MlflowTracker,
         processors.Temperature,
         processors.TopK,
         processors.TopP,

@@ -6,6 +6,7 @@ GptzooError                 1
 │   ├── PluginError             a plugin was asked for by name or path and cannot be used
 │   ├── DataError               a corpus or a tokenizer cannot give what the run needs
 │   └── FolderError             a run, checkpoint or model folder is missing, in use, or damaged
+├── StopRun                 1   a hook, or a tracker that is required, asks for the end of the run
 ├── Diverged                3   a loss or a gradient stopped being finite; the last good checkpoint is kept
 └── Interrupted             4   asked to stop by a signal; a checkpoint was saved first, `--resume` goes on
 """
@@ -60,6 +61,10 @@ class DataError(InputError):
 
 class FolderError(InputError):
     """A run, checkpoint or model folder is missing, in use, or damaged."""
+
+
+class StopRun(GptzooError):
+    """Raised by a hook of a plugin to end the run, which has then failed, for the reason that is its text."""
 
 
 class Diverged(GptzooError):

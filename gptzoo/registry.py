@@ -26,6 +26,7 @@ from gptzoo.component import Component, nearest
 from gptzoo.errors import PluginError
 
 _NAME = re.compile(r"[a-z][a-z0-9_.\-]*")
+_HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_")]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Registry:
         self._origins: dict[type[Component], Origin] = {}
         self._bases: dict[str, type[Component]] = {}
         self.plugins: list[Origin] = []
+        self.watchers: list[tuple[Origin, Any]] = []  # the hooks of each plugin, to be called at the moments of a run
         self.quarantined: list[Quarantined] = []
         self.disabled: list[Origin] = []
 
@@ -96,7 +98,8 @@ class Registry:
 
     def admit(self, plugin: object, origin: Origin) -> None:
         """Take in all that a plugin offers, or raise PluginError and leave the registry as it was."""
-        offered = _offered(plugin)
+        manager = _tried(plugin)
+        offered = _offered(manager)
         admitted: dict[tuple[str, str], type[Component]] = {}
         for component in offered:
             self._check(component)
@@ -117,6 +120,7 @@ class Registry:
             self._origins[component] = origin
         if origin not in self.plugins:
             self.plugins.append(origin)
+            self.watchers.append((origin, manager.hook))
 
     def _check(self, component: Any) -> None:
         if not (isinstance(component, type) and issubclass(component, Component)):
@@ -173,20 +177,26 @@ def _reason(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def _offered(plugin: object) -> list[Any]:
-    """What the plugin's hook returns. The manager is a throw-away: pluggy keeps half of a registration that fails."""
+def _tried(plugin: object) -> pluggy.PluginManager:
+    """The plugin in a manager of its own: pluggy keeps half of a registration that fails."""
     manager = pluggy.PluginManager("gptzoo")
     manager.add_hookspecs(hooks)
     try:
         manager.register(plugin)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        known = [name for name in vars(hooks) if name.startswith("gptzoo_")]
-        raise PluginError(f"{error}  (known hooks: {', '.join(known)})") from None
-    if not manager.hook.gptzoo_components.get_hookimpls():
+        raise PluginError(f"{error}  (known hooks: {', '.join(_HOOKS)})") from None
+    if not any(getattr(manager.hook, name).get_hookimpls() for name in _HOOKS):
         raise PluginError(
             "it implements no gptzoo hook; is the function gptzoo_components marked with @gptzoo.hookimpl?"
         )
+    return manager
+
+
+def _offered(manager: pluggy.PluginManager) -> list[Any]:
+    """The components that a plugin offers; none where it only watches runs."""
+    if not manager.hook.gptzoo_components.get_hookimpls():
+        return []
     offers = manager.hook.gptzoo_components()
     if not offers:  # pluggy leaves out what returns None
         raise PluginError("gptzoo_components() returns None; it should return a list of component classes")

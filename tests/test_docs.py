@@ -65,6 +65,29 @@ def test_every_hook_is_documented() -> None:
             assert name in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_hooks_in_the_page_about_watching_are_called(tmp_path: Path) -> None:
+    (source,) = blocks("docs/watching.md", "python")
+    (tmp_path / "news.py").write_text(source)
+    run = {
+        "model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2},
+        "corpus": {"type": "stories", "n_stories": 20},
+        "steps": 2,
+        "batch_size": 2,
+        "device": "cpu",
+    }
+    with registry.use(registry.discover(selection="none")):
+        gptzoo.load_plugin(tmp_path / "news.py")
+        gptzoo.train(run, tmp_path / "run", quiet=True)
+    assert re.findall(r"step (\d) of 2: \d\.\d{3} nats", (tmp_path / "run" / "news.txt").read_text()) == ["0", "2"]
+
+
+def test_every_hook_and_tracker_is_in_the_tables_of_the_page_about_watching() -> None:
+    page = (ROOT / "docs" / "watching.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    moments = {name for name in vars(hooks) if name.startswith("gptzoo_")} - {"gptzoo_components"}
+    assert listed == moments | set(registry.discover(selection="none").of_kind("tracker"))
+
+
 def test_every_exit_code_is_documented() -> None:
     page = (ROOT / "docs" / "specs.md").read_text(encoding="utf-8")
     section = page[page.index("## Exit codes") :]

@@ -21,12 +21,17 @@ from gptzoo.atomic import new_folder, write_json
 _NAME = re.compile(r"step-(\d{8,})")
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:08d}"
+
+
 def save_checkpoint(
     folder: Path, step: int, write: Callable[[Path], None], *, keep: int, best: int | None = None
 ) -> Path:
     """Let `write` fill a new checkpoint of `step` under `folder`, then drop all but the newest `keep` and `best`."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"step-{step:08d}"
+    path = checkpoint_path(folder, step)
     if path.exists():  # a damaged one: resuming went back behind it
         shutil.rmtree(path)
     with new_folder(path) as temporary:

@@ -54,4 +54,5 @@ TEMPLATES = {
         run={"schedule": {"type": TYPE, "warmup_steps": 20}},
     ),
     "tokenizer": Template("ids for common words, bytes for the rest", "Tokenizer", run={"tokenizer": TYPE}),
+    "tracker": Template("a page in Markdown with a line for each evaluation", "Tracker", run={"trackers": [TYPE]}),
 }

@@ -145,6 +145,8 @@ class RunSpec(SpecModel):
     """How often the model is measured on held-out text."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """How often it is saved, and how many saves are kept."""
+    trackers: Annotated[tuple[Annotated[Config, Reference("tracker")], ...], Strict(False)] = ()
+    """Where metrics go beside metrics.jsonl, which is the run's own record."""
     sample: SampleSpec = SampleSpec()
     """What it writes at the end."""
 
@@ -168,6 +170,10 @@ class RunSpec(SpecModel):
         if self.parallel.tensor > 1:
             reason = "no component offers a plan for tensor parallelism yet; leave it at 1 and use shard"
             errors.append(located(reason, "parallel", "tensor", value=self.parallel.tensor))
+        types = [tracker.type for tracker in self.trackers]
+        for index, name in enumerate(types):
+            if name in types[:index]:  # both would write to the same place of the run folder
+                errors.append(located(f"{name!r} is there already", "trackers", index, value=name))
         errors += self._batching_problems()
         if errors:
             raise ValidationError.from_exception_data("RunSpec", errors)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gptzoo.testing import corpora, optimizers, processors, schedules, tokenizers
+from gptzoo.testing import corpora, optimizers, processors, schedules, tokenizers, trackers
 from gptzoo.testing.accounting import accounting
 from gptzoo.testing.building import building, initial_values, scalars, state_dict
 from gptzoo.testing.captures import captures
@@ -90,6 +90,10 @@ PROPERTIES = (
     Property(processors.determinism, ("logits_processor",)),
     Property(corpora.documents, ("corpus",)),
     Property(corpora.fingerprint, ("corpus",)),
+    Property(trackers.logging, ("tracker",)),
+    Property(trackers.resuming, ("tracker",)),
+    Property(trackers.ending, ("tracker",)),
+    Property(trackers.inert, ("tracker",)),
 )
 
 

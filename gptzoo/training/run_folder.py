@@ -17,21 +17,20 @@ import torch
 
 from gptzoo import __version__, registry
 from gptzoo.atomic import remove_incomplete, write_json
-from gptzoo.errors import Diverged, FolderError, Interrupted, VersionWarning
+from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.compare import differences
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.disk import writing
+from gptzoo.training.run_view import Status, status_of
 
 # Where and how a run is watched may change when it goes on; what it computes may not.
-_MAY_CHANGE = ("device", "parallel", "checkpoint", "sample", "name")
+_MAY_CHANGE = ("device", "parallel", "checkpoint", "sample", "name", "trackers")
 _LENGTH = ("steps", "tokens", "epochs")
 
 Change = Literal["nothing", "length", "anything"]
 """What of a run that is resumed may be otherwise than it was."""
-
-Status = Literal["running", "done", "interrupted", "diverged", "failed"]
 
 
 class RunFolder:
@@ -140,11 +139,8 @@ class RunFolder:
         try:
             yield
         except BaseException as error:
-            status: Status = "failed"
-            if isinstance(error, Diverged | Interrupted):
-                status = "diverged" if isinstance(error, Diverged) else "interrupted"
             with contextlib.suppress(FolderError):  # the disk may be full; why the run failed is to be told, not that
-                self._write_status(status, f"{type(error).__name__}: {error}")
+                self._write_status(status_of(error), f"{type(error).__name__}: {error}")
             raise
         self._write_status("done")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import checkpoint_path, newest_valid
 from gptzoo.checkpoint.folder import load_weights
 from gptzoo.data.store import prepare
 from gptzoo.errors import Diverged, FolderError, GptzooError, Interrupted
@@ -35,11 +35,13 @@ from gptzoo.training.parallel import own_device, processes, spread
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.run_folder import Change, RunFolder
+from gptzoo.training.run_view import RunView
 from gptzoo.training.saving import Contents, save
 from gptzoo.training.standing import Standing
 from gptzoo.training.state import read_training_state
 from gptzoo.training.stop import listen_for_stop
 from gptzoo.training.update import Gradient, MicroBatch, Update, micro_batches
+from gptzoo.training.watching import watched
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Trainer:
     def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = ALONE):
         self.folder = folder
         self.ranks = ranks
+        self.trackers = [tracker.build() for tracker in spec.trackers]  # first: one that lacks its library says so now
         self.device = device = own_device(spec.device)
         self.precision = choose_precision(spec.precision, self.device)
         self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
@@ -125,8 +128,9 @@ class Trainer:
         if changed:
             self.ranks.on_main(lambda: self.folder.note_changes(self.spec, fingerprint, self.standing.step, changed))
             notes += [f"changed at step {self.standing.step}: {change}" for change in changed]
-        first = self.standing.step or -1  # without a checkpoint, the row of step 0 is made again too
-        self.ranks.on_main(lambda: cut(self.folder.metrics, first))
+        kept = self.standing.step or -1  # without a checkpoint, the row of step 0 is made again too
+        self.ranks.on_main(lambda: cut(self.folder.metrics, kept))
+        view = RunView(self.spec, self.folder.path, self.n_steps, kept, str(self.device))
         with (
             self.folder.status() if self.ranks.main else contextlib.nullcontext(),
             float32_products(self.precision),
@@ -134,7 +138,8 @@ class Trainer:
         ):
             for note in notes:
                 progress.say(note)
-            self._loop(progress)
+            with watched(view, self.model, self.trackers, progress.say, self.ranks) as self.watch:
+                self._loop(progress)
         opening = self.tokenizer.decode(self.batching.opening())
         last = self.ranks.on_main(lambda: read(self.folder.metrics)[-1])
         return TrainResult(self.folder.path, self.standing.step, last, opening, self.standing.best_step)
@@ -255,13 +260,16 @@ class Trainer:
             row = without_nan(row)
             metrics.add(row)
             progress.step(row)
+        self.watch.row(row)
 
     def _save(self) -> None:
         state = {"standing": asdict(self.standing), "loss_scale": self.update.loss_scale.state()}
         averages = None if self.averages is None else self.averages.values
         contents = Contents(self.model, self.tokenizer, state, self.update.optimizer, self.parameters, averages)
         keep, best = self.spec.checkpoint.keep, self.standing.best_step if self._keeps_best() else None
+        self.watch.before_checkpoint()
         save(contents, self.folder.checkpoints, self.standing.step, self.ranks, keep=keep, best=best)
+        self.watch.checkpoint(self.standing.step, checkpoint_path(self.folder.checkpoints, self.standing.step))
 
     # ------------------------------------------------------------------ beginning
 

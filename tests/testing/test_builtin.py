@@ -24,6 +24,10 @@ NEEDS_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "logits_processor:regex": [{"pattern": "[\\[ab]{4}"}, {"pattern": "[ab]|\\[+2?"}],
 }
 NEEDS_A_FILE = ("corpus:text", "corpus:jsonl")
+NEEDS_A_PLACE: dict[str, dict[str, Any]] = {
+    "tracker:wandb": {"mode": "offline"},
+    "tracker:mlflow": {"uri": "sqlite:///{folder}/mlflow.db"},
+}
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
 WITH_DATA_OF_THEIR_OWN = ("corpus:parquet", "corpus:hf", "corpus:mixture", "tokenizer:saved")  # tests/data checks them
 
@@ -35,7 +39,7 @@ def cases() -> list[Any]:
     return [
         pytest.param(label, options, one, id="-".join([label, *options, one.name]), marks=_marks(one))
         for label in labels
-        if label not in (*NEEDS_A_FILE, *NEEDS_A_DOWNLOAD, *WITH_DATA_OF_THEIR_OWN)
+        if label not in (*NEEDS_A_FILE, *NEEDS_A_PLACE, *NEEDS_A_DOWNLOAD, *WITH_DATA_OF_THEIR_OWN)
         for options in NEEDS_OPTIONS.get(label) or [{}, *OPTIONS.get(label, [])]
         for one in properties_of(label.partition(":")[0])
     ]
@@ -60,6 +64,14 @@ def test_a_corpus_of_files_has_the_properties(label: str, tmp_path: Any) -> None
     subject = subject_of(find(label), {"path": str(file)})
     for one in properties_of("corpus"):
         assert str(verdict(one, subject)) == f"{one.name} passed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", NEEDS_A_PLACE)
+def test_a_tracker_that_is_a_service_has_the_properties(label: str, tmp_path: Any) -> None:
+    options = {name: value.format(folder=tmp_path) for name, value in NEEDS_A_PLACE[label].items()}
+    for one in properties_of("tracker"):
+        assert str(verdict(one, subject_of(find(label), options))) == f"{one.name} passed"
 
 
 def test_all_kinds_are_checked_but_those_that_the_page_leaves_out() -> None:

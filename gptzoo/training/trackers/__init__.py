@@ -1,0 +1,1 @@
+"""The trackers that ship: each imports its library when a run uses it."""
