@@ -122,6 +122,7 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
 def read_text_source(source: str) -> Config | Path:
     """A corpus; or a folder of prepared tokens. A file that is no spec is a corpus whose splits are both all of it."""
     from gptzoo import registry
+    from gptzoo.errors import DataError
     from gptzoo.spec.run import RunSpec
 
     path = Path(source)
@@ -133,5 +134,7 @@ def read_text_source(source: str) -> Config | Path:
         readers = {getattr(c, "suffix", None): name for name, c in registry.registered("corpus").items()}
         value = {"type": readers.get(path.suffix, "text"), "path": source, "val_path": source}
         return validated_component("corpus", value, source, Path.cwd())
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
+        raise DataError(f"{source}: no such file or folder")
     found = read_corpus(source)
     return found.corpus if isinstance(found, RunSpec) else found
