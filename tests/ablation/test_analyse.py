@@ -46,7 +46,7 @@ def test_no_positions_are_worse_than_rope() -> None:
     assert found.paired
 
 
-@pytest.mark.parametrize("n_copies", [1, 4])
+@pytest.mark.parametrize("n_copies", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_baseline_under_other_names_is_rarely_called_different(n_copies: int) -> None:
     """A perfect 5% test calls at most 16 of 200 different with a probability above 0.95."""
     losses, rng = list(recorded()["baseline"].values()), random.Random(1)

@@ -99,6 +99,7 @@ def folder(tmp_path: Path, name: str) -> TrialFolder:
     return TrialFolder(tmp_path / "ablation" / "trials" / name)
 
 
+@pytest.mark.slow
 def test_every_trial_is_trained_as_it_would_be_alone(tmp_path: Path, plugin: Path) -> None:
     named = trials("well", "well", "well")
     runner = Runner(named, tmp_path / "ablation", local(), arguments=["--plugin", str(plugin)])

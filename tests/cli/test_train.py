@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from gptzoo import registry
 from gptzoo.cli import main
 
 SPEC: dict[str, Any] = {
@@ -111,7 +110,8 @@ def test_a_used_folder_without_resume_is_refused(folder: Path) -> None:
     assert "go on with --resume, or choose another --out" in done.stderr
 
 
-def test_a_component_from_a_local_file_trains_and_samples(folder: Path) -> None:
+def test_a_component_from_a_local_file_trains_and_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     (folder / "my_part.py").write_text(
         "import gptzoo\n"
         "class Cube(gptzoo.Activation):\n"
@@ -123,26 +123,20 @@ def test_a_component_from_a_local_file_trains_and_samples(folder: Path) -> None:
         "def gptzoo_components():\n"
         "    return [Cube]\n"
     )
-    # In a process of its own: a plugin stays registered.
-    command = [
-        sys.executable,
-        "-m",
-        "gptzoo",
-        "train",
-        "run.json",
-        "--out",
-        "out",
-        "--set",
-        "model.activation=test_cube",
-    ]
-    refused = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    assert refused.returncode == 2
+    train = ("train", "run.json", "--out", "out", "--set", "model.activation=test_cube")
+    sample = ("sample", "out", "--prompt", "the", "--max-new-tokens", "3")
+
+    def gptzoo_anew(*arguments: str) -> Result:
+        with registry.use(registry.discover("none")):  # as a new process has it: what was loaded is not there
+            return gptzoo(*arguments)
+
+    refused = gptzoo_anew(*train)
+    assert refused.exit_code == 2
     assert "model.json: $.activation: no activation named 'test_cube'" in refused.stderr
-    done = subprocess.run([*command, "--plugin", "my_part.py"], capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    sample = [sys.executable, "-m", "gptzoo", "sample", "out", "--prompt", "the", "--max-new-tokens", "3"]
-    assert subprocess.run(sample, capture_output=True, text=True, cwd=folder).returncode == 2
-    assert subprocess.run([*sample, "--plugin", "my_part.py"], capture_output=True, cwd=folder).returncode == 0
+    done = gptzoo_anew(*train, "--plugin", "my_part.py")
+    assert done.exit_code == 0, done.output
+    assert gptzoo_anew(*sample).exit_code == 2
+    assert gptzoo_anew(*sample, "--plugin", "my_part.py").exit_code == 0
 
 
 def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(

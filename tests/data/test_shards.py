@@ -171,6 +171,7 @@ def whole_shards(cache: Path) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_again_and_again_it_ends_with_the_same_files(
     workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

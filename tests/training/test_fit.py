@@ -114,8 +114,9 @@ def test_a_size_is_a_count_or_auto(spec: dict[str, Any], value: Any) -> None:
 # ---------------------------------------------------------------------- tried
 
 
-def test_trying_goes_down_until_a_step_runs() -> None:
-    tried = []
+def test_trying_goes_down_until_a_step_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, collected = [], []
+    monkeypatch.setattr(fit.gc, "collect", lambda: collected.append(True))  # which takes long among all these tests
 
     def attempt(size: int) -> None:
         tried.append(size)
@@ -127,6 +128,7 @@ def test_trying_goes_down_until_a_step_runs() -> None:
     assert fit._halves(7) == [7, 1]
     assert largest_that_runs(fit._halves(96), attempt) == 3
     assert tried == [96, 48, 24, 12, 6, 3]
+    assert len(collected) == 5
     with pytest.raises(InputError, match="no room for a step with one sequence"):
         largest_that_runs([8, 6], attempt)
 
