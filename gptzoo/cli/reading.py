@@ -32,14 +32,21 @@ def read_spec(path: Path, overrides: tuple[str, ...] = ()) -> ModelSpec | RunSpe
     return _read_run(path, overrides) if _is_run(path) else load_model_spec(path, overrides)
 
 
-def read_model(run: Path, *, checkpoint: str = "last", averaged: bool = False, device: str = "auto") -> Loaded:
-    """The model that RUN and the options of `model_options` name. Raises InputError."""
+def read_model(
+    run: Path, *, checkpoint: str = "last", averaged: bool = False, device: str = "auto", dtype: str | None = None
+) -> Loaded:
+    """The model that RUN and the options of `model_options` name, in fp32, bf16 or as it is. Raises InputError."""
+    import torch
+
     from gptzoo.checkpoint.folder import load, model_folder
     from gptzoo.training.device import choose_device
 
     chosen = choose_device(device)
     folder = model_folder(run, best=checkpoint == "best", step=step_of(checkpoint))
-    return load(folder, device=chosen, averaged=averaged)
+    loaded = load(folder, device=chosen, averaged=averaged)
+    if dtype is not None:
+        loaded.model.to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+    return loaded
 
 
 def read_text(file: str) -> str:

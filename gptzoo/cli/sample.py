@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     option("--num-samples", type=click.IntRange(min=1), default=1, show_default=True),
     option("--seed", type=click.IntRange(min=0), help="Of what is drawn; 1 if left out."),
     option("--out", metavar="JSONL", type=click.Path(path_type=Path), help="Of --prompts; goes on where it ends."),
+    option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Of --prompts: side by side."),
 )
 @sampling_options
+@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), help="Of weights and caches; as they are, if left out.")
 @model_options
 @json_option
 @plugin_option
@@ -51,9 +53,11 @@ def sample(
     interactive: bool,
     num_samples: int,
     out: Path | None,
+    rows: int,
     checkpoint: str,
     averaged: bool,
     device: str,
+    dtype: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -73,11 +77,12 @@ def sample(
     if options["best_of"] is not None and options["best_of"] < num_samples:
         raise click.UsageError(f"--best-of {options['best_of']} cannot keep {num_samples} samples")
 
-    strategy = read_strategy(read_model(run, checkpoint=checkpoint, averaged=averaged, device=device), options)
+    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype)
+    strategy = read_strategy(loaded, options)
     if interactive:
         _talk(strategy)
     elif prompts_file is not None and out is not None:
-        _write_all(strategy, prompts_file, out, num_samples, options["best_of"])
+        _write_all(strategy, prompts_file, out, num_samples, options["best_of"], rows)
     else:
         text = prompt or "" if file is None else read_text(file)
         _write_one(strategy, text, num_samples, options["best_of"], as_json)
@@ -144,7 +149,7 @@ def _typed() -> str | None:
         return None
 
 
-def _write_all(strategy: Strategy, prompts_file: Path, out: Path, n: int, best_of: int | None) -> None:
+def _write_all(strategy: Strategy, prompts_file: Path, out: Path, n: int, best_of: int | None, n_rows: int) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -157,9 +162,8 @@ def _write_all(strategy: Strategy, prompts_file: Path, out: Path, n: int, best_o
     with Results(out, _job(strategy, n, best_of)) as results, Progress(console=Console(stderr=True)) as bar:
         left = results.left(prompts)
         task = bar.add_task("prompts", total=len(prompts), completed=len(prompts) - len(left))
-        for prompt in left:
-            samples = strategy.samples(prompt.text, n, best_of)
-            results.add(prompt, {"samples": list(map(_as_dict, samples))})
+        for index, samples in strategy.many([prompt.text for prompt in left], n, best_of, n_rows):
+            results.add(left[index], {"samples": list(map(_as_dict, samples))})
             bar.advance(task)
     before = len(prompts) - len(left)
     click.echo(f"wrote {out}: {len(left)} prompts{f', beside {before} that were there' if before else ''}", err=True)

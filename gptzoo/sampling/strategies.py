@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from gptzoo.errors import InputError
 from gptzoo.sampling.beam import beam_search
 from gptzoo.sampling.choice import Choice, check
 from gptzoo.sampling.contrastive import contrastive_search
+from gptzoo.sampling.engine import Engine, Request
 from gptzoo.sampling.generate import stream
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.speculative import speculative_stream
@@ -52,6 +54,16 @@ class Strategy:
         samples = self._samples(ids, spec, best_of or n)
         return samples if best_of is None else likeliest(samples, n)
 
+    def many(
+        self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_rows: int = 8
+    ) -> Iterator[tuple[int, list[Sample]]]:
+        """The samples after each of many prompts, with the index of the prompt, as soon as they are there.
+
+        n_rows: texts that are written side by side, by a strategy that can.
+        """
+        for index, prompt in enumerate(prompts):
+            yield index, self.samples(prompt, n, best_of)
+
     def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
         samples = []
         rows = self.rows(ids, spec, n)
@@ -82,6 +94,33 @@ class Sampling(Strategy):
 
     def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
         return sample_rows(self.loaded, [ids] * n, spec)
+
+    def many(
+        self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_rows: int = 8
+    ) -> Iterator[tuple[int, list[Sample]]]:
+        """By the engine: as soon as a text ends, the next prompt takes its row."""
+        if not prompts:
+            return
+        waiting = deque(enumerate(map(self._read, prompts)))
+        longest = max(len(ids) + spec.max_new_tokens for _, (ids, spec) in waiting)
+        engine = Engine(self.loaded.model, self.tokenizer, n_rows=n_rows, max_length=longest)
+        writings: dict[int, list[Writing]] = {}
+        n_open: Counter[int] = Counter()
+        while waiting or engine.busy:
+            while waiting and engine.n_waiting < n_rows:  # no sooner, so that its clock starts when its turn comes
+                index, (ids, spec) = waiting.popleft()
+                engine.submit(Request(ids, spec, id=index, n_samples=best_of or n))
+                writings[index] = [Writing(self.tokenizer, spec) for _ in range(best_of or n)]
+                n_open[index] = best_of or n
+            for event in engine.step():
+                if event.error is not None:
+                    raise event.error
+                if event.choice is not None:
+                    writings[event.request][event.sample].feed(event.choice)
+                n_open[event.request] -= event.end is not None
+                if not n_open[event.request]:
+                    samples = [writing.sample() for writing in writings.pop(event.request)]
+                    yield event.request, samples if best_of is None else likeliest(samples, n)
 
 
 class Speculative(Strategy):

@@ -232,6 +232,7 @@ def test_many_prompts_come_from_a_file_and_a_run_that_was_killed_goes_on(model: 
     arguments = ("sample", model, "--prompts", prompts, "--num-samples", "2", "--max-new-tokens", "6")
     assert gptzoo(*arguments, "--out", whole).exit_code == 0
     rows = [json.loads(line) for line in whole.read_text().splitlines()]
+    rows.sort(key=lambda row: row["line"])  # they come as they are done
     assert [row["line"] for row in rows] == [1, 2, 4, 5]
     assert rows[1]["id"] == 7
     alone = json.loads(gptzoo("sample", model, "--prompt", "cdé", *arguments[4:], "--json").stdout)
@@ -242,7 +243,7 @@ def test_many_prompts_come_from_a_file_and_a_run_that_was_killed_goes_on(model: 
     out.write_bytes(lines[0] + lines[1][:20])
     done = gptzoo(*arguments, "--out", out)
     assert "3 prompts, beside 1 that were there" in done.stderr
-    again = [json.loads(line) for line in out.read_text().splitlines()]
+    again = sorted(map(json.loads, out.read_text().splitlines()), key=lambda row: row["line"])
     assert [written(row["samples"]) for row in again] == [written(row["samples"]) for row in rows]
     assert "0 prompts" in gptzoo(*arguments, "--out", out).stderr
 
@@ -251,6 +252,28 @@ def test_many_prompts_come_from_a_file_and_a_run_that_was_killed_goes_on(model: 
     prompts.write_text('"AB"\n')
     other = gptzoo(*arguments, "--out", out)
     assert (other.exit_code, "prompt 1 was another" in other.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("rows", ["1", "3", "20"])
+def test_results_are_the_same_however_many_rows_are_side_by_side(model: Path, tmp_path: Path, rows: str) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    texts = ["ab", "cde", "", "f" * 20, "gh", "x"]
+    prompts.write_text("".join(json.dumps(text) + "\n" for text in texts))
+    how = ("--num-samples", "2", "--best-of", "3", "--max-new-tokens", "9", "--stop", "e", "--top-p", "0.5")
+    done = gptzoo("sample", model, "--prompts", prompts, "--out", out, "--rows", rows, *how)
+    assert done.exit_code == 0, done.output
+    found = {row["line"]: row for row in map(json.loads, out.read_text().splitlines())}
+    for line, text in enumerate(texts, start=1):
+        alone = json.loads(gptzoo("sample", model, "--prompt", text, *how, "--json").stdout)
+        assert written(found[line]["samples"]) == written(alone["samples"])
+        assert all(0 < one["seconds_to_first"] <= one["seconds"] for one in found[line]["samples"])
+
+
+def test_weights_may_be_taken_in_bf16(sample: Any) -> None:
+    exact, rounded = (sample("--prompt", "ab", "--temperature", "0", "--dtype", dtype) for dtype in ("fp32", "bf16"))
+    (first,), (second,) = exact["samples"], rounded["samples"]
+    difference = abs(first["log_probabilities"][0] - second["log_probabilities"][0])
+    assert 0 < difference < 0.2
 
 
 def test_a_prompt_that_cannot_be_gone_on_with_is_named_before_anything_is_written(model: Path, tmp_path: Path) -> None:
