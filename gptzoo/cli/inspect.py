@@ -89,7 +89,10 @@ def attention(
 
     _draw(files, draw)
     if as_json:
-        maps = [{"path": one.path, "type": one.type, "weights": one.weights.tolist()} for one in found.maps]
+        maps = [
+            {"path": one.path, "type": one.type, "heads": one.heads, "weights": one.weights.tolist()}
+            for one in found.maps
+        ]
         click.echo(json.dumps({"model": str(loaded.folder), "tokens": found.tokens, "maps": maps}, ensure_ascii=False))
 
 

@@ -22,6 +22,7 @@ class AttentionMap:
 
     path: str  # in the module tree, such as blocks.0.attention
     type: str  # of the component, such as sdpa
+    heads: tuple[int, ...]  # the numbers of those that are here
     weights: Tensor  # (H, T, S) float32: of query t, how much it looks at the token at position s
 
 
@@ -41,7 +42,8 @@ class AttentionMaps:
                 raise InputError(f"there is no map of {name} {wrong[0]}, only 0 to {there - 1}")
         maps = [self.maps[layer] for layer in layers] if layers else self.maps
         kept = [
-            AttentionMap(each.path, each.type, each.weights[list(heads)] if heads else each.weights) for each in maps
+            AttentionMap(each.path, each.type, tuple(heads), each.weights[list(heads)]) if heads else each
+            for each in maps
         ]
         return AttentionMaps(self.tokens, tuple(kept), self.silent)
 
@@ -56,7 +58,10 @@ def attention_maps(loaded: Loaded, ids: Sequence[int]) -> AttentionMaps:
     modules = dict(loaded.model.named_modules())
     paths = [name.removesuffix(".attention") for name in seen if name.endswith(".attention")]
     paths = [path for path in paths if f"{path}.k_pos" in seen]
-    maps = [AttentionMap(path, modules[path].config.type, _by_position(seen, path)) for path in paths]
+    maps = []
+    for path in paths:
+        weights = _by_position(seen, path)
+        maps.append(AttentionMap(path, modules[path].config.type, tuple(range(len(weights))), weights))
     mixing = [path for path, module in modules.items() if isinstance(module, Attention)]
     silent = [f"{path} ({modules[path].config.type})" for path in mixing if path not in paths]
     if not maps:

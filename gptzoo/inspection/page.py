@@ -19,7 +19,10 @@ _STEPS = 32767  # of the integers that weights are rounded to
 
 def attention_page(found: AttentionMaps, title: str) -> str:
     """An overview of all heads; the chosen one large, and as shades over the text."""
-    maps = [_packed(each.weights.numpy()) | {"path": each.path, "type": each.type} for each in found.maps]
+    maps = [
+        {"path": each.path, "type": each.type, "numbers": each.heads, **_packed(each.weights.numpy())}
+        for each in found.maps
+    ]
     return _page(title, "attention", {"tokens": found.tokens, "maps": maps, "silent": found.silent})
 
 

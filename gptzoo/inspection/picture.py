@@ -35,13 +35,14 @@ def draw_attention(found: AttentionMaps, title: str, file: Path) -> None:
             image = axes.imshow(each.weights[head].numpy(), interpolation="nearest", aspect="equal", **scale)
             _label(axes, found, each.weights[head].shape, alone)
             if each is found.maps[0] and not alone:
-                axes.set_title(f"head {head}", fontsize=8)
+                axes.set_title(f"head {each.heads[head]}", fontsize=8)
         if not alone:
             row[0].set_ylabel(each.path.removesuffix(".attention"), fontsize=8)
     bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, pad=0.02)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("weight", fontsize=8)
-    figure.suptitle(_wrapped(title, figure), fontsize=10)
+    which = f"\n{found.maps[0].path}, head {found.maps[0].heads[0]}" if alone else ""
+    figure.suptitle(_wrapped(title + which, figure), fontsize=10)
     _save(figure, file)
 
 

@@ -68,10 +68,12 @@ def test_a_page_needs_nothing_beside_itself_and_no_token_can_end_its_script(
 
 def test_the_weights_are_there_as_json(model: Path) -> None:
     report = json.loads(
-        gptzoo("inspect", "attention", model, "--prompt", "abc", "--layer", "1", "--head", "0", "--json").stdout
+        gptzoo("inspect", "attention", model, "--prompt", "abc", "--layer", "1", "--head", "1", "--json").stdout
     )
     expected = attention_maps(load(model), list(b"abc")).maps[1]
-    assert report["maps"] == [{"path": "blocks.1.attention", "type": "sdpa", "weights": expected.weights[:1].tolist()}]
+    assert report["maps"] == [
+        {"path": "blocks.1.attention", "type": "sdpa", "heads": [1], "weights": expected.weights[1:].tolist()}
+    ]
 
 
 def test_candidates_are_shown_at_each_position(model: Path, tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_layers_and_heads_are_chosen_by_number() -> None:
     found = attention_maps(loaded(), IDS)
     chosen = found.selected(layers=[1], heads=[2, 0])
     assert [each.path for each in chosen.maps] == ["blocks.1.attention"]
+    assert chosen.maps[0].heads == (2, 0)
     assert torch.equal(chosen.maps[0].weights, found.maps[1].weights[[2, 0]])
     for wrong in ({"layers": [2]}, {"heads": [0, -1]}, {"heads": [4]}):
         with pytest.raises(InputError, match=r"there is no map of (layer|head) (2|-1|4), only 0 to (1|3)"):

@@ -70,6 +70,13 @@ def test_a_head_is_chosen_by_click_or_key_and_its_weights_are_read_by_pointing(
     assert float(match[1]) == pytest.approx(found.maps[1].weights[2, 9, 9].item(), abs=6e-5)
 
 
+def test_heads_keep_their_numbers_when_some_are_chosen(browser: Any, loaded: Loaded, tmp_path: Path) -> None:
+    found = attention_maps(loaded, IDS).selected(layers=[1], heads=[2, 1])
+    page = opened(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
+    assert page.locator(".heads thead th").all_inner_texts() == ["", "head 2", "head 1"]
+    assert page.get_by_role("heading", name="blocks.1.attention (sdpa), head 2").count() == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_cell_of_the_lens_shows_its_candidates_in_colours_that_can_be_read(
     browser: Any, loaded: Loaded, tmp_path: Path, scheme: str

@@ -46,12 +46,12 @@ if (data.silent.length) view.append(make("p", {}, `Without scores to show: ${dat
 
 function drawOverview() {
   const colours = palette();
-  const most = Math.max(...maps.map((map) => map.heads));
-  const heads = Array.from({ length: most }, (_, head) => make("th", {}, `head ${head}`));
+  const widest = maps.reduce((one, other) => (other.heads > one.heads ? other : one));
+  const heads = widest.numbers.map((number) => make("th", {}, `head ${number}`));
   overview.replaceChildren(make("thead", {}, make("tr", {}, make("th"), ...heads)),
     make("tbody", {}, ...maps.map((map, layer) => make("tr", {}, make("th", { title: map.type }, map.path),
       ...Array.from({ length: map.heads }, (_, head) => make("td", {}, make("button", {
-        "data-at": `${layer},${head}`, "aria-label": `${map.path}, head ${head}`,
+        "data-at": `${layer},${head}`, "aria-label": `${map.path}, head ${map.numbers[head]}`,
         onclick: () => choose(layer, head) }, paint(make("canvas"), map, head, colours))))))));
 }
 
@@ -130,7 +130,7 @@ function choose(layer, head) {
   const map = maps[chosen.layer];
   chosen.head = (head + map.heads) % map.heads;
   if (chosen.query === null || chosen.query >= map.queries) chosen.query = map.queries - 1;
-  title.textContent = `${map.path} (${map.type}), head ${chosen.head}`;
+  title.textContent = `${map.path} (${map.type}), head ${map.numbers[chosen.head]}`;
   reading.textContent = "";
   for (const button of overview.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", button.dataset.at === `${chosen.layer},${chosen.head}`);
