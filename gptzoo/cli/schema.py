@@ -10,15 +10,16 @@ from gptzoo.cli.options import json_option, plugin_option
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["model", "run"]), default="model")
+@click.argument("what", type=click.Choice(["model", "run", "ablation"]), default="model")
 @json_option
 @plugin_option
 def schema(what: str, as_json: bool) -> None:
-    """Print the JSON Schema of model specs, or of run specs, with every component that is installed.
+    """Print the JSON Schema of model specs, of run specs or of ablations, with every component that is installed.
 
     Save it, and name it in a spec as "$schema": an editor then completes and checks as you type. It is JSON with and
     without --json.
     """
-    from gptzoo.spec.schema import model_schema, run_schema
+    from gptzoo.spec.schema import ablation_schema, model_schema, run_schema
 
-    click.echo(json.dumps(model_schema() if what == "model" else run_schema(), indent=2))
+    made = {"model": model_schema, "run": run_schema, "ablation": ablation_schema}[what]()
+    click.echo(json.dumps(made, indent=2))

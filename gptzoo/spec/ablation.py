@@ -63,7 +63,7 @@ def _spelled_out(value: Any) -> Any:
     return {"choices": value} if isinstance(value, list | tuple) or value == "*" else value
 
 
-Axis = Annotated[AxisSpec, BeforeValidator(_spelled_out)]
+Axis = Annotated[AxisSpec, BeforeValidator(_spelled_out, json_schema_input_type=AxisSpec | list[Any] | Literal["*"])]
 
 
 class ExclusionSpec(SpecModel):
@@ -129,6 +129,14 @@ def _as_seeds(value: Any) -> Any:
     return tuple(range(1, value + 1)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Seeds = Annotated[
+    tuple[NonNegativeInt, ...],
+    Field(min_length=1),
+    Strict(False),
+    BeforeValidator(_as_seeds, json_schema_input_type=PositiveInt | list[NonNegativeInt]),
+]
+
+
 class AblationSpec(SpecModel):
     """An ablation, described: which runs it consists of and what they are compared by."""
 
@@ -154,9 +162,7 @@ class AblationSpec(SpecModel):
     among the choices, else the first."""
     exclude: Annotated[tuple[ExclusionSpec, ...], Strict(False)] = ()
     """Points that are left out, with the reason."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_seeds), Strict(False)] = Field(
-        (1, 2, 3), min_length=1
-    )
+    seeds: Seeds = (1, 2, 3)
     """Of every variant: a list, or how many, counted from 1. More may be added later; only the new ones are trained."""
     budget: BudgetSpec | None = None
     """Left out, each variant has the length that the base says."""

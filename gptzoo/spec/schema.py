@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from gptzoo.component import Config
 from gptzoo.reference import Reference
 from gptzoo.spec import provenance
+from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 
@@ -29,6 +30,15 @@ def run_schema() -> dict[str, Any]:
     inline = schema["properties"]["model"]
     path = {"type": "string", "description": "The path of a model spec, relative to this file."}
     schema["properties"]["model"] = {"anyOf": [inline, path], "description": inline.get("description", "")}
+    return schema
+
+
+def ablation_schema() -> dict[str, Any]:
+    """The schema of an ablation's file, whose base may be the path of a run spec."""
+    schema = _of_file(AblationSpec)
+    inline = schema["properties"]["base"]
+    path = {"type": "string", "description": "The path of a run spec, relative to this file."}
+    schema["properties"]["base"] = {"anyOf": [inline, path], "description": inline.get("description", "")}
     return schema
 
 

@@ -21,35 +21,7 @@ from gptzoo.ablation.runner import Rules, Runner
 from gptzoo.ablation.trial import TrialFolder
 from gptzoo.spec.run import RunSpec
 
-MISBEHAVE = """
-import os, signal, time
-from typing import Literal
-import gptzoo
-
-class Misbehave(gptzoo.Activation):
-    '''A ReLU that does something terrible in its fifth step.'''
-    name = "misbehave"
-    calls = 0
-
-    class Config(gptzoo.Activation.Config):
-        how: Literal["well", "raise", "segfault", "exit", "nan", "hang"] = "well"
-
-    def forward(self, x):
-        Misbehave.calls += self.training
-        if Misbehave.calls == 9:
-            match self.config.how:
-                case "raise": raise ValueError("it went wrong")
-                case "segfault": os.kill(os.getpid(), signal.SIGSEGV)
-                case "exit": os._exit(137)
-                case "hang": time.sleep(600)
-        if Misbehave.calls >= 9 and self.config.how == "nan":
-            return x * float("nan")
-        return x.relu()
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [Misbehave]
-"""
+MISBEHAVE = Path(__file__).parent / "misbehave.py"
 
 
 @dataclass(frozen=True)
@@ -59,11 +31,9 @@ class Named:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, fresh_registry: Any) -> Path:
-    file = tmp_path / "misbehave.py"
-    file.write_text(MISBEHAVE)
-    gptzoo.load_plugin(file)
-    return file
+def plugin(fresh_registry: Any) -> Path:
+    gptzoo.load_plugin(MISBEHAVE)
+    return MISBEHAVE
 
 
 def spec(how: str = "well", *, seed: int = 1, steps: int = 8, save_every: int = 2) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_a_plugin_from_a_file_is_in_the_schema(tmp_path: Path) -> None:
 
 
 def test_another_word_is_refused() -> None:
-    result = CliRunner().invoke(main, ["schema", "ablation"])
+    result = CliRunner().invoke(main, ["schema", "corpus"])
     assert result.exit_code == 2
     assert "model" in result.stderr
 
