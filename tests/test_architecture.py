@@ -35,6 +35,7 @@ LAYERS = {
     "testing": 11,
     "scaffold": 11,
     "handbook": 11,
+    "serving": 11,
     "ablation": 11,
     "builtin": 12,
     "cli": 13,

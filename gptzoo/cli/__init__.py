@@ -29,6 +29,7 @@ from gptzoo.cli.reference import reference
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
 from gptzoo.cli.score import score
+from gptzoo.cli.serve import serve
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, VersionWarning
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, prepare, train, evaluate, verify_resume, ablate, sample, score, inspect, diff, import_hf),
+    *(build, prepare, train, evaluate, verify_resume, ablate, sample, score, serve, inspect, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,12 +22,20 @@ class Choice(NamedTuple):
     """In nats, by the model itself, before any processor: what `score` gives for the same text."""
     end: End | None = None
     """Why the row ends with it; a stop token is no part of what was written."""
+    likeliest: Mapping[int, float] = {}
+    """The tokens that the model itself finds likeliest here, the best first, in nats, where they are asked for."""
 
 
 def log_probabilities(logits: Tensor, tokens: Sequence[int]) -> list[float]:
     """(B, V), one token a row -> in nats, by row."""
     chosen = logits.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
     return (chosen - logits.logsumexp(dim=-1)).tolist()
+
+
+def likeliest(logits: Tensor, n: int) -> dict[int, float]:
+    """Logits (V,) -> the `n` likeliest tokens, the best first, with their log-probabilities in nats."""
+    values, ids = (logits - logits.logsumexp(dim=-1)).topk(min(n, len(logits)))
+    return dict(zip(ids.tolist(), values.tolist(), strict=True))
 
 
 def draw(logits: Tensor, generators: Sequence[torch.Generator]) -> list[int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gptzoo.components.base import Architecture, Primed
 from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import Choice, check, draw, log_probabilities
+from gptzoo.sampling.choice import Choice, check, draw, likeliest, log_probabilities
 from gptzoo.sampling.endings import End, Endings
 from gptzoo.sampling.processors import build_processors, processed
 from gptzoo.sampling.row import Row
@@ -40,6 +40,8 @@ class Request:
     n_samples: int = 1
     first_sample: int = 0
     """The number of the first sample, which with the seed decides what it draws."""
+    n_likeliest: int = 0
+    """So many of the tokens that the model finds likeliest are told with each that is chosen."""
 
 
 class Event(NamedTuple):
@@ -73,7 +75,7 @@ class Engine:
     start. Samples of one prompt read it once. Prompts may have any lengths: each is read without padding, and rows
     stand at positions of their own. The engine belongs to one thread, and puts the model in eval mode.
 
-    max_length: left out, it is as far as positions reach, else context_length.
+    max_length: left out, it is as far as positions reach, else context_length. Raises InputError for more than that.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Engine:
         n_rows: int = 8,
         max_length: int | None = None,
     ):
+        if max_length is not None and model.max_length is not None and max_length > model.max_length:
+            raise InputError(f"max_length {max_length} is more than the {model.max_length} that positions reach")
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.n_rows = n_rows
@@ -227,7 +231,8 @@ class Engine:
             text.row.tokens.append(token)
             end = text.endings.reason(text.row)
             text.ended = end is not None
-            events.append(Event(text.id, text.sample, Choice(token, score, end), end))
+            beside = likeliest(logits[index], text.request.n_likeliest) if text.request.n_likeliest else {}
+            events.append(Event(text.id, text.sample, Choice(token, score, end, beside), end))
         return events
 
     def _close_ranks(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from gptzoo.checkpoint.folder import Loaded
 from gptzoo.components.base import Architecture
 from gptzoo.data.text import utf8
 from gptzoo.errors import InputError
+from gptzoo.sampling.choice import likeliest
 from gptzoo.sampling.text import tokenizer_of
 
 _LOGITS = 2**25  # at a time, where a single row needs no more; 128 MiB in float32
@@ -92,6 +94,29 @@ def score(model: Architecture, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     return scores
 
 
+class ScoredToken(NamedTuple):
+    """A token of a text as the model finds it there."""
+
+    token: int
+    log_probability: float  # in nats, given those before it
+    likeliest: dict[int, float]  # the tokens that it finds likeliest there, the best first, in nats
+
+
+@torch.inference_mode()
+def score_beside_likeliest(model: Architecture, tokens: Sequence[int], n: int) -> list[ScoredToken]:
+    """Every token of a row but the first, beside the `n` that the model finds likeliest there. Raises as `score`."""
+    _check(model, [tokens])
+    model.eval()
+    if len(tokens) < 2:
+        return []
+    row = torch.tensor([list(tokens)], device=next(model.parameters()).device)
+    scored = []
+    for logits, targets in _read(model, row):
+        for here, target in zip(logits[0].float().unbind(0), targets[0].tolist(), strict=True):
+            scored.append(ScoredToken(target, float(here[target] - here.logsumexp(dim=-1)), likeliest(here, n)))
+    return scored
+
+
 def _batches(model: Architecture, rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """Indices of rows to be read together, of about one length; those of nothing to predict are left out."""
     order = sorted((index for index, row in enumerate(rows) if len(row) > 1), key=lambda index: -len(rows[index]))
@@ -104,17 +129,21 @@ def _batches(model: Architecture, rows: Sequence[Sequence[int]]) -> Iterator[lis
 
 def _log_probabilities(model: Architecture, tokens: Tensor) -> Tensor:
     """(B, T + 1) tokens -> (B, T), of each after the first."""
+    return torch.cat([_of_targets(logits, targets) for logits, targets in _read(model, tokens)], dim=1)
+
+
+def _read(model: Architecture, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, T + 1) tokens -> the logits (B, T, V) and targets (B, T) of all after the first, part after part of T."""
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     length, part = inputs.shape[1], model.spec.context_length
     if length <= part:
-        return _of_targets(model(inputs)[0], targets)
+        yield model(inputs)[0], targets
+        return
     states = model.new_states(len(tokens), length)
-    scored = []
     for start in range(0, length, part):
         positions = torch.arange(start, min(start + part, length), device=tokens.device)[None]
         logits, _ = model(inputs[:, start : start + part], positions=positions, states=states, fresh=start == 0)
-        scored.append(_of_targets(logits, targets[:, start : start + part]))
-    return torch.cat(scored, dim=1)
+        yield logits, targets[:, start : start + part]
 
 
 def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:

@@ -39,7 +39,11 @@ class Strategy:
 
     def refuse(self, prompt: str, n: int) -> None:
         """Raise InputError for `n` samples that cannot be written, before anything is computed."""
+        self.refuse_count(n)
         self._read(prompt)
+
+    def refuse_count(self, n: int) -> None:
+        """Raise InputError where it cannot give `n` samples of one prompt."""
 
     def stream(self, prompt: str) -> Iterator[str]:
         """The first sample in pieces, each of whole characters."""
@@ -153,10 +157,9 @@ class Contrastive(Strategy):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "alpha": self.alpha, "n_candidates": self.n_candidates}
 
-    def refuse(self, prompt: str, n: int) -> None:
+    def refuse_count(self, n: int) -> None:
         if n > 1:
             raise InputError("contrastive search draws nothing at random: it has one sample of each prompt")
-        super().refuse(prompt, n)
 
     def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
         how = self.alpha, self.n_candidates
@@ -174,10 +177,9 @@ class Beams(Strategy):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "n_beams": self.n_beams, "length_penalty": self.length_penalty}
 
-    def refuse(self, prompt: str, n: int) -> None:
+    def refuse_count(self, n: int) -> None:
         if n > self.n_beams:
             raise InputError(f"{self.n_beams} beams cannot give {n} samples; ask for more beams")
-        super().refuse(prompt, n)
 
     def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
         found = beam_search(self.loaded.model, ids, spec, self.tokenizer, self.n_beams, self.length_penalty)

@@ -1,0 +1,70 @@
+"""gptzoo serve, as a user starts it and stops it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from click.testing import CliRunner
+from support import loud
+
+import gptzoo as zoo
+from gptzoo.checkpoint.folder import save_model
+from gptzoo.cli import main
+from gptzoo.data.tokenizers import ByteTokenizer
+
+SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("serve") / "small-stories"
+    save_model(folder, loud(zoo.build(SPEC)), ByteTokenizer(ByteTokenizer.Config()))
+    return folder
+
+
+def test_it_serves_the_model_under_its_folder_s_name_until_it_is_interrupted(model: Path) -> None:
+    command = [sys.executable, "-m", "gptzoo", "serve", str(model), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "GPTZOO_API_KEY": "k"})
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "running on" in line)
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url is not None, line
+        with openai.OpenAI(base_url=f"{url[0]}/v1", api_key="k", max_retries=0) as client:
+            answer = client.completions.create(model="small-stories", prompt="Once", max_tokens=5, temperature=0)
+            assert answer.usage is not None
+            assert answer.usage.completion_tokens == 5
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, -signal.SIGINT, 130)
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "no such folder"),
+        (["--max-length", "1000"], "reach"),
+        (["--draft", "nowhere"], "no such folder"),
+    ],
+)
+def test_what_cannot_be_served_is_told_before_it_listens(model: Path, arguments: list[str], says: str) -> None:
+    run = [] if arguments == ["nowhere"] else [str(model)]
+    done = CliRunner().invoke(main, ["serve", *run, *arguments])
+    assert done.exit_code == 2, done.output
+    assert says in done.output
+
+
+def test_without_the_extra_it_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    done = CliRunner().invoke(main, ["serve", str(model)])
+    assert done.exit_code == 2
+    assert "pip install 'gptzoo[serve]'" in done.output
