@@ -42,6 +42,13 @@ def model_options(command: F) -> F:
     )
 
 
+def dtype_option(command: F) -> F:
+    """`--dtype`: of the weights and caches of a model that writes; see `read_model`."""
+    return click.option(
+        "--dtype", type=click.Choice(["fp32", "bf16"]), help="Of weights and caches; as they are, if left out."
+    )(command)
+
+
 def step_of(checkpoint: str) -> int | None:
     """The step that `--checkpoint` names, or None for last and best."""
     if checkpoint in ("last", "best"):

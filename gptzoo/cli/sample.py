@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.options import json_option, model_options, plugin_option
+from gptzoo.cli.options import dtype_option, json_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model, read_text
 from gptzoo.cli.sampling import read_strategy, sampling_options
 from gptzoo.cli.sections import Sectioned, option, section
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Of --prompts: side by side."),
 )
 @sampling_options
-@click.option("--dtype", type=click.Choice(["fp32", "bf16"]), help="Of weights and caches; as they are, if left out.")
+@dtype_option
 @model_options
 @json_option
 @plugin_option

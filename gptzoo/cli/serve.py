@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import model_options, plugin_option
+from gptzoo.cli.options import dtype_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model
 
 KEY = "GPTZOO_API_KEY"
@@ -28,6 +28,7 @@ KEY = "GPTZOO_API_KEY"
 @click.option("--max-waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Texts in the queue.")
 @click.option("--max-body", type=click.IntRange(min=1), default=2**20, show_default=True, help="Bytes of a request.")
 @click.option("--draft", type=click.Path(path_type=Path), metavar="RUN", help="A smaller model, to speculate with.")
+@dtype_option
 @model_options
 @plugin_option
 def serve(
@@ -43,6 +44,7 @@ def serve(
     checkpoint: str,
     averaged: bool,
     device: str,
+    dtype: str | None,
 ) -> None:
     """Answer OpenAI clients with the model in RUN, until Ctrl-C.
 
@@ -61,12 +63,12 @@ def serve(
     from gptzoo.serving.jobs import Jobs, Limits
     from gptzoo.serving.worker import Worker
 
-    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
+    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype)
     engine = Engine(loaded.model, loaded.tokenizer, n_rows=rows, max_length=max_length)
     jobs = Jobs(
         loaded,
         Limits(max_length=engine.max_length, max_body=max_body),
-        None if draft is None else read_model(draft, device=device),
+        None if draft is None else read_model(draft, device=device, dtype=dtype),
     )
     key = os.environ.get(KEY) or None
     name = name or run.resolve().name

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from gptzoo.data.tokenizers import Tokenizer
@@ -43,7 +44,7 @@ class Completion:
         """Raises RequestError (429) where the worker has no room for it."""
         loop = asyncio.get_running_loop()
         for index, job in enumerate(self.jobs):
-            job.take = lambda taken, index=index: loop.call_soon_threadsafe(self._take, index, taken)
+            job.take = partial(loop.call_soon_threadsafe, partial(self._take, index))
         self.numbers = worker.submit(self.jobs)
 
     def _take(self, job: int, taken: Taken) -> None:

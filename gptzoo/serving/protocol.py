@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
@@ -118,8 +118,8 @@ class CompletionRequest(SpecModel):
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]
-        return self.prompt  # type: ignore[return-value]
+            return [cast(list[int], self.prompt)]
+        return cast(Sequence[str | list[int]], self.prompt)
 
     @property
     def n_samples(self) -> int:
@@ -146,7 +146,7 @@ class CompletionRequest(SpecModel):
 
 def _all(values: list[Any], kind: type) -> bool:
     """Whether there are values, all of one type, and no id below 0."""
-    return bool(values) and all(type(value) is kind and (kind is not int or value >= 0) for value in values)
+    return bool(values) and all(type(value) is kind and (type(value) is not int or value >= 0) for value in values)
 
 
 def read_request(body: bytes) -> CompletionRequest:

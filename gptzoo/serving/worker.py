@@ -46,7 +46,7 @@ class Job:
     """The samples of one prompt. `take` is called in the worker's thread."""
 
     request: Request
-    take: Callable[[Taken], None] = field(default=lambda taken: None)
+    take: Callable[[Taken], object] = field(default=lambda taken: None)
     prompt: Callable[[], Sequence[PromptToken]] | None = None
     """Makes the scores of the prompt, where they are asked for."""
     rows: Callable[[], Iterable[Iterable[Choice]]] | None = None
