@@ -181,7 +181,11 @@ def _located(place: str) -> Iterator[None]:
 
 def _job(strategy: Strategy, n: int, best_of: int | None) -> str:
     """A digest of all that decides what is written after a prompt."""
-    with open(strategy.loaded.folder / "model.safetensors", "rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    what = [weights, _described(strategy), n, best_of]
+    import torch
+
+    weights = hashlib.sha256()
+    for name, tensor in strategy.loaded.model.state_dict().items():
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    what = [weights.hexdigest(), _described(strategy), n, best_of]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -247,8 +247,9 @@ def test_many_prompts_come_from_a_file_and_a_run_that_was_killed_goes_on(model: 
     assert [written(row["samples"]) for row in again] == [written(row["samples"]) for row in rows]
     assert "0 prompts" in gptzoo(*arguments, "--out", out).stderr
 
-    other = gptzoo(*arguments, "--out", out, "--seed", "5")
-    assert (other.exit_code, "with other options; choose another --out" in other.stderr) == (2, True)
+    for option in (["--seed", "5"], ["--dtype", "bf16"], ["--best-of", "4"]):
+        other = gptzoo(*arguments, "--out", out, *option)
+        assert (other.exit_code, "with other options; choose another --out" in other.stderr) == (2, True)
     prompts.write_text('"AB"\n')
     other = gptzoo(*arguments, "--out", out)
     assert (other.exit_code, "prompt 1 was another" in other.stderr) == (2, True)
