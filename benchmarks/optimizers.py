@@ -25,7 +25,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker; the losses do depend on it, in their last digits
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
-GRIDS = {"adamw": (0.002, 0.004, 0.008), "muon": (0.008, 0.016, 0.032)}
+GRIDS = {"adamw": (0.002, 0.004, 0.008, 0.016), "muon": (0.008, 0.016, 0.032, 0.064)}
 
 
 def optimizer(name: str, lr: float) -> dict[str, Any]:
