@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import gptzoo
+from gptzoo.spec.compare import differences
 
 RUNS = Path(__file__).parent.parent.parent / "configs" / "runs"
 
@@ -16,6 +17,13 @@ def test_every_run_config_reads_and_its_resolved_form_is_the_same_run(file: Path
     spec = gptzoo.load_run_spec(file)
     assert spec.name == file.stem
     assert gptzoo.load_run_spec(spec.resolved()) == spec
+
+
+def test_the_muon_run_is_the_quickstart_with_another_optimizer_and_shorter() -> None:
+    muon, quickstart = (gptzoo.load_run_spec(RUNS / f"{name}.json") for name in ("muon", "quickstart"))
+    assert muon.model == quickstart.model
+    other = {c.name.split(".")[1] for c in differences(quickstart.resolved(), muon.resolved())}
+    assert other == {"name", "optimizer", "steps", "eval", "checkpoint"}
 
 
 def test_the_names_that_scripts_rely_on_are_there() -> None:
