@@ -21,8 +21,10 @@ class GptzooError(Exception):
     """Base of everything that gptzoo raises on purpose."""
 
     exit_code = 1
+    agreed = False
+    """All processes of a run raise it together."""
     told_elsewhere = False
-    """Another process of the same run says it."""
+    """Another process of the run says it."""
 
 
 class InputError(GptzooError):

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationError, model_validator
 from torch import nn
 
+from gptzoo.checkpoint.sharded import is_shared
 from gptzoo.component import Component, Config, located
 from gptzoo.training.groups import decay_groups as decay_groups
 from gptzoo.training.groups import lr_groups, lr_scales
@@ -104,8 +105,9 @@ class SGD(GroupedOptimizer):
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
+        fused = not any(map(is_shared, parameters.values()))  # torch has no kernel for sharded weights
         return torch.optim.SGD(
-            self.groups(parameters), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True
+            self.groups(parameters), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,12 +51,11 @@ def processes(spec: RunSpec) -> Iterator[Ranks]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:
             yield Ranks(dist.get_rank(), size)
-        except Exception as error:
-            if isinstance(error, GptzooError):
-                dist.destroy_process_group()
-            raise  # with anything else the others are somewhere else, and taking leave would wait for them
-        else:
-            dist.destroy_process_group()
+        except GptzooError as error:
+            if error.agreed:  # with any other the others are somewhere else, and taking leave would wait for them
+                _take_leave()
+            raise
+        _take_leave()
 
 
 def own_device(name: str) -> torch.device:
@@ -136,6 +136,14 @@ def _shard(model: nn.Module, parallel: ParallelSpec, ranks: Ranks, device: torch
     whole: Any = fully_shard(model, mesh=mesh)
     if hasattr(whole, "set_reduce_scatter_unused_params"):  # since torch 2.13; see DDP above
         whole.set_reduce_scatter_unused_params(True)
+
+
+def _take_leave() -> None:
+    dist.barrier()
+    # gloo's threads need the interpreter to let go of their last tensors; who ends those threads waits for them with
+    # the interpreter in hand. While this one sleeps they can.
+    time.sleep(0.1)
+    dist.destroy_process_group()
 
 
 def _n_launched() -> int:

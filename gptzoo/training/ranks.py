@@ -67,7 +67,7 @@ class Ranks:
 
     def agreed(self, error: GptzooError) -> GptzooError:
         """An error that all processes raise; the main one alone says it."""
-        error.told_elsewhere = not self.main
+        error.agreed, error.told_elsewhere = True, not self.main
         return error
 
     def greatest(self, value: int) -> int:
@@ -130,8 +130,7 @@ def _in_transit(error: Exception, rank: int) -> tuple[type[GptzooError], str]:
 
 
 def _arrived(told: tuple[type[GptzooError], str], own: Exception | None, *, silent: bool) -> Exception:
-    if own is not None:
-        return own
-    error = told[0](told[1])
-    error.told_elsewhere = silent
+    error = told[0](told[1]) if own is None else own
+    if isinstance(error, GptzooError):
+        error.agreed, error.told_elsewhere = True, silent and own is None
     return error

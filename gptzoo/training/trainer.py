@@ -37,6 +37,7 @@ from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.run_folder import Change, RunFolder
 from gptzoo.training.run_view import RunView
 from gptzoo.training.saving import Contents, save
+from gptzoo.training.sharded_update import refuse_if_not_shardable
 from gptzoo.training.standing import Standing
 from gptzoo.training.state import read_training_state
 from gptzoo.training.stop import listen_for_stop
@@ -105,6 +106,8 @@ class Trainer:
         self.spread = spread(self.model, spec.parallel, ranks, device)
         parameters = dict(self.model.named_parameters())  # others than before, if they are sharded now
         self.parameters = {name: parameters[name] for name in names}
+        if self.spread.sharded:
+            refuse_if_not_shardable(spec, next(iter(self.parameters.values())))
         self.update = Update(spec, self.spread, self.parameters, device=device, precision=self.precision)
         self.standing = Standing()
 
