@@ -37,16 +37,22 @@ def processes(spec: RunSpec) -> Iterator[Ranks]:
     Raises InputError when there are not as many as the spec has, or when they cannot share the batch evenly.
     """
     size = _n_launched()
-    _check_size(spec, size)
+    try:
+        _check_size(spec, size)
+        _check_batch(spec, size)
+    except InputError as error:
+        error.told_elsewhere = launched_rank() != 0
+        raise
     if size == 1:
         yield ALONE
         return
-    _check_batch(spec, size)
     device = own_device(spec.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
+        warnings.filterwarnings(
+            "ignore", message="FSDP2-wrapped module .* returned a view tensor"
+        )  # the loss, kept as is
         # gloo beside NCCL: what processes agree on is small, and on the CPU it waits for no kernel.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:
@@ -177,7 +183,7 @@ def _check_batch(spec: RunSpec, size: int) -> None:
             f"{spec.name}: $.batch_size: {spec.batch_size} sequences cannot be shared evenly by {size} processes; "
             f"make it a multiple of {size} ({spec.batch_size // size * size or size}, for example)"
         )
-    if spec.micro_batch_size == "auto":
+    if spec.micro_batch_size == "auto" and size > 1:
         raise InputError(
             f"{spec.name}: $.micro_batch_size: auto is found out by one process alone; with {size}, give the number of "
             "sequences that a process takes at once"
