@@ -15,9 +15,9 @@ def sentence(subject: str, reference: str, judged: Judged, *, margin: float, mor
     estimate = judged.estimate
     spread = _spread(estimate, judged.contrast.paired)
     if judged.verdict in ("better", "worse"):
-        size = number(abs(estimate.value), _half(estimate))
+        size = number(abs(estimate.value), half(estimate))
         return f"{subject} is {judged.verdict} than {reference} by {size} ({spread})."
-    difference = f"{number(estimate.value, _half(estimate))} ({spread})"
+    difference = f"{number(estimate.value, half(estimate))} ({spread})"
     if judged.verdict == "same":
         return f"{subject} is the same as {reference} to within {margin:g}: the difference is {difference}."
     return f"Cannot tell {subject} from {reference}: the difference is {difference}; {_wanted(judged, more_seeds)}."
@@ -49,7 +49,8 @@ def number(value: float, scale: float) -> str:
     return text.replace("-", "−")
 
 
-def _half(estimate: Estimate) -> float:
+def half(estimate: Estimate) -> float:
+    """Half the width of the interval; 0 where it is not known."""
     return 0.0 if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
 
 
@@ -57,8 +58,8 @@ def _spread(estimate: Estimate, paired: bool) -> str:
     runs = f"{count(estimate.n, 'pair')} of runs" if paired else f"{count(estimate.n, 'run')} of each"
     if estimate.low is None or estimate.high is None:
         return runs
-    half = _half(estimate)
-    return f"{number(estimate.low, half)} to {number(estimate.high, half)}; {runs}"
+    width = half(estimate)
+    return f"{number(estimate.low, width)} to {number(estimate.high, width)}; {runs}"
 
 
 def _wanted(judged: Judged, more_seeds: int | None) -> str:

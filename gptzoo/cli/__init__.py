@@ -26,6 +26,7 @@ from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
 from gptzoo.cli.reference import reference
+from gptzoo.cli.report import report
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
 from gptzoo.cli.score import score
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 for command in (
-    *(build, prepare, train, evaluate, verify_resume, ablate, sample, score, serve, inspect, diff, import_hf),
+    *(build, prepare, train, evaluate, verify_resume, ablate, report, sample, score, serve, inspect, diff, import_hf),
     *(components, plugins, new_plugin, check),
     *(schema, reference, doctor),
 ):

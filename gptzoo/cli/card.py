@@ -13,6 +13,7 @@ from gptzoo.model.accounting import Account, TrainingMemory
 from gptzoo.model.outline import Blocks, Module
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.parts import named_parts
+from gptzoo.units import scaled
 
 _COST = 17  # columns of the name of a cost
 _BAR = 24  # columns of a bar that is all parameters
@@ -59,13 +60,13 @@ def _costs(spec: ModelSpec, account: Account, width: int) -> Iterator[Text]:
     flops, memory = account.flops_per_token, account.training_memory
     costs = {
         "KV cache": [
-            f"{_scaled(account.kv_cache_bytes_per_token)}B per token",
-            f"{_scaled(account.state_bytes)}B for {spec.context_length:,} tokens",
+            f"{scaled(account.kv_cache_bytes_per_token)}B per token",
+            f"{scaled(account.state_bytes)}B for {spec.context_length:,} tokens",
         ]
     }
     if flops is not None and memory is not None:
         length = f"in sequences of {memory.sequence_length:,} tokens"
-        both = [f"{_scaled(flops.forward)} forward", f"{_scaled(flops.training)} training", length]
+        both = [f"{scaled(flops.forward)} forward", f"{scaled(flops.training)} training", length]
         costs = {"FLOPs per token": both, **costs, "training memory": _memory(memory)}
     if account.not_rehearsed:
         costs["not counted"] = ["FLOPs and training memory", account.not_rehearsed]
@@ -77,12 +78,12 @@ def _costs(spec: ModelSpec, account: Account, width: int) -> Iterator[Text]:
 
 def _memory(memory: TrainingMemory) -> list[str]:
     return [
-        f"{_scaled(memory.total_bytes)}B at most, with AdamW on {memory.batch_size} × {memory.sequence_length:,} "
+        f"{scaled(memory.total_bytes)}B at most, with AdamW on {memory.batch_size} × {memory.sequence_length:,} "
         f"tokens in {memory.precision}",
-        f"weights {_scaled(memory.weight_bytes)}B",
-        f"optimizer {_scaled(memory.optimizer_bytes)}B",
-        f"activations {_scaled(memory.activation_bytes)}B",
-        f"gradients {_scaled(memory.gradient_bytes)}B",
+        f"weights {scaled(memory.weight_bytes)}B",
+        f"optimizer {scaled(memory.optimizer_bytes)}B",
+        f"activations {scaled(memory.activation_bytes)}B",
+        f"gradients {scaled(memory.gradient_bytes)}B",
     ]
 
 
@@ -94,11 +95,3 @@ def _origins(spec: ModelSpec) -> list[str]:
         if part.origin.plugin != "builtin" and part.config.type not in names:
             names.append(part.config.type)
     return [origin + (f" ({', '.join(names)})" if names else "") for origin, names in brought.items()]
-
-
-def _scaled(number: int) -> str:
-    """Three significant digits and a decimal unit: `124 M`, `2.57 G`."""
-    value, units = float(number), ["", "k", "M", "G", "T", "P", "E"]
-    while value >= 999.5 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.3g} {units[0]}"

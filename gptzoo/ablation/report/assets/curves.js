@@ -1,0 +1,131 @@
+// A metric along training: mean and band of each variant that is shown.
+const PARTS = { 1: "all of it", 0.5: "the last half", 0.1: "the last tenth" };
+
+function curvesSettings(figure) {
+  const hidden = figure.bands.map((band) => band.variant).filter((name) => !figure.first.includes(name));
+  const { 0: metric } = Object.keys(figure.metrics), { 0: cost } = Object.keys(figure.costs);
+  // All of it shows how training begins, and hides how it ends: what is compared.
+  return { metric, cost, axes: "linear", part: "0.5", hidden: new Set(hidden) };
+}
+
+function curvesControls(figure, redraw) {
+  const chosen = settings[figure.name];
+  const set = (name) => (value) => { chosen[name] = value; redraw(); };
+  const controls = [];
+  if (Object.keys(figure.metrics).length > 1) controls.push(chooser("metric", Object.fromEntries(Object.keys(figure.metrics).map((m) => [m, m])), chosen.metric, set("metric")));
+  controls.push(chooser("against", figure.costs, chosen.cost, set("cost")),
+    chooser("axes", { linear: "linear", x: "log x", both: "log x and y" }, chosen.axes, set("axes")),
+    chooser("show", PARTS, chosen.part, set("part")));
+  const legend = make("div", { class: "legend", role: "group", "aria-label": "Variants" });
+  for (const name of Object.keys(data.looks)) {
+    if (!figure.bands.some((band) => band.variant === name)) continue;
+    const button = make("button", { type: "button", "aria-pressed": !chosen.hidden.has(name), onclick: () => {
+      if (!chosen.hidden.delete(name)) chosen.hidden.add(name);
+      button.setAttribute("aria-pressed", !chosen.hidden.has(name));
+      redraw();
+    } }, swatch(name), name);
+    legend.append(button);
+  }
+  return [...controls, legend];
+}
+
+// The points of a band that are asked for, as [x, mean, low, high].
+function pointsOf(band, from, logX) {
+  return band.x.map((x, i) => [x, band.mean[i], band.low[i], band.high[i]]).filter(([x]) => x >= from && (x > 0 || !logX));
+}
+
+function drawCurves(figure, width) {
+  const chosen = settings[figure.name], logX = chosen.axes !== "linear", logY = chosen.axes === "both";
+  const bands = figure.bands.filter((b) => b.metric === chosen.metric && b.against === chosen.cost && !chosen.hidden.has(b.variant));
+  const labelled = width >= 620, names = bands.map((band) => band.variant);
+  const gutter = labelled ? Math.min(190, Math.max(60, ...names.map(textWidth)) + 26) : 10;
+  const box = { left: 48, top: 22, right: width - gutter, bottom: width < 620 ? 300 : 380 };
+  const drawing = canvas(width, box.bottom + 40, figure.title);
+  const every = bands.flatMap((band) => band.x), last = Math.max(...every);
+  const part = last - Number(chosen.part) * (last - Math.min(...every));
+  const from = every.filter((at) => at >= part).some((at) => at < last) ? part : Math.min(...every); // a point is no curve
+  const lines = bands.map((band) => ({ name: band.variant, points: pointsOf(band, from, logX) })).filter((line) => line.points.length);
+  if (!lines.length) {
+    drawing.append(svg("text", { class: "quiet", x: width / 2, y: 150, "text-anchor": "middle" }, "no curve is chosen"));
+    return drawing;
+  }
+  const all = lines.flatMap((line) => line.points);
+  const x = scale(extent(all.map(([at]) => at), 0, logX), [box.left, box.right], logX);
+  // Early bands may be many times as wide as the rest: they are cut off rather than let set the scale.
+  const means = all.map(([, mean]) => mean), spread = Math.max(...means) - Math.min(...means) || 1;
+  const within = (value) => Math.max(Math.min(...means) - spread / 4, Math.min(Math.max(...means) + spread / 4, value));
+  const heights = all.flatMap(([, mean, low, high]) => (low === null ? [mean] : [mean, within(low), within(high)])).filter((v) => !logY || v > 0);
+  const y = scale(extent(heights, 0.04, logY), [box.bottom, box.top], logY);
+  const clip = `clip-${figure.name}`;
+  drawing.append(svg("clipPath", { id: clip }, svg("rect", { x: box.left - 2, y: box.top - 2, width: box.right - box.left + 4, height: box.bottom - box.top + 4 })),
+    axes(box, x, y, figure.costs[chosen.cost], figure.metrics[chosen.metric]));
+  const marks = svg("g", { "clip-path": `url(#${clip})` });
+  for (const { name, points } of lines) marks.append(bandPath(name, points, x, y, logY));
+  for (const { name, points } of lines) marks.append(linePath(name, points, x, y));
+  drawing.append(marks);
+  if (labelled) drawing.append(endLabels(lines, x, y, box, gutter));
+  drawing.append(readingOf(drawing, lines, x, box, figure));
+  return drawing;
+}
+
+const round = (value) => value.toFixed(1);
+function bandPath(name, points, x, y, logY) {
+  const known = points.filter(([, , low]) => low !== null && (low > 0 || !logY));
+  const upper = known.map(([at, , , high]) => `${round(x(at))},${round(y(high))}`);
+  const lower = known.map(([at, , low]) => `${round(x(at))},${round(y(low))}`).reverse();
+  return svg("path", { class: "band", d: known.length > 1 ? `M${[...upper, ...lower].join("L")}Z` : "", fill: colourOf(name), "fill-opacity": 0.16 });
+}
+function linePath(name, points, x, y) {
+  const d = `M${points.map(([at, mean]) => `${round(x(at))},${round(y(mean))}`).join("L")}`;
+  if (points.length === 1) return svg("circle", { class: "line", "data-variant": name, cx: x(points[0][0]), cy: y(points[0][1]), r: 3, fill: colourOf(name) });
+  return svg("path", { class: "line", "data-variant": name, d, fill: "none", stroke: colourOf(name), "stroke-width": 2,
+    "stroke-linejoin": "round", "stroke-dasharray": dashOf(name) });
+}
+
+// Names beside the ends of their curves, moved apart where they would overlap.
+function endLabels(lines, x, y, box, gutter) {
+  const group = svg("g"), gap = 14;
+  const labels = lines.map(({ name, points }) => ({ name, end: points.at(-1) })).map((one) => ({ ...one, at: y(one.end[1]), goal: y(one.end[1]) }));
+  labels.sort((a, b) => a.at - b.at);
+  labels.forEach((one, i) => { if (i) one.at = Math.max(one.at, labels[i - 1].at + gap); });
+  let limit = box.bottom;
+  for (const one of [...labels].reverse()) { one.at = Math.min(one.at, limit); limit = one.at - gap; }
+  for (const { name, end, at, goal } of labels) {
+    group.append(svg("path", { d: `M${x(end[0]) + 2},${goal}L${box.right + 8},${at}`, stroke: colourOf(name), fill: "none", "stroke-opacity": 0.6 }),
+      svg("text", { x: box.right + 12, y: at + 4 }, shortened(name, gutter - 14)));
+  }
+  return group;
+}
+
+// The values under the pointer, or where the arrow keys have gone.
+function readingOf(drawing, lines, x, box, figure) {
+  const rule = svg("line", { y1: box.top, y2: box.bottom, class: "axis", visibility: "hidden" });
+  const stops = [...new Set(lines.flatMap((line) => line.points.map(([at]) => at)))].sort((a, b) => a - b);
+  const nearest = (points, at) => points.reduce((best, point) => (Math.abs(point[0] - at) < Math.abs(best[0] - at) ? point : best));
+  let stop = stops.length - 1;
+  const show = (index, event) => {
+    stop = index;
+    const at = stops[index];
+    rule.setAttribute("x1", x(at)); rule.setAttribute("x2", x(at)); rule.setAttribute("visibility", "visible");
+    const found = lines.map(({ name, points }) => ({ name, point: nearest(points, at) })).sort((a, b) => a.point[1] - b.point[1]);
+    const rows = found.map(({ name, point }) => make("tr", {}, make("td", {}, swatch(name)), make("td", {}, name), make("td", {}, told(...point.slice(1)))));
+    tip(event, `${figure.costs[settings[figure.name].cost]} ${label(at, at / 100 || 1)}`, make("table", {}, make("tbody", {}, ...rows)));
+  };
+  const hide = () => { rule.setAttribute("visibility", "hidden"); noTip(); };
+  drawing.addEventListener("pointermove", (event) => {
+    const frame = drawing.getBoundingClientRect(), pixel = ((event.clientX - frame.left) / frame.width) * drawing.viewBox.baseVal.width;
+    const at = x.from(Math.max(box.left, Math.min(box.right, pixel)));
+    show(stops.indexOf(nearest(stops.map((value) => [value]), at)[0]), event);
+  });
+  drawing.addEventListener("pointerleave", hide);
+  drawing.addEventListener("blur", hide);
+  drawing.setAttribute("tabindex", "0");
+  drawing.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const frame = drawing.getBoundingClientRect(), next = Math.max(0, Math.min(stops.length - 1, stop + step));
+    show(next, { clientX: frame.left + x(stops[next]), clientY: frame.top + box.top });
+  });
+  return rule;
+}

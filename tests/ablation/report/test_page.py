@@ -1,0 +1,180 @@
+"""The page of a report as a program reads it; `test_browser.py` looks at it as a browser does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from made_up import HOSTILE, many_variants, six_variants
+from outcomes import outcome
+
+from gptzoo.ablation.analyse import analyse
+from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.report.figures import figures
+from gptzoo.ablation.report.page import page
+from gptzoo.ablation.report.tables import tables
+
+
+def page_of(found: Outcome, **options: str) -> str:
+    analysis = analyse(found)
+    return page(found, analysis, figures(found, analysis), tables(found, analysis), **options)
+
+
+class Read(HTMLParser):
+    """What the page holds: rows of the ranking, all text, every tag with its attributes."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.ranking: dict[str, list[str]] = {}
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.row: list[str] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag == "tr":
+            self.row = self.ranking.setdefault(str(found["data-variant"]), []) if "data-variant" in found else None
+        if tag == "td" and self.row is not None:
+            self.row.append(str(found["data-value"]))
+
+    def handle_data(self, text: str) -> None:
+        if self.lasttag not in ("script", "style"):
+            self.texts.append(text)
+
+    @property
+    def policies(self) -> list[str]:
+        return [found["content"] or "" for tag, found in self.tags if tag == "meta" and found.get("http-equiv")]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def test_every_number_of_the_ranking_is_that_of_the_analysis() -> None:
+    found = six_variants()
+    analysis = analyse(found)
+    ranking = Read(page_of(found)).ranking
+    assert list(ranking) == [*analysis.ranking, "linear-none"]
+    by_name = {one.variant: one for one in analysis.comparisons}
+    for variant in found.variants:
+        _, mean, n, difference, verdict, p, effect, detectable, parameters, flops = ranking[variant.name]
+        estimate, one = analysis.ranking.get(variant.name), by_name.get(variant.name)
+        assert mean == ("" if estimate is None else repr(estimate.value))
+        assert int(n) == (estimate.n if estimate else 0)
+        assert verdict == (one.verdict if one else "baseline")
+        assert difference == (repr(one.difference.value) if one and one.difference else "")
+        wanted = (one.p_adjusted, one.effect_size, one.detectable) if one else (None, None, None)
+        assert [p, effect, detectable] == ["" if value is None else repr(value) for value in wanted]
+        assert (int(parameters), float(flops)) == (variant.n_parameters, variant.flops_per_token)
+
+
+def test_figures_are_drawn_from_the_numbers_of_the_analysis() -> None:
+    found = six_variants()
+    analysis = analyse(found)
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page_of(found), re.DOTALL)
+    drawn = {figure["name"]: figure for figure in json.loads(text)["figures"]}
+    assert list(drawn) == ["means", "differences", "curves", "main-effects", "interactions", "front"]
+    for row in drawn["differences"]["rows"]:
+        one = next(each for each in analysis.comparisons if each.variant == row["label"])
+        assert one.difference is not None
+        ends = [one.difference.value, one.difference.low, one.difference.high]
+        assert [row["value"], row["low"], row["high"]] == pytest.approx(ends, rel=1e-5)
+        assert row["verdict"] == one.verdict
+    (band,) = [b for b in analysis.bands if (b.variant, b.metric, b.against) == ("sdpa-rope", "val/loss", "flops")]
+    (shown,) = [
+        b
+        for b in drawn["curves"]["bands"]
+        if (b["variant"], b["metric"], b["against"]) == ("sdpa-rope", "val/loss", "flops")
+    ]
+    assert shown["mean"] == pytest.approx(list(band.mean), rel=1e-5)
+    assert {row["label"]: row["dots"] for row in drawn["means"]["rows"]}["sdpa-none"] == pytest.approx(
+        list(found.endpoints("sdpa-none").values()), rel=1e-5
+    )
+
+
+def test_every_sentence_and_note_is_there_whole_and_the_headline_says_where_it_cannot_tell() -> None:
+    found = six_variants()
+    analysis = analyse(found)
+    text = Read(page_of(found)).text
+    for said in (*(one.sentence for one in analysis.comparisons), *analysis.notes):
+        assert said in text
+    n = sum(one.verdict == "cannot tell" for one in analysis.comparisons)
+    assert n > 0
+    assert f"{n} cannot be told apart from it" in text
+    assert "t5: 't5' adds a score bias" in text
+
+
+def test_nothing_of_a_text_becomes_markup() -> None:
+    found = six_variants()
+    hostile = replace(
+        found,
+        name=HOSTILE,
+        variants=[replace(variant, differences=[HOSTILE], residue=HOSTILE) for variant in found.variants],
+        trials=[replace(trial, reason=HOSTILE) if trial.state == "failed" else trial for trial in found.trials],
+        environment={"host": HOSTILE},
+    )
+    read = Read(page_of(hostile))
+    tags = [tag for tag, _ in read.tags]
+    assert tags.count("script") == 2
+    assert not [found for tag, found in read.tags if any(name.startswith("on") for name in found)]
+    assert not [found for tag, found in read.tags if tag == "img"]
+    assert " ".join(HOSTILE.split()) in read.text
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing_but_its_own_script() -> None:
+    html = page_of(six_variants())
+    read = Read(html)
+    for _, attributes in read.tags:
+        for name in ("src", "href", "action"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("data:", "#")), value
+        assert "style" not in attributes  # which the policy forbids
+    assert "url(http" not in html
+    (policy,) = read.policies
+    assert policy.startswith("default-src 'none'; ")
+    assert "connect-src" not in policy
+    styles, scripts = re.findall(r"<style>(.*?)</style>", html, re.S), re.findall(r"<script>(.*?)</script>", html, re.S)
+    for rule, (content,) in (("style-src", styles), ("script-src", scripts)):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{rule} 'sha256-{digest}'" in policy
+
+
+def test_a_page_that_is_served_may_ask_its_server_and_nobody_else() -> None:
+    (policy,) = Read(page_of(six_variants(), version="1")).policies
+    assert policy.endswith("; connect-src 'self'")
+
+
+def test_an_ablation_that_has_just_begun_has_a_page() -> None:
+    found = six_variants(done=0)
+    nothing = replace(found, trials=[replace(t, state="waiting", reason="", rows=[]) for t in found.trials])
+    text = Read(page_of(nothing)).text
+    assert "Preliminary: 30 of 30 trials not done yet." in text
+    assert "5 without data" in text
+
+
+def test_seeds_that_are_done_are_compared_while_others_run() -> None:
+    text = Read(page_of(six_variants(done=0.6))).text
+    assert "Preliminary: 10 of 30 trials not done yet." in text
+    assert "3 pairs of runs" in text
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_any_number_of_variants_has_a_page(n: int) -> None:
+    assert len(Read(page_of(many_variants(n))).ranking) == n
+
+
+def test_one_seed_has_no_intervals_and_is_told_to_tell_nothing() -> None:
+    text = Read(page_of(outcome({"a": {1: 2.0}, "b": {1: 2.5}}))).text
+    assert "1 cannot be told apart from it" in text
+    assert "a single seed tells nothing of the spread" in text
+
+
+def test_a_page_of_six_variants_is_small_enough_for_any_mailbox() -> None:
+    assert len(page_of(six_variants()).encode()) < 600_000
