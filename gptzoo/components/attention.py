@@ -78,7 +78,9 @@ class MultiHeadAttention(Attention):
         q, k = step.rotate(q, k)
         k_pos = step.positions
         if state is not None:
-            seen, k_pos = extend(state, {"k": k.transpose(1, 2), "v": v}, step.positions, fresh=step.fresh)
+            seen, k_pos = extend(
+                state, {"k": k.transpose(1, 2), "v": v}, step.positions, fresh=step.fresh, memo=step.memo
+            )
             k, v = seen["k"].transpose(1, 2), seen["v"]  # (B, G, S, D), (B, S, G, D)
         y, weights = self.attend(q, k, v.transpose(1, 2), step, k_pos)
         y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
@@ -127,10 +129,17 @@ class SdpaAttention(NaiveAttention):
         # Without a mask tensor torch takes its fastest kernels; that is exact when at most the future is to be masked.
         unmasked = step.plain and bias is None and (self.window is None or q.shape[2] <= self.window)
         mask: Tensor | None = None
-        if not unmasked:
+        if not unmasked and not (bias is None and step.sees_all(k_pos, self.window)):
             mask = step.visible(k_pos, self.window)  # (B|1, 1, T, S)
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
+        exact = q.dtype
+        if q.shape[2] == 1 and q.is_cpu and exact == torch.bfloat16 and not self.training and bias is None:
+            q, k, v = (
+                q.float(),
+                k.float(),
+                v.float(),
+            )  # of one query, torch's bfloat16 kernel takes twice as long as this
         y = F.scaled_dot_product_attention(
             q,
             k,
@@ -140,4 +149,4 @@ class SdpaAttention(NaiveAttention):
             is_causal=unmasked and step.causal,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
-        return y, None
+        return y.to(exact), None

@@ -83,6 +83,7 @@ class Step:
     plain: bool = False  # a promise: positions are 0..T-1, no padding, no documents, nothing cached before
     fresh: bool = True  # a promise: nothing cached before
     capture: frozenset[str] = frozenset()
+    memo: dict[Any, Any] = field(default_factory=dict)  # what one layer has worked out and the next need not
 
     def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (B, H, T, D) and keys (B, G, T, D) with their positions turned in."""
@@ -96,7 +97,22 @@ class Step:
 
     def visible(self, k_pos: Tensor, window: int | None = None) -> Tensor:
         """(B|1, 1, T, S) bool: which keys each new token may see."""
-        return visible(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
+        return self._visible(k_pos, window)[0]
+
+    def sees_all(self, k_pos: Tensor, window: int | None = None) -> bool:
+        """Whether it is known, and true, that nothing of `k_pos` is to be masked."""
+        return self._visible(k_pos, window)[1]
+
+    def _visible(self, k_pos: Tensor, window: int | None) -> tuple[Tensor, bool]:
+        if self.fresh or self.positions.shape[1] > 1 or not k_pos.is_cpu or torch.compiler.is_compiling():
+            mask = visible(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
+            return mask, False
+        key = "visible", id(self.positions), id(k_pos), self.causal, window
+        if key not in self.memo:  # keys and positions are kept, so that their ids are not given to others
+            mask = visible(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
+            self.memo[key] = mask, bool(mask.all()), k_pos, self.positions
+        mask, everything, *_ = self.memo[key]
+        return mask, everything
 
 
 class Sublayer(Part):

@@ -8,7 +8,7 @@ nothing), so rows can be reordered, cloned or reset without knowing what they ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,9 +28,14 @@ def new_cache(
 
 
 def extend(
-    state: State, new: Mapping[str, Tensor], positions: Tensor, *, fresh: bool
+    state: State, new: Mapping[str, Tensor], positions: Tensor, *, fresh: bool, memo: dict[Any, Any] | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Write `new`, each (B, T, …), at `positions` (B|1, T); return all that they may see, (B, S, …), with `k_pos`."""
+    """Write `new`, each (B, T, …), at `positions` (B|1, T); return all that they may see, (B, S, …), with `k_pos`.
+
+    memo: the step's. Caches that are alike, of the layers of one model, then share what is worked out of positions.
+    """
+    if not fresh and positions.shape[1] == 1 and positions.is_cpu and not torch.compiler.is_compiling():
+        return _append(state, new, positions, {} if memo is None else memo)
     n_slots = state["position"].shape[1] - 1
     batch_size, n_new = state["position"].shape[0], positions.shape[1]
     at = positions.expand(batch_size, n_new)
@@ -52,3 +57,40 @@ def extend(
     if not fresh and n_new == 1:
         seen, k_pos = {name: state[name].to(tensor.dtype) for name, tensor in new.items()}, state["position"]
     return seen, k_pos
+
+
+class _Place(NamedTuple):
+    """Where one token more of each row goes."""
+
+    slot: int | tuple[Tensor, Tensor]  # of all rows; or rows (B, 1) and slots (B, 1)
+    positions: Tensor  # (B|1, 1)
+    n_read: int  # slots beyond are empty
+    k_pos: Tensor  # (B, n_read), once it is written
+
+
+def _append(
+    state: State, new: Mapping[str, Tensor], positions: Tensor, memo: dict[Any, Any]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """`extend` by one token where positions can be looked at for free: what is empty is not read."""
+    key = "cache", state["position"].shape, id(positions)
+    place = memo.get(key)
+    if place is None:
+        place = memo[key] = _place(state["position"], positions)
+    for name, tensor in (("position", place.positions), *new.items()):
+        kept = state[name]
+        if isinstance(place.slot, int):
+            kept[:, place.slot] = tensor[:, 0]
+        else:
+            kept.index_put_(place.slot, tensor.to(kept.dtype))
+    return {name: state[name][:, : place.n_read].to(tensor.dtype) for name, tensor in new.items()}, place.k_pos
+
+
+def _place(known: Tensor, positions: Tensor) -> _Place:
+    batch_size, n_slots = known.shape[0], known.shape[1] - 1
+    last = int(positions.amax())
+    n_read = min(last + 1, n_slots) if last >= 0 else n_slots
+    k_pos = known[:, :n_read]
+    if positions.shape[0] == 1:
+        return _Place(last % n_slots if last >= 0 else n_slots, positions, n_read, k_pos)
+    slot = torch.where(positions >= 0, positions % n_slots, n_slots)
+    return _Place((torch.arange(batch_size)[:, None], slot), positions, n_read, k_pos)

@@ -29,8 +29,12 @@ class Head(nn.Module):
         super().__init__()
         self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, d_model))
         self.bias = nn.Parameter(torch.empty(vocab_size)) if bias else None
+        self.packed: nn.Module | None = None  # for inference: the same product, its weights in another form
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.packed is not None:
+            logits: Tensor = self.packed(x)
+            return logits
         return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
 
     def loss(self, x: Tensor, embedding: Tensor, targets: Tensor, observations: Observations) -> Tensor:
