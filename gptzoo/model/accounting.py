@@ -117,12 +117,18 @@ def count_parameters(model: Architecture) -> Parameters:
     embedding = 0
     for path, parameter in model.named_parameters():
         part = _outermost_part(model, path)
-        name = path.partition(".")[0] if part is None else part.kind.removesuffix("_layer")
+        name = part_of(model, path)
         by_part[name] = by_part.get(name, 0) + parameter.numel()
         if name == "positional" or (part is None and vocab_size in parameter.shape):
             embedding += parameter.numel()
     total = sum(by_part.values())
     return Parameters(total, embedding, total - embedding, by_part)
+
+
+def part_of(model: nn.Module, path: str) -> str:
+    """What a parameter belongs to: the kind of the part, or its name in the architecture (`embed`, `head`)."""
+    part = _outermost_part(model, path)
+    return path.partition(".")[0] if part is None else part.kind.removesuffix("_layer")
 
 
 def _outermost_part(model: nn.Module, path: str) -> Part | None:

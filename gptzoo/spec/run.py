@@ -72,6 +72,16 @@ class ParallelSpec(SpecModel):
     """Processes that share each product of matrices. No part has a plan for it yet, so there is only 1."""
 
 
+class WatchSpec(SpecModel):
+    """What is measured of a run beside loss, gradient and speed."""
+
+    every: PositiveInt | None = 100
+    """Optimizer steps between two measurements of how far weights move and of memory; null makes none, nor those of
+    attention at evaluations."""
+    peak_tflops: PositiveFloat | None = None
+    """What one device could do at best, for `mfu`; left out, what is known of the GPU. Of CPUs nothing is known."""
+
+
 class SampleSpec(SpecModel):
     """The text that a run writes when it ends."""
 
@@ -145,6 +155,8 @@ class RunSpec(SpecModel):
     """How often the model is measured on held-out text."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """How often it is saved, and how many saves are kept."""
+    watch: WatchSpec = WatchSpec()
+    """What is measured beside loss, gradient and speed."""
     trackers: Annotated[tuple[Annotated[Config, Reference("tracker")], ...], Strict(False)] = ()
     """Where metrics go beside metrics.jsonl, which is the run's own record."""
     sample: SampleSpec = SampleSpec()

@@ -26,7 +26,7 @@ from gptzoo.training.disk import writing
 from gptzoo.training.run_view import Status, status_of
 
 # Where and how a run is watched may change when it goes on; what it computes may not.
-_MAY_CHANGE = ("device", "parallel", "checkpoint", "sample", "name", "trackers")
+_MAY_CHANGE = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
 _LENGTH = ("steps", "tokens", "epochs")
 
 Change = Literal["nothing", "length", "anything"]

@@ -30,6 +30,7 @@ from gptzoo.training.blocks import prepare_blocks
 from gptzoo.training.device import choose_precision, float32_products
 from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
 from gptzoo.training.fit import settled_size
+from gptzoo.training.measures import Measures
 from gptzoo.training.metrics_file import MetricsFile, appending, cut, read, without_nan
 from gptzoo.training.parallel import own_device, processes, spread
 from gptzoo.training.progress import Progress, show_progress
@@ -109,6 +110,9 @@ class Trainer:
         if self.spread.sharded:
             refuse_if_not_shardable(spec, next(iter(self.parameters.values())))
         self.update = Update(spec, self.spread, self.parameters, device=device, precision=self.precision)
+        self.measures = Measures(
+            spec, self.model, self.parameters, device=device, precision=self.precision, n_ranks=ranks.size
+        )
         self.standing = Standing()
 
     def run(self, may_change: Change = "nothing", *, quiet: bool = False) -> TrainResult:
@@ -194,6 +198,7 @@ class Trainer:
         factor = self.schedule.factor(step)
         gradient = self.update.gradient(parts, step)
         overflow = self.update.loss_scale.update(gradient.finite) and gradient.losses_are_finite
+        self.measures.before_update(step + 1)
         if gradient.finite:
             self.update.apply(gradient, factor)
         else:
@@ -207,6 +212,7 @@ class Trainer:
             self.averages.update(self.standing.step)
         scale = {"loss_scale": self.update.loss_scale.value} if self.update.loss_scale.enabled else {}
         skipped = {"skipped": self.standing.skipped} if self.standing.skipped else {}
+        tokens_per_second = self.spec.batch_size * self.length / (time.perf_counter() - started)
         return {
             "step": self.standing.step,
             "tokens": self.standing.samples * self.length,
@@ -215,7 +221,8 @@ class Trainer:
             "grad_norm": gradient.norm,
             **scale,
             **skipped,
-            "tokens_per_second": self.spec.batch_size * self.length / (time.perf_counter() - started),
+            "tokens_per_second": tokens_per_second,
+            **self.measures.after_update(tokens_per_second),
         }
 
     def _diverged(self, gradient: Gradient, parts: Sequence[MicroBatch]) -> GptzooError:
@@ -235,7 +242,8 @@ class Trainer:
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """What the validation text says of the model, and whether that is the best so far."""
-        measured = self._measure()
+        measured = self._measure() | self.measures.at_evaluation(self.batching)
+        self.spread.rest()
         if self.averages is not None:
             with self.averages.in_place():
                 measured["val/ema_loss"] = self._measure()["val/loss"]

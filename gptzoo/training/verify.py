@@ -21,7 +21,7 @@ from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.metrics_file import read
 
-CLOCKED = frozenset({"tokens_per_second"})  # metrics that depend on the clock
+CLOCKED = frozenset({"tokens_per_second", "mfu", "memory_gib"})  # metrics of the clock and the machine
 _SHOWN = 5
 
 

@@ -1,0 +1,32 @@
+"""How fast devices are at best, for the share of it that a run makes use of (MFU)."""
+
+from __future__ import annotations
+
+import torch
+
+# Dense matrix products in TFLOP/s by precision, from NVIDIA's data sheets; where those tell of sparse ones, half of it.
+_TFLOPS = {
+    "B200": {"bf16": 2250.0, "tf32": 1125.0, "fp32": 75.0},
+    "H200": {"bf16": 989.5, "tf32": 494.7, "fp32": 67.0},
+    "H100 PCIe": {"bf16": 756.0, "tf32": 378.0, "fp32": 51.0},
+    "H100 NVL": {"bf16": 835.0, "tf32": 417.5, "fp32": 60.0},
+    "H100": {"bf16": 989.5, "tf32": 494.7, "fp32": 67.0},
+    "A100": {"bf16": 312.0, "tf32": 156.0, "fp32": 19.5},
+    "L40S": {"bf16": 362.0, "tf32": 183.0, "fp32": 91.6},
+    "L4": {"bf16": 121.0, "tf32": 60.0, "fp32": 30.3},
+}
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """FLOP/s of the device at best, in the precision of a run; None where that is not known, as of any CPU."""
+    if device.type != "cuda":
+        return None
+    return peak_of(torch.cuda.get_device_name(device), precision)
+
+
+def peak_of(name: str, precision: str) -> float | None:
+    """The same by the name of a GPU, as torch tells it."""
+    for known, tflops in _TFLOPS.items():
+        if known in name:
+            return 1e12 * tflops["bf16" if precision == "fp16" else precision]
+    return None
