@@ -51,12 +51,12 @@ def serve(
     POST /v1/completions, with streaming; requests share the model as they come. If the environment has GPTZOO_API_KEY,
     clients must give it. Needs gptzoo[serve].
     """
+    from gptzoo.errors import InputError
+
     try:
         import starlette  # noqa: F401 (told here, before a model is loaded)
         import uvicorn
     except ImportError as error:
-        from gptzoo.errors import InputError
-
         raise InputError(f"gptzoo serve needs {error.name}: pip install 'gptzoo[serve]'") from None
     from gptzoo.sampling.engine import Engine
     from gptzoo.serving.app import make_app
@@ -64,6 +64,9 @@ def serve(
     from gptzoo.serving.worker import Worker
 
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype)
+    reach = loaded.model.max_length
+    if max_length is not None and reach is not None and max_length > reach:
+        raise InputError(f"--max-length {max_length} is more than the {reach} that positions reach")
     engine = Engine(loaded.model, loaded.tokenizer, n_rows=rows, max_length=max_length)
     jobs = Jobs(
         loaded,

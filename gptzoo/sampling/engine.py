@@ -75,7 +75,7 @@ class Engine:
     start. Samples of one prompt read it once. Prompts may have any lengths: each is read without padding, and rows
     stand at positions of their own. The engine belongs to one thread, and puts the model in eval mode.
 
-    max_length: left out, it is as far as positions reach, else context_length. Raises InputError for more than that.
+    max_length: left out, it is as far as positions reach, else context_length.
     """
 
     def __init__(
@@ -86,8 +86,6 @@ class Engine:
         n_rows: int = 8,
         max_length: int | None = None,
     ):
-        if max_length is not None and model.max_length is not None and max_length > model.max_length:
-            raise InputError(f"max_length {max_length} is more than the {model.max_length} that positions reach")
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.n_rows = n_rows
