@@ -60,6 +60,9 @@ def configs_of(value: Any) -> Iterator[Any]:
     """Every component config in a spec."""
     if isinstance(value, gptzoo.Config):
         yield value
+    if isinstance(value, tuple):
+        for item in value:
+            yield from configs_of(item)
     if hasattr(type(value), "model_fields"):
         for name in type(value).model_fields:
             yield from configs_of(getattr(value, name))
