@@ -4,9 +4,10 @@
 
 `gptzoo ablate` with tiny trials of one core each. The time of a step is what the trial's own metrics say; the ideal is
 their sum over the number of workers. What is held out is a page, for evaluation is no step; samples are off. The wall
-time is that of the whole command, the import of torch and the plan included. `beside_steps_per_trial_s` is the median,
-without the first trials, of what a trial takes from being claimed to being done, its steps not counted: starting, two
-evaluations of a page, a checkpoint.
+time is that of the whole command, the import of torch and the plan included. Of the trials but the first of each
+worker: `start_seconds` is from the runner's claim, which it lays just before it starts the trial, to the birth of the
+metrics file, when data, model and optimizer are ready and evaluation and steps begin; `beside_steps_per_trial_s` is the
+median from the claim to the end, the steps not counted: starting, two evaluations of a page, a checkpoint.
 """
 
 from __future__ import annotations
@@ -91,19 +92,30 @@ def command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, Any]:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wall = time.monotonic() - started
         trials = sorted((folder / "out" / "trials").iterdir(), key=lambda trial: (trial / "run.json").stat().st_mtime)
-        steps, starts = 0.0, []
+        steps, starts, besides = 0.0, [], []
         for trial in trials:
             rows = read(trial / "metrics.jsonl")
             own = sum(BATCH * LENGTH / row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
             steps += own
-            starts.append((trial / "status.json").stat().st_mtime - (trial / "claim.lock").stat().st_mtime - own)
+            claimed = (trial / "claim.lock").stat().st_mtime
+            starts.append(birth(trial / "metrics.jsonl") - claimed)
+            besides.append((trial / "status.json").stat().st_mtime - claimed - own)
     ideal = steps / n_workers
     return {
         "wall_s": round(wall, 2),
         "own_step_time_over_workers_s": round(ideal, 2),
         "ratio": round(wall / ideal, 3),
-        "beside_steps_per_trial_s": round(median(starts[n_workers:]), 3),
+        "start_seconds": {
+            "median": round(median(starts[n_workers:]), 3),
+            "maximum": round(max(starts[n_workers:]), 3),
+        },
+        "beside_steps_per_trial_s": round(median(besides[n_workers:]), 3),
     }
+
+
+def birth(file: Path) -> float:
+    """When the file was made, in seconds of the epoch; Python's own stat does not tell on Linux."""
+    return float(subprocess.run(["stat", "--format=%.9W", file], capture_output=True, check=True).stdout)
 
 
 def enumeration() -> dict[str, Any]:

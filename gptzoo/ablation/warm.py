@@ -1,4 +1,4 @@
-"""A process that has torch imported already and forks itself for each job, so that a job starts at once.
+"""A process that has imported what a job needs and forks itself for each, so that a job starts at once.
 
     python -m gptzoo.ablation.warm
 
@@ -10,6 +10,7 @@ When stdin ends, because whoever asked is gone, it asks the jobs that run to sav
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,14 +23,19 @@ from typing import Any
 
 from gptzoo import registry
 
+_HEAVY = (  # what each job gets for nothing; the last four are what training imports only when it comes to it
+    *("torch", "gptzoo.cli", "gptzoo.training.trainer"),
+    *("torch._dynamo", "numpy.ma", "rich.live", "rich.progress"),
+)
 _PATIENCE = 30.0  # seconds that a job has to finish its step and save
 
 
 def main() -> None:
     """Serve until stdin ends."""
-    for heavy in ("torch", "gptzoo.cli", "gptzoo.training.trainer"):  # what takes long, and each job gets for nothing
+    for heavy in _HEAVY:
         importlib.import_module(heavy)
     registry.current()
+    gc.freeze()  # a job that collects its garbage need not look through all of this, and copy it
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)

@@ -192,3 +192,36 @@ def test_the_forge_leaves_no_process_behind(tmp_path: Path, plugin: Path) -> Non
     assert executor.forge is None
     children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True).stdout
     assert "gptzoo.ablation.warm" not in children
+
+
+IMPORTS = """
+import sys
+from importlib.abc import MetaPathFinder
+
+import gptzoo
+
+
+@gptzoo.hookimpl
+def gptzoo_components():
+    return []
+
+
+class Tell(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        print("import", name, file=sys.stderr)
+
+
+sys.meta_path.insert(0, Tell())
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_finds_all_that_is_heavy_imported(tmp_path: Path) -> None:
+    teller = tmp_path / "teller.py"
+    teller.write_text(IMPORTS)
+    run = gptzoo.load_run_spec(spec() | {"model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}})
+    executor = LocalExecutor.Config(n_workers=1).build()
+    assert Runner([Named("one", run)], tmp_path, executor, arguments=("--plugin", str(teller))).run() == {"one": "done"}
+    log = (tmp_path / "trials" / "one" / "train.log").read_text()
+    imported = [line.split()[1] for line in log.splitlines() if line.startswith("import ")]
+    assert len(imported) < 20, imported  # a handful by the end; of torch._dynamo alone there are 600
