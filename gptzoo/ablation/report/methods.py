@@ -39,14 +39,12 @@ def _headline(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         best, estimate = next(iter(analysis.ranking.items()))
         verdict = next((one.verdict for one in analysis.comparisons if one.variant == best), None)
         caution = {
-            None: "that is the baseline",
-            "better": "which is a difference that its seeds can tell from the baseline",
-            "worse": "",
-            "same": "which is the same as the baseline",
-            "cannot tell": "which its seeds cannot tell from the baseline",
-            "no data": "while the baseline has none",
-        }[verdict]
-        yield f"The lowest mean has {best}, {interval(estimate)}" + (f", {caution}." if caution else ".")
+            "better": ": its seeds can tell it from the baseline",
+            "same": ", the same as the baseline",
+            "cannot tell": ": its seeds cannot tell it from the baseline",
+        }.get(verdict or "", "")
+        whose = f"the baseline, {best}," if best == analysis.baseline else best
+        yield f"The lowest mean is that of {whose} {interval(estimate)}{caution}."
 
 
 def methods(outcome: Outcome, analysis: Analysis) -> str:

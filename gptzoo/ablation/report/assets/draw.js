@@ -90,7 +90,7 @@ function swatchLine(name) {
 // Axes of a plot: grid, ticks and titles. `box` is the plot's left, top, right and bottom.
 function axes(box, x, y, xTitle, yTitle) {
   const group = svg("g"), width = box.right - box.left;
-  const nTicks = Math.max(3, Math.floor(width / 90));
+  const nTicks = Math.max(4, Math.floor(width / 90));
   for (const [value, text] of x.ticks(nTicks)) {
     group.append(svg("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: box.bottom }),
       svg("text", { class: "quiet", x: x(value), y: box.bottom + 16, "text-anchor": "middle" }, text));
