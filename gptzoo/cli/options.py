@@ -45,7 +45,11 @@ def model_options(command: F) -> F:
 def dtype_option(command: F) -> F:
     """`--dtype`: of the weights and caches of a model that writes; see `read_model`."""
     return click.option(
-        "--dtype", type=click.Choice(["fp32", "bf16"]), help="Of weights and caches; as they are, if left out."
+        "--dtype",
+        type=click.Choice(["fp32", "bf16", "int8"]),
+        default="fp32",
+        show_default=True,
+        help="Of the weights; caches are in bf16 beside int8.",
     )(command)
 
 

@@ -12,6 +12,7 @@ from gptzoo.cli.options import step_of
 if TYPE_CHECKING:
     from gptzoo.checkpoint.folder import Loaded
     from gptzoo.component import Config
+    from gptzoo.sampling.packed import Weights
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
 
@@ -33,11 +34,18 @@ def read_spec(path: Path, overrides: tuple[str, ...] = ()) -> ModelSpec | RunSpe
 
 
 def read_model(
-    run: Path, *, checkpoint: str = "last", averaged: bool = False, device: str = "auto", dtype: str | None = None
+    run: Path,
+    *,
+    checkpoint: str = "last",
+    averaged: bool = False,
+    device: str = "auto",
+    dtype: Weights | None = None,
 ) -> Loaded:
-    """The model that RUN and the options of `model_options` name, in fp32, bf16 or as it is. Raises InputError."""
-    import torch
+    """The model that RUN and the options of `model_options` name. Raises InputError.
 
+    dtype: prepared to write, with weights of this form (`gptzoo.sampling.packed`); left out, it has the modules of its
+    spec, which can be looked into.
+    """
     from gptzoo.checkpoint.folder import load, model_folder
     from gptzoo.training.device import choose_device
 
@@ -45,7 +53,9 @@ def read_model(
     folder = model_folder(run, best=checkpoint == "best", step=step_of(checkpoint))
     loaded = load(folder, device=chosen, averaged=averaged)
     if dtype is not None:
-        loaded.model.to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype])
+        from gptzoo.sampling.packed import prepare_for_inference
+
+        prepare_for_inference(loaded.model, dtype)
     return loaded
 
 

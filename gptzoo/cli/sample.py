@@ -20,6 +20,7 @@ from gptzoo.cli.sampling import read_strategy, sampling_options
 from gptzoo.cli.sections import Sectioned, option, section
 
 if TYPE_CHECKING:
+    from gptzoo.sampling.packed import Weights
     from gptzoo.sampling.strategies import Strategy
     from gptzoo.sampling.text import Sample
 
@@ -57,7 +58,7 @@ def sample(
     checkpoint: str,
     averaged: bool,
     device: str,
-    dtype: str | None,
+    dtype: Weights,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -78,7 +79,7 @@ def sample(
         raise click.UsageError(f"--best-of {options['best_of']} cannot keep {num_samples} samples")
 
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype)
-    strategy = read_strategy(loaded, options)
+    strategy = read_strategy(loaded, options, dtype)
     if interactive:
         _talk(strategy)
     elif prompts_file is not None and out is not None:

@@ -13,6 +13,7 @@ from gptzoo.cli.sections import option, section
 if TYPE_CHECKING:
     from gptzoo.checkpoint.folder import Loaded
     from gptzoo.component import Config
+    from gptzoo.sampling.packed import Weights
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.strategies import Strategy
 
@@ -133,9 +134,9 @@ def sampling_options(command: F) -> F:
     return command
 
 
-def read_strategy(loaded: Loaded, options: Mapping[str, Any]) -> Strategy:
-    """The strategy that the options ask for. Raises InputError."""
-    from gptzoo.checkpoint.folder import load
+def read_strategy(loaded: Loaded, options: Mapping[str, Any], dtype: Weights) -> Strategy:
+    """The strategy that the options ask for; a draft model is read with weights of `dtype`. Raises InputError."""
+    from gptzoo.cli.reading import read_model
     from gptzoo.sampling import strategies
 
     asked = [name for name in ("beams", "contrastive", "draft") if options[name] is not None]
@@ -152,7 +153,8 @@ def read_strategy(loaded: Loaded, options: Mapping[str, Any]) -> Strategy:
     if options["contrastive"] is not None:
         return strategies.Contrastive(loaded, spec, options["contrastive"], *more, as_room=as_room)
     if options["draft"] is not None:
-        draft = load(options["draft"], device=next(loaded.model.parameters()).device)
+        device = next(loaded.model.parameters()).device
+        draft = read_model(options["draft"], device=str(device), dtype=dtype)
         return strategies.Speculative(loaded, spec, draft, *more, as_room=as_room)
     return strategies.Sampling(loaded, spec, as_room=as_room)
 

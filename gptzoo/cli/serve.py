@@ -5,11 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gptzoo.cli.options import dtype_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model
+
+if TYPE_CHECKING:
+    from gptzoo.sampling.packed import Weights
 
 KEY = "GPTZOO_API_KEY"
 
@@ -44,7 +48,7 @@ def serve(
     checkpoint: str,
     averaged: bool,
     device: str,
-    dtype: str | None,
+    dtype: Weights,
 ) -> None:
     """Answer OpenAI clients with the model in RUN, until Ctrl-C.
 

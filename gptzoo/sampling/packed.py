@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,7 @@ class PackedLinear(_Frozen):
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(bias)
-        self.blocked = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.blocked = _can_block(weight)
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if self.blocked else weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,6 +80,18 @@ class PackedLinear(_Frozen):
 
     def spell_out(self) -> Tensor:
         return self.packed.to_dense() if self.blocked else self.packed
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Beside the bias: what is told apart by its weights must not lose them here."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.spell_out()
+
+
+def _can_block(weight: Tensor) -> bool:
+    """Whether oneDNN is there for the device, and knows the dtype on this processor."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class QuantisedLinear(_Frozen):

@@ -270,11 +270,23 @@ def test_results_are_the_same_however_many_rows_are_side_by_side(model: Path, tm
         assert all(0 < one["seconds_to_first"] <= one["seconds"] for one in found[line]["samples"])
 
 
-def test_weights_may_be_taken_in_bf16(sample: Any) -> None:
-    exact, rounded = (sample("--prompt", "ab", "--temperature", "0", "--dtype", dtype) for dtype in ("fp32", "bf16"))
-    (first,), (second,) = exact["samples"], rounded["samples"]
-    difference = abs(first["log_probabilities"][0] - second["log_probabilities"][0])
-    assert 0 < difference < 0.2
+def test_weights_are_those_of_the_model_in_fp32_if_nothing_else_is_said(sample: Any, model: Path) -> None:
+    how = ("--prompt", "ab", "--temperature", "0")
+    (left_out,), (fp32,) = (sample(*how, *more)["samples"] for more in ((), ("--dtype", "fp32")))
+    assert left_out["tokens"] == fp32["tokens"]
+    assert left_out["log_probabilities"] == fp32["log_probabilities"]
+    (expected,) = score(load(model).model, [[97, 98, *fp32["tokens"]]])
+    assert fp32["log_probabilities"] == pytest.approx(expected[1:].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_weights_may_be_taken_in_less(sample: Any, model: Path, dtype: str) -> None:
+    how = ("--prompt", "ab", "--temperature", "0")
+    (exact,), (rounded,) = (sample(*how, "--dtype", each)["samples"] for each in ("fp32", dtype))
+    assert 0 < abs(exact["log_probabilities"][0] - rounded["log_probabilities"][0]) < 0.2
+    (drafted,) = sample(*how, "--draft", model, "--dtype", dtype)["samples"]  # which takes its own in the same
+    assert len(drafted["tokens"]) == len(rounded["tokens"])
+    assert abs(drafted["log_probabilities"][0] - rounded["log_probabilities"][0]) < 0.05
 
 
 def test_a_prompt_that_cannot_be_gone_on_with_is_named_before_anything_is_written(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 from click.testing import CliRunner
+from starlette.testclient import TestClient
 from support import loud
 
 import gptzoo as zoo
@@ -46,6 +48,27 @@ def test_it_serves_the_model_under_its_folder_s_name_until_it_is_interrupted(mod
         assert process.wait(30) in (0, -signal.SIGINT, 130)
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
+def test_weights_of_every_form_are_served_and_speculated_with(
+    model: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **_: served.append(app))
+    done = CliRunner().invoke(main, ["serve", str(model), "--draft", str(model), "--dtype", dtype])
+    assert done.exit_code == 0, done.output
+    request = {"model": "small-stories", "prompt": "Once", "max_tokens": 5, "temperature": 0, "logprobs": 1}
+    with TestClient(served[0]) as client:
+        plain = client.post("/v1/completions", json=request)
+        drafted = client.post("/v1/completions", json={**request, "strategy": {"type": "speculative"}})
+    how = ["--prompt", "Once", "--max-new-tokens", "5", "--temperature", "0", "--dtype", dtype, "--json"]
+    sampled = CliRunner().invoke(main, ["sample", str(model), *how])
+    (expected,) = json.loads(sampled.stdout)["samples"]
+    for answer in (plain, drafted):
+        (choice,) = answer.json()["choices"]
+        assert choice["text"] == expected["text"]
+        assert choice["logprobs"]["token_logprobs"] == pytest.approx(expected["log_probabilities"], abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,24 @@ def test_int8_products_are_those_of_the_weights_spelled_out(n_rows: int) -> None
     torch.testing.assert_close(layer(x).float(), expected, atol=0.1, rtol=0.02)
 
 
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8"])
+def test_the_state_of_a_prepared_model_tells_its_weights_from_others(weights: Any) -> None:
+    plain, other = model(), model()
+    torch.nn.init.zeros_(other.blocks[0].ffn.up.weight)
+    one, two = (prepare_for_inference(each, weights).state_dict() for each in (plain, other))
+    differing = {name for name, tensor in one.items() if not torch.equal(tensor, two[name])}
+    assert differing
+    assert all(name.startswith("blocks.0.ffn.up.") for name in differing)
+
+
+def test_weights_are_left_in_their_order_where_onednn_does_not_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gptzoo.sampling.packed._can_block", lambda weight: False)
+    with torch.inference_mode():
+        expected = model().bfloat16()(TOKENS)[0]
+        logits = prepare_for_inference(model(), "bf16")(TOKENS)[0]
+    torch.testing.assert_close(logits, expected, atol=0, rtol=0)
+
+
 def test_weights_are_prepared_once_and_only_in_a_form_that_is_known() -> None:
     prepared = prepare_for_inference(model())
     with pytest.raises(InputError, match="prepared for inference already"):
