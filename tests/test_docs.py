@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 import gptzoo
 from gptzoo import hooks, registry
 from gptzoo.errors import GptzooError
+from gptzoo.spec.schema import ablation_schema
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,8 +24,16 @@ def blocks(file: str, language: str) -> list[str]:
 
 
 def test_the_spec_in_the_readme_builds() -> None:
-    (spec,) = map(json.loads, blocks("README.md", "json"))
+    spec, _ = map(json.loads, blocks("README.md", "json"))
     assert sum(p.numel() for p in gptzoo.build(spec, device="meta").parameters()) > 0
+
+
+def test_the_ablation_in_the_readme_is_one(tmp_path: Path) -> None:
+    _, design = map(json.loads, blocks("README.md", "json"))
+    run = {"model": json.loads(blocks("README.md", "json")[0]), "steps": 10}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert len(gptzoo.variants(tmp_path / "run.json", design["axes"])) == 6
+    jsonschema.validate(design, ablation_schema())
 
 
 def test_the_component_in_the_readme_loads_and_builds(tmp_path: Path) -> None:
@@ -31,7 +41,7 @@ def test_the_component_in_the_readme_loads_and_builds(tmp_path: Path) -> None:
     (tmp_path / "mish.py").write_text(source)
     with registry.use(registry.discover(selection="none")):
         gptzoo.load_plugin(tmp_path / "mish.py")
-        (spec,) = map(json.loads, blocks("README.md", "json"))
+        spec, _ = map(json.loads, blocks("README.md", "json"))
         model = gptzoo.build({**spec, "activation": "mish"}, device="meta")
         assert type(model.blocks[0].ffn.activation).__name__ == "Mish"
 

@@ -12,7 +12,7 @@ from support import admit, small
 
 from gptzoo import registry
 from gptzoo.components.base import Activation
-from gptzoo.spec.schema import config_schema, describe_fields, model_schema, run_schema
+from gptzoo.spec.schema import ablation_schema, config_schema, describe_fields, model_schema, run_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -34,7 +34,7 @@ def test_a_schema_is_one_of_draft_2020_12(make: Any) -> None:
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.json")), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_config_is_valid(file: Path) -> None:
-    schema = {"models": model_schema, "runs": run_schema}[file.parent.name]()
+    schema = {"models": model_schema, "runs": run_schema, "ablations": ablation_schema}[file.parent.name]()
     jsonschema.validate(json.loads(file.read_text()), schema, cls=jsonschema.Draft202012Validator)
 
 

@@ -781,3 +781,49 @@ class SameFingerprint(Shuffled):
 
     def fingerprint(self) -> str:
         return self.name
+
+
+class _Tracker(gptzoo.Tracker):
+    """Remembers nothing of earlier runs."""
+
+    def start(self, run: Any) -> int:
+        return -1
+
+    def log(self, row: Any) -> None:
+        return
+
+
+class NumbersOnly(_Tracker):
+    """Takes it that every metric is a number."""
+
+    name = "numbers_only"
+
+    def log(self, row: Any) -> None:
+        self.total = sum(value for value in row.values() if value is not None)
+
+
+class HoldsTheFuture(_Tracker):
+    """Says that it holds whatever a run may give."""
+
+    name = "holds_the_future"
+
+    def start(self, run: Any) -> int:
+        return -1 if run.kept < 0 else run.n_steps
+
+
+class KnowsOneEnd(_Tracker):
+    """Has not thought of runs that fail."""
+
+    name = "knows_one_end"
+
+    def finish(self, status: str) -> None:
+        self.mark = {"done": "+", "interrupted": "-"}[status]
+
+
+class SamplesRows(_Tracker):
+    """Draws which rows to keep."""
+
+    name = "samples_rows"
+
+    def log(self, row: Any) -> None:
+        self.keep = torch.rand(()) < 0.5

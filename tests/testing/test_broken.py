@@ -68,6 +68,10 @@ CASES = [
     (broken.KeepsHistory, "determinism", ["after other calls"]),
     (broken.Shuffled, "documents", ["gives other documents"]),
     (broken.SameFingerprint, "fingerprint", ["n_documents=", "not the fingerprint"]),
+    (broken.NumbersOnly, "logging", ["TypeError", "list"]),
+    (broken.HoldsTheFuture, "resuming", ["start returns 6"]),
+    (broken.KnowsOneEnd, "ending", ["KeyError", "diverged"]),
+    (broken.SamplesRows, "inert", ["random numbers are others"]),
 ]
 SLOW = [
     (broken.TakesRopeForGranted, "all_partners", ["beside positional", "it raises"]),
