@@ -12,9 +12,20 @@ import pytest
 from gptzoo_ray import RayExecutor
 
 import gptzoo
+from gptzoo.ablation.outcome import Outcome
 from gptzoo.ablation.runner import Rules, Runner
+from gptzoo.ablation.show_outcome import outcome_as_dict, print_outcome
+from gptzoo.ablation.tables import plain_console
+from gptzoo.spec.files import load_ablation_spec
 
 CLOCKED = ("tokens_per_second", "memory_bytes", "flops_per_second", "mfu")
+TINY = {
+    "model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2},
+    "batch_size": 4,
+    "steps": 6,
+    "eval": {"every": 100},
+    "device": "cpu",
+}
 
 
 @dataclass(frozen=True)
@@ -24,9 +35,16 @@ class Named:
 
 
 def trials(n: int, **changes: Any) -> list[Named]:
-    model = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
-    spec = {"model": model, "batch_size": 4, "steps": 6, "eval": {"every": 100}, "device": "cpu", **changes}
-    return [Named(f"trial-{seed}", gptzoo.load_run_spec(spec, [f"seed={seed}"])) for seed in range(n)]
+    return [Named(f"trial-{seed}", gptzoo.load_run_spec({**TINY, **changes}, [f"seed={seed}"])) for seed in range(n)]
+
+
+def ablated(folder: Path, name: str, executor: gptzoo.Executor.Config) -> Outcome:
+    """What two norms with two seeds each come to, trained in a folder of that name by the executor."""
+    (folder / "page.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    base = {**TINY, "corpus": {"type": "text", "path": str(folder / "page.txt")}}
+    axes = {"model.norm": ["pre_ln", "post_ln"]}
+    spec = load_ablation_spec({"name": "tables", "base": base, "axes": axes, "seeds": 2, "samples": False})
+    return gptzoo.ablate(spec.model_copy(update={"executor": executor}), folder / name)
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -45,15 +63,23 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_trials_are_those_of_the_local_executor(tmp_path: Path, cluster: Any) -> None:
-    named = trials(4)
-    local = gptzoo.registered("executor")["local"]
-    assert set(Runner(named, tmp_path / "local", local.Config().build()).run().values()) == {"done"}
-    executor = RayExecutor.Config(address=cluster.address).build()
-    assert set(Runner(named, tmp_path / "ray", executor).run().values()) == {"done"}
-    assert executor.n_workers == 2  # one for each node
-    for trial in named:
-        ours, theirs = (tmp_path / where / "trials" / trial.name for where in ("ray", "local"))
+def test_the_tables_are_those_of_the_local_executor(
+    tmp_path: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = gptzoo.registered("executor")["local"].Config(n_workers=2)
+    executor = RayExecutor.Config(address=cluster.address)
+    assert len(cluster.list_all_nodes()) == 2
+    there, here = (ablated(tmp_path, name, config) for name, config in (("ray", executor), ("local", local)))
+    print_outcome(there, plain_console())
+    told = capsys.readouterr().out
+    print_outcome(here, plain_console())
+    assert told == capsys.readouterr().out
+    assert "tables: 4 trials: 4 done" in told
+    assert outcome_as_dict(there) == outcome_as_dict(here)
+    trials = sorted(trial.name for trial in (tmp_path / "local" / "trials").iterdir())
+    assert len(trials) == 4
+    for trial in trials:
+        ours, theirs = (tmp_path / where / "trials" / trial for where in ("ray", "local"))
         assert rows(ours) == rows(theirs)
 
 
