@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -130,3 +132,50 @@ def test_the_scripts_of_the_docs_run(tmp_path: Path) -> None:
     learned, rope = longer.stdout.splitlines()
     assert re.findall(r"(\d+): \d", rope) == ["16", "32", "64"]
     assert re.findall(r"(\d+): \d", learned) == ["16"]
+
+
+@pytest.mark.slow
+def test_a_budget_in_seconds_is_as_many_steps_as_were_measured_and_stays_so(tmp_path: Path) -> None:
+    axes = {"model.n_layers": [1, 6], "model.activation": ["relu"]}
+    file = written(tmp_path, axes, steps=1, save_every=1000, seeds=1, budget={"seconds": 0.3}, samples=False)
+    out = tmp_path / "out"
+    told = run(file, "--plugin", PLUGIN, "--out", out)
+    expected = set()
+    for metrics in set(out.rglob("metrics.jsonl")) - set(out.glob("trials/*/metrics.jsonl")):
+        rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+        seconds = [4 * 16 / row["tokens_per_second"] for row in rows if row["step"] > 4]
+        n_layers = json.loads((metrics.parent / "run.json").read_text())["model"]["n_layers"]
+        expected.add((n_layers, int(0.3 / statistics.median(seconds))))
+    found = set()
+    for trial in out.glob("trials/*"):
+        last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
+        found.add((json.loads((trial / "run.json").read_text())["model"]["n_layers"], last["step"]))
+    assert len(found) == 2
+    assert found == expected
+    assert run(file, "--plugin", PLUGIN, "--out", out) == told
+    assert len(list(out.glob("trials/*"))) == 2
+
+
+@pytest.mark.slow
+def test_in_a_terminal_the_table_of_what_runs_is_drawn_over_and_over(tmp_path: Path) -> None:
+    file = written(tmp_path, {"model.activation": ["relu", "gelu"]}, steps=200, save_every=1000, seeds=1, samples=False)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        command(file, "--plugin", PLUGIN, "--out", tmp_path / "out"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    drawn = b""
+    with contextlib.suppress(OSError):  # which Linux says when nobody has the other end open
+        while part := os.read(ours, 4096):
+            drawn += part
+    os.close(ours)
+    told, _ = process.communicate()
+    assert process.returncode == 0
+    assert b"2 trials: 2 done" in told
+    assert b"\x1b[" not in told  # a table for a file, wherever the notes go
+    assert drawn.count(b"\x1b[1A") > 2  # up a line, to draw over it
+    assert b"2/2  done" in drawn
+    assert b"2 running" in drawn or b"1 running" in drawn
