@@ -40,8 +40,10 @@ def likeliest(logits: Tensor, n: int) -> dict[int, float]:
 
 def draw(logits: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
     """One token a row, by inverting its cumulative distribution at a number from the row's own generator."""
-    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1).cpu()
     uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])  # (B, 1), below 1
+    if bool((logits.isfinite().sum(dim=-1) == 1).all()):  # as a temperature of 0 leaves them: there is nothing to weigh
+        return logits.argmax(dim=-1).tolist()
+    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1).cpu()
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1).tolist()
 
 

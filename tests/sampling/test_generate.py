@@ -10,6 +10,7 @@ import torch
 
 import gptzoo
 from gptzoo.errors import InputError
+from gptzoo.sampling.choice import draw
 from gptzoo.sampling.generate import generate, stream
 
 BASE: dict[str, Any] = {"vocab_size": 23, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
@@ -121,3 +122,13 @@ def test_positions_without_a_limit_go_on_beyond_the_context() -> None:
 
 def test_no_new_tokens_is_no_error() -> None:
     assert generate(model(), [[1], [2]], spec(max_new_tokens=0)) == [[], []]
+
+
+def test_a_row_with_one_possible_token_takes_its_number_from_the_random_stream_all_the_same() -> None:
+    logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(1))
+    only = torch.full((2, 50), float("-inf"))
+    only[0, 7], only[1, 0] = -3.0, 2.0
+    certain, beside = ([torch.Generator().manual_seed(seed) for seed in (4, 5)] for _ in range(2))
+    assert draw(only, certain) == [7, 0]
+    assert draw(torch.stack([only[0], logits[1]]), beside)[0] == 7
+    assert draw(logits, certain) == draw(logits, beside)

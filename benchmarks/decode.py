@@ -1,0 +1,221 @@
+"""What writing a token costs beside its matrix products, and beside `transformers`: ratios, as JSON.
+
+    python benchmarks/decode.py --part fp32     # or bf16, int8, first_token, far; each goes into the same file
+
+GPT-2 of 124M parameters with random weights, made by `transformers` and copied as `gptzoo import-hf` does; on two
+threads of a CPU. Whatever is compared takes turns, call by call, so that what else the machine does falls on all alike;
+a ratio is the median over the turns of the two times of one turn, with its quartiles.
+
+"fp32", "bf16", "int8"  one step of batch 1 and of batch 16 with 24 to 63 tokens in the cache, head included. `bare` is
+                        the products of the step alone, with the same shapes and dtype, by `F.linear` or as gptzoo lays
+                        weights out, whichever is faster; `transformers` its step with its own cache (int8: in bf16);
+                        `unprepared` gptzoo's with weights as they are loaded
+"first_token"           a prompt of 512 tokens read, to the logits of the first new token; fp32
+"far"                   a step at 970 to 999 tokens against one at 10 to 39; fp32
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+THREADS = 2
+NEAR, PROMPT, FAR = 24, 512, 970  # tokens in the cache
+TURNS = {16: 12, 1: 30}  # by batch
+WARM = 3  # turns
+OUT = Path(__file__).parent / "results" / "decode-cpu.json"
+
+Call = Callable[[], Tensor]
+
+
+def models() -> tuple[Any, Any]:
+    """A GPT-2 of `transformers` and gptzoo's, with the same random weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    import gptzoo
+    from gptzoo.interop.gpt2 import GPT2Importer
+    from gptzoo.interop.settings import Settings
+
+    torch.manual_seed(0)
+    theirs = GPT2LMHeadModel(GPT2Config()).eval()
+    importer = GPT2Importer(GPT2Importer.Config())
+    spec = gptzoo.load_model_spec(importer.spec(Settings(theirs.config.to_dict())))
+    ours, stored = gptzoo.build(spec).eval(), theirs.transformer.state_dict()
+    weights = {w.name: w.convert(*(stored[source] for source in w.all_sources)) for w in importer.weights(spec)}
+    ours.load_state_dict(weights)
+    return theirs, ours
+
+
+def tokens_of(batch: int, length: int) -> Tensor:
+    return torch.randint(50257, (batch, length), generator=torch.Generator().manual_seed(length))
+
+
+def our_step(model: Any, batch: int, length: int) -> Call:
+    """A step that finds `length` tokens in the cache, and each time one more."""
+    states = model.new_states(batch, 1024)
+    model(tokens_of(batch, length), states=states, fresh=True, last_only=True)
+    position, token = itertools.count(length), tokens_of(batch, 1)
+    return lambda: model(token, positions=torch.tensor([[next(position)]]), states=states)[0][:, -1]
+
+
+def their_step(model: Any, batch: int, length: int) -> Call:
+    cache = model(tokens_of(batch, length), use_cache=True, logits_to_keep=1).past_key_values
+    token = tokens_of(batch, 1)
+    return lambda: model(token, past_key_values=cache, use_cache=True).logits[:, -1]
+
+
+def bare(model: Any, batch: int) -> Call:
+    """The products of a step, one after the other, each on numbers of its own shape."""
+    layers = [
+        m for block in model.blocks for m in (block.attention.qkv, block.attention.out, block.ffn.up, block.ffn.down)
+    ]
+    dtype, head = model.embed.weight.dtype, model.head
+    narrow, wide = (torch.randn(batch, 1, width, dtype=dtype) for width in (768, 3072))
+
+    def run() -> Tensor:
+        for index, layer in enumerate(layers):
+            layer(wide if index % 4 == 3 else narrow)
+        return F.linear(narrow, model.embed.weight) if head.packed is None else head.packed(narrow)
+
+    return run
+
+
+def turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
+    """Milliseconds of each call in each turn."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(WARM + n):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if turn >= WARM:
+                spent[name].append(1000 * (time.perf_counter() - started))
+    return spent
+
+
+def ratio(above: list[float], below: list[float]) -> dict[str, float]:
+    low, median, high = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
+    return {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]}
+
+
+def medians(spent: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: round(statistics.median(own), 2) for name, own in spent.items()}
+
+
+def check(one: Tensor, other: Tensor, tolerance: float) -> None:
+    """Refuse to compare what does not compute the same."""
+    apart = float((one.float() - other.float()).norm() / other.float().norm())
+    if apart > tolerance:
+        raise SystemExit(f"the logits of gptzoo and transformers are {apart:.2g} apart")
+
+
+def steps(weights: Any) -> dict[str, Any]:
+    from gptzoo.sampling.packed import prepare_for_inference
+
+    theirs, plain = models()
+    ours = prepare_for_inference(copy.deepcopy(plain), weights)
+    if weights != "fp32":
+        theirs, plain = theirs.bfloat16(), plain.bfloat16()
+    found = {}
+    for batch, n in TURNS.items():
+        calls = {
+            "gptzoo": our_step(ours, batch, NEAR),
+            "unprepared": our_step(plain, batch, NEAR),
+            "transformers": their_step(theirs, batch, NEAR),
+            "bare, laid out": bare(ours, batch),
+            "bare, F.linear": bare(plain, batch),
+        }
+        check(calls["gptzoo"](), calls["transformers"](), {"fp32": 1e-4, "bf16": 0.05, "int8": 0.08}[weights])
+        spent = turns(calls, n)
+        fastest = min(("bare, laid out", "bare, F.linear"), key=lambda name: statistics.median(spent[name]))
+        found[f"batch {batch}"] = {
+            "milliseconds": medians(spent),
+            "gptzoo / bare": ratio(spent["gptzoo"], spent[fastest]),
+            "gptzoo / bare, F.linear": ratio(spent["gptzoo"], spent["bare, F.linear"]),
+            "transformers / gptzoo": ratio(spent["transformers"], spent["gptzoo"]),
+            "unprepared / gptzoo": ratio(spent["unprepared"], spent["gptzoo"]),
+        }
+    return found
+
+
+def first_token() -> dict[str, Any]:
+    from gptzoo.sampling.packed import prepare_for_inference
+
+    theirs, ours = models()
+    prepare_for_inference(ours)
+    prompt = tokens_of(1, PROMPT)
+    calls: dict[str, Call] = {
+        "gptzoo": lambda: ours.prime(prompt.tolist(), 64).logits,
+        "transformers": lambda: theirs(prompt, use_cache=True, logits_to_keep=1).logits[:, -1],
+    }
+    check(calls["gptzoo"](), calls["transformers"](), 1e-4)
+    spent = turns(calls, 16)
+    return {
+        "milliseconds": medians(spent),
+        "transformers / gptzoo": ratio(spent["transformers"], spent["gptzoo"]),
+    }
+
+
+def far() -> dict[str, Any]:
+    from gptzoo.sampling.packed import prepare_for_inference
+
+    theirs, ours = models()
+    prepare_for_inference(ours)
+    calls = {
+        f"{name}, {length}": step(model, 1, length)
+        for name, model, step in (("gptzoo", ours, our_step), ("transformers", theirs, their_step))
+        for length in (10, FAR)
+    }
+    spent = turns(calls, 30 - WARM)
+    return {
+        "milliseconds": medians(spent),
+        **{
+            f"{name}, far / near": ratio(spent[f"{name}, {FAR}"], spent[f"{name}, 10"])
+            for name in ("gptzoo", "transformers")
+        },
+    }
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    **{weights: lambda weights=weights: steps(weights) for weights in ("fp32", "bf16", "int8")},
+    "first_token": first_token,
+    "far": far,
+}
+
+
+def main() -> None:
+    import transformers
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, required=True)
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    with torch.inference_mode():
+        found = PARTS[arguments.part]()
+    setting = {
+        "model": "GPT-2, 12 x 768, 12 heads, 50257 tokens",
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "threads": THREADS,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    before = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    parts = {**before.get("parts", {}), arguments.part: {**setting, **found}}
+    arguments.out.write_text(json.dumps({"parts": parts}, indent=2) + "\n")
+    print(json.dumps(parts[arguments.part], indent=2))
+
+
+if __name__ == "__main__":
+    main()
