@@ -16,6 +16,7 @@ Weights = Literal["fp32", "bf16", "int8"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}  # of everything but the products
 _ROWS = 16  # that the layout is made for; measured from 1 to 512 it is as good as one of their own for each
+_LARGE = 2**18  # weights; to hand fewer in float32 to oneDNN takes longer than its layout saves
 _FEW = 64  # rows; with more, int8 weights are cheaper spelled out once than multiplied as they are
 
 
@@ -23,7 +24,7 @@ def prepare_for_inference(model: Architecture, weights: Weights = "fp32") -> Arc
     """Put a model in eval mode with its weights packed for inference, in place; the model itself.
 
     Each `nn.Linear` of any component, and the head, becomes a layer that holds its weights in another form: "fp32" and
-    "bf16" in the blocked layout of oneDNN where torch has it for the device (else as they are), "int8" with a scale for
+    "bf16" in the blocked layout of oneDNN where that is quicker (else as they are), "int8" with a scale for
     each output, in products with bfloat16 (Dettmers et al. 2022, LLM.int8(), arXiv:2208.07339, without its outliers).
     What is no such layer is in float32 or bfloat16. The model can be sampled from, and no longer be trained or saved.
     Raises InputError for weights that are prepared already or of an unknown form.
@@ -88,10 +89,12 @@ class PackedLinear(_Frozen):
 
 
 def _can_block(weight: Tensor) -> bool:
-    """Whether oneDNN is there for the device, and knows the dtype on this processor."""
+    """Whether oneDNN is there for the device, knows the dtype on this processor, and is the quicker one."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    return weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if weight.dtype == torch.float32:
+        return weight.numel() >= _LARGE
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class QuantisedLinear(_Frozen):

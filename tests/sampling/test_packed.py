@@ -8,7 +8,7 @@ from support import loud, small
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.packed import QuantisedLinear, prepare_for_inference
+from gptzoo.sampling.packed import PackedLinear, QuantisedLinear, prepare_for_inference
 
 GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 12, "processors": [{"type": "temperature", "value": 0}]})
 TOKENS = torch.tensor([[1, 2, 3, 4, 5, 6]])
@@ -20,7 +20,10 @@ def model(**fields: Any) -> gptzoo.Architecture:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("attention", list(gptzoo.registered("attention")))
-def test_packed_weights_give_the_same_logits_and_tokens(attention: str, tied: bool) -> None:
+def test_packed_weights_give_the_same_logits_and_tokens(
+    attention: str, tied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gptzoo.sampling.packed._LARGE", 0)  # of which these models have none
     plain = model(attention=attention, tie_embeddings=tied)
     packed = prepare_for_inference(model(attention=attention, tie_embeddings=tied))
     with torch.inference_mode():
@@ -65,6 +68,15 @@ def test_the_state_of_a_prepared_model_tells_its_weights_from_others(weights: An
     differing = {name for name, tensor in one.items() if not torch.equal(tensor, two[name])}
     assert differing
     assert all(name.startswith("blocks.0.ffn.up.") for name in differing)
+
+
+@pytest.mark.parametrize(("n_outputs", "blocked"), [(511, False), (512, True)])
+def test_large_weights_alone_are_laid_out_in_fp32(n_outputs: int, blocked: bool) -> None:
+    weight, x = torch.randn(n_outputs, 512), torch.randn(2, 3, 512)
+    layer = PackedLinear(weight, None)
+    assert layer.blocked == blocked
+    torch.testing.assert_close(layer(x), x @ weight.T, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(layer.state_dict()["weight"], weight, atol=0, rtol=0)
 
 
 def test_weights_are_left_in_their_order_where_onednn_does_not_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
