@@ -61,22 +61,24 @@ def _pairing(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[s
 
 
 def _far_seeds(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
-    """Seeds so far from their others that the noise is hardly normal, by the median deviation over all variants."""
+    """Seeds so far from their others that the noise is hardly normal: by the median deviation over all variants, or of
+    their own variant where that is more, since variants differ in noise."""
     off = {
-        (name, seed): abs(value - median(values.values()))
+        name: {seed: abs(value - median(values.values())) for seed, value in values.items()}
         for name, values in endpoints.items()
         if len(values) > 2
-        for seed, value in values.items()
     }
-    if len(off) < _ENOUGH:
+    everywhere = [distance for distances in off.values() for distance in distances.values()]
+    if len(everywhere) < _ENOUGH:
         return
-    scale = 1.4826 * median(off.values())
-    for (name, seed), distance in sorted(off.items()):
-        if distance > _FAR * scale > 0:
-            yield (
-                f"{name}: seed {seed} ended at {endpoints[name][seed]:.4g}, far from its others. Intervals and p "
-                "values take noise for normal; one such seed widens them. Look at the run."
-            )
+    for name, distances in sorted(off.items()):
+        scale = 1.4826 * max(median(everywhere), median(distances.values()))
+        for seed, distance in sorted(distances.items()):
+            if distance > _FAR * scale > 0:
+                yield (
+                    f"{name}: seed {seed} ended at {endpoints[name][seed]:.4g}, far from its others. Intervals and p "
+                    "values take noise for normal; one such seed widens them. Look at the run."
+                )
 
 
 def _effects(asked: Sequence[Question], n_seeds: int) -> Iterator[str]:

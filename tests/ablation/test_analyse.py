@@ -227,6 +227,16 @@ def test_a_seed_far_from_its_others_is_named() -> None:
     assert any(note.startswith("b: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
 
 
+def test_variants_that_differ_in_noise_have_no_seed_called_far() -> None:
+    """Where half of the variants have collapsed to one loss, the spread of the others is still theirs."""
+    rng = np.random.default_rng(7)
+    losses = {name: dict(enumerate(rng.normal(3, 1e-4, 5))) for name in "abcd"}
+    losses |= {name: dict(enumerate(rng.normal(2, 0.05, 5))) for name in "ef"}
+    assert not any("far from" in note for note in analyse(outcome(losses)).notes)
+    losses["e"][3] = 4.0
+    assert any(note.startswith("e: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+
+
 # ---------------------------------------------------------------------- whatever the numbers are
 
 
