@@ -35,14 +35,19 @@ def notes(
     for cost, at in equal_cost.items():
         if at.cut_short:
             yield (
-                f"Losses at equal {cost}: {', '.join(at.cut_short)} went on; a run planned for that length "
+                f"Losses at equal {cost}: {_named(at.cut_short)} went on; a run planned for that length "
                 "would have ended its learning rate there, and better."
             )
         if at.untold:
             yield (
-                f"Losses at equal {cost} are not told of {', '.join(at.untold)}: evaluations are too far apart there. "
+                f"Losses at equal {cost} are not told of {_named(at.untold)}: evaluations are too far apart there. "
                 "Give a smaller eval.every."
             )
+
+
+def _named(variants: Sequence[str]) -> str:
+    """Their names; how many they are, where a list would bury the note."""
+    return ", ".join(variants) if len(variants) <= 6 else count(len(variants), "variant")
 
 
 def _pairing(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
