@@ -129,13 +129,12 @@ def _talk(strategy: Strategy) -> None:
         text = line or text
         try:
             click.echo(text, nl=False)
-            for piece in strategy.stream(text):
-                click.echo(piece, nl=False)
-                text += piece
+            with contextlib.suppress(KeyboardInterrupt):
+                for piece in strategy.stream(text):
+                    click.echo(piece, nl=False)
+                    text += piece
         except InputError as error:
             click.echo(f"\n{error}", nl=False, err=True)
-        except KeyboardInterrupt:
-            pass
         click.echo()
 
 
