@@ -27,6 +27,7 @@ _HOME = {
     "load": "gptzoo.checkpoint.folder",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",
+    "prepare_for_inference": "gptzoo.sampling.packed",
     "SamplingSpec": "gptzoo.sampling.spec",
     # comparing
     "AblationSpec": "gptzoo.spec.ablation",

@@ -54,6 +54,7 @@ from gptzoo.registry import load_plugin as load_plugin
 from gptzoo.registry import registered as registered
 from gptzoo.sampling.generate import generate as generate
 from gptzoo.sampling.generate import stream as stream
+from gptzoo.sampling.packed import prepare_for_inference as prepare_for_inference
 from gptzoo.sampling.processors import LogitsProcessor as LogitsProcessor
 from gptzoo.sampling.row import Row as Row
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec

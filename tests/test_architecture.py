@@ -99,8 +99,8 @@ def test_the_public_names_are_these() -> None:
         MultiHeadAttention Norm NormLayer Observations Optimizer Part PerLayer PluginError Positional Primed Reference
         Row RunSpec RunView SamplingSpec Schedule Settings SpecError Stack Step StopRun Sublayer TokenStore Tokenizer
         Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl inherited initialise
-        load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache read_outcome registered stream train
-        variants
+        load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome
+        registered stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

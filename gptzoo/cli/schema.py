@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import click
 
@@ -10,16 +13,23 @@ from gptzoo.cli.options import json_option, plugin_option
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["model", "run", "ablation"]), default="model")
+@click.argument("what", type=click.Choice(["model", "run", "ablation", "sampling"]), default="model")
 @json_option
 @plugin_option
 def schema(what: str, as_json: bool) -> None:
-    """Print the JSON Schema of model specs, of run specs or of ablations, with every component that is installed.
+    """Print the JSON Schema of model, run, ablation or sampling specs, with every component that is installed.
 
     Save it, and name it in a spec as "$schema": an editor then completes and checks as you type. It is JSON with and
     without --json.
     """
-    from gptzoo.spec.schema import ablation_schema, model_schema, run_schema
+    from gptzoo.sampling.spec import SamplingSpec
+    from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, run_schema
 
-    made = {"model": model_schema, "run": run_schema, "ablation": ablation_schema}[what]()
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
+        "model": model_schema,
+        "run": run_schema,
+        "ablation": ablation_schema,
+        "sampling": partial(file_schema, SamplingSpec),
+    }
+    made = makers[what]()
     click.echo(json.dumps(made, indent=2))

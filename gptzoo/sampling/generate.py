@@ -17,7 +17,11 @@ def generate(
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> list[list[int]]:
-    """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does."""
+    """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does.
+
+    A model that will only write is up to twice as fast after `gptzoo.prepare_for_inference(model)`, which
+    `gptzoo sample` and `gptzoo serve` do.
+    """
     rows: list[list[int]] = [[] for _ in prompts]
     for chosen in stream(model, prompts, spec, tokenizer):
         for row, choice in zip(rows, chosen, strict=True):

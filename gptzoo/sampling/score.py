@@ -14,6 +14,7 @@ from gptzoo.checkpoint.folder import Loaded
 from gptzoo.components.base import Architecture
 from gptzoo.data.text import utf8
 from gptzoo.errors import InputError
+from gptzoo.model.likelihood import Likelihood
 from gptzoo.sampling.choice import likeliest
 from gptzoo.sampling.text import tokenizer_of
 
@@ -21,36 +22,11 @@ _LOGITS = 2**25  # at a time, where a single row needs no more; 128 MiB in float
 
 
 @dataclass(frozen=True)
-class TextScore:
-    """What a model makes of a text."""
+class TextScore(Likelihood):
+    """What a model makes of a text, token by token."""
 
     tokens: tuple[int, ...]  # that were predicted
     log_probabilities: tuple[float, ...]  # of each, in nats
-    n_bytes: int  # that they stand for
-
-    @property
-    def n_tokens(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def nats(self) -> float:
-        """Of all its tokens together."""
-        return -math.fsum(self.log_probabilities)
-
-    @property
-    def loss(self) -> float:
-        """Nats per token: the model's loss."""
-        return self.nats / self.n_tokens
-
-    @property
-    def perplexity(self) -> float:
-        """Among how many tokens, all equally likely, the choice would be as hard."""
-        return math.exp(min(self.loss, 700.0))  # exp(710) is more than a float holds
-
-    @property
-    def bits_per_byte(self) -> float:
-        """What compares models of different tokenizers."""
-        return self.nats / math.log(2) / self.n_bytes
 
 
 def score_text(loaded: Loaded, text: str) -> TextScore:
@@ -70,8 +46,8 @@ def score_text(loaded: Loaded, text: str) -> TextScore:
         raise InputError("there is nothing to score: the text needs at least one token after its first")
     length = loaded.spec.context_length
     windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
-    log_probabilities = torch.cat(score(loaded.model, windows)).tolist()
-    return TextScore(tuple(tokens[1:]), tuple(log_probabilities), n_bytes)
+    found = torch.cat(score(loaded.model, windows)).tolist()
+    return TextScore(-math.fsum(found), len(found), n_bytes, tuple(tokens[1:]), tuple(found))
 
 
 @torch.inference_mode()

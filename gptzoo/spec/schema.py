@@ -19,14 +19,22 @@ from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 
 
+def file_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a file that holds a spec of this class."""
+    schema = {"$schema": _Generator.schema_dialect, **model.model_json_schema(schema_generator=_Generator)}
+    own = {"type": "string", "description": "The JSON Schema that an editor checks this file with."}
+    makers = {"type": "array", "description": "Who made each part; gptzoo writes it, leave it out in your own."}
+    return {**schema, "properties": {"$schema": own, provenance.KEY: makers, **schema["properties"]}}
+
+
 def model_schema() -> dict[str, Any]:
     """The schema of a model spec's file."""
-    return _of_file(ModelSpec)
+    return file_schema(ModelSpec)
 
 
 def run_schema() -> dict[str, Any]:
     """The schema of a run spec's file, whose model may be the path of another."""
-    schema = _of_file(RunSpec)
+    schema = file_schema(RunSpec)
     inline = schema["properties"]["model"]
     path = {"type": "string", "description": "The path of a model spec, relative to this file."}
     schema["properties"]["model"] = {"anyOf": [inline, path], "description": inline.get("description", "")}
@@ -35,7 +43,7 @@ def run_schema() -> dict[str, Any]:
 
 def ablation_schema() -> dict[str, Any]:
     """The schema of an ablation's file, whose base may be the path of a run spec."""
-    schema = _of_file(AblationSpec)
+    schema = file_schema(AblationSpec)
     inline = schema["properties"]["base"]
     path = {"type": "string", "description": "The path of a run spec, relative to this file."}
     schema["properties"]["base"] = {"anyOf": [inline, path], "description": inline.get("description", "")}
@@ -71,13 +79,6 @@ def kind_of(field: Any) -> str | None:
 def _arguments(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of a union."""
     return getattr(annotation, "__args__", ())
-
-
-def _of_file(model: type[BaseModel]) -> dict[str, Any]:
-    schema = {"$schema": _Generator.schema_dialect, **model.model_json_schema(schema_generator=_Generator)}
-    own = {"type": "string", "description": "The JSON Schema that an editor checks this file with."}
-    makers = {"type": "array", "description": "Who made each part; gptzoo writes it, leave it out in your own."}
-    return {**schema, "properties": {"$schema": own, provenance.KEY: makers, **schema["properties"]}}
 
 
 class _Generator(GenerateJsonSchema):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture
 from gptzoo.data.batching import Batch
+from gptzoo.model.likelihood import Likelihood
 from gptzoo.training.device import autocast
 from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.update import n_targets
@@ -18,32 +17,9 @@ from gptzoo.training.update import n_targets
 EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
 
 
-class Measured(NamedTuple):
-    """What a model says of text: its loss summed over targets, how many they are, and the bytes that they stand for."""
-
-    nats: float
-    n_tokens: int
-    n_bytes: int
-
-    @property
-    def loss(self) -> float:
-        """Nats per token: the cross-entropy."""
-        return self.nats / self.n_tokens
-
-    @property
-    def perplexity(self) -> float:
-        """Of a token."""
-        return math.exp(min(self.loss, 700.0))  # exp(710) is more than a float holds
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Of UTF-8 text: it compares models of different tokenizers."""
-        return self.nats / math.log(2) / self.n_bytes
-
-
 def measure(
     model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = ALONE
-) -> Measured:
+) -> Likelihood:
     """The targets in `batches`, which stand for `n_bytes` of text; each counts the same whatever batch it is in.
 
     Several processes share the batches among them, and all find the same.
@@ -63,7 +39,7 @@ def measure(
             count += size
     model.train(was_training)
     all_nats, all_count = ranks.sums(nats, count)
-    return Measured(all_nats, int(all_count), n_bytes)
+    return Likelihood(all_nats, int(all_count), n_bytes)
 
 
 def evaluate(

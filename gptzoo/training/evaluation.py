@@ -18,11 +18,12 @@ from gptzoo.data.saved_tokenizer import SavedTokenizer
 from gptzoo.data.store import TokenStore, open_store, prepare
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
+from gptzoo.model.likelihood import Likelihood
 from gptzoo.seeds import derive
 from gptzoo.spec.files import load_run_spec, parse_json
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.device import choose_device, choose_precision
-from gptzoo.training.evaluate import EVALUATED_AT_ONCE, Measured, measure
+from gptzoo.training.evaluate import EVALUATED_AT_ONCE, measure
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Evaluation:
     batching: str
     precision: str
     device: str
-    measured: Measured
+    measured: Likelihood
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON, with loss (nats per token), perplexity and bits per byte in place of the sum."""

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -35,6 +37,21 @@ def test_the_schema_of_models_is_the_default(arguments: list[str]) -> None:
 
 def test_the_schema_of_runs() -> None:
     assert json.loads(CliRunner().invoke(main, ["schema", "run"]).stdout) == run_schema()
+
+
+@pytest.mark.parametrize(
+    ("spec", "valid"),
+    [
+        ({"$schema": "sampling.schema.json", "processors": ["top_k", {"type": "temperature", "value": 0.9}]}, True),
+        ({"max_new_tokens": 60, "stop_texts": ["The end"], "stop_tokens": [3], "seed": 7}, True),
+        ({"processors": [{"type": "top_k", "k": 0}]}, False),
+        ({"processors": ["rope"]}, False),
+        ({"max_tokens": 3}, False),
+    ],
+)
+def test_the_schema_of_sampling_specs(spec: dict[str, Any], valid: bool) -> None:
+    schema = json.loads(CliRunner().invoke(main, ["schema", "sampling"]).stdout)
+    assert jsonschema.Draft202012Validator(schema).is_valid(spec) is valid
 
 
 @pytest.mark.usefixtures("fresh_registry")
