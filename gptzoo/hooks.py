@@ -70,4 +70,4 @@ def gptzoo_checkpoint(run: RunView, model: Architecture, step: int, folder: Path
 
 @hookspec
 def gptzoo_run_end(run: RunView, model: Architecture, status: Status, reason: str | None) -> None:
-    """The run has ended: `done`, or `interrupted`, `diverged` or `failed` for a `reason`."""
+    """The run has ended: `done` or `paused`, or `interrupted`, `diverged` or `failed` for a `reason`."""

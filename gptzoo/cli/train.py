@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--override", is_flag=True, help="Resume although the spec or the data is another now; what changed is kept."
 )
+@click.option("--until", type=click.IntRange(min=1), metavar="STEP", help="Pause after this step; --resume goes on.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N; instead of the spec's.")
 @click.option("--bare", is_flag=True, help="Train and no more: no picture and no sample at the end.")
 @click.option("--no-plot", is_flag=True, help="Draw no picture of the loss.")
@@ -33,6 +34,7 @@ def train(
     resume: bool,
     extend: bool,
     override: bool,
+    until: int | None,
     device: str | None,
     bare: bool,
     no_plot: bool,
@@ -51,8 +53,11 @@ def train(
     if device is not None:
         overrides = (*overrides, f"device={device}")
     spec = load_run_spec(run, overrides)
-    result = train_run(spec, out, resume=resume, extend=extend, override=override)
+    result = train_run(spec, out, resume=resume, extend=extend, override=override, until=until)
     if launched_rank() != 0:
+        return
+    if result.paused:
+        click.echo(f"{result.folder}: paused after {result.steps} steps; --resume goes on", err=True)
         return
     click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
     if not (bare or no_plot):

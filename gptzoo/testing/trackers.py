@@ -17,7 +17,7 @@ from gptzoo.testing.verdict import Failed
 from gptzoo.training.run_view import RunView
 
 N_STEPS = 6
-ENDS = ("done", "interrupted", "diverged", "failed")
+ENDS = ("done", "paused", "interrupted", "diverged", "failed")
 
 
 def logging(subject: Subject) -> None:

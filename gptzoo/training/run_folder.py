@@ -133,8 +133,8 @@ class RunFolder:
         self._write("environment.json", {**self.environment(), **changes})
 
     @contextlib.contextmanager
-    def status(self) -> Iterator[None]:
-        """Keep in status.json how the run is doing inside the block, and how it ended."""
+    def status(self, ending: Callable[[], Status] = lambda: "done") -> Iterator[None]:
+        """Keep in status.json how a run is doing in the block, and how it ended: by an error, or as `ending` says."""
         self._write_status("running")
         try:
             yield
@@ -142,7 +142,7 @@ class RunFolder:
             with contextlib.suppress(FolderError):  # the disk may be full; why the run failed is to be told, not that
                 self._write_status(status_of(error), f"{type(error).__name__}: {error}")
             raise
-        self._write_status("done")
+        self._write_status(ending())
 
     def _write_status(self, status: Status, reason: str | None = None) -> None:
         self._write("status.json", {"status": status, **({"reason": reason} if reason else {})})

@@ -9,7 +9,7 @@ from typing import Literal
 from gptzoo.errors import Diverged, Interrupted
 from gptzoo.spec.run import RunSpec
 
-Status = Literal["running", "done", "interrupted", "diverged", "failed"]
+Status = Literal["running", "done", "paused", "interrupted", "diverged", "failed"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gptzoo.spec.run import RunSpec
+
 
 @dataclass
 class Standing:
@@ -31,3 +33,16 @@ class Standing:
         """Take in whether the update of a step was left out."""
         self.skipped += skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+
+    def last_step(self, spec: RunSpec, n_samples: int) -> int:
+        """How many steps the run has, counted from its beginning; `n_samples` are those of an epoch."""
+        size = spec.batch_size
+        if spec.steps is not None:
+            return spec.steps
+        if spec.tokens is not None:
+            length = spec.model.context_length
+            left = -(-(spec.tokens - self.samples * length) // (size * length))
+        else:
+            assert spec.epochs is not None  # the spec says one of the three
+            left = -(-(math.ceil(spec.epochs * n_samples) - self.samples) // size)
+        return self.step + left  # not from the beginning: steps before a change of batch_size were of another

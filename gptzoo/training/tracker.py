@@ -49,7 +49,7 @@ class Tracker(Component):
         """Make what was logged survive the death of this process; called before each checkpoint."""
 
     def finish(self, status: Status) -> None:
-        """The run has ended, in whatever way a process can tell: done, interrupted, diverged or failed."""
+        """The run has ended, in whatever way a process can tell: done, paused, interrupted, diverged or failed."""
 
     @staticmethod
     def scalars(row: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,6 @@ is left to keep is the model, the optimizer, and how far the run is.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ import torch
 from gptzoo.checkpoint.checkpoints import checkpoint_path, newest_valid
 from gptzoo.checkpoint.folder import load_weights
 from gptzoo.data.store import prepare
-from gptzoo.errors import Diverged, FolderError, GptzooError, Interrupted
+from gptzoo.errors import Diverged, FolderError, GptzooError, InputError, Interrupted
 from gptzoo.model.build import build
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
@@ -36,7 +35,7 @@ from gptzoo.training.parallel import own_device, processes, spread
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.run_folder import Change, RunFolder
-from gptzoo.training.run_view import RunView
+from gptzoo.training.run_view import RunView, Status
 from gptzoo.training.saving import Contents, save
 from gptzoo.training.sharded_update import refuse_if_not_shardable
 from gptzoo.training.standing import Standing
@@ -48,13 +47,14 @@ from gptzoo.training.watching import watched
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a finished run is, how long it was, and its last row of metrics."""
+    """Where a run is that has ended or pauses, how many steps it has made, and its last row of metrics."""
 
     folder: Path
     steps: int
     metrics: Mapping[str, Any]
     opening: str  # how the validation text begins: a prompt that suits any tokenizer
     best_step: int | None  # of the evaluation with the lowest validation loss
+    paused: bool = False
 
 
 def train(
@@ -64,26 +64,30 @@ def train(
     resume: bool = False,
     extend: bool = False,
     override: bool = False,
+    until: int | None = None,
     quiet: bool = False,
 ) -> TrainResult:
     """Train what a run spec describes, into the folder `out`.
 
     With `resume` it goes on from the newest valid checkpoint there, or starts at step 0 if there is none. With `extend`
     also if the spec's length is another than before, and with `override` whatever else is: the run is then that of the
-    new spec from here on, and changes.jsonl keeps what changed.
+    new spec from here on, and changes.jsonl keeps what changed. With `until` it pauses after that step, saved: what is
+    resumed later is bitwise the run that did not pause.
     Raises SpecError, DataError and FolderError for wrong input, Diverged when the loss or the gradient stops being
     finite (before the update that would spread it), and Interrupted after saving when a signal asked it to stop.
     Started by torchrun, all processes train this one run together; they return and raise alike.
     """
     if not isinstance(spec, RunSpec):
         spec = load_run_spec(spec)
+    if until is not None and until < 1:
+        raise InputError(f"until: a run pauses after a step that it has made, 1 at the least, not {until}")
     folder = RunFolder(out)
     may_change: Change = "anything" if override else "length" if extend else "nothing"
     with processes(spec) as ranks, contextlib.ExitStack() as held, torch.random.fork_rng():
         opened = folder.open(resume=resume or may_change != "nothing")
         ranks.on_main(lambda: held.enter_context(opened))
         trainer = ranks.everywhere(lambda: Trainer(spec, folder, ranks))
-        return trainer.run(may_change, quiet=quiet)
+        return trainer.run(may_change, until=until, quiet=quiet)
 
 
 class Trainer:
@@ -115,8 +119,9 @@ class Trainer:
         )
         self.standing = Standing()
 
-    def run(self, may_change: Change = "nothing", *, quiet: bool = False) -> TrainResult:
-        """Resume if there is something to resume, train to the end, save."""
+    def run(self, may_change: Change = "nothing", *, until: int | None = None, quiet: bool = False) -> TrainResult:
+        """Resume if there is something to resume, train to the end or until the step where it pauses, save."""
+        self.until = until
         notes = [describe_means(self.spec, self.device, self.precision, self.update.optimizer)]
         fingerprint = self.store.fingerprint
         changed = self.ranks.on_main(
@@ -124,7 +129,7 @@ class Trainer:
         )
         self.micro_batch_size = settled_size(self.spec, self.update, self.batching, self.folder, notes.append)
         self._begin(notes)
-        self.n_steps = self._last_step()
+        self.n_steps = self.standing.last_step(self.spec, self.batching.n_samples)
         if self.standing.step > self.n_steps:
             raise self.ranks.agreed(
                 FolderError(
@@ -139,17 +144,18 @@ class Trainer:
         self.ranks.on_main(lambda: cut(self.folder.metrics, kept))
         view = RunView(self.spec, self.folder.path, self.n_steps, kept, str(self.device))
         with (
-            self.folder.status() if self.ranks.main else contextlib.nullcontext(),
+            self.folder.status(self._ending) if self.ranks.main else contextlib.nullcontext(),
             float32_products(self.precision),
             show_progress(self.n_steps, self.standing.step, quiet=quiet or not self.ranks.main) as progress,
         ):
             for note in notes:
                 progress.say(note)
-            with watched(view, self.model, self.trackers, progress.say, self.ranks) as self.watch:
+            with watched(view, self.model, self.trackers, progress.say, self.ranks, self._ending) as self.watch:
                 self._loop(progress)
         opening = self.tokenizer.decode(self.batching.opening())
         last = self.ranks.on_main(lambda: read(self.folder.metrics)[-1])
-        return TrainResult(self.folder.path, self.standing.step, last, opening, self.standing.best_step)
+        paused = self._ending() == "paused"
+        return TrainResult(self.folder.path, self.standing.step, last, opening, self.standing.best_step, paused)
 
     def _loop(self, progress: Progress) -> None:
         spec, standing = self.spec, self.standing
@@ -160,26 +166,26 @@ class Trainer:
         ):
             if standing.step == 0:
                 self._record(metrics, progress, {"step": 0, **self._evaluate()[0]})
-            while not self._finished():
+            while not self._ended():
                 row = self._update(batches.get(standing.samples, standing.samples + spec.batch_size))
                 best = False
                 if standing.step == self.n_steps or standing.step % spec.eval.every == 0:
                     measured, best = self._evaluate()
                     row |= measured
                 self._record(metrics, progress, row)
-                finished = self._finished()
+                ended = self._ended()
                 stopped = stop.agreed(self.ranks)
-                if finished or stopped or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
+                if ended or stopped or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
                     if metrics is not None:
                         metrics.sync()  # no checkpoint may be newer than its metrics
                     self._save()
-                if stopped and not finished:
+                if stopped and not ended:
                     raise self.ranks.agreed(
                         Interrupted(
                             f"{self.folder.path}: {stopped} at step {standing.step}: saved; go on with --resume"
                         )
                     )
-        if standing.step < self.n_steps:
+        if standing.step < self.n_steps and self._ending() == "done":
             progress.say(f"ended early: no evaluation since step {standing.best_step} was better")
 
     # ------------------------------------------------------------------ one step
@@ -263,6 +269,13 @@ class Trainer:
         patient = stopping is None or self.standing.evaluations_since_best < stopping.patience
         return self.standing.step >= self.n_steps or not patient
 
+    def _ended(self) -> bool:
+        """Whether this process has made all the steps that it was to make."""
+        return self._finished() or (self.until is not None and self.standing.step >= self.until)
+
+    def _ending(self) -> Status:
+        return "done" if self._finished() else "paused"
+
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None
 
@@ -302,15 +315,3 @@ class Trainer:
             self.standing = Standing(**state["standing"])
             self.update.loss_scale.restore(state["loss_scale"])
             notes.append(f"resumed at step {self.standing.step}")
-
-    def _last_step(self) -> int:
-        """How many steps the run has, counted from its beginning."""
-        spec, size = self.spec, self.spec.batch_size
-        if spec.steps is not None:
-            return spec.steps
-        if spec.tokens is not None:
-            left = -(-(spec.tokens - self.standing.samples * self.length) // (size * self.length))
-        else:
-            assert spec.epochs is not None  # the spec says one of the three
-            left = -(-(math.ceil(spec.epochs * self.batching.n_samples) - self.standing.samples) // size)
-        return self.standing.step + left  # not from the beginning: steps before a change of batch_size were of another

@@ -108,9 +108,9 @@ class Watch:
     def checkpoint(self, step: int, folder: Path) -> None:
         self._on_main(lambda: self.moments.tell("gptzoo_checkpoint", step=step, folder=folder))
 
-    def end(self) -> None:
-        """The run is done."""
-        self._on_main(lambda: self._end("done", None))
+    def end(self, status: Status) -> None:
+        """The run has come to its end, or to where it was to pause."""
+        self._on_main(lambda: self._end(status, None))
 
     def fail(self, error: BaseException) -> None:
         """The run has ended by an error, of which the other processes may not know: nobody waits for them here."""
@@ -131,9 +131,15 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(
-    run: RunView, model: nn.Module, trackers: Sequence[Tracker], report: Callable[[str], None], ranks: Ranks = ALONE
+    run: RunView,
+    model: nn.Module,
+    trackers: Sequence[Tracker],
+    report: Callable[[str], None],
+    ranks: Ranks = ALONE,
+    ending: Callable[[], Status] = lambda: "done",
 ) -> Iterator[Watch]:
-    """Tell trackers and hooks that the run begins, and at the end of the block how it has ended.
+    """Tell trackers and hooks that the run begins, and at the end of the block how it has ended: as `ending` says, or
+    by an error.
 
     Raises StopRun for one that asks for it, and InputError where a tracker cannot do what it is told.
     """
@@ -144,4 +150,4 @@ def watched(
     except (Exception, KeyboardInterrupt) as error:
         watch.fail(error)
         raise
-    watch.end()
+    watch.end(ending())

@@ -157,3 +157,15 @@ def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(
     assert gptzoo(*arguments).exit_code == 0
     losses = [json.loads(row)["val/loss"] for row in (folder / "out" / "metrics.jsonl").read_text().splitlines()[::3]]
     assert losses[-1] < losses[0]
+
+
+def test_a_run_pauses_at_a_step_and_goes_on(folder: Path) -> None:
+    out = folder / "out"
+    paused = gptzoo("train", folder / "run.json", "--out", out, "--until", "4")
+    assert (paused.exit_code, paused.stdout) == (0, "")
+    assert "paused after 4 steps; --resume goes on" in paused.stderr
+    assert not (out / "sample.txt").exists()
+    done = gptzoo("train", folder / "run.json", "--out", out, "--resume")
+    assert "6 steps, val/loss" in done.stderr
+    assert (out / "sample.txt").exists()
+    assert gptzoo("train", folder / "run.json", "--out", folder / "other", "--until", "0").exit_code == 2

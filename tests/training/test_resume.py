@@ -60,6 +60,35 @@ def test_a_killed_run_resumes_to_bitwise_the_same_end(run_spec: dict[str, Any], 
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_a_run_that_pauses_resumes_to_bitwise_the_same_end(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    for until in (1, 7, 7, 5, STEPS + 1):  # the third has nothing to do, and the fourth is behind already
+        result = gptzoo.train(run_spec, tmp_path / "paused", resume=True, until=until, quiet=True)
+        status = json.loads((tmp_path / "paused" / "status.json").read_text())["status"]
+        expected = (STEPS, "done") if until > STEPS else (max(until, 7) if until > 1 else 1, "paused")
+        assert (result.steps, status, result.paused) == (*expected, until <= STEPS)
+        assert rows(tmp_path / "paused")[-1]["step"] == result.steps
+    assert_same_run(tmp_path / "whole", tmp_path / "paused")
+
+
+def test_a_run_killed_on_its_way_to_a_pause_is_bitwise_the_same_there_and_at_the_end(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
+    gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
+    gptzoo.train(run_spec, tmp_path / "killed", until=3, quiet=True)
+    killed(run_spec, tmp_path / "killed", 6)
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, until=7, quiet=True)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")[:8]
+    gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_run_cannot_pause_before_its_first_step(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(gptzoo.InputError, match="1 at the least, not 0"):
+        gptzoo.train(run_spec, tmp_path / "run", until=0)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_it_does_wherever_it_is_killed(run_spec: dict[str, Any], tmp_path: Path) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)

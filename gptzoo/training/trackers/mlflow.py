@@ -17,7 +17,13 @@ _SECONDS = 5.0  # between two requests: a database takes longer for one than a s
 _IN_EACH_ROW = ("tokens", "val/loss")  # of every step, and of step 0
 _PARAMETERS_AT_ONCE = 100
 _LONGEST = 6000  # characters of a parameter
-_ENDED: dict[Status, str] = {"done": "FINISHED", "interrupted": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+_ENDED: dict[Status, str] = {
+    "done": "FINISHED",
+    "paused": "KILLED",  # MLflow has no word for it, and a run that goes on is set to running again
+    "interrupted": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
 
 
 class MlflowTracker(Tracker):

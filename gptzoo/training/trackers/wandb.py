@@ -74,5 +74,5 @@ class WandbTracker(Tracker):
         self.held = row["step"]
 
     def finish(self, status: Status) -> None:
-        self.run.finish(exit_code=0 if status == "done" else 1)
+        self.run.finish(exit_code=0 if status in ("done", "paused") else 1)
         write_json(self.file, {**self.note, "held": self.held})
