@@ -71,12 +71,15 @@ def serve(
     reach = loaded.model.max_length
     if max_length is not None and reach is not None and max_length > reach:
         raise InputError(f"--max-length {max_length} is more than the {reach} that positions reach")
-    engine = Engine(loaded.model, loaded.tokenizer, n_rows=rows, max_length=max_length)
-    jobs = Jobs(
-        loaded,
-        Limits(max_length=engine.max_length, max_body=max_body),
-        None if draft is None else read_model(draft, device=device, dtype=dtype),
+    drafting = None if draft is None else read_model(draft, device=device, dtype=dtype)
+    engine = Engine(
+        loaded.model,
+        loaded.tokenizer,
+        n_rows=rows,
+        max_length=max_length,
+        draft=None if drafting is None else drafting.model,
     )
+    jobs = Jobs(loaded, Limits(max_length=engine.max_length, max_body=max_body), drafting)
     key = os.environ.get(KEY) or None
     name = name or run.resolve().name
     app = make_app(Worker(engine, max_waiting=max_waiting), jobs, name=name, api_key=key)

@@ -40,11 +40,26 @@ def likeliest(logits: Tensor, n: int) -> dict[int, float]:
 
 def draw(logits: Tensor, generators: Sequence[torch.Generator]) -> list[int]:
     """One token a row, by inverting its cumulative distribution at a number from the row's own generator."""
-    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])  # (B, 1), below 1
+    numbers = uniforms(generators)
     if bool((logits.isfinite().sum(dim=-1) == 1).all()):  # as a temperature of 0 leaves them: there is nothing to weigh
         return logits.argmax(dim=-1).tolist()
-    cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1).cpu()
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1).tolist()
+    return pick(distribution(logits), numbers)
+
+
+def uniforms(generators: Sequence[torch.Generator]) -> Tensor:
+    """(B, 1) float64 from 0 to below 1, one from each."""
+    return torch.stack([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
+
+
+def distribution(logits: Tensor) -> Tensor:
+    """Logits (B, V) -> probabilities (B, V), float64 on the CPU."""
+    return logits.double().softmax(dim=-1).cpu()
+
+
+def pick(weights: Tensor, numbers: Tensor) -> list[int]:
+    """One token a row by its weight (B, V), which need not sum to one, at numbers (B, 1) from 0 to below 1."""
+    cumulative = weights.cumsum(dim=-1)
+    return torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True).squeeze(-1).tolist()
 
 
 def check(model: Architecture, prompts: Sequence[Sequence[int]], spec: SamplingSpec) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.sampling.choice import Choice, check
-from gptzoo.sampling.engine import Engine, Request
+from gptzoo.sampling.engine import Engine
+from gptzoo.sampling.request import Request
 from gptzoo.sampling.spec import SamplingSpec
 
 
@@ -16,6 +18,9 @@ def generate(
     prompts: Sequence[Sequence[int]],
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
+    *,
+    draft: Architecture | None = None,
+    n_ahead: int = 4,
 ) -> list[list[int]]:
     """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does.
 
@@ -23,7 +28,7 @@ def generate(
     `gptzoo sample` and `gptzoo serve` do.
     """
     rows: list[list[int]] = [[] for _ in prompts]
-    for chosen in stream(model, prompts, spec, tokenizer):
+    for chosen in stream(model, prompts, spec, tokenizer, draft=draft, n_ahead=n_ahead):
         for row, choice in zip(rows, chosen, strict=True):
             if choice is not None and choice.end != "stop_token":
                 row.append(choice.token)
@@ -37,26 +42,33 @@ def stream(
     tokenizer: Tokenizer | None = None,
     *,
     streams: Sequence[int] | None = None,
+    draft: Architecture | None = None,
+    n_ahead: int = 4,
 ) -> Iterator[list[Choice | None]]:
-    """Yield what is chosen for every row, step by step; None for a row that has ended.
+    """Yield what is chosen for every row, step by step; None for a row that has ended, or that others are ahead of.
 
     `tokenizer` is for stop texts and for the processors that work on text. Row i draws from the random stream number
     `streams[i]` of the seed, left out number i. The model is put in eval mode.
 
-    Raises InputError before the first token for an empty prompt, an id outside the vocabulary, or more tokens than the
-    model's positions reach.
+    draft: a smaller model of the same vocabulary that proposes `n_ahead` tokens at a time, which the model checks in
+    one pass: speculative decoding. The distribution of texts is the model's own; which text a seed gives is another.
+
+    Raises InputError before the first token for an empty prompt, an id outside the vocabulary, more tokens than the
+    model's positions reach, or a draft that does not go with the model.
     """
     spec = spec or SamplingSpec()
     check(model, prompts, spec)
     length = max(map(len, prompts)) + spec.max_new_tokens
-    engine = Engine(model, tokenizer, n_rows=len(prompts), max_length=length)
+    engine = Engine(model, tokenizer, n_rows=len(prompts), max_length=length, draft=draft)
     for row, number in enumerate(range(len(prompts)) if streams is None else streams):
-        engine.submit(Request(prompts[row], spec, id=row, first_sample=number))
+        ahead = 0 if draft is None else n_ahead
+        engine.submit(Request(prompts[row], spec, id=row, first_sample=number, n_ahead=ahead))
     while engine.busy:
-        chosen: list[Choice | None] = [None] * len(prompts)
+        chosen: list[deque[Choice]] = [deque() for _ in prompts]
         for event in engine.step():
             if event.error is not None:
                 raise event.error
-            chosen[event.request] = event.choice
-        if any(chosen):
-            yield chosen
+            if event.choice is not None:
+                chosen[event.request].append(event.choice)
+        while any(chosen):
+            yield [choices.popleft() if choices else None for choices in chosen]

@@ -11,10 +11,11 @@ from gptzoo.errors import InputError
 from gptzoo.sampling.beam import beam_search
 from gptzoo.sampling.choice import Choice, check
 from gptzoo.sampling.contrastive import contrastive_search
-from gptzoo.sampling.engine import Engine, Request
+from gptzoo.sampling.engine import Engine
 from gptzoo.sampling.generate import stream
+from gptzoo.sampling.request import Request
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.speculative import speculative_stream
+from gptzoo.sampling.speculative import check_reach
 from gptzoo.sampling.text import Sample, Writing, encode_prompt, likeliest, sample_rows, tokenizer_of
 
 
@@ -81,23 +82,33 @@ class Strategy:
 
     def _read(self, prompt: str) -> tuple[list[int], SamplingSpec]:
         ids, spec = encode_prompt(self.loaded, prompt), self.spec
-        room = self.loaded.model.room(len(ids)) if self.as_room else None
+        room = self._room(len(ids)) if self.as_room else None
         if room is not None and 0 < room < spec.max_new_tokens:
             spec = spec.model_copy(update={"max_new_tokens": room})
         check(self.loaded.model, [ids], spec)
         return ids, spec
 
+    def _room(self, prompt_length: int) -> int | None:
+        return self.loaded.model.room(prompt_length)
+
 
 class Sampling(Strategy):
     """Draws each token from what the processors of the spec leave; all samples of a prompt side by side."""
 
+    draft: Loaded | None = None
+    n_ahead = 0
+
     def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
         for number in range(n):
-            steps = stream(self.loaded.model, [ids], spec, self.tokenizer, streams=[number])
+            steps = stream(self.loaded.model, [ids], spec, self.tokenizer, streams=[number], **self._ahead())
             yield (choice for (choice,) in steps if choice is not None)
 
     def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
-        return sample_rows(self.loaded, [ids] * n, spec)
+        return sample_rows(self.loaded, [ids] * n, spec, **self._ahead())
+
+    def _ahead(self) -> dict[str, Any]:
+        """What `gptzoo.stream` is told of the draft."""
+        return {} if self.draft is None else {"draft": self.draft.model, "n_ahead": self.n_ahead}
 
     def many(
         self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_rows: int = 8
@@ -107,13 +118,14 @@ class Sampling(Strategy):
             return
         waiting = deque(enumerate(map(self._read, prompts)))
         longest = max(len(ids) + spec.max_new_tokens for _, (ids, spec) in waiting)
-        engine = Engine(self.loaded.model, self.tokenizer, n_rows=n_rows, max_length=longest)
+        draft = None if self.draft is None else self.draft.model
+        engine = Engine(self.loaded.model, self.tokenizer, n_rows=n_rows, max_length=longest, draft=draft)
         writings: dict[int, list[Writing]] = {}
         n_open: Counter[int] = Counter()
         while waiting or engine.busy:
             while waiting and engine.n_waiting < n_rows:  # no sooner, so that its clock starts when its turn comes
                 index, (ids, spec) = waiting.popleft()
-                engine.submit(Request(ids, spec, id=index, n_samples=best_of or n))
+                engine.submit(Request(ids, spec, id=index, n_samples=best_of or n, n_ahead=self.n_ahead))
                 writings[index] = [Writing(self.tokenizer, spec) for _ in range(best_of or n)]
                 n_open[index] = best_of or n
             for event in engine.step():
@@ -127,24 +139,36 @@ class Sampling(Strategy):
                     yield event.request, samples if best_of is None else likeliest(samples, n)
 
 
-class Speculative(Strategy):
+class Speculative(Sampling):
     """Draws from the same distribution, in fewer passes of the model, with a smaller one that proposes tokens."""
 
     def __init__(self, loaded: Loaded, spec: SamplingSpec, draft: Loaded, n_ahead: int = 4, **how: Any):
         super().__init__(loaded, spec, **how)
         self.draft, self.n_ahead = draft, n_ahead
-        if draft.tokenizer is None or draft.tokenizer.fingerprint() != self.tokenizer.fingerprint():
-            raise InputError(
-                f"{draft.folder}: its tokenizer is another than that of {loaded.folder}; a draft model must share it"
-            )
+        check_draft(loaded, draft)
 
     def describe(self) -> dict[str, Any]:
+        assert self.draft is not None
         return {**super().describe(), "draft": str(self.draft.folder), "n_ahead": self.n_ahead}
 
-    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
-        models = self.loaded.model, self.draft.model
-        for number in range(n):
-            yield speculative_stream(*models, ids, spec, self.tokenizer, n_ahead=self.n_ahead, number=number)
+    def _read(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+        ids, spec = super()._read(prompt)
+        assert self.draft is not None
+        check_reach(self.draft.model, ids, spec)
+        return ids, spec
+
+    def _room(self, prompt_length: int) -> int | None:
+        assert self.draft is not None
+        rooms = super()._room(prompt_length), self.draft.model.room(prompt_length)
+        return min((room for room in rooms if room is not None), default=None)
+
+
+def check_draft(loaded: Loaded, draft: Loaded) -> None:
+    """Raise InputError for a draft model that has another tokenizer."""
+    if draft.tokenizer is None or draft.tokenizer.fingerprint() != tokenizer_of(loaded).fingerprint():
+        raise InputError(
+            f"{draft.folder}: its tokenizer is another than that of {loaded.folder}; a draft model must share it"
+        )
 
 
 class Contrastive(Strategy):

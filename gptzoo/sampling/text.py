@@ -99,11 +99,15 @@ def sample_texts(loaded: Loaded, prompts: Sequence[str], spec: SamplingSpec, n_s
 
 
 def sample_rows(
-    loaded: Loaded, rows: Sequence[Sequence[int]], spec: SamplingSpec, streams: Sequence[int] | None = None
+    loaded: Loaded,
+    rows: Sequence[Sequence[int]],
+    spec: SamplingSpec,
+    streams: Sequence[int] | None = None,
+    **how: Any,
 ) -> list[Sample]:
-    """A continuation of each row of ids, side by side; `streams` as in `gptzoo.sampling.generate.stream`."""
+    """A continuation of each row of ids, side by side; `streams` and `how` as in `gptzoo.stream`."""
     writings = [Writing(tokenizer_of(loaded), spec) for _ in rows]
-    for chosen in stream(loaded.model, rows, spec, loaded.tokenizer, streams=streams):
+    for chosen in stream(loaded.model, rows, spec, loaded.tokenizer, streams=streams, **how):
         for writing, choice in zip(writings, chosen, strict=True):
             if choice is not None:
                 writing.feed(choice)

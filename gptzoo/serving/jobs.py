@@ -13,14 +13,14 @@ from gptzoo.component import reason_of
 from gptzoo.errors import InputError
 from gptzoo.sampling.choice import Choice
 from gptzoo.sampling.endings import Endings
-from gptzoo.sampling.engine import Request
 from gptzoo.sampling.processors import build_processors
+from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import score_beside_likeliest
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Beams, Contrastive, Speculative, Strategy
+from gptzoo.sampling.strategies import Beams, Contrastive, Strategy, check_draft
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.protocol import CompletionRequest
+from gptzoo.serving.protocol import AskedBeams, AskedSpeculative, CompletionRequest
 from gptzoo.serving.worker import Job, PromptToken
 
 
@@ -37,9 +37,14 @@ class Jobs:
     """Makes the jobs of requests, for one model."""
 
     def __init__(self, loaded: Loaded, limits: Limits, draft: Loaded | None = None):
-        """`draft` is the smaller model of speculative decoding, where there is one."""
+        """`draft` is the smaller model of speculative decoding, where there is one, and the engine's own.
+
+        Raises InputError if it does not share the tokenizer.
+        """
         self.loaded, self.limits, self.draft = loaded, limits, draft
         self.tokenizer = tokenizer_of(loaded)
+        if draft is not None:
+            check_draft(loaded, draft)
 
     def of(self, asked: CompletionRequest) -> list[Job]:
         """One for each prompt. Raises RequestError for what cannot be answered, before anything is computed."""
@@ -56,7 +61,7 @@ class Jobs:
         return [self._job(asked, ids, seed) for ids in prompts]
 
     def _job(self, asked: CompletionRequest, ids: Sequence[int], seed: int) -> Job:
-        room = self._room(ids)
+        room = self._room(ids, speculates=isinstance(asked.strategy, AskedSpeculative))
         n_new = room if asked.max_tokens is None else asked.max_tokens
         if n_new > room:
             raise RequestError(
@@ -67,7 +72,13 @@ class Jobs:
                 code="context_length_exceeded",
             )
         spec = self._spec(asked, n_new, seed)
-        request = Request(ids, spec, n_samples=asked.n_samples, n_likeliest=asked.logprobs or 0)
+        request = Request(
+            ids,
+            spec,
+            n_samples=asked.n_samples,
+            n_likeliest=asked.logprobs or 0,
+            n_ahead=asked.strategy.n_ahead if isinstance(asked.strategy, AskedSpeculative) else 0,
+        )
         prompt = (lambda: self._score(ids, asked.logprobs or 0)) if asked.echo and asked.logprobs is not None else None
         return Job(request, prompt=prompt, rows=self._rows(asked, ids, spec))
 
@@ -84,12 +95,13 @@ class Jobs:
             )
         return prompt
 
-    def _room(self, ids: Sequence[int]) -> int:
+    def _room(self, ids: Sequence[int], *, speculates: bool) -> int:
         """How many tokens may be written after a prompt."""
-        room = self.limits.max_length - len(ids)
-        by_positions = self.loaded.model.room(len(ids))
-        if by_positions is not None:
-            room = min(room, by_positions)
+        models = [self.loaded.model]
+        if speculates:
+            models.append(self._draft().model)
+        by_positions = [room for model in models if (room := model.room(len(ids))) is not None]
+        room = min([self.limits.max_length - len(ids), *by_positions])
         if room < 0:
             raise RequestError(
                 400,
@@ -123,23 +135,25 @@ class Jobs:
         self, asked: CompletionRequest, ids: Sequence[int], spec: SamplingSpec
     ) -> Callable[[], Iterable[Iterable[Choice]]] | None:
         how = asked.strategy
-        if how is None:
+        if how is None or isinstance(how, AskedSpeculative):
             return None
         options = how.model_dump(exclude={"type"})
         strategy: Strategy
         try:
-            if how.type == "beams":
+            if isinstance(how, AskedBeams):
                 strategy = Beams(self.loaded, spec, **options)
-            elif how.type == "contrastive":
-                strategy = Contrastive(self.loaded, spec, **options)
-            elif self.draft is None:
-                raise InputError("this server has no draft model to speculate with; start it with --draft")
             else:
-                strategy = Speculative(self.loaded, spec, self.draft, **options)
+                strategy = Contrastive(self.loaded, spec, **options)
             strategy.refuse_count(asked.n_samples)
         except InputError as error:
             raise RequestError(400, str(error), param="strategy") from None
         return lambda: strategy.rows(ids, spec, asked.n_samples)
+
+    def _draft(self) -> Loaded:
+        if self.draft is None:
+            reason = "this server has no draft model to speculate with; start it with --draft"
+            raise RequestError(400, reason, param="strategy")
+        return self.draft
 
     def _score(self, ids: Sequence[int], n_likeliest: int) -> list[PromptToken]:
         scored = score_beside_likeliest(self.loaded.model, ids, n_likeliest)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from gptzoo.sampling.choice import Choice
 from gptzoo.sampling.endings import End
-from gptzoo.sampling.engine import Engine, Request
+from gptzoo.sampling.engine import Engine
+from gptzoo.sampling.request import Request
 from gptzoo.serving.errors import RequestError
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.engine import Engine, Event, Request
+from gptzoo.sampling.engine import Engine
 from gptzoo.sampling.processors import LogitsProcessor
+from gptzoo.sampling.request import Event, Request
 
 GREEDY: list[dict[str, Any]] = [{"type": "temperature", "value": 0}]
 
@@ -200,5 +201,5 @@ def test_the_rows_take_the_memory_that_build_announces() -> None:
 
     made = model()
     engine = Engine(made, n_rows=3)
-    taken = sum(t.nbytes for layer in engine._states for state in layer.values() for t in state.values())
+    taken = sum(t.nbytes for layer in engine._reader.states for state in layer.values() for t in state.values())
     assert taken == 3 * account(made.spec).state_bytes

@@ -60,7 +60,7 @@ def serving(
     api_key: str | None = None,
 ) -> Iterator[Served]:
     """A server of `loaded` while the block runs."""
-    engine = Engine(loaded.model, loaded.tokenizer, n_rows=rows)
+    engine = Engine(loaded.model, loaded.tokenizer, n_rows=rows, draft=None if draft is None else draft.model)
     worker = Worker(engine, max_waiting=max_waiting)
     jobs = Jobs(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft)
     app = make_app(worker, jobs, name="tiny", api_key=api_key)
