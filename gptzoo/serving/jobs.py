@@ -112,13 +112,13 @@ class Jobs:
         return room
 
     def _spec(self, asked: CompletionRequest, n_new: int, seed: int) -> SamplingSpec:
-        eot = self.tokenizer.eot
+        eot = () if self.tokenizer.eot is None else (self.tokenizer.eot,)
         try:
             spec = SamplingSpec.model_validate(
                 {
                     "max_new_tokens": n_new,
                     "processors": asked.chain(),
-                    "stop_tokens": () if eot is None else (eot,),
+                    "stop_tokens": (*eot, *(asked.stop_tokens or ())),
                     "stop_texts": asked.stop or (),
                     "seed": seed,
                 }

@@ -12,6 +12,7 @@ from gptzoo.component import Config, SpecModel, located, reason_of, refusal
 from gptzoo.reference import Reference
 from gptzoo.serving.errors import RequestError
 
+_IN_CHAIN = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "response_format")
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 
 
@@ -46,11 +47,39 @@ class AskedSpeculative(SpecModel):
     n_ahead: Annotated[int, Field(ge=1, le=32)] = 4
 
 
+class ResponseFormat(SpecModel):
+    """What the text must be, as OpenAI's chat has it."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+    """An object whose "schema" is the JSON Schema; its name and what else it says have no effect."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ResponseFormat:
+        given = self.json_schema is not None
+        if given != (self.type == "json_schema"):
+            raise refusal(f"type {self.type!r} {'takes no' if given else 'needs a'} json_schema")
+        if given and not isinstance((self.json_schema or {}).get("schema"), dict):
+            raise refusal('json_schema is an object with a "schema", which is one too')
+        return self
+
+    def chain(self) -> list[dict[str, Any]]:
+        """The logits processors that it stands for."""
+        if self.type == "text":
+            return []
+        definition = {"type": "object"} if self.json_schema is None else self.json_schema["schema"]
+        return [{"type": "json_schema", "definition": definition}]
+
+
 AskedStrategy = Annotated[AskedBeams | AskedContrastive | AskedSpeculative, Field(discriminator="type")]
 
 
 class CompletionRequest(SpecModel):
-    """What is asked. Fields of OpenAI's API mean what they mean there; `processors` and `strategy` are gptzoo's own."""
+    """What is asked. Fields of OpenAI's API mean what they mean there.
+
+    Beyond its completions are `response_format`, which its chat has, and gptzoo's own `processors`, `strategy` and
+    `stop_tokens`.
+    """
 
     model: str
     prompt: str | list[str] | list[int] | list[list[int]] = ""
@@ -66,6 +95,8 @@ class CompletionRequest(SpecModel):
     logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] | None = None
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = None
     """One text, or up to so many."""
+    stop_tokens: list[NonNegativeInt] | None = None
+    """Ids that end a text, beside the token that ends all texts."""
     seed: int | None = None
     """Left out, every request gets another."""
     stream: bool | None = False
@@ -75,6 +106,7 @@ class CompletionRequest(SpecModel):
     suffix: None = None
     """A decoder writes on from a prompt; it cannot be given the end."""
     user: str | None = None
+    response_format: ResponseFormat | None = None
     processors: list[Annotated[Config, Reference("logits_processor")]] | None = None
     """The whole chain of processors, in place of those that the fields above stand for."""
     strategy: AskedStrategy | None = None
@@ -105,7 +137,7 @@ class CompletionRequest(SpecModel):
         if self.stream_options is not None and not self.stream:
             errors.append(located("is for requests with stream", "stream_options"))
         if self.processors is not None:
-            for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias"):
+            for name in _IN_CHAIN:
                 if getattr(self, name) is not None:
                     errors.append(located("is what processors says already; give one of the two", name))
         if errors:
@@ -130,7 +162,7 @@ class CompletionRequest(SpecModel):
         """The logits processors that the request asks for, in order."""
         if self.processors is not None:
             return list(self.processors)
-        chain: list[dict[str, Any]] = []
+        chain = [] if self.response_format is None else self.response_format.chain()
         if self.presence_penalty:
             chain.append({"type": "presence_penalty", "value": self.presence_penalty})
         if self.frequency_penalty:
