@@ -25,6 +25,10 @@ from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.norm import Norm as Norm
 from gptzoo.components.norm import NormLayer as NormLayer
 from gptzoo.components.positional import Positional as Positional
+from gptzoo.components.tensor_parallel import ColumnParallel as ColumnParallel
+from gptzoo.components.tensor_parallel import Replicated as Replicated
+from gptzoo.components.tensor_parallel import RowParallel as RowParallel
+from gptzoo.components.tensor_parallel import Sharded as Sharded
 from gptzoo.data.batching import Batching as Batching
 from gptzoo.data.corpora import Corpus as Corpus
 from gptzoo.data.store import TokenStore as TokenStore

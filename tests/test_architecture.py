@@ -94,13 +94,13 @@ def test_the_core_names_no_component() -> None:
 
 def test_the_public_names_are_these() -> None:
     expected = """
-        AblationSpec Activation Architecture Attention Batching Component Config Corpus DataError Decoder Dims Diverged
-        Emit Executor FeedForward FolderError GptzooError Importer InputError Interrupted Job LogitsProcessor ModelSpec
-        MultiHeadAttention Norm NormLayer Observations Optimizer Part PerLayer PluginError Positional Primed Reference
-        Row RunSpec RunView SamplingSpec Schedule Settings SpecError Stack Step StopRun Sublayer TokenStore Tokenizer
-        Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl inherited initialise
-        load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome
-        registered stream train variants
+        AblationSpec Activation Architecture Attention Batching ColumnParallel Component Config Corpus DataError Decoder
+        Dims Diverged Emit Executor FeedForward FolderError GptzooError Importer InputError Interrupted Job
+        LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Observations Optimizer Part PerLayer PluginError
+        Positional Primed Reference Replicated Row RowParallel RunSpec RunView SamplingSpec Schedule Settings Sharded
+        SpecError Stack Step StopRun Sublayer TokenStore Tokenizer Tracker VersionWarning Weight ablate build by_default
+        evaluate extend generate hookimpl inherited initialise load load_ablation_spec load_model_spec load_plugin
+        load_run_spec new_cache prepare_for_inference read_outcome registered stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

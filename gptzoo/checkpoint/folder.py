@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gptzoo.atomic import new_folder, write_json
 from gptzoo.checkpoint.checkpoints import best_valid, checkpoints, newest_valid, why_invalid
-from gptzoo.checkpoint.sharded import laid_out_as
+from gptzoo.checkpoint.sharded import in_order, laid_out_as
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
@@ -92,15 +92,29 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", best: bool = F
     return Loaded(model.to(device).eval(), tokenizer, folder)
 
 
-def load_weights(model: Architecture, folder: Path) -> None:
+def load_weights(
+    model: Architecture,
+    folder: Path,
+    held: Mapping[str, Tensor] | None = None,
+    orders: Mapping[str, Tensor] | None = None,
+) -> None:
     """Give a model the weights of a model folder. A model on the meta device is filled whole, and of one that several
-    processes hold together each reads its own part."""
-    expected = model.state_dict()
+    processes hold together each reads its own part.
+
+    held: where the weights go, by name, if not into the model's state dict; `orders` those of the rows of some.
+    """
+    expected = model.state_dict() if held is None else held
     tensors = _checked(read_tensors(folder / WEIGHTS), expected, folder)
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         initialise(model, seed=0)  # for the buffers that are computed rather than saved, such as ALiBi's slopes
-    model.load_state_dict({name: laid_out_as(expected[name], tensor) for name, tensor in tensors.items()})
+    laid_out = {name: laid_out_as(expected[name], in_order(orders, name, t)) for name, t in tensors.items()}
+    if held is None:
+        model.load_state_dict(laid_out)
+    else:
+        with torch.no_grad():
+            for name, tensor in laid_out.items():
+                held[name].copy_(tensor)
 
 
 def _take_averages(model: Architecture, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Tensors of which each process holds a part: written into one safetensors file, each part at its place, and read back.
 
-The file is the one that a single process would write, so nothing that reads it needs to know how many wrote it. torch
-shards along the first dimension, whose rows lie one after the other in the file: nobody ever needs the whole tensor.
+The file is the one that a single process would write, so nothing that reads it needs to know how many wrote it. FSDP2
+deals out rows, which lie one after the other in the file, so nobody ever needs the whole tensor. What is cut in another
+way, or holds its rows in another order, is gathered, one tensor after the other.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,17 @@ def whole(tensor: Any) -> Tensor:
     return tensor.full_tensor() if is_shared(tensor) else tensor
 
 
+def in_order(orders: Mapping[str, Tensor] | None, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
+    """A whole tensor with its rows in the order in which `name` is held; or, of one that is so, in their own again.
+
+    What an optimizer keeps of a parameter is held as that is, if it has as many rows.
+    """
+    order = None if orders is None else orders.get(name.partition("|")[0])
+    if order is None or tensor.ndim == 0 or len(tensor) != len(order):
+        return tensor
+    return tensor[(order.argsort() if back else order).to(tensor.device)]
+
+
 def laid_out_as(target: Any, tensor: Tensor, *, as_large: bool = True) -> Tensor:
     """A whole tensor as `target` is: itself, or the part of it that this process holds. Nothing is sent.
 
@@ -53,15 +66,21 @@ def laid_out_as(target: Any, tensor: Tensor, *, as_large: bool = True) -> Tensor
 
 
 def write_shared(
-    file: Path, tensors: Mapping[str, Tensor], *, main: bool, everywhere: Callable[[Callable[[], None]], None]
+    file: Path,
+    tensors: Mapping[str, Tensor],
+    orders: Mapping[str, Tensor],
+    *,
+    main: bool,
+    everywhere: Callable[[Callable[[], None]], None],
 ) -> None:
     """A safetensors file of tensors that all processes of a run hold together; each must call it.
 
+    orders: of some tensors by name, or of what is kept of them, the order in which their rows are held.
     The `main` one lays the file out and writes what all of them have. `everywhere` runs an action in each process, and
     raises in all of them when it fails in one.
     """
-    tensors = {name: tensor if _in_rows(tensor) else whole(tensor) for name, tensor in tensors.items()}
     header, places, size = _layout(tensors)
+    rows = {name for name, tensor in tensors.items() if _in_rows(tensor) and name.partition("|")[0] not in orders}
 
     def lay_out() -> None:
         if main:
@@ -69,7 +88,7 @@ def write_shared(
                 stream.write(header)
                 stream.truncate(size)
 
-    def fill() -> None:
+    def fill(tensors: Mapping[str, Tensor]) -> None:
         with open(file, "r+b") as stream:
             for name, tensor in tensors.items():
                 first, part = _own_part(tensor, main)
@@ -80,7 +99,10 @@ def write_shared(
             os.fsync(stream.fileno())
 
     everywhere(lay_out)
-    everywhere(fill)
+    everywhere(lambda: fill({name: tensors[name] for name in rows}))
+    for name in sorted(tensors.keys() - rows):
+        gathered = {name: in_order(orders, name, whole(tensors[name]), back=True)}
+        everywhere(partial(fill, gathered))
 
 
 def _layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int], int]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("component", metavar="KIND:TYPE")
 @click.option("--set", "overrides", metavar="OPTION=VALUE", multiple=True, help="Set an option. May be given again.")
 @click.option("--only", metavar="PROPERTY", multiple=True, help="Check this property alone. May be given again.")
-@click.option("--slow", is_flag=True, help="Check also what takes long: compiling, sharding, every partner.")
+@click.option("--slow", is_flag=True, help="Check also what takes long: compiling, several processes, every partner.")
 @json_option
 @plugin_option
 @click.pass_context

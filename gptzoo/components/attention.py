@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from gptzoo.component import Config, inherited
 from gptzoo.components.base import Attention, Emit, State, Step
 from gptzoo.components.cache import extend, new_cache
+from gptzoo.components.tensor_parallel import ColumnParallel, Replicated, RowParallel, TensorPlan, evenly
+from gptzoo.errors import InputError
 from gptzoo.reference import Reference
 
 
@@ -96,6 +98,21 @@ class MultiHeadAttention(Attention):
         n_slots = min(self.window or max_length, max_length)
         shape = (self.n_kv_heads, self.d_head)
         return new_cache(batch_size, n_slots, {"k": shape, "v": shape}, device=device, dtype=dtype)
+
+    def tensor_parallel(self, n: int) -> TensorPlan | None:
+        """A share has some of the heads, keys and values beside the queries that they serve."""
+        if self.config.dropout:
+            raise InputError(
+                "dropout of attention weights draws one mask for all heads, and processes that share them would draw "
+                "others; set the attention's own dropout to 0 (out_dropout may stay)"
+            )
+        evenly(n, [(self.n_heads, "query heads"), (self.n_kv_heads, "key/value heads")])
+        plan: dict[str, Any] = {"qkv": ColumnParallel(tuple(self.widths)), "out": RowParallel()}
+        if self.config.qk_norm is not None:
+            plan |= {"q_norm": Replicated(partial=True), "k_norm": Replicated(partial=True)}
+        self.n_heads, self.n_kv_heads = self.n_heads // n, self.n_kv_heads // n
+        self.widths = [width // n for width in self.widths]
+        return plan
 
 
 class NaiveAttention(MultiHeadAttention):

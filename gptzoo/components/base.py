@@ -15,6 +15,7 @@ from gptzoo.errors import InputError
 
 if TYPE_CHECKING:
     from gptzoo.components.positional import Positional
+    from gptzoo.components.tensor_parallel import TensorPlan
     from gptzoo.spec.model import Dims, ModelSpec
 
 State = dict[str, Tensor]  # what a sublayer keeps between two calls: batch first, no counters
@@ -42,6 +43,15 @@ class Part(Component, nn.Module):
 
     def initialise(self, rng: Rng) -> None:
         """Fill the parameters and buffers that this module owns itself, each from `rng("its_name")`."""
+
+    def tensor_parallel(self, n: int) -> TensorPlan | None:
+        """Become one of `n` equal shares of itself, each in a process of its own; None for a part that has no plan.
+
+        It sets what `forward` goes by, such as a number of heads, to that of a share, and returns how all of its
+        parameters and buffers are cut; the core then cuts them. Process number r has the r-th part of whatever is cut,
+        of heads too. Raises InputError for what cannot be shared evenly.
+        """
+        return None
 
 
 class Emit(NamedTuple):
@@ -167,6 +177,10 @@ class Activation(Part):
     def __init__(self, config: Config, width: int):
         super().__init__(config)
         self.width = width
+
+    def tensor_parallel(self, n: int) -> TensorPlan | None:
+        """What has nothing to learn acts on a share as on the whole."""
+        return None if any(True for _ in (*self.parameters(), *self.buffers())) else {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, width) -> (…, width)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gptzoo.component import Config, inherited
 from gptzoo.components.base import FeedForward, State, Step
+from gptzoo.components.tensor_parallel import ColumnParallel, RowParallel, TensorPlan, evenly
 from gptzoo.reference import Reference
 
 
@@ -48,6 +49,11 @@ class HiddenLayer(FeedForward):
         self.down.writes_residual = True  # type: ignore[assignment]
         self.dropout = nn.Dropout(config.dropout)
 
+    def tensor_parallel(self, n: int) -> TensorPlan:
+        """A share has some of the hidden units. A subclass adds how what leads to them is cut."""
+        evenly(n, [(self.d_ff, "hidden units")])
+        return {"activation": self.activation, "down": RowParallel()}
+
 
 class MLP(HiddenLayer):
     """Two linear layers with an activation between: down(activation(up(x)))."""
@@ -61,6 +67,9 @@ class MLP(HiddenLayer):
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
         self.up = nn.Linear(dims.d_model, self.d_ff, bias=config.bias)
+
+    def tensor_parallel(self, n: int) -> TensorPlan:
+        return {"up": ColumnParallel(), **super().tensor_parallel(n)}
 
     def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor:
         return self.dropout(self.down(self.activation(self.up(x))))
@@ -79,6 +88,9 @@ class GLU(HiddenLayer):
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
         self.gate_up = nn.Linear(dims.d_model, 2 * self.d_ff, bias=config.bias)  # one product for both
+
+    def tensor_parallel(self, n: int) -> TensorPlan:
+        return {"gate_up": ColumnParallel((self.d_ff, self.d_ff)), **super().tensor_parallel(n)}
 
     def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, d_ff) each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ class Stack(Architecture):
 
     blocks: Any  # nn.ModuleList of Block
     positionals: Any  # nn.ModuleList of Positional, one for each distinct config
+    own_heads: Callable[[Tensor], Tensor] | None = None
+    """Of a score bias (B|1, H, T, S) that of the heads which this process has, where processes share them."""
 
     def __init__(self, config: Config, spec: ModelSpec):
         super().__init__(config, spec)
@@ -84,11 +87,12 @@ class Stack(Architecture):
             observations.captures |= captures
         return x
 
-    @staticmethod
-    def _step_of(positional: Any, step: Step) -> Step:
+    def _step_of(self, positional: Any, step: Step) -> Step:
         positions = step.positions
         # Among the new tokens alone the bias is the same in every layer; against a cache it is not known beforehand.
         bias = positional.bias(positions, positions) if step.fresh else None
+        if bias is not None and self.own_heads is not None:
+            bias = self.own_heads(bias)
         return replace(step, positional=positional, tables=positional.prepare(positions), self_bias=bias)
 
     def new_states(

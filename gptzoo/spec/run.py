@@ -61,7 +61,7 @@ class EarlyStoppingSpec(SpecModel):
 
 
 class ParallelSpec(SpecModel):
-    """Over how many processes a run is spread: as many as `replicate` times `shard`, started by torchrun."""
+    """Over how many processes a run is spread: `replicate` times `shard` or `tensor`, started by torchrun."""
 
     replicate: CountOrAuto = "auto"
     """Copies of the model, each of which learns from its part of every batch. auto: as many as there are processes
@@ -69,7 +69,8 @@ class ParallelSpec(SpecModel):
     shard: PositiveInt = 1
     """Processes that share the weights, their gradients and the optimizer's state of one copy among them."""
     tensor: PositiveInt = 1
-    """Processes that share each product of matrices. No part has a plan for it yet, so there is only 1."""
+    """Processes that share each product of matrices of one copy: attention its heads, networks their hidden units.
+    Each part of a block must offer a plan for it. It does not go with `shard`."""
 
 
 class WatchSpec(SpecModel):
@@ -179,8 +180,8 @@ class RunSpec(SpecModel):
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
             reason = f"batch_size {self.batch_size} is not a multiple of it"
             errors.append(located(reason, "micro_batch_size", value=self.micro_batch_size))
-        if self.parallel.tensor > 1:
-            reason = "no component offers a plan for tensor parallelism yet; leave it at 1 and use shard"
+        if self.parallel.tensor > 1 and self.parallel.shard > 1:
+            reason = "does not go with shard yet; set one of the two to 1"
             errors.append(located(reason, "parallel", "tensor", value=self.parallel.tensor))
         types = [tracker.type for tracker in self.trackers]
         for index, name in enumerate(types):

@@ -22,7 +22,7 @@ from gptzoo.testing.options import options
 from gptzoo.testing.partners import all_partners, partners
 from gptzoo.testing.rows import padding, rows
 from gptzoo.testing.shapes import shapes
-from gptzoo.testing.sharding import sharding
+from gptzoo.testing.sharding import sharding, tensor_parallel
 from gptzoo.testing.state import reorder, reset, rollback, state
 from gptzoo.testing.subject import MODEL_KINDS
 
@@ -75,6 +75,7 @@ PROPERTIES = (
     Property(all_partners, slow=True),
     Property(compiling, slow=True),
     Property(sharding, slow=True),
+    Property(tensor_parallel, slow=True),
     Property(tokenizers.round_trip, ("tokenizer",)),
     Property(tokenizers.ids, ("tokenizer",)),
     Property(tokenizers.saving, ("tokenizer",)),

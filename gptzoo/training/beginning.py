@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from gptzoo.checkpoint.folder import load_weights, model_folder
+from gptzoo.checkpoint.folder import model_folder
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
@@ -21,8 +21,8 @@ from gptzoo.training.optimizers import describe_optimizer
 _SHOWN = 6
 
 
-def take_weights(model: Architecture, path: str, tokenizer: Tokenizer) -> str:
-    """Give a model the weights of a run, a checkpoint or a model folder; returns in words which.
+def take_weights(load: Callable[[Path], None], path: str, tokenizer: Tokenizer) -> str:
+    """`load` the weights of a run, a checkpoint or a model folder into a model; returns in words which.
 
     Raises FolderError when they do not fit, and DataError when they were trained on the ids of another tokenizer.
     """
@@ -36,7 +36,7 @@ def take_weights(model: Architecture, path: str, tokenizer: Tokenizer) -> str:
                 f'({tokenizer.config.type!r}); take it with "tokenizer": {{"type": "saved", "path": "{file}"}}'
             )
     try:
-        load_weights(model, folder)
+        load(folder)
     except FolderError as error:
         raise FolderError(
             f'init_from {folder}: {error}. Take its model with "model": "{folder / "model.json"}"'

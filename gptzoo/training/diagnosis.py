@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 from gptzoo.checkpoint.sharded import whole
 
 
-def origin_of_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
-    """In words, the first weight or module output that is not finite when `forward` runs the model once more.
+def origin_of_non_finite(model: nn.Module, tensors: Mapping[str, Tensor], forward: Callable[[], Any]) -> str:
+    """In words, the first of a model's tensors or module outputs that is not finite when `forward` runs it once more.
 
     Modules are told by their path; of nested ones the innermost is named. Raises nothing and changes no weight.
     """
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not whole(tensor).isfinite().all():
             return f"{name} is not finite itself"
     found: list[str] = []
@@ -40,7 +40,9 @@ def origin_of_non_finite(model: nn.Module, forward: Callable[[], Any]) -> str:
     return f"first in the output of {found[0]}" if found else "in no module's output, but in the loss"
 
 
-def origin_of_gradient(model: nn.Module, losses: Iterable[Callable[[], Tensor]]) -> str:
+def origin_of_gradient(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], losses: Iterable[Callable[[], Tensor]]
+) -> str:
     """In words, the first module in the backward passes of `losses` that makes a gradient that is not finite.
 
     It is looked for among modules that hold no others. The gradients that are there are added to.
@@ -66,7 +68,7 @@ def origin_of_gradient(model: nn.Module, losses: Iterable[Callable[[], Tensor]])
     finally:
         for hook in hooks:
             hook.remove()
-    names = [n for n, p in model.named_parameters() if p.grad is not None and not whole(p.grad).isfinite().all()]
+    names = [n for n, p in parameters.items() if p.grad is not None and not whole(p.grad).isfinite().all()]
     return f"in the gradient of {', '.join(names[:3])}{', …' if names[3:] else ''}"
 
 

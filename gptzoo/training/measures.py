@@ -15,6 +15,7 @@ from gptzoo.model.accounting import account, part_of
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.entropy import attention_entropy
 from gptzoo.training.peaks import peak_flops
+from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.update import whole
 
 _LOOKED_AT = 512  # tokens of the validation text; attention weights take memory quadratically
@@ -32,15 +33,15 @@ class Measures:
         *,
         device: torch.device,
         precision: str,
-        n_ranks: int = 1,
+        ranks: Ranks = ALONE,
     ):
-        self.spec, self.model, self.device, self.precision = spec, model, device, precision
+        self.spec, self.model, self.device, self.precision, self.ranks = spec, model, device, precision, ranks
         self.every = spec.watch.every
         self.parts: dict[str, list[nn.Parameter]] = {}
         for path, parameter in parameters.items():
             self.parts.setdefault(part_of(model, path), []).append(parameter)
         self.before: dict[str, list[Tensor]] | None = None
-        self.seconds_per_token = _best_seconds_per_token(spec, device, precision, n_ranks)
+        self.seconds_per_token = _best_seconds_per_token(spec, device, precision, ranks.size)
         attentions = spec.model.per_layer("attention")
         self.shows_weights = any("capture" in attention.component.honours for attention in attentions)
 
@@ -67,6 +68,9 @@ class Measures:
             return {}
         batch = next(iter(batching.val(_LOOKED_AT)))
         found = attention_entropy(self.model, batch, precision=self.precision)
+        if self.ranks.tensor > 1:  # each has looked at its own heads
+            sums = self.ranks.sums(*found.values())
+            found = {path: value / self.ranks.size for path, value in zip(found, sums, strict=True)}
         return {f"attention_entropy/{path}": value for path, value in found.items()}
 
 

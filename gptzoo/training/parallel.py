@@ -1,7 +1,8 @@
 """One run over several processes: who they are, and how the model is spread over them.
 
 Nothing here knows a component. What is replicated is all of the model (torch's DDP), what is sharded is each `Block`
-and then what is left (FSDP2), so a part that nobody here has heard of is spread like those that ship.
+and then what is left (FSDP2), so a part that nobody here has heard of is spread like those that ship. Products are
+shared as each part says itself (`tensor_parallel.py`).
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
+from gptzoo.checkpoint.folder import load_weights
+from gptzoo.components.base import Architecture
 from gptzoo.errors import GptzooError, InputError
 from gptzoo.model.block import Block
 from gptzoo.spec.run import ParallelSpec, RunSpec
 from gptzoo.training.device import choose_device
 from gptzoo.training.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from gptzoo.training.tensor_parallel import Shares
 
 
 def launched_rank() -> int:
@@ -56,7 +63,7 @@ def processes(spec: RunSpec) -> Iterator[Ranks]:
         # gloo beside NCCL: what processes agree on is small, and on the CPU it waits for no kernel.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:
-            yield Ranks(dist.get_rank(), size)
+            yield Ranks(dist.get_rank(), size, spec.parallel.tensor)
         except GptzooError as error:
             if error.agreed:  # with any other the others are somewhere else, and taking leave would wait for them
                 _take_leave()
@@ -78,9 +85,30 @@ def own_device(name: str) -> torch.device:
 class Spread:
     """A model as it is trained: `forward` is the model, or what torch has put around it."""
 
-    model: nn.Module
+    model: Architecture
     forward: Any
     ranks: Ranks = ALONE
+    sharded: bool = False
+    """Whether each process holds but a part of each weight (FSDP2)."""
+    shares: Shares | None = None
+    """Of the products, where processes share them."""
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What an optimizer updates, by name: what processes hold together is whole, as torch's DTensor."""
+        return dict(self.model.named_parameters()) if self.shares is None else self.shares.whole
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """What a checkpoint keeps of the model."""
+        return self.model.state_dict() if self.shares is None else self.shares.tensors()
+
+    @property
+    def orders(self) -> Mapping[str, Tensor]:
+        """Of tensors by name: the order in which their rows are held, where that is not the model's own."""
+        return {} if self.shares is None else self.shares.orders
+
+    def load(self, folder: Path) -> None:
+        """Give the model the weights of a model folder. Raises FolderError."""
+        load_weights(self.model, folder, None if self.shares is None else self.shares.tensors(), self.orders)
 
     @contextlib.contextmanager
     def backward(self, *, last: bool) -> Iterator[None]:
@@ -93,10 +121,15 @@ class Spread:
             self.forward.set_requires_all_reduce(last)
         yield
 
-    @property
-    def sharded(self) -> bool:
-        """Whether each process holds but a part of each weight."""
-        return self.ranks.size > 1 and self.forward is self.model
+    def collect_gradients(self) -> None:
+        """After the passes over a batch: make the gradients of `parameters` what they are of the whole."""
+        if self.shares is not None:
+            self.shares.collect_gradients()
+
+    def discard_gradients(self) -> None:
+        """Forget those of the model."""
+        if self.shares is not None:
+            self.shares.discard_gradients()
 
     def rest(self) -> None:
         """Give back what forward passes without a backward pass have gathered, before weights change."""
@@ -104,28 +137,52 @@ class Spread:
             self.forward.reshard()
 
 
-def spread(model: nn.Module, parallel: ParallelSpec, ranks: Ranks, device: torch.device) -> Spread:
-    """Replicate or shard a model over all the processes. Sharded, its parameters are torch's DTensors from now on.
+def spread(model: Architecture, parallel: ParallelSpec, ranks: Ranks, device: torch.device) -> Spread:
+    """Replicate or shard a model over all the processes, or share its products out among them.
 
-    Call it after blocks were told to compile and to recompute, and before an optimizer is made. A model to be sharded
-    may still be on the CPU: then no device ever holds it whole. Raises InputError for weights that cannot be sharded.
+    Call it after blocks were told to compile and to recompute, and before an optimizer is made. A model that is cut
+    should still be on the CPU: then no device ever holds it whole. Sharded, its parameters are torch's DTensors from
+    now on. Raises InputError for weights that cannot be sharded, and for parts that cannot be shared out.
     """
     if ranks.size == 1:
         return Spread(model, model)
     if parallel.shard == 1:
-        # Weights begin alike in every process, for they follow from the seed or from one file; nothing is sent around.
-        # A part may use some of its weights in one process and not in another, as a router's experts.
-        ddp = nn.parallel.DistributedDataParallel(
-            model, init_sync=False, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
-        )
-        return Spread(model, ddp, ranks)
+        return _replicate(model, parallel, ranks, device)
     if scalars := [name for name, parameter in model.named_parameters() if parameter.ndim == 0]:
         raise InputError(
             f"$.parallel.shard: {scalars[0]} is a single number, of which there is nothing to share out; make its "
             "shape (1,), or set shard to 1"
         )
     _shard(model, parallel, ranks, device)
-    return Spread(model, model, ranks)
+    return Spread(model, model, ranks, sharded=True)
+
+
+def _replicate(model: Architecture, parallel: ParallelSpec, ranks: Ranks, device: torch.device) -> Spread:
+    shares, group = None, None
+    if parallel.tensor > 1:
+        from torch.distributed.device_mesh import init_device_mesh
+
+        from gptzoo.training.tensor_parallel import share_out
+
+        mesh = init_device_mesh(device.type, (ranks.data_size, parallel.tensor), mesh_dim_names=("replicate", "tensor"))
+        try:
+            shares = share_out(model, mesh["tensor"], device)
+        except InputError as error:
+            raise InputError(f"$.parallel.tensor: {parallel.tensor}: {error}") from None
+        if ranks.data_size == 1:
+            return Spread(model, model, ranks, shares=shares)
+        group = mesh["replicate"].get_group()
+    # Weights begin alike in every process, for they follow from the seed or from one file; nothing is sent around.
+    # A part may use some of its weights in one process and not in another, as a router's experts.
+    ddp = nn.parallel.DistributedDataParallel(
+        model,
+        process_group=group,
+        init_sync=False,
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+        gradient_as_bucket_view=True,
+    )
+    return Spread(model, ddp, ranks, shares=shares)
 
 
 def _shard(model: nn.Module, parallel: ParallelSpec, ranks: Ranks, device: torch.device) -> None:
@@ -158,16 +215,17 @@ def _n_launched() -> int:
 
 def _check_size(spec: RunSpec, size: int) -> None:
     parallel = spec.parallel
+    name, together = ("shard", parallel.shard) if parallel.tensor == 1 else ("tensor", parallel.tensor)
     if parallel.replicate == "auto":
-        if size % parallel.shard:
+        if size % together:
             raise InputError(
-                f"{spec.name}: $.parallel.shard: {parallel.shard} does not divide the {size} processes there are; "
-                f"{_how_to_start(parallel.shard)}"
+                f"{spec.name}: $.parallel.{name}: {together} does not divide the {size} processes there are; "
+                f"{_how_to_start(together)}"
             )
-    elif parallel.replicate * parallel.shard != size:
-        wanted = parallel.replicate * parallel.shard
+    elif parallel.replicate * together != size:
+        wanted = parallel.replicate * together
         raise InputError(
-            f"{spec.name}: $.parallel: replicate {parallel.replicate} times shard {parallel.shard} is {wanted} "
+            f"{spec.name}: $.parallel: replicate {parallel.replicate} times {name} {together} is {wanted} "
             f"process{'es' if wanted > 1 else ''}, and {size} {'are' if size > 1 else 'is'} there; "
             f'{_how_to_start(wanted)}, or set replicate to "auto"'
         )
@@ -178,6 +236,7 @@ def _how_to_start(size: int) -> str:
 
 
 def _check_batch(spec: RunSpec, size: int) -> None:
+    size //= spec.parallel.tensor
     if spec.batch_size % size:
         raise InputError(
             f"{spec.name}: $.batch_size: {spec.batch_size} sequences cannot be shared evenly by {size} processes; "

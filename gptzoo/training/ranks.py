@@ -22,9 +22,20 @@ class Ranks:
     not finite) may lead it elsewhere only after it was agreed upon, or the others would wait for it for ever.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1):
+    def __init__(self, rank: int = 0, size: int = 1, tensor: int = 1):
         self.rank = rank
         self.size = size
+        self.tensor = tensor  # so many in a row share each product, and have the same rows of a batch
+
+    @property
+    def data_rank(self) -> int:
+        """Whose rows of a batch this process has, of `data_size`."""
+        return self.rank // self.tensor
+
+    @property
+    def data_size(self) -> int:
+        """Into how many parts a batch is cut."""
+        return self.size // self.tensor
 
     @property
     def main(self) -> bool:
@@ -89,27 +100,30 @@ class Ranks:
     def pooled(self, sums: Mapping[str, Tensor], losses: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
         """Tensors by name, summed over the processes, and the `losses` (n,) of all of them one after the other.
 
-        One reduction for both: a loss that is not finite stays in its own place.
+        One reduction for both: a loss that is not finite stays in its own place. What those have found who share
+        products counts once, by its mean.
         """
         if self.size == 1:
             return sums, losses
-        places = losses.new_zeros(self.size, len(losses), dtype=torch.float64)
-        places[self.rank] = losses
+        places = losses.new_zeros(self.data_size, len(losses), dtype=torch.float64)
+        places[self.data_rank] = losses
         names = sorted(sums)
         flat = torch.cat([places.flatten(), *(sums[name].double().flatten() for name in names)])
         dist.all_reduce(flat)
+        flat /= self.tensor
         everyones, *summed = flat.split([places.numel(), *(sums[name].numel() for name in names)])
         return {n: s.view_as(sums[n]) for n, s in zip(names, summed, strict=True)}, everyones.to(losses.dtype)
 
     def dealt(self, items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-        """The items in turn to each process, and whether this one is its own.
+        """The items in turn to each process, and whether it is for this one to count.
 
         All get equally many, for they compute together: where the last round has too few, its first is given again.
+        Those who share products get the same, and the first of them counts it.
         """
         remaining = iter(items)
-        while round_ := list(islice(remaining, self.size)):
-            own = self.rank < len(round_)
-            yield round_[self.rank if own else 0], own
+        while round_ := list(islice(remaining, self.data_size)):
+            there = self.data_rank < len(round_)
+            yield round_[self.data_rank if there else 0], there and self.rank % self.tensor == 0
 
 
 ALONE = Ranks()

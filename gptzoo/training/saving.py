@@ -15,9 +15,9 @@ from gptzoo.atomic import write_json
 from gptzoo.checkpoint.checkpoints import save_checkpoint
 from gptzoo.checkpoint.folder import AVERAGES, WEIGHTS, write_descriptions, write_tensors
 from gptzoo.checkpoint.sharded import write_shared
-from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer
 from gptzoo.errors import FolderError, GptzooError
+from gptzoo.training.parallel import Spread
 from gptzoo.training.ranks import Ranks
 from gptzoo.training.state import OPTIMIZER, STATE, optimizer_entries
 
@@ -26,7 +26,7 @@ from gptzoo.training.state import OPTIMIZER, STATE, optimizer_entries
 class Contents:
     """What a checkpoint is made of. Of tensors that processes hold together, each has its part."""
 
-    model: Architecture
+    spread: Spread
     tokenizer: Tokenizer
     state: Mapping[str, Any]  # as JSON
     optimizer: torch.optim.Optimizer
@@ -36,16 +36,17 @@ class Contents:
     def write(self, folder: Path, ranks: Ranks) -> None:
         """Fill a folder. All processes must call it; what fails in one is raised in all of them."""
         entries, scalars = optimizer_entries(self.optimizer, self.parameters)
-        files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.model.state_dict(), OPTIMIZER: entries}
+        files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.spread.tensors(), OPTIMIZER: entries}
         if self.averages is not None:
             files[AVERAGES] = self.averages
         for name, tensors in files.items():
             if ranks.size == 1:
                 write_tensors(folder / name, tensors)
             else:
-                write_shared(folder / name, tensors, main=ranks.main, everywhere=ranks.everywhere)
+                orders = self.spread.orders
+                write_shared(folder / name, tensors, orders, main=ranks.main, everywhere=ranks.everywhere)
         if ranks.main:
-            write_descriptions(folder, self.model, self.tokenizer)
+            write_descriptions(folder, self.spread.model, self.tokenizer)
             write_json(folder / STATE, {**self.state, "optimizer_scalars": scalars})
 
 

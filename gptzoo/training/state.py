@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gptzoo.atomic import write_json
 from gptzoo.checkpoint.folder import AVERAGES, read_tensors, write_tensors
-from gptzoo.checkpoint.sharded import laid_out_as
+from gptzoo.checkpoint.sharded import in_order, laid_out_as
 from gptzoo.errors import FolderError
 
 OPTIMIZER = "optimizer.safetensors"
@@ -58,14 +58,17 @@ def read_training_state(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
     averages: Mapping[str, Tensor] | None = None,
+    orders: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Give the optimizer and the averages what they had; returns the `state`.
+
+    orders: of some parameters by name, the order in which their rows are held.
 
     Raises FolderError when it belongs to other parameters.
     """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if averages is not None:
-        _restore(averages, folder)
+        _restore(averages, folder, orders)
     entries: dict[str, Any] = {**read_tensors(folder / OPTIMIZER), **state["optimizer_scalars"]}
     by_name: dict[str, dict[str, Any]] = {}
     for key, value in entries.items():
@@ -83,18 +86,18 @@ def read_training_state(
             if as_large and value.shape != parameter.shape:
                 raise FolderError(f"{folder}: {entry} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
             if isinstance(value, Tensor) and value.ndim > 0:
-                own[entry] = laid_out_as(parameter, value, as_large=as_large)
+                own[entry] = laid_out_as(parameter, in_order(orders, name, value), as_large=as_large)
         saved["state"][order[parameter]] = own
     optimizer.load_state_dict(saved)  # also puts the tensors where the parameters are
     return state
 
 
-def _restore(averages: Mapping[str, Tensor], folder: Path) -> None:
+def _restore(averages: Mapping[str, Tensor], folder: Path, orders: Mapping[str, Tensor] | None) -> None:
     saved = read_tensors(folder / AVERAGES)
     if saved.keys() != averages.keys():
         raise FolderError(f"{folder / AVERAGES}: is of other parameters than this run trains")
     for name, value in averages.items():
-        value.copy_(laid_out_as(value, saved[name]))
+        value.copy_(laid_out_as(value, in_order(orders, name, saved[name])))
 
 
 def _in_group_order(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from gptzoo.checkpoint.checkpoints import checkpoint_path, newest_valid
-from gptzoo.checkpoint.folder import load_weights
 from gptzoo.data.store import prepare
 from gptzoo.errors import Diverged, FolderError, GptzooError, InputError, Interrupted
 from gptzoo.model.build import build
@@ -104,18 +103,19 @@ class Trainer:
         self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
         self.length = spec.model.context_length
         self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
-        self.model = build(spec.model, device="cpu" if spec.parallel.shard > 1 else device, seed=spec.seed).train()
+        cut = spec.parallel.shard > 1 or spec.parallel.tensor > 1
+        self.model = build(spec.model, device="cpu" if cut else device, seed=spec.seed).train()
         set_objective(self.model, spec)
         names = trained(self.model, spec.freeze)
         prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
         self.spread = spread(self.model, spec.parallel, ranks, device)
-        parameters = dict(self.model.named_parameters())  # others than before, if they are sharded now
+        parameters = self.spread.parameters()  # others than before, if they are cut now
         self.parameters = {name: parameters[name] for name in names}
-        if self.spread.sharded:
+        if cut:
             refuse_if_not_shardable(spec, next(iter(self.parameters.values())))
         self.update = Update(spec, self.spread, self.parameters, device=device, precision=self.precision)
         self.measures = Measures(
-            spec, self.model, self.parameters, device=device, precision=self.precision, n_ranks=ranks.size
+            spec, self.model, self.parameters, device=device, precision=self.precision, ranks=ranks
         )
         self.standing = Standing()
 
@@ -193,7 +193,7 @@ class Trainer:
     def _batch(self, first: int) -> list[MicroBatch]:
         """The batch whose first sample is number `first`."""
         batch = self.batching.train(first, self.spec.batch_size)
-        rank, n_ranks = self.ranks.rank, self.ranks.size
+        rank, n_ranks = self.ranks.data_rank, self.ranks.data_size
         pinned = self.device.type == "cuda"
         return micro_batches(batch, self.micro_batch_size, pinned=pinned, rank=rank, n_ranks=n_ranks)
 
@@ -289,7 +289,7 @@ class Trainer:
     def _save(self) -> None:
         state = {"standing": asdict(self.standing), "loss_scale": self.update.loss_scale.state()}
         averages = None if self.averages is None else self.averages.values
-        contents = Contents(self.model, self.tokenizer, state, self.update.optimizer, self.parameters, averages)
+        contents = Contents(self.spread, self.tokenizer, state, self.update.optimizer, self.parameters, averages)
         keep, best = self.spec.checkpoint.keep, self.standing.best_step if self._keeps_best() else None
         self.watch.before_checkpoint()
         save(contents, self.folder.checkpoints, self.standing.step, self.ranks, keep=keep, best=best)
@@ -304,14 +304,16 @@ class Trainer:
 
     def _restore(self, checkpoint: Path | None, notes: list[str]) -> None:
         if checkpoint is not None:
-            load_weights(self.model, checkpoint)
+            self.spread.load(checkpoint)
         elif self.spec.init_from is not None:
-            notes.append(take_weights(self.model, self.spec.init_from, self.tokenizer))
+            notes.append(take_weights(self.spread.load, self.spec.init_from, self.tokenizer))
         decay = self.spec.ema_decay
         self.averages = None if decay is None else Averages(self.parameters, decay)
         if checkpoint is not None:
             averages = None if self.averages is None else self.averages.values
-            state = read_training_state(checkpoint, self.update.optimizer, self.parameters, averages)
+            state = read_training_state(
+                checkpoint, self.update.optimizer, self.parameters, averages, self.spread.orders
+            )
             self.standing = Standing(**state["standing"])
             self.update.loss_scale.restore(state["loss_scale"])
             notes.append(f"resumed at step {self.standing.step}")

@@ -128,6 +128,7 @@ class Update:
             losses.append(loss)
             for name, value in measured.items():
                 sums[name] = sums.get(name, 0.0) + share * value
+        self.spread.collect_gradients()
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         if self.loss_scale.enabled:
             torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
@@ -150,6 +151,7 @@ class Update:
 
     def discard(self) -> None:
         """Forget the gradient."""
+        self.spread.discard_gradients()
         self.optimizer.zero_grad(set_to_none=True)
 
     def explain(self, gradient: Gradient, parts: Sequence[MicroBatch], step: int) -> tuple[str, range, str]:
@@ -158,11 +160,12 @@ class Update:
         n_own = sum(map(_n_rows, parts))
         if gradient.losses_are_finite:
             losses = [partial(self._loss, part, step) for part in parts] if ranks.size == 1 else []
-            where = origin_of_gradient(self.model, losses)
-            return f"gradient norm of step {step + 1} is {gradient.norm}", range(n_own * ranks.size), where
+            where = origin_of_gradient(self.model, self.spread.parameters(), losses)
+            return f"gradient norm of step {step + 1} is {gradient.norm}", range(n_own * ranks.data_size), where
         number = int(gradient.losses.isfinite().logical_not().nonzero()[0])
         rank, micro = divmod(number, len(parts))
-        where = ranks.from_rank(rank, origin_of_non_finite(self.model, partial(self._loss, parts[micro], step)))
+        where = origin_of_non_finite(self.model, self.spread.tensors(), partial(self._loss, parts[micro], step))
+        where = ranks.from_rank(rank * ranks.tensor, where)
         first = rank * n_own + sum(map(_n_rows, parts[:micro]))
         rows = range(first, first + _n_rows(parts[micro]))
         return f"loss of step {step + 1} is {gradient.losses[number].item()}", rows, where
@@ -171,7 +174,7 @@ class Update:
         """Add the gradients of one micro-batch, which is `share` of the batch; its loss, and what it measured."""
         loss, seen = self._forward(part, step)
         # Times the number of processes, because torch takes the mean of their gradients.
-        (loss * (share * self.loss_scale.value * self.spread.ranks.size)).backward()
+        (loss * (share * self.loss_scale.value * self.spread.ranks.data_size)).backward()
         extra = {f"train/{name}": value.detach().double() for name, value in seen.losses.items()}
         measured = {"train/loss": loss.detach().double() - sum(extra.values()), **extra}
         measured |= {f"{_METRICS}{name}": value.detach().double() for name, value in seen.metrics.items()}

@@ -378,6 +378,19 @@ class DeadWeight(WithScale):
         return Mlp.forward(self, x, step)
 
 
+class ForgetsASum(WithScale):
+    """Its plan has it that each process computes all that the scale of the hidden units is for."""
+
+    name = "forgets_a_sum"
+
+    def tensor_parallel(self, n: int) -> Any:
+        up, down = gptzoo.ColumnParallel(), gptzoo.RowParallel()
+        return {"up": up, "scale": gptzoo.Replicated(), "down": down}
+
+    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+        return self.down(F.silu(self.up(x)) * self.scale)
+
+
 class DeadOption(Mlp):
     """Has an option that it reads and does not use."""
 

@@ -78,6 +78,18 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
         y = self.head_norm(first - weight * second) * (1 - self.lambda_init)  # (B, H, T, D)
         return y, weights if "attention" in step.capture else None
 
+    def tensor_parallel(self, n: int) -> Any:
+        """A share has some of the heads, each with both of its maps."""
+        if self.dims.n_heads % n or self.config.n_kv_heads % n:
+            raise gptzoo.InputError(
+                f"{self.dims.n_heads} query and {self.config.n_kv_heads} key/value heads cannot be shared evenly by "
+                f"{n} processes"
+            )
+        halves = tuple(width // 2 for width in self.widths for _ in range(2))  # of each the first maps, then the second
+        own = dict.fromkeys((*_LAMBDAS, "head_norm"), gptzoo.Replicated(partial=True))
+        same = {"lambda_init": gptzoo.Replicated()}
+        return {**(super().tensor_parallel(n) or {}), "qkv": gptzoo.ColumnParallel(halves), **own, **same}
+
     def weight_of_second(self) -> Tensor:
         """Lambda, (1,): exp(q1 · k1) - exp(q2 · k2) + lambda_init."""
         first = (self.lambda_q1 * self.lambda_k1).sum().exp()
