@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import queue
@@ -39,14 +41,22 @@ class _Forge:
 
     def ask(self, request: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write((json.dumps(request) + "\n").encode())
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has died, which the end of its answers tells
+            self.process.stdin.write((json.dumps(request) + "\n").encode())
+            self.process.stdin.flush()
 
     def listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.answers.put(json.loads(line))
         self.answers.put(None)
+
+    def end(self) -> None:
+        """Tell it that there is no more to do, upon which it ends what still runs, and wait for it."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
 
 
 class LocalExecutor(Executor):
@@ -109,9 +119,7 @@ class LocalExecutor(Executor):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.forge is not None:
-            assert self.forge.process.stdin is not None
-            self.forge.process.stdin.close()  # it then ends what still runs
-            self.forge.process.wait()
+            self.forge.end()
             self.forge = None
 
     def _forge(self) -> _Forge:
@@ -121,7 +129,9 @@ class LocalExecutor(Executor):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C in a terminal is for the runner alone
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+                # A plugin may ask for CUDA while it is imported. To ask the driver would start CUDA in the process that
+                # forks, and no fork of it could use a GPU; NVML can be asked.
+                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             )
             self.forge = _Forge(process)
             threading.Thread(target=self.forge.listen, daemon=True).start()
@@ -136,6 +146,7 @@ class LocalExecutor(Executor):
                 answer = self.forge.answers.get(timeout=seconds) if seconds else self.forge.answers.get_nowait()
                 seconds = 0.0
                 if answer is None:  # it died, and its jobs are nobody's: they end by themselves or are found by lock
+                    self.forge.end()
                     self.forge = None
                     for number in list(self.running):
                         self._settle(number, -int(signal.SIGKILL))
@@ -164,7 +175,8 @@ def _gpus() -> list[str]:
     """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes, without starting CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
+        names = (name.strip() for name in visible.split(","))
+        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA itself reads it
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]

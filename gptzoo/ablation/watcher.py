@@ -20,7 +20,7 @@ from gptzoo.ablation.tables import duration, plain_console, plain_table
 from gptzoo.ablation.trial import State
 from gptzoo.training.progress import describe
 
-_TAIL = 4096  # bytes of a metrics file that hold its last row
+_TAIL = 4096  # bytes at the end of a metrics file, which hold its last row mostly
 _SHOWN = 12  # trials that ended last
 
 
@@ -90,8 +90,14 @@ def last_row(metrics: Path) -> dict[str, Any]:
     """The last whole row of a run that may be going on, without reading all of it; {} before there is one."""
     try:
         with open(metrics, "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL))
-            lines = file.read().split(b"\n")[:-1]
+            size, n_bytes = file.seek(0, 2), _TAIL
+            while True:
+                first = max(0, size - n_bytes)
+                file.seek(first)
+                *lines, _ = file.read(size - first).split(b"\n")
+                if len(lines) > 1 or first == 0:
+                    break
+                n_bytes *= 2  # a row with the load of each expert of each layer is long
     except FileNotFoundError:
         return {}
     row: dict[str, Any] = json.loads(lines[-1]) if lines else {}

@@ -20,6 +20,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device {name!r} is not one that torch knows; use auto, cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda"):  # mps has no float64, which losses are summed in
+        raise InputError(f"device {name!r}: gptzoo computes on cpu and cuda alone; use one of them, or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r}: torch sees no CUDA device here; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -38,7 +40,9 @@ def describe_device(device: torch.device) -> str:
 def choose_precision(name: str, device: torch.device) -> str:
     """One of fp32, tf32, bf16, fp16. Raises InputError where the device cannot do what is asked for."""
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        # A GPU from before Ampere, such as a T4, computes in bf16 only by way of fp32, and slower than in that.
+        own_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if own_bf16 else "fp32"
     if name == "bf16" and not _has_bf16(device):
         raise InputError(f"precision bf16: the {device.type} here has no bf16 arithmetic; use fp32")
     if name == "tf32" and device.type != "cuda":
@@ -51,6 +55,16 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision not in _AUTOCAST:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+def undisturbed_rng(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Inside, torch's own random numbers may be seeded for a run on `device`; afterwards they go on as before.
+
+    A GPU is not touched for a run on the CPU. Where CUDA is in use, `torch.manual_seed` seeds every GPU.
+    """
+    in_use = device.type == "cuda" or torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count()) if in_use else ()
+    return torch.random.fork_rng(devices, device_type="cuda")
 
 
 @contextlib.contextmanager

@@ -78,5 +78,11 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with null for what is not finite: JSON has no such numbers."""
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+    """The row with null for what is not finite, in lists too: JSON has no such numbers."""
+    return {name: _without_nan(value) for name, value in row.items()}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 # Dense matrix products in TFLOP/s by precision, from NVIDIA's data sheets; where those tell of sparse ones, half of it.
@@ -27,6 +29,6 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 def peak_of(name: str, precision: str) -> float | None:
     """The same by the name of a GPU, as torch tells it."""
     for known, tflops in _TFLOPS.items():
-        if known in name:
+        if re.search(rf"{known}(?!\w)", name):  # an L40 is no L4; a GH200 has an H200
             return 1e12 * tflops["bf16" if precision == "fp16" else precision]
     return None

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gptzoo.checkpoint.checkpoints import checkpoint_path, newest_valid
 from gptzoo.data.store import prepare
 from gptzoo.errors import Diverged, FolderError, GptzooError, InputError, Interrupted
@@ -25,7 +23,7 @@ from gptzoo.training.ahead import made_ahead
 from gptzoo.training.averages import Averages
 from gptzoo.training.beginning import describe_means, set_objective, take_weights, trained, with_vocabulary
 from gptzoo.training.blocks import prepare_blocks
-from gptzoo.training.device import choose_precision, float32_products
+from gptzoo.training.device import choose_precision, float32_products, undisturbed_rng
 from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
 from gptzoo.training.fit import settled_size
 from gptzoo.training.measures import Measures
@@ -82,7 +80,7 @@ def train(
         raise InputError(f"until: a run pauses after a step that it has made, 1 at the least, not {until}")
     folder = RunFolder(out)
     may_change: Change = "anything" if override else "length" if extend else "nothing"
-    with processes(spec) as ranks, contextlib.ExitStack() as held, torch.random.fork_rng():
+    with processes(spec) as ranks, contextlib.ExitStack() as held, undisturbed_rng(own_device(spec.device)):
         opened = folder.open(resume=resume or may_change != "nothing")
         ranks.on_main(lambda: held.enter_context(opened))
         trainer = ranks.everywhere(lambda: Trainer(spec, folder, ranks))

@@ -16,6 +16,7 @@ import pytest
 from runs import rows
 
 import gptzoo
+from gptzoo.ablation.executor import Job
 from gptzoo.ablation.local import LocalExecutor
 from gptzoo.ablation.runner import Rules, Runner
 from gptzoo.ablation.trial import TrialFolder
@@ -115,6 +116,7 @@ RUNNER = """
 import json, sys
 from pathlib import Path
 import gptzoo
+from gptzoo.ablation.executor import Job
 from gptzoo.ablation.local import LocalExecutor
 from gptzoo.ablation.runner import Runner
 sys.path.insert(0, sys.argv[1])
@@ -225,3 +227,55 @@ def test_a_trial_finds_all_that_is_heavy_imported(tmp_path: Path) -> None:
     log = (tmp_path / "trials" / "one" / "train.log").read_text()
     imported = [line.split()[1] for line in log.splitlines() if line.startswith("import ")]
     assert len(imported) < 20, imported  # a handful by the end; of torch._dynamo alone there are 600
+
+
+def test_a_forge_that_dies_fails_its_jobs_and_another_takes_its_place(tmp_path: Path) -> None:
+    with LocalExecutor.Config(n_workers=2).build() as executor:
+        first = executor.start(Job(("--version",), tmp_path / "first.log"))
+        os.kill(executor.forge.process.pid, signal.SIGKILL)
+        executor.forge.process.wait()
+        second = executor.start(Job(("--version",), tmp_path / "second.log"))
+        executor.stop(second)
+        while executor.ended(second) is None:
+            executor.wait([second], 0.1)
+        assert (executor.ended(second), executor.room) == (-signal.SIGKILL, 2)
+        assert executor.ended(first) in (0, -signal.SIGKILL)  # it may have been quicker
+        third = executor.start(Job(("--version",), tmp_path / "third.log"))
+        executor.wait([third], 60)
+        assert executor.ended(third) == 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [("0,3", ["0", "3"]), ("GPU-8a1, GPU-2", ["GPU-8a1", "GPU-2"]), ("-1", []), ("", []), ("1,-1,2", ["1"])],
+)
+def test_the_gpus_of_trials_are_those_that_cuda_would_see(
+    visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    executor = LocalExecutor.Config().build()
+    assert executor.gpus == gpus
+    assert executor.n_workers == len(gpus) or not gpus
+
+
+ASKS_FOR_CUDA = """
+import os
+import gptzoo
+print("nvml", os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK"))
+
+
+@gptzoo.hookimpl
+def gptzoo_components():
+    return []
+"""
+
+
+def test_a_plugin_that_asks_for_cuda_at_import_does_not_start_it_in_the_process_that_forks(tmp_path: Path) -> None:
+    plugin = tmp_path / "asks.py"
+    plugin.write_text(ASKS_FOR_CUDA)
+    log = tmp_path / "log"
+    with LocalExecutor.Config(n_workers=1).build() as executor:
+        job = executor.start(Job(("plugins", "--plugin", str(plugin)), log))
+        executor.wait([job], 60)
+        assert executor.ended(job) == 0
+    assert "nvml 1" in log.read_text()

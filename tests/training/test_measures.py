@@ -91,6 +91,9 @@ def test_peaks_are_found_by_the_names_that_torch_tells() -> None:
     assert peak_of("NVIDIA H100 PCIe", "bf16") == 756e12
     assert peak_of("NVIDIA A100-SXM4-80GB", "fp16") == 312e12
     assert peak_of("NVIDIA GeForce GT 710", "bf16") is None
+    assert peak_of("NVIDIA GH200 480GB", "bf16") == 989.5e12
+    assert peak_of("NVIDIA L4", "bf16") == 121e12
+    assert peak_of("NVIDIA L40", "bf16") is None  # which is no L4
 
 
 def test_memory_is_that_of_the_process(run_spec: dict[str, Any], tmp_path: Path) -> None:
