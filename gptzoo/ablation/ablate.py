@@ -10,7 +10,8 @@ from gptzoo import registry
 from gptzoo.ablation.costs import Ledger
 from gptzoo.ablation.folder import read_outcome, refuse_another, write_plan
 from gptzoo.ablation.outcome import Outcome
-from gptzoo.ablation.plan import Plan, PlannedTrial, make_plan
+from gptzoo.ablation.plan import make_plan
+from gptzoo.ablation.planned import Plan, PlannedTrial
 from gptzoo.ablation.runner import Rules, Runner
 from gptzoo.ablation.trial import State
 from gptzoo.spec.ablation import AblationSpec
@@ -45,6 +46,10 @@ def ablate(
         _runner(plan, plan.tuning, folder, watch, samples=False).run(retry_failed=retry_failed)
         plan = make_plan(spec, folder, ledger=ledger)
         write_plan(folder, plan)
+    while plan.selecting:
+        _runner(plan, plan.selecting, folder, watch, samples=False).run(retry_failed=retry_failed)
+        plan = make_plan(spec, folder, ledger=ledger)
+        write_plan(folder, plan)
     _runner(plan, plan.trials, folder, watch, samples=spec.samples).run(retry_failed=retry_failed)
     return read_outcome(folder)
 
@@ -58,6 +63,7 @@ def _runner(plan: Plan, trials: Sequence[PlannedTrial], folder: Path, watch: Wat
         spec.executor.build(),
         rules=Rules(retries=spec.retries, silence=spec.silence),
         samples=samples,
+        until={trial.name: trial.until for trial in trials if trial.until is not None},
         arguments=[part for file in registry.current().files for part in ("--plugin", str(file))],
         watch=lambda states: watch(trials, runner, states),
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import mean
 
-from gptzoo.ablation.analysis import Analysis, Comparison, Effect
+from gptzoo.ablation.analysis import Analysis, Comparison, Effect, Verdict
 from gptzoo.ablation.contrast import Contrast, Endpoints, contrast, mean_estimate, noise, pooled_sd
 from gptzoo.ablation.curves import bands, matched
 from gptzoo.ablation.effects import Question, questions
+from gptzoo.ablation.halving import Selection
 from gptzoo.ablation.notes import notes
 from gptzoo.ablation.outcome import Outcome
 from gptzoo.ablation.pareto import fronts
@@ -47,12 +48,29 @@ def analyse(outcome: Outcome) -> Analysis:
 
 def _comparisons(outcome: Outcome, endpoints: Mapping[str, Endpoints], ranked: list[str]) -> list[Comparison]:
     without = [variant.name for variant in outcome.variants if variant.name not in ranked]
-    others = [name for name in [*ranked, *without] if name != outcome.baseline]
+    compared = set(outcome.compared)
+    others = [name for name in [*ranked, *without] if name in compared]
     contrasts = [
         contrast([(1, endpoints[name]), (-1, endpoints[outcome.baseline])], paired=outcome.paired) for name in others
     ]
     judged = judge(contrasts, alpha=outcome.alpha, margin=outcome.margin)
-    return [_comparison(outcome, endpoints, name, one) for name, one in zip(others, judged, strict=True)]
+    found = [_comparison(outcome, endpoints, name, one) for name, one in zip(others, judged, strict=True)]
+    return found if outcome.selection is None else [*found, *_not_compared(outcome, outcome.selection)]
+
+
+def _not_compared(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
+    """What the selection has stopped, or has not decided on yet. They are no part of the family: the seeds that the
+    others are compared by had no say in which those are."""
+    for name in selection.order:
+        if name == outcome.baseline or name in (selection.finalists or ()):
+            continue
+        told, fate = selection.told(name, outcome.metric), selection.fate(name)
+        said = {
+            "stopped": f"{name} was {told}. How it would have ended is not known.",
+            "failed": f"{name} {told}: {selection.reason(name)}.",
+        }.get(fate, f"{name} is {told}.")
+        verdict: Verdict = "stopped" if fate == "stopped" else "no data"
+        yield Comparison(name, verdict, None, False, None, None, None, None, None, int(fate == "failed"), said)
 
 
 def _comparison(outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str, judged: Judged | None) -> Comparison:
@@ -93,7 +111,7 @@ def _detectable(outcome: Outcome, one: Contrast, n: tuple[int, int]) -> float | 
     return detectable_difference(
         one.sd,
         one.n if one.paired else n,
-        n_comparisons=len(outcome.variants) - 1,
+        n_comparisons=max(1, len(outcome.compared)),
         alpha=outcome.alpha,
         power=outcome.power,
         paired=one.paired,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["better", "worse", "same", "cannot tell", "no data"]
+Verdict = Literal["better", "worse", "same", "cannot tell", "no data", "stopped"]
 Cost = Literal["step", "tokens", "flops", "seconds"]  # what training has taken so far, of one trial
 
 
@@ -94,7 +94,7 @@ class Analysis:
     baseline: str
     metric: str
     ranking: Mapping[str, Estimate]  # by variant, best first
-    comparisons: Sequence[Comparison]  # of all others with the baseline, in the order of the ranking
+    comparisons: Sequence[Comparison]  # of all others with the baseline, in the order of the ranking; stopped ones last
     noise: Estimate | None  # standard deviation over seeds, pooled over variants
     effects: Sequence[Effect]  # none where the design is not factorial
     bands: Sequence[Band]

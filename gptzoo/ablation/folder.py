@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gptzoo.ablation.contest import Contest
 from gptzoo.ablation.outcome import Exclusion, Outcome, TrialOutcome, Variant
-from gptzoo.ablation.plan import Plan
+from gptzoo.ablation.planned import Plan
 from gptzoo.ablation.results import trial_outcome
 from gptzoo.ablation.trial import TrialFolder
 from gptzoo.atomic import write_json
@@ -59,6 +60,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "variants": [asdict(variant.as_variant()) for variant in plan.variants],
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
+        "contest": None if plan.contest is None else asdict(plan.contest),
     }
     for name, value in (("variants.json", design), ("ablation.json", written(plan.spec))):
         if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
@@ -83,6 +85,7 @@ def read_outcome(folder: str | Path) -> Outcome:
     if not (path / "ablation.json").is_file() or not (path / "variants.json").is_file():
         raise FolderError(f"{path}: no ablation's folder; it would have ablation.json and variants.json")
     spec, design = _read(path / "ablation.json"), _read(path / "variants.json")
+    contest = design.get("contest")
     trials = [_trial(path, trial, spec.get("samples", True)) for trial in design["trials"]]
     return Outcome(
         name=spec["name"],
@@ -100,6 +103,7 @@ def read_outcome(folder: str | Path) -> Outcome:
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
+        selection=None if contest is None else Contest(**contest).held(path, spec["metric"]),
     )
 
 

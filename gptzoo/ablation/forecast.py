@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
-from gptzoo.ablation.calibrate import calibrate, estimated, spread, wall_seconds
+from gptzoo.ablation.calibrate import Calibration, calibrate, estimated, spread, wall_seconds
 from gptzoo.ablation.contrast import pooled_sd
 from gptzoo.ablation.folder import read_outcome
 from gptzoo.ablation.outcome import Outcome
-from gptzoo.ablation.plan import Plan
+from gptzoo.ablation.planned import Plan
 from gptzoo.ablation.power import detectable_difference
 
 
@@ -48,19 +49,33 @@ def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
         n_workers = executor.room
     planned = [trial.variant for trial in (*plan.tuning, *plan.trials)]
     planned += [variant.name for variant in plan.variants if not variant.ready for _ in plan.spec.seeds]
+    if plan.contest is None:
+        total = wall_seconds([seconds[name] for name in planned], n_workers) if seconds else None
+    else:
+        total = _with_selection(plan, each, n_workers) if each else None
     memory = [variant.costs.memory_bytes for variant in plan.variants if variant.costs.memory_bytes is not None]
     return Forecast(
         trial_seconds=seconds,
-        total_seconds=wall_seconds([seconds[name] for name in planned], n_workers) if seconds else None,
+        total_seconds=total,
         n_workers=n_workers,
         memory_bytes=max(memory) * min(n_workers, max(1, len(planned))) if memory else None,
         detectable=detectable(plan, folder),
     )
 
 
+def _with_selection(plan: Plan, each: Mapping[str, Calibration], n_workers: int) -> float:
+    """Rung after rung, of trials that are as long as those of all variants are on average."""
+    return sum(
+        wall_seconds(
+            [fmean(each[v.name].of_trial(round(steps), v.spec.eval.every) for v in plan.variants)] * n, n_workers
+        )
+        for n, steps in plan.phases()
+    )
+
+
 def detectable(plan: Plan, folder: Path) -> Detectable:
     """By the spread over seeds of the trials that are done in the folder, or else by what the spec says of it."""
-    n, n_comparisons = len(plan.spec.seeds), max(1, len(plan.variants) - 1)
+    n, n_comparisons = len(plan.spec.seeds), max(1, plan.n_compared)
     sd, source = _spread_of_differences(plan, folder)
     found = detectable_difference(
         _pair_factor(plan) if sd is None else sd,

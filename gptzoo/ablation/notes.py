@@ -8,6 +8,7 @@ from statistics import median
 from gptzoo.ablation.analysis import Cost, Matched
 from gptzoo.ablation.contrast import Endpoints
 from gptzoo.ablation.effects import Question
+from gptzoo.ablation.halving import Selection
 from gptzoo.ablation.outcome import Outcome
 from gptzoo.ablation.words import count, why_failed
 
@@ -29,6 +30,8 @@ def notes(
         if failed := outcome.failures(variant.name):
             rest = "" if not endpoints[variant.name] else " What is said of it is of the runs that went well."
             yield f"{variant.name}: {why_failed(failed, len(outcome.trials_of(variant.name)))}.{rest}"
+    if outcome.selection is not None:
+        yield from _selection(outcome, outcome.selection)
     yield from _pairing(outcome, endpoints)
     yield from _far_seeds(endpoints)
     yield from _effects(asked, max(map(len, endpoints.values())))
@@ -43,6 +46,18 @@ def notes(
                 f"Losses at equal {cost} are not told of {_named(at.untold)}: evaluations are too far apart there. "
                 "Give a smaller eval.every."
             )
+
+
+def _selection(outcome: Outcome, selection: Selection) -> Iterator[str]:
+    """What it means that variants were selected."""
+    seeds = ", ".join(map(str, selection.seeds))
+    if selection.finalists is None:
+        yield f"The selection goes on, by seed {seeds}: rung {len(selection.rungs)} of {selection.n_rungs}."
+    elif n_stopped := sum(selection.fate(name) == "stopped" for name in selection.order):
+        yield (
+            f"{count(n_stopped, 'variant')} of {len(outcome.variants)} were stopped early, by seed {seeds}, which "
+            "nothing is compared by; one that learns slowly at first and well in the end may be among them."
+        )
 
 
 def _named(variants: Sequence[str]) -> str:

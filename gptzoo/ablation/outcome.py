@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gptzoo.ablation.halving import Selection
 from gptzoo.ablation.trial import State
 
 
@@ -72,6 +73,14 @@ class Outcome:
     exclusions: Sequence[Exclusion] = ()
     spec: Mapping[str, Any] = field(default_factory=dict)  # ablation.json
     environment: Mapping[str, Any] = field(default_factory=dict)  # of one of its runs
+    selection: Selection | None = None  # what successive halving has said so far
+
+    @property
+    def compared(self) -> list[str]:
+        """The variants that are compared with the baseline: those that no selection has stopped, or may yet."""
+        chosen = None if self.selection is None else self.selection.finalists or ()
+        others = [variant.name for variant in self.variants if variant.name != self.baseline]
+        return [name for name in others if chosen is None or name in chosen]
 
     def trials_of(self, variant: str) -> list[TrialOutcome]:
         """In the order of seeds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,89 +12,21 @@ from typing import Any
 from gptzoo.ablation.axes import label_of
 from gptzoo.ablation.budget import with_budget
 from gptzoo.ablation.calibrate import Calibration, calibrate
-from gptzoo.ablation.costs import Costs, Ledger, tokens_per_step
+from gptzoo.ablation.contest import Contest, rungs_of
+from gptzoo.ablation.costs import Costs, Ledger
 from gptzoo.ablation.match import amount, matched
-from gptzoo.ablation.outcome import Exclusion, TrialOutcome, Variant
+from gptzoo.ablation.outcome import Exclusion, TrialOutcome
+from gptzoo.ablation.planned import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.results import trial_outcome
 from gptzoo.ablation.trial import TrialFolder
 from gptzoo.ablation.tune import Try, Tuned, tries, tuned
 from gptzoo.ablation.variants import Enumerated, Variants, digest_of, enumerate_variants
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.ablation import AblationSpec, HalvingSpec
 from gptzoo.spec.compare import differences
 from gptzoo.spec.run import RunSpec
 
 _SAME_DATA = ("corpus", "tokenizer", "batching")
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """A variant with a seed. `name` is that of its folder, and ends in a hash of its spec."""
-
-    name: str
-    variant: str
-    seed: int
-    spec: RunSpec
-
-
-@dataclass(frozen=True)
-class PlannedVariant:
-    """A variant as its trials will train it."""
-
-    name: str
-    choices: Mapping[str, str]
-    spec: RunSpec
-    costs: Costs
-    n_steps: int
-    differences: Sequence[str]
-    residue: str = ""
-    tuned: str = ""  # in words, what tuning chose or is about to choose
-    ready: bool = True  # nothing is left to be tuned
-    hopeless: bool = False  # every try of tuning failed
-
-    @property
-    def n_tokens(self) -> int:
-        """Of training, of one trial."""
-        return self.n_steps * tokens_per_step(self.spec)
-
-    @property
-    def flops(self) -> float | None:
-        """Of training, of one trial."""
-        per_token = self.costs.flops_per_token
-        return None if per_token is None else per_token * self.n_tokens
-
-    def as_variant(self) -> Variant:
-        spec = self.spec.resolved()
-        del spec["seed"]
-        return Variant(
-            name=self.name,
-            choices=self.choices,
-            n_parameters=self.costs.n_parameters,
-            flops_per_token=self.costs.flops_per_token,
-            cache_bytes=self.costs.cache_bytes,
-            differences=self.differences,
-            residue=self.residue,
-            tuned=self.tuned,
-            spec=spec,
-            memory_bytes=self.costs.memory_bytes,
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that an ablation is going to do."""
-
-    spec: AblationSpec
-    variants: Sequence[PlannedVariant]
-    baseline: str
-    axes: Mapping[str, Sequence[str]]
-    factorial: bool
-    paired: bool
-    exclusions: Sequence[Exclusion]
-    merged: Mapping[str, Sequence[Mapping[str, str]]]  # choices that describe the same as a variant, by its name
-    trials: Sequence[PlannedTrial]  # those that variants are compared by; none of a variant that is not tuned yet
-    tuning: Sequence[PlannedTrial]  # those that tell which learning rate a variant gets
-    notes: Sequence[str] = ()  # what a reader should know before it runs
 
 
 def make_plan(spec: AblationSpec, folder: Path, *, ledger: Ledger | None = None, scratch: Path | None = None) -> Plan:
@@ -125,23 +57,56 @@ def make_plan(spec: AblationSpec, folder: Path, *, ledger: Ledger | None = None,
     order = {one.name: index for index, one in enumerate(found)}
     planned.sort(key=lambda variant: order[variant.name])
     there = _folders(folder)
-    return Plan(
+    plan = Plan(
         spec=spec,
         variants=planned,
         baseline=found.baseline,
         axes=found.axes,
-        factorial=found.complete,
+        factorial=found.complete and spec.halving is None,
         paired=_same_data(planned),
         exclusions=[*found.exclusions, *unmatched],
         merged={one.name: one.merged for one in found if one.merged},
-        trials=[
-            _trial(variant.name, seed, variant.spec.model_copy(update={"seed": seed}), there)
-            for seed in sorted(spec.seeds)  # so that every variant has a first result before any has a second
-            for variant in planned
-            if variant.ready
-        ],
+        trials=_trials(planned, spec.seeds, there),
         tuning=tuning,
         notes=list(_notes(found, planned)),
+    )
+    return plan if spec.halving is None else _with_selection(plan, spec.halving, folder, there)
+
+
+def _trials(variants: Sequence[PlannedVariant], seeds: Sequence[int], there: Mapping[str, str]) -> list[PlannedTrial]:
+    """Those of variants that are ready, a seed of all before the next: so each has a result before any has two."""
+    return [
+        _trial(variant.name, seed, variant.spec.model_copy(update={"seed": seed}), there)
+        for seed in sorted(seeds)
+        for variant in variants
+        if variant.ready
+    ]
+
+
+def _with_selection(plan: Plan, halving: HalvingSpec, folder: Path, there: Mapping[str, str]) -> Plan:
+    """The plan with what the rungs have said so far; it compares the baseline with the finalists, once known."""
+    trials = _trials(plan.variants, halving.seeds, there)
+    contest = Contest(
+        eta=halving.eta,
+        baseline=plan.baseline,
+        seeds=sorted(halving.seeds),
+        steps=rungs_of({one.name: (one.spec, one.n_steps) for one in plan.variants}, halving),
+        trials=[{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in trials],
+    )
+    selection = contest.held(folder, plan.spec.metric)
+    compared = {plan.baseline, *(selection.finalists or ())}
+    rung = None if selection.finalists is not None else selection.rungs[-1]
+    steps = {} if rung is None else {entry.variant: entry.step for entry in rung.entries}
+    return replace(
+        plan,
+        trials=[trial for trial in plan.trials if trial.variant in compared],
+        contest=contest,
+        selection=selection,
+        selecting=[
+            replace(trial, until=steps[trial.variant], rung=len(selection.rungs))
+            for trial in trials
+            if trial.variant in steps
+        ],
     )
 
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from gptzoo.ablation.halving import Seen
 from gptzoo.ablation.outcome import TrialOutcome
 from gptzoo.ablation.trial import TrialFolder
 from gptzoo.training.metrics_file import whole_rows
+
+
+def seen_at(folder: TrialFolder, metric: str) -> Seen:
+    """How a trial is doing on its way to the step where it pauses, or what the metric is there."""
+    state = folder.state
+    if state != "done":
+        return Seen(state, reason=(folder.given_up or "") if state == "failed" else "")
+    value = next((row.get(metric) for row in whole_rows(folder.metrics) if row["step"] == folder.until), None)
+    return Seen("done", value)
 
 
 def trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOutcome:

@@ -50,14 +50,19 @@ class Runner:
         executor: Executor,
         *,
         rules: Rules | None = None,
+        until: Mapping[str, int] | None = None,
         samples: bool = False,
         arguments: Sequence[str] = (),
         watch: Callable[[Mapping[str, State]], None] = lambda states: None,
     ):
-        """`samples` has each trial write text at its end; `arguments` are given to each `gptzoo train`; `watch` hears
-        of the states whenever they may have changed."""
+        """`until` has steps by name at which trials pause; `samples` has each trial write text at its end; `arguments`
+        are given to each `gptzoo train`; `watch` hears of the states whenever they may have changed."""
         self.trials = {trial.name: trial for trial in trials}
-        self.folders = {name: TrialFolder(folder / "trials" / name, wants_sample=samples) for name in self.trials}
+        pauses = until or {}
+        self.folders = {
+            name: TrialFolder(folder / "trials" / name, wants_sample=samples, until=pauses.get(name))
+            for name in self.trials
+        }
         self.executor = executor
         self.rules = rules or Rules()
         self.arguments = ("--no-plot" if samples else "--bare", *arguments)
@@ -108,7 +113,8 @@ class Runner:
                 claim.close()
                 self.states[name] = folder.state
                 continue
-            arguments = ("train", str(folder.spec), "--out", str(folder.path), "--resume", *self.arguments)
+            pause = () if folder.until is None else ("--until", str(folder.until))
+            arguments = ("train", str(folder.spec), "--out", str(folder.path), "--resume", *pause, *self.arguments)
             handle = self.executor.start(Job(arguments, folder.log))
             self.running[name] = _Running(folder, handle, claim, time.monotonic())
             self.states[name] = "running"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gptzoo.ablation.analyse import analyse
 from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.show_selection import print_rungs, selection_as_dict
 from gptzoo.ablation.tables import plain_table
 from gptzoo.training.verify import CLOCKED
 
@@ -19,27 +20,36 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     """A row for each variant, best first; then what may be said of each, every failure, and what else to know."""
     analysis = analyse(_without_clock(outcome))
     sentences = {comparison.variant: comparison for comparison in analysis.comparisons}
-    rest = [variant.name for variant in outcome.variants if variant.name not in analysis.ranking]
+    selection = outcome.selection
+    if selection is not None and selection.rungs:
+        print_rungs(selection, console)
+    rest = [one.variant for one in analysis.comparisons if one.variant not in analysis.ranking]
+    if outcome.baseline not in analysis.ranking:
+        rest.insert(0, outcome.baseline)
     sizes = {variant.name: variant.n_parameters for variant in outcome.variants}
     table = plain_table("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")
     for name in (*analysis.ranking, *rest):
         values = list(outcome.endpoints(name).values())
         verdict = "the baseline" if name == outcome.baseline else sentences[name].verdict
+        told = "" if selection is None else selection.told(name, outcome.metric)
         table.add_row(
             name,
-            f"{len(values)}/{len(outcome.trials_of(name))}",
+            f"{len(values)}/{len(outcome.trials_of(name))}" if not told else "-",
             f"{statistics.fmean(values):.4f}" if values else "-",
             f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-",
             f"{sizes[name]:,}",
-            verdict,
+            told or verdict,
         )
     console.print(table)
-    lines = ["", *(comparison.sentence for comparison in analysis.comparisons), *analysis.notes]
+    compared = [one.sentence for one in analysis.comparisons if one.variant in outcome.compared]
+    lines = ["", *compared, *analysis.notes]
     lines += [
         f"failed: {trial.variant} seed {trial.seed}: {trial.reason}"
         for trial in outcome.trials
         if trial.state == "failed"
     ]
+    if selection is not None:
+        lines += [f"failed: {told}" for told in selection.failures()]
     counts = Counter(trial.state for trial in outcome.trials)
     told = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     for line in (*lines, f"{outcome.name}: {len(outcome.trials)} trials: {told}"):
@@ -74,5 +84,6 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
             }
             for trial in outcome.trials
         ],
+        "selection": None if outcome.selection is None else selection_as_dict(outcome.selection),
         "notes": list(analysis.notes),
     }

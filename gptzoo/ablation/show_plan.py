@@ -11,7 +11,8 @@ from rich.console import Console
 
 from gptzoo.ablation.folder import trials_as_dicts
 from gptzoo.ablation.forecast import Detectable, Forecast
-from gptzoo.ablation.plan import Plan
+from gptzoo.ablation.planned import Plan
+from gptzoo.ablation.show_selection import halving_as_dict, planned_rungs
 from gptzoo.ablation.tables import duration, plain_table
 
 _SHOWN = 20  # reasons of exclusions
@@ -41,8 +42,11 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
 
 def _lines(plan: Plan, folder: Path, forecast: Forecast | None) -> list[str]:
     spec, n = plan.spec, len(plan.variants)
-    n_trials = len(spec.seeds) * sum(not variant.hopeless for variant in plan.variants)
-    told = ["", f"{spec.name}: {n} variants x {len(spec.seeds)} seeds = {n_trials} trials in {folder}"]
+    if plan.contest is not None:
+        told = ["", f"{spec.name}: {n} variants by successive halving in {folder}", *planned_rungs(plan)]
+    else:
+        n_trials = len(spec.seeds) * sum(not variant.hopeless for variant in plan.variants)
+        told = ["", f"{spec.name}: {n} variants x {len(spec.seeds)} seeds = {n_trials} trials in {folder}"]
     if spec.tune is not None:
         factors = ", ".join(f"{factor:g}" for factor in spec.tune.factors)
         told.append(
@@ -92,6 +96,7 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "merged": {name: list(also) for name, also in plan.merged.items()},
         "tuning": [{"variant": t.variant, "seed": t.seed, "folder": t.name} for t in plan.tuning],
         "trials": trials_as_dicts(plan),
+        "halving": None if plan.contest is None else halving_as_dict(plan),
         "notes": list(plan.notes),
         "forecast": None if forecast is None else asdict(forecast),
     }

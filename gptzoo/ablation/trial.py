@@ -13,8 +13,10 @@ from typing import Any, Literal, Protocol
 import filelock
 
 from gptzoo.atomic import write_json
+from gptzoo.checkpoint.checkpoints import checkpoint_path
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.metrics_file import last_whole_row
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -42,12 +44,14 @@ class Attempt:
 class TrialFolder:
     """The files of one trial: spec.json, those of its run, train.log and attempts.json.
 
-    One that `wants_sample` is done when it has written its text too, or could not after all attempts.
+    One that `wants_sample` is done when it has written its text too, or could not after all attempts; one that goes
+    `until` a step is done when it has got there, whatever comes after.
     """
 
-    def __init__(self, path: Path, *, wants_sample: bool = False):
+    def __init__(self, path: Path, *, wants_sample: bool = False, until: int | None = None):
         self.path = path
         self.wants_sample = wants_sample
+        self.until = until
         self.spec = path / "spec.json"
         self.log = path / "train.log"
         self.metrics = path / "metrics.jsonl"
@@ -61,7 +65,10 @@ class TrialFolder:
     @property
     def state(self) -> State:
         """As the files have it; `running` is whatever somebody holds."""
-        trained = self._read("status.json").get("status") == "done"
+        status = self._read("status.json").get("status")
+        if self.until is not None and (status == "done" or self._has_reached(self.until, paused=status == "paused")):
+            return "done"
+        trained = status == "done" and self.until is None
         if trained and (self.given_up or not self.wants_sample or (self.path / "sample.txt").exists()):
             return "done"
         if self.given_up:
@@ -117,6 +124,12 @@ class TrialFolder:
         told = self._read("status.json").get("reason") or self._last_words()
         meaning = {2: "refused", 3: "diverged", 4: "interrupted"}.get(code, f"ended with code {code}")
         return f"{meaning}: {told}" if told else meaning
+
+    def _has_reached(self, step: int, *, paused: bool) -> bool:
+        """Whether its metrics reach to the step, and will not be cut off before it when the run goes on."""
+        last = last_whole_row(self.metrics).get("step", -1)
+        kept = paused or checkpoint_path(self.path / "checkpoints", step).is_dir()
+        return last > step or (last == step and kept)
 
     def _last_words(self) -> str:
         try:

@@ -128,4 +128,6 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    return _FAILED if any(trial.state == "failed" for trial in outcome.trials) else 0
+    failed = any(trial.state == "failed" for trial in outcome.trials)
+    in_selection = outcome.selection is not None and outcome.selection.failures()
+    return _FAILED if failed or in_selection else 0

@@ -21,9 +21,11 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import Config, SpecModel, located
+from gptzoo.component import Config, SpecModel, located, refusal
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.run import RunSpec
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin"]
 
@@ -116,6 +118,34 @@ class TuneSpec(SpecModel):
     """Seeds of the tries; none of those that variants are compared with, lest the best of luck be compared."""
 
 
+def _as_shares(value: Any) -> Any:
+    if isinstance(value, list | tuple) and (list(value) != sorted(set(value)) or len(value) == 0):
+        raise refusal("give the shares of the run in rising order: [0.05, 0.2]")
+    return value
+
+
+class HalvingSpec(SpecModel):
+    """Successive halving: all variants are trained a little, the best of them more, and few to the end."""
+
+    eta: float = Field(3.0, gt=1.0)
+    """Of the variants in a rung, one in eta goes on; the baseline beside them in any case."""
+    rungs: Annotated[
+        Annotated[int, Field(ge=1, le=10)] | Annotated[tuple[Share, ...], Strict(False)], BeforeValidator(_as_shares)
+    ] = 3
+    """How many rungs there are: the last at 1/eta of a run's length, the one before at 1/eta², and so on. Or where they
+    are, in shares of the length: [0.05, 0.2]. A run pauses at its first evaluation from there on."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field((1000,), min_length=1)
+    """Seeds that the rungs are judged by; none of those that variants are compared with, lest the best of luck be
+    compared."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Where the rungs are, in shares of a run's length."""
+        if isinstance(self.rungs, tuple):
+            return self.rungs
+        return tuple(self.eta**-power for power in range(self.rungs, 0, -1))
+
+
 class NoiseSpec(SpecModel):
     """What is known beforehand of the spread over seeds."""
 
@@ -170,6 +200,8 @@ class AblationSpec(SpecModel):
     """Left out, variants are as large as they are."""
     tune: TuneSpec | None = None
     """Left out, all variants have the base's learning rate."""
+    halving: HalvingSpec | None = None
+    """Left out, all variants are trained to the end."""
     metric: str = "val/loss"
     """What is compared at the end of a run; lower is better."""
     margin: NonNegativeFloat = 0.001
@@ -222,3 +254,11 @@ class AblationSpec(SpecModel):
             yield located(f"variants are compared with seed {both[0]}; tune with others", "tune", "seeds")
         if self.tune is not None and self.tune.field in self.axes:
             yield located("is an axis already; tune it or compare it", "tune", "field")
+        if self.halving is not None:
+            if both := sorted({*self.halving.seeds} & {*self.seeds}):
+                yield located(f"variants are compared with seed {both[0]}; select with others", "halving", "seeds")
+            if len(set(self.halving.seeds)) < len(self.halving.seeds):
+                yield located("a seed is there twice", "halving", "seeds")
+            if self.tune is not None:
+                reason = "tuning would train every variant to its end; make tune.field an axis and let halving choose"
+                yield located(reason, "halving")

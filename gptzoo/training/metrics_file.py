@@ -13,6 +13,8 @@ from typing import Any
 from gptzoo.atomic import write_text
 from gptzoo.training.disk import writing
 
+_TAIL = 4096  # bytes at the end of a file, which hold its last row mostly
+
 
 class MetricsFile:
     """Rows that are appended one by one, each on disk, in the eyes of other processes, when `add` returns."""
@@ -75,6 +77,24 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
         return []
     *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
     return [json.loads(line) for line in whole]
+
+
+def last_whole_row(path: Path) -> dict[str, Any]:
+    """The last whole row of a run that may be going on, without reading all of it; {} before there is one."""
+    try:
+        with open(path, "rb") as file:
+            size, n_bytes = file.seek(0, 2), _TAIL
+            while True:
+                first = max(0, size - n_bytes)
+                file.seek(first)
+                *lines, _ = file.read(size - first).split(b"\n")
+                if len(lines) > 1 or first == 0:
+                    break
+                n_bytes *= 2  # a row with the load of each expert of each layer is long
+    except FileNotFoundError:
+        return {}
+    row: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return row
 
 
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -179,3 +180,83 @@ def test_in_a_terminal_the_table_of_what_runs_is_drawn_over_and_over(tmp_path: P
     assert drawn.count(b"\x1b[1A") > 2  # up a line, to draw over it
     assert b"2/2  done" in drawn
     assert b"2 running" in drawn or b"1 running" in drawn
+
+
+def halved(tmp_path: Path, n_rates: int = 2) -> Path:
+    """A selection among two variants for each rate, that a few seconds are enough for."""
+    axes = {"optimizer.lr": [0.001 * (1 + rate) for rate in range(n_rates)], "model.norm": ["pre_ln", "post_ln"]}
+    return written(tmp_path, axes, steps=24, save_every=10, seeds=1, halving={"eta": 1.5, "rungs": [0.25, 0.5]})
+
+
+HALVING = ("--set", "base.eval.every=6", "--plugin", PLUGIN, "--out")
+
+
+def n_ended(out: Path) -> int:
+    """Trials of a selection, and of what follows it, that have ended, while other processes write; -1 before a plan."""
+    from gptzoo.ablation.folder import read_outcome
+
+    try:
+        found = read_outcome(out)
+    except FolderError:  # not there yet
+        return -1
+    assert found.selection is not None
+    seen = [trial for rung in found.selection.rungs for entry in rung.entries for trial in entry.trials.values()]
+    return sum(trial.state == "done" for trial in (*seen, *found.trials))
+
+
+@pytest.mark.slow
+def test_a_selection_killed_in_each_of_its_rungs_and_at_its_end_ends_with_the_same_tables(tmp_path: Path) -> None:
+    file = halved(tmp_path)
+    whole = run(file, *HALVING, tmp_path / "undisturbed")
+    out = tmp_path / "out"
+    for at in (0, 2, 4, 5, 7, 8):  # of four in the first rung, three in the second and two at the end
+        arguments = command(file, *HALVING, out)
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 200
+        while process.poll() is None and n_ended(out) < at and time.monotonic() < until:
+            time.sleep(0.02)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert run(file, *HALVING, out) == whole
+    assert run("status", out, "--json") == run("status", tmp_path / "undisturbed", "--json")
+    assert not list(out.glob("trials/*/attempts.json"))
+
+
+@pytest.mark.slow
+def test_two_runners_of_a_selection_agree_and_a_trial_that_goes_on_is_that_which_never_paused(tmp_path: Path) -> None:
+    file, out = halved(tmp_path), tmp_path / "out"
+    both = [
+        subprocess.Popen(command(file, *HALVING, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    (one, said), (other, said_too) = (process.communicate(timeout=500) for process in both)
+    assert [process.returncode for process in both] == [0, 0], said + said_too
+    assert one == other
+    found = json.loads(run("status", out, "--json"))
+    assert [len(rung["entries"]) for rung in found["selection"]["rungs"]] == [4, 3]
+    assert found["states"] == {"done": 2}
+    last = [entry["variant"] for entry in found["selection"]["rungs"][1]["entries"]]
+    for trial in out.glob("trials/*"):
+        variant, seed = trial.name.rsplit("-", 1)[0].split("-seed")
+        rows = (trial / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(rows[-1])["step"] == (24 if seed != "1000" else 12 if variant in last else 6)
+    promoted, alone = next(out.glob(f"trials/{last[0]}-seed1000-*")), tmp_path / "alone"
+    train = [sys.executable, "-m", "gptzoo", "train", promoted / "spec.json", "--bare", "--plugin", PLUGIN]
+    subprocess.run([*map(str, train), "--out", str(alone)], check=True, capture_output=True)
+    lines = [(folder / "metrics.jsonl").read_text().splitlines()[1:13] for folder in (promoted, alone)]
+    losses, whole = ([json.loads(line)["train/loss"] for line in of] for of in lines)
+    assert losses == whole
+
+
+@pytest.mark.slow
+def test_variants_that_are_added_later_make_the_tables_those_of_all_from_the_beginning(tmp_path: Path) -> None:
+    grown, at_once = tmp_path / "grown", tmp_path / "at once"
+    run(halved(tmp_path, 1), *HALVING, grown)
+    whole = run(halved(tmp_path, 2), *HALVING, at_once)
+    ended = {file: file.stat().st_mtime_ns for file in grown.glob("trials/*-seed1-*/metrics.jsonl")}
+    assert len(ended) == 2
+    for checkpoints in grown.glob("trials/*-seed1000-*/checkpoints"):
+        shutil.rmtree(checkpoints)  # who is short of disk may do that to what was stopped
+    assert run(halved(tmp_path, 2), *HALVING, grown) == whole
+    assert {file: file.stat().st_mtime_ns for file in ended} == ended

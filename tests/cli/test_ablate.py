@@ -74,6 +74,46 @@ def test_trials_run_and_their_outcome_is_that_of_the_runs(tmp_path: Path) -> Non
     assert "no ablation's folder" in run("status", tmp_path, code=2).stderr
 
 
+def test_a_dry_run_of_a_selection_tells_its_rungs_and_what_it_saves(tmp_path: Path) -> None:
+    base = {**BASE, "steps": 18, "eval": {"every": 2}}
+    axes = {"model.norm": ["pre_ln", "post_ln"], "model.bias": [True, False], "model.activation": ["gelu", "relu"]}
+    file = spec(tmp_path, base=base, axes=axes, seeds=5, halving={"seeds": [50, 51], "rungs": 2})
+    plan = data(file, "--out", tmp_path / "out", "--dry-run")
+    assert plan["halving"]["contestants"] == [7, 2, 1]
+    assert plan["halving"]["trials"] == [8 * 2, 3 * 2, 2 * 5]
+    assert set(map(tuple, plan["halving"]["rungs"].values())) == {(2, 6)}
+    assert (plan["halving"]["steps"], plan["halving"]["steps_without"]) == (16 * 2 + 6 * 4 + 10 * 18, 8 * 5 * 18)
+    assert {trial["variant"] for trial in plan["trials"]} == {plan["baseline"]}  # of nobody else is it known
+    told = run(file, "--out", tmp_path / "out", "--dry-run").stdout
+    assert "rung 1, step 2: 7 variants and the baseline on seeds 50, 51: 16 trials" in told
+    assert "rung 2, step 6: 2 variants and the baseline on seeds 50, 51: 6 trials" in told
+    assert "the end: 1 variant and the baseline on 5 seeds of their own: 10 trials" in told
+    assert "about 236 steps in all; every variant to the end on every seed is 720: 67% saved" in told
+
+
+def test_a_selection_runs_and_what_it_stopped_is_told(tmp_path: Path) -> None:
+    base = {**BASE, "eval": {"every": 2}}
+    rates = {"choices": {"fine": 0.001, "good": 0.01, "absurd": 1e30, "less": 0.0001}}
+    file = spec(tmp_path, base=base, axes={"optimizer.lr": rates}, seeds=1, halving={"rungs": [0.5]}, samples=False)
+    told = data(file, "--out", tmp_path / "out", code=1)
+    (rung,) = told["selection"]["rungs"]
+    fates = [(entry["variant"], entry["step"], entry["fate"]) for entry in rung["entries"]]
+    assert fates == [("good", 2, "on"), ("fine", 2, "on"), ("less", 2, "stopped"), ("absurd", 2, "failed")]
+    assert told["selection"]["finalists"] == ["good"]
+    assert [(trial["variant"], trial["seed"], trial["state"]) for trial in told["trials"]] == [
+        ("fine", 1, "done"),
+        ("good", 1, "done"),
+    ]
+    assert {name: one["verdict"] for name, one in told["verdicts"].items()} == {
+        "good": "cannot tell",
+        "less": "stopped",
+        "absurd": "no data",
+    }
+    shown = run("status", tmp_path / "out", code=1).stdout
+    assert "stopped at rung 1, step 2: val/loss" in shown
+    assert "failed: absurd before rung 1, step 2: seed 1000: diverged: " in shown
+
+
 @pytest.mark.slow
 def test_only_what_is_new_is_trained_when_seeds_and_choices_are_added(tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -119,6 +159,24 @@ def test_trials_that_fail_are_told_and_the_exit_code_says_so(tmp_path: Path) -> 
         ({"base": "nowhere.json"}, "$.base: no run spec at 'nowhere.json'"),
         ({"budget": {"tokens": 1, "flops": 1.0}}, "$.budget: give one of tokens, flops and seconds"),
         ({"axes": {"tokenizer": ["byte", "char"]}}, "$.metric: 'val/loss' is per token"),
+        ({"halving": {"seeds": [1]}}, "$.halving.seeds: variants are compared with seed 1; select with others"),
+        ({"halving": {"seeds": [7, 7]}}, "$.halving.seeds: a seed is there twice"),
+        ({"halving": {"eta": 1}}, "$.halving.eta: "),
+        (
+            {"halving": {"rungs": [0.5, 0.2]}},
+            "$.halving.rungs: give the shares of the run in rising order",
+        ),
+        ({"halving": {"rungs": [0.5, 1.5]}}, "$.halving.rungs"),
+        ({"halving": {"rungs": 0}}, "$.halving.rungs"),
+        (
+            {"halving": {}},
+            "$.halving.rungs: rung 1 is at step 4, as the next one is, for",
+        ),
+        ({"halving": {}, "tune": {}}, "$.halving: tuning would train every variant to its end"),
+        (
+            {"halving": {"rungs": [0.5]}, "base": {**BASE, "eval": {"every": 1}, "early_stopping": {"patience": 1}}},
+            "$.early_stopping: a run that ends by itself has no loss at a later rung",
+        ),
         ({"executor": "cloud"}, "$.executor: no executor named 'cloud'"),
     ],
 )
