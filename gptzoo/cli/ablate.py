@@ -59,6 +59,7 @@ def run(
     What is done already is not done again: more choices or seeds may be added to ABLATION later.
     """
     from gptzoo.ablation.ablate import ablate as run_ablation
+    from gptzoo.ablation.axes import slug_of
     from gptzoo.ablation.show_plan import print_plan
     from gptzoo.ablation.tables import plain_console
     from gptzoo.ablation.watcher import Watcher
@@ -67,7 +68,7 @@ def run(
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
     spec = load_ablation_spec(ablation, overrides)
-    folder = out or Path("ablations") / spec.name
+    folder = out or Path("ablations") / slug_of(spec.name)  # a name is no path: it may lead out of here
     if dry_run:
         _dry_run(spec, folder, as_json)
         return

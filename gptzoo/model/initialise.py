@@ -82,11 +82,11 @@ def _generator(seed: int, name: str) -> torch.Generator:
 def _poison(tensor: Tensor) -> None:
     if tensor.is_floating_point() or tensor.is_complex():
         tensor.fill_(float("nan"))
-    elif tensor.dtype != torch.bool:
+    elif tensor.dtype.is_signed:  # of unsigned numbers and truth values none is out of the ordinary
         tensor.fill_(torch.iinfo(tensor.dtype).min)
 
 
 def _is_poisoned(tensor: Any) -> bool:
     if tensor.is_floating_point() or tensor.is_complex():
         return bool(tensor.isnan().any())
-    return tensor.dtype != torch.bool and bool((tensor == torch.iinfo(tensor.dtype).min).any())
+    return tensor.dtype.is_signed and bool((tensor == torch.iinfo(tensor.dtype).min).any())

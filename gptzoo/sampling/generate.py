@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gptzoo.components.base import Architecture
 from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.errors import InputError
 from gptzoo.sampling.choice import Choice, check
 from gptzoo.sampling.engine import Engine
 from gptzoo.sampling.request import Request
@@ -57,6 +58,7 @@ def stream(
     model's positions reach, or a draft that does not go with the model.
     """
     spec = spec or SamplingSpec()
+    prompts = [_as_ids(prompt) for prompt in prompts]
     check(model, prompts, spec)
     length = max(map(len, prompts)) + spec.max_new_tokens
     engine = Engine(model, tokenizer, n_rows=len(prompts), max_length=length, draft=draft)
@@ -72,3 +74,10 @@ def stream(
                 chosen[event.request].append(event.choice)
         while any(chosen):
             yield [choices.popleft() if choices else None for choices in chosen]
+
+
+def _as_ids(prompt: Sequence[int]) -> list[int]:
+    """A prompt as plain numbers: it may be a row of a tensor or of an array."""
+    if isinstance(prompt, str):
+        raise InputError(f"a prompt is a sequence of ids, not a text: {prompt[:40]!r}; encode it with the tokenizer")
+    return [int(token) for token in prompt]

@@ -32,12 +32,6 @@ def tokenizer_of(loaded: Loaded) -> Tokenizer:
     return loaded.tokenizer
 
 
-def text_spec(loaded: Loaded, **fields: Any) -> SamplingSpec:
-    """A SamplingSpec that also stops where the tokenizer ends a text."""
-    eot = tokenizer_of(loaded).eot
-    return SamplingSpec.model_validate({"stop_tokens": () if eot is None else (eot,), **fields})
-
-
 @dataclass(frozen=True)
 class Sample:
     """A text that was written after a prompt."""

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import Config, SpecModel, located, refusal
+from gptzoo.component import SpecModel, located, refusal
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.run import RunSpec
 
@@ -112,9 +112,9 @@ class TuneSpec(SpecModel):
 
     field: str = "optimizer.lr"
     """The field that is tuned."""
-    factors: Annotated[tuple[PositiveFloat, ...], Strict(False)] = Field((0.3, 1.0, 3.0), min_length=2)
+    factors: Annotated[tuple[PositiveFloat, ...], Strict(False)] = Field(default=(0.3, 1.0, 3.0), min_length=2)
     """What is tried of every variant, as multiples of its own value."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field((1000,), min_length=1)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
     """Seeds of the tries; none of those that variants are compared with, lest the best of luck be compared."""
 
 
@@ -127,14 +127,14 @@ def _as_shares(value: Any) -> Any:
 class HalvingSpec(SpecModel):
     """Successive halving: all variants are trained a little, the best of them more, and few to the end."""
 
-    eta: float = Field(3.0, gt=1.0)
+    eta: float = Field(default=3.0, gt=1.0)
     """Of the variants in a rung, one in eta goes on; the baseline beside them in any case."""
     rungs: Annotated[
         Annotated[int, Field(ge=1, le=10)] | Annotated[tuple[Share, ...], Strict(False)], BeforeValidator(_as_shares)
     ] = 3
     """How many rungs there are: the last at 1/eta of a run's length, the one before at 1/eta², and so on. Or where they
     are, in shares of the length: [0.05, 0.2]. A run pauses at its first evaluation from there on."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field((1000,), min_length=1)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
     """Seeds that the rungs are judged by; none of those that variants are compared with, lest the best of luck be
     compared."""
 
@@ -207,13 +207,13 @@ class AblationSpec(SpecModel):
     margin: NonNegativeFloat = 0.001
     """Differences whose interval lies inside it are the same: what you would not care about. Rounding is inside the
     default; 0 leaves only runs that are equal bit by bit."""
-    alpha: float = Field(0.05, gt=0.0, lt=1.0)
+    alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
     """How often a difference may be called where there is none, over all comparisons together."""
-    power: float = Field(0.8, gt=0.0, lt=1.0)
+    power: float = Field(default=0.8, gt=0.0, lt=1.0)
     """How often a difference of the detectable size is to be found."""
     seed_noise: NoiseSpec | None = None
     """For a plan before there are results; after two seeds of a variant its own are used."""
-    executor: Annotated[Config, Reference("executor")] = by_default("local")
+    executor: Annotated[Any, Reference("executor")] = by_default("local")
     """Where trials run."""
     retries: NonNegativeInt = 1
     """How often a trial that crashed or hung is tried again."""

@@ -22,7 +22,10 @@ Spec = TypeVar("Spec", bound=SpecModel)
 
 
 def load_model_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> ModelSpec:
-    """A model spec from a file or from a dict; `overrides` are `a.b=1` strings. Raises SpecError."""
+    """A model spec from a file or from a dict; `overrides` are `a.b=1` strings. Raises SpecError.
+
+    Here and below, a dict may hold specs, configs of components and paths beside JSON.
+    """
     data, name, folder = _read(source)
     apply_overrides(ModelSpec, data, overrides)
     return _validate(ModelSpec, data, {(): name}, folder)
@@ -40,6 +43,7 @@ def load_ablation_spec(source: str | Path | Mapping[str, Any], overrides: Iterab
     `base.steps=100` in `overrides` changes the base.
     """
     data, name, folder = _read(source)
+    overrides = list(overrides)
     of_base = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
     apply_overrides(AblationSpec, data, [item for item in overrides if not item.startswith("base.")])
     sources: dict[tuple[str, ...], str] = {(): name}
@@ -121,7 +125,9 @@ def load_spec(model: type[Spec], source: str | Path | Mapping[str, Any]) -> Spec
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Path]:
     """The JSON object, the name by which errors call it, and the folder that its paths are relative to."""
     if isinstance(source, Mapping):
-        return unstamped(json.loads(json.dumps(source)), "spec"), "spec", Path.cwd()
+        data = json.loads(json.dumps(source, default=_as_json))
+        data.pop("$schema", None)
+        return unstamped(data, "spec"), "spec", Path.cwd()
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
@@ -134,6 +140,18 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, 
         raise SpecError([Problem(path.name, "$", "a spec is a JSON object")])
     data.pop("$schema", None)
     return unstamped(data, path.name), path.name, path.parent.resolve()
+
+
+def _as_json(value: Any) -> Any:
+    """What a dict of Python may hold beside JSON. Raises SpecError for all else."""
+    if isinstance(value, SpecModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    reason = f"a {type(value).__name__} has no place in a spec, which is JSON: {value!r}"
+    raise SpecError([Problem("spec", "$", reason)])
 
 
 def _is_file(path: Path) -> bool:

@@ -49,13 +49,13 @@ class ModelSpec(SpecModel):
     """Blocks of the stack."""
     n_heads: PositiveInt
     """Query heads; must divide d_model."""
-    architecture: Annotated[Config, Reference("architecture")] = by_default("decoder")
+    architecture: Annotated[Any, Reference("architecture")] = by_default("decoder")
     attention: Annotated[Any, PerLayer("attention")] = by_default("sdpa")
     positional: Annotated[Any, PerLayer("positional")] = by_default("learned")
-    norm: Annotated[Config, Reference("norm")] = by_default("pre_ln")
-    activation: Annotated[Config, Reference("activation")] = by_default("gelu")
+    norm: Annotated[Any, Reference("norm")] = by_default("pre_ln")
+    activation: Annotated[Any, Reference("activation")] = by_default("gelu")
     ffn: Annotated[Any, PerLayer("ffn")] = by_default("mlp")
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Default of every dropout that a part leaves out."""
     bias: bool = True
     """Default of every bias that a part leaves out."""

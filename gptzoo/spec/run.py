@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import Config, SpecModel, located, refusal
+from gptzoo.component import SpecModel, located, refusal
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.paths import PathOption
@@ -45,7 +45,7 @@ class CheckpointSpec(SpecModel):
 
     every: PositiveInt = 250
     """Optimizer steps between two checkpoints; there is always one after the final step."""
-    keep: int = Field(2, ge=2)
+    keep: int = Field(default=2, ge=2)
     """The newest so many are kept: at least two, so that a damaged one has a predecessor."""
     best: bool = False
     """Save at every evaluation that is the best so far, and keep the best whatever its age."""
@@ -103,9 +103,9 @@ class RunSpec(SpecModel):
     """What curves and errors call it."""
     model: ModelSpec
     """The model, inline or as the path of a model spec, relative to this file."""
-    corpus: Annotated[Config, Reference("corpus")] = by_default("stories")
-    tokenizer: Annotated[Config, Reference("tokenizer")] = by_default("byte")
-    batching: Annotated[Config, Reference("batching")] = by_default("windows")
+    corpus: Annotated[Any, Reference("corpus")] = by_default("stories")
+    tokenizer: Annotated[Any, Reference("tokenizer")] = by_default("byte")
+    batching: Annotated[Any, Reference("batching")] = by_default("windows")
     batch_size: PositiveInt = 32
     """Sequences per optimizer step."""
     micro_batch_size: CountOrAuto | None = None
@@ -117,16 +117,16 @@ class RunSpec(SpecModel):
     """Length of the run in training tokens, rounded up to whole steps."""
     epochs: PositiveFloat | None = None
     """Length of the run in passes over the training text, rounded up to whole steps."""
-    optimizer: Annotated[Config, Reference("optimizer")] = by_default("adamw")
-    schedule: Annotated[Config, Reference("schedule")] = by_default("cosine")
+    optimizer: Annotated[Any, Reference("optimizer")] = by_default("adamw")
+    schedule: Annotated[Any, Reference("schedule")] = by_default("cosine")
     clip_norm: PositiveFloat | None = 1.0
     """Largest global gradient norm; null does not clip."""
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of each target that is spread evenly over the vocabulary, in training only. What it adds to the loss is
     a metric of its own: `train/loss` stays the cross-entropy."""
     z_loss: NonNegativeFloat = 0.0
     """Weight of the squared log-normaliser of the logits, 1e-4 in PaLM; in training only, and a metric of its own."""
-    ema_decay: float | None = Field(None, gt=0.0, lt=1.0)
+    ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Keep an exponential moving average of the weights, 0.999 for example. It is measured as `val/ema_loss` and saved
     beside the weights."""
     init_from: PathOption | None = None
@@ -142,7 +142,7 @@ class RunSpec(SpecModel):
     """Of initial values, data order and dropout alike."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """bf16 and fp16 are autocast with fp32 weights, fp16 with a scaled loss; tf32 rounds what fp32 products take in, on
-    CUDA only; auto is bf16 on CUDA and fp32 on a CPU."""
+    CUDA only; auto is bf16 on a GPU that has it, else fp32."""
     compile: bool = False
     """Compile each block with torch.compile; equal blocks once. The first steps then take long."""
     activation_checkpointing: bool = False
@@ -158,7 +158,7 @@ class RunSpec(SpecModel):
     """How often it is saved, and how many saves are kept."""
     watch: WatchSpec = WatchSpec()
     """What is measured beside loss, gradient and speed."""
-    trackers: Annotated[tuple[Annotated[Config, Reference("tracker")], ...], Strict(False)] = ()
+    trackers: Annotated[tuple[Annotated[Any, Reference("tracker")], ...], Strict(False)] = ()
     """Where metrics go beside metrics.jsonl, which is the run's own record."""
     sample: SampleSpec = SampleSpec()
     """What it writes at the end."""

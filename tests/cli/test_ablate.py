@@ -190,3 +190,16 @@ def test_a_base_by_path_is_relative_to_the_ablation_and_its_errors_name_its_file
     assert plan["variants"][0]["spec"]["corpus"]["path"] == str(tmp_path / "page.txt")
     (tmp_path / "base.json").write_text(json.dumps({**BASE, "stepz": 1}))
     assert "base.json: $.stepz" in run(spec(tmp_path, base="base.json"), "--dry-run", code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", ".."])
+def test_a_name_is_no_path_out_of_the_folder_of_ablations(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("gptzoo.ablation.ablate.ablate", lambda spec, folder, **how: folders.append(folder) or 1 / 0)
+    folders: list[Path] = []
+    CliRunner().invoke(main, ["ablate", str(spec(tmp_path, name=name))])
+    assert [folder.resolve().parent for folder in folders] == [here / "ablations"]

@@ -157,7 +157,7 @@ def test_torchs_own_layers_are_filled_from_the_seed_too(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("fresh_registry")
 def test_a_part_fills_its_own_from_a_generator_of_their_name() -> None:
     class Scaled(Own):
-        """Owns a parameter and two buffers."""
+        """Owns a parameter and three buffers."""
 
         name = "scaled"
 
@@ -166,11 +166,13 @@ def test_a_part_fills_its_own_from_a_generator_of_their_name() -> None:
             self.scale = nn.Parameter(torch.empty(dims.d_model))
             self.register_buffer("slopes", torch.empty(3), persistent=False)
             self.register_buffer("counts", torch.empty(3, dtype=torch.int64))
+            self.register_buffer("mask", torch.empty(3, dtype=torch.uint8))
 
         def initialise(self, rng: Any) -> None:
             nn.init.normal_(self.scale, generator=rng("scale"))
             self.slopes.copy_(torch.tensor([1.0, 2.0, 3.0]))
             self.counts.zero_()
+            self.mask.copy_(torch.tensor([0, 1, 255]))  # each an ordinary value
 
     admit(Scaled)
     model = gptzoo.build(small(ffn="scaled"))

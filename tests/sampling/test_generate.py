@@ -132,3 +132,13 @@ def test_a_row_with_one_possible_token_takes_its_number_from_the_random_stream_a
     assert draw(only, certain) == [7, 0]
     assert draw(torch.stack([only[0], logits[1]]), beside)[0] == 7
     assert draw(logits, certain) == draw(logits, beside)
+
+
+def test_prompts_may_be_the_rows_of_a_tensor_or_an_array() -> None:
+    greedy = spec(processors=GREEDY, max_new_tokens=4)
+    rows = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    expected = generate(model(), rows.tolist(), greedy)
+    assert generate(model(), rows, greedy) == generate(model(), rows.numpy(), greedy) == expected
+    assert all(type(token) is int for row in expected for token in row)
+    with pytest.raises(InputError, match="a prompt is a sequence of ids, not a text: 'Once'"):
+        generate(model(), ["Once"], greedy)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import small
@@ -191,3 +193,25 @@ def test_a_run_can_be_given_as_a_dict_with_its_model_inline_or_by_path(
     monkeypatch.chdir(tmp_path)
     assert gptzoo.load_run_spec({"model": small(), "steps": 1}).model.name == "model"
     assert gptzoo.load_run_spec({"model": "tiny.json", "steps": 1}).model.name == "by path"
+
+
+def test_a_dict_may_hold_specs_configs_and_paths(write: Write) -> None:
+    model = gptzoo.load_model_spec(small(vocab_size=None))
+    assert gptzoo.load_run_spec({"model": model, "steps": 3}).model == model
+    assert gptzoo.load_run_spec({"model": MappingProxyType(small(vocab_size=None)), "steps": 3}).model == model
+    assert gptzoo.load_run_spec({"model": write(small(vocab_size=None), "model.json"), "steps": 3}).model == model
+    assert gptzoo.load_model_spec(small(attention=model.attention)).attention == model.attention
+    with pytest.raises(SpecError, match="a Tensor has no place in a spec, which is JSON"):
+        gptzoo.load_model_spec(small(dropout=torch.zeros(())))
+
+
+def test_a_file_that_was_read_as_json_is_as_good_as_the_file(write: Write) -> None:
+    file = write({"$schema": "model.schema.json", **small()})
+    assert gptzoo.load_model_spec(json.loads(file.read_text())) == gptzoo.load_model_spec(file)
+
+
+def test_overrides_of_an_ablation_may_come_one_by_one() -> None:
+    base = {"model": small(vocab_size=None), "steps": 3}
+    told = (text for text in ("base.steps=7", "alpha=0.1"))
+    found = gptzoo.load_ablation_spec({"base": base, "axes": {"model.norm": ["pre_ln"]}}, told)
+    assert (found.base["steps"], found.alpha) == (7, 0.1)
