@@ -16,6 +16,7 @@ from gptzoo.testing.checkpointing import checkpointing
 from gptzoo.testing.compiling import compiling
 from gptzoo.testing.decoding import decoding
 from gptzoo.testing.documents import documents
+from gptzoo.testing.engine import engine
 from gptzoo.testing.gradients import gradcheck, gradients
 from gptzoo.testing.modes import determinism, inputs, modes
 from gptzoo.testing.options import options
@@ -62,6 +63,7 @@ PROPERTIES = (
     Property(reorder, ATTENTIVE),
     Property(reset, ATTENTIVE),
     Property(rollback, ATTENTIVE),
+    Property(engine, ATTENTIVE),
     Property(gradients),
     Property(gradcheck),
     Property(options, (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")),

@@ -73,6 +73,7 @@ def test_what_a_request_gets_does_not_depend_on_what_runs_beside_it(parts: dict[
         assert [texts[request.id, sample] for sample in range(request.n_samples)] == alone(made, request)
 
 
+# With all that is installed: test_every_combination.py; of each package alone: the kit's property `engine`.
 @pytest.mark.parametrize("attention", list(gptzoo.registered("attention")))
 @pytest.mark.parametrize("positional", list(gptzoo.registered("positional")))
 def test_rows_that_are_refilled_give_the_logits_of_one_forward(attention: str, positional: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -187,6 +188,17 @@ class RollsBackARing(Spelled):
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
         self.rolls_back = True
+
+
+class PadsPromptsAlone(Spelled):
+    """Knows padding before a prompt; where it goes on, padding is written over the first token."""
+
+    name = "pads_prompts_alone"
+
+    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+        if state is not None and not step.fresh:
+            step = replace(step, positions=step.positions.clamp(min=0))
+        return super().forward(x, step, state)
 
 
 class ShowsScores(Spelled):

@@ -27,6 +27,7 @@ CASES = [
     (broken.HidesState, "reorder", ["[2, 0, 0]"]),
     (broken.CountsInRowZero, "reset", ["row 1"]),
     (broken.RollsBackARing, "rollback", ["says rolls_back"]),
+    (broken.PadsPromptsAlone, "engine", ["with tokens that a draft proposes, in 3 rows", "alone it is"]),
     (broken.DeadWeight, "gradients", ["blocks.0.ffn.scale, blocks.1.ffn.scale"]),
     (broken.WrongSlope, "gradcheck", ["the loss has slope", "its gradient says"]),
     (broken.DeadOption, "options", ["'sharpness' changes nothing"]),
