@@ -842,7 +842,7 @@ class KnowsOneEnd(_Tracker):
     name = "knows_one_end"
 
     def finish(self, status: str) -> None:
-        self.mark = {"done": "+", "interrupted": "-"}[status]
+        self.mark = {"done": "+", "interrupted": "-", "paused": "="}[status]
 
 
 class SamplesRows(_Tracker):
