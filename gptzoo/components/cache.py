@@ -34,8 +34,13 @@ def extend(
 
     memo: the step's. Caches that are alike, of the layers of one model, then share what is worked out of positions.
     """
-    if not fresh and positions.shape[1] == 1 and positions.is_cpu and not torch.compiler.is_compiling():
-        return _append(state, new, positions, {} if memo is None else memo)
+    if not fresh and positions.is_cpu and not torch.compiler.is_compiling():
+        memo = {} if memo is None else memo
+        key = "cache", state["position"].shape, id(positions)
+        if key not in memo:
+            memo[key] = _place(state["position"], positions)
+        if (place := memo[key]) is not None:
+            return _append(state, new, place)
     n_slots = state["position"].shape[1] - 1
     batch_size, n_new = state["position"].shape[0], positions.shape[1]
     at = positions.expand(batch_size, n_new)
@@ -60,22 +65,16 @@ def extend(
 
 
 class _Place(NamedTuple):
-    """Where one token more of each row goes."""
+    """Where the new tokens of each row go."""
 
-    slot: int | tuple[Tensor, Tensor]  # of all rows; or rows (B, 1) and slots (B, 1)
-    positions: Tensor  # (B|1, 1)
-    n_read: int  # slots beyond are empty
+    slot: int | tuple[Tensor, Tensor]  # one, of all rows; or rows (B, 1) and slots (B|1, T)
+    positions: Tensor  # (B|1, T)
+    n_read: int  # slots beyond are empty, or of no matter to any row
     k_pos: Tensor  # (B, n_read), once it is written
 
 
-def _append(
-    state: State, new: Mapping[str, Tensor], positions: Tensor, memo: dict[Any, Any]
-) -> tuple[dict[str, Tensor], Tensor]:
-    """`extend` by one token where positions can be looked at for free: what is empty is not read."""
-    key = "cache", state["position"].shape, id(positions)
-    place = memo.get(key)
-    if place is None:
-        place = memo[key] = _place(state["position"], positions)
+def _append(state: State, new: Mapping[str, Tensor], place: _Place) -> tuple[dict[str, Tensor], Tensor]:
+    """`extend` where positions can be looked at for free: what is empty is not read, and nothing is copied."""
     for name, tensor in (("position", place.positions), *new.items()):
         kept = state[name]
         if isinstance(place.slot, int):
@@ -85,12 +84,15 @@ def _append(
     return {name: state[name][:, : place.n_read].to(tensor.dtype) for name, tensor in new.items()}, place.k_pos
 
 
-def _place(known: Tensor, positions: Tensor) -> _Place:
+def _place(known: Tensor, positions: Tensor) -> _Place | None:
+    """None where the first of the new tokens must still see what the last of them would overwrite."""
     batch_size, n_slots = known.shape[0], known.shape[1] - 1
     last = int(positions.amax())
+    if positions.shape[1] > 1 and last >= n_slots:
+        return None
     n_read = min(last + 1, n_slots) if last >= 0 else n_slots
     k_pos = known[:, :n_read]
-    if positions.shape[0] == 1:
+    if positions.shape == (1, 1):
         return _Place(last % n_slots if last >= 0 else n_slots, positions, n_read, k_pos)
     slot = torch.where(positions >= 0, positions % n_slots, n_slots)
     return _Place((torch.arange(batch_size)[:, None], slot), positions, n_read, k_pos)

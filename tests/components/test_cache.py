@@ -69,6 +69,17 @@ def test_going_back_hides_what_was_written_after() -> None:
     assert seen_by(seen, k_pos, 0) == [0, 1, 2, 3, 4]
 
 
+def test_a_chunk_that_overwrites_nothing_reads_the_cache_where_it_is_and_no_farther_than_it_is_filled() -> None:
+    state = new_cache(2, 100, {"x": (2,)}, device="cpu", dtype=torch.float32)
+    first = torch.tensor([[-1, 0, 1, 2], [0, 1, 2, 3]])
+    extend(state, {"x": value_at(first)}, first, fresh=True)
+    then = torch.tensor([[-1, 3], [4, 5]])  # of which the first row has one
+    seen, k_pos = extend(state, {"x": value_at(then)}, then, fresh=False)
+    assert seen["x"].data_ptr() == state["x"].data_ptr()
+    assert seen["x"].shape[1] == k_pos.shape[1] == 6
+    assert [seen_by(seen, k_pos, row) for row in (0, 1)] == [[0, 1, 2, 3], [0, 1, 2, 3, 4, 5]]
+
+
 def test_the_tensors_of_a_state_are_updated_in_place() -> None:
     state = new_cache(1, 4, {"x": (2,)}, device="cpu", dtype=torch.float32)
     addresses = {name: tensor.data_ptr() for name, tensor in state.items()}
