@@ -41,10 +41,21 @@ def located(reason: str, *location: str | int, value: Any = None) -> InitErrorDe
     )
 
 
+_IN_JSON = {
+    "dict_type": "an object",
+    "list_type": "a list",
+    "model_type": "an object",
+    "tuple_type": "a list",
+}
+"""What pydantic calls by names of Python, under the types of its errors."""
+
+
 def reason_of(error: Any) -> str:
     """The reason in one entry of `ValidationError.errors()`, in this project's words."""
     if error["type"] == "missing":
         return "is required"
+    if error["type"] in _IN_JSON:
+        return f"should be {_IN_JSON[error['type']]}"
     text = str(error["msg"])
     return "should" + text.removeprefix("Input should") if text.startswith("Input should") else text
 

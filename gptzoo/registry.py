@@ -14,7 +14,8 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,12 @@ class Registry:
 
 def _reason(error: BaseException) -> str:
     """What went wrong, in one line."""
-    text = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    if isinstance(error, PluginError):
+        return " ".join(str(error).split())
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    own = (os.path.dirname(__file__), os.path.dirname(pluggy.__file__), "<")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(own)]
+    return f"{text} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else text
 
 
 def _tried(plugin: object) -> pluggy.PluginManager:
@@ -185,6 +190,10 @@ def _tried(plugin: object) -> pluggy.PluginManager:
         manager.register(plugin)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
+        if unknown := [name for name in vars(manager.hook) if name.startswith("gptzoo_") and name not in _HOOKS]:
+            raise PluginError(
+                f"unknown hook {unknown[0]!r}{nearest(unknown[0], _HOOKS)}  (known hooks: {', '.join(_HOOKS)})"
+            ) from None
         raise PluginError(f"{error}  (known hooks: {', '.join(_HOOKS)})") from None
     if not any(getattr(manager.hook, name).get_hookimpls() for name in _HOOKS):
         raise PluginError(
@@ -200,6 +209,9 @@ def _offered(manager: pluggy.PluginManager) -> list[Any]:
     offers = manager.hook.gptzoo_components()
     if not offers:  # pluggy leaves out what returns None
         raise PluginError("gptzoo_components() returns None; it should return a list of component classes")
+    for offer in offers:
+        if not isinstance(offer, Iterable):
+            raise PluginError(f"gptzoo_components() returns {offer!r}; it should return a list of component classes")
     return [component for offer in offers for component in offer]
 
 

@@ -38,13 +38,13 @@ IDENTITY = GOOD.format(Class="Identity", name="identity")
 
 # What a plugin can do wrong, and the reason that must be told.
 BAD = {
-    "raises at import": ("raise RuntimeError('boom')", "RuntimeError: boom"),
+    "raises at import": ("raise RuntimeError('boom')", "RuntimeError: boom ("),
     "exits at import": ("raise SystemExit(3)", "SystemExit: 3"),
     "lacks a dependency": ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
     "is no Python": ("def", "SyntaxError: "),
     "misspells the hook": (
         IDENTITY.replace("gptzoo_components", "gptzoo_component"),
-        "unknown hook 'gptzoo_component'",
+        "unknown hook 'gptzoo_component'; did you mean 'gptzoo_components'?",
     ),
     "misspells the hook's argument": (
         IDENTITY.replace("gptzoo_components()", "gptzoo_components(registry)"),
@@ -55,8 +55,11 @@ BAD = {
         IDENTITY.replace("return [", "["),
         "gptzoo_components() returns None; it should return a list",
     ),
-    "returns a class": (IDENTITY.replace("[Identity]", "Identity"), "TypeError: 'type' object is not iterable"),
-    "raises in the hook": (IDENTITY.replace("return [", "return 1 / 0, ["), "ZeroDivisionError: division by zero"),
+    "returns a class": (
+        IDENTITY.replace("[Identity]", "Identity"),
+        "Identity'>; it should return a list of component classes",
+    ),
+    "raises in the hook": (IDENTITY.replace("return [", "return 1 / 0, ["), "ZeroDivisionError: division by zero ("),
     "offers a function": (IDENTITY.replace("[Identity]", "[print]"), "is not a subclass of a component class"),
     "offers an instance": (
         IDENTITY.replace("[Identity]", "['identity']"),
@@ -157,7 +160,7 @@ def test_a_half_removed_package_is_quarantined_though_it_does_not_know_its_name(
     install("ghost", "raise ImportError('gone')", metadata=False)
     found = registry.discover("ghost,nobody")
     assert reasons(found) == {
-        "ghost": "ImportError: gone",
+        "ghost": "ImportError: gone (theirs_ghost.py, line 1)",
         "nobody": "GPTZOO_PLUGINS names it, but no installed package provides it",
     }
 

@@ -49,9 +49,8 @@ def refuse_another(folder: Path, spec: AblationSpec) -> None:
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
-    """Keep what is going to be done. Raises FolderError as `refuse_another` does."""
+    """Keep what is going to be done. Raises FolderError as `refuse_another` does, or where it cannot be written."""
     refuse_another(folder, plan.spec)
-    folder.mkdir(parents=True, exist_ok=True)
     design = {
         "baseline": plan.baseline,
         "axes": plan.axes,
@@ -62,9 +61,13 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "trials": trials_as_dicts(plan),
         "contest": None if plan.contest is None else asdict(plan.contest),
     }
-    for name, value in (("variants.json", design), ("ablation.json", written(plan.spec))):
-        if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
-            write_json(folder / name, value)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in (("variants.json", design), ("ablation.json", written(plan.spec))):
+            if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
+                write_json(folder / name, value)
+    except OSError as error:
+        raise FolderError(f"{folder}: cannot be written: {error.strerror or error}; choose another --out") from None
 
 
 def trials_as_dicts(plan: Plan) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from gptzoo.data.tokenizers import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
 from gptzoo.model.build import assemble
 from gptzoo.model.initialise import initialise
-from gptzoo.spec.files import load_model_spec
+from gptzoo.spec.files import load_model_spec, nearest_path
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import stamped
 
@@ -65,7 +65,7 @@ def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | N
         with new_folder(folder) as temporary:
             write_model_files(temporary, model, tokenizer)
     except (OSError, SafetensorError) as error:
-        raise FolderError(f"{folder}: cannot be written: {error}") from None
+        raise FolderError(f"{folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def refuse_used(folder: Path) -> None:
@@ -139,7 +139,9 @@ def model_folder(path: Path, *, best: bool = False, step: int | None = None) -> 
     if (path / "checkpoints").is_dir():
         return _of_step(path, step) if step is not None else _of_run(path, best=best)
     if not path.exists():
-        raise FolderError(f"{path}: no such folder")
+        raise FolderError(f"{path}: no such folder{nearest_path(path)}")
+    if run := next(iter(sorted(path.glob("trials/*/checkpoints"))), None):
+        raise FolderError(f"{path}: holds an ablation; name one of its runs, such as {run.parent}")
     raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (checkpoints/)")
 
 

@@ -6,7 +6,10 @@ Data goes to stdout, notes and progress to stderr. Exit codes: 0 done, 1 failed,
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import sys
 import warnings
 from typing import Any
 
@@ -50,8 +53,25 @@ def _show_warning(message: Any, category: type[Warning], *place: Any, **options:
         _show_other_warning(message, category, *place, **options)
 
 
+_WRONG_INPUT = 2
+_LESS_MEMORY = "a smaller micro_batch_size, a shorter context_length or a smaller model takes less"
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """numpy raises a MemoryError, torch a RuntimeError: of a class of its own on a GPU, of none on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(text in str(error) for text in ("can't allocate memory", "Storage size calculation overflowed"))
+
+
 class CommandLine(click.Group):
     """Says what gptzoo raises on purpose without a traceback, and leaves with its exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="replace")  # what a terminal has no letter for shall not end a command
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -62,6 +82,16 @@ class CommandLine(click.Group):
                 if not error.told_elsewhere:
                     click.echo(str(error), err=True)
                 ctx.exit(error.exit_code)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_want_of_memory(error):
+                    raise
+                click.echo(f"out of memory: {str(error).splitlines()[0]}; {_LESS_MEMORY}", err=True)
+                ctx.exit(_WRONG_INPUT)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                click.echo(f"{error.filename or 'the output'}: cannot be written: {error.strerror}", err=True)
+                ctx.exit(_WRONG_INPUT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a day's work, not of the alphabet

@@ -93,7 +93,7 @@ def attention(
             {"path": one.path, "type": one.type, "heads": one.heads, "weights": one.weights.tolist()}
             for one in found.maps
         ]
-        click.echo(json.dumps({"model": str(loaded.folder), "tokens": found.tokens, "maps": maps}, ensure_ascii=False))
+        click.echo(json.dumps({"model": str(loaded.folder), "tokens": found.tokens, "maps": maps}))
 
 
 @inspect.command()
@@ -131,7 +131,7 @@ def logits(
 
     _draw(files, draw)
     if as_json:
-        click.echo(json.dumps(_lens_as_dict(found, loaded), ensure_ascii=False))
+        click.echo(json.dumps(_lens_as_dict(found, loaded)))
     else:
         _print(found)
 

@@ -69,11 +69,11 @@ def read_text(file: str) -> str:
 
 def _is_run(path: Path) -> bool:
     """Whether the file describes a run: a model has no field named `model`."""
-    from gptzoo.spec.files import parse_json
+    from gptzoo.spec.files import read_json
 
     if not path.is_file():
         return False
-    spec = parse_json(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    spec = read_json(path)
     return isinstance(spec, dict) and "model" in spec
 
 
@@ -118,21 +118,27 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
 
     Raises SpecError for what is neither a run nor a corpus.
     """
-    from gptzoo.errors import Problem, SpecError
-    from gptzoo.spec.files import load_run_spec, parse_json
+    from gptzoo import registry
+    from gptzoo.component import nearest
+    from gptzoo.errors import DataError, Problem, SpecError
+    from gptzoo.spec.files import load_run_spec, nearest_path, read_json
 
     inline = source.lstrip().startswith("{")
     path = Path() if inline else Path(source)
     if not inline and path.is_dir():
         path = path / "run.json"
     if path.suffix == ".json":
-        found = parse_json(path.read_text(encoding="utf-8"), path.name) if path.is_file() else {}
+        found = read_json(path) if path.is_file() else {}
         if not (isinstance(found, dict) and "type" in found):
             return load_run_spec(path, overrides)
         return validated_component("corpus", found, path.name, path.parent.resolve())
     if not inline and path.is_file():
         example = json.dumps({"type": "text", "path": source})
         raise SpecError([Problem(source, "$", f"is no spec; say which corpus reads it, such as '{example}'")])
+    if not inline and source not in registry.registered("corpus"):
+        known = registry.registered("corpus")
+        hint = nearest(source, known) or nearest_path(path)
+        raise DataError(f"{source}: no such file or folder, and no corpus{hint}  (corpora: {', '.join(known)})")
     return read_component("corpus", source, "corpus")
 
 
@@ -140,6 +146,7 @@ def read_text_source(source: str) -> Config | Path:
     """A corpus; or a folder of prepared tokens. A file that is no spec is a corpus whose splits are both all of it."""
     from gptzoo import registry
     from gptzoo.errors import DataError
+    from gptzoo.spec.files import nearest_path
     from gptzoo.spec.run import RunSpec
 
     path = Path(source)
@@ -152,6 +159,6 @@ def read_text_source(source: str) -> Config | Path:
         value = {"type": readers.get(path.suffix, "text"), "path": source, "val_path": source}
         return validated_component("corpus", value, source, Path.cwd())
     if not path.exists() and (path.suffix or len(path.parts) > 1):
-        raise DataError(f"{source}: no such file or folder")
+        raise DataError(f"{source}: no such file or folder{nearest_path(path)}")
     found = read_corpus(source)
     return found.corpus if isinstance(found, RunSpec) else found

@@ -103,7 +103,7 @@ def _write_one(strategy: Strategy, prompt: str, n: int, best_of: int | None, as_
     if as_json:
         report = {"model": str(strategy.loaded.folder), "prompt": prompt, **_described(strategy)}
         results = {"samples": list(map(_as_dict, samples)), "seconds": seconds}
-        click.echo(json.dumps({**report, **results}, ensure_ascii=False))
+        click.echo(json.dumps({**report, **results}))
         return
     for number, one in enumerate(samples, start=1):
         click.echo(f"{'' if number == 1 else chr(10)}--- sample {number}\n{prompt}{one.text}")

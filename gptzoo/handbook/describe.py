@@ -16,6 +16,8 @@ def find(kind: str | None = None, name: str | None = None) -> list[type[Componen
     """The components asked for; raises InputError for a kind or a name that there is not."""
     known = registry.current()
     if kind is not None and kind not in known.kinds:
+        if homes := [f"{home} {kind}" for home in known.kinds if kind in known.of_kind(home)]:
+            raise InputError(f"no kind named {kind!r}, but a component; give its kind too: {' or '.join(homes)}")
         raise InputError(f"no kind named {kind!r}{nearest(kind, known.kinds)}  (known: {', '.join(known.kinds)})")
     if kind is not None and name is not None:
         try:

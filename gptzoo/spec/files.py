@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gptzoo.component import SpecModel, reason_of
+from gptzoo.component import SpecModel, nearest, reason_of
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
@@ -27,6 +27,7 @@ def load_model_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[
     Here and below, a dict may hold specs, configs of components and paths beside JSON.
     """
     data, name, folder = _read(source)
+    _refuse_another("model", data, name)
     apply_overrides(ModelSpec, data, overrides)
     return _validate(ModelSpec, data, {(): name}, folder)
 
@@ -43,6 +44,7 @@ def load_ablation_spec(source: str | Path | Mapping[str, Any], overrides: Iterab
     `base.steps=100` in `overrides` changes the base.
     """
     data, name, folder = _read(source)
+    _refuse_another("ablation", data, name)
     overrides = list(overrides)
     of_base = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
     apply_overrides(AblationSpec, data, [item for item in overrides if not item.startswith("base.")])
@@ -95,6 +97,7 @@ def _read_run(
 ) -> tuple[dict[str, Any], dict[tuple[str, ...], str], Path]:
     """The JSON of a run with its model inline, the name of the file of each, and what paths are relative to."""
     data, name, found = _read(source)
+    _refuse_another("run", data, name)
     folder = folder or found
     overrides = list(overrides)
     sources: dict[tuple[str, ...], str] = {(): name}
@@ -103,6 +106,7 @@ def _read_run(
     if isinstance(model := data.get("model"), str):
         path = _find(model, folder, name, "$.model", "model")
         data["model"], sources[("model",)], _ = _read(path)
+        _refuse_another("model", data["model"], sources[("model",)])
     apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() != "model"])
     return data, sources, folder
 
@@ -129,13 +133,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, 
         data.pop("$schema", None)
         return unstamped(data, "spec"), "spec", Path.cwd()
     path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SpecError([Problem(str(path), "$", "is not UTF-8 text")]) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise SpecError([Problem(str(path), "$", f"cannot be read: {getattr(error, 'strerror', error)}")]) from None
-    data = parse_json(text, path.name)
+    data = read_json(path)
     if not isinstance(data, dict):
         raise SpecError([Problem(path.name, "$", "a spec is a JSON object")])
     data.pop("$schema", None)
@@ -152,6 +150,50 @@ def _as_json(value: Any) -> Any:
         return str(value)
     reason = f"a {type(value).__name__} has no place in a spec, which is JSON: {value!r}"
     raise SpecError([Problem("spec", "$", reason)])
+
+
+def read_json(path: Path) -> Any:
+    """The strict JSON in a file. Raises SpecError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SpecError([Problem(str(path), "$", "is not UTF-8 text")]) from None
+    except IsADirectoryError:
+        inside = next((path / name for name in ("run.json", "ablation.json") if (path / name).is_file()), None)
+        there = f", such as {inside}" if inside else ""
+        raise SpecError([Problem(str(path), "$", f"is a folder; give the file of a spec{there}")]) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = f"cannot be read: {getattr(error, 'strerror', error)}{nearest_path(path)}"
+        raise SpecError([Problem(str(path), "$", reason)]) from None
+    return parse_json(text, path.name)
+
+
+def nearest_path(path: Path) -> str:
+    """`"; did you mean 'runs/quickstart'?"` for a path that there is not, or nothing when nothing beside it is near."""
+    try:
+        beside = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
+    except (OSError, ValueError):  # ValueError: a path without a name
+        return ""
+    return nearest(str(path), beside)
+
+
+_TOLD_BY = {"model": {"d_model", "n_layers"}, "run": {"model"}, "ablation": {"base", "axes"}}
+_ARTICLES = {"model": "a model", "run": "a run", "ablation": "an ablation"}
+_NAMES = {
+    "model": 'a model has fields such as "d_model" and "n_layers"',
+    "run": 'a run names its model: {"model": "model.json", "steps": 1000, ...}',
+    "ablation": 'an ablation names a run: {"base": "run.json", "axes": {...}}',
+}
+
+
+def _refuse_another(wanted: str, data: Mapping[str, Any], name: str) -> None:
+    """Raise SpecError, one instead of one for each field, where a spec is plainly one of another kind."""
+    if _TOLD_BY[wanted] & data.keys():
+        return
+    for kind, fields in _TOLD_BY.items():
+        if fields & data.keys():
+            reason = f"describes {_ARTICLES[kind]}, and {_ARTICLES[wanted]} is wanted here; {_NAMES[wanted]}"
+            raise SpecError([Problem(name, "$", reason)])
 
 
 def _is_file(path: Path) -> bool:

@@ -39,13 +39,13 @@ class ModelSpec(SpecModel):
     """Of this format."""
     name: str = "model"
     """What cards, curves and errors call it."""
-    vocab_size: PositiveInt | None = None
+    vocab_size: Annotated[int, Field(gt=0, le=2**31)] | None = None
     """Number of token ids. A run may leave it out: it then takes the tokenizer's."""
-    context_length: PositiveInt
+    context_length: Annotated[int, Field(gt=0, le=2**31)]
     """Tokens in a training sequence; the longest that learned positions reach."""
-    d_model: PositiveInt
+    d_model: Annotated[int, Field(gt=0, le=2**20)]
     """Width of the residual stream."""
-    n_layers: PositiveInt
+    n_layers: Annotated[int, Field(gt=0, le=2**16)]
     """Blocks of the stack."""
     n_heads: PositiveInt
     """Query heads; must divide d_model."""

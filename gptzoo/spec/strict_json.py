@@ -25,8 +25,22 @@ def parse_json(text: str, source: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
     except json.JSONDecodeError as error:
-        raise SpecError([Problem(source, f"line {error.lineno} column {error.colno}", error.msg)]) from None
+        raise SpecError([_told(error, source)]) from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise SpecError([Problem(source, "$", "holds a number with thousands of digits")]) from None
     except RecursionError:
         raise SpecError([Problem(source, "$", "nested too deeply")]) from None
+
+
+def _told(error: json.JSONDecodeError, source: str) -> Problem:
+    """Where JSON breaks, and why; what editors and hands do most often in words of their own."""
+    if not error.doc.strip():
+        return Problem(source, "$", "is empty; a JSON value is wanted")
+    if error.doc.startswith("\ufeff"):
+        return Problem(source, "$", "begins with a byte order mark; save it as UTF-8 without one")
+    reason = error.msg
+    before = error.doc[: error.pos].rstrip()
+    after = error.doc[error.pos :].lstrip()
+    if before.endswith(",") and after.startswith(("}", "]")):
+        reason = "a comma before the closing bracket; JSON has none there"
+    return Problem(source, f"line {error.lineno} column {error.colno}", reason)

@@ -68,9 +68,13 @@ class RunFolder:
             ) from None
 
     def _refuse_if_used(self, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise FolderError(f"{self.path}: is a file; choose another --out")
         if resume or not self.path.is_dir():
             return
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
+            if not (self.path / "run.json").exists():
+                raise FolderError(f"{self.path}: holds files, and no run; choose another --out")
             raise FolderError(f"{self.path}: is used already; go on with --resume, or choose another --out")
 
     def record(

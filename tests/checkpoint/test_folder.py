@@ -111,6 +111,14 @@ def test_damaged_and_missing_files_are_told_by_name(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FolderError, match="neither a model folder"):
         gptzoo.load(tmp_path / "empty")
+    with pytest.raises(FolderError, match=r"no such folder; did you mean '.*/empty'\?"):
+        gptzoo.load(tmp_path / "emtpy")
+
+
+def test_the_folder_of_an_ablation_is_told_with_a_run_of_it(tmp_path: Path) -> None:
+    (tmp_path / "trials" / "rope-seed1" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(FolderError, match=r"holds an ablation; name one of its runs, such as .*rope-seed1"):
+        gptzoo.load(tmp_path)
 
 
 def test_a_checkpoint_cannot_cause_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,12 @@ def test_another_base_is_refused_in_the_same_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "page.txt" / "out"  # below a file no folder can be
+    told = run(spec(tmp_path), "--out", out, code=2).stderr
+    assert told.endswith(f"{out}: cannot be written: Not a directory; choose another --out\n")
+
+
 def test_trials_that_fail_are_told_and_the_exit_code_says_so(tmp_path: Path) -> None:
     axes = {"optimizer.lr": {"choices": {"fine": 0.001, "absurd": 1e30}}}
     told = data(spec(tmp_path, axes=axes, seeds=1), "--out", tmp_path / "out", code=1)

@@ -114,7 +114,11 @@ def test_a_component_of_somebody_else_is_described_like_one_of_our_own(tmp_path:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["atention"], "did you mean 'attention'?"), (["attention", "spda"], "did you mean 'sdpa'?")],
+    [
+        (["atention"], "did you mean 'attention'?"),
+        (["attention", "spda"], "did you mean 'sdpa'?"),
+        (["rope"], "no kind named 'rope', but a component; give its kind too: positional rope"),
+    ],
 )
 def test_an_unknown_name_is_told_with_the_nearest(arguments: list[str], message: str) -> None:
     result = gptzoo("components", *arguments)

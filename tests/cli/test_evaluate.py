@@ -104,3 +104,11 @@ def test_wrong_input_is_told_in_a_line(folder: Path, arguments: list[str], messa
     assert done.exit_code == 2, done.output
     assert message in done.stderr
     assert "Traceback" not in done.output
+
+
+def test_data_that_is_no_text_is_told(folder: Path) -> None:
+    (folder / "noise.json").write_bytes(b"\x8b\xff")
+    for data, reason in (("noise.json", "is not UTF-8 text"), ("storys", "did you mean 'stories'?")):
+        done = gptzoo("eval", "run", "--data", data)
+        assert done.exit_code == 2
+        assert reason in done.stderr

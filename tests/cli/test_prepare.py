@@ -92,7 +92,7 @@ def test_a_corpus_is_named_or_written_out(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["storys"], "corpus: $: no corpus named 'storys'; did you mean 'stories'?"),
+        (["storys"], "storys: no such file or folder, and no corpus; did you mean 'stories'?"),
         (['{"type": "stories", "n": 3}'], "corpus: $.n: 'stories' has no option 'n'"),
         (["text.jsonl"], 'text.jsonl: $: is no spec; say which corpus reads it, such as \'{"type": "text"'),
         (["nowhere.json"], "nowhere.json: $: cannot be read"),

@@ -16,6 +16,7 @@ from support import small
 
 import gptzoo
 from gptzoo.errors import SpecError
+from gptzoo.spec.files import load_ablation_spec
 
 Write = Callable[..., Path]
 
@@ -77,10 +78,51 @@ def test_what_is_not_utf8_is_told(write: Write) -> None:
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
     assert error(gptzoo.load_model_spec, missing) == f"{missing}: $: cannot be read: No such file or directory"
-    assert error(gptzoo.load_model_spec, tmp_path) == f"{tmp_path}: $: cannot be read: Is a directory"
+    assert error(gptzoo.load_model_spec, tmp_path) == f"{tmp_path}: $: is a folder; give the file of a spec"
     assert error(gptzoo.load_run_spec, missing) == f"{missing}: $: cannot be read: No such file or directory"
     assert error(gptzoo.load_model_spec, "a\0b").endswith("$: cannot be read: embedded null byte")
     assert error(gptzoo.load_model_spec, "x" * 5000).endswith("$: cannot be read: File name too long")
+
+
+def test_a_path_that_is_misspelt_is_told_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text("{}")
+    assert error(gptzoo.load_model_spec, tmp_path / "tyni.json").endswith(f"; did you mean '{tmp_path / 'tiny.json'}'?")
+
+
+def test_the_folder_of_a_run_is_told_with_the_spec_in_it(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert error(gptzoo.load_run_spec, tmp_path).endswith(f"give the file of a spec, such as {tmp_path / 'run.json'}")
+
+
+ABLATION = {"name": "x", "base": "run.json", "axes": {}}
+
+
+@pytest.mark.parametrize(
+    ("load", "spec", "reason"),
+    [
+        (gptzoo.load_run_spec, small(), "describes a model, and a run is wanted here"),
+        (gptzoo.load_run_spec, ABLATION, "describes an ablation, and a run is wanted here"),
+        (gptzoo.load_model_spec, {"model": small()}, "describes a run, and a model is wanted here"),
+        (load_ablation_spec, {"model": small()}, "describes a run, and an ablation is wanted here"),
+        (load_ablation_spec, small(), "describes a model, and an ablation is wanted here"),
+    ],
+)
+def test_a_spec_of_another_kind_is_told_in_one_line(load: Any, spec: dict[str, Any], reason: str) -> None:
+    assert error(load, spec).startswith(f"spec: $: {reason}; ")
+    assert "\n" not in error(load, spec)
+
+
+def test_objects_and_lists_are_called_so() -> None:
+    run = {"model": small(), "steps": 3, "early_stopping": 3, "trackers": "csv"}
+    assert error(gptzoo.load_run_spec, run).splitlines() == [
+        "spec: $.early_stopping: should be an object",
+        "spec: $.trackers: should be a list",
+    ]
+
+
+def test_sizes_that_no_tensor_can_have_are_refused() -> None:
+    told = error(gptzoo.load_model_spec, small(d_model=10**12, n_layers=10**9, context_length=10**400))
+    assert {line.split(": ")[1] for line in told.splitlines()} == {"$.d_model", "$.n_layers", "$.context_length"}
 
 
 json_values = st.recursive(

@@ -155,9 +155,14 @@ def test_a_used_folder_is_refused_and_left_as_it_is(run_spec: dict[str, Any], tm
     run = tmp_path / "run"
     run.mkdir()
     (run / "thesis.txt").write_text("the only copy")
-    with pytest.raises(FolderError, match="is used already"):
+    with pytest.raises(FolderError, match="holds files, and no run; choose another --out"):
         gptzoo.train(run_spec, run, quiet=True)
     assert [file.name for file in run.iterdir()] == ["thesis.txt"]
+    with pytest.raises(FolderError, match=r"thesis\.txt: is a file; choose another --out"):
+        gptzoo.train(run_spec, run / "thesis.txt", quiet=True)
+    (run / "run.json").write_text("{}")
+    with pytest.raises(FolderError, match="is used already; go on with --resume"):
+        gptzoo.train(run_spec, run, quiet=True)
 
 
 def test_resuming_with_another_spec_is_refused_by_field(run_spec: dict[str, Any], tmp_path: Path) -> None:
