@@ -13,6 +13,7 @@ from gptzoo.ablation.outcome import Outcome
 from gptzoo.ablation.plan import make_plan
 from gptzoo.ablation.planned import Plan, PlannedTrial
 from gptzoo.ablation.runner import Rules, Runner
+from gptzoo.ablation.search import N_AT_ONCE, extend, suggest
 from gptzoo.ablation.trial import State
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.files import load_ablation_spec
@@ -46,12 +47,31 @@ def ablate(
         _runner(plan, plan.tuning, folder, watch, samples=False).run(retry_failed=retry_failed)
         plan = make_plan(spec, folder, ledger=ledger)
         write_plan(folder, plan)
+    tried_again: set[int | None] = set()  # rungs whose failures have had another chance
     while plan.selecting:
-        _runner(plan, plan.selecting, folder, watch, samples=False).run(retry_failed=retry_failed)
+        if plan.wants_suggestions:
+            _suggest(plan, folder)
+        else:
+            rung = plan.selecting[0].rung
+            again = retry_failed and rung not in tried_again
+            _runner(plan, plan.selecting, folder, watch, samples=False).run(retry_failed=again)
+            tried_again.add(rung)
         plan = make_plan(spec, folder, ledger=ledger)
         write_plan(folder, plan)
     _runner(plan, plan.trials, folder, watch, samples=spec.samples).run(retry_failed=retry_failed)
     return read_outcome(folder)
+
+
+def _suggest(plan: Plan, folder: Path) -> None:
+    """Keep the next batch of suggestions, made by what was found of all before."""
+    search, selection, spec = plan.search, plan.selection, plan.spec
+    assert search is not None
+    assert selection is not None
+    means = {entry.variant: entry.mean for rung in selection.rungs for entry in rung.entries}
+    told = [(one, means.get(name or "")) for one, name in zip(search.suggestions, search.variants, strict=True)]
+    n_left = search.wanted - len({*search.variants} - {None, search.baseline})
+    n = min(spec.n_at_once or N_AT_ONCE, n_left)
+    extend(folder, search.n_kept, suggest(spec.axes, plan.axes, told, seed=spec.draw_seed, n=n))
 
 
 def _runner(plan: Plan, trials: Sequence[PlannedTrial], folder: Path, watch: Watch, *, samples: bool) -> Runner:

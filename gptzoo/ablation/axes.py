@@ -113,7 +113,7 @@ def _choices(name: str, spec: AxisSpec, model: type[BaseModel], base: dict[str, 
             raise ValueError('"*" is for a field that names a component')
         return _named(name, {type_: _as_in_base(type_, name, base) for type_ in registry.current().of_kind(kind)})
     if not isinstance(spec.choices, dict):
-        return _unnamed(name, spec.choices)
+        return _unnamed(name, spec.choices or ())
     if own:
         return _named(name, spec.choices)
     return [_bundle(label, fields, model, base) for label, fields in spec.choices.items()]

@@ -24,6 +24,8 @@ class Contest:
     seeds: Sequence[int]
     steps: Mapping[str, Sequence[int]]  # where the trials of a variant pause
     trials: Sequence[Mapping[str, Any]]  # variant, seed and folder
+    n_expected: int  # contestants in the first rung, the baseline not counted
+    searching: bool = False  # some of those are still to be suggested
 
     def held(self, folder: Path, metric: str) -> Selection:
         """The selection as the folders of its trials tell it."""
@@ -32,7 +34,7 @@ class Contest:
         def look(variant: str, seed: int, step: int) -> Seen:
             return seen_at(TrialFolder(folder / "trials" / names[variant, seed], until=step), metric)
 
-        return select(self.steps, self.baseline, eta=self.eta, seeds=self.seeds, look=look)
+        return select(self.steps, self.baseline, eta=self.eta, seeds=self.seeds, look=look, searching=self.searching)
 
 
 def rungs_of(runs: Mapping[str, tuple[RunSpec, int]], halving: HalvingSpec) -> dict[str, list[int]]:

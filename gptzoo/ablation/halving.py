@@ -72,6 +72,7 @@ class Selection:
     n_rungs: int
     rungs: Sequence[Rung]  # those that are decided, and the one that is going on
     finalists: Sequence[str] | None  # best first, without the baseline; None before that is decided
+    searching: bool = False  # more variants are going to be suggested
 
     @property
     def order(self) -> list[str]:
@@ -96,6 +97,8 @@ class Selection:
 
     def fate(self, variant: str) -> Fate:
         """What the last rung that a variant was in has made of it."""
+        if variant == self.baseline or variant in (self.finalists or ()):
+            return "on"
         return self._last_seen(variant)[1].fate
 
     def reason(self, variant: str) -> str:
@@ -154,22 +157,24 @@ def select(
     eta: float,
     seeds: Sequence[int],
     look: Callable[[str, int, int], Seen],
+    searching: bool = False,
 ) -> Selection:
-    """What the rungs say. `steps`: by variant, in the order of the design, where its trials pause; `look` tells of a
-    variant's trial, by its seed, on the way to a step.
+    """What the rungs say; while there are variants to come, the first alone, and nobody goes on from it.
 
-    Those with the lowest mean go on, of equal ones the first. One of which a trial failed, or had no number, is out.
+    `steps`: by variant, in the order of the design, where its trials pause; `look` tells of a variant's trial, by its
+    seed, on the way to a step. Those with the lowest mean go on, of equal ones the first. One of which a trial failed,
+    or had no number, is out.
     """
     n_rungs = len(steps[baseline])
     there = [name for name in steps if name != baseline]
     rungs: list[Rung] = []
     for number in range(1, n_rungs + 1):
-        if len(there) < 2:  # who is alone has nobody to beat
+        if len(there) < 2 and not searching:  # who is alone has nobody to beat
             break
         entries = [_entry(name, steps[name][number - 1], seeds, look) for name in steps if name in {*there, baseline}]
-        rungs.append(_judged(Rung(number, kept(len(there), eta), entries), baseline))
+        rungs.append(_judged(Rung(number, kept(len(there), eta), entries), baseline, final=not searching))
         if not rungs[-1].decided:
-            return Selection(baseline, seeds, n_rungs, rungs, None)
+            return Selection(baseline, seeds, n_rungs, rungs, None, searching)
         there = rungs[-1].going_on(baseline)
     return Selection(baseline, seeds, n_rungs, rungs, there)
 
@@ -184,11 +189,11 @@ def _entry(variant: str, step: int, seeds: Sequence[int], look: Callable[[str, i
     return Entry(variant, step, trials, fmean(values) if len(values) == len(seeds) else None, "open")
 
 
-def _judged(rung: Rung, baseline: str) -> Rung:
+def _judged(rung: Rung, baseline: str, *, final: bool) -> Rung:
     """The rung with its entries in their order, and with their fates if all have come to an end."""
     entries = sorted(rung.entries, key=lambda entry: math.inf if entry.mean is None else entry.mean)  # stable
     ended = all(seen.state in ("done", "failed") for entry in entries for seen in entry.trials.values())
-    if not ended:
+    if not (ended and final):
         return Rung(rung.number, rung.keeps, entries)
     places, judged = rung.keeps, []
     for entry in entries:

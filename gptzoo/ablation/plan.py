@@ -17,12 +17,24 @@ from gptzoo.ablation.costs import Costs, Ledger
 from gptzoo.ablation.match import amount, matched
 from gptzoo.ablation.outcome import Exclusion, TrialOutcome
 from gptzoo.ablation.planned import Plan, PlannedTrial, PlannedVariant
+from gptzoo.ablation.reader import Reader
 from gptzoo.ablation.results import trial_outcome
+from gptzoo.ablation.search import (
+    Search,
+    Suggestion,
+    fitting,
+    listed,
+    own_values,
+    points,
+    read_suggestions,
+    refuse_without_optuna,
+    with_choices,
+)
 from gptzoo.ablation.trial import TrialFolder
 from gptzoo.ablation.tune import Try, Tuned, tries, tuned
 from gptzoo.ablation.variants import Enumerated, Variants, digest_of, enumerate_variants
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import AblationSpec, HalvingSpec
+from gptzoo.spec.ablation import AblationSpec, AxisSpec, HalvingSpec
 from gptzoo.spec.compare import differences
 from gptzoo.spec.run import RunSpec
 
@@ -35,16 +47,18 @@ def make_plan(spec: AblationSpec, folder: Path, *, ledger: Ledger | None = None,
     A budget in seconds takes a calibration, which runs in `scratch`, if left out a part of the folder. A `ledger` that
     is given spares what it knows already.
     """
+    axes, kept, suggestions = _with_suggestions(spec, folder)
     found = enumerate_variants(
         RunSpec,
         dict(spec.base),
-        spec.axes,
+        axes,
         mode=spec.mode,
         n=spec.n_variants,
         seed=spec.draw_seed,
         baseline=spec.baseline,
         exclude=spec.exclude,
         folder=spec.folder,
+        points=points(suggestions),
     )
     ledger = ledger or Ledger()
     sized, unmatched = _sized(spec, found, ledger)
@@ -70,7 +84,32 @@ def make_plan(spec: AblationSpec, folder: Path, *, ledger: Ledger | None = None,
         tuning=tuning,
         notes=list(_notes(found, planned)),
     )
+    if spec.mode == "tpe":
+        suggestions = with_choices(suggestions, found.axes)
+        plan = replace(plan, search=_search(plan, suggestions, found.at_points, len(kept)))
     return plan if spec.halving is None else _with_selection(plan, spec.halving, folder, there)
+
+
+def _with_suggestions(
+    spec: AblationSpec, folder: Path
+) -> tuple[Mapping[str, AxisSpec], Sequence[Suggestion], Sequence[Suggestion]]:
+    """The axes with choices on each, all that was ever suggested, and those that the axes have (still)."""
+    if spec.mode != "tpe":
+        return spec.axes, [], []
+    kept = read_suggestions(folder)
+    suggestions = fitting(kept, spec.axes)
+    base = Reader(spec.folder).read(RunSpec, dict(spec.base)).resolved()
+    return listed(spec.axes, suggestions, own_values(spec.axes, base, spec.baseline)), kept, suggestions
+
+
+def _search(plan: Plan, suggestions: Sequence[Suggestion], variants: Sequence[str | None], n_kept: int) -> Search:
+    assert plan.spec.n_variants is not None  # of mode tpe
+    valid = {variant.name for variant in plan.variants}  # not those that could not be matched in size
+    names = [name if name in valid else None for name in variants]
+    search = Search(plan.spec.n_variants, plan.baseline, suggestions, names, n_kept)
+    if not search.complete:
+        refuse_without_optuna()
+    return search
 
 
 def _trials(variants: Sequence[PlannedVariant], seeds: Sequence[int], there: Mapping[str, str]) -> list[PlannedTrial]:
@@ -86,12 +125,15 @@ def _trials(variants: Sequence[PlannedVariant], seeds: Sequence[int], there: Map
 def _with_selection(plan: Plan, halving: HalvingSpec, folder: Path, there: Mapping[str, str]) -> Plan:
     """The plan with what the rungs have said so far; it compares the baseline with the finalists, once known."""
     trials = _trials(plan.variants, halving.seeds, there)
+    searching = plan.search is not None and not plan.search.complete
     contest = Contest(
         eta=halving.eta,
         baseline=plan.baseline,
         seeds=sorted(halving.seeds),
         steps=rungs_of({one.name: (one.spec, one.n_steps) for one in plan.variants}, halving),
         trials=[{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in trials],
+        n_expected=plan.search.wanted if searching and plan.search else len(plan.variants) - 1,
+        searching=searching,
     )
     selection = contest.held(folder, plan.spec.metric)
     compared = {plan.baseline, *(selection.finalists or ())}

@@ -9,6 +9,7 @@ from gptzoo.ablation.contest import Contest
 from gptzoo.ablation.costs import Costs, tokens_per_step
 from gptzoo.ablation.halving import Selection, sizes
 from gptzoo.ablation.outcome import Exclusion, Variant
+from gptzoo.ablation.search import Search
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
 
@@ -85,6 +86,7 @@ class Plan:
     contest: Contest | None = None  # what variants are selected by
     selection: Selection | None = None  # what that has said so far
     selecting: Sequence[PlannedTrial] = ()  # the trials of the rung that is going on, which pause there
+    search: Search | None = None  # what was suggested, of mode tpe
     notes: Sequence[str] = ()  # what a reader should know before it runs
 
     @property
@@ -94,15 +96,23 @@ class Plan:
             return len(self.variants) - 1
         if self.selection.finalists is not None:
             return len(self.selection.finalists)
-        assert self.spec.halving is not None
-        return sizes(len(self.variants) - 1, self.spec.halving.eta, self.selection.n_rungs)[-1]
+        assert self.contest is not None
+        return sizes(self.contest.n_expected, self.contest.eta, self.selection.n_rungs)[-1]
+
+    @property
+    def wants_suggestions(self) -> bool:
+        """Whether all that was suggested is known, and more is wanted."""
+        if self.selection is None or self.search is None or self.search.complete:
+            return False
+        entries = [entry for rung in self.selection.rungs for entry in rung.entries if entry.variant != self.baseline]
+        return all(seen.state in ("done", "failed") for entry in entries for seen in entry.trials.values())
 
     def phases(self) -> Iterator[tuple[int, float]]:
         """Of each rung of a selection, and of the end: how many trials, and how many steps they make on average."""
         contest = self.contest
         assert contest is not None
         n_variants = len(self.variants)
-        contestants = sizes(n_variants - 1, contest.eta, len(contest.steps[self.baseline]))
+        contestants = sizes(contest.n_expected, contest.eta, len(contest.steps[self.baseline]))
         before = 0.0
         for number, n in enumerate(contestants[:-1]):
             there = sum(steps[number] for steps in contest.steps.values()) / n_variants

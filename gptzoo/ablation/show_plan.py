@@ -43,7 +43,7 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
 def _lines(plan: Plan, folder: Path, forecast: Forecast | None) -> list[str]:
     spec, n = plan.spec, len(plan.variants)
     if plan.contest is not None:
-        told = ["", f"{spec.name}: {n} variants by successive halving in {folder}", *planned_rungs(plan)]
+        told = ["", f"{spec.name}: {_how_many(plan)} by successive halving in {folder}", *planned_rungs(plan)]
     else:
         n_trials = len(spec.seeds) * sum(not variant.hopeless for variant in plan.variants)
         told = ["", f"{spec.name}: {n} variants x {len(spec.seeds)} seeds = {n_trials} trials in {folder}"]
@@ -67,6 +67,12 @@ def _lines(plan: Plan, folder: Path, forecast: Forecast | None) -> list[str]:
             told.append(f"estimated {forecast.memory_bytes / 2**30:.2f} GiB for as many of the largest as run at once")
         told.append(_detectable(forecast.detectable, plan))
     return told
+
+
+def _how_many(plan: Plan) -> str:
+    if plan.search is None or plan.search.complete:
+        return f"{len(plan.variants)} variants"
+    return f"{plan.search.wanted} variants that TPE suggests, {len(plan.variants) - 1} of them so far,"
 
 
 def _detectable(found: Detectable, plan: Plan) -> str:

@@ -40,7 +40,7 @@ def planned_rungs(plan: Plan) -> Iterator[str]:
     assert contest is not None
     n_seeds, n_rungs = len(contest.seeds), len(spec.halving.shares)
     seeds = f"seed {contest.seeds[0]}" if n_seeds == 1 else "seeds " + ", ".join(map(str, contest.seeds))
-    expected = sizes(len(plan.variants) - 1, contest.eta, n_rungs)
+    expected = sizes(contest.n_expected, contest.eta, n_rungs)
     for number, n in enumerate(expected[:-1]):
         where = span([steps[number] for steps in contest.steps.values()])
         trials = count((n + 1) * n_seeds, "trial")
@@ -56,7 +56,9 @@ def planned_rungs(plan: Plan) -> Iterator[str]:
 def _steps(plan: Plan) -> tuple[int, int]:
     """Of all trials together: with the selection, if those that it stops are as long as variants are on average, and
     without it."""
-    whole = sum(variant.n_steps for variant in plan.variants) * len(plan.spec.seeds)
+    assert plan.contest is not None
+    mean = sum(variant.n_steps for variant in plan.variants) / len(plan.variants)
+    whole = round(mean * (plan.contest.n_expected + 1)) * len(plan.spec.seeds)
     return round(sum(n * steps for n, steps in plan.phases())), whole
 
 
@@ -68,7 +70,7 @@ def halving_as_dict(plan: Plan) -> dict[str, Any]:
     return {
         "seeds": list(contest.seeds),
         "rungs": {name: list(steps) for name, steps in contest.steps.items()},
-        "contestants": sizes(len(plan.variants) - 1, contest.eta, len(contest.steps[plan.baseline])),
+        "contestants": sizes(contest.n_expected, contest.eta, len(contest.steps[plan.baseline])),
         "trials": [n for n, _ in plan.phases()],
         "steps": steps,
         "steps_without": whole,

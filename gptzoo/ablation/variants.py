@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -15,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from gptzoo.ablation.axes import Axis, Choice, apply, condition_problems, labels, read_axes
 from gptzoo.ablation.design import Point, points
 from gptzoo.ablation.outcome import Exclusion
+from gptzoo.ablation.reader import Reader
 from gptzoo.errors import Problem, SpecError
-from gptzoo.reference import Reference
 from gptzoo.spec import ablation as spec
 from gptzoo.spec.files import model_json, run_json, spec_error
 from gptzoo.spec.model import ModelSpec
@@ -48,6 +47,7 @@ class Variants(Sequence[Enumerated[S]]):
     exclusions: Sequence[Exclusion]
     axes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # labels by axis
     complete: bool = False  # every combination of choices is a variant of its own, or excluded
+    at_points: Sequence[str | None] = ()  # of a design that is listed, the variant at each point, None where none is
 
     @overload
     def __getitem__(self, index: int) -> Enumerated[S]: ...
@@ -84,6 +84,10 @@ def variants(
         left_out = [spec.ExclusionSpec.model_validate(dict(one)) for one in exclude]
     except ValidationError as error:
         raise spec_error(error, {(): "axes"}) from None
+    if mode == "tpe" or any(axis.low is not None for axis in read.values()):
+        raise SpecError(
+            [Problem("axes", "$", "what tpe suggests, from ranges too, depends on results: use gptzoo.ablate")]
+        )
     model: type[RunSpec | ModelSpec] = RunSpec if is_run else ModelSpec
     return enumerate_variants(
         model, data, read, mode=mode, n=n, seed=seed, baseline=baseline or {}, exclude=left_out, folder=Path.cwd()
@@ -101,9 +105,14 @@ def enumerate_variants(
     baseline: Mapping[str, Any],
     exclude: Sequence[spec.ExclusionSpec],
     folder: Path,
+    points: Sequence[Mapping[str, str]] = (),
 ) -> Variants[S]:
-    """`variants` of JSON that is valid; `folder` is what paths in the choices are relative to."""
-    return _Enumeration(model, base, read_axes(axes, model, base), exclude, folder).run(mode, n, seed, baseline)
+    """`variants` of JSON that is valid; `folder` is what paths in the choices are relative to.
+
+    `points` are those of mode tpe: what was suggested, a label for each axis.
+    """
+    walk = _Enumeration(model, base, read_axes(axes, model, base), exclude, folder, points)
+    return walk.run(mode, n, seed, baseline)
 
 
 def digest_of(described: RunSpec | ModelSpec) -> str:
@@ -136,10 +145,12 @@ class _Enumeration(Generic[S]):
         axes: Sequence[Axis],
         exclude: Sequence[spec.ExclusionSpec],
         folder: Path,
+        listed: Sequence[Mapping[str, str]] = (),
     ):
         self.model, self.base, self.axes = model, base, axes
-        self.reader = _Reader(folder)
+        self.reader = Reader(folder)
         self.labels = {axis.name: [choice.label for choice in axis.choices] for axis in axes}
+        self.listed = [one for one in listed if all(label in self.labels[name] for name, label in one.items())]
         self.conditions = [({name: labels(of) for name, of in one.when.items()}, one.because) for one in exclude]
         problems = [
             problem
@@ -156,8 +167,10 @@ class _Enumeration(Generic[S]):
         exclusions: list[Exclusion] = []
         conditional = any(axis.when for axis in self.axes)
         merged = False
+        digests: list[str | None] = []
         for point in self._points(mode, sizes, reference, n, seed):
             made = self._make(point)
+            digests.append(None if isinstance(made, Exclusion) else made.digest)
             if isinstance(made, Exclusion):
                 exclusions.append(made)
             elif made.digest in found:
@@ -170,16 +183,22 @@ class _Enumeration(Generic[S]):
         first = self._make(reference)
         if isinstance(first, Exclusion):
             raise SpecError([Problem("axes", "$.baseline", f"the baseline is left out: {first.reason}")])
-        if first.digest not in found:  # random and latin may have missed it
+        if first.digest not in found:  # random, latin and tpe may have missed it
             found = {first.digest: first, **found}
         named = list(_with_names(list(found.values()), None if mode != "one_at_a_time" else first, self.axes))
-        name = next(one.name for one in named if one.digest == first.digest)
+        names = {one.digest: one.name for one in named}
         complete = mode == "grid" and not conditional and not merged
-        return Variants(named, name, exclusions, self.labels, complete)
+        at_points = [None if digest is None else names[digest] for digest in digests] if mode == "tpe" else []
+        return Variants(named, names[first.digest], exclusions, self.labels, complete, at_points)
 
     def _points(
         self, mode: spec.Mode, sizes: Sequence[int], reference: Point, n: int | None, seed: int
     ) -> Iterator[Point]:
+        if mode == "tpe":
+            yield from (
+                tuple(self.labels[axis.name].index(one[axis.name]) for axis in self.axes) for one in self.listed
+            )
+            return
         try:
             yield from points(mode, sizes, reference, n=n, seed=seed)
         except ValueError as error:
@@ -251,51 +270,3 @@ def _with_names(
         taken.add(name)
         described = cast(S, one.spec.model_copy(update={"name": name}))
         yield Enumerated(name, one.choices, described, one.digest, tuple(one.also))
-
-
-class _Reader:
-    """Reads variants of one base. What they have in common, a component with its options, is validated once."""
-
-    def __init__(self, folder: Path):
-        self.context = {"folder": folder}
-        self.seen: dict[tuple[Any, ...], Any] = {}
-
-    def read(self, model: type[S], data: dict[str, Any]) -> S:
-        """The spec; raises SpecError."""
-        try:
-            return cast(S, model.model_validate(self._prepared(model, data), context=self.context))
-        except ValidationError as error:
-            raise spec_error(error, {(): "spec"}) from None
-
-    def _prepared(self, model: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The data with components in place of their JSON, where that is valid by itself."""
-        prepared = dict(data)
-        for name, (reference, default) in _references(model).items():
-            value = data.get(name, default)
-            if value is None:
-                continue
-            if reference is None:
-                prepared[name] = self._prepared(ModelSpec, value) if isinstance(value, dict) else value
-                continue
-            key = (model, name, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-            if key not in self.seen:
-                self.seen[key] = self._validated(reference, value)
-            prepared[name] = self.seen[key]
-        return prepared
-
-    def _validated(self, reference: Reference, value: Any) -> Any:
-        try:
-            return reference.validate(value, self.context)
-        except ValueError:  # which is told, with its place, when the whole is read
-            return value
-
-
-@cache
-def _references(model: Any) -> dict[str, tuple[Reference | None, Any]]:
-    """The fields of a spec that name components, each with its default; that of a model refers to none by itself."""
-    found: dict[str, tuple[Reference | None, Any]] = {}
-    for name, known in model.model_fields.items():
-        reference = next((item for item in known.metadata if isinstance(item, Reference)), None)
-        if reference is not None or known.annotation is ModelSpec:
-            found[name] = (reference, None if known.is_required() else known.default)
-    return found

@@ -27,7 +27,7 @@ from gptzoo.spec.run import RunSpec
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
-Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin"]
+Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin", "tpe"]
 
 _LENGTH = ("steps", "tokens", "epochs")
 
@@ -48,16 +48,34 @@ def _valid_run(value: Any, handler: Any, info: ValidationInfo) -> Any:
 class AxisSpec(SpecModel):
     """What one axis chooses from; a plain list, or "*", is short for its choices."""
 
-    choices: Literal["*"] | Annotated[tuple[Any, ...], Strict(False)] | dict[str, Any]
+    choices: Literal["*"] | Annotated[tuple[Any, ...], Strict(False)] | dict[str, Any] | None = None
     """Values of the field, in a list or by label; "*" is every registered component of the field's kind. An axis of
     several fields has objects of them by label: {"swiglu": {"model.ffn": "glu", "model.activation": "silu"}}."""
+    low: int | float | None = None
+    """Of a range in place of choices, for mode tpe; whole numbers are drawn if both ends are whole."""
+    high: int | float | None = None
+    """The other end, which belongs to it."""
+    log: bool = False
+    """Whether a range is drawn from evenly in its logarithm."""
     when: dict[str, Any] = {}
     """Labels of other axes, by axis, under which this axis is there at all: {"model.attention": ["sdpa"]}."""
 
     @model_validator(mode="after")
     def _check(self) -> AxisSpec:
-        if not self.choices:
-            raise ValidationError.from_exception_data("AxisSpec", [located("an axis without choices", "choices")])
+        errors = []
+        if self.low is None and self.high is None:
+            if not self.choices:
+                errors.append(located("an axis without choices", "choices"))
+            if self.log:
+                errors.append(located("is of a range; give low and high", "log"))
+        elif self.choices is not None or self.low is None or self.high is None:
+            errors.append(located("an axis has either choices, or a range from low to high"))
+        elif self.low >= self.high:
+            errors.append(located(f"the range from {self.low} to {self.high} is empty", "high"))
+        elif self.log and self.low <= 0:
+            errors.append(located("a range with logarithms begins above 0", "low"))
+        if errors:
+            raise ValidationError.from_exception_data("AxisSpec", errors)
         return self
 
 
@@ -182,11 +200,15 @@ class AblationSpec(SpecModel):
     mode: Mode = "grid"
     """Which points of the grid there are. `grid`: all. `one_at_a_time`: the baseline and what differs from it in one
     choice. `paired`: the first choices of all axes, the second ones, and so on. `random`: some points. `latin`: points
-    in which each choice of an axis occurs equally often."""
+    in which each choice of an axis occurs equally often. `tpe`: points that Optuna suggests by what was found of those
+    before, at the first rung of halving."""
     n_variants: PositiveInt | None = None
-    """How many points, of random and latin; latin without it has as many as its longest axis."""
+    """How many points, of random, latin and tpe; latin without it has as many as its longest axis."""
+    n_at_once: PositiveInt | None = None
+    """How many points tpe suggests before it is told of any of them; 4 if left out. More keep more workers busy, and
+    each is chosen by less."""
     draw_seed: NonNegativeInt = 0
-    """Of the choice of points in random and latin."""
+    """Of the choice of points in random, latin and tpe."""
     baseline: dict[str, Any] = {}
     """The label on each axis of the variant that all are compared with. Left out: the base's own value where it is
     among the choices, else the first."""
@@ -246,10 +268,18 @@ class AblationSpec(SpecModel):
                 yield located(f"is no axis: {advice}", "axes", name)
         if len(set(self.seeds)) < len(self.seeds):
             yield located("a seed is there twice", "seeds")
-        if self.mode == "random" and self.n_variants is None:
+        if self.mode in ("random", "tpe") and self.n_variants is None:
             yield located("say how many variants to draw", "n_variants")
-        if self.mode not in ("random", "latin") and self.n_variants is not None:
-            yield located(f"is for random and latin; {self.mode} has all its points", "n_variants")
+        if self.mode not in ("random", "latin", "tpe") and self.n_variants is not None:
+            yield located(f"is for random, latin and tpe; {self.mode} has all its points", "n_variants")
+        if self.mode != "tpe":
+            if self.n_at_once is not None:
+                yield located(f"is for tpe; {self.mode} has all its points beforehand", "n_at_once")
+            for name, axis in self.axes.items():
+                if axis.low is not None:
+                    yield located("a range is for mode tpe; give choices", "axes", name)
+        elif self.halving is None:
+            yield located('mode tpe judges what it suggests at the first rung: give {"rungs": [0.3]}', "halving")
         if self.tune is not None and (both := sorted({*self.tune.seeds} & {*self.seeds})):
             yield located(f"variants are compared with seed {both[0]}; tune with others", "tune", "seeds")
         if self.tune is not None and self.tune.field in self.axes:

@@ -260,3 +260,23 @@ def test_variants_that_are_added_later_make_the_tables_those_of_all_from_the_beg
         shutil.rmtree(checkpoints)  # who is short of disk may do that to what was stopped
     assert run(halved(tmp_path, 2), *HALVING, grown) == whole
     assert {file: file.stat().st_mtime_ns for file in ended} == ended
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_suggests_and_finds_the_same(tmp_path: Path) -> None:
+    axes = {"optimizer.lr": {"low": 1e-3, "high": 1e-1, "log": True}, "model.norm": ["pre_ln", "post_ln"]}
+    fields: dict[str, Any] = {"mode": "tpe", "n_variants": 4, "n_at_once": 2, "halving": {"rungs": [0.25]}, "seeds": 1}
+    file = written(tmp_path, axes, steps=24, save_every=10, **fields)
+    whole = run(file, *HALVING, tmp_path / "undisturbed", "--set", "executor.n_workers=1")
+    out = tmp_path / "out"
+    for at in (2, 4):  # in the first batch, and in the second
+        arguments = command(file, *HALVING, out)
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 200
+        while process.poll() is None and n_ended(out) < at and time.monotonic() < until:
+            time.sleep(0.02)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert run(file, *HALVING, out) == whole  # with two workers
+    assert (out / "suggestions.json").read_bytes() == (tmp_path / "undisturbed" / "suggestions.json").read_bytes()
