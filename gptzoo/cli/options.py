@@ -53,6 +53,15 @@ def dtype_option(command: F) -> F:
     )(command)
 
 
+def compile_option(command: F) -> F:
+    """`--compile`: of the blocks of a model that writes; see `read_model`."""
+    return click.option(
+        "--compile",
+        is_flag=True,
+        help="Compile what adds a token (needs a C++ compiler): the first ones take long.",
+    )(command)
+
+
 def step_of(checkpoint: str) -> int | None:
     """The step that `--checkpoint` names, or None for last and best."""
     if checkpoint in ("last", "best"):

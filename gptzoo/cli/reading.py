@@ -40,11 +40,13 @@ def read_model(
     averaged: bool = False,
     device: str = "auto",
     dtype: Weights | None = None,
+    compile: bool = False,
 ) -> Loaded:
     """The model that RUN and the options of `model_options` name. Raises InputError.
 
     dtype: prepared to write, with weights of this form (`gptzoo.sampling.packed`); left out, it has the modules of its
     spec, which can be looked into.
+    compile: with dtype, have the blocks compiled for writing.
     """
     from gptzoo.checkpoint.folder import load, model_folder
     from gptzoo.training.device import choose_device
@@ -55,7 +57,7 @@ def read_model(
     if dtype is not None:
         from gptzoo.sampling.packed import prepare_for_inference
 
-        prepare_for_inference(loaded.model, dtype)
+        prepare_for_inference(loaded.model, dtype, compile=compile)
     return loaded
 
 

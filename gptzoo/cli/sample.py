@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.options import dtype_option, json_option, model_options, plugin_option
+from gptzoo.cli.options import compile_option, dtype_option, json_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model, read_text
 from gptzoo.cli.sampling import read_strategy, sampling_options
 from gptzoo.cli.sections import Sectioned, option, section
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 )
 @sampling_options
 @dtype_option
+@compile_option
 @model_options
 @json_option
 @plugin_option
@@ -59,6 +60,7 @@ def sample(
     averaged: bool,
     device: str,
     dtype: Weights,
+    compile: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -78,8 +80,8 @@ def sample(
     if options["best_of"] is not None and options["best_of"] < num_samples:
         raise click.UsageError(f"--best-of {options['best_of']} cannot keep {num_samples} samples")
 
-    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype)
-    strategy = read_strategy(loaded, options, dtype)
+    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype, compile=compile)
+    strategy = read_strategy(loaded, options, dtype, compile=compile)
     if interactive:
         _talk(strategy)
     elif prompts_file is not None and out is not None:

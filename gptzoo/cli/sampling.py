@@ -134,8 +134,8 @@ def sampling_options(command: F) -> F:
     return command
 
 
-def read_strategy(loaded: Loaded, options: Mapping[str, Any], dtype: Weights) -> Strategy:
-    """The strategy that the options ask for; a draft model is read with weights of `dtype`. Raises InputError."""
+def read_strategy(loaded: Loaded, options: Mapping[str, Any], dtype: Weights, *, compile: bool = False) -> Strategy:
+    """The strategy that the options ask for; a draft model is read with `dtype` and `compile`. Raises InputError."""
     from gptzoo.cli.reading import read_model
     from gptzoo.sampling import strategies
 
@@ -154,7 +154,7 @@ def read_strategy(loaded: Loaded, options: Mapping[str, Any], dtype: Weights) ->
         return strategies.Contrastive(loaded, spec, options["contrastive"], *more, as_room=as_room)
     if options["draft"] is not None:
         device = next(loaded.model.parameters()).device
-        draft = read_model(options["draft"], device=str(device), dtype=dtype)
+        draft = read_model(options["draft"], device=str(device), dtype=dtype, compile=compile)
         return strategies.Speculative(loaded, spec, draft, *more, as_room=as_room)
     return strategies.Sampling(loaded, spec, as_room=as_room)
 

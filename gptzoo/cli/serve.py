@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import dtype_option, model_options, plugin_option
+from gptzoo.cli.options import compile_option, dtype_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ KEY = "GPTZOO_API_KEY"
 @click.option("--max-body", type=click.IntRange(min=1), default=2**20, show_default=True, help="Bytes of a request.")
 @click.option("--draft", type=click.Path(path_type=Path), metavar="RUN", help="A smaller model, to speculate with.")
 @dtype_option
+@compile_option
 @model_options
 @plugin_option
 def serve(
@@ -49,6 +50,7 @@ def serve(
     averaged: bool,
     device: str,
     dtype: Weights,
+    compile: bool,
 ) -> None:
     """Answer OpenAI clients with the model in RUN, until Ctrl-C.
 
@@ -67,11 +69,11 @@ def serve(
     from gptzoo.serving.jobs import Jobs, Limits
     from gptzoo.serving.worker import Worker
 
-    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype)
+    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype, compile=compile)
     reach = loaded.model.max_length
     if max_length is not None and reach is not None and max_length > reach:
         raise InputError(f"--max-length {max_length} is more than the {reach} that positions reach")
-    drafting = None if draft is None else read_model(draft, device=device, dtype=dtype)
+    drafting = None if draft is None else read_model(draft, device=device, dtype=dtype, compile=compile)
     engine = Engine(
         loaded.model,
         loaded.tokenizer,

@@ -81,7 +81,12 @@ class MultiHeadAttention(Attention):
         k_pos = step.positions
         if state is not None:
             seen, k_pos = extend(
-                state, {"k": k.transpose(1, 2), "v": v}, step.positions, fresh=step.fresh, memo=step.memo
+                state,
+                {"k": k.transpose(1, 2), "v": v},
+                step.positions,
+                fresh=step.fresh,
+                memo=step.memo,
+                reach=step.reach,
             )
             k, v = seen["k"].transpose(1, 2), seen["v"]  # (B, G, S, D), (B, S, G, D)
         y, weights = self.attend(q, k, v.transpose(1, 2), step, k_pos)
@@ -140,7 +145,8 @@ class SdpaAttention(NaiveAttention):
     paper = "Dao et al. 2022, FlashAttention, arXiv:2205.14135"
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
-        if "attention" in step.capture:
+        one_on_cpu = q.shape[2] == 1 and q.is_cpu and not self.training
+        if "attention" in step.capture or (one_on_cpu and torch.compiler.is_compiling()):  # which fuses what is spelled
             return super().attend(q, k, v, step, k_pos)
         bias = step.bias(k_pos)
         # Without a mask tensor torch takes its fastest kernels; that is exact when at most the future is to be masked.
@@ -151,12 +157,8 @@ class SdpaAttention(NaiveAttention):
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
         exact = q.dtype
-        if q.shape[2] == 1 and q.is_cpu and exact == torch.bfloat16 and not self.training and bias is None:
-            q, k, v = (
-                q.float(),
-                k.float(),
-                v.float(),
-            )  # of one query, torch's bfloat16 kernel takes twice as long as this
+        if one_on_cpu and exact == torch.bfloat16 and bias is None:
+            q, k, v = q.float(), k.float(), v.float()  # torch's bfloat16 kernel takes twice as long as this
         y = F.scaled_dot_product_attention(
             q,
             k,

@@ -92,6 +92,7 @@ class Step:
     memory_valid: Tensor | None = None  # (B, M) bool; False is padding
     plain: bool = False  # a promise: positions are 0..T-1, no padding, no documents, nothing cached before
     fresh: bool = True  # a promise: nothing cached before
+    reach: int | None = None  # no position of the new tokens is as large; None where a device would have to be asked
     capture: frozenset[str] = frozenset()
     memo: dict[Any, Any] = field(default_factory=dict)  # what one layer has worked out and the next need not
 

@@ -19,20 +19,33 @@ from gptzoo.components.base import State
 def new_cache(
     batch_size: int, n_slots: int, shapes: Mapping[str, tuple[int, ...]], *, device: Any, dtype: torch.dtype
 ) -> State:
-    """An empty cache for tensors of `shapes` per position. One more slot takes what padding writes."""
+    """An empty cache for tensors of `shapes` per position. One more slot takes what padding writes.
+
+    In memory the slots of a head follow each other, so that a query reads its keys in one piece.
+    """
     position = torch.full((batch_size, n_slots + 1), -1, dtype=torch.int64, device=device)
     room = {
-        name: torch.zeros(batch_size, n_slots + 1, *shape, device=device, dtype=dtype) for name, shape in shapes.items()
+        name: torch.zeros(batch_size, *shape[:-1], n_slots + 1, *shape[-1:], device=device, dtype=dtype).movedim(
+            max(1, len(shape)), 1
+        )
+        for name, shape in shapes.items()
     }
     return {"position": position, **room}
 
 
 def extend(
-    state: State, new: Mapping[str, Tensor], positions: Tensor, *, fresh: bool, memo: dict[Any, Any] | None = None
+    state: State,
+    new: Mapping[str, Tensor],
+    positions: Tensor,
+    *,
+    fresh: bool,
+    memo: dict[Any, Any] | None = None,
+    reach: int | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Write `new`, each (B, T, …), at `positions` (B|1, T); return all that they may see, (B, S, …), with `k_pos`.
 
     memo: the step's. Caches that are alike, of the layers of one model, then share what is worked out of positions.
+    reach: the step's. Slots that nothing was written to are then not read.
     """
     if not fresh and positions.is_cpu and not torch.compiler.is_compiling():
         memo = {} if memo is None else memo
@@ -42,6 +55,7 @@ def extend(
         if (place := memo[key]) is not None:
             return _append(state, new, place)
     n_slots = state["position"].shape[1] - 1
+    n_read = min(reach, n_slots) if reach else n_slots  # what is beyond holds nothing that a new token may see
     batch_size, n_new = state["position"].shape[0], positions.shape[1]
     at = positions.expand(batch_size, n_new)
     if fresh:
@@ -49,8 +63,11 @@ def extend(
     elif n_new > 1:
         # In a ring, a chunk may overwrite what its own first tokens must still see: look first, then write.
         first = torch.where(at >= 0, at, torch.iinfo(at.dtype).max).amin(1, keepdim=True)
-        k_pos = torch.cat([torch.where(state["position"] < first, state["position"], -1), at], dim=1)
-        seen = {name: torch.cat([state[name].to(tensor.dtype), tensor], dim=1) for name, tensor in new.items()}
+        known = state["position"][:, :n_read]
+        k_pos = torch.cat([torch.where(known < first, known, -1), at], dim=1)
+        seen = {
+            name: torch.cat([state[name][:, :n_read].to(tensor.dtype), tensor], dim=1) for name, tensor in new.items()
+        }
 
     keep = (at >= 0) & (at > at.amax(1, keepdim=True) - n_slots)
     slot = torch.where(keep, at % n_slots, n_slots)
@@ -60,7 +77,8 @@ def extend(
         state[name].index_put_((row, slot), tensor.to(state[name].dtype))
 
     if not fresh and n_new == 1:
-        seen, k_pos = {name: state[name].to(tensor.dtype) for name, tensor in new.items()}, state["position"]
+        seen = {name: state[name][:, :n_read].to(tensor.dtype) for name, tensor in new.items()}
+        k_pos = state["position"][:, :n_read]
     return seen, k_pos
 
 

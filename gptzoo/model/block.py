@@ -11,12 +11,24 @@ from torch.utils.checkpoint import checkpoint
 
 from gptzoo.components.base import Emit, State, Step, Sublayer
 
+_GRAPHS = 64  # of one block: all blocks share its code, so a hybrid needs one for each of its kinds, mode and shape
+
+
+def allow_graphs() -> None:
+    """Let torch compile the code of blocks as often as a hybrid of many kinds needs."""
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _GRAPHS)
+
 
 class Block(nn.Module):
     """The residual stream through the sublayers, in the order and topology of `norm`."""
 
     recompute = False
     """Keep no activations for the backward pass, but make them again in it (Chen et al. 2016, arXiv:1604.06174)."""
+
+    decode: Callable[[Block, Tensor, Step, Mapping[str, State]], Emit] | None = None
+    """Computes, in place of the block's own code, one token of each row that goes on from a cache."""
 
     def __init__(self, norm: nn.Module, sublayers: Mapping[str, Sublayer]):
         super().__init__()
@@ -28,11 +40,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, step: Step, states: Mapping[str, State] | None = None) -> Emit:
         """Returns an Emit whose losses, metrics and captures are named `<sublayer>.<name>`."""
         if self.recompute and states is None and torch.is_grad_enabled():
-            emitted: Emit = checkpoint(self._run, x, step, None, use_reentrant=False)
+            emitted: Emit = checkpoint(self.run, x, step, None, use_reentrant=False)
             return emitted
-        return self._run(x, step, states)
+        if self.decode is not None and states is not None and x.shape[1] == 1 and not step.fresh:
+            return self.decode(self, x, step, states)
+        return self.run(x, step, states)
 
-    def _run(self, x: Tensor, step: Step, states: Mapping[str, State] | None) -> Emit:
+    def run(self, x: Tensor, step: Step, states: Mapping[str, State] | None) -> Emit:
         gathered = Emit(x, {}, {}, {})
         branches = {name: self._branch(name, step, (states or {}).get(name), gathered) for name in self.names}
         return gathered._replace(y=self.norm(x, branches))

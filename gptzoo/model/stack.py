@@ -70,6 +70,8 @@ class Stack(Architecture):
         the stack adds the residual stream itself: `residual` that comes into the first block, `blocks.<i>.residual`
         that comes out of each; asked for "hidden", what it returns as `hidden`. All are (B, T, C).
         """
+        if states is not None and not step.fresh and step.positions.is_cpu:
+            step = replace(step, reach=int(step.positions.amax()) + 1)
         x = self.entry(x)
         captures = {"residual": x} if "residual" in step.capture else {}
         steps = [self._step_of(positional, step) for positional in self.positionals]

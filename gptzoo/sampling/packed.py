@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gptzoo.components.base import Architecture
 from gptzoo.errors import InputError
 from gptzoo.model.head import Head
+from gptzoo.sampling.packed_product import packed_product
 
 Weights = Literal["fp32", "bf16", "int8"]
 
@@ -20,13 +21,16 @@ _LARGE = 2**18  # weights; to hand fewer in float32 to oneDNN takes longer than 
 _FEW = 64  # rows; with more, int8 weights are cheaper spelled out once than multiplied as they are
 
 
-def prepare_for_inference(model: Architecture, weights: Weights = "fp32") -> Architecture:
+def prepare_for_inference(model: Architecture, weights: Weights = "fp32", *, compile: bool = False) -> Architecture:
     """Put a model in eval mode with its weights packed for inference, in place; the model itself.
 
     Each `nn.Linear` of any component, and the head, becomes a layer that holds its weights in another form: "fp32" and
     "bf16" in the blocked layout of oneDNN where that is quicker (else as they are), "int8" with a scale for
     each output, in products with bfloat16 (Dettmers et al. 2022, LLM.int8(), arXiv:2208.07339, without its outliers).
     What is no such layer is in float32 or bfloat16. The model can be sampled from, and no longer be trained or saved.
+
+    compile: have the step that adds a token compiled, block by block, when it is first taken. That takes some seconds.
+
     Raises InputError for weights that are prepared already or of an unknown form.
     """
     if weights not in _DTYPES:
@@ -43,6 +47,10 @@ def prepare_for_inference(model: Architecture, weights: Weights = "fp32") -> Arc
     if isinstance(head, Head) and isinstance(embed, nn.Embedding):
         head.packed = layer((embed.weight if head.weight is None else head.weight).detach(), head.bias)
         head.weight = None
+    if compile:
+        from gptzoo.sampling.compiled import compile_decoding
+
+        compile_decoding(model)
     return model
 
 
@@ -76,8 +84,7 @@ class PackedLinear(_Frozen):
     def forward(self, x: Tensor) -> Tensor:
         if not self.blocked:
             return F.linear(x, self.packed, self.bias)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
-        return y
+        return packed_product(x, self.packed, self.bias)
 
     def spell_out(self) -> Tensor:
         return self.packed.to_dense() if self.blocked else self.packed

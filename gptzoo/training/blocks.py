@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from gptzoo.model.block import Block
-
-_GRAPHS = 64  # of one block: all blocks share its code, so a hybrid needs one for each of its kinds, mode and shape
+from gptzoo.model.block import Block, allow_graphs
 
 
 def prepare_blocks(model: nn.Module, *, compile: bool, recompute: bool) -> None:
@@ -18,11 +16,5 @@ def prepare_blocks(model: nn.Module, *, compile: bool, recompute: bool) -> None:
         if isinstance(block, Block):
             block.recompute = recompute
             if compile:
-                _allow_graphs()
+                allow_graphs()
                 block.compile()
-
-
-def _allow_graphs() -> None:
-    import torch._dynamo
-
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _GRAPHS)

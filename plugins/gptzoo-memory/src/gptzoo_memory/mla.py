@@ -90,7 +90,7 @@ class LatentAttention(gptzoo.Attention):
         k_rope, k_pos = k_rope[:, 0], step.positions
         if state is not None:
             new = {"latent": latent, "k_rope": k_rope}
-            seen, k_pos = gptzoo.extend(state, new, step.positions, fresh=step.fresh, memo=step.memo)
+            seen, k_pos = gptzoo.extend(state, new, step.positions, fresh=step.fresh, memo=step.memo, reach=step.reach)
             latent, k_rope = seen["latent"], seen["k_rope"]  # (B, S, kv_rank), (B, S, rope_dim)
         attend = self._expanded if step.fresh else self._absorbed
         y, weights = attend(q_nope, q_rope, latent, k_rope, step, k_pos)  # (B, H, T, v_dim)
