@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 
 import gptzoo
 from gptzoo import hooks, registry
+from gptzoo.cli import main
 from gptzoo.errors import GptzooError
 from gptzoo.spec.schema import ablation_schema
 
@@ -33,6 +37,7 @@ def test_the_ablation_in_the_readme_is_one(tmp_path: Path) -> None:
     run = {"model": json.loads(blocks("README.md", "json")[0]), "steps": 10}
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert len(gptzoo.variants(tmp_path / "run.json", design["axes"])) == 6
+    assert (ROOT / design["base"]).is_file()
     jsonschema.validate(design, ablation_schema())
 
 
@@ -109,10 +114,73 @@ def test_every_exit_code_is_documented() -> None:
     assert documented == {0} | codes(GptzooError)
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*/README.md")
+    for page in ROOT.glob(pattern)
 )
-def test_links_and_files_that_a_page_names_exist(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert ((ROOT / page).parent / target).exists(), target
+
+
+def links(page: str) -> list[tuple[Path, str]]:
+    """The links of a page that stay within the repository: the file, and the heading in it if one is named."""
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'<img src="([^"]+)"', text)
+    here = [link.partition("#") for link in found if "://" not in link]
+    return [((ROOT / page).parent / target if target else ROOT / page, heading) for target, _, heading in here]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub links to them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_links_to_exists(page: str) -> None:
+    for target, heading in links(page):
+        assert target.exists(), target
+        assert not heading or heading in anchors(target), f"{target}#{heading}"
+
+
+def test_every_page_is_listed_in_the_index_of_the_docs() -> None:
+    listed = {target.resolve() for target, _ in links("docs/README.md")}
+    assert {page.resolve() for page in (ROOT / "docs").glob("**/*.md")} - listed == {ROOT / "docs" / "README.md"}
+
+
+def commands_in(page: str) -> list[list[str]]:
+    """The `gptzoo` commands in the shell blocks of a page, as words; those with placeholders are left out."""
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
+        lexer.whitespace_split = True
+        for is_separator, words in itertools.groupby(lexer, lambda word: set(word) <= set("&|;")):
+            if not is_separator and (command := list(words))[0] == "gptzoo":
+                found.append(command)
+    return [words for words in found if not any("$" in word for word in words)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_in(page)])
+def test_commands_that_a_page_shows_exist_with_their_options(page: str) -> None:
+    for _, *words in commands_in(page):
+        command: Any = main
+        while isinstance(command, click.Group) and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        if isinstance(command, click.Group) and "run" in command.commands:
+            command = command.commands["run"]
+        assert not isinstance(command, click.Group), words
+        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known | {"--help"}, words
+
+
+def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (source,) = (block for block in blocks("README.md", "python") if "hookimpl" not in block)
+    trained: list[Any] = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(gptzoo, "train", lambda *arguments: trained.append(arguments), raising=False)
+    monkeypatch.setattr(gptzoo, "load", trained.append, raising=False)
+    names: dict[str, Any] = {}
+    exec(source, names)
+    assert names["logits"].shape == (2, 64, 5000)
+    assert names["loss"].isfinite()
+    assert trained == [("configs/runs/quickstart.json", "runs/mine"), "runs/mine"]
