@@ -23,6 +23,7 @@ from gptzoo.cli.components import components
 from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
 from gptzoo.cli.evaluate import evaluate
+from gptzoo.cli.examples import epilog
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
 from gptzoo.cli.new_plugin import new_plugin
@@ -96,16 +97,41 @@ class CommandLine(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a day's work, not of the alphabet
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Section by section, each with its first sentence whole: click's own list cuts them to a line."""
+        width = max(map(len, self.commands))  # one column over all sections
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(str(each.name).ljust(width), each.get_short_help_str(limit=200)) for each in commands]
+                )
 
-@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+
+_SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Train": (build, prepare, train, evaluate, verify_resume),
+    "Compare": (ablate, report, diff),
+    "Write and look inside": (sample, score, serve, inspect, import_hf),
+    "Extend": (components, plugins, new_plugin, check),
+    "For editors, docs and bug reports": (schema, reference, doctor),
+}
+_BEGIN = """\b
+To begin with:
+  gptzoo train configs/runs/quickstart.json --out runs/quickstart
+  gptzoo sample runs/quickstart --prompt "The Birthday of"
+  gptzoo COMMAND --help
+
+\b
+Completion in bash; zsh_source and fish_source are for those shells:
+  eval "$(_GPTZOO_COMPLETE=bash_source gptzoo)"
+"""
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_BEGIN)
 @click.version_option(gptzoo.__version__, prog_name="gptzoo")
 def main() -> None:
     """Build, train and sample GPTs whose every part is a plugin."""
 
 
-for command in (
-    *(build, prepare, train, evaluate, verify_resume, ablate, report, sample, score, serve, inspect, diff, import_hf),
-    *(components, plugins, new_plugin, check),
-    *(schema, reference, doctor),
-):
+for command in (each for commands in _SECTIONS.values() for each in commands):
+    command.epilog = command.epilog or epilog(str(command.name))
     main.add_command(command)

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option
+from gptzoo.cli.options import complete_kind, complete_name, json_option, plugin_option
 
 
 @click.command()
-@click.argument("kind", required=False)
-@click.argument("name", required=False)
+@click.argument("kind", required=False, shell_complete=complete_kind)
+@click.argument("name", required=False, shell_complete=complete_name)
 @json_option
 @plugin_option
 def components(kind: str | None, name: str | None, as_json: bool) -> None:
@@ -29,7 +29,6 @@ def components(kind: str | None, name: str | None, as_json: bool) -> None:
 
 
 def _print_list(rows: list[dict[str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -41,17 +40,25 @@ def _print_list(rows: list[dict[str, str]]) -> None:
         kind = "" if row["kind"] == before else row["kind"]
         before = row["kind"]
         table.add_row(Text(kind, "dim"), Text(row["name"], "bold"), Text(row["origin"], "dim"), Text(row["summary"]))
-    Console(highlight=False).print(table)
+    _console().print(table)
+
+
+def _console() -> Any:
+    """As wide as the terminal; wider than a narrow one, which wraps lines better than columns of a letter read."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, 72)
+    return console
 
 
 def _print_one(one: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from gptzoo.handbook.describe import default_in_words
 
-    console = Console(highlight=False)
+    console = _console()
     console.print(Text.assemble((one["name"], "bold"), f"  {one['kind']}, from {one['origin']}"))
     console.print(Text(f"\n{one['documentation']}"))
     for label in ("paper", "needs", "honours"):

@@ -19,9 +19,13 @@ _KINDS = "\b\nKinds, and the component that each starts with:\n" + "\n".join(
 )
 
 
+def _complete(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    return [kind for kind in TEMPLATES if kind.startswith(begun)]
+
+
 @click.command("new-plugin", epilog=_KINDS)
 @click.argument("name")
-@click.option("--kind", required=True, help="What the component is; see below.")
+@click.option("--kind", required=True, shell_complete=_complete, help="What the component is; see below.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

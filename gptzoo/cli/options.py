@@ -18,6 +18,20 @@ def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, 
             registry.current().load_file(file)
 
 
+def complete_kind(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """For a shell: the kinds that begin so."""
+    from gptzoo import registry
+
+    return [kind for kind in registry.current().kinds if kind.startswith(begun)]
+
+
+def complete_name(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """For a shell: the components of the kind before it that begin so."""
+    from gptzoo import registry
+
+    return [name for name in registry.registered(ctx.params.get("kind") or "") if name.startswith(begun)]
+
+
 def plugin_option(command: F) -> F:
     """`--plugin FILE`: load a plugin from a Python file, before anything else is read."""
     return click.option(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
 
 from gptzoo.cli import main
+from gptzoo.cli.examples import EXAMPLES
 
-TINY = Path(__file__).parents[2] / "configs" / "models" / "tiny.json"
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "configs" / "models" / "tiny.json"
 
 
 def test_a_terminal_without_the_letters_of_a_card_ends_no_command() -> None:
@@ -61,3 +65,47 @@ def test_another_error_of_torch_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("gptzoo.cli.reading.read_spec", fail)
     done = CliRunner().invoke(main, ["build", str(TINY)])
     assert isinstance(done.exception, RuntimeError)
+
+
+def test_help_lists_every_command_with_its_sentence_whole() -> None:
+    told = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    assert "..." not in told.partition("\n")[2]
+    for name, command in main.commands.items():
+        assert f"\n  {name} " in told
+        assert " ".join(command.get_short_help_str(200).split()[-2:]) in " ".join(told.split())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_at_the_end_of_a_help_are_commands(name: str) -> None:
+    shown = CliRunner().invoke(main, [name, "--help"]).stdout
+    for example in EXAMPLES[name]:
+        assert f"  {example}\n" in shown
+        program, first, *words = shlex.split(example.partition(" > ")[0])
+        assert (program, first) == ("gptzoo", name)
+        for file in (word for word in words if word.startswith("configs/")):
+            assert (ROOT / file).is_file()
+        command = main.commands[name]
+        if isinstance(command, click.Group):
+            command = command.commands[words.pop(0) if words[0] in command.commands else "run"]
+        assert command.make_parser(click.Context(command)).parse_args(list(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("gptzoo sam", "sample"),
+        ("gptzoo components att", "attention"),
+        ("gptzoo components attention sd", "sdpa"),
+        ("gptzoo new-plugin mine --kind norm_", "norm_layer"),
+    ],
+)
+def test_a_shell_completes_commands_kinds_and_components(words: str, completed: str) -> None:
+    environment = {"_GPTZOO_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from gptzoo.cli import main; main(prog_name='gptzoo')"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    assert done.stdout.splitlines() == [f"plain,{completed}"]

@@ -124,3 +124,9 @@ def test_an_unknown_name_is_told_with_the_nearest(arguments: list[str], message:
     result = gptzoo("components", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_in_a_narrow_terminal_no_column_shrinks_to_a_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert max(map(len, gptzoo("components", "attention").stdout.splitlines())) > 60
+    assert "n_kv_heads" in gptzoo("components", "attention", "sdpa").stdout

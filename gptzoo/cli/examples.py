@@ -1,0 +1,45 @@
+"""The examples at the end of `gptzoo COMMAND --help`: commands as they may be typed in a clone of the repository."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "build": (
+        "gptzoo build configs/models/gpt3.json",
+        "gptzoo build configs/models/tiny.json --set attention.window=64 --json",
+    ),
+    "prepare": ('gptzoo prepare \'{"type": "text", "path": "books"}\' --tokenizer byte',),
+    "train": (
+        "gptzoo train configs/runs/quickstart.json --out runs/quickstart",
+        "gptzoo train configs/runs/quickstart.json --out runs/quickstart --resume",
+        "gptzoo train configs/runs/quickstart.json --out runs/wide --set model.d_model=256 --set optimizer.lr=0.001",
+    ),
+    "eval": ("gptzoo eval runs/quickstart", "gptzoo eval runs/quickstart --checkpoint best --data held-out.txt --json"),
+    "verify-resume": ("gptzoo verify-resume configs/runs/quickstart.json --steps 10",),
+    "report": ("gptzoo report ablations/positions", "gptzoo report ablations/positions --serve"),
+    "sample": (
+        'gptzoo sample runs/quickstart --prompt "The Birthday of"',
+        "gptzoo sample runs/quickstart --temperature 0.7 --top-p 0.9 --num-samples 3",
+        "gptzoo sample runs/quickstart --prompts prompts.jsonl --out written.jsonl",
+    ),
+    "score": ('gptzoo score runs/quickstart "Once there was a boy." --tokens',),
+    "serve": ("gptzoo serve runs/quickstart --port 8000",),
+    "diff": ("gptzoo diff configs/models/tiny.json --set attention=naive",),
+    "import-hf": ("gptzoo import-hf downloads/gpt2 models/gpt2",),
+    "components": ("gptzoo components attention", "gptzoo components attention sdpa"),
+    "check": (
+        "gptzoo check attention:sdpa --set window=3",
+        "gptzoo check activation:mish --plugin mish.py --only causality",
+    ),
+    "schema": ("gptzoo schema run > run.schema.json",),
+    "ablate": (
+        "gptzoo ablate configs/ablations/positions.json --dry-run",
+        "gptzoo ablate configs/ablations/positions.json --set seeds=3",
+        "gptzoo ablate status ablations/positions",
+    ),
+}
+
+
+def epilog(command: str) -> str | None:
+    """The examples of a command as click's epilog, which keeps their lines as they are; None where there are none."""
+    lines = EXAMPLES.get(command)
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
