@@ -22,7 +22,7 @@ from typing import Any
 
 import pluggy
 
-from gptzoo import hooks
+from gptzoo import __version__, hooks
 from gptzoo.component import Component, nearest
 from gptzoo.errors import PluginError
 
@@ -228,8 +228,7 @@ _current: Registry | None = None
 def discover(selection: str | None = None) -> Registry:
     """A registry with the built-ins and every installed plugin that `selection` (GPTZOO_PLUGINS) lets in."""
     registry = Registry()
-    version = importlib.metadata.version("gptzoo")
-    registry.admit(importlib.import_module("gptzoo.builtin"), Origin("builtin", "gptzoo", version))
+    registry.admit(importlib.import_module("gptzoo.builtin"), Origin("builtin", "gptzoo", __version__))
     if selection is None:
         selection = os.environ.get("GPTZOO_PLUGINS", "")
     wanted = {name.strip() for name in selection.split(",") if name.strip()}
@@ -251,7 +250,7 @@ def _origin(entry: importlib.metadata.EntryPoint) -> Origin:
     """Who announces an entry point; a package that is half removed may not know its own name."""
     try:
         name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
-    except FileNotFoundError:  # newer Pythons raise where older ones say None
+    except (FileNotFoundError, KeyError):  # newer Pythons raise where older ones say None, each another
         name = version = ""
     return Origin(entry.name, name or "?", version or "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -405,3 +406,12 @@ def test_describing_components_needs_no_torch() -> None:
     script = "import sys, gptzoo, gptzoo.registry, gptzoo.reference, gptzoo.spec.files; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_it_works_from_its_source_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    found = registry.discover("none")
+    assert found.plugins == [registry.Origin("builtin", "gptzoo", gptzoo.__version__)]

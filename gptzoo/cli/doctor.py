@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from gptzoo import __version__
 from gptzoo.cli.options import json_option
 
 _VARIABLES = ("GPTZOO_", "OMP_", "MKL_", "CUDA_", "TORCH", "PYTORCH_", "TIKTOKEN_", "HF_")
@@ -53,8 +54,12 @@ def _report() -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """gptzoo and all that it depends on, extras included where they are installed."""
-    versions = {"gptzoo": metadata.version("gptzoo")}
-    for text in metadata.requires("gptzoo") or ():
+    versions = {"gptzoo": __version__}
+    try:
+        requirements = metadata.requires("gptzoo") or ()
+    except metadata.PackageNotFoundError:  # run from its source, without being installed
+        requirements = ()
+    for text in requirements:
         name = re.match(r"[\w.\-]+", text)[0]  # type: ignore[index]  # requirements begin with a name
         try:
             versions.setdefault(name, metadata.version(name))

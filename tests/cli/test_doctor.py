@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,15 @@ def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyP
     result = CliRunner().invoke(main, ["doctor", "--json"])
     assert result.exit_code == 1
     assert "set GPTZOO_CACHE" in json.loads(result.stdout)["problems"][0]
+
+
+def test_it_describes_what_runs_from_its_source_too(
+    fresh_registry: registry.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", unknown)
+    monkeypatch.setattr(metadata, "version", unknown)
+    done = CliRunner().invoke(main, ["doctor", "--json"])
+    assert json.loads(done.stdout)["versions"]["gptzoo"] == gptzoo.__version__
