@@ -36,10 +36,10 @@ def notes(
     yield from _far_seeds(endpoints)
     yield from _effects(asked, max(map(len, endpoints.values())))
     for cost, at in equal_cost.items():
-        if at.cut_short:
+        if cut_short := [variant for variant in at.cut_short if variant not in at.untold]:
             yield (
-                f"Losses at equal {cost}: {_named(at.cut_short)} went on; a run planned for that length "
-                "would have ended its learning rate there, and better."
+                f"Losses at equal {cost}: {_named(cut_short)} trained on beyond that point, where its learning rate "
+                "had not come to its end; planned for that length, the loss there would have been lower."
             )
         if at.untold:
             yield (

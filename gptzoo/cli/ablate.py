@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ def run(
             watch=watcher,
         )
     _print(outcome, as_json)
+    click.echo(f"as a page with figures: gptzoo report {shlex.quote(str(folder))}", err=True)
     ctx.exit(_exit_code(outcome))
 
 
