@@ -19,7 +19,7 @@ from gptzoo.ablation.outcome import Exclusion, Outcome, TrialOutcome, Variant
 from gptzoo.ablation.planned import Plan
 from gptzoo.ablation.results import trial_outcome
 from gptzoo.ablation.trial import TrialFolder
-from gptzoo.atomic import write_json
+from gptzoo.atomic import PREFIX, write_json
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.compare import differences
@@ -37,10 +37,14 @@ def refuse_another(folder: Path, spec: AblationSpec) -> None:
     """Raise FolderError if the folder holds an ablation of another base, or of other rules."""
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder}: is a file; choose another --out")
-    if not (folder / "ablation.json").exists():
-        if folder.is_dir() and {entry.name for entry in folder.iterdir()} - {"calibration"}:
+    file = folder / "ablation.json"
+    if not file.exists():
+        names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        used = {name for name in names - {"calibration"} if not name.startswith(PREFIX)}
+        if used and not file.exists():  # which another runner may have written just now
             raise FolderError(f"{folder}: is used, and not by an ablation; choose another --out")
-        return
+        if not used:
+            return
     before, now = _read(folder / "ablation.json"), written(spec)
     changes = [c for name in _FIXED for c in differences(before.get(name), now.get(name), f"$.{name}")]
     if changes:
@@ -63,7 +67,8 @@ def write_plan(folder: Path, plan: Plan) -> None:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, value in (("variants.json", design), ("ablation.json", written(plan.spec))):
+        # First what says that the folder is an ablation's: another runner may begin between the two.
+        for name, value in (("ablation.json", written(plan.spec)), ("variants.json", design)):
             if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
                 write_json(folder / name, value)
     except OSError as error:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import gptzoo
+from gptzoo.ablation import folder as folder_module
 from gptzoo.ablation.calibrate import Calibration, estimated, spread, wall_seconds
 from gptzoo.ablation.costs import Costs
-from gptzoo.ablation.folder import write_plan
+from gptzoo.ablation.folder import refuse_another, write_plan
 from gptzoo.ablation.forecast import detectable
 from gptzoo.ablation.outcome import TrialOutcome
 from gptzoo.ablation.plan import Plan, make_plan
@@ -152,6 +153,25 @@ def test_a_variant_of_which_every_try_failed_has_failed_in_the_outcome(tmp_path:
     write_plan(tmp_path, after)
     told = [(t.variant, t.state, t.reason) for t in gptzoo.read_outcome(tmp_path).trials]
     assert told == [("glu", "failed", "no optimizer.lr of the grid came to an end: 0.001, 0.004")] * 2
+
+
+def test_a_runner_may_begin_while_another_writes_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, n_files, write = plan_of(tmp_path), 0, folder_module.write_json
+
+    def and_another(path: Path, value: Any) -> None:
+        (tmp_path / ".incomplete-ablation.json-1").write_text("{")
+        refuse_another(tmp_path, plan.spec)
+        write(path, value)
+        refuse_another(tmp_path, plan.spec)
+        nonlocal n_files
+        n_files += 1
+
+    monkeypatch.setattr(folder_module, "write_json", and_another)
+    write_plan(tmp_path, plan)
+    assert n_files == 2
+    (tmp_path / "ablation.json").unlink()
+    with pytest.raises(gptzoo.FolderError, match="is used, and not by an ablation"):
+        refuse_another(tmp_path, plan.spec)
 
 
 def test_the_smallest_difference_is_that_of_the_noise_that_is_known(tmp_path: Path) -> None:

@@ -21,7 +21,12 @@ def _headline(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     still = states["waiting"] + states["running"]
     if still:
         yield f"Preliminary: {still} of {count(len(outcome.trials), 'trial')} not done yet."
-    verdicts = Counter(one.verdict for one in analysis.comparisons)
+    if outcome.selection is not None and outcome.selection.finalists is None:
+        rung, n_rungs = len(outcome.selection.rungs), outcome.selection.n_rungs
+        yield f"Variants are being selected, rung {rung} of {n_rungs}: nothing is compared yet."
+        return
+    compared = [one for one in analysis.comparisons if one.variant in outcome.compared]
+    verdicts = Counter(one.verdict for one in compared)
     told = {
         "better": "{} better",
         "worse": "{} worse",
@@ -30,7 +35,9 @@ def _headline(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         "no data": "{} without data",
     }
     parts = [text.format(verdicts[verdict]) for verdict, text in told.items() if verdicts[verdict]]  # type: ignore[index]
-    n = len(analysis.comparisons)
+    n = len(compared)
+    if n < len(analysis.comparisons):
+        yield f"Of {count(len(outcome.variants), 'variant')}, halving has left {n} and the baseline."
     if n:
         yield f"Of {count(n, 'variant')} compared with {analysis.baseline}: {_listed(parts)}."
     else:
@@ -53,11 +60,12 @@ def methods(outcome: Outcome, analysis: Analysis) -> str:
 
 
 def _methods(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    seeds = sorted({len(outcome.trials_of(variant.name)) for variant in outcome.variants})
+    compared = [outcome.baseline, *outcome.compared]
+    seeds = sorted({len(outcome.trials_of(name)) for name in compared})
     each = count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {count(seeds[-1], 'seed')}"
     measured = f" in {unit(outcome.metric)}" if unit(outcome.metric) else ""
     yield (
-        f"{outcome.name}: {count(len(outcome.variants), 'variant')} with {each} each; {outcome.metric}{measured} at "
+        f"{outcome.name}: {count(len(compared), 'variant')} with {each} each; {outcome.metric}{measured} at "
         f"the end of training, lower is better; means with {100 * (1 - outcome.alpha):.4g}% confidence intervals."
     )
     paired = {one.paired for one in analysis.comparisons if one.difference is not None}
@@ -71,9 +79,15 @@ def _methods(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         )
         yield (
             f"Differences are variant minus {analysis.baseline}, {how}, with intervals and p values corrected for "
-            f"{count(len(analysis.comparisons), 'comparison')} (Holm, α = {outcome.alpha:g})."
+            f"{count(len(compared) - 1, 'comparison')} (Holm, α = {outcome.alpha:g})."
         )
         yield f"The same: the whole interval lies within ±{outcome.margin:g}. Cannot tell: it does not, and holds 0."
+    if outcome.selection is not None:
+        chosen_by = ", ".join(map(str, outcome.selection.seeds))
+        yield (
+            f"They are what successive halving left of {count(len(outcome.variants), 'variant')} by the mean "
+            f"{outcome.metric} of seed {chosen_by}, which nothing is compared by."
+        )
     if analysis.noise is not None:
         yield f"The standard deviation over seeds is {interval(analysis.noise)}, pooled over variants."
 

@@ -80,7 +80,8 @@ def page(
         "looks": {name: asdict(look) for name, look in looks.items()},
         "version": version,
     }
-    order = [*analysis.ranking, *(v.name for v in outcome.variants if v.name not in analysis.ranking)]
+    told = [one.variant for one in analysis.comparisons]
+    order = list(dict.fromkeys([*analysis.ranking, outcome.baseline, *told]))
     return _environment().get_template("page.html").render(
         outcome=outcome,
         analysis=analysis,
@@ -91,6 +92,7 @@ def page(
         data=Markup(json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")),
         states=Counter(trial.state for trial in outcome.trials),
         headline=headline(outcome, analysis),
+        findings=[one for one in analysis.comparisons if one.variant in outcome.compared],
         methods=methods(outcome, analysis),
         columns=_columns(outcome),
         rows=[_row(outcome, analysis, name, f"variant-{i}") for i, name in enumerate(order, 1)],
@@ -131,7 +133,7 @@ def _row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> dict[str
     cells = [
         Cell(name, name, numeric=False, link=link),
         _estimated(mean),
-        Cell(f"{n}/{len(outcome.trials_of(name))}", str(n)),
+        Cell(f"{n}/{n_trials}" if (n_trials := len(outcome.trials_of(name))) else shown.NOTHING, str(n)),
         _estimated(difference),
         Cell("", verdict, numeric=False, verdict=verdict),
         Cell(shown.p_value(p), _number(p)),

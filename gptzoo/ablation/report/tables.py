@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.analysis import Analysis, Estimate
+from gptzoo.ablation.halving import Selection
 from gptzoo.ablation.outcome import Outcome
 
 Column = type[str] | type[int] | type[float]
@@ -42,8 +43,22 @@ class Table:
 
 
 def tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
-    """The ranking with its comparisons, each trial's end, the effects, and the curves."""
-    return [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
+    """The ranking with its comparisons, each trial's end, the effects, the curves, and the rungs of a selection."""
+    found = [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
+    return found if outcome.selection is None else [*found, selection_table(outcome.selection)]
+
+
+def selection_table(selection: Selection) -> Table:
+    """A row for each variant in each rung, best first."""
+    columns: dict[str, Column] = {
+        "rung": int, "step": int, "rank": int, "variant": str, "mean": float, "fate": str, "reason": str,
+    }  # fmt: skip
+    rows = [
+        dict(zip(columns, (rung.number, one.step, rank, one.variant, one.mean, one.fate, one.reason), strict=True))
+        for rung in selection.rungs
+        for rank, one in enumerate(rung.entries, 1)
+    ]
+    return Table("selection", columns, rows)
 
 
 def _ranking(outcome: Outcome, analysis: Analysis) -> Table:

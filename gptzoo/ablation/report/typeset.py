@@ -69,12 +69,12 @@ def _cells(outcome: Outcome, analysis: Analysis) -> tuple[list[str], list[list[s
     comparisons = {one.variant: one for one in analysis.comparisons}
     rows = []
     for name in [*analysis.ranking, *(name for name in variants if name not in analysis.ranking)]:
-        estimate, one = analysis.ranking.get(name), comparisons.get(name)
+        estimate, one, n_trials = analysis.ranking.get(name), comparisons.get(name), len(outcome.trials_of(name))
         rows.append(
             [
                 name,
                 interval(estimate),
-                f"{estimate.n if estimate else 0}/{len(outcome.trials_of(name))}",
+                f"{estimate.n if estimate else 0}/{n_trials}" if n_trials else NOTHING,
                 interval(one.difference) if one else NOTHING,
                 p_value(one.p_adjusted) if one else NOTHING,
                 scaled(variants[name].n_parameters).strip(),

@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 
 import pytest
 from made_up import HOSTILE, many_variants, six_variants
-from outcomes import outcome
+from outcomes import outcome, trial
 
 from gptzoo.ablation.analyse import analyse
+from gptzoo.ablation.halving import Seen, select
 from gptzoo.ablation.outcome import Outcome
 from gptzoo.ablation.report.figures import figures
 from gptzoo.ablation.report.page import page
@@ -178,3 +179,33 @@ def test_one_seed_has_no_intervals_and_is_told_to_tell_nothing() -> None:
 
 def test_a_page_of_six_variants_is_small_enough_for_any_mailbox() -> None:
     assert len(page_of(six_variants()).encode()) < 600_000
+
+
+def test_what_was_stopped_has_its_rung_and_no_number_beside_those_of_the_end() -> None:
+    names = [f"v{index}" for index in range(5)]
+    seen = {name: Seen("done", 3.125 + index) for index, name in enumerate(names)} | {
+        "v4": Seen("failed", None, HOSTILE)
+    }
+    chosen = select(
+        {name: [40] for name in names}, "v0", eta=3, seeds=[7], look=lambda variant, seed, step: seen[variant]
+    )
+    losses = {"v0": {1: 2.0, 2: 2.1}, "v1": {1: 1.9, 2: 2.01}}
+    ends = [trial(name, seed, loss) for name, of in losses.items() for seed, loss in of.items()]
+    found = outcome({name: {} for name in names}, trials=ends, factorial=False, selection=chosen)
+    html = page_of(found)
+    read = Read(html)
+    assert {name: row[1:4] for name, row in read.ranking.items() if name in ("v2", "v3", "v4")} == {
+        name: ["", "0", ""] for name in ("v2", "v3", "v4")
+    }
+    text = " ".join(" ".join(read.texts).split())
+    assert "Of 5 variants, halving has left 1 and the baseline. Of 1 variant compared with v0" in text
+    assert "Rung 1 of 1, step 40 : 5 variants, 1 and the baseline went on" in text.replace("40:", "40 :")
+    assert "5.1250 stopped" in text
+    assert "what successive halving left of 5 variants by the mean val/loss of seed 7" in text
+    assert HOSTILE not in html
+    rows = next(table for table in tables(found, analyse(found)) if table.name == "selection").rows
+    assert {(row["rung"], row["step"]) for row in rows} == {(1, 40)}
+    fates = ["on", "on", "stopped", "stopped", "failed"]
+    assert [(row["variant"], row["fate"]) for row in rows] == list(zip(names, fates, strict=True))
+    begun = replace(found, selection=replace(chosen, finalists=None))
+    assert "Variants are being selected, rung 1 of 1: nothing is compared yet." in page_of(begun)
