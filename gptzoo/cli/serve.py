@@ -65,6 +65,7 @@ def serve(
     except ImportError as error:
         raise InputError(f"gptzoo serve needs {error.name}: pip install 'gptzoo[serve]'") from None
     from gptzoo.sampling.engine import Engine
+    from gptzoo.sampling.strategies import check_draft
     from gptzoo.serving.app import make_app
     from gptzoo.serving.jobs import Jobs, Limits
     from gptzoo.serving.worker import Worker
@@ -74,6 +75,8 @@ def serve(
     if max_length is not None and reach is not None and max_length > reach:
         raise InputError(f"--max-length {max_length} is more than the {reach} that positions reach")
     drafting = None if draft is None else read_model(draft, device=device, dtype=dtype, compile=compile)
+    if drafting is not None:
+        check_draft(loaded, drafting)
     engine = Engine(
         loaded.model,
         loaded.tokenizer,

@@ -17,7 +17,7 @@ from gptzoo.sampling.processors import build_processors
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import score_beside_likeliest
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Beams, Contrastive, Strategy, check_draft
+from gptzoo.sampling.strategies import Beams, Contrastive, Strategy
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import AskedBeams, AskedSpeculative, CompletionRequest
@@ -37,14 +37,9 @@ class Jobs:
     """Makes the jobs of requests, for one model."""
 
     def __init__(self, loaded: Loaded, limits: Limits, draft: Loaded | None = None):
-        """`draft` is the smaller model of speculative decoding, where there is one, and the engine's own.
-
-        Raises InputError if it does not share the tokenizer.
-        """
+        """`draft` is the smaller model of speculative decoding, where there is one: the engine's own."""
         self.loaded, self.limits, self.draft = loaded, limits, draft
         self.tokenizer = tokenizer_of(loaded)
-        if draft is not None:
-            check_draft(loaded, draft)
 
     def of(self, asked: CompletionRequest) -> list[Job]:
         """One for each prompt. Raises RequestError for what cannot be answered, before anything is computed."""

@@ -20,7 +20,7 @@ from support import loud
 import gptzoo as zoo
 from gptzoo.checkpoint.folder import save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.tokenizers import ByteTokenizer, CharTokenizer
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
@@ -84,6 +84,14 @@ def test_what_cannot_be_served_is_told_before_it_listens(model: Path, arguments:
     done = CliRunner().invoke(main, ["serve", *run, *arguments])
     assert done.exit_code == 2, done.output
     assert says in done.output
+
+
+def test_a_draft_of_another_tokenizer_is_refused_by_its_name(model: Path, tmp_path: Path) -> None:
+    letters = CharTokenizer(CharTokenizer.Config(), list("abcdefg"))
+    save_model(tmp_path / "letters", zoo.build({**SPEC, "vocab_size": letters.vocab_size}), letters)
+    done = CliRunner().invoke(main, ["serve", str(model), "--draft", str(tmp_path / "letters")])
+    assert done.exit_code == 2, done.output
+    assert "letters: its tokenizer is another than that of" in done.output
 
 
 def test_without_the_extra_it_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
