@@ -41,6 +41,11 @@ def whole(tensor: Any) -> Tensor:
     return tensor.full_tensor() if is_shared(tensor) else tensor
 
 
+def own(tensor: Any) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if is_shared(tensor) else tensor
+
+
 def in_order(orders: Mapping[str, Tensor] | None, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
     """A whole tensor with its rows in the order in which `name` is held; or, of one that is so, in their own again.
 
@@ -133,7 +138,7 @@ def _in_rows(tensor: Any) -> bool:
 
 def _own_part(tensor: Any, main: bool) -> tuple[int, Tensor]:
     """The first row, and the values, of what this process has to write of a tensor; of copies the first is written."""
-    own = tensor.to_local() if is_shared(tensor) else tensor
+    part = own(tensor)
     first, has_to = 0, True if is_shared(tensor) else main
     for dim, placement in enumerate(tensor.placements if is_shared(tensor) else ()):
         place, size = tensor.device_mesh.get_local_rank(dim), tensor.device_mesh.size(dim)
@@ -141,4 +146,4 @@ def _own_part(tensor: Any, main: bool) -> tuple[int, Tensor]:
             has_to = has_to and place == 0
         else:
             first = min(place * -(-tensor.shape[0] // size), tensor.shape[0])  # as torch.chunk cuts
-    return first, own if has_to else own.new_empty(0)
+    return first, part if has_to else part.new_empty(0)

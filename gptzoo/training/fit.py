@@ -1,5 +1,8 @@
 """The size of micro-batches that fits in memory: tried out on a GPU, reckoned from a small rehearsal on a CPU.
 
+Several processes reckon too, and all take what the one with the least room can: tried out, one would run out of memory
+while the others wait for its part of a sum.
+
 The loss does not depend on it but for rounding. The bits do, so a run keeps the size that it began with.
 """
 
@@ -7,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from gptzoo.checkpoint.sharded import own
 from gptzoo.data.batching import Batching
 from gptzoo.errors import InputError
 from gptzoo.model.rehearsal import LiveBytes
@@ -27,24 +32,26 @@ def settled_size(
     spec: RunSpec, update: Update, batching: Batching, folder: RunFolder, say: Callable[[str], None]
 ) -> int:
     """Sequences of a micro-batch, as the spec has it; what `auto` found when the run began is kept in its folder."""
-    size, why = spec.micro_batch_size or spec.batch_size, ""
-    if size == "auto":
-        size, why = folder.environment().get("micro_batch_size", 0), " (auto, when the run began)"
-        if not size or spec.batch_size % size:
-            size, reason = fitting_size(spec, update, batching)
-            why = f" (auto: {reason})"
-            folder.note_environment(micro_batch_size=size)
-    say(f"{size} of {spec.batch_size} sequences at once{why}")
+    ranks = update.spread.ranks
+    n_own = spec.batch_size // ranks.data_size
+    if spec.micro_batch_size != "auto":
+        size, why = min(spec.micro_batch_size or n_own, n_own), ""
+    else:
+        size, why = ranks.on_main(lambda: folder.environment().get("micro_batch_size", 0)), "when the run began"
+        if not size or n_own % size:
+            size, why = fitting_size(spec, update, batching)
+            ranks.on_main(lambda: folder.note_environment(micro_batch_size=size))
+    say(f"{size} of {n_own} sequences at once{f' (auto: {why})' if why else ''}")
     return size
 
 
 def fitting_size(spec: RunSpec, update: Update, batching: Batching) -> tuple[int, str]:
-    """The largest part of a batch that one forward and backward pass has room for, and in words why.
+    """The largest part of what a process has of a batch that one pass has room for, and in words why.
 
-    It divides `batch_size`. The model is left as it was, and the optimizer is begun anew. Raises InputError when a GPU
+    It divides what it has. The model is left as it was, and the optimizer is begun anew. Raises InputError when a GPU
     has no room for a single sequence.
     """
-    if update.device.type == "cuda":
+    if update.device.type == "cuda" and update.spread.ranks.size == 1:
         size = largest_that_runs(_halves(spec.batch_size), lambda size: _try(spec, update, batching, size))
         return size, f"the largest of {spec.batch_size} and its halves that ran"
     return _reckoned(spec, update, batching)
@@ -114,25 +121,41 @@ def _eager() -> contextlib.AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager")
 
 
-# ---------------------------------------------------------------------- on a CPU
+# ---------------------------------------------------------------------- on a CPU, and with others
 
 
 def _reckoned(spec: RunSpec, update: Update, batching: Batching) -> tuple[int, str]:
     """From what is alive at once with one row and with two: the rest grows with each row alike."""
+    ranks = update.spread.ranks
     one, two = (_rehearsed_bytes(update, batching, size) for size in (1, 2))
     a_row = max(1, two - one)
-    trained = sum(parameter.nbytes for parameter in update.parameters.values())
+    trained = sum(own(parameter).nbytes for parameter in update.parameters.values())
     copies = _OPTIMIZER_COPIES + (spec.ema_decay is not None)
-    room = int(_USED * available_bytes(update.device)) - trained * copies - (one - a_row)
-    sizes = _divisors(spec.batch_size)
+    room = int(_USED * available_bytes(update.device)) // _n_sharing(update) - trained * copies - (one - a_row)
+    sizes = _divisors(spec.batch_size // ranks.data_size)
     size = next((size for size in sizes if size * a_row <= room), 1)
     why = f"{_in_words(a_row)} a sequence, {_in_words(max(0, room))} for them"
-    return size, why if size * a_row <= room else f"{why}, which may be too little"
+    why = why if size * a_row <= room else f"{why}, which may be too little"
+    smallest = -ranks.greatest(-size)
+    return smallest, why if smallest == size else f"{why}, but less in another process"
+
+
+def _n_sharing(update: Update) -> int:
+    """How many processes share the memory: that of the host those of a machine, a GPU none."""
+    alone = update.device.type == "cuda" or update.spread.ranks.size == 1
+    return 1 if alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _rehearsed_bytes(update: Update, batching: Batching, size: int) -> int:
     """Most that is alive at once in a forward and a backward pass over `size` rows, beside the model."""
     parts = micro_batches(batching.train(0, size), size)
+    if update.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(update.device)
+        before = torch.cuda.memory_allocated(update.device)
+        with _eager():
+            update.gradient(parts, 0)
+        update.discard()
+        return torch.cuda.max_memory_allocated(update.device) - before
     with _eager(), LiveBytes([*update.model.parameters(), *update.model.buffers()]) as alive:
         update.gradient(parts, 0)
     update.discard()

@@ -17,14 +17,19 @@ _TAIL = 4096  # bytes at the end of a file, which hold its last row mostly
 
 
 class MetricsFile:
-    """Rows that are appended one by one, each on disk, in the eyes of other processes, when `add` returns."""
+    """Rows that are appended one by one, each on disk, in the eyes of other processes, when `add` returns.
 
-    def __init__(self, path: Path, descriptor: int):
+    Without a descriptor it keeps nothing: of several processes that train together, one keeps the record.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None):
         self.path = path
         self.descriptor = descriptor
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row. Raises FolderError where there is no room for it."""
+        if self.descriptor is None:
+            return
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
         with writing(self.path):
             while line:  # a disk that is nearly full takes a part, and refuses the rest
@@ -32,13 +37,18 @@ class MetricsFile:
 
     def sync(self) -> None:
         """Make what was appended survive a crash of the machine. Raises FolderError."""
+        if self.descriptor is None:
+            return
         with writing(self.path):
             os.fsync(self.descriptor)
 
 
 @contextlib.contextmanager
-def appending(path: Path) -> Iterator[MetricsFile]:
-    """The file, open for rows at its end. Raises FolderError."""
+def appending(path: Path, *, keep: bool = True) -> Iterator[MetricsFile]:
+    """The file, open for rows at its end; unless it is to `keep` them it is not touched. Raises FolderError."""
+    if not keep:
+        yield MetricsFile(path, None)
+        return
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from gptzoo.training.tensor_parallel import Shares
 
 
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # what gloo says
+
+
 def launched_rank() -> int:
     """The number that torchrun gave this process; 0 for one that was started by itself."""
     return int(os.environ["RANK"]) if _n_launched() > 1 else 0
@@ -63,12 +66,29 @@ def processes(spec: RunSpec) -> Iterator[Ranks]:
         # gloo beside NCCL: what processes agree on is small, and on the CPU it waits for no kernel.
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         try:
-            yield Ranks(dist.get_rank(), size, spec.parallel.tensor)
-        except GptzooError as error:
-            if error.agreed:  # with any other the others are somewhere else, and taking leave would wait for them
+            with told_of_the_lost():
+                yield Ranks(dist.get_rank(), size, spec.parallel.tensor)
+        except Exception as error:
+            if getattr(
+                error, "agreed", False
+            ):  # with any other the others are somewhere else, and taking leave would wait for them
                 _take_leave()
             raise
         _take_leave()
+
+
+@contextlib.contextmanager
+def told_of_the_lost() -> Iterator[None]:
+    """Raise GptzooError, in words, where torch finds that another process of the run is not there any more."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(words in str(error) for words in _LOST):
+            raise
+        raise GptzooError(
+            f"process {dist.get_rank()}: another process of the run has ended, and may have said why. "
+            "Those that are left go too; go on from the last checkpoint with --resume"
+        ) from error
 
 
 def own_device(name: str) -> torch.device:
@@ -241,9 +261,4 @@ def _check_batch(spec: RunSpec, size: int) -> None:
         raise InputError(
             f"{spec.name}: $.batch_size: {spec.batch_size} sequences cannot be shared evenly by {size} processes; "
             f"make it a multiple of {size} ({spec.batch_size // size * size or size}, for example)"
-        )
-    if spec.micro_batch_size == "auto" and size > 1:
-        raise InputError(
-            f"{spec.name}: $.micro_batch_size: auto is found out by one process alone; with {size}, give the number of "
-            "sequences that a process takes at once"
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from gptzoo.errors import GptzooError, InputError, SpecError
 
 T = TypeVar("T")
+_FAILED = 1000  # more than any number of a signal
 
 
 class Ranks:
@@ -44,17 +45,24 @@ class Ranks:
 
     def everywhere(self, action: Callable[[], T]) -> T:
         """What `action` returns in this process; when it fails in one, all of them raise."""
+        return self.everywhere_and_greatest(action, 0)[0]
+
+    def everywhere_and_greatest(self, action: Callable[[], T], number: int) -> tuple[T, int]:
+        """The same, and of the numbers (below 1000) of all processes the greatest, by one small message."""
         if self.size == 1:
-            return action()
+            return action(), number
         value, own = _attempt(action)
+        greatest = self.greatest(number if own is None else _FAILED)
+        if greatest < _FAILED:
+            return value, greatest  # type: ignore[return-value]
         told: list[Any] = [None] * self.size
         dist.all_gather_object(told, None if own is None else _in_transit(own, self.rank))
         if own is not None and not isinstance(own, GptzooError):
-            raise own
+            raise _arrived(told[self.rank], own, silent=False)
         for rank, error in enumerate(told):
             if error is not None:
                 raise _arrived(error, own if rank == self.rank else None, silent=rank != self.rank)
-        return value  # type: ignore[return-value]
+        raise AssertionError("one of the processes has failed")
 
     def on_main(self, action: Callable[[], T]) -> T:
         """What `action` returns in the main process, or raises there, in all of them."""
@@ -144,7 +152,6 @@ def _in_transit(error: Exception, rank: int) -> tuple[type[GptzooError], str]:
 
 
 def _arrived(told: tuple[type[GptzooError], str], own: Exception | None, *, silent: bool) -> Exception:
-    error = told[0](told[1]) if own is None else own
-    if isinstance(error, GptzooError):
-        error.agreed, error.told_elsewhere = True, silent and own is None
+    error: Any = told[0](told[1]) if own is None else own
+    error.agreed, error.told_elsewhere = True, silent and own is None
     return error

@@ -35,7 +35,7 @@ def refuse_if_not_shardable(spec: RunSpec, like: Any) -> None:
         found = _updated(spec, partial(_shared_out, like) if spec.parallel.tensor > 1 else partial(_laid_out, like))
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         raise _refusal(
-            spec, f"torch cannot do on sharded weights what it does: {str(error).splitlines()[0]}"
+            spec, f"torch cannot do on sharded weights what it does: {str(error).splitlines()[0].rstrip('.')}"
         ) from error
     for name, weights in expected.items():
         if (found[name] - weights).norm() > _TOLERANCE * (weights - _values()[name].to(device)).norm():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from gptzoo.training.ranks import Ranks
@@ -22,9 +22,11 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal_name is not None
 
-    def agreed(self, ranks: Ranks) -> str | None:
-        """The name of the signal that any of the processes of a run has had."""
-        number = ranks.greatest(0 if self.signal_name is None else signal.Signals[self.signal_name].value)
+    def agreed(self, ranks: Ranks, action: Callable[[], None]) -> str | None:
+        """Do `action`; the name of the signal that any of the processes of a run has had. What fails in one raises in
+        all."""
+        own = 0 if self.signal_name is None else signal.Signals[self.signal_name].value
+        _, number = ranks.everywhere_and_greatest(action, own)
         return signal.Signals(number).name if number else None
 
 

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from gptzoo.training.device import choose_precision, float32_products, undisturb
 from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
 from gptzoo.training.fit import settled_size
 from gptzoo.training.measures import Measures
-from gptzoo.training.metrics_file import MetricsFile, appending, cut, read, without_nan
-from gptzoo.training.parallel import own_device, processes, spread
+from gptzoo.training.metrics_file import appending, cut, read, without_nan
+from gptzoo.training.parallel import own_device, processes, spread, told_of_the_lost
 from gptzoo.training.progress import Progress, show_progress
 from gptzoo.training.ranks import ALONE, Ranks
 from gptzoo.training.run_folder import Change, RunFolder
@@ -142,10 +143,12 @@ class Trainer:
         self.ranks.on_main(lambda: cut(self.folder.metrics, kept))
         view = RunView(self.spec, self.folder.path, self.n_steps, kept, str(self.device))
         with (
-            self.folder.status(self._ending) if self.ranks.main else contextlib.nullcontext(),
+            contextlib.ExitStack() as held,
+            told_of_the_lost(),
             float32_products(self.precision),
             show_progress(self.n_steps, self.standing.step, quiet=quiet or not self.ranks.main) as progress,
         ):
+            self.ranks.on_main(lambda: held.enter_context(self.folder.status(self._ending)))
             for note in notes:
                 progress.say(note)
             with watched(view, self.model, self.trackers, progress.say, self.ranks, self._ending) as self.watch:
@@ -159,23 +162,29 @@ class Trainer:
         spec, standing = self.spec, self.standing
         with (
             listen_for_stop() as stop,
-            appending(self.folder.metrics) if self.ranks.main else contextlib.nullcontext() as metrics,
+            contextlib.ExitStack() as held,
             made_ahead(self._batch) as batches,
         ):
+            record = appending(self.folder.metrics, keep=self.ranks.main)
+            metrics = self.ranks.everywhere(lambda: held.enter_context(record))
             if standing.step == 0:
-                self._record(metrics, progress, {"step": 0, **self._evaluate()[0]})
+                row = without_nan({"step": 0, **self._evaluate()[0]})
+                self.ranks.everywhere(partial(metrics.add, row))
+                self._show(progress, row)
             while not self._ended():
-                row = self._update(batches.get(standing.samples, standing.samples + spec.batch_size))
+                following = standing.samples + spec.batch_size
+                parts = self.ranks.everywhere(partial(batches.get, standing.samples, following))
+                row = self._update(parts)
                 best = False
                 if standing.step == self.n_steps or standing.step % spec.eval.every == 0:
                     measured, best = self._evaluate()
                     row |= measured
-                self._record(metrics, progress, row)
+                row = without_nan(row)
+                stopped = stop.agreed(self.ranks, partial(metrics.add, row))
+                self._show(progress, row)
                 ended = self._ended()
-                stopped = stop.agreed(self.ranks)
                 if ended or stopped or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
-                    if metrics is not None:
-                        metrics.sync()  # no checkpoint may be newer than its metrics
+                    self.ranks.everywhere(metrics.sync)  # no checkpoint may be newer than its metrics
                     self._save()
                 if stopped and not ended:
                     raise self.ranks.agreed(
@@ -277,11 +286,8 @@ class Trainer:
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None
 
-    def _record(self, metrics: MetricsFile | None, progress: Progress, row: Mapping[str, Any]) -> None:
-        if metrics is not None:  # of the main process
-            row = without_nan(row)
-            metrics.add(row)
-            progress.step(row)
+    def _show(self, progress: Progress, row: Mapping[str, Any]) -> None:
+        progress.step(row)
         self.watch.row(row)
 
     def _save(self) -> None:
