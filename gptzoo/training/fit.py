@@ -37,7 +37,7 @@ def settled_size(
     if spec.micro_batch_size != "auto":
         size, why = min(spec.micro_batch_size or n_own, n_own), ""
     else:
-        size, why = ranks.on_main(lambda: folder.environment().get("micro_batch_size", 0)), "when the run began"
+        size, why = ranks.on_main(lambda: folder.environment().get("micro_batch_size", 0)), "found when the run began"
         if not size or n_own % size:
             size, why = fitting_size(spec, update, batching)
             ranks.on_main(lambda: folder.note_environment(micro_batch_size=size))

@@ -87,7 +87,7 @@ def test_the_size_that_a_run_began_with_is_kept_when_it_goes_on(
     room_for(monkeypatch, 2**34)  # it would choose another one now
     gptzoo.train(spec, tmp_path / "killed", resume=True)
     assert size_of(tmp_path / "killed") == first
-    assert f"{first} of 64 sequences at once (auto, when the run began)" in capsys.readouterr().err
+    assert f"{first} of 64 sequences at once (auto: found when the run began)" in capsys.readouterr().err
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     gptzoo.train({**spec, "batch_size": 3, "steps": 13}, tmp_path / "killed", override=True, quiet=True)
     assert size_of(tmp_path / "killed") == 3  # the one that was kept does not divide it
