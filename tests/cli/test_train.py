@@ -107,7 +107,7 @@ def test_a_used_folder_without_resume_is_refused(folder: Path) -> None:
     (folder / "out" / "mine.txt").write_text("x")
     done = gptzoo("train", folder / "run.json", "--out", folder / "out")
     assert done.exit_code == 2
-    assert "go on with --resume, or choose another --out" in done.stderr
+    assert "holds files, and no run; choose another --out" in done.stderr
 
 
 def test_a_component_from_a_local_file_trains_and_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
