@@ -21,7 +21,8 @@ def compile_decoding(model: Architecture) -> None:
 
     Sizes of batch and cache are left open, so what is compiled serves all steps; a batch of one row has code of its
     own. Prompts are read as before. A block that torch cannot compile whole stays as it is, and a warning names it.
-    Hooks that are put on modules after the first step are not called in such steps.
+    Hooks that are put on modules after the first step are not called in such steps. On CUDA, whoever decodes in
+    batches records such steps too (`gptzoo.sampling.graphs`).
     """
     allow_graphs()
     teach_inductor()
@@ -32,6 +33,11 @@ def compile_decoding(model: Architecture) -> None:
     for name, block in model.named_modules():
         if isinstance(block, Block):
             block.decode = _Compiled(run, name)
+
+
+def is_compiled(model: Architecture) -> bool:
+    """Whether `compile_decoding` has seen the model."""
+    return any(isinstance(module, Block) and module.decode is not None for module in model.modules())
 
 
 def _worth_asking(guards: Sequence[Any]) -> list[bool]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture, Primed
+from gptzoo.sampling.compiled import is_compiled
+from gptzoo.sampling.graphs import StepGraphs
 from gptzoo.sampling.states import States, copied, first_rows, put_row
 
 Prompt = tuple[int, ...]
@@ -27,6 +29,7 @@ class Reader:
             self.states = model.new_rows(n_rows, max_length)
         self.rolls_back = _rolls_back(model, self.states)
         self._device = next(model.parameters()).device
+        self._graphs = StepGraphs(model) if self._device.type == "cuda" and is_compiled(model) else None
         self._views = {n_rows: self.states}
         self._positions = [0] * n_rows  # of the next token that the model is fed
         self._primed: dict[Prompt, tuple[Primed, int]] = {}  # prompts that were read, and in which row
@@ -74,9 +77,12 @@ class Reader:
                 self._since[row] += new
         if all(place == places[0] for place in places):  # one row of positions does for all
             places = places[:1]
+        new_ids = torch.tensor(ids, device=self._device)
         positions = torch.tensor(places, device=self._device)
+        if self._graphs is not None and longest == 1:
+            return self._graphs(new_ids, positions, self._views[n_rows])
         logits: Tensor
-        logits, _ = self.model(torch.tensor(ids, device=self._device), positions=positions, states=self._views[n_rows])
+        logits, _ = self.model(new_ids, positions=positions, states=self._views[n_rows])
         return logits
 
     def mark(self, n_rows: int) -> None:
