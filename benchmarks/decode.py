@@ -3,15 +3,18 @@
     python benchmarks/decode.py --part fp32     # or bf16, int8, first_token, far; each goes into the same file
 
 GPT-2 of 124M parameters with random weights, made by `transformers` and copied as `gptzoo import-hf` does; on two
-threads of a CPU. Whatever is compared takes turns, call by call, so that what else the machine does falls on all alike;
-a ratio is the median over the turns of the two times of one turn, with its quartiles.
+threads of a CPU, or with `--device cuda`, which has not been run yet. Whatever is compared takes turns, call by call,
+so that what else the machine does falls on all alike; a ratio is the median over the turns of the two times of one
+turn, with its quartiles.
 
 "fp32", "bf16", "int8"  one step of batch 1 and of batch 16 with 24 to 63 tokens in the cache, head included. `bare` is
                         the products of the step alone, with the same shapes and dtype, by `F.linear` or as gptzoo lays
                         weights out, whichever is faster; `transformers` its step with its own cache (int8: in bf16);
-                        `unprepared` gptzoo's with weights as they are loaded
+                        `unprepared` gptzoo's with weights as they are loaded; `compiled` that of `--compile`, on CUDA
+                        with its graphs
 "first_token"           a prompt of 512 tokens read, to the logits of the first new token; fp32
-"far"                   a step at 970 to 999 tokens against one at 10 to 39; fp32
+"far"                   a step at 970 to 999 tokens against one at 10 to 39; fp32. Attention's own reads are timed
+                        beside, by themselves: "apart from attention" is of what is left without them
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ THREADS = 2
 NEAR, PROMPT, FAR = 24, 512, 970  # tokens in the cache
 TURNS = {16: 12, 1: 30}  # by batch
 WARM = 3  # turns
-OUT = Path(__file__).parent / "results" / "decode-cpu.json"
+RESULTS = Path(__file__).parent / "results"
+DEVICE = torch.device("cpu")
 
 Call = Callable[[], Tensor]
 
@@ -49,25 +53,42 @@ def models() -> tuple[Any, Any]:
     from gptzoo.interop.settings import Settings
 
     torch.manual_seed(0)
-    theirs = GPT2LMHeadModel(GPT2Config()).eval()
+    theirs = GPT2LMHeadModel(GPT2Config()).eval().to(DEVICE)
     importer = GPT2Importer(GPT2Importer.Config())
     spec = gptzoo.load_model_spec(importer.spec(Settings(theirs.config.to_dict())))
-    ours, stored = gptzoo.build(spec).eval(), theirs.transformer.state_dict()
+    ours, stored = gptzoo.build(spec).eval().to(DEVICE), theirs.transformer.state_dict()
     weights = {w.name: w.convert(*(stored[source] for source in w.all_sources)) for w in importer.weights(spec)}
     ours.load_state_dict(weights)
     return theirs, ours
 
 
 def tokens_of(batch: int, length: int) -> Tensor:
-    return torch.randint(50257, (batch, length), generator=torch.Generator().manual_seed(length))
+    return torch.randint(50257, (batch, length), generator=torch.Generator().manual_seed(length)).to(DEVICE)
+
+
+def compiled_twin(model: Any) -> Any:
+    """A model of the same weights, in the same memory, whose blocks are compiled."""
+    from gptzoo.sampling.compiled import compile_decoding
+
+    twin = copy.copy(model)
+    twin._modules = dict(model._modules)
+    twin.blocks = torch.nn.ModuleList(copy.copy(block) for block in model.blocks)
+    compile_decoding(twin)
+    return twin
 
 
 def our_step(model: Any, batch: int, length: int) -> Call:
     """A step that finds `length` tokens in the cache, and each time one more."""
+    from gptzoo.sampling.compiled import is_compiled
+    from gptzoo.sampling.graphs import StepGraphs
+
     states = model.new_states(batch, 1024)
     model(tokens_of(batch, length), states=states, fresh=True, last_only=True)
     position, token = itertools.count(length), tokens_of(batch, 1)
-    return lambda: model(token, positions=torch.tensor([[next(position)]]), states=states)[0][:, -1]
+    if DEVICE.type == "cuda" and is_compiled(model):
+        step = StepGraphs(model)
+        return lambda: step(token, torch.tensor([[next(position)]], device=DEVICE), states)[:, -1]
+    return lambda: model(token, positions=torch.tensor([[next(position)]], device=DEVICE), states=states)[0][:, -1]
 
 
 def their_step(model: Any, batch: int, length: int) -> Call:
@@ -76,13 +97,21 @@ def their_step(model: Any, batch: int, length: int) -> Call:
     return lambda: model(token, past_key_values=cache, use_cache=True).logits[:, -1]
 
 
+def reads(model: Any, length: int) -> Call:
+    """What attention reads in a step that finds `length` tokens: its scores and sums alone, of one row."""
+    states = model.new_states(1, 1024)
+    seen = [tuple(s["attention"][name][:, :length].transpose(1, 2) for name in ("k", "v")) for s in states]
+    query = torch.randn(1, 12, 1, 64, device=DEVICE)
+    return lambda: [F.scaled_dot_product_attention(query, k, v) for k, v in seen][-1]
+
+
 def bare(model: Any, batch: int) -> Call:
     """The products of a step, one after the other, each on numbers of its own shape."""
     layers = [
         m for block in model.blocks for m in (block.attention.qkv, block.attention.out, block.ffn.up, block.ffn.down)
     ]
     dtype, head = model.embed.weight.dtype, model.head
-    narrow, wide = (torch.randn(batch, 1, width, dtype=dtype) for width in (768, 3072))
+    narrow, wide = (torch.randn(batch, 1, width, dtype=dtype, device=DEVICE) for width in (768, 3072))
 
     def run() -> Tensor:
         for index, layer in enumerate(layers):
@@ -99,6 +128,8 @@ def turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
         for name, call in calls.items():
             started = time.perf_counter()
             call()
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
             if turn >= WARM:
                 spent[name].append(1000 * (time.perf_counter() - started))
     return spent
@@ -127,24 +158,32 @@ def steps(weights: Any) -> dict[str, Any]:
     ours = prepare_for_inference(copy.deepcopy(plain), weights)
     if weights != "fp32":
         theirs, plain = theirs.bfloat16(), plain.bfloat16()
-    found = {}
+    twin, found = compiled_twin(ours), {}
+    n_bytes = sum(p.numel() * p.element_size() for p in theirs.parameters())
     for batch, n in TURNS.items():
         calls = {
             "gptzoo": our_step(ours, batch, NEAR),
+            "compiled": our_step(twin, batch, NEAR),
             "unprepared": our_step(plain, batch, NEAR),
             "transformers": their_step(theirs, batch, NEAR),
             "bare, laid out": bare(ours, batch),
             "bare, F.linear": bare(plain, batch),
         }
-        check(calls["gptzoo"](), calls["transformers"](), {"fp32": 1e-4, "bf16": 0.05, "int8": 0.08}[weights])
+        for name in ("gptzoo", "compiled"):
+            expected = calls["transformers"] if name == "gptzoo" else their_step(theirs, batch, NEAR)
+            check(calls[name](), expected(), {"fp32": 1e-4, "bf16": 0.05, "int8": 0.08}[weights])
         spent = turns(calls, n)
         fastest = min(("bare, laid out", "bare, F.linear"), key=lambda name: statistics.median(spent[name]))
         found[f"batch {batch}"] = {
             "milliseconds": medians(spent),
             "gptzoo / bare": ratio(spent["gptzoo"], spent[fastest]),
+            "compiled / bare": ratio(spent["compiled"], spent[fastest]),
+            "compiled / bare, F.linear": ratio(spent["compiled"], spent["bare, F.linear"]),
+            "transformers / compiled": ratio(spent["transformers"], spent["compiled"]),
             "gptzoo / bare, F.linear": ratio(spent["gptzoo"], spent["bare, F.linear"]),
             "transformers / gptzoo": ratio(spent["transformers"], spent["gptzoo"]),
             "unprepared / gptzoo": ratio(spent["unprepared"], spent["gptzoo"]),
+            "compiled, GB of weights a second": round(n_bytes / statistics.median(spent["compiled"]) / 1e6, 1),
         }
     return found
 
@@ -174,15 +213,29 @@ def far() -> dict[str, Any]:
     prepare_for_inference(ours)
     calls = {
         f"{name}, {length}": step(model, 1, length)
-        for name, model, step in (("gptzoo", ours, our_step), ("transformers", theirs, their_step))
+        for name, model, step in (
+            ("gptzoo", ours, our_step),
+            ("compiled", compiled_twin(ours), our_step),
+            ("transformers", theirs, their_step),
+        )
         for length in (10, FAR)
     }
+    calls |= {f"attention, {length}": reads(ours, length + 15) for length in (10, FAR)}
     spent = turns(calls, 30 - WARM)
     return {
         "milliseconds": medians(spent),
         **{
             f"{name}, far / near": ratio(spent[f"{name}, {FAR}"], spent[f"{name}, 10"])
-            for name in ("gptzoo", "transformers")
+            for name in ("gptzoo", "compiled", "transformers")
+        },
+        **{
+            f"{name}, far / near, apart from attention": ratio(
+                *(
+                    [a - b for a, b in zip(spent[f"{name}, {n}"], spent[f"attention, {n}"], strict=True)]
+                    for n in (FAR, 10)
+                )
+            )
+            for name in ("gptzoo", "compiled")
         },
     }
 
@@ -199,21 +252,27 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, required=True)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--out", type=Path, help="left out, decode-DEVICE.json among the results")
     arguments = parser.parse_args()
+    global DEVICE
+    DEVICE = torch.device(arguments.device)
+    out = arguments.out or RESULTS / f"decode-{DEVICE.type}.json"
     torch.set_num_threads(THREADS)
     with torch.inference_mode():
         found = PARTS[arguments.part]()
     setting = {
         "model": "GPT-2, 12 x 768, 12 heads, 50257 tokens",
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": torch.cuda.get_device_name(DEVICE)
+        if DEVICE.type == "cuda"
+        else f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": THREADS,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    before = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    before = json.loads(out.read_text()) if out.is_file() else {}
     parts = {**before.get("parts", {}), arguments.part: {**setting, **found}}
-    arguments.out.write_text(json.dumps({"parts": parts}, indent=2) + "\n")
+    out.write_text(json.dumps({"parts": parts}, indent=2) + "\n")
     print(json.dumps(parts[arguments.part], indent=2))
 
 
