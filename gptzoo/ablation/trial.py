@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from gptzoo.spec.run import RunSpec
 from gptzoo.training.metrics_file import last_whole_row
 
 State = Literal["waiting", "running", "done", "failed"]
+
+_MEANINGS = {2: "refused", 3: "diverged", 4: "interrupted"}  # of exit codes of gptzoo train
 
 
 class Trial(Protocol):
@@ -113,7 +116,7 @@ class TrialFolder:
             lock.release()
 
     def why_ended(self, code: int) -> str:
-        """In words, why a process of this trial ended with this code; "" if its run is done."""
+        """In words, without its path, why a process of this trial ended with this code; "" if its run is done."""
         if code == 0 and self.state == "done":
             return ""
         if code < 0:
@@ -121,9 +124,18 @@ class TrialFolder:
             return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
         if code == 137:
             return "ended with code 137, as a process does that ran out of memory"
-        told = self._read("status.json").get("reason") or self._last_words()
-        meaning = {2: "refused", 3: "diverged", 4: "interrupted"}.get(code, f"ended with code {code}")
+        told = self._read("status.json").get("reason", "")
+        if code in _MEANINGS:  # which says the class of the error, too
+            told = told.partition(": ")[2]
+        told = self._without_path(told or self._last_words())
+        meaning = _MEANINGS.get(code, f"ended with code {code}")
         return f"{meaning}: {told}" if told else meaning
+
+    def _without_path(self, text: str) -> str:
+        """The text with paths relative to this folder: what came of a trial is the same in any ablation's folder."""
+        forms = (self.path.resolve(), self.path.absolute(), self.path)
+        here = rf"(?:{'|'.join(re.escape(str(form)) for form in forms)})(/|: |(?![\w-]))"
+        return re.sub(here, lambda found: "" if found[1] else self.path.name, text).rstrip(".")
 
     def _has_reached(self, step: int, *, paused: bool) -> bool:
         """Whether its metrics reach to the step, and will not be cut off before it when the run goes on."""

@@ -71,6 +71,24 @@ def test_five_ways_to_fail_are_told_apart_and_the_three_good_ones_finish(tmp_pat
     assert "failed: segfault seed 1: killed by SIGSEGV" in told
 
 
+@pytest.mark.slow
+def test_tables_with_failures_are_the_same_bytes_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    choices = {"well": {"optimizer.lr": 1e-3}, "wild": {"optimizer.lr": 1e30}, "elsewhere": {"device": "cuda:77"}}
+    file = written(tmp_path, {"how": {"choices": choices}}, steps=6, save_every=2, seeds=2, samples=False)
+    folders = (tmp_path / "out", tmp_path / "another" / "place")
+    tables = [run(file, "--plugin", PLUGIN, "--out", out, code=1) for out in folders]
+    assert "diverged: the loss of step" in tables[0]
+    assert "refused: device 'cuda:77'" in tables[0]
+    assert tables[0] == tables[1]
+    told = [run("status", out, "--json", code=1) for out in folders]
+    assert told[0] == told[1]
+    trials = []
+    for out in folders:
+        subprocess.run([sys.executable, "-m", "gptzoo", "report", str(out)], check=True, capture_output=True)
+        trials.append((out / "report" / "tables" / "trials.csv").read_bytes())
+    assert trials[0] == trials[1]
+
+
 def states(out: Path) -> dict[str, str]:
     """By variant and seed, while other processes write."""
     from gptzoo.ablation.folder import read_outcome
