@@ -104,8 +104,10 @@ def test_every_sentence_and_note_is_there_whole_and_the_headline_says_where_it_c
     found = six_variants()
     analysis = analyse(found)
     text = Read(page_of(found)).text
-    for said in (*(one.sentence for one in analysis.comparisons), *analysis.notes):
+    for said in (*(one.sentence for one in (*analysis.effects, *analysis.comparisons)), *analysis.notes):
         assert said in text
+    assert len(analysis.effects) == 4  # three main ones, and the interaction that has its cells
+    assert text.index(analysis.effects[0].sentence) < text.index(analysis.comparisons[0].sentence)
     n = sum(one.verdict == "cannot tell" for one in analysis.comparisons)
     assert n > 0
     assert f"{n} cannot be told apart from it" in text
