@@ -150,7 +150,12 @@ def _of_run(run: Path, *, best: bool) -> Path:
     if checkpoint is None and best and newest_valid(run / "checkpoints") is not None:
         raise FolderError(f'{run}: its best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
     if checkpoint is None:
-        raise FolderError(f"{run}: the run has no complete checkpoint yet")
+        kept = checkpoints(run / "checkpoints")
+        if not kept:
+            raise FolderError(f"{run}: the run has no complete checkpoint yet")
+        newest = kept[max(kept)]
+        reason = f"of the newest: {newest}: {why_invalid(newest)}"
+        raise FolderError(f"{run}: no checkpoint of this run can be used; {reason}")
     return checkpoint
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import gptzoo
+from gptzoo.checkpoint.checkpoints import save_checkpoint
 from gptzoo.checkpoint.folder import save_model
 from gptzoo.data.tokenizers import CharTokenizer
 from gptzoo.errors import FolderError, SpecError
@@ -113,6 +114,17 @@ def test_damaged_and_missing_files_are_told_by_name(tmp_path: Path) -> None:
         gptzoo.load(tmp_path / "empty")
     with pytest.raises(FolderError, match=r"no such folder; did you mean '.*/empty'\?"):
         gptzoo.load(tmp_path / "emtpy")
+
+
+def test_a_run_without_a_checkpoint_and_one_whose_checkpoints_are_all_damaged_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(FolderError, match="no complete checkpoint yet"):
+        gptzoo.load(tmp_path)
+    for step in (1, 2):
+        save_checkpoint(tmp_path / "checkpoints", step, lambda folder: (folder / "weights").touch(), keep=2)
+        (tmp_path / "checkpoints" / f"step-0000000{step}" / "weights").write_text("damaged")
+    with pytest.raises(FolderError, match=r"no checkpoint .* can be used; of the newest: .*step-00000002: weights"):
+        gptzoo.load(tmp_path)
 
 
 def test_the_folder_of_an_ablation_is_told_with_a_run_of_it(tmp_path: Path) -> None:
