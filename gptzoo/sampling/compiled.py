@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture, Emit, State, Step
+from gptzoo.errors import InputError
 from gptzoo.model.block import Block, allow_graphs
 from gptzoo.sampling.packed_product import teach_inductor
 
@@ -22,17 +23,29 @@ def compile_decoding(model: Architecture) -> None:
     Sizes of batch and cache are left open, so what is compiled serves all steps; a batch of one row has code of its
     own. Prompts are read as before. A block that torch cannot compile whole stays as it is, and a warning names it.
     Hooks that are put on modules after the first step are not called in such steps. On CUDA, whoever decodes in
-    batches records such steps too (`gptzoo.sampling.graphs`).
+    batches records such steps too (`gptzoo.sampling.graphs`). Raises InputError where a C++ compiler is needed and
+    there is none.
     """
     allow_graphs()
     teach_inductor()
     options: dict[str, Any] = {"guard_filter_fn": _worth_asking}
     if next(model.parameters()).device.type == "cpu":
+        _need_compiler()
         options["cpp_wrapper"] = True  # what goes on between kernels is in C++ too
     run = torch.compile(Block.run, fullgraph=True, dynamic=True, options=options)
     for name, block in model.named_modules():
         if isinstance(block, Block):
             block.decode = _Compiled(run, name)
+
+
+def _need_compiler() -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        raise InputError("compiling for a CPU needs a C++ compiler, and torch finds none: install g++") from None
 
 
 def is_compiled(model: Architecture) -> bool:

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from support import loud, small
 from torch._dynamo.utils import counters
 
 import gptzoo
+from gptzoo.errors import InputError
 from gptzoo.sampling.packed import prepare_for_inference
 
 GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 9, "processors": [{"type": "temperature", "value": 0}]})
@@ -95,3 +97,11 @@ def test_prompts_are_not_left_to_compiled_code() -> None:
     with torch.inference_mode():
         model(torch.tensor([[1, 2]]), states=model.new_states(1, 4), fresh=True)
     assert counters["stats"]["unique_graphs"] == 0
+
+
+def test_without_a_compiler_it_says_what_is_missing() -> None:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/nowhere/g++")}),
+        pytest.raises(InputError, match=r"needs a C\+\+ compiler"),
+    ):
+        prepare_for_inference(gptzoo.build(small()), compile=True)
