@@ -111,7 +111,8 @@ def _curves(figure: Curves, cost: str, looks: Mapping[str, Look]) -> Any:
         axes.margins(x=0.01)
     panels[0].set_ylabel(figure.metrics[metric])
     panels[1].set_title("the last half", fontsize=8.5, loc="left", color=_QUIET)
-    _label_ends(panels[1], [band for band in bands if band.x[-1] >= last / 2])
+    ends = [(band.mean[-1], band.x[-1], band.variant) for band in bands if band.x[-1] >= last / 2]
+    _name(panels[1], ends, right=max(x for _, x, _ in ends), n_lines=17)
     return canvas
 
 
@@ -130,36 +131,43 @@ def _band(axes: Any, band: Band, look: Look, start: float) -> None:
     )
 
 
-def _label_ends(axes: Any, bands: Sequence[Band]) -> None:
-    """Names beside the ends of their curves, moved apart where they would overlap."""
+def _name(axes: Any, ends: Sequence[tuple[float, float, str]], *, right: float, n_lines: int) -> None:
+    """Names of (y, x, name) beside `right`, moved apart where they would overlap; as many as `n_lines` find place."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
-    gap = (high - low) / 17
-    ends = sorted((band.mean[-1], band.x[-1], band.variant) for band in bands)
+    gap = (high - low) / n_lines
+    ends = sorted(ends)
     at: list[float] = []
-    for mean, _, _ in ends:
-        at.append(max(mean, at[-1] + gap) if at else mean)
+    for y, _, _ in ends:
+        at.append(max(y, at[-1] + gap) if at else y)
     limit = high
     for index in reversed(range(len(at))):
         at[index] = min(at[index], limit)
         limit = at[index] - gap
-    right = max(x for _, x, _ in ends)
-    for (mean, x, name), place in zip(ends, at, strict=True):
+    for (y, x, name), place in zip(ends, at, strict=True):
         axes.annotate(
             name,
-            (x, mean),
+            (x, y),
             xytext=(right + (right - axes.get_xlim()[0]) * 0.06, place),
             textcoords="data",
             va="center",
             fontsize=7.5,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": _QUIET, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 1},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _QUIET,
+                "linewidth": 0.5,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
         )
 
 
 def _plane(figure: Plane, cost: str, looks: Mapping[str, Look]) -> Any:
-    canvas, (axes,) = _figure(3.4)
     points = figure.points[cost]
+    height = max(3.4, 0.8 + 0.17 * len(points))
+    canvas, (axes,) = _figure(height)
     front = [point for point in points if point.on_front]
     axes.step(
         [*(p.cost for p in front), max(p.cost for p in points)],
@@ -174,8 +182,9 @@ def _plane(figure: Plane, cost: str, looks: Mapping[str, Look]) -> Any:
         if estimate.low is not None and estimate.high is not None:
             axes.plot([point.cost] * 2, [estimate.low, estimate.high], color=colour, linewidth=1.2)
         axes.plot(point.cost, point.loss, "o", color=colour, markerfacecolor=colour if point.on_front else "white")
-        axes.annotate(point.variant, (point.cost, point.loss), xytext=(6, 4), textcoords="offset points", fontsize=7.5)
-    axes.margins(x=0.15)
+    axes.margins(x=0.05)
+    names = [(point.loss, point.cost, point.variant) for point in points]
+    _name(axes, names, right=axes.get_xlim()[1], n_lines=int(6 * (height - 0.5)))
     axes.set(xlabel=figure.costs[cost], ylabel=figure.axis)
     return canvas
 

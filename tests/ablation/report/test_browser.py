@@ -160,6 +160,8 @@ def test_on_paper_everything_is_there(browser: Any, report: Path, tmp_path: Path
     assert content.startswith(b"%PDF")
     assert 3 <= content.count(b"/Type /Page\n") <= 12
     seen.page.emulate_media(media="print")
+    seen.page.set_viewport_size({"width": 688, "height": 1000})  # an A4 page within its margins
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 688
     assert seen.page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
     assert seen.complaints == []
 
