@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gptzoo.testing import corpora, optimizers, processors, schedules, tokenizers, trackers
+from gptzoo.testing import corpora, executors, optimizers, processors, schedules, tokenizers, trackers
 from gptzoo.testing.accounting import accounting
 from gptzoo.testing.building import building, initial_values, scalars, state_dict
 from gptzoo.testing.captures import captures
@@ -97,6 +97,11 @@ PROPERTIES = (
     Property(trackers.resuming, ("tracker",)),
     Property(trackers.ending, ("tracker",)),
     Property(trackers.inert, ("tracker",)),
+    Property(executors.running, ("executor",)),
+    Property(executors.codes, ("executor",)),
+    Property(executors.stopping, ("executor",)),
+    Property(executors.leaving, ("executor",)),
+    Property(executors.tables, ("executor",), slow=True),
 )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -852,3 +856,98 @@ class SamplesRows(_Tracker):
 
     def log(self, row: Any) -> None:
         self.keep = torch.rand(()) < 0.5
+
+
+class _Processes(gptzoo.Executor):
+    """Jobs as processes of this machine, two at a time. Those of the kit run without gptzoo, to be quick."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+    @property
+    def room(self) -> int:
+        return 2 - sum(process.poll() is None for process in self.processes)
+
+    def start(self, job: gptzoo.Job) -> Any:
+        arguments = job.arguments[2:] if job.arguments[0] == "plugins" else ("-m", "gptzoo", *job.arguments)
+        with open(job.log, "ab") as log:
+            self.processes.append(subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log))
+        return self.processes[-1]
+
+    def ended(self, handle: Any) -> int | None:
+        code: int | None = handle.poll()
+        return code
+
+    def stop(self, handle: Any, *, kill: bool = False) -> None:
+        handle.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+
+    def wait(self, handles: Any, seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            handles[0].wait(seconds)
+
+
+class LosesErrors(_Processes):
+    """Keeps what a job prints, and not what it complains of."""
+
+    name = "loses_errors"
+
+    def start(self, job: gptzoo.Job) -> Any:
+        with open(job.log, "wb") as log:
+            self.processes.append(
+                subprocess.Popen([sys.executable, job.arguments[2]], stdout=log, stderr=subprocess.DEVNULL)
+            )
+        return self.processes[-1]
+
+
+class TriesAgain(_Processes):
+    """Is of help where nobody asked: starts what failed once more."""
+
+    name = "tries_again"
+
+    def start(self, job: gptzoo.Job) -> Any:
+        first = super().start(job)
+        return super().start(job) if first.wait() else first
+
+
+class ShellCodes(_Processes):
+    """Tells of a signal as a shell does."""
+
+    name = "shell_codes"
+
+    def ended(self, handle: Any) -> int | None:
+        code = super().ended(handle)
+        return code if code is None else code % 256 if code >= 0 else 128 - code
+
+
+class KillsAtOnce(_Processes):
+    """Knows one way to end a job."""
+
+    name = "kills_at_once"
+
+    def stop(self, handle: Any, *, kill: bool = False) -> None:
+        handle.kill()
+
+
+class LeavesThemRunning(_Processes):
+    """Takes it that whoever started a job ends it."""
+
+    name = "leaves_them_running"
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        return
+
+
+class InHalfPrecision(_Processes):
+    """Has training save memory."""
+
+    name = "in_half_precision"
+
+    def start(self, job: gptzoo.Job) -> Any:
+        return super().start(gptzoo.Job((*job.arguments, "--set", "precision=bf16"), job.log))

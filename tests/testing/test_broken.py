@@ -73,6 +73,11 @@ CASES = [
     (broken.HoldsTheFuture, "resuming", ["start returns 6"]),
     (broken.KnowsOneEnd, "ending", ["KeyError", "diverged"]),
     (broken.SamplesRows, "inert", ["random numbers are others"]),
+    (broken.LosesErrors, "running", ["'on stderr', which is not in its log", "on stdout"]),
+    (broken.TriesAgain, "codes", ["a job that exits with 3 was run 2 times"]),
+    (broken.ShellCodes, "codes", ["SIGKILL", "137; -9 would be right"]),
+    (broken.KillsAtOnce, "stopping", ["told to stop ends with -9"]),
+    (broken.LeavesThemRunning, "leaving", ["goes on after the end"]),
 ]
 SLOW = [
     (broken.TakesRopeForGranted, "all_partners", ["beside positional", "it raises"]),
@@ -80,6 +85,7 @@ SLOW = [
     (broken.CompilesByLayer, "compiling", ["a Python number that differs by layer"]),
     (broken.ScalarScale, "sharding", ["sharded, it raises", "scalar"]),
     (broken.ForgetsASum, "tensor_parallel", ["shared by two processes, the gradient of blocks.0.ffn.scale is off"]),
+    (broken.InHalfPrecision, "tables", ["on `local`: "]),
 ]
 
 

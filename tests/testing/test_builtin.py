@@ -79,4 +79,4 @@ def test_a_tracker_that_is_a_service_has_the_properties(label: str, tmp_path: An
 
 def test_all_kinds_are_checked_but_those_that_the_page_leaves_out() -> None:
     without = {kind for kind in registry.discover("none").kinds if not properties_of(kind)}
-    assert without == {"batching", "executor", "importer"}
+    assert without == {"batching", "importer"}

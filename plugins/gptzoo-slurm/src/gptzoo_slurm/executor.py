@@ -68,7 +68,7 @@ class SlurmExecutor(gptzoo.Executor):
             time.sleep(0.2)
         for one in self.running:
             if self.ended(one) is None:
-                one.job.cancel()
+                self.stop(one, kill=True)
 
     @property
     def room(self) -> int:
@@ -108,10 +108,10 @@ class SlurmExecutor(gptzoo.Executor):
         return -int(signal.SIGKILL) if code is None else code
 
     def stop(self, handle: Submitted, *, kill: bool = False) -> None:
-        if kill:
-            handle.job.cancel()
-        else:
-            remote.send(handle.log, signal.SIGTERM)
+        if kill and self.config.cluster == "slurm":
+            handle.job.cancel()  # which ends it in the queue, too
+        else:  # to cancel a job of submitit's own ends what watches over the job, and not the job
+            remote.send(handle.log, signal.SIGKILL if kill else signal.SIGTERM)
 
     def wait(self, handles: Sequence[Submitted], seconds: float) -> None:
         until = time.monotonic() + seconds
