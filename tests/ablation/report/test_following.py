@@ -1,4 +1,4 @@
-"""gptzoo report --serve beside a gptzoo ablate that trains: the page gains trials as they end."""
+"""`gptzoo report --serve` beside an ablation that trains: what the page shows, trial by trial, up to its end."""
 
 from __future__ import annotations
 
@@ -9,90 +9,121 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gptzoo.ablation.analyse import analyse
 from gptzoo.ablation.folder import read_outcome
-from gptzoo.ablation.report.figures import figures
-from gptzoo.ablation.report.page import page
-from gptzoo.ablation.report.tables import tables
+from gptzoo.ablation.report.write import write_report
 
-N_TRIALS = 4
-PATIENCE = 240.0  # seconds
-
-
-def written(tmp_path: Path) -> Path:
-    """An ablation of two norms and two seeds, one trial after the other."""
-    (tmp_path / "page.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
-    base = {
-        "model": {"context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2},
-        "corpus": {"type": "text", "path": "page.txt"},
+SPEC = {
+    "name": "followed",
+    "base": {
+        "model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2},
+        "corpus": {"type": "stories", "n_stories": 60},
         "batch_size": 4,
-        "steps": 120,
-        "eval": {"every": 40},
-        "sample": {"max_new_tokens": 4},
+        "steps": 8,
+        "eval": {"every": 2},
         "device": "cpu",
-    }
-    file = tmp_path / "ablation.json"
-    axes = {"model.norm": ["pre_ln", "post_ln"]}
-    executor = {"type": "local", "n_workers": 1}
-    file.write_text(json.dumps({"name": "followed", "base": base, "axes": axes, "seeds": 2, "executor": executor}))
-    return file
+    },
+    "axes": {"model.norm": ["pre_ln", "post_ln"]},
+    "seeds": 2,
+    "samples": False,
+    "executor": {"type": "local", "n_workers": 1},
+}
+
+# Training stands still after its fourth step, until it finds a ticket to go on with.
+TURNSTILE = """
+import pathlib
+import time
+
+import gptzoo
+
+ticket = pathlib.Path(__file__).with_name("ticket")
 
 
-def started(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gptzoo", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+@gptzoo.hookimpl
+def gptzoo_components():
+    return []
 
 
-def asked(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        return str(answer.read().decode())
+@gptzoo.hookimpl
+def gptzoo_step(row):
+    while row["step"] == 4:
+        try:
+            ticket.unlink()
+            return
+        except FileNotFoundError:
+            time.sleep(0.02)
+"""
 
 
-def n_done(html: str) -> int:
-    told = re.search(r"(\d+) done", html)
-    return int(told[1]) if told else 0
+@contextmanager
+def command(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
+    line = [sys.executable, "-m", "gptzoo", *map(str, arguments)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def come_to(look: Callable[[], Any], wanted: Any) -> None:
+    """Look again and again until what is seen is what is wanted."""
+    until = time.monotonic() + 120
+    while (seen := look()) != wanted:
+        assert time.monotonic() < until, f"{seen} is seen, {wanted} is wanted"
+        time.sleep(0.1)
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """What the figures are drawn from, without the version that makes a page ask for another."""
+    found = re.search(r'<script[^>]* id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    del data["version"]
+    return data
 
 
 @pytest.mark.slow
-def test_the_page_of_an_ablation_that_trains_gains_its_trials_one_by_one(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    training = started("ablate", written(tmp_path), "--out", out)
-    until = time.monotonic() + PATIENCE
-    while not (out / "variants.json").is_file():
-        assert training.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    serving = started("report", out, "--serve", "--port", "0")
-    assert serving.stderr is not None
-    address = serving.stderr.readline().split()[0]
-    seen: dict[int, str] = {}  # the first page with so many trials done
-    version = ""
-    try:
-        while N_TRIALS not in seen and time.monotonic() < until:
-            now = asked(f"{address}version")
-            if now == version:
-                time.sleep(0.05)
-                continue
-            version, html = now, asked(address)
-            seen.setdefault(n_done(html), html)
-    finally:
-        serving.send_signal(signal.SIGINT)
-        _, said = serving.communicate(timeout=60)
-        training.wait(timeout=PATIENCE)
-    assert "ended" in said
-    assert training.returncode == 0
-    assert list(seen) == sorted(seen)  # never fewer than before
-    assert {1, 2, 3, 4} <= set(seen)
-    for n, html in seen.items():
-        open_ones = N_TRIALS - n
-        assert (f"Preliminary: {open_ones} of {N_TRIALS} trials not done yet." in html) == (open_ones > 0)
-    found = read_outcome(out)
-    analysis = analyse(found)
-    version_shown = re.search(r'"version":"([0-9a-f]+)"', seen[N_TRIALS])
-    assert version_shown is not None
-    whole = page(found, analysis, figures(found, analysis), tables(found, analysis), version=version_shown[1])
-    assert seen[N_TRIALS] == whole  # what is served at the end is what a report of the folder says
+def test_the_page_gains_trials_as_they_are_trained_and_ends_as_the_report(tmp_path: Path) -> None:
+    spec, turnstile, out = tmp_path / "ablation.json", tmp_path / "turnstile.py", tmp_path / "out"
+    spec.write_text(json.dumps(SPEC))
+    turnstile.write_text(TURNSTILE)
+    with command("ablate", spec, "--plugin", turnstile, "--out", out) as training:
+        come_to((out / "ablation.json").exists, True)
+        with command("report", out, "--serve", "--port", 0) as serving:
+            assert serving.stderr is not None
+            address = serving.stderr.readline().split()[0]
+
+            def get(what: str) -> str:
+                with urllib.request.urlopen(address + what, timeout=60) as answer:
+                    text: str = answer.read().decode()
+                    return text
+
+            def states() -> Counter[str]:
+                return Counter(re.findall(r"<td>(waiting|running|done|failed)\b", get("page")))
+
+            versions = []
+            for n_done in range(4):
+                come_to(states, Counter(done=n_done, running=1, waiting=3 - n_done))
+                assert f"Preliminary: {4 - n_done} of 4 trials" in get("page")
+                versions.append(get("version"))
+                (tmp_path / "ticket").touch()
+            told, said = training.communicate(timeout=120)
+            assert training.returncode == 0, said
+            assert "followed: 4 trials: 4 done" in told
+            page = get("page")
+            assert states() == Counter(done=4)
+            assert "Preliminary" not in page
+            assert len({*versions, get("version")}) == 5
+            serving.send_signal(signal.SIGINT)
+            assert serving.wait(timeout=60) == 0
+    report = write_report(read_outcome(out), tmp_path / "report").page.read_text(encoding="utf-8")
+    assert data_of(page) == data_of(report)
+    assert data_of(page)["figures"]
