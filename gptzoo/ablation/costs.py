@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from gptzoo.ablation.canary import in_a_child
 from gptzoo.data.batching import Batching
 from gptzoo.data.store import TokenStore, prepare
 from gptzoo.data.tokenizers import Tokenizer
@@ -46,25 +49,35 @@ class Ledger:
             self._data[key] = prepare(spec.corpus.build(), spec.tokenizer)
         return self._data[key]
 
+    def learn(self, runs: Mapping[str, RunSpec]) -> None:
+        """Count the costs of runs, by the names of their variants, in another process, which a component may crash.
+
+        Raises InputError that names the variant if one does.
+        """
+        asked: dict[str, tuple[str, Callable[[], Costs]]] = {}
+        for name, run in runs.items():
+            key, count = self._counting(run)
+            if key not in self._costs:
+                asked.setdefault(key, (name, count))
+        found = in_a_child(dict(asked.values()))
+        self._costs |= {key: found[name] for key, (name, _) in asked.items()}
+
     def costs(self, spec: RunSpec) -> Costs:
         """Of the run's model in a micro-batch of its training."""
+        key, count = self._counting(spec)
+        if key not in self._costs:
+            self._costs[key] = count()
+        return self._costs[key]
+
+    def _counting(self, spec: RunSpec) -> tuple[str, Callable[[], Costs]]:
+        """What the costs of a run depend on, and what counts them."""
         model = self.with_vocabulary(spec)
         size = spec.micro_batch_size
         batch_size = size if isinstance(size, int) else spec.batch_size
         precision: Precision = "bf16" if spec.precision in ("bf16", "fp16") else "fp32"
         described = {**model.resolved(), "name": ""}
         key = json.dumps([described, batch_size, precision], sort_keys=True)
-        if key not in self._costs:
-            found = account(model, batch_size=batch_size, precision=precision)
-            flops, memory = found.flops_per_token, found.training_memory
-            self._costs[key] = Costs(
-                n_parameters=found.parameters.total,
-                flops_per_token=None if flops is None else float(flops.training),
-                cache_bytes=found.state_bytes,
-                memory_bytes=None if memory is None else memory.total_bytes,
-                unknown=found.not_rehearsed,
-            )
-        return self._costs[key]
+        return key, partial(_counted, model, batch_size, precision)
 
     def n_steps(self, spec: RunSpec) -> int:
         """Optimizer steps of a run."""
@@ -80,3 +93,15 @@ class Ledger:
 
 def tokens_per_step(spec: RunSpec) -> int:
     return spec.batch_size * spec.model.context_length
+
+
+def _counted(model: ModelSpec, batch_size: int, precision: Precision) -> Costs:
+    found = account(model, batch_size=batch_size, precision=precision)
+    flops, memory = found.flops_per_token, found.training_memory
+    return Costs(
+        n_parameters=found.parameters.total,
+        flops_per_token=None if flops is None else float(flops.training),
+        cache_bytes=found.state_bytes,
+        memory_bytes=None if memory is None else memory.total_bytes,
+        unknown=found.not_rehearsed,
+    )

@@ -61,7 +61,9 @@ def make_plan(spec: AblationSpec, folder: Path, *, ledger: Ledger | None = None,
         points=points(suggestions),
     )
     ledger = ledger or Ledger()
+    ledger.learn({one.name: one.spec for one in found})  # before a search for widths runs the same components here
     sized, unmatched = _sized(spec, found, ledger)
+    ledger.learn({one.name: one.spec for one, _ in sized})
     costs = {one.name: ledger.costs(one.spec) for one, _ in sized}
     seconds: Mapping[str, Calibration] = {}
     if spec.budget is not None and spec.budget.seconds is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,57 @@ def test_variants_matched_in_flops_take_as_many_of_them(tmp_path: Path) -> None:
     assert mlp.flops is not None
     assert glu.flops == pytest.approx(mlp.flops, rel=0.01)
     assert glu.costs.n_parameters != mlp.costs.n_parameters
+
+
+class Crashing(gptzoo.FeedForward):
+    """Takes its process along where no test of its author has been."""
+
+    name = "crashing"
+
+    class Config(gptzoo.FeedForward.Config):
+        where: str = "forward"
+
+    def __init__(self, config: Any, *arguments: Any) -> None:
+        super().__init__(config, *arguments)
+        if config.where == "constructor":
+            self.crash()
+
+    def forward(self, x: Any, step: Any, state: Any = None) -> Any:
+        if self.config.where == "exit":
+            os._exit(3)
+        if self.config.where == "error":
+            raise ValueError("it is no crash")
+        self.crash()
+
+    def crash(self) -> None:
+        faulthandler.disable()  # pytest's, which would tell of what is meant
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.parametrize("fields", [{}, {"match": {"what": "flops", "by": "d_model"}}], ids=["alone", "matched"])
+@pytest.mark.parametrize(
+    ("where", "how"),
+    [("constructor", "is killed by SIGSEGV"), ("forward", "is killed by SIGSEGV"), ("exit", "exits with code 3")],
+)
+def test_a_component_that_crashes_while_costs_are_counted_is_refused_by_the_name_of_its_variant(
+    where: str, how: str, fields: Any, tmp_path: Path, fresh_registry: Any
+) -> None:
+    from support import admit
+
+    admit(Crashing)
+    choices = {"good": "mlp", "bad": {"type": "crashing", "where": where}, "better": "glu"}
+    with pytest.raises(gptzoo.InputError, match=f"^variant bad: the process that counts .* {how}: .*`exclude`$"):
+        plan_of(tmp_path, axes={"model.ffn": {"choices": choices}}, **fields)
+
+
+def test_a_component_that_raises_while_costs_are_counted_raises_in_the_planner(
+    tmp_path: Path, fresh_registry: Any
+) -> None:
+    from support import admit
+
+    admit(Crashing)
+    with pytest.raises(ValueError, match="it is no crash"):
+        plan_of(tmp_path, axes={"model.ffn": ["mlp", {"type": "crashing", "where": "error"}]})
 
 
 def test_what_has_no_such_width_is_left_out_with_the_reason(tmp_path: Path, fresh_registry: Any) -> None:
