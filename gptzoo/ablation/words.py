@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gptzoo.ablation.analysis import Estimate
 from gptzoo.ablation.outcome import TrialOutcome
@@ -12,12 +13,13 @@ from gptzoo.ablation.verdict import Judged
 
 def sentence(subject: str, reference: str, judged: Judged, *, margin: float, more_seeds: int | None) -> str:
     """The verdict on a difference, whole: "none is worse than rope by 0.224 (0.201 to 0.247; 5 pairs of runs)."."""
-    estimate = judged.estimate
-    spread = _spread(estimate, judged.contrast.paired)
+    estimate, paired = judged.estimate, judged.contrast.paired
     if judged.verdict in ("better", "worse"):
-        size = number(abs(estimate.value), half(estimate))
-        return f"{subject} is {judged.verdict} than {reference} by {size} ({spread})."
-    difference = f"{number(estimate.value, half(estimate))} ({spread})"
+        by = estimate if estimate.value >= 0 else _turned(estimate)
+        return (
+            f"{subject} is {judged.verdict} than {reference} by {number(by.value, half(by))} ({_spread(by, paired)})."
+        )
+    difference = f"{number(estimate.value, half(estimate))} ({_spread(estimate, paired)})"
     if judged.verdict == "same":
         return f"{subject} is the same as {reference} to within {margin:g}: the difference is {difference}."
     return f"Cannot tell {subject} from {reference}: the difference is {difference}; {_wanted(judged, more_seeds)}."
@@ -54,6 +56,17 @@ def half(estimate: Estimate) -> float:
     return 0.0 if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
 
 
+def _turned(estimate: Estimate) -> Estimate:
+    """The same difference seen from the other side."""
+    low, high = estimate.low, estimate.high
+    return replace(
+        estimate,
+        value=-estimate.value,
+        low=None if high is None else -high,
+        high=None if low is None else -low,
+    )
+
+
 def _spread(estimate: Estimate, paired: bool) -> str:
     runs = f"{count(estimate.n, 'pair')} of runs" if paired else f"{count(estimate.n, 'run')} of each"
     if estimate.low is None or estimate.high is None:
@@ -68,7 +81,7 @@ def _wanted(judged: Judged, more_seeds: int | None) -> str:
         return "a single seed tells nothing of the spread over seeds"
     if more_seeds is None:
         return "no number of seeds that one could train would tell"
-    return f"{count(more_seeds, 'more seed')} would, if the true difference is about that"
+    return f"{count(more_seeds, 'more seed')} would tell, if the true difference is about that"
 
 
 def _failed_too(failed: Sequence[TrialOutcome]) -> str:

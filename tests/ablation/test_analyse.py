@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -153,6 +154,20 @@ def test_one_seed_cannot_tell_and_says_why() -> None:
     )
 
 
+def test_an_interval_is_told_from_the_side_of_its_verdict() -> None:
+    losses = {"a": {1: 3.0, 2: 3.1, 3: 3.2}, "b": {1: 2.5, 2: 2.6, 3: 2.8}}
+    found = only(analyse(outcome(losses)))
+    assert found.verdict == "better"
+    told = re.fullmatch(r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", found.sentence)
+    assert told is not None, found.sentence
+    difference = found.difference
+    assert difference is not None
+    assert difference.low is not None
+    assert difference.high is not None
+    expected = [-difference.value, -difference.high, -difference.low]
+    assert [float(x) for x in told.groups()] == pytest.approx(expected, abs=0.006)
+
+
 def test_what_cannot_be_told_says_how_many_more_seeds_would() -> None:
     rng = np.random.default_rng(6)
     base, noise = rng.normal(3, 0.1, 400), rng.normal(0, 0.1, 400)
@@ -161,7 +176,7 @@ def test_what_cannot_be_told_says_how_many_more_seeds_would() -> None:
     assert few.verdict == "cannot tell"
     assert few.difference is not None
     assert few.more_seeds is not None
-    assert f"{few.more_seeds} more seeds would" in few.sentence
+    assert f"{few.more_seeds} more seeds would tell" in few.sentence
     enough = 5 + seeds_that_tell(few)
     assert (
         only(analyse(outcome({name: dict(list(of.items())[:enough]) for name, of in sides.items()}))).verdict == "worse"
