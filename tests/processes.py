@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import socket
+import subprocess
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +37,7 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
     They are forked: torch is imported already, and components of a test are known to them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     context: Any = torch.multiprocessing.get_context("fork")
     workers = [context.Process(target=_work, args=(rank, n, port, work, folder), daemon=True) for rank in range(n)]
     for worker in workers:
@@ -55,6 +56,31 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
         Ended(worker.exitcode, text.removeprefix("silent: "), text.startswith("silent: "))
         for worker, text in zip(workers, told, strict=True)
     ]
+
+
+def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> None:
+    """Train in `n` new interpreters, for what cannot be forked: a process that has compiled before."""
+    file = out.with_suffix(".json")
+    file.write_text(json.dumps(spec))
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(n),
+        "--master-port",
+        str(_free_port()),
+    ]
+    train = ["-m", "gptzoo", "train", str(file), "--out", str(out)]
+    ended = subprocess.run([*start, *train], capture_output=True, text=True, timeout=4 * _SECONDS)
+    assert ended.returncode == 0, ended.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def _work(rank: int, n: int, port: int, work: Callable[[int], Any], folder: Path) -> None:

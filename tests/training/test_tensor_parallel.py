@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import Ended, together
+from processes import Ended, together, torchrun
 from runs import assert_same_run, before_update, rows
 from support import admit, loud, small
 from torch import Tensor, nn
@@ -73,19 +73,31 @@ def test_twenty_steps_of_grouped_queries_and_gates_are_those_of_one_process(
 @pytest.mark.parametrize(
     ("change", "rel"),
     [
-        ({"compile": True}, 1e-4),
         ({"precision": "bf16"}, 2e-2),
         ({"optimizer": {"type": "muon", "lr": 0.01}, "clip_norm": 0.5}, 2e-3),
         ({"optimizer": {"type": "lion", "lr": 0.001}, "label_smoothing": 0.1, "z_loss": 1e-4}, 1e-4),
     ],
-    ids=["compile", "bf16", "muon", "lion"],
+    ids=["bf16", "muon", "lion"],
 )
 def test_however_it_is_computed(spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], rel: float) -> None:
     spec["model"] |= {**LLAMA, "dropout": 0.0}
     spec |= {"steps": 6, **change}
-    gptzoo.train({**spec, "compile": False}, tmp_path / "one", quiet=True)  # what has compiled is not to be forked
+    gptzoo.train(spec, tmp_path / "one", quiet=True)
     assert shared(2, spec, tmp_path / "two") == [FINE] * 2
-    for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+    assert_same_losses(tmp_path, rel)
+
+
+@pytest.mark.slow
+def test_compiled_they_learn_what_one_does_that_is_not(spec: dict[str, Any], tmp_path: Path) -> None:
+    spec["model"] |= {**LLAMA, "dropout": 0.0}
+    spec |= {"steps": 6}
+    gptzoo.train(spec, tmp_path / "one", quiet=True)
+    torchrun(2, {**spec, "parallel": TWO, "compile": True}, tmp_path / "two")
+    assert_same_losses(tmp_path, 1e-4)
+
+
+def assert_same_losses(folder: Path, rel: float) -> None:
+    for one, two in zip(rows(folder / "one"), rows(folder / "two"), strict=True):
         for name in one.keys() & {"train/loss", "val/loss"}:
             assert two[name] == pytest.approx(one[name], rel=rel)
 

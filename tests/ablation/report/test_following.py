@@ -62,10 +62,17 @@ def gptzoo_step(row):
 """
 
 
+def _hears_ctrl_c() -> None:
+    """As from a terminal; what a shell starts in the background is deaf to it, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def command(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
     line = [sys.executable, "-m", "gptzoo", *map(str, arguments)]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hears_ctrl_c
+    )
     try:
         yield process
     finally:
