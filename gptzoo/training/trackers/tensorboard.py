@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gptzoo.training.run_view import RunView, Status
@@ -23,6 +25,7 @@ class TensorBoardTracker(Tracker):
     def start(self, run: RunView) -> int:
         folder = run.folder / "tensorboard"
         held = run.kept if folder.is_dir() else -1
+        _wait_for_a_later_name(folder)
         # What an earlier process wrote after the checkpoint is hidden by the step from which on it is made again.
         self.writer = self.writers.SummaryWriter(str(folder), purge_step=held + 1)
         return held
@@ -37,3 +40,10 @@ class TensorBoardTracker(Tracker):
 
     def finish(self, status: Status) -> None:
         self.writer.close()
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Files are read in the order of their names, which begin with the second in which each was made; what follows it
+    does not tell the order."""
+    made = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*")]
+    time.sleep(min(max(max(made, default=0) + 1 - time.time(), 0), 1))
