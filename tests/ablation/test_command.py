@@ -222,20 +222,24 @@ def n_ended(out: Path) -> int:
     return sum(trial.state == "done" for trial in (*seen, *found.trials))
 
 
+def run_killed(file: Path, out: Path, at: int) -> None:
+    """Run it until `at` trials have ended, then kill it."""
+    process = subprocess.Popen(command(file, *HALVING, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 200
+    while process.poll() is None and n_ended(out) < at and time.monotonic() < until:
+        time.sleep(0.02)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
 @pytest.mark.slow
 def test_a_selection_killed_in_each_of_its_rungs_and_at_its_end_ends_with_the_same_tables(tmp_path: Path) -> None:
     file = halved(tmp_path)
     whole = run(file, *HALVING, tmp_path / "undisturbed")
     out = tmp_path / "out"
     for at in (1, 4, 6, 8):  # of four in the first rung, three in the second and two at the end
-        arguments = command(file, *HALVING, out)
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 200
-        while process.poll() is None and n_ended(out) < at and time.monotonic() < until:
-            time.sleep(0.02)
-        assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        run_killed(file, out, at)
     assert run(file, *HALVING, out) == whole
     assert run("status", out, "--json") == run("status", tmp_path / "undisturbed", "--json")
     assert not list(out.glob("trials/*/attempts.json"))
@@ -288,13 +292,6 @@ def test_a_search_that_is_killed_suggests_and_finds_the_same(tmp_path: Path) -> 
     whole = run(file, *HALVING, tmp_path / "undisturbed", "--set", "executor.n_workers=1")
     out = tmp_path / "out"
     for at in (2, 4):  # in the first batch, and in the second
-        arguments = command(file, *HALVING, out)
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 200
-        while process.poll() is None and n_ended(out) < at and time.monotonic() < until:
-            time.sleep(0.02)
-        assert process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        run_killed(file, out, at)
     assert run(file, *HALVING, out) == whole  # with two workers
     assert (out / "suggestions.json").read_bytes() == (tmp_path / "undisturbed" / "suggestions.json").read_bytes()
