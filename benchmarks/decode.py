@@ -7,11 +7,11 @@ threads of a CPU, or with `--device cuda`, which has not been run yet. Whatever 
 so that what else the machine does falls on all alike; a ratio is the median over the turns of the two times of one
 turn, with its quartiles.
 
-"fp32", "bf16", "int8"  one step of batch 1 and of batch 16 with 24 to 63 tokens in the cache, head included. `bare` is
-                        the products of the step alone, with the same shapes and dtype, by `F.linear` or as gptzoo lays
-                        weights out, whichever is faster; `transformers` its step with its own cache (int8: in bf16);
-                        `unprepared` gptzoo's with weights as they are loaded; `compiled` that of `--compile`, on CUDA
-                        with its graphs
+"fp32", "bf16", "int8"  one step of batch 1 and of batch 16 with 24 to 63 tokens in a cache for 64, head included.
+                        `bare` is the products of the step alone, with the same shapes and dtype, by `F.linear` or as
+                        gptzoo lays weights out, whichever is faster; `transformers` its step with its own cache (int8:
+                        in bf16); `unprepared` gptzoo's with weights as they are loaded; `compiled` that of
+                        `--compile`, on CUDA with its graphs
 "first_token"           a prompt of 512 tokens read, to the logits of the first new token; fp32
 "far"                   a step at 970 to 999 tokens against one at 10 to 39; fp32. Attention's own reads are timed
                         beside, by themselves: "apart from attention" is of what is left without them
@@ -36,6 +36,7 @@ from torch import Tensor
 
 THREADS = 2
 NEAR, PROMPT, FAR = 24, 512, 970  # tokens in the cache
+FEW = 40  # steps that go on from them
 TURNS = {16: 12, 1: 30}  # by batch
 WARM = 3  # turns
 RESULTS = Path(__file__).parent / "results"
@@ -67,12 +68,10 @@ def tokens_of(batch: int, length: int) -> Tensor:
 
 
 def compiled_twin(model: Any) -> Any:
-    """A model of the same weights, in the same memory, whose blocks are compiled."""
+    """A model of the same weights, in the same memory, whose steps are compiled."""
     from gptzoo.sampling.compiled import compile_decoding
 
     twin = copy.copy(model)
-    twin._modules = dict(model._modules)
-    twin.blocks = torch.nn.ModuleList(copy.copy(block) for block in model.blocks)
     compile_decoding(twin)
     return twin
 
@@ -82,7 +81,7 @@ def our_step(model: Any, batch: int, length: int) -> Call:
     from gptzoo.sampling.compiled import is_compiled
     from gptzoo.sampling.graphs import StepGraphs
 
-    states = model.new_states(batch, 1024)
+    states = model.new_states(batch, length + FEW)  # as `generate` does
     model(tokens_of(batch, length), states=states, fresh=True, last_only=True)
     position, token = itertools.count(length), tokens_of(batch, 1)
     if DEVICE.type == "cuda" and is_compiled(model):
@@ -99,7 +98,7 @@ def their_step(model: Any, batch: int, length: int) -> Call:
 
 def reads(model: Any, length: int) -> Call:
     """What attention reads in a step that finds `length` tokens: its scores and sums alone, of one row."""
-    states = model.new_states(1, 1024)
+    states = model.new_states(1, length + FEW)
     seen = [tuple(s["attention"][name][:, :length].transpose(1, 2) for name in ("k", "v")) for s in states]
     query = torch.randn(1, 12, 1, 64, device=DEVICE)
     return lambda: [F.scaled_dot_product_attention(query, k, v) for k, v in seen][-1]

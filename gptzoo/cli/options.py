@@ -68,7 +68,7 @@ def dtype_option(command: F) -> F:
 
 
 def compile_option(command: F) -> F:
-    """`--compile`: of the blocks of a model that writes; see `read_model`."""
+    """`--compile`: of what adds a token; see `read_model`."""
     return click.option(
         "--compile",
         is_flag=True,

@@ -46,7 +46,7 @@ def read_model(
 
     dtype: prepared to write, with weights of this form (`gptzoo.sampling.packed`); left out, it has the modules of its
     spec, which can be looked into.
-    compile: with dtype, have the blocks compiled for writing.
+    compile: with dtype, have what adds a token compiled.
     """
     from gptzoo.checkpoint.folder import load, model_folder
     from gptzoo.training.device import choose_device

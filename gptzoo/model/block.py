@@ -27,9 +27,6 @@ class Block(nn.Module):
     recompute = False
     """Keep no activations for the backward pass, but make them again in it (Chen et al. 2016, arXiv:1604.06174)."""
 
-    decode: Callable[[Block, Tensor, Step, Mapping[str, State]], Emit] | None = None
-    """Computes, in place of the block's own code, one token of each row that goes on from a cache."""
-
     def __init__(self, norm: nn.Module, sublayers: Mapping[str, Sublayer]):
         super().__init__()
         self.norm = norm
@@ -42,8 +39,6 @@ class Block(nn.Module):
         if self.recompute and states is None and torch.is_grad_enabled():
             emitted: Emit = checkpoint(self.run, x, step, None, use_reentrant=False)
             return emitted
-        if self.decode is not None and states is not None and x.shape[1] == 1 and not step.fresh:
-            return self.decode(self, x, step, states)
         return self.run(x, step, states)
 
     def run(self, x: Tensor, step: Step, states: Mapping[str, State] | None) -> Emit:

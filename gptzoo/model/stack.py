@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo.components.base import Architecture, Observations, State, Step, Sublayer
+from gptzoo.components.base import Architecture, Emit, Observations, State, Step, Sublayer
 from gptzoo.model.block import Block
 
 if TYPE_CHECKING:
     from gptzoo.component import Config
     from gptzoo.spec.model import Dims, ModelSpec
+
+States = list[dict[str, State]]  # by layer and sublayer
 
 
 class Stack(Architecture):
@@ -25,6 +27,8 @@ class Stack(Architecture):
 
     blocks: Any  # nn.ModuleList of Block
     positionals: Any  # nn.ModuleList of Positional, one for each distinct config
+    decode: Callable[[Stack, Tensor, Step, States], Emit] | None = None
+    """Computes, in place of `through`, one token of each row that goes on from a cache."""
     own_heads: Callable[[Tensor], Tensor] | None = None
     """Of a score bias (B|1, H, T, S) that of the heads which this process has, where processes share them."""
 
@@ -61,7 +65,7 @@ class Stack(Architecture):
         self,
         x: Tensor,
         step: Step,
-        states: list[dict[str, State]] | None = None,
+        states: States | None = None,
         observations: Observations | None = None,
     ) -> Tensor:
         """Embeddings (B, T, C) through all the blocks -> (B, T, C). The positionals of `step` are filled in here.
@@ -70,24 +74,35 @@ class Stack(Architecture):
         the stack adds the residual stream itself: `residual` that comes into the first block, `blocks.<i>.residual`
         that comes out of each; asked for "hidden", what it returns as `hidden`. All are (B, T, C).
         """
-        if states is not None and not step.fresh and step.positions.is_cpu:
-            step = replace(step, reach=int(step.positions.amax()) + 1)
+        going_on = states is not None and not step.fresh
+        if going_on and step.positions.is_cpu:
+            last = step.positions if step.positions.numel() == 1 else step.positions.amax()
+            step = replace(step, reach=int(last) + 1)
+        if self.decode is not None and states is not None and going_on and x.shape[1] == 1:
+            emitted = self.decode(self, x, step, states)
+        else:
+            emitted = self.through(x, step, states)
+        if observations is not None:
+            observations.add("", emitted)
+        return emitted.y
+
+    def through(self, x: Tensor, step: Step, states: States | None) -> Emit:
+        """Embeddings (B, T, C) through the stack, with all that `run` observes."""
         x = self.entry(x)
-        captures = {"residual": x} if "residual" in step.capture else {}
+        seen = Observations()
+        if "residual" in step.capture:
+            seen.captures["residual"] = x
         steps = [self._step_of(positional, step) for positional in self.positionals]
         for layer, block in enumerate(self.blocks):
             emitted = block(x, steps[self.positional_of_layer[layer]], None if states is None else states[layer])
             x = emitted.y
-            if observations is not None:
-                observations.add(f"blocks.{layer}.", emitted)
+            seen.add(f"blocks.{layer}.", emitted)
             if "residual" in step.capture:
-                captures[f"blocks.{layer}.residual"] = x
+                seen.captures[f"blocks.{layer}.residual"] = x
         x = self.exit(x)
         if "hidden" in step.capture:
-            captures["hidden"] = x
-        if observations is not None:
-            observations.captures |= captures
-        return x
+            seen.captures["hidden"] = x
+        return Emit(x, seen.losses, seen.metrics, seen.captures)
 
     def _step_of(self, positional: Any, step: Step) -> Step:
         positions = step.positions
@@ -99,7 +114,7 @@ class Stack(Architecture):
 
     def new_states(
         self, batch_size: int, max_length: int, *, device: Any = None, dtype: torch.dtype | None = None
-    ) -> list[dict[str, State]]:
+    ) -> States:
         """Empty states for `batch_size` rows of up to `max_length` tokens: a dict of tensors per sublayer and layer."""
         weight = next(self.parameters())
         device, dtype = device or weight.device, dtype or weight.dtype

@@ -1,41 +1,38 @@
-"""Steps of decoding by compiled code: of each block, so that equal blocks share it."""
+"""Steps of decoding by compiled code: of all blocks at once, so that little is left to decide between products."""
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gptzoo.components.base import Architecture, Emit, State, Step
+from gptzoo.components.base import Architecture, Emit, Step
 from gptzoo.errors import InputError
-from gptzoo.model.block import Block, allow_graphs
+from gptzoo.model.stack import Stack, States
 from gptzoo.sampling.packed_product import teach_inductor
-
-_SETTLED = {"EMPTY_NN_MODULE_HOOKS_DICT", "NOT_PRESENT_IN_GENERIC_DICT"}
 
 
 def compile_decoding(model: Architecture) -> None:
-    """Have the blocks of a model compiled by the first step of one token a row that goes on from a cache.
+    """Have what is between embeddings and head compiled by the first step of one token a row that goes on from a cache.
 
     Sizes of batch and cache are left open, so what is compiled serves all steps; a batch of one row has code of its
-    own. Prompts are read as before. A block that torch cannot compile whole stays as it is, and a warning names it.
-    Hooks that are put on modules after the first step are not called in such steps. On CUDA, whoever decodes in
-    batches records such steps too (`gptzoo.sampling.graphs`). Raises InputError where a C++ compiler is needed and
-    there is none.
+    own. Prompts are read as before. What torch cannot compile whole stays as it is, and a warning says why. From the
+    first step on the modules of the model are taken to be what they were then: hooks that come later are not called
+    in such steps. On CUDA, whoever decodes in batches records such steps too (`gptzoo.sampling.graphs`). Raises
+    InputError where a C++ compiler is needed and there is none.
     """
-    allow_graphs()
-    teach_inductor()
-    options: dict[str, Any] = {"guard_filter_fn": _worth_asking}
     if next(model.parameters()).device.type == "cpu":
         _need_compiler()
-        options["cpp_wrapper"] = True  # what goes on between kernels is in C++ too
-    run = torch.compile(Block.run, fullgraph=True, dynamic=True, options=options)
-    for name, block in model.named_modules():
-        if isinstance(block, Block):
-            block.decode = _Compiled(run, name)
+    teach_inductor()
+    torch._dynamo.config.specialize_float = True  # an epsilon is a number of the code, no input of it
+    for name, stack in model.named_modules():
+        if isinstance(stack, Stack):
+            stack.decode = _Compiled(name or type(stack).name, next(model.parameters()).device)
 
 
 def _need_compiler() -> None:
@@ -50,32 +47,45 @@ def _need_compiler() -> None:
 
 def is_compiled(model: Architecture) -> bool:
     """Whether `compile_decoding` has seen the model."""
-    return any(isinstance(module, Block) and module.decode is not None for module in model.modules())
+    return any(isinstance(module, Stack) and module.decode is not None for module in model.modules())
+
+
+def _through(_stack: Stack, x: Tensor, step: Step, states: States) -> Emit:
+    return _stack.through(x, step, states)
+
+
+_OF_THE_STACK = re.compile(r"\b_stack\b")
 
 
 def _worth_asking(guards: Sequence[Any]) -> list[bool]:
-    """Which conditions of compiled code are looked at in every step: where blocks, batches and steps may differ.
+    """Which conditions of compiled code are looked at in every step: where batches, caches and steps may differ.
 
-    The others are about hooks and the functions of modules; to find nothing new there takes longer than attention.
+    The others are about the modules of the one model that the code is of. To find nothing new there takes longer than
+    attention.
     """
-    return [guard.guard_type not in _SETTLED and not guard.is_global for guard in guards]
+    return [not guard.is_global and not _OF_THE_STACK.search(guard.name) for guard in guards]
 
 
 class _Compiled:
-    """`Block.run`, compiled; the block's own where that cannot be."""
+    """`through` of one stack, compiled; the stack's own where that cannot be."""
 
-    def __init__(self, run: Any, name: str):
-        self.run = run
+    def __init__(self, name: str, device: torch.device):
         self.name = name
+        # torch finds what it has compiled by the code object. As the model is not asked for, none may share it.
+        own = FunctionType(_through.__code__.replace(), globals())
+        options: dict[str, Any] = {"guard_filter_fn": _worth_asking}
+        if device.type == "cpu":
+            options["cpp_wrapper"] = True  # what goes on between kernels is in C++ too
+        self.through = torch.compile(own, fullgraph=True, dynamic=True, options=options)
 
-    def __call__(self, block: Block, x: Tensor, step: Step, states: Mapping[str, State]) -> Emit:
+    def __call__(self, stack: Stack, x: Tensor, step: Step, states: States) -> Emit:
         from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
         try:
-            emitted: Emit = self.run(block, x, step, states)
+            emitted: Emit = self.through(stack, x, step, states)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:  # before anything was computed
-            block.decode = None
+            stack.decode = None
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(f"{self.name} is not compiled: {reason}", stacklevel=2)
-            return block.run(x, step, states)
+            return stack.through(x, step, states)
         return emitted

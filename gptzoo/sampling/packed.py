@@ -29,7 +29,7 @@ def prepare_for_inference(model: Architecture, weights: Weights = "fp32", *, com
     each output, in products with bfloat16 (Dettmers et al. 2022, LLM.int8(), arXiv:2208.07339, without its outliers).
     What is no such layer is in float32 or bfloat16. The model can be sampled from, and no longer be trained or saved.
 
-    compile: have the step that adds a token compiled, block by block, when it is first taken. That takes some seconds.
+    compile: have the step that adds a token compiled when it is first taken. That takes from seconds to a minute.
 
     Raises InputError for weights that are prepared already or of an unknown form.
     """
@@ -79,7 +79,10 @@ class PackedLinear(_Frozen):
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(bias)
         self.blocked = _can_block(weight)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if self.blocked else weight
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if self.blocked else weight
+        self.register_buffer("packed", packed, persistent=False)  # compiled code knows the sizes of buffers
+
+    packed: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.blocked:
