@@ -85,7 +85,13 @@ class _Compiled:
             emitted: Emit = self.through(stack, x, step, states)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:  # before anything was computed
             stack.decode = None
-            reason = str(error).strip().partition("\n")[0]
-            warnings.warn(f"{self.name} is not compiled: {reason}", stacklevel=2)
+            warnings.warn(f"{self.name} is not compiled: {_reason(error)}", stacklevel=2)
             return stack.through(x, step, states)
         return emitted
+
+
+def _reason(error: Exception) -> str:
+    """What torch could not compile, and where the component's own code asks for it."""
+    what = str(error).strip().partition("\n")[0]
+    places = re.findall(r'File "(.+)", line (\d+)', str(error))
+    return f"{what}, at {places[-1][0]}:{places[-1][1]}" if places else what

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -127,6 +128,7 @@ def test_what_cannot_be_compiled_is_named_and_computes_as_before() -> None:
     with pytest.warns(UserWarning, match="not compiled") as told:
         assert apart(plain, compiled, 1, 2) == 0
     assert [str(each.message).split(" is ")[0] for each in told] == ["decoder"]
+    assert re.search(rf"at {re.escape(__file__)}:\d+$", str(told[0].message)), "the place in the component"
 
 
 def test_prompts_are_not_left_to_compiled_code() -> None:

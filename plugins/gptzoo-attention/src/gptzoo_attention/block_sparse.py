@@ -72,7 +72,7 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
             if blocks.shape[1] < blocks.shape[0]:  # else there is no work to save
                 return self._over_blocks(q, k, v, step, blocks, dropout), None
         visible = step.visible(k_pos) & self.in_pattern(step.positions, k_pos)
-        return _attention(q, k, v, visible, step.bias(k_pos), dropout), None
+        return self._attention(q, k, v, visible, step.bias(k_pos), dropout), None
 
     def in_pattern(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         """(B|1, 1, T, S) bool: the block of the key is one that the query may see. A padding query sees all."""
@@ -109,7 +109,7 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         k_pos = position[blocks].masked_fill(blocks[..., None] < 0, -1).flatten(1)  # (N, n_seen * block_size)
         rows = replace(step, positions=position, self_bias=None)
         bias = rows.bias(k_pos)
-        y = _attention(
+        y = self._attention(
             q.transpose(0, 1),
             k[:, blocks].flatten(2, 3).transpose(0, 1),  # (N, B*G, n_seen * block_size, D)
             v[:, blocks].flatten(2, 3).transpose(0, 1),
@@ -124,9 +124,14 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         x = F.pad(x, (0, 0, 0, -x.shape[2] % self.block_size))
         return x.reshape(x.shape[0] * x.shape[1], -1, self.block_size, x.shape[3])
 
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    mask = score_mask(visible, bias, q.dtype)
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1]
-    )
+    def _attention(
+        self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor, bias: Tensor | None, dropout: float
+    ) -> Tensor:
+        return F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=score_mask(visible, bias, q.dtype),
+            dropout_p=dropout,
+            enable_gqa=self.n_kv_heads != self.n_heads,
+        )

@@ -122,7 +122,7 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
                 half.repeat(1, 2, 1, 1),  # (B, 2G, S, D/2)
                 attn_mask=mask,
                 is_causal=unmasked and step.causal,
-                enable_gqa=q.shape[1] != k.shape[1],
+                enable_gqa=self.n_kv_heads != self.n_heads,
             )
             for half in v.chunk(2, dim=1)
         ]
