@@ -144,3 +144,12 @@ def test_without_a_compiler_it_says_what_is_missing() -> None:
         pytest.raises(InputError, match=r"needs a C\+\+ compiler"),
     ):
         prepare_for_inference(gptzoo.build(small()), compile=True)
+
+
+@pytest.mark.slow
+def test_a_compiled_draft_changes_nothing() -> None:
+    plain, compiled = pair()
+    draft = prepare_for_inference(loud(gptzoo.build(small(n_layers=1), seed=5)), compile=True)
+    expected = gptzoo.generate(plain, PROMPTS, GREEDY)
+    assert gptzoo.generate(compiled, PROMPTS, GREEDY, draft=draft) == expected
+    assert counters["stats"]["unique_graphs"] >= 1, "the draft's steps, at least, are compiled"
