@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch.multiprocessing
 
 from gptzoo.errors import GptzooError
+from gptzoo.forks import HOW
 
 _SECONDS = 100
 
@@ -36,6 +38,8 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
 
     They are forked: torch is imported already, and components of a test are known to them.
     """
+    if torch.cuda.is_available():
+        pytest.skip(HOW)
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     context: Any = torch.multiprocessing.get_context("fork")

@@ -19,6 +19,7 @@ LAYERS = {
     "seeds": 0,
     "atomic": 0,
     "units": 0,
+    "forks": 0,
     "component": 1,
     "hooks": 2,
     "registry": 3,

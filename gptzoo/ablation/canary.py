@@ -12,6 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gptzoo.errors import InputError
+from gptzoo.forks import autograd_works
 
 T = TypeVar("T")
 
@@ -19,8 +20,8 @@ T = TypeVar("T")
 def in_a_child(counts: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """What each function returns, by the variant that it is for, all of them called in one fork of this process.
 
-    One that raises there is called again here, to raise here. Raises InputError, which names the variant, for one that
-    ends the process.
+    One that raises there is called again here, to raise here; so are all where a fork cannot use autograd. Raises
+    InputError, which names the variant, for one that ends the process.
     """
     if not counts:
         return {}
@@ -34,11 +35,11 @@ def in_a_child(counts: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     found: dict[str, T] = {}
     for name, count in counts.items():
         try:
-            raised, value = ours.recv()
+            again, value = ours.recv()
         except EOFError:
             child.join()
             raise InputError(_crash(name, child.exitcode or 0)) from None
-        found[name] = count() if raised else value
+        found[name] = count() if again else value
     child.join()
     return found
 
@@ -47,13 +48,13 @@ def _count(answers: Connection, counts: Mapping[str, Callable[[], Any]]) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the planner, with which this ends
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     torch.set_num_threads(1)  # those of the process that was forked are not here
+    can_count = autograd_works()
     for count in counts.values():
         try:
-            value = count()
+            answer = (False, count()) if can_count else (True, None)
         except Exception:  # it is raised again where it can be told
-            answers.send((True, None))
-        else:
-            answers.send((False, value))
+            answer = (True, None)
+        answers.send(answer)
 
 
 def _crash(name: str, code: int) -> str:

@@ -228,4 +228,4 @@ print(used if sys.platform == "linux" else used // 1024, file=sys.stderr)
     data = json.loads(done.stdout)
     assert data["parameters"]["total"] == 174_604_259_328
     assert data["flops_per_token"]["forward"] == 2 * (96 * 12 * 12288**2 + 50257 * 12288) + 4 * 2048 * 12288 * 96
-    assert int(done.stderr) < 2**20  # KiB: torch and what it imports, and not a thousandth of the weights
+    assert int(done.stderr) < 2**21  # KiB: torch, of which builds for CUDA are larger, and not 1/300 of the weights
