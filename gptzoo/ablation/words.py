@@ -10,6 +10,8 @@ from gptzoo.ablation.analysis import Estimate
 from gptzoo.ablation.outcome import TrialOutcome
 from gptzoo.ablation.verdict import Judged
 
+_TRAINABLE = 1000  # seeds; that it would take 22,044 is no advice
+
 
 def sentence(subject: str, reference: str, judged: Judged, *, margin: float, more_seeds: int | None) -> str:
     """The verdict on a difference, whole: "none is worse than rope by 0.224 (0.201 to 0.247; 5 pairs of runs)."."""
@@ -79,7 +81,7 @@ def _wanted(judged: Judged, more_seeds: int | None) -> str:
     """What it takes where it cannot be told."""
     if judged.contrast.error is None:
         return "a single seed tells nothing of the spread over seeds"
-    if more_seeds is None:
+    if more_seeds is None or more_seeds > _TRAINABLE:
         return "no number of seeds that one could train would tell"
     return f"{count(more_seeds, 'more seed')} would tell, if the true difference is about that"
 

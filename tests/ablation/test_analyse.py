@@ -168,6 +168,14 @@ def test_an_interval_is_told_from_the_side_of_its_verdict() -> None:
     assert [float(x) for x in told.groups()] == pytest.approx(expected, abs=0.006)
 
 
+def test_a_number_of_seeds_that_nobody_trains_is_no_advice() -> None:
+    far = {"a": {1: 3.0, 2: 3.1, 3: 2.9}, "b": {1: 3.1003, 2: 3.0, 3: 2.9}}
+    found = only(analyse(outcome(far)))
+    assert found.more_seeds is not None
+    assert found.more_seeds > 1000
+    assert found.sentence.endswith("no number of seeds that one could train would tell.")
+
+
 def test_what_cannot_be_told_says_how_many_more_seeds_would() -> None:
     rng = np.random.default_rng(6)
     base, noise = rng.normal(3, 0.1, 400), rng.normal(0, 0.1, 400)
