@@ -11,11 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 from gptzoo.components.base import Emit, State, Step, Sublayer
 
-_GRAPHS = 64  # of one block: all blocks share its code, so a hybrid needs one for each of its kinds, mode and shape
+_GRAPHS = 64  # of one code: all blocks share theirs, so a hybrid needs one for each of its kinds, mode and shape
 
 
 def allow_graphs() -> None:
-    """Let torch compile the code of blocks as often as a hybrid of many kinds needs."""
+    """Let torch compile the same code as often as a hybrid of many kinds needs."""
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _GRAPHS)

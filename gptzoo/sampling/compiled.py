@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gptzoo.components.base import Architecture, Emit, Step
 from gptzoo.errors import InputError
+from gptzoo.model.block import allow_graphs
 from gptzoo.model.stack import Stack, States
 from gptzoo.sampling.packed_product import teach_inductor
 
@@ -29,6 +30,7 @@ def compile_decoding(model: Architecture) -> None:
     if next(model.parameters()).device.type == "cpu":
         _need_compiler()
     teach_inductor()
+    allow_graphs()
     torch._dynamo.config.specialize_float = True  # an epsilon is a number of the code, no input of it
     for name, stack in model.named_modules():
         if isinstance(stack, Stack):

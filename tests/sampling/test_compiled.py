@@ -71,6 +71,14 @@ def test_neither_batches_nor_positions_nor_windows_need_new_code_once_each_kind_
 
 
 @pytest.mark.slow
+def test_code_is_compiled_as_often_as_it_is_needed() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1):
+        plain, compiled = pair(n_layers=1)
+        assert max(apart(plain, compiled, batch, 1) for batch in (1, 2)) < 1e-4
+    assert compiled.decode is not None, "it was given up"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("weights", "tolerance"), [("bf16", 0.03), ("int8", 0.05)])
 def test_smaller_weights_compile_too(weights: Any, tolerance: float) -> None:
     plain, compiled = pair(weights)
