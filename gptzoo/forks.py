@@ -11,7 +11,9 @@ import os
 
 import torch
 
-HOW = "torch lets no fork use autograd once its parent has with a GPU in sight; CUDA_VISIBLE_DEVICES= hides all of them"
+NO_AUTOGRAD = (
+    "torch lets no fork use autograd once its parent has with a GPU in sight; CUDA_VISIBLE_DEVICES= hides all of them"
+)
 
 
 def allow_autograd_in_forks() -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch.multiprocessing
 
 from gptzoo.errors import GptzooError
-from gptzoo.forks import HOW
+from gptzoo.forks import NO_AUTOGRAD
 
 _SECONDS = 100
 
@@ -39,7 +39,7 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
     They are forked: torch is imported already, and components of a test are known to them.
     """
     if torch.cuda.is_available():
-        pytest.skip(HOW)
+        pytest.skip(NO_AUTOGRAD)
     folder.mkdir(parents=True, exist_ok=True)
     port = _free_port()
     context: Any = torch.multiprocessing.get_context("fork")

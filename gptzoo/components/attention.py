@@ -149,7 +149,7 @@ class SdpaAttention(NaiveAttention):
         if "attention" in step.capture:
             return super().attend(q, k, v, step, k_pos)
         if one_on_cpu and torch.compiler.is_compiling():
-            return self._sums(q, k, v, step, k_pos), None
+            return self._one_query(q, k, v, step, k_pos), None
         bias = step.bias(k_pos)
         # Without a mask tensor torch takes its fastest kernels; that is exact when at most the future is to be masked.
         unmasked = step.plain and bias is None and (self.window is None or q.shape[2] <= self.window)
@@ -172,18 +172,18 @@ class SdpaAttention(NaiveAttention):
         )
         return y.to(exact), None
 
-    def _sums(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> Tensor:
+    def _one_query(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> Tensor:
         """One query a row, as sums of products: of these compiled code makes loops that read each key and value once.
 
         Of matrix products with one row it makes slower ones, and in bfloat16 torch's kernels take three times as long.
         """
-        (B, H, _, D), G, own = q.shape, k.shape[1], q.dtype
-        exact = torch.promote_types(q.dtype, torch.float32)
-        q, k, v = q.to(exact).view(B, G, H // G, 1, D), k.to(exact)[:, :, None], v.to(exact)[:, :, None]
+        (B, H, _, D), G, exact = q.shape, k.shape[1], q.dtype
+        wide = torch.promote_types(exact, torch.float32)
+        q, k, v = q.to(wide).view(B, G, H // G, 1, D), k.to(wide)[:, :, None], v.to(wide)[:, :, None]
         scores = (q * k).sum(-1) * self.d_head**-0.5  # (B, G, H/G, S)
         if (bias := step.bias(k_pos)) is not None:
             scores = scores + bias.view(len(bias), G, H // G, -1)
         scores = scores.masked_fill(~step.visible(k_pos, self.window), float("-inf"))
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
         y = (weights[..., None] * v).sum(-2) / weights.sum(-1, keepdim=True)  # (B, G, H/G, D)
-        return y.view(B, H, 1, D).to(own)
+        return y.view(B, H, 1, D).to(exact)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gptzoo.checkpoint.sharded import in_order, whole
 from gptzoo.errors import InputError
-from gptzoo.forks import HOW, autograd_works
+from gptzoo.forks import NO_AUTOGRAD, autograd_works
 from gptzoo.testing.compare import CLOSE, distance
 from gptzoo.testing.subject import PartSubject
 from gptzoo.testing.verdict import Failed, Skipped
@@ -82,7 +82,7 @@ def _work(rank: int, subject: PartSubject, gradients: Callable[[PartSubject], di
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             if not autograd_works():
-                raise InputError(HOW)
+                raise InputError(NO_AUTOGRAD)
             store = torch.distributed.FileStore(str(folder / "store"), _WORLD)
             torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=_WORLD)
             found = gradients(subject)
