@@ -18,6 +18,7 @@ LAYERS = {
     "errors": 0,
     "seeds": 0,
     "atomic": 0,
+    "cache": 0,
     "units": 0,
     "forks": 0,
     "component": 1,

@@ -182,7 +182,7 @@ class SdpaAttention(NaiveAttention):
         q, k, v = q.to(wide).view(B, G, H // G, 1, D), k.to(wide)[:, :, None], v.to(wide)[:, :, None]
         scores = (q * k).sum(-1) * self.d_head**-0.5  # (B, G, H/G, S)
         if (bias := step.bias(k_pos)) is not None:
-            scores = scores + bias.view(len(bias), G, H // G, -1)
+            scores = scores + bias.view(bias.shape[0], G, H // G, -1)
         scores = scores.masked_fill(~step.visible(k_pos, self.window), float("-inf"))
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
         y = (weights[..., None] * v).sum(-2) / weights.sum(-1, keepdim=True)  # (B, G, H/G, D)

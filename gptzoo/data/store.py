@@ -16,6 +16,7 @@ import filelock
 import numpy as np
 
 from gptzoo.atomic import PREFIX, new_folder, write_json
+from gptzoo.cache import cache_folder
 from gptzoo.component import Config
 from gptzoo.data.corpora import Corpus, Split
 from gptzoo.data.shards import Counts, Report, at_work, cut, merge, sha256, token_type
@@ -66,10 +67,6 @@ def prepare(
             ) from None
     shutil.rmtree(_unfinished(folder), ignore_errors=True)
     return load_tokenizer(folder / "tokenizer.json"), store
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("GPTZOO_CACHE") or Path.home() / ".cache" / "gptzoo").expanduser()
 
 
 def _silent(stage: str, counts: Counts) -> None:

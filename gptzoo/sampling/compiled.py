@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Sequence
-from types import FunctionType
-from typing import Any
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture, Emit, Step
 from gptzoo.errors import InputError
-from gptzoo.model.block import allow_graphs
 from gptzoo.model.stack import Stack, States
 from gptzoo.sampling.packed_product import teach_inductor
+
+if TYPE_CHECKING:
+    from gptzoo.sampling.exported import Conditions
+
+_MOST = 8  # pieces of code for one stack: one row, several, each with a ring that is full or not, and some to spare
+_MANY = 1024  # layouts of inputs that are remembered
 
 
 def compile_decoding(model: Architecture) -> None:
     """Have what is between embeddings and head compiled by the first step of one token a row that goes on from a cache.
 
     Sizes of batch and cache are left open, so what is compiled serves all steps; a batch of one row has code of its
-    own. Prompts are read as before. What torch cannot compile whole stays as it is, and a warning says why. From the
-    first step on the modules of the model are taken to be what they were then: hooks that come later are not called
-    in such steps. On CUDA, whoever decodes in batches records such steps too (`gptzoo.sampling.graphs`). Raises
-    InputError where a C++ compiler is needed and there is none.
+    own. Prompts are read as before, and so is what is to be captured. What torch cannot compile whole stays as it is,
+    and a warning says why. From the first step on the modules of the model, and its weights, are taken to be what they
+    were then: hooks that come later are not called in such steps. On CUDA, whoever decodes in batches records such
+    steps too (`gptzoo.sampling.graphs`). Raises InputError where a C++ compiler is needed and there is none.
     """
     if next(model.parameters()).device.type == "cpu":
         _need_compiler()
     teach_inductor()
-    allow_graphs()
-    torch._dynamo.config.specialize_float = True  # an epsilon is a number of the code, no input of it
     for name, stack in model.named_modules():
         if isinstance(stack, Stack):
-            stack.decode = _Compiled(name or type(stack).name, next(model.parameters()).device)
+            stack.decode = _Compiled(name or type(stack).name)
 
 
 def _need_compiler() -> None:
@@ -52,48 +53,79 @@ def is_compiled(model: Architecture) -> bool:
     return any(isinstance(module, Stack) and module.decode is not None for module in model.modules())
 
 
-def _through(_stack: Stack, x: Tensor, step: Step, states: States) -> Emit:
-    return _stack.through(x, step, states)
+class _Piece(NamedTuple):
+    """Code for steps whose inputs meet its conditions."""
+
+    run: Callable[[list[Tensor]], list[Tensor]]
+    weights: list[Tensor]
+    conditions: Conditions
+    emitted: Callable[[Sequence[Tensor]], Emit]
 
 
-_OF_THE_STACK = re.compile(r"\b_stack\b")
-
-
-def _worth_asking(guards: Sequence[Any]) -> list[bool]:
-    """Which conditions of compiled code are looked at in every step: where batches, caches and steps may differ.
-
-    The others are about the modules of the one model that the code is of. To find nothing new there takes longer than
-    attention.
-    """
-    return [not guard.is_global and not _OF_THE_STACK.search(guard.name) for guard in guards]
+Usable = list[tuple[_Piece, Callable[[int | None], bool]]]
 
 
 class _Compiled:
-    """`through` of one stack, compiled; the stack's own where that cannot be."""
+    """`through` of one stack by code that was compiled for it; by the stack itself where that cannot be."""
 
-    def __init__(self, name: str, device: torch.device):
+    def __init__(self, name: str):
         self.name = name
-        # torch finds what it has compiled by the code object. As the model is not asked for, none may share it.
-        own = FunctionType(_through.__code__.replace(), globals())
-        options: dict[str, Any] = {"guard_filter_fn": _worth_asking}
-        if device.type == "cpu":
-            options["cpp_wrapper"] = True  # what goes on between kernels is in C++ too
-        self.through = torch.compile(own, fullgraph=True, dynamic=True, options=options)
+        self.pieces: list[_Piece] = []
+        self._usable: dict[Any, Usable] = {}  # by the layout of inputs
+        self._latest: Usable = []
+        self._latest_fed: Any = None
+        self._latest_states: list[weakref.ref[Tensor]] = []
+        self._gave_up = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Compiled:
+        return _Compiled(self.name)  # the copied stack has other weights
 
     def __call__(self, stack: Stack, x: Tensor, step: Step, states: States) -> Emit:
-        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+        from gptzoo.sampling.exported import inputs_of
 
-        try:
-            emitted: Emit = self.through(stack, x, step, states)
-        except (TorchDynamoException, FailOnRecompileLimitHit) as error:  # before anything was computed
-            stack.decode = None
-            warnings.warn(f"{self.name} is not compiled: {_reason(error)}", stacklevel=2)
+        if step.capture or step.memory is not None:
             return stack.through(x, step, states)
-        return emitted
+        inputs = inputs_of(x, step, states)
+        usable = self._usable_for(inputs if step.reach is None else inputs[:-1], inputs)
+        piece = next((piece for piece, holds in usable if holds(step.reach)), None)
+        piece = piece or self._make(stack, x, step, states)
+        return stack.through(x, step, states) if piece is None else piece.emitted(piece.run([*inputs, *piece.weights]))
 
+    def _usable_for(self, laid_out: list[Tensor], inputs: list[Tensor]) -> Usable:
+        """The pieces of code for inputs laid out like these, each with what is left to ask of the reach."""
+        x, positions, *states = laid_out
+        fed = x.shape, x.stride(), positions.shape, positions.stride()
+        latest = self._latest_states
+        # To look at 36 tensors takes a hundredth of a step of GPT-2 in bfloat16, so those that were seen are not.
+        alike = fed == self._latest_fed and len(states) == len(latest)
+        if alike and all(tensor is seen() for tensor, seen in zip(states, latest, strict=True)):
+            return self._latest
+        layout = fed, tuple((t.shape, t.stride(), t.dtype) for t in states)
+        if layout not in self._usable:
+            if len(self._usable) == _MANY:
+                self._usable.clear()
+            left = [(piece, piece.conditions.left(inputs)) for piece in self.pieces]
+            self._usable[layout] = [(piece, holds) for piece, holds in left if holds is not None]
+        self._latest, self._latest_fed = self._usable[layout], fed
+        self._latest_states = [weakref.ref(t) for t in states]
+        return self._latest
 
-def _reason(error: Exception) -> str:
-    """What torch could not compile, and where the component's own code asks for it."""
-    what = str(error).strip().partition("\n")[0]
-    places = re.findall(r'File "(.+)", line (\d+)', str(error))
-    return f"{what}, at {places[-1][0]}:{places[-1][1]}" if places else what
+    def _make(self, stack: Stack, x: Tensor, step: Step, states: States) -> _Piece | None:
+        from gptzoo.sampling.ahead import compiled_ahead
+        from gptzoo.sampling.exported import export_step, reason
+
+        if self._gave_up:
+            return None
+        try:
+            if len(self.pieces) == _MOST:
+                raise RuntimeError(f"it would take more than {_MOST} pieces of code for steps that differ in size")
+            exported = export_step(stack, x, step, states)
+            run = compiled_ahead(exported.program, x.device)
+        except Exception as error:  # whatever components and compilers raise about tensors without values
+            self._gave_up = True
+            warnings.warn(f"{self.name} is not compiled: {reason(error)}", stacklevel=2)
+            return None
+        self.pieces.append(_Piece(run, list(exported.weights.values()), exported.conditions, exported.emitted))
+        self._usable.clear()
+        self._latest_fed = None
+        return self.pieces[-1]

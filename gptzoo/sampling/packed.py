@@ -122,7 +122,7 @@ class QuantisedLinear(_Frozen):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        if len(rows) >= _FEW or x.device.type != "cpu":
+        if rows.shape[0] >= _FEW or x.device.type != "cpu":
             return F.linear(x, self.spell_out(), self.bias)
         y = torch._weight_int8pack_mm(rows, self.quantised, self.scale).view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias

@@ -17,6 +17,7 @@ from gptzoo.testing.compiling import compiling
 from gptzoo.testing.decoding import decoding
 from gptzoo.testing.documents import documents
 from gptzoo.testing.engine import engine
+from gptzoo.testing.exporting import exporting
 from gptzoo.testing.gradients import gradcheck, gradients
 from gptzoo.testing.modes import determinism, inputs, modes
 from gptzoo.testing.options import options
@@ -76,6 +77,7 @@ PROPERTIES = (
     Property(partners),
     Property(all_partners, slow=True),
     Property(compiling, slow=True),
+    Property(exporting, slow=True),
     Property(sharding, slow=True),
     Property(tensor_parallel, slow=True),
     Property(tokenizers.round_trip, ("tokenizer",)),

@@ -532,6 +532,24 @@ class CompilesByLayer(Mlp):
         return super().forward(x, step) / (1 + self.dims.layer)
 
 
+class CountsRows(Mlp):
+    """Makes a Python number of the size of the batch."""
+
+    name = "counts_rows"
+
+    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+        return super().forward(x, step) / len(x) * x.shape[0]
+
+
+class ShortCut(Mlp):
+    """Does less where it believes that a compiler is looking."""
+
+    name = "short_cut"
+
+    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+        return x if torch.compiler.is_compiling() else super().forward(x, step)
+
+
 class LazyOnMeta(Mlp):
     """Takes a short cut where there are no values, because its kernel cannot run there."""
 

@@ -11,4 +11,7 @@ class TestMixtureOfExperts(gptzoo.testing.Conformance):
         {"n_experts": 4, "expert": {"type": "mlp", "d_ff": 16}},
         {"n_experts": 4, "expert": {"type": "glu", "d_ff": 8}, "n_shared": 1, "scores": "sigmoid", "balance": "bias"},
     )
-    skip = {"compiling": "a block breaks around the experts, whose sizes depend on values; test_mixture.py compiles it"}
+    skip = {
+        "compiling": "a block breaks around the experts, whose sizes depend on values; test_mixture.py compiles it",
+        "exporting": "what is not compiled cannot be exported, so steps of decoding stay as they are",
+    }

@@ -133,7 +133,7 @@ def _new_block_mask(step: gptzoo.Step, k_pos: Tensor, window: int | None) -> Any
     from torch.nn.attention.flex_attention import create_block_mask
 
     per_token = [step.positions, k_pos] if step.documents is None else [step.positions, k_pos, step.documents]
-    n_rows = max(len(tensor) for tensor in per_token)
+    n_rows = max(tensor.shape[0] for tensor in per_token)
     return _compiled(create_block_mask)(
         mask_mod(step, k_pos, window), n_rows, None, step.positions.shape[1], k_pos.shape[1], device=k_pos.device
     )
@@ -160,7 +160,7 @@ def mask_mod(step: gptzoo.Step, k_pos: Tensor, window: int | None) -> Callable[.
 
 def _reader(table: Tensor) -> Callable[..., Tensor]:
     """(b, *index) -> the entry of a (B|1, …) table, whose one row may serve the whole batch."""
-    if len(table) > 1:
+    if table.shape[0] > 1:
         return lambda *index: table[index]
     row = table[0]
     return lambda b, *index: row[index]
