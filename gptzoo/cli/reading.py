@@ -40,12 +40,14 @@ def read_model(
     averaged: bool = False,
     device: str = "auto",
     dtype: Weights | None = None,
+    one_row: bool = False,
     compile: bool = False,
 ) -> Loaded:
     """The model that RUN and the options of `model_options` name. Raises InputError.
 
     dtype: prepared to write, with weights of this form (`gptzoo.sampling.packed`); left out, it has the modules of its
     spec, which can be looked into.
+    one_row: with dtype, prepared to write one text at a time.
     compile: with dtype, have what adds a token compiled.
     """
     from gptzoo.checkpoint.folder import load, model_folder
@@ -57,7 +59,7 @@ def read_model(
     if dtype is not None:
         from gptzoo.sampling.packed import prepare_for_inference
 
-        prepare_for_inference(loaded.model, dtype, compile=compile)
+        prepare_for_inference(loaded.model, dtype, one_row=one_row, compile=compile)
     return loaded
 
 

@@ -80,7 +80,17 @@ def sample(
     if options["best_of"] is not None and options["best_of"] < num_samples:
         raise click.UsageError(f"--best-of {options['best_of']} cannot keep {num_samples} samples")
 
-    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype, compile=compile)
+    one_row = (options["best_of"] or num_samples) == 1 if prompts_file is None else rows == 1
+    one_row = one_row and all(options[name] is None for name in ("beams", "contrastive", "draft"))
+    loaded = read_model(
+        run,
+        checkpoint=checkpoint,
+        averaged=averaged,
+        device=device,
+        dtype=dtype,
+        one_row=one_row,
+        compile=compile,
+    )
     strategy = read_strategy(loaded, options, dtype, compile=compile)
     if interactive:
         _talk(strategy)

@@ -70,7 +70,15 @@ def serve(
     from gptzoo.serving.jobs import Jobs, Limits
     from gptzoo.serving.worker import Worker
 
-    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device, dtype=dtype, compile=compile)
+    loaded = read_model(
+        run,
+        checkpoint=checkpoint,
+        averaged=averaged,
+        device=device,
+        dtype=dtype,
+        one_row=rows == 1 and draft is None,
+        compile=compile,
+    )
     reach = loaded.model.max_length
     if max_length is not None and reach is not None and max_length > reach:
         raise InputError(f"--max-length {max_length} is more than the {reach} that positions reach")

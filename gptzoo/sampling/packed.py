@@ -21,7 +21,9 @@ _LARGE = 2**18  # weights; to hand fewer in float32 to oneDNN takes longer than 
 _FEW = 64  # rows; with more, int8 weights are cheaper spelled out once than multiplied as they are
 
 
-def prepare_for_inference(model: Architecture, weights: Weights = "fp32", *, compile: bool = False) -> Architecture:
+def prepare_for_inference(
+    model: Architecture, weights: Weights = "fp32", *, one_row: bool = False, compile: bool = False
+) -> Architecture:
     """Put a model in eval mode with its weights packed for inference, in place; the model itself.
 
     Each `nn.Linear` of any component, and the head, becomes a layer that holds its weights in another form: "fp32" and
@@ -29,6 +31,8 @@ def prepare_for_inference(model: Architecture, weights: Weights = "fp32", *, com
     each output, in products with bfloat16 (Dettmers et al. 2022, LLM.int8(), arXiv:2208.07339, without its outliers).
     What is no such layer is in float32 or bfloat16. The model can be sampled from, and no longer be trained or saved.
 
+    one_row: texts will be written one at a time. Weights in float32 then stay as they are on processors that multiply
+    one row by them faster so.
     compile: have the step that adds a token compiled when it is first taken. That takes from seconds to a minute.
 
     Raises InputError for weights that are prepared already or of an unknown form.
@@ -38,7 +42,12 @@ def prepare_for_inference(model: Architecture, weights: Weights = "fp32", *, com
     if any(isinstance(module, PackedLinear | QuantisedLinear) for module in model.modules()):
         raise InputError("the weights of this model are prepared for inference already; load it again")
     model.eval().to(_DTYPES[weights]).requires_grad_(False)
-    layer = QuantisedLinear if weights == "int8" else PackedLinear
+
+    def layer(weight: Tensor, bias: Tensor | None) -> nn.Module:
+        if weights == "int8":
+            return QuantisedLinear(weight, bias)
+        return PackedLinear(weight, bias, blocked=_is_quicker_blocked(weight, one_row))
+
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:
@@ -76,10 +85,10 @@ class _Frozen(nn.Module):
 class PackedLinear(_Frozen):
     """A linear layer whose weights are in the layout that oneDNN multiplies fastest."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None):
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, blocked: bool):
         super().__init__(bias)
-        self.blocked = _can_block(weight)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if self.blocked else weight
+        self.blocked = blocked
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS) if blocked else weight
         self.register_buffer("packed", packed, persistent=False)  # compiled code knows the sizes of buffers
 
     packed: Tensor
@@ -98,13 +107,18 @@ class PackedLinear(_Frozen):
         destination[f"{prefix}weight"] = self.spell_out()
 
 
-def _can_block(weight: Tensor) -> bool:
+def _is_quicker_blocked(weight: Tensor, one_row: bool) -> bool:
     """Whether oneDNN is there for the device, knows the dtype on this processor, and is the quicker one."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.float32:
-        return weight.numel() >= _LARGE
+        return weight.numel() >= _LARGE and not (one_row and _mkl_is_at_home())
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _mkl_is_at_home() -> bool:
+    """Whether MKL multiplies as fast as it can, which it does on the processors of its maker alone."""
+    return torch.backends.mkl.is_available() and "Intel" in str(torch.cpu.get_capabilities().get("cpu_name"))
 
 
 class QuantisedLinear(_Frozen):

@@ -8,7 +8,7 @@ from support import loud, small
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.packed import PackedLinear, QuantisedLinear, prepare_for_inference
+from gptzoo.sampling.packed import PackedLinear, QuantisedLinear, _is_quicker_blocked, prepare_for_inference
 
 GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 12, "processors": [{"type": "temperature", "value": 0}]})
 TOKENS = torch.tensor([[1, 2, 3, 4, 5, 6]])
@@ -70,17 +70,23 @@ def test_the_state_of_a_prepared_model_tells_its_weights_from_others(weights: An
     assert all(name.startswith("blocks.0.ffn.up.") for name in differing)
 
 
-@pytest.mark.parametrize(("n_outputs", "blocked"), [(511, False), (512, True)])
-def test_large_weights_alone_are_laid_out_in_fp32(n_outputs: int, blocked: bool) -> None:
+@pytest.mark.parametrize("maker", ["Intel Xeon", "AMD EPYC"])
+@pytest.mark.parametrize(("n_outputs", "one_row"), [(511, False), (512, False), (512, True)])
+def test_weights_are_laid_out_in_fp32_where_that_is_quicker(
+    n_outputs: int, one_row: bool, maker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": maker})
+    monkeypatch.setattr("torch.backends.mkl.is_available", lambda: True)
     weight, x = torch.randn(n_outputs, 512), torch.randn(2, 3, 512)
-    layer = PackedLinear(weight, None)
-    assert layer.blocked == blocked
+    blocked = _is_quicker_blocked(weight, one_row)
+    assert blocked == (n_outputs == 512 and (not one_row or maker == "AMD EPYC"))
+    layer = PackedLinear(weight, None, blocked=blocked)
     torch.testing.assert_close(layer(x), x @ weight.T, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(layer.state_dict()["weight"], weight, atol=0, rtol=0)
 
 
 def test_weights_are_left_in_their_order_where_onednn_does_not_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptzoo.sampling.packed._can_block", lambda weight: False)
+    monkeypatch.setattr("gptzoo.sampling.packed._is_quicker_blocked", lambda weight, one_row: False)
     with torch.inference_mode():
         expected = model().bfloat16()(TOKENS)[0]
         logits = prepare_for_inference(model(), "bf16")(TOKENS)[0]
