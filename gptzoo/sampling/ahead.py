@@ -8,6 +8,7 @@ import platform
 import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,8 +48,13 @@ def compiled_ahead(program: ExportedProgram, device: torch.device) -> Run:
 def _load(package: Path, device: torch.device) -> Run:
     on_cuda = device.type == "cuda"
     # Whoever records CUDA graphs must not meet the locks by which several threads could use the code at once.
-    model = torch._inductor.aoti_load_package(str(package), run_single_threaded=on_cuda)
-    run: Run = model.loader.run  # without looking for tensors in nested arguments, of which there are none
+    loaded = [torch._inductor.aoti_load_package(str(package), run_single_threaded=on_cuda)]
+
+    def run(tensors: list[Tensor]) -> list[Tensor]:
+        outputs: list[Tensor] = loaded[0].loader.run(tensors)  # past the search for tensors in nested arguments
+        return outputs
+
+    weakref.finalize(run, loaded.clear)  # so that it is gone, with the files that it unpacked, when Python ends
     return run
 
 
