@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gptzoo.components.base import Architecture, Emit, Step
@@ -83,7 +84,7 @@ class _Compiled:
     def __call__(self, stack: Stack, x: Tensor, step: Step, states: States) -> Emit:
         from gptzoo.sampling.exported import inputs_of
 
-        if step.capture or step.memory is not None:
+        if step.capture or step.memory is not None or torch.is_autocast_enabled(x.device.type):
             return stack.through(x, step, states)
         inputs = inputs_of(x, step, states)
         usable = self._usable_for(inputs if step.reach is None else inputs[:-1], inputs)
@@ -94,7 +95,7 @@ class _Compiled:
     def _usable_for(self, laid_out: list[Tensor], inputs: list[Tensor]) -> Usable:
         """The pieces of code for inputs laid out like these, each with what is left to ask of the reach."""
         x, positions, *states = laid_out
-        fed = x.shape, x.stride(), positions.shape, positions.stride()
+        fed = x.dtype, x.shape, x.stride(), positions.shape, positions.stride()
         latest = self._latest_states
         # To look at 36 tensors takes a hundredth of a step of GPT-2 in bfloat16, so those that were seen are not.
         alike = fed == self._latest_fed and len(states) == len(latest)

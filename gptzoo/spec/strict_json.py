@@ -38,9 +38,8 @@ def _told(error: json.JSONDecodeError, source: str) -> Problem:
         return Problem(source, "$", "is empty; a JSON value is wanted")
     if error.doc.startswith("\ufeff"):
         return Problem(source, "$", "begins with a byte order mark; save it as UTF-8 without one")
-    reason = error.msg
-    before = error.doc[: error.pos].rstrip()
-    after = error.doc[error.pos :].lstrip()
-    if before.endswith(",") and after.startswith(("}", "]")):
-        reason = "a comma before the closing bracket; JSON has none there"
-    return Problem(source, f"line {error.lineno} column {error.colno}", reason)
+    comma = len(error.doc[: error.pos].rstrip()) - 1
+    for at in (error.pos, comma):  # Python 3.13 points to a comma too many, those before it behind it
+        if error.doc[at : at + 1] == "," and error.doc[at + 1 :].lstrip().startswith(("}", "]")):
+            error = json.JSONDecodeError("a comma before the closing bracket; JSON has none there", error.doc, at)
+    return Problem(source, f"line {error.lineno} column {error.colno}", error.msg)

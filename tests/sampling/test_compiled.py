@@ -160,6 +160,13 @@ def test_prompts_are_not_left_to_compiled_code() -> None:
     assert not model.decode.pieces
 
 
+def test_under_autocast_steps_are_those_of_autocast() -> None:
+    plain, compiled = pair()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert apart(plain, compiled, 2, 2) == 0
+    assert not compiled.decode.pieces
+
+
 def test_without_a_compiler_it_says_what_is_missing() -> None:
     with (
         torch._inductor.config.patch({"cpp.cxx": (None, "/nowhere/g++")}),

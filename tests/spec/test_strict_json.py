@@ -32,7 +32,7 @@ def told(text: str) -> str:
         ("{'bias': true}", "line 1 column 2: Expecting property name enclosed in double quotes"),
         ('{\n  "bias": tru\n}', "line 2 column 11: Expecting value"),
         (" \n", "$: is empty; a JSON value is wanted"),
-        ('{"a": [1, 2],\n}', "line 2 column 1: a comma before the closing bracket; JSON has none there"),
+        ('{"a": [1, 2],\n}', "line 1 column 13: a comma before the closing bracket; JSON has none there"),
         ("[" * 100_000, "$: nested too deeply"),
         ('{"a":' * 100_000, "$: nested too deeply"),
         ("1" + "0" * 5000, "$: holds a number with thousands of digits"),
