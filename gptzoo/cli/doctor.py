@@ -90,7 +90,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    """Where prepared tokens are kept, and whether they can be."""
+    """Where prepared tokens and compiled code are kept, and whether they can be."""
     import shutil
 
     from gptzoo.cache import cache_folder

@@ -16,9 +16,9 @@ from gptzoo.model.stack import Stack, States
 from gptzoo.sampling.packed_product import teach_inductor
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.exported import Conditions
+    from gptzoo.sampling.ahead import Code
 
-_MOST = 8  # pieces of code for one stack: one row, several, each with a ring that is full or not, and some to spare
+_MOST = 8  # pieces of code for one stack: one row and several, short contexts and long ones, and some to spare
 _MANY = 1024  # layouts of inputs that are remembered
 
 
@@ -55,11 +55,10 @@ def is_compiled(model: Architecture) -> bool:
 
 
 class _Piece(NamedTuple):
-    """Code for steps whose inputs meet its conditions."""
+    """Code for steps whose inputs meet its conditions, and what else it takes and gives."""
 
-    run: Callable[[list[Tensor]], list[Tensor]]
+    code: Code
     weights: list[Tensor]
-    conditions: Conditions
     emitted: Callable[[Sequence[Tensor]], Emit]
 
 
@@ -73,9 +72,7 @@ class _Compiled:
         self.name = name
         self.pieces: list[_Piece] = []
         self._usable: dict[Any, Usable] = {}  # by the layout of inputs
-        self._latest: Usable = []
-        self._latest_fed: Any = None
-        self._latest_states: list[weakref.ref[Tensor]] = []
+        self._latest: tuple[Any, list[weakref.ref[Tensor]], Usable] = (None, [], [])  # what was fed, to which states
         self._gave_up = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Compiled:
@@ -90,43 +87,53 @@ class _Compiled:
         usable = self._usable_for(inputs if step.reach is None else inputs[:-1], inputs)
         piece = next((piece for piece, holds in usable if holds(step.reach)), None)
         piece = piece or self._make(stack, x, step, states)
-        return stack.through(x, step, states) if piece is None else piece.emitted(piece.run([*inputs, *piece.weights]))
+        if piece is None:
+            return stack.through(x, step, states)
+        return piece.emitted(piece.code.run([*inputs, *piece.weights]))
 
     def _usable_for(self, laid_out: list[Tensor], inputs: list[Tensor]) -> Usable:
         """The pieces of code for inputs laid out like these, each with what is left to ask of the reach."""
         x, positions, *states = laid_out
-        fed = x.dtype, x.shape, x.stride(), positions.shape, positions.stride()
-        latest = self._latest_states
+        fed = x.dtype, x.shape, x.stride(), positions.dtype, positions.shape
+        latest_fed, latest, usable = self._latest
         # To look at 36 tensors takes a hundredth of a step of GPT-2 in bfloat16, so those that were seen are not.
-        alike = fed == self._latest_fed and len(states) == len(latest)
+        alike = fed == latest_fed and len(states) == len(latest)
         if alike and all(tensor is seen() for tensor, seen in zip(states, latest, strict=True)):
-            return self._latest
-        layout = fed, tuple((t.shape, t.stride(), t.dtype) for t in states)
+            return usable
+        layout = fed, tuple((t.shape, t.stride(), t.storage_offset(), t.dtype) for t in states)
         if layout not in self._usable:
             if len(self._usable) == _MANY:
                 self._usable.clear()
-            left = [(piece, piece.conditions.left(inputs)) for piece in self.pieces]
+            left = [(piece, piece.code.conditions.left(inputs)) for piece in self.pieces]
             self._usable[layout] = [(piece, holds) for piece, holds in left if holds is not None]
-        self._latest, self._latest_fed = self._usable[layout], fed
-        self._latest_states = [weakref.ref(t) for t in states]
-        return self._latest
+        self._latest = fed, [weakref.ref(t) for t in states], self._usable[layout]
+        return self._usable[layout]
 
     def _make(self, stack: Stack, x: Tensor, step: Step, states: States) -> _Piece | None:
-        from gptzoo.sampling.ahead import compiled_ahead
-        from gptzoo.sampling.exported import export_step, reason
+        from gptzoo.sampling.exported import reason
 
         if self._gave_up:
             return None
         try:
-            if len(self.pieces) == _MOST:
-                raise RuntimeError(f"it would take more than {_MOST} pieces of code for steps that differ in size")
-            exported = export_step(stack, x, step, states)
-            run = compiled_ahead(exported.program, x.device)
+            piece = self._compile(stack, x, step, states)
         except Exception as error:  # whatever components and compilers raise about tensors without values
             self._gave_up = True
-            warnings.warn(f"{self.name} is not compiled: {reason(error)}", stacklevel=2)
+            which = f"another step of {self.name}" if self.pieces else self.name
+            warnings.warn(f"{which} is not compiled: {reason(error)}", stacklevel=2)
             return None
-        self.pieces.append(_Piece(run, list(exported.weights.values()), exported.conditions, exported.emitted))
+        self.pieces.append(piece)
         self._usable.clear()
-        self._latest_fed = None
-        return self.pieces[-1]
+        self._latest = None, [], []
+        return piece
+
+    def _compile(self, stack: Stack, x: Tensor, step: Step, states: States) -> _Piece:
+        from gptzoo.sampling.ahead import compiled_ahead
+        from gptzoo.sampling.exported import export_step, inputs_of
+
+        if len(self.pieces) == _MOST:
+            raise RuntimeError(f"there are {_MOST} pieces of code already, each for steps of other sizes")
+        exported, inputs = export_step(stack, x, step, states), inputs_of(x, step, states)
+        if not exported.conditions(exported.clauses()).hold(inputs):
+            raise RuntimeError("its states lie in the memory of others")
+        code = compiled_ahead(exported, inputs)
+        return _Piece(code, list(exported.weights.values()), exported.emitted)

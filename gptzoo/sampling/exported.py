@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +21,8 @@ from gptzoo.components.base import Emit, Step
 from gptzoo.model.stack import Stack, States
 
 
-class Exported(NamedTuple):
+@dataclass(frozen=True)
+class Exported:
     """`Stack.through` for one token a row that goes on from a cache.
 
     The program takes what `inputs_of` returns, and then `weights`; the states among them it writes to. It returns the
@@ -26,18 +31,38 @@ class Exported(NamedTuple):
 
     program: ExportedProgram
     weights: dict[str, Tensor]
-    conditions: Conditions
+    n_inputs: int
+    has_reach: bool
     emitted: Callable[[Sequence[Tensor]], Emit]
+
+    def clauses(self) -> list[str]:
+        """What is taken for granted of sizes and strides, as Python. Compiling the program adds to it."""
+        told = self._told()
+        names = [str(index) for index in range(self.n_inputs)]
+        clauses: list[str] = told[0].fake_mode.shape_env.produce_guards(told, names, ignore_static=False)
+        return clauses
+
+    def conditions(self, clauses: Sequence[str]) -> Conditions:
+        """Those under which code whose clauses these are may be used."""
+        return Conditions(
+            clauses, [value.dtype for value in self._told()], self.n_inputs - 1 if self.has_reach else None
+        )
+
+    def _told(self) -> list[Any]:
+        return [node.meta["val"] for node in self.program.graph.nodes if node.op == "placeholder"][: self.n_inputs]
 
 
 def inputs_of(x: Tensor, step: Step, states: States) -> list[Tensor]:
-    """What differs from step to step, as tensors.
+    """What differs from step to step, as tensors, laid out alike for all steps of as many rows.
 
     The reach is the size of the last of them: to the program it so is a number, and one that may change.
     """
-    reach = [] if step.reach is None else [step.positions.new_empty(step.reach)]
+    positions = step.positions.expand(x.shape[0], 1).contiguous()
+    if positions.storage_offset():
+        positions = positions.clone()
+    reach = [] if step.reach is None else [positions.new_empty(step.reach)]
     kept = [tensor for layer in states for state in layer.values() for tensor in state.values()]
-    return [x, step.positions, *kept, *reach]
+    return [x, positions, *kept, *reach]
 
 
 def export_step(stack: Stack, x: Tensor, step: Step, states: States) -> Exported:
@@ -50,24 +75,31 @@ def export_step(stack: Stack, x: Tensor, step: Step, states: States) -> Exported
         like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in inputs]
         sizes = [[Dim.AUTO if size > 1 else Dim.STATIC for size in t.shape] for t in like]
         fixed = {name: [Dim.STATIC] * w.dim() for name, w in weights.items()}
-        program = torch.export.export(_Called(traced), (like, weights), dynamic_shapes=(sizes, fixed), strict=False)
-    return Exported(program, weights, Conditions(program, len(inputs), has_reach), traced.emitted)
+        with contextlib.redirect_stderr(io.StringIO()):  # on which torch prints the program as far as it got
+            program = torch.export.export(_Called(traced), (like, weights), dynamic_shapes=(sizes, fixed), strict=False)
+    return Exported(program, weights, len(inputs), has_reach, traced.emitted)
 
 
 def reason(error: Exception) -> str:
     """What torch could not do with a step, and where the component's own code asks for it."""
-    what = str(error).strip().partition("\n")[0] or type(error).__name__
-    home = Path(torch.__file__).parent
-    places = [at for at in traceback.extract_tb(error.__traceback__) if home not in Path(at.filename).parents]
-    own = [at for at in places if not at.filename.startswith(str(Path(__file__).parent))]
-    return f"{what}, at {own[-1].filename}:{own[-1].lineno}" if own else what
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    what = next((line.strip() for line in lines if " error: " in line), lines[0])
+    not_theirs = [Path(torch.__file__).parent, Path(__file__).parent]
+    own = [
+        f"{at.filename}:{at.lineno}"
+        for at in traceback.extract_tb(error.__traceback__)
+        if not _STDLIB.match(at.filename) and not any(folder in Path(at.filename).parents for folder in not_theirs)
+    ]
+    return f"{what}, at {own[-1]}" if own else what
+
+
+_STDLIB = re.compile(re.escape(sysconfig.get_paths()["stdlib"]) + r"/(?!site-packages/)|<")
 
 
 def _places(states: States) -> list[tuple[int, str, str]]:
     """Layer, sublayer and name of each of their tensors, in order."""
-    return [
-        (i, sublayer, name) for i, layer in enumerate(states) for sublayer, state in layer.items() for name in state
-    ]
+    layers = enumerate(states)
+    return [(i, sublayer, name) for i, layer in layers for sublayer, state in layer.items() for name in state]
 
 
 class _Traced(nn.Module):
@@ -107,18 +139,16 @@ class _Called(nn.Module):
         return outputs
 
 
+@dataclass(frozen=True)
 class Conditions:
-    """What a program takes for granted of its inputs, because it was told or because of how components decided.
+    """What code takes for granted of its inputs: it was told, components decided so, or a compiler did.
 
     Compiled code does not ask. With inputs of other sizes it would read and write what is not theirs.
     """
 
-    def __init__(self, program: ExportedProgram, n_inputs: int, has_reach: bool):
-        told: list[Any] = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"][:n_inputs]
-        self._dtypes = [value.dtype for value in told]
-        env = told[0].fake_mode.shape_env
-        self._clauses: list[str] = env.produce_guards(told, [str(i) for i in range(n_inputs)], ignore_static=False)
-        self._reach = n_inputs - 1 if has_reach else None
+    clauses: Sequence[str]
+    dtypes: Sequence[torch.dtype]
+    reach: int | None  # which input has it as its size
 
     def left(self, inputs: Sequence[Tensor]) -> Callable[[int | None], bool] | None:
         """What is left to ask of the reach where the other inputs are laid out like these; None: it is no use to ask.
@@ -128,18 +158,23 @@ class Conditions:
 
         def known(match: re.Match[str]) -> str:
             index, method, dim = int(match[1]), match[2], match[3]
-            if index == self._reach and method == "size":
+            if index == self.reach and method == "size":
                 return "reach"
             value = getattr(inputs[index], method)()
             return str(value if dim is None else value[int(dim)])
 
-        clauses = sorted({_OF_INPUT.sub(known, clause) for clause in self._clauses})
+        clauses = sorted({_OF_INPUT.sub(known, clause) for clause in self.clauses})
         fixed = [clause for clause in clauses if "reach" not in clause]
-        if [t.dtype for t in inputs] != self._dtypes or not all(_evaluate(clause) for clause in fixed):
+        if [t.dtype for t in inputs] != self.dtypes or not all(_evaluate(clause) for clause in fixed):
             return None
         asked = [f"({clause})" for clause in clauses if clause not in fixed] or ["True"]
         holds: Callable[[int | None], bool] = _evaluate(f"lambda reach: {' and '.join(asked)}")
         return holds
+
+    def hold(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether they hold for these inputs."""
+        left = self.left(inputs)
+        return left is not None and left(None if self.reach is None else inputs[self.reach].shape[0])
 
 
 _OF_INPUT = re.compile(r"L\['(\d+)'\]\.(size|stride|storage_offset)\(\)(?:\[(\d+)\])?")

@@ -11,7 +11,12 @@ from gptzoo.testing.compare import CLOSE, distance
 from gptzoo.testing.subject import HOST, PartSubject
 from gptzoo.testing.verdict import Failed, Skipped
 
-SIZES = ((3, 4), (3, 5), (2, 4), (5, 9))  # rows, and tokens that each has read
+SIZES = (
+    (3, 4, 16),
+    (3, 5, 16),
+    (2, 4, 11),
+    (5, 9, 13),
+)  # rows, tokens that each has read, and for how many there is room
 
 
 def exporting(subject: PartSubject) -> None:
@@ -22,31 +27,38 @@ def exporting(subject: PartSubject) -> None:
     if not isinstance(model, Stack):
         raise Skipped("it is not made of blocks")
     exported = None
-    for n_rows, length in SIZES:
-        x, step, states = _going_on(subject, model, n_rows, length)
+    for n_rows, length, room in SIZES:
+        x, step, states = _going_on(subject, model, n_rows, length, room)
         if exported is None:
             try:
                 exported = export_step(model, x, step, states)
             except Exception as error:
                 raise Failed(f"torch.export does not take a step of decoding: {reason(error)}") from None
         inputs = inputs_of(x, step, copied(states))
-        holds = exported.conditions.left(inputs)
-        if holds is None or not holds(step.reach):
+        if not exported.conditions(exported.clauses()).hold(inputs):
             raise Failed(
                 f"exported with {SIZES[0][0]} rows at position {SIZES[0][1]}, a step is another program than with "
-                f"{n_rows} rows at position {length}: a size became a Python number, as by len(x), or was decided about"
+                f"{n_rows} rows at position {length} of {room}: a size became a Python number, as by len(x), "
+                "or was decided about"
             )
         with torch.no_grad():
-            actual = exported.program.module()(inputs, exported.weights)[0]
-            expected = model.through(x, step, states).y
-        if (difference := distance(actual, expected).max()) > CLOSE:
-            raise Failed(f"exported, a step of {n_rows} rows computes otherwise, off by {difference:.2g}")
+            y, *emitted = exported.program.module()(inputs, exported.weights)
+            expected = model.through(x, step, states)
+        what = f"exported, a step of {n_rows} rows"
+        if (difference := distance(y, expected.y).max()) > CLOSE:
+            raise Failed(f"{what} computes otherwise, off by {difference:.2g}")
+        more = [tensor for named in expected[1:] for tensor in named.values()]
+        for one, other in zip([*inputs[2:-1], *emitted], [*inputs_of(x, step, states)[2:-1], *more], strict=True):
+            if distance(one.double(), other.double()).max() > CLOSE:
+                raise Failed(f"{what} leaves another state, or emits something else")
 
 
-def _going_on(subject: PartSubject, model: Stack, n_rows: int, length: int) -> tuple[torch.Tensor, Step, States]:
+def _going_on(
+    subject: PartSubject, model: Stack, n_rows: int, length: int, room: int
+) -> tuple[torch.Tensor, Step, States]:
     """What goes into a step of rows that have read so many tokens."""
     with torch.no_grad():
-        primed = model.prime(subject.tokens(n_rows, length).tolist(), HOST["context_length"] - length)
+        primed = model.prime(subject.tokens(n_rows, length).tolist(), room - length)
     x = torch.randn(n_rows, 1, HOST["d_model"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     positions = primed.positions.expand(n_rows, 1).clone()
     return x, Step(positions, fresh=False, reach=length + 1), primed.states

@@ -184,14 +184,36 @@ def test_the_best_of_many_is_the_likeliest_of_them(sample: Any) -> None:
 
 @pytest.mark.slow
 def test_compiled_steps_and_a_compiled_draft_write_the_same(
-    sample: Any, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    sample: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path))
+    draft = tmp_path / "draft"
+    save_model(draft, loud(zoo.build({**SPEC, "d_model": 8})), ByteTokenizer(ByteTokenizer.Config()))
     how = ("--prompt", "ab", "--temperature", "0")
     expected = written(sample(*how)["samples"])
     assert written(sample(*how, "--compile")["samples"]) == expected
     assert len(list(tmp_path.rglob("*.pt2"))) == 1
-    assert written(sample(*how, "--compile", "--draft", model)["samples"]) == expected
+    assert written(sample(*how, "--compile", "--draft", draft)["samples"]) == expected
+    assert len(list(tmp_path.rglob("*.pt2"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "one_row"),
+    [
+        ((), True),
+        (("--num-samples", "2"), False),
+        (("--best-of", "2"), False),
+        (("--beams", "2"), False),
+        (("--draft", "model"), False),
+    ],
+)
+def test_weights_are_prepared_for_as_many_rows_as_will_be_written(
+    sample: Any, model: Path, arguments: tuple[str, ...], one_row: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+    monkeypatch.setattr("gptzoo.sampling.packed._is_quicker_blocked", lambda weight, one_row: asked.add(one_row))
+    sample("--prompt", "ab", *(str(model) if argument == "model" else argument for argument in arguments))
+    assert asked == {one_row}
 
 
 def test_beams_contrastive_search_and_a_draft_are_those_of_the_library(sample: Any, model: Path) -> None:

@@ -108,6 +108,28 @@ class SmallCache(Spelled):
         return gptzoo.new_cache(batch_size, min(self.window - 1, max_length), shapes, device=device, dtype=dtype)
 
 
+class KnowsItsRoom(Spelled):
+    """Makes a Python number of the size of its cache."""
+
+    name = "knows_its_room"
+
+    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+        y = super().forward(x, step, state)
+        return y if state is None else y / len(state["position"][0]) * state["position"].shape[1]
+
+
+class KeepsAnotherState(Spelled):
+    """Writes something else into its state where a compiler is looking."""
+
+    name = "keeps_another_state"
+
+    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+        y = super().forward(x, step, state)
+        if state is not None and torch.compiler.is_compiling():
+            state["v"].neg_()
+        return y
+
+
 class CountsTokens(Spelled):
     """Keeps the number of tokens beside them, as a Python integer."""
 
