@@ -104,8 +104,8 @@ class _Compiled:
         if layout not in self._usable:
             if len(self._usable) == _MANY:
                 self._usable.clear()
-            left = [(piece, piece.code.conditions.left(inputs)) for piece in self.pieces]
-            self._usable[layout] = [(piece, holds) for piece, holds in left if holds is not None]
+            remaining = [(piece, piece.code.conditions.remaining(inputs)) for piece in self.pieces]
+            self._usable[layout] = [(piece, holds) for piece, holds in remaining if holds is not None]
         self._latest = fed, [weakref.ref(t) for t in states], self._usable[layout]
         return self._usable[layout]
 

@@ -150,7 +150,7 @@ class Conditions:
     dtypes: Sequence[torch.dtype]
     reach: int | None  # which input has it as its size
 
-    def left(self, inputs: Sequence[Tensor]) -> Callable[[int | None], bool] | None:
+    def remaining(self, inputs: Sequence[Tensor]) -> Callable[[int | None], bool] | None:
         """What is left to ask of the reach where the other inputs are laid out like these; None: it is no use to ask.
 
         To ask all of it in each step would take as long as a layer's attention.
@@ -173,8 +173,8 @@ class Conditions:
 
     def hold(self, inputs: Sequence[Tensor]) -> bool:
         """Whether they hold for these inputs."""
-        left = self.left(inputs)
-        return left is not None and left(None if self.reach is None else inputs[self.reach].shape[0])
+        holds = self.remaining(inputs)
+        return holds is not None and holds(None if self.reach is None else inputs[self.reach].shape[0])
 
 
 _OF_INPUT = re.compile(r"L\['(\d+)'\]\.(size|stride|storage_offset)\(\)(?:\[(\d+)\])?")

@@ -112,11 +112,11 @@ def _is_quicker_blocked(weight: Tensor, one_row: bool) -> bool:
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.float32:
-        return weight.numel() >= _LARGE and not (one_row and _mkl_is_at_home())
+        return weight.numel() >= _LARGE and not (one_row and _mkl_is_fast_here())
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _mkl_is_at_home() -> bool:
+def _mkl_is_fast_here() -> bool:
     """Whether MKL multiplies as fast as it can, which it does on the processors of its maker alone."""
     return torch.backends.mkl.is_available() and "Intel" in str(torch.cpu.get_capabilities().get("cpu_name"))
 

@@ -11,12 +11,8 @@ from gptzoo.testing.compare import CLOSE, distance
 from gptzoo.testing.subject import HOST, PartSubject
 from gptzoo.testing.verdict import Failed, Skipped
 
-SIZES = (
-    (3, 4, 16),
-    (3, 5, 16),
-    (2, 4, 11),
-    (5, 9, 13),
-)  # rows, tokens that each has read, and for how many there is room
+# Rows, tokens that each has read, and for how many there is room.
+SIZES = ((3, 4, 16), (3, 5, 16), (2, 4, 11), (5, 9, 13))
 
 
 def exporting(subject: PartSubject) -> None:
