@@ -63,7 +63,7 @@ def main() -> None:
 def command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, Any]:
     """The wall time of `gptzoo ablate` against what its trials say of their steps."""
     import gptzoo
-    from gptzoo.training.metrics_file import read
+    from gptzoo.training.run.metrics_file import read
 
     text = "\n\n".join(gptzoo.registered("corpus")["stories"].Config().build().documents("train"))
     base: dict[str, Any] = {

@@ -70,7 +70,7 @@ def tokens_of(batch: int, length: int) -> Tensor:
 
 def compiled_twin(model: Any) -> Any:
     """A model of the same weights, in the same memory, whose steps are compiled."""
-    from gptzoo.sampling.compiled import compile_decoding
+    from gptzoo.sampling.compile.decode_step import compile_decoding
 
     twin = copy.copy(model)
     compile_decoding(twin)
@@ -79,11 +79,11 @@ def compiled_twin(model: Any) -> Any:
 
 def our_step(model: Any, batch: int, length: int) -> Call:
     """A step that finds `length` tokens in the cache, and each time one more."""
-    from gptzoo.sampling.compiled import is_compiled
-    from gptzoo.sampling.graphs import StepGraphs
+    from gptzoo.sampling.compile.cuda_graphs import StepGraphs
+    from gptzoo.sampling.compile.decode_step import is_compiled
 
     states = model.new_states(batch, length + FEW)  # as `generate` does
-    model(tokens_of(batch, length), states=states, fresh=True, last_only=True)
+    model(tokens_of(batch, length), states=states, no_past=True, last_only=True)
     position, token = itertools.count(length), tokens_of(batch, 1)
     if DEVICE.type == "cuda" and is_compiled(model):
         step = StepGraphs(model)
@@ -155,7 +155,7 @@ def check(one: Tensor, other: Tensor, tolerance: float) -> None:
 
 
 def steps(weights: Any) -> dict[str, Any]:
-    from gptzoo.sampling.packed import prepare_for_inference
+    from gptzoo.sampling.weights.prepare import prepare_for_inference
 
     theirs, plain = models()
     prepared = {batch: prepare_for_inference(copy.deepcopy(plain), weights, one_row=batch == 1) for batch in TURNS}
@@ -194,13 +194,13 @@ def steps(weights: Any) -> dict[str, Any]:
 
 
 def first_token() -> dict[str, Any]:
-    from gptzoo.sampling.packed import prepare_for_inference
+    from gptzoo.sampling.weights.prepare import prepare_for_inference
 
     theirs, ours = models()
     prepare_for_inference(ours, one_row=True)
     prompt = tokens_of(1, PROMPT)
     calls: dict[str, Call] = {
-        "gptzoo": lambda: ours.prime(prompt.tolist(), 64).logits,
+        "gptzoo": lambda: ours.prefill(prompt.tolist(), 64).logits,
         "transformers": lambda: theirs(prompt, use_cache=True, logits_to_keep=1).logits[:, -1],
     }
     check(calls["gptzoo"](), calls["transformers"](), 1e-4)
@@ -212,7 +212,7 @@ def first_token() -> dict[str, Any]:
 
 
 def far() -> dict[str, Any]:
-    from gptzoo.sampling.packed import prepare_for_inference
+    from gptzoo.sampling.weights.prepare import prepare_for_inference
 
     theirs, ours = models()
     prepare_for_inference(ours, one_row=True)

@@ -51,8 +51,8 @@ def measure(batching: str, steps: int, folder: Path) -> dict[str, float]:
     import torch
 
     import gptzoo
+    from gptzoo.training.step.train_step import Update
     from gptzoo.training.trainer import Trainer
-    from gptzoo.training.update import Update
 
     inside: list[float] = []
     marks: list[float] = []

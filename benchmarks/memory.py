@@ -95,7 +95,7 @@ def train(spec: Any, batch_size: int, sequence_length: int) -> None:
     import torch
 
     import gptzoo
-    from gptzoo.training.optimizers import AdamW
+    from gptzoo.training.optim.optimizers import AdamW
 
     model = gptzoo.build(spec).train()
     optimizer = AdamW.Config().build().create(dict(model.named_parameters()))

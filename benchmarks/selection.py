@@ -22,9 +22,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from gptzoo.ablation.contrast import contrast
-from gptzoo.ablation.halving import Seen, select
-from gptzoo.ablation.verdict import judge
+from gptzoo.ablation.selection.halving import Seen, select
+from gptzoo.ablation.statistics.contrast import contrast
+from gptzoo.ablation.statistics.multiple_comparisons import judge
 
 N, KEPT, SEEDS = 199, 7, 5
 RECORDED = Path(__file__).parents[1] / "tests" / "ablation" / "data" / "seed_noise.csv"

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import gptzoo
-from gptzoo.sampling.reader import Reader
+from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
 
 THREADS, CACHED, WARM, TURNS = 2, 48, 3, 24
 N_AHEAD = 4
@@ -30,14 +30,14 @@ BATCHES = (1, 8)
 OUT = Path(__file__).parent / "results" / "speculation-cpu.json"
 
 
-def reader(batch: int, **sizes: int) -> Reader:
+def reader(batch: int, **sizes: int) -> KVCacheManager:
     spec = {"vocab_size": 50257, "context_length": 1024, "positional": "learned", **sizes}
-    made = Reader(gptzoo.prepare_for_inference(gptzoo.build(spec)), batch, 1024)
+    made = KVCacheManager(gptzoo.prepare_for_inference(gptzoo.build(spec)), batch, 1024)
     made.read([[1] * CACHED] * batch)
     return made
 
 
-def read(made: Reader, batch: int, n_tokens: int) -> float:
+def read(made: KVCacheManager, batch: int, n_tokens: int) -> float:
     """Milliseconds to read so many tokens a row; they are taken back, so that each turn finds the same."""
     started = time.perf_counter()
     made.mark(batch)

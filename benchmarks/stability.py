@@ -92,7 +92,7 @@ def loss_of_frequencies() -> float:
     import numpy as np
 
     import gptzoo
-    from gptzoo.data.store import prepare
+    from gptzoo.data.token_store import prepare
 
     spec = gptzoo.load_run_spec(SPEC)
     _, store = prepare(spec.corpus.build(), spec.tokenizer)

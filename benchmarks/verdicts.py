@@ -35,7 +35,7 @@ def drawn(rng: random.Random, losses: list[float], n: int, names: list[str]) -> 
 def called(sides: Mapping[str, Mapping[int, float]]) -> bool:
     from outcomes import outcome
 
-    from gptzoo.ablation.analyse import analyse
+    from gptzoo.ablation.statistics.analyse import analyse
 
     return any(one.verdict in ("better", "worse") for one in analyse(outcome(sides)).comparisons)
 
@@ -46,7 +46,7 @@ def a_a(losses: list[float], times: int, n: int, n_copies: int) -> float:
 
 
 def planted(losses: list[float], times: int, n: int) -> float:
-    from gptzoo.ablation.power import detectable_difference
+    from gptzoo.ablation.statistics.power import detectable_difference
 
     rng, effect, found = random.Random(2), detectable_difference(stdev(losses), n), 0
     for _ in range(times):
@@ -59,7 +59,7 @@ def planted(losses: list[float], times: int, n: int) -> float:
 def looking_again(losses: list[float], times: int, n: int) -> float:
     from outcomes import outcome
 
-    from gptzoo.ablation.analyse import analyse
+    from gptzoo.ablation.statistics.analyse import analyse
 
     rng, found = random.Random(3), 0
     for _ in range(times):
@@ -73,7 +73,7 @@ def looking_again(losses: list[float], times: int, n: int) -> float:
 def together(times: int, n: int) -> float:
     from outcomes import outcome
 
-    from gptzoo.ablation.analyse import analyse
+    from gptzoo.ablation.statistics.analyse import analyse
 
     rng, held, truth = random.Random(4), 0, {"a": 0.0, "b": 0.0, "c": 1.5, "d": 4.0}
     for _ in range(times):

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import gptzoo
-from gptzoo.data.store import prepare
-from gptzoo.training.evaluate import evaluate
+from gptzoo.data.token_store import prepare
+from gptzoo.training.evaluation.full_pass import evaluate
 
 folder = Path(sys.argv[1])
 for file in sorted(folder.glob("trials/*/run.json")):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from gptzoo.ablation import local
+from gptzoo.ablation.execution import local_executor as local
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional
-from gptzoo.data import batching, corpora, hf, mixture, packed, parquet, saved_tokenizer, stories, tokenizers
+from gptzoo.data.batching import batching, packed
+from gptzoo.data.corpora import corpus as corpora
+from gptzoo.data.corpora import hf, mixture, parquet, stories
+from gptzoo.data.tokenizers import saved as saved_tokenizer
+from gptzoo.data.tokenizers import tokenizer as tokenizers
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
-from gptzoo.sampling import constraints, grammar, penalties, processors
-from gptzoo.training import lion, muon, optimizers, schedules
-from gptzoo.training.trackers import csv_table, mlflow, tensorboard, wandb
+from gptzoo.sampling.processors import constraints, grammar, penalties
+from gptzoo.sampling.processors import processor as processors
+from gptzoo.training.optim import lion, muon, optimizers, schedules
+from gptzoo.training.tracking.trackers import csv_table, mlflow, tensorboard, wandb
 
 
 @hookimpl

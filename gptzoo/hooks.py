@@ -23,9 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from gptzoo.component import Component
-    from gptzoo.components.base import Architecture
-    from gptzoo.training.run_view import RunView, Status
+    import gptzoo
 
 ENTRY_POINT_GROUP = "gptzoo"
 
@@ -34,7 +32,7 @@ hookimpl = pluggy.HookimplMarker("gptzoo")
 
 
 @hookspec
-def gptzoo_components() -> Iterable[type[Component]]:
+def gptzoo_components() -> Iterable[type[gptzoo.Component]]:
     """Return the component classes that this plugin offers.
 
     They are admitted together or not at all: when one is refused (its name is taken, it is no component, it does not
@@ -49,25 +47,25 @@ def gptzoo_components() -> Iterable[type[Component]]:
 
 
 @hookspec
-def gptzoo_run_start(run: RunView, model: Architecture) -> None:
+def gptzoo_run_start(run: gptzoo.RunView, model: gptzoo.Architecture) -> None:
     """A run begins, or goes on: `run.kept` is -1, or the step that it goes on from."""
 
 
 @hookspec
-def gptzoo_step(run: RunView, model: Architecture, row: Mapping[str, Any]) -> None:
+def gptzoo_step(run: gptzoo.RunView, model: gptzoo.Architecture, row: Mapping[str, Any]) -> None:
     """An update was made; `row` is what metrics.jsonl has of it: `step`, `train/loss`, `lr`, `grad_norm`, …"""
 
 
 @hookspec
-def gptzoo_eval(run: RunView, model: Architecture, row: Mapping[str, Any]) -> None:
+def gptzoo_eval(run: gptzoo.RunView, model: gptzoo.Architecture, row: Mapping[str, Any]) -> None:
     """The model was evaluated, after `gptzoo_step` of the same row; at step 0 without one. `row` has `val/loss`, …"""
 
 
 @hookspec
-def gptzoo_checkpoint(run: RunView, model: Architecture, step: int, folder: Path) -> None:
+def gptzoo_checkpoint(run: gptzoo.RunView, model: gptzoo.Architecture, step: int, folder: Path) -> None:
     """A checkpoint of `step` was written; `folder` is whole."""
 
 
 @hookspec
-def gptzoo_run_end(run: RunView, model: Architecture, status: Status, reason: str | None) -> None:
+def gptzoo_run_end(run: gptzoo.RunView, model: gptzoo.Architecture, status: str, reason: str | None) -> None:
     """The run has ended: `done` or `paused`, or `interrupted`, `diverged` or `failed` for a `reason`."""

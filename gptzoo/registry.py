@@ -8,7 +8,6 @@ change. Specs and checkpoints name components by type and can never cause an imp
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -26,6 +25,7 @@ from gptzoo import __version__, hooks
 from gptzoo.component import Component, nearest
 from gptzoo.errors import PluginError
 
+BUILTIN = "gptzoo.builtin"  # entry point of the built-in components
 _NAME = re.compile(r"[a-z][a-z0-9_.\-]*")
 _HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_")]
 
@@ -228,11 +228,18 @@ _current: Registry | None = None
 def discover(selection: str | None = None) -> Registry:
     """A registry with the built-ins and every installed plugin that `selection` (GPTZOO_PLUGINS) lets in."""
     registry = Registry()
-    registry.admit(importlib.import_module("gptzoo.builtin"), Origin("builtin", "gptzoo", __version__))
     if selection is None:
         selection = os.environ.get("GPTZOO_PLUGINS", "")
     wanted = {name.strip() for name in selection.split(",") if name.strip()}
     entries = sorted(importlib.metadata.entry_points(group=hooks.ENTRY_POINT_GROUP), key=lambda entry: entry.name)
+    builtin = next((entry for entry in entries if entry.value == BUILTIN), None)
+    if builtin is None:
+        raise PluginError(
+            "the built-in components are not announced: the package metadata of gptzoo has no entry point "
+            f"{BUILTIN!r}. Install gptzoo (again) with pip, also from a clone: pip install -e ."
+        )
+    registry.admit(builtin.load(), Origin("builtin", "gptzoo", __version__))
+    entries = [entry for entry in entries if entry.value != BUILTIN]
     for entry in entries:
         origin = _origin(entry)
         if wanted and entry.name not in wanted and origin.distribution not in wanted:

@@ -21,7 +21,9 @@ from support import CPU_ARITHMETICS, CUDA_ARITHMETICS, SPECS, Arithmetic
 from gptzoo import registry
 
 if not torch.cuda.is_available():
-    torch.ones((), requires_grad=True).backward()  # before anything pretends that there is a GPU; see gptzoo.forks
+    torch.ones(
+        (), requires_grad=True
+    ).backward()  # before anything pretends that there is a GPU; see gptzoo.utils.forking
 
 # The same examples each time, and no failure because a machine is busy.
 settings.register_profile("gptzoo", deadline=None, derandomize=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from gptzoo import Row
+from gptzoo import TokenSequence
 from gptzoo.reference import Reference
 
 NEVER = -np.inf
@@ -20,7 +20,7 @@ def processor(type: str, tokenizer: Any = None, /, **options: Any) -> Any:
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> tuple[np.ndarray, list[Row]]:
+def batches(draw: st.DrawFn) -> tuple[np.ndarray, list[TokenSequence]]:
     """Logits (B, V) float32 with ties and with tokens that are excluded already, and the rows that they are of."""
     n_rows, n_tokens = draw(st.integers(1, 4)), draw(st.integers(2, 25))
     value = draw(st.sampled_from([st.floats(-20, 20, width=32), st.integers(-2, 2)])) | st.just(NEVER)
@@ -29,11 +29,11 @@ def batches(draw: st.DrawFn) -> tuple[np.ndarray, list[Row]]:
     rows = []
     for _ in range(n_rows):
         tokens = draw(st.lists(st.integers(0, n_tokens - 1), min_size=1, max_size=12))
-        rows.append(Row(tokens, draw(st.integers(0, len(tokens)))))
+        rows.append(TokenSequence(tokens, draw(st.integers(0, len(tokens)))))
     return np.array(logits, dtype=np.float32), rows
 
 
-def processed(process: Any, logits: np.ndarray, rows: list[Row]) -> np.ndarray:
+def processed(process: Any, logits: np.ndarray, rows: list[TokenSequence]) -> np.ndarray:
     """Logits (B, V) float64 after a processor."""
     return process(torch.from_numpy(logits), rows).double().numpy()
 

@@ -19,7 +19,7 @@ import pytest
 import torch.multiprocessing
 
 from gptzoo.errors import GptzooError
-from gptzoo.forks import NO_AUTOGRAD
+from gptzoo.utils.forking import NO_AUTOGRAD
 
 _SECONDS = 100
 

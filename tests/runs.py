@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gptzoo.training import trainer as trainer_module
-from gptzoo.training.update import Gradient, Update
-from gptzoo.training.verify import CLOCKED, differences
+from gptzoo.training.run.verify_resume import CLOCKED, differences
+from gptzoo.training.step.train_step import Gradient, Update
 
 
 class Killed(BaseException):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.components.base import Architecture
 from gptzoo.errors import SpecError
+from gptzoo.model.architecture import Architecture
 
 SMALL = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 2, "n_heads": 4}
 

@@ -12,9 +12,9 @@ from support import loud
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.checkpoint.folder import save_model
+from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 
 PAGE = (Path(__file__).parents[1] / "docs" / "sampling.md").read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gptzoo.atomic import new_folder, write_json
+from gptzoo.utils.atomic import new_folder, write_json
 
 _NAME = re.compile(r"step-(\d{8,})")
 

@@ -13,7 +13,7 @@ import click
 from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
-    from gptzoo.ablation.outcome import Outcome
+    from gptzoo.ablation.records.outcome import Outcome
     from gptzoo.spec.ablation import AblationSpec
 
 _FAILED = 1  # exit code when trials failed
@@ -60,10 +60,10 @@ def run(
     What is done already is not done again: more choices or seeds may be added to ABLATION later.
     """
     from gptzoo.ablation.ablate import ablate as run_ablation
-    from gptzoo.ablation.axes import slug_of
-    from gptzoo.ablation.show_plan import print_plan
-    from gptzoo.ablation.tables import plain_console
-    from gptzoo.ablation.watcher import Watcher
+    from gptzoo.ablation.design.axes import slug_of
+    from gptzoo.ablation.terminal.live_table import Watcher
+    from gptzoo.ablation.terminal.plan import print_plan
+    from gptzoo.ablation.terminal.tables import plain_console
     from gptzoo.spec.files import load_ablation_spec
 
     if executor is not None:
@@ -88,11 +88,11 @@ def run(
 
 
 def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
-    from gptzoo.ablation.folder import refuse_another
-    from gptzoo.ablation.forecast import forecast
-    from gptzoo.ablation.plan import make_plan
-    from gptzoo.ablation.show_plan import plan_as_dict, print_plan
-    from gptzoo.ablation.tables import plain_console
+    from gptzoo.ablation.planning.folder import refuse_another
+    from gptzoo.ablation.planning.forecast import forecast
+    from gptzoo.ablation.planning.plan import make_plan
+    from gptzoo.ablation.terminal.plan import plan_as_dict, print_plan
+    from gptzoo.ablation.terminal.tables import plain_console
 
     refuse_another(folder, spec)
     with tempfile.TemporaryDirectory() as name:
@@ -113,7 +113,7 @@ def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
     Leaves with 0 unless trials have failed.
     """
-    from gptzoo.ablation.folder import read_outcome
+    from gptzoo.ablation.planning.folder import read_outcome
 
     outcome = read_outcome(folder)
     _print(outcome, as_json)
@@ -121,8 +121,8 @@ def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
-    from gptzoo.ablation.show_outcome import outcome_as_dict, print_outcome
-    from gptzoo.ablation.tables import plain_console
+    from gptzoo.ablation.terminal.outcome import outcome_as_dict, print_outcome
+    from gptzoo.ablation.terminal.tables import plain_console
 
     if as_json:
         click.echo(json.dumps(outcome_as_dict(outcome), indent=2))

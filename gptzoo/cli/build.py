@@ -12,8 +12,8 @@ import click
 from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
+    from gptzoo.inspection.model_graph import Blocks, Module
     from gptzoo.model.accounting import Account, Precision
-    from gptzoo.model.outline import Blocks, Module
     from gptzoo.spec.model import ModelSpec
 
 
@@ -54,8 +54,8 @@ def build(
     allocated, so a model of any size can be looked at.
     """
     from gptzoo.cli.reading import read_spec
+    from gptzoo.inspection.model_graph import outline
     from gptzoo.model.accounting import account
-    from gptzoo.model.outline import outline
     from gptzoo.spec.run import RunSpec
 
     described = read_spec(spec, overrides)
@@ -81,7 +81,7 @@ def build(
 
 
 def _write(spec: ModelSpec, folder: Path, seed: int) -> None:
-    from gptzoo.checkpoint.folder import save_model
+    from gptzoo.checkpoint.model_folder import save_model
     from gptzoo.model.build import build as build_model
 
     save_model(folder, build_model(spec, seed=seed))
@@ -89,7 +89,7 @@ def _write(spec: ModelSpec, folder: Path, seed: int) -> None:
 
 
 def _as_data(spec: ModelSpec, rows: list[Module | Blocks], costs: Account) -> dict[str, Any]:
-    from gptzoo.spec.parts import named_parts
+    from gptzoo.spec.named_components import named_parts
 
     return {
         "name": spec.name,

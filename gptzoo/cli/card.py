@@ -9,11 +9,11 @@ from rich.panel import Panel
 from rich.text import Text
 
 from gptzoo.cli.stack import draw_stack, wrapped
+from gptzoo.inspection.model_graph import Blocks, Module
 from gptzoo.model.accounting import Account, TrainingMemory
-from gptzoo.model.outline import Blocks, Module
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.parts import named_parts
-from gptzoo.units import scaled
+from gptzoo.spec.named_components import named_parts
+from gptzoo.utils.units import scaled
 
 _COST = 17  # columns of the name of a cost
 _BAR = 24  # columns of a bar that is all parameters

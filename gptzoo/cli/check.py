@@ -28,10 +28,10 @@ def check(
 
     Leaves with 0 if nothing was found, and with 1 if something was.
     """
-    from gptzoo.forks import allow_autograd_in_forks
     from gptzoo.spec.overrides import apply_overrides
     from gptzoo.testing.runner import check as verdicts_on
     from gptzoo.testing.runner import find
+    from gptzoo.utils.forking import allow_autograd_in_forks
 
     allow_autograd_in_forks()  # what is checked in several processes is; nothing here is for a GPU
     found = find(component)

@@ -17,7 +17,7 @@ from gptzoo.cli.options import complete_kind, complete_name, json_option, plugin
 @plugin_option
 def components(kind: str | None, name: str | None, as_json: bool) -> None:
     """List the components that are registered, those of one KIND, or all about the one of this KIND and NAME."""
-    from gptzoo.handbook.describe import describe, find, summarise
+    from gptzoo.docgen.describe import describe, find, summarise
 
     found = find(kind, name)
     if name is not None:
@@ -56,12 +56,12 @@ def _print_one(one: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from gptzoo.handbook.describe import default_in_words
+    from gptzoo.docgen.describe import default_in_words
 
     console = _console()
     console.print(Text.assemble((one["name"], "bold"), f"  {one['kind']}, from {one['origin']}"))
     console.print(Text(f"\n{one['documentation']}"))
-    for label in ("paper", "needs", "honours"):
+    for label in ("paper", "requires", "supports"):
         value = one[label] if isinstance(one[label], str) else ", ".join(one[label])
         if value:
             console.print(Text.assemble((f"\n{label}: ", "dim"), value), end="")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptzoo.model.outline import Operation
+    from gptzoo.inspection.model_graph import Operation
 
 
 @dataclass(frozen=True)

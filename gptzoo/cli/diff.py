@@ -13,8 +13,8 @@ import click
 from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
-    from gptzoo.difference import Difference
-    from gptzoo.spec.compare import Change
+    from gptzoo.inspection.spec_diff import Difference
+    from gptzoo.spec.json_diff import Change
 
 
 @click.command()
@@ -36,8 +36,8 @@ def diff(a: Path, b: Path | None, values: bool | None, as_json: bool, overrides:
         gptzoo diff tiny.json --set attention=naive
     """
     from gptzoo.cli.reading import read_spec
-    from gptzoo.difference import compare
     from gptzoo.errors import InputError
+    from gptzoo.inspection.spec_diff import compare
 
     spec_a, spec_b = read_spec(a), read_spec(b or a, overrides)
     if type(spec_a) is not type(spec_b):

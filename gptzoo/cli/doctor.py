@@ -93,7 +93,7 @@ def _cache() -> dict[str, Any]:
     """Where prepared tokens and compiled code are kept, and whether they can be."""
     import shutil
 
-    from gptzoo.cache import cache_folder
+    from gptzoo.utils.cache_folder import cache_folder
 
     folder = cache_folder()
     there: Path = next(place for place in (folder, *folder.parents) if place.exists())

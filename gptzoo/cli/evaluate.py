@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option, step_of
+from gptzoo.cli.options import context_of, json_option, plugin_option
 
 if TYPE_CHECKING:
-    from gptzoo.training.evaluation import Evaluation, Protocol
+    from gptzoo.training.evaluation.evaluate import Evaluation, Protocol
 
 
 @click.command("eval")
@@ -64,14 +64,14 @@ def evaluate(
     compare models of different tokenizers.
     """
     from gptzoo.cli.reading import read_component, read_text_source
-    from gptzoo.training.evaluation import evaluate as evaluate_saved
+    from gptzoo.training.evaluation.evaluate import evaluate as evaluate_saved
 
     found = evaluate_saved(
         run,
         None if data is None else read_text_source(data),
         split=split,  # type: ignore[arg-type]  # click has checked it
         best=checkpoint == "best",
-        step=step_of(checkpoint),
+        step=context_of(checkpoint),
         averaged=averaged,
         protocol=_protocol(protocol, {"batches": batches, "batch_size": batch_size, "seed": seed}),
         batching=None if batching is None else read_component("batching", batching, "--batching"),
@@ -85,7 +85,7 @@ def evaluate(
 
 
 def _protocol(name: str, options: dict[str, int | None]) -> Protocol:
-    from gptzoo.training.evaluation import FullPass, RandomBatches
+    from gptzoo.training.evaluation.evaluate import FullPass, RandomBatches
 
     given = {option: value for option, value in options.items() if value is not None}
     if name == RandomBatches.name:

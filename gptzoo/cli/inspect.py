@@ -13,7 +13,7 @@ from gptzoo.cli.options import json_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model, read_text
 
 if TYPE_CHECKING:
-    from gptzoo.checkpoint.folder import Loaded
+    from gptzoo.checkpoint.model_folder import Loaded
     from gptzoo.inspection.lens import Lens
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -168,7 +168,7 @@ def _draw(files: Sequence[Path], draw: Callable[[Path], None]) -> None:
 
 
 def _write(path: Path, page: str) -> None:
-    from gptzoo.atomic import write_text
+    from gptzoo.utils.atomic import write_text
 
     write_text(path, page)
 

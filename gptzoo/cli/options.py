@@ -76,7 +76,7 @@ def compile_option(command: F) -> F:
     )(command)
 
 
-def step_of(checkpoint: str) -> int | None:
+def context_of(checkpoint: str) -> int | None:
     """The step that `--checkpoint` names, or None for last and best."""
     if checkpoint in ("last", "best"):
         return None

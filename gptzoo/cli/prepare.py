@@ -17,7 +17,7 @@ from gptzoo.cli.options import json_option, plugin_option, set_option
 if TYPE_CHECKING:
     from gptzoo.component import Config
     from gptzoo.data.shards import Counts, Report
-    from gptzoo.data.store import TokenStore
+    from gptzoo.data.token_store import TokenStore
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -43,7 +43,7 @@ def prepare(
     RUN_OR_CORPUS is a run spec or a run folder; or the name of a corpus, or its JSON, inline or in a file. Killed and
     started again, it goes on where it was. Training then finds the tokens in $GPTZOO_CACHE, or ~/.cache/gptzoo.
     """
-    from gptzoo.data.store import prepare as prepare_store
+    from gptzoo.data.token_store import prepare as prepare_store
 
     jobs = [_job(source, tokenizer, overrides) for source in sources]
     rows = []

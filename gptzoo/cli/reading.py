@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptzoo.cli.options import step_of
+from gptzoo.cli.options import context_of
 
 if TYPE_CHECKING:
-    from gptzoo.checkpoint.folder import Loaded
+    from gptzoo.checkpoint.model_folder import Loaded
     from gptzoo.component import Config
-    from gptzoo.sampling.packed import Weights
+    from gptzoo.sampling.weights.prepare import Weights
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
 
@@ -45,19 +45,19 @@ def read_model(
 ) -> Loaded:
     """The model that RUN and the options of `model_options` name. Raises InputError.
 
-    dtype: prepared to write, with weights of this form (`gptzoo.sampling.packed`); left out, it has the modules of its
+    dtype: prepared to write, with weights of this form (`gptzoo.sampling.weights.prepare`); left out, it has the modules of its
     spec, which can be looked into.
     one_row: with dtype, prepared to write one text at a time.
     compile: with dtype, have what adds a token compiled.
     """
-    from gptzoo.checkpoint.folder import load, model_folder
-    from gptzoo.training.device import choose_device
+    from gptzoo.checkpoint.model_folder import load, model_folder
+    from gptzoo.training.hardware.device import choose_device
 
     chosen = choose_device(device)
-    folder = model_folder(run, best=checkpoint == "best", step=step_of(checkpoint))
+    folder = model_folder(run, best=checkpoint == "best", step=context_of(checkpoint))
     loaded = load(folder, device=chosen, averaged=averaged)
     if dtype is not None:
-        from gptzoo.sampling.packed import prepare_for_inference
+        from gptzoo.sampling.weights.prepare import prepare_for_inference
 
         prepare_for_inference(loaded.model, dtype, one_row=one_row, compile=compile)
     return loaded
@@ -65,7 +65,7 @@ def read_model(
 
 def read_text(file: str) -> str:
     """The text of a file, or of stdin for "-", without one newline at its end. Raises DataError."""
-    from gptzoo.data.text import decoded, read_utf8
+    from gptzoo.data.utf8 import decoded, read_utf8
 
     text = decoded(sys.stdin.buffer.read(), "stdin") if file == "-" else read_utf8(Path(file))
     return text.removesuffix("\n")
@@ -82,7 +82,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_run(path: Path, overrides: tuple[str, ...]) -> RunSpec:
-    from gptzoo.data.store import prepare
+    from gptzoo.data.token_store import prepare
     from gptzoo.spec.files import load_run_spec
 
     run = load_run_spec(path, overrides)

@@ -26,8 +26,8 @@ def reference(kind: str | None, package: str | None, gallery: bool, out: Path | 
     It is made from docstrings, signatures and options, so that --package makes the pages of your package too. A page
     that was generated before is replaced; any other file is left alone.
     """
-    from gptzoo.handbook.gallery import gallery as gallery_page
-    from gptzoo.handbook.page import kinds_of, page
+    from gptzoo.docgen.gallery import gallery as gallery_page
+    from gptzoo.docgen.page import kinds_of, page
 
     if gallery and kind is not None:
         raise click.UsageError("give a KIND or --gallery, not both")
@@ -42,9 +42,9 @@ def reference(kind: str | None, package: str | None, gallery: bool, out: Path | 
 
 
 def _write(pages: dict[str, str], folder: Path) -> None:
-    from gptzoo.atomic import write_text
+    from gptzoo.docgen.page import MARK
     from gptzoo.errors import FolderError
-    from gptzoo.handbook.page import MARK
+    from gptzoo.utils.atomic import write_text
 
     files = {folder / f"{name}.md": text for name, text in pages.items()}
     for file in files:

@@ -23,7 +23,7 @@ def report(folder: Path, out: Path | None, serve: bool, port: int, as_json: bool
     The page needs nothing beside itself: it can be mailed, and works without a network. With --json the statements
     of the report are printed as data.
     """
-    from gptzoo.ablation.folder import read_outcome
+    from gptzoo.ablation.planning.folder import read_outcome
     from gptzoo.errors import FolderError
 
     if (folder / "run.json").is_file():

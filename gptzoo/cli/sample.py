@@ -20,9 +20,9 @@ from gptzoo.cli.sampling import read_strategy, sampling_options
 from gptzoo.cli.sections import Sectioned, option, section
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.packed import Weights
     from gptzoo.sampling.strategies import Strategy
     from gptzoo.sampling.text import Sample
+    from gptzoo.sampling.weights.prepare import Weights
 
 
 @click.command(cls=Sectioned)
@@ -165,7 +165,7 @@ def _write_all(strategy: Strategy, prompts_file: Path, out: Path, n: int, best_o
     from rich.console import Console
     from rich.progress import Progress
 
-    from gptzoo.sampling.prompts import Results, read_prompts
+    from gptzoo.sampling.prompt_file import Results, read_prompts
 
     prompts = read_prompts(prompts_file)
     for prompt in prompts:

@@ -11,11 +11,11 @@ import click
 from gptzoo.cli.sections import option, section
 
 if TYPE_CHECKING:
-    from gptzoo.checkpoint.folder import Loaded
+    from gptzoo.checkpoint.model_folder import Loaded
     from gptzoo.component import Config
-    from gptzoo.sampling.packed import Weights
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.strategies import Strategy
+    from gptzoo.sampling.weights.prepare import Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -34,7 +34,7 @@ def score(
     The text is read as training reads it: from the token that ends the text before, if the tokenizer has one, and in
     windows of context_length. --json lists the log-probability of each token. `gptzoo eval` measures whole corpora.
     """
-    from gptzoo.data.tokenizers import StreamDecoder
+    from gptzoo.data.tokenizers.tokenizer import StreamDecoder
     from gptzoo.sampling.score import score_text
     from gptzoo.sampling.text import tokenizer_of
 

@@ -33,7 +33,7 @@ class Sectioned(click.Command):
 
 
 def section(name: str, *options: tuple[tuple[str, ...], dict[str, Any]]) -> Callable[[F], F]:
-    """The options of one section, each `((flags), {what click.option takes})`."""
+    """The options of one section, each `((flags), {what click.option accepted_inputs})`."""
 
     def decorate(command: F) -> F:
         for flags, how in reversed(options):

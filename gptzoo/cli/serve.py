@@ -13,7 +13,7 @@ from gptzoo.cli.options import compile_option, dtype_option, model_options, plug
 from gptzoo.cli.reading import read_model
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.packed import Weights
+    from gptzoo.sampling.weights.prepare import Weights
 
 KEY = "GPTZOO_API_KEY"
 
@@ -64,7 +64,7 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise InputError(f"gptzoo serve needs {error.name}: pip install 'gptzoo[serve]'") from None
-    from gptzoo.sampling.engine import Engine
+    from gptzoo.sampling.engine.engine import Engine
     from gptzoo.sampling.strategies import check_draft
     from gptzoo.serving.app import make_app
     from gptzoo.serving.jobs import Jobs, Limits

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from gptzoo.cli.diagram import draw
 from gptzoo.component import Config
-from gptzoo.model.outline import Blocks, Module, Variant, seams
+from gptzoo.inspection.model_graph import Blocks, Module, Variant, seams
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.parts import NamedPart
+from gptzoo.spec.named_components import NamedPart
 
 _SEAMS = {"embed": "added to the embeddings", "rotate": "turns queries and keys", "bias": "added to the scores"}
 _NAME = 12  # columns of the name of a step

@@ -48,7 +48,7 @@ def train(
     """
     from gptzoo import train as train_run
     from gptzoo.spec.files import load_run_spec
-    from gptzoo.training.parallel import launched_rank
+    from gptzoo.training.distributed.parallelize import launched_rank
 
     if device is not None:
         overrides = (*overrides, f"device={device}")
@@ -70,9 +70,9 @@ def _draw(spec: RunSpec, out: Path) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         click.echo("no loss curve drawn: pip install 'gptzoo[plot]'", err=True)
         return
-    from gptzoo.training.curve import draw_curve
-    from gptzoo.training.disk import writing
-    from gptzoo.training.metrics_file import read
+    from gptzoo.training.run.disk import writing
+    from gptzoo.training.run.metrics_file import read
+    from gptzoo.training.tracking.loss_curve import draw_curve
 
     with writing(out / "loss.png"):
         draw_curve(read(out / "metrics.jsonl"), spec.name, out / "loss.png")
@@ -81,16 +81,16 @@ def _draw(spec: RunSpec, out: Path) -> None:
 
 def _sample(spec: RunSpec, out: Path, opening: str) -> None:
     """What the model says: no more than its positions reach, so that a run never ends in an error over its sample."""
-    from gptzoo.atomic import write_text
-    from gptzoo.checkpoint.folder import load
+    from gptzoo.checkpoint.model_folder import load
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.text import encode_prompt, sample_texts, tokenizer_of
-    from gptzoo.training.disk import writing
+    from gptzoo.training.run.disk import writing
+    from gptzoo.utils.atomic import write_text
 
     loaded = load(out)
     prompt = opening if spec.sample.prompt is None else spec.sample.prompt
     n_prompt = len(encode_prompt(loaded, prompt))
-    room = loaded.model.room(n_prompt)
+    room = loaded.model.remaining_length(n_prompt)
     if room is None:
         room = max(0, loaded.spec.context_length - n_prompt)
     whole = spec.batching.component.whole_documents  # else, where a text ends, the next may begin

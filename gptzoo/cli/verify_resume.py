@@ -35,9 +35,9 @@ def verify_resume(
     differs, and with 1 if something does.
     """
     from gptzoo import registry
-    from gptzoo.checkpoint.folder import refuse_used
+    from gptzoo.checkpoint.model_folder import refuse_used
     from gptzoo.spec.files import load_run_spec
-    from gptzoo.training.verify import verify_resume as verify
+    from gptzoo.training.run.verify_resume import verify_resume as verify
 
     for file in plugins:
         registry.current().load_file(file)

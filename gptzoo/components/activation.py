@@ -7,7 +7,26 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptzoo.components.base import Activation
+from gptzoo.component import Config
+from gptzoo.components.part import Part, TensorPlan
+
+
+class Activation(Part):
+    """Base class of the kind `activation`: an elementwise function, (…, width) -> (…, width)."""
+
+    kind = "activation"
+
+    def __init__(self, config: Config, width: int):
+        super().__init__(config)
+        self.width = width
+
+    def tensor_parallel(self, n: int) -> TensorPlan | None:
+        """Return an empty plan if there are no parameters and buffers, else None."""
+        return None if any(True for _ in (*self.parameters(), *self.buffers())) else {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to (…, width)."""
+        raise TypeError(f"{type(self).__name__} does not implement forward")
 
 
 class ReLU(Activation):

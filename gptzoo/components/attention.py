@@ -14,11 +14,24 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from gptzoo.component import Config, inherited
-from gptzoo.components.base import Attention, Emit, State, Step
 from gptzoo.components.cache import extend, new_cache
-from gptzoo.components.tensor_parallel import ColumnParallel, Replicated, RowParallel, TensorPlan, evenly
+from gptzoo.components.context import ForwardContext
+from gptzoo.components.part import TensorPlan
+from gptzoo.components.sublayer import State, Sublayer, SublayerOutput
+from gptzoo.components.tensor_plan import ColumnParallel, Replicated, RowParallel, check_divisible
+from gptzoo.dims import Dims
 from gptzoo.errors import InputError
 from gptzoo.reference import Reference
+
+
+class Attention(Sublayer):
+    """Base class of the kind `attention`: mixes information across positions, never from the future."""
+
+    kind = "attention"
+
+    def __init__(self, config: Config, dims: Dims):
+        super().__init__(config)
+        self.dims = dims
 
 
 class MultiHeadAttention(Attention):
@@ -27,7 +40,7 @@ class MultiHeadAttention(Attention):
     A subclass says in `attend` how queries, keys and values become outputs.
     """
 
-    honours = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
+    supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
 
     class Config(Attention.Config):
         n_kv_heads: PositiveInt | None = inherited(
@@ -59,7 +72,7 @@ class MultiHeadAttention(Attention):
         self.n_heads, self.n_kv_heads, self.d_head = dims.n_heads, config.n_kv_heads, dims.d_head
         self.window = config.window
         self.rotary_dim = self.d_head
-        self.rolls_back = self.window is None  # a ring has forgotten what an earlier token could see
+        self.supports_rollback = self.window is None  # a ring has forgotten what an earlier token could see
         q_width, kv_width = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
         self.widths = [q_width, kv_width, kv_width]
         self.qkv = nn.Linear(dims.d_model, sum(self.widths), bias=config.qkv_bias)
@@ -69,7 +82,7 @@ class MultiHeadAttention(Attention):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 
-    def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor | Emit:
+    def forward(self, x: Tensor, context: ForwardContext, state: State | None = None) -> Tensor | SublayerOutput:
         B, T, _ = x.shape
         q, k, v = self.qkv(x).split(self.widths, dim=-1)
         q = q.view(B, T, self.n_heads, self.d_head).transpose(1, 2)  # (B, H, T, D)
@@ -77,25 +90,27 @@ class MultiHeadAttention(Attention):
         v = v.view(B, T, self.n_kv_heads, self.d_head)  # (B, T, G, D)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = step.rotate(q, k)
-        k_pos = step.positions
+        q, k = context.rotate(q, k)
+        k_pos = context.positions
         if state is not None:
             seen, k_pos = extend(
                 state,
                 {"k": k.transpose(1, 2), "v": v},
-                step.positions,
-                fresh=step.fresh,
-                memo=step.memo,
-                reach=step.reach,
+                context.positions,
+                no_past=context.no_past,
+                memo=context.memo,
+                position_limit=context.position_limit,
             )
             k, v = seen["k"].transpose(1, 2), seen["v"]  # (B, G, S, D), (B, S, G, D)
-        y, weights = self.attend(q, k, v.transpose(1, 2), step, k_pos)
+        y, weights = self.attend(q, k, v.transpose(1, 2), context, k_pos)
         y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
         if weights is None:
             return y
-        return Emit(y, captures={"attention": weights, "k_pos": k_pos})
+        return SublayerOutput(y, captures={"attention": weights, "k_pos": k_pos})
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Queries (B, H, T, D), keys and values (B, G, S, D) -> (B, H, T, D), and the weights if they are captured."""
         raise TypeError(f"{type(self).__name__} does not implement attend")
 
@@ -111,7 +126,7 @@ class MultiHeadAttention(Attention):
                 "dropout of attention weights draws one mask for all heads, and processes that share them would draw "
                 "others; set the attention's own dropout to 0 (out_dropout may stay)"
             )
-        evenly(n, [(self.n_heads, "query heads"), (self.n_kv_heads, "key/value heads")])
+        check_divisible(n, [(self.n_heads, "query heads"), (self.n_kv_heads, "key/value heads")])
         plan: dict[str, Any] = {"qkv": ColumnParallel(tuple(self.widths)), "out": RowParallel()}
         if self.config.qk_norm is not None:
             plan |= {"q_norm": Replicated(partial=True), "k_norm": Replicated(partial=True)}
@@ -126,16 +141,18 @@ class NaiveAttention(MultiHeadAttention):
     name = "naive"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762"
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         n_shared = self.n_heads // self.n_kv_heads
         k, v = k.repeat_interleave(n_shared, dim=1), v.repeat_interleave(n_shared, dim=1)  # (B, H, S, D)
         scores = q @ k.transpose(-2, -1) * self.d_head**-0.5  # (B, H, T, S)
-        if (bias := step.bias(k_pos)) is not None:
+        if (bias := context.bias(k_pos)) is not None:
             scores = scores + bias
-        scores = scores.masked_fill(~step.visible(k_pos, self.window), float("-inf"))
+        scores = scores.masked_fill(~context.attention_mask(k_pos, self.window), float("-inf"))
         weights = scores.softmax(dim=-1)
         y = F.dropout(weights, self.config.dropout, self.training) @ v
-        return y, weights if "attention" in step.capture else None
+        return y, weights if "attention" in context.capture else None
 
 
 class SdpaAttention(NaiveAttention):
@@ -144,18 +161,20 @@ class SdpaAttention(NaiveAttention):
     name = "sdpa"
     paper = "Dao et al. 2022, FlashAttention, arXiv:2205.14135"
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         one_on_cpu = q.shape[2] == 1 and q.is_cpu and not self.training
-        if "attention" in step.capture:
-            return super().attend(q, k, v, step, k_pos)
+        if "attention" in context.capture:
+            return super().attend(q, k, v, context, k_pos)
         if one_on_cpu and torch.compiler.is_compiling():
-            return self._one_query(q, k, v, step, k_pos), None
-        bias = step.bias(k_pos)
+            return self._one_query(q, k, v, context, k_pos), None
+        bias = context.bias(k_pos)
         # Without a mask tensor torch takes its fastest kernels; that is exact when at most the future is to be masked.
-        unmasked = step.plain and bias is None and (self.window is None or q.shape[2] <= self.window)
+        unmasked = context.trivially_causal and bias is None and (self.window is None or q.shape[2] <= self.window)
         mask: Tensor | None = None
-        if not unmasked and not (bias is None and step.sees_all(k_pos, self.window)):
-            mask = step.visible(k_pos, self.window)  # (B|1, 1, T, S)
+        if not unmasked and not (bias is None and context.is_unmasked(k_pos, self.window)):
+            mask = context.attention_mask(k_pos, self.window)  # (B|1, 1, T, S)
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
         exact = q.dtype
@@ -167,12 +186,12 @@ class SdpaAttention(NaiveAttention):
             v,
             attn_mask=mask,
             dropout_p=self.config.dropout if self.training else 0.0,
-            is_causal=unmasked and step.causal,
+            is_causal=unmasked and context.causal,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
         return y.to(exact), None
 
-    def _one_query(self, q: Tensor, k: Tensor, v: Tensor, step: Step, k_pos: Tensor) -> Tensor:
+    def _one_query(self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, k_pos: Tensor) -> Tensor:
         """One query a row, as sums of products: of these compiled code makes loops that read each key and value once.
 
         Of matrix products with one row it makes slower ones, and in bfloat16 torch's kernels take three times as long.
@@ -181,9 +200,9 @@ class SdpaAttention(NaiveAttention):
         wide = torch.promote_types(exact, torch.float32)
         q, k, v = q.to(wide).view(B, G, H // G, 1, D), k.to(wide)[:, :, None], v.to(wide)[:, :, None]
         scores = (q * k).sum(-1) * self.d_head**-0.5  # (B, G, H/G, S)
-        if (bias := step.bias(k_pos)) is not None:
+        if (bias := context.bias(k_pos)) is not None:
             scores = scores + bias.view(bias.shape[0], G, H // G, -1)
-        scores = scores.masked_fill(~step.visible(k_pos, self.window), float("-inf"))
+        scores = scores.masked_fill(~context.attention_mask(k_pos, self.window), float("-inf"))
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
         y = (weights[..., None] * v).sum(-2) / weights.sum(-1, keepdim=True)  # (B, G, H/G, D)
         return y.view(B, H, 1, D).to(exact)

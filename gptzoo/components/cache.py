@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gptzoo.components.base import State
+from gptzoo.components.sublayer import State
 
 
 def new_cache(
@@ -38,16 +38,16 @@ def extend(
     new: Mapping[str, Tensor],
     positions: Tensor,
     *,
-    fresh: bool,
+    no_past: bool,
     memo: dict[Any, Any] | None = None,
-    reach: int | None = None,
+    position_limit: int | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Write `new`, each (B, T, …), at `positions` (B|1, T); return all that they may see, (B, S, …), with `k_pos`.
 
     memo: the step's. Caches that are alike, of the layers of one model, then share what is worked out of positions.
     reach: the step's. Slots that nothing was written to are then not read.
     """
-    if not fresh and positions.is_cpu and not torch.compiler.is_compiling():
+    if not no_past and positions.is_cpu and not torch.compiler.is_compiling():
         memo = {} if memo is None else memo
         key = "cache", state["position"].shape, id(positions)
         if key not in memo:
@@ -55,10 +55,12 @@ def extend(
         if (place := memo[key]) is not None:
             return _append(state, new, place)
     n_slots = state["position"].shape[1] - 1
-    n_read = min(reach, n_slots) if reach else n_slots  # what is beyond holds nothing that a new token may see
+    n_read = (
+        min(position_limit, n_slots) if position_limit else n_slots
+    )  # what is beyond holds nothing that a new token may see
     batch_size, n_new = state["position"].shape[0], positions.shape[1]
     at = positions.expand(batch_size, n_new)
-    if fresh:
+    if no_past:
         seen, k_pos = dict(new), positions
     elif n_new > 1:
         # In a ring, a chunk may overwrite what its own first tokens must still see: look first, then write.
@@ -76,7 +78,7 @@ def extend(
     for name, tensor in new.items():
         state[name].index_put_((row, slot), tensor.to(state[name].dtype))
 
-    if not fresh and n_new == 1:
+    if not no_past and n_new == 1:
         seen = {name: state[name][:, :n_read].to(tensor.dtype) for name, tensor in new.items()}
         k_pos = state["position"][:, :n_read]
     return seen, k_pos

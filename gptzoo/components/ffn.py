@@ -9,9 +9,22 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from gptzoo.component import Config, inherited
-from gptzoo.components.base import FeedForward, State, Step
-from gptzoo.components.tensor_parallel import ColumnParallel, RowParallel, TensorPlan, evenly
+from gptzoo.components.context import ForwardContext
+from gptzoo.components.part import TensorPlan
+from gptzoo.components.sublayer import State, Sublayer
+from gptzoo.components.tensor_plan import ColumnParallel, RowParallel, check_divisible
+from gptzoo.dims import Dims
 from gptzoo.reference import Reference
+
+
+class FeedForward(Sublayer):
+    """Base class of the kind `ffn`: transforms each position independently."""
+
+    kind = "ffn"
+
+    def __init__(self, config: Config, dims: Dims):
+        super().__init__(config)
+        self.dims = dims
 
 
 class HiddenLayer(FeedForward):
@@ -51,7 +64,7 @@ class HiddenLayer(FeedForward):
 
     def tensor_parallel(self, n: int) -> TensorPlan:
         """A share has some of the hidden units. A subclass adds how what leads to them is cut."""
-        evenly(n, [(self.d_ff, "hidden units")])
+        check_divisible(n, [(self.d_ff, "hidden units")])
         return {"activation": self.activation, "down": RowParallel()}
 
 
@@ -71,7 +84,7 @@ class MLP(HiddenLayer):
     def tensor_parallel(self, n: int) -> TensorPlan:
         return {"up": ColumnParallel(), **super().tensor_parallel(n)}
 
-    def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, state: State | None = None) -> Tensor:
         return self.dropout(self.down(self.activation(self.up(x))))
 
 
@@ -92,6 +105,6 @@ class GLU(HiddenLayer):
     def tensor_parallel(self, n: int) -> TensorPlan:
         return {"gate_up": ColumnParallel((self.d_ff, self.d_ff)), **super().tensor_parallel(n)}
 
-    def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: ForwardContext, state: State | None = None) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, d_ff) each
         return self.dropout(self.down(self.activation(gate) * up))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def visible(
+def attention_mask(
     q_pos: Tensor,  # (B|1, T), -1 is padding
     k_pos: Tensor,  # (B|1, S), -1 is padding or an empty cache slot
     *,

@@ -11,7 +11,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.component import Config, inherited
-from gptzoo.components.base import Part, Rng
+from gptzoo.components.part import Part, Rng
 from gptzoo.reference import Reference, by_default
 
 

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.component import Config
-from gptzoo.components.base import Part
+from gptzoo.components.part import Part
 
 
 class Positional(Part):
@@ -28,7 +28,7 @@ class Positional(Part):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         seams = (("rotate", cls.rotate, Positional.rotate), ("bias", cls.bias, Positional.bias))
-        cls.needs = frozenset(name for name, own, default in seams if own is not default)
+        cls.requires = frozenset(name for name, own, default in seams if own is not default)
 
     def __init__(self, config: Config, dims: Any, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config)

@@ -1,51 +1,10 @@
-"""How a part says that several processes may share its products: the plan of tensor parallelism.
-
-The first product of a sublayer is cut by its outputs, the last by its inputs; in between each process works by itself,
-and the processes talk once a sublayer and direction. Shoeybi et al. 2019, Megatron-LM, arXiv:1909.08053.
-"""
+"""The tensor-parallel plan of a component, with the plans of nested components resolved and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-
-from gptzoo.components.base import Part
+from gptzoo.components.part import Part
+from gptzoo.components.tensor_plan import Cut
 from gptzoo.errors import InputError
-
-
-@dataclass(frozen=True)
-class ColumnParallel:
-    """A `Linear` of whose outputs each process makes its share, from inputs that are the same in all of them."""
-
-    widths: tuple[int, ...] | None = None
-    """Of what it computes in one product, such as queries, keys and values: a share has a part of each."""
-
-
-@dataclass(frozen=True)
-class RowParallel:
-    """A `Linear` of whose inputs each process has its share; outputs are summed over them, and the bias added once."""
-
-
-@dataclass(frozen=True)
-class Sharded:
-    """A parameter or buffer of which each process has its share."""
-
-    dim: int = 0
-
-
-@dataclass(frozen=True)
-class Replicated:
-    """What each process has whole: a parameter, a buffer, or all that are in a module."""
-
-    partial: bool = False
-    """Each uses it for its share alone, as the norm of queries for its heads: the gradients are then summed. Otherwise
-    all compute the same with it."""
-
-
-Cut = ColumnParallel | RowParallel | Sharded | Replicated
-TensorPlan = Mapping[str, Cut | Part]
-"""By the name, inside the part, of a `Linear`, a parameter or a buffer, or of a module that is `Replicated`. A part in
-it, such as an activation, stands for its own plan."""
 
 
 def plan_of(part: Part, n: int) -> dict[str, Cut]:
@@ -70,13 +29,6 @@ def plan_of(part: Part, n: int) -> dict[str, Cut]:
         names = ", ".join(sorted(strange))
         raise RuntimeError(f"{label}: its plan for tensor parallelism names {names}, which it has not")
     return plan
-
-
-def evenly(n: int, counts: Iterable[tuple[int, str]]) -> None:
-    """Raise InputError for the first of the counts, each with what is counted, that `n` processes cannot share."""
-    for count, what in counts:
-        if count % n:
-            raise InputError(f"{count} {what} cannot be shared evenly by {n} processes")
 
 
 def is_in(name: str, key: str) -> bool:

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gptzoo.atomic import new_folder, write_json
-from gptzoo.data.corpora import Corpus, Split
-from gptzoo.data.text import utf8
-from gptzoo.data.tokenizers import Tokenizer, load_tokenizer
+from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from gptzoo.data.utf8 import utf8
 from gptzoo.errors import DataError
+from gptzoo.utils.atomic import new_folder, write_json
 
 SHARD_BYTES = 4 * 2**20  # of text; the last document of a shard may reach beyond
 _AHEAD = 2  # shards that wait for each worker; bounds memory

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.components.base import Attention
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.components.attention import Attention
 from gptzoo.errors import InputError
 from gptzoo.inspection.capture import captured
 from gptzoo.inspection.labels import labels_of

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gptzoo.components.base import Architecture, Observations
+from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import check
+from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.token_choice import check
 from gptzoo.sampling.spec import SamplingSpec
 
 
@@ -17,12 +18,12 @@ from gptzoo.sampling.spec import SamplingSpec
 def captured(model: Architecture, ids: Sequence[int], what: str) -> dict[str, Tensor]:
     """What the parts show when a text of ids is read and they are asked for `what`, by their path in the module tree.
 
-    A part of any package takes part if it looks at `step.capture` and returns an `Emit`. Raises InputError for a text
+    A part of any package takes part if it looks at `step.capture` and returns an `SublayerOutput`. Raises InputError for a text
     that the model cannot read.
     """
     check(model, [ids], SamplingSpec(max_new_tokens=0))
     if model.max_length is not None and len(ids) > model.max_length:
         raise InputError(f"a prompt of {len(ids)} tokens is more than this model has positions for: {model.max_length}")
-    seen = Observations()
-    model.prime([ids], 0, capture={what}, observations=seen)
+    seen = AuxiliaryOutputs()
+    model.prefill([ids], 0, capture={what}, auxiliary=seen)
     return seen.captures

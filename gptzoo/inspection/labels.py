@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
 _VISIBLE = str.maketrans({" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptzoo.checkpoint.folder import Loaded
+from gptzoo.checkpoint.model_folder import Loaded
 from gptzoo.errors import InputError
 from gptzoo.inspection.capture import captured
 from gptzoo.inspection.labels import labels_of

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.checkpoint.folder import refuse_used, save_model
-from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.checkpoint.model_folder import refuse_used, save_model
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError, Problem, SpecError
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings

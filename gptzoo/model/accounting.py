@@ -1,7 +1,7 @@
 """What a model costs: parameters, floating-point operations, cache and training memory, all from its spec alone.
 
 No component declares anything for this: parts are found by their kind in the module tree, work and memory by rehearsing
-a step (`gptzoo.model.rehearsal`), the cache by making it on the meta device.
+a step (`gptzoo.model.dry_run`), the cache by making it on the meta device.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gptzoo.components.base import Architecture, Part
+from gptzoo.components.part import Part
 from gptzoo.errors import InputError
+from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import assemble
-from gptzoo.model.rehearsal import Precision, Rehearsal, rehearse
+from gptzoo.model.dry_run import Precision, Rehearsal, rehearse
 from gptzoo.spec.model import ModelSpec
 
 _CACHE_DTYPE: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}

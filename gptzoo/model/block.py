@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gptzoo.components.base import Emit, State, Step, Sublayer
+from gptzoo.components.context import ForwardContext
+from gptzoo.components.sublayer import State, Sublayer, SublayerOutput
 
 _GRAPHS = 64  # of one code: all blocks share theirs, so a hybrid needs one for each of its kinds, mode and shape
 
@@ -34,24 +35,26 @@ class Block(nn.Module):
         for name, sublayer in sublayers.items():
             self.add_module(name, sublayer)
 
-    def forward(self, x: Tensor, step: Step, states: Mapping[str, State] | None = None) -> Emit:
+    def forward(self, x: Tensor, context: ForwardContext, states: Mapping[str, State] | None = None) -> SublayerOutput:
         """Returns an Emit whose losses, metrics and captures are named `<sublayer>.<name>`."""
         if self.recompute and states is None and torch.is_grad_enabled():
-            emitted: Emit = checkpoint(self.run, x, step, None, use_reentrant=False)
+            emitted: SublayerOutput = checkpoint(self.run, x, context, None, use_reentrant=False)
             return emitted
-        return self.run(x, step, states)
+        return self.run(x, context, states)
 
-    def run(self, x: Tensor, step: Step, states: Mapping[str, State] | None) -> Emit:
-        gathered = Emit(x, {}, {}, {})
-        branches = {name: self._branch(name, step, (states or {}).get(name), gathered) for name in self.names}
+    def run(self, x: Tensor, context: ForwardContext, states: Mapping[str, State] | None) -> SublayerOutput:
+        gathered = SublayerOutput(x, {}, {}, {})
+        branches = {name: self._branch(name, context, (states or {}).get(name), gathered) for name in self.names}
         return gathered._replace(y=self.norm(x, branches))
 
-    def _branch(self, name: str, step: Step, state: State | None, gathered: Emit) -> Callable[[Tensor], Tensor]:
+    def _branch(
+        self, name: str, context: ForwardContext, state: State | None, gathered: SublayerOutput
+    ) -> Callable[[Tensor], Tensor]:
         sublayer = getattr(self, name)
 
         def branch(x: Tensor) -> Tensor:
-            result: Any = sublayer(x, step, state)
-            if not isinstance(result, Emit):
+            result: Any = sublayer(x, context, state)
+            if not isinstance(result, SublayerOutput):
                 return result
             for own, everyone in zip(result[1:], gathered[1:], strict=True):
                 everyone.update({f"{name}.{key}": tensor for key, tensor in own.items()})

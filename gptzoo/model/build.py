@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gptzoo.components.base import Architecture
 from gptzoo.errors import Problem, SpecError
+from gptzoo.model.architecture import Architecture
 from gptzoo.model.initialise import initialise, plain_tensor_attributes, shared_parameters
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec

@@ -10,7 +10,9 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.component import inherited
-from gptzoo.components.base import Observations, Rng, State, Step
+from gptzoo.components.context import ForwardContext
+from gptzoo.components.part import Rng
+from gptzoo.components.sublayer import AuxiliaryOutputs, State
 from gptzoo.model.head import Head
 from gptzoo.model.stack import Stack
 
@@ -23,7 +25,7 @@ class Decoder(Stack):
 
     name = "decoder"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
-    takes = frozenset({"positions", "documents"})
+    accepted_inputs = frozenset({"positions", "documents"})
 
     class Config(Stack.Config):
         embed_dropout: float | None = inherited("dropout", "Of the sum of token and position embeddings.")
@@ -53,10 +55,10 @@ class Decoder(Stack):
         positions: Tensor | None = None,
         documents: Tensor | None = None,
         states: list[dict[str, State]] | None = None,
-        fresh: bool = False,
+        no_past: bool = False,
         last_only: bool = False,
         capture: Iterable[str] = (),
-        observations: Observations | None = None,
+        auxiliary: AuxiliaryOutputs | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Tokens (B, T) -> logits (B, T, V), None; with targets (B, T) -> None, the mean cross-entropy in nats.
 
@@ -64,21 +66,25 @@ class Decoder(Stack):
 
         positions: (B|1, T), -1 for padding; left out, they are 0..T-1 (without states only).
         documents: (B, T) ids of packed documents; attention stays inside each.
-        states: from `new_states`; read, and extended by these tokens. `fresh` promises that they are still empty.
+        states: from `new_states`; read, and extended by these tokens. `no_past` promises that they are still empty.
         last_only: logits of the last position alone, (B, 1, V).
         capture: what to show for inspection: "attention" of the sublayers, "residual" and "hidden" of the stack.
         observations: filled with the losses, metrics and captures of the sublayers, and of the stack.
         """
-        self._check(tokens, positions, documents, going_on=states is not None and not fresh)
-        plain = positions is None and documents is None and (states is None or fresh)
+        self._check(tokens, positions, documents, going_on=states is not None and not no_past)
+        trivially_causal = positions is None and documents is None and (states is None or no_past)
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
         x = self.embed_dropout(self.embed_positions(self.embed(tokens), positions))  # (B, T, C)
-        step = Step(
-            positions, documents=documents, plain=plain, fresh=states is None or fresh, capture=frozenset(capture)
+        context = ForwardContext(
+            positions,
+            documents=documents,
+            trivially_causal=trivially_causal,
+            no_past=states is None or no_past,
+            capture=frozenset(capture),
         )
-        seen = Observations() if observations is None else observations
-        x = self.run(x, step, states, seen)
+        seen = AuxiliaryOutputs() if auxiliary is None else auxiliary
+        x = self.run(x, context, states, seen)
 
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
@@ -100,5 +106,5 @@ class Decoder(Stack):
         if documents is not None and going_on:
             raise ValueError("a cache does not keep which document a token is of")
         for attention in self.spec.per_layer("attention") if documents is not None else ():
-            if "documents" not in attention.component.honours:
+            if "documents" not in attention.component.supports:
                 raise ValueError(f"attention {attention.type!r} does not keep documents apart")

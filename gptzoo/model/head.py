@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gptzoo.components.base import Observations
+from gptzoo.components.sublayer import AuxiliaryOutputs
 
 IGNORE = -100  # a target that does not count
 
@@ -37,10 +37,10 @@ class Head(nn.Module):
             return logits
         return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
 
-    def loss(self, x: Tensor, embedding: Tensor, targets: Tensor, observations: Observations) -> Tensor:
+    def loss(self, x: Tensor, embedding: Tensor, targets: Tensor, auxiliary: AuxiliaryOutputs) -> Tensor:
         """Mean cross-entropy in nats over the targets (B, T) that are not IGNORE, in float32 or wider.
 
-        What label smoothing and z-loss add to it in training goes into `observations.losses`, so that the
+        What label smoothing and z-loss add to it in training goes into `auxiliary.losses`, so that the
         cross-entropy itself stays comparable between runs with and without them.
         """
         rows, flat = x.flatten(0, 1), targets.flatten()
@@ -55,9 +55,9 @@ class Head(nn.Module):
         if extra:
             uniform, squares = extra
             if self.label_smoothing:
-                observations.losses["label_smoothing"] = self.label_smoothing * (uniform - nats)
+                auxiliary.losses["label_smoothing"] = self.label_smoothing * (uniform - nats)
             if self.z_loss:
-                observations.losses["z_loss"] = self.z_loss * squares
+                auxiliary.losses["z_loss"] = self.z_loss * squares
         return nats
 
     def _sums(self, rows: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:

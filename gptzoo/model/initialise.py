@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo.components.base import Architecture, Part
-from gptzoo.seeds import derive
+from gptzoo.components.part import Part
+from gptzoo.model.architecture import Architecture
+from gptzoo.utils.seeds import derive
 
 
 def initialise(model: Architecture, seed: int) -> None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo.components.base import Architecture, Emit, Observations, State, Step, Sublayer
+from gptzoo.components.context import ForwardContext
+from gptzoo.components.sublayer import AuxiliaryOutputs, State, Sublayer, SublayerOutput
+from gptzoo.model.architecture import Architecture
 from gptzoo.model.block import Block
 
 if TYPE_CHECKING:
     from gptzoo.component import Config
-    from gptzoo.spec.model import Dims, ModelSpec
+    from gptzoo.dims import Dims
+    from gptzoo.spec.model import ModelSpec
 
 States = list[dict[str, State]]  # by layer and sublayer
 
@@ -27,7 +30,7 @@ class Stack(Architecture):
 
     blocks: Any  # nn.ModuleList of Block
     positionals: Any  # nn.ModuleList of Positional, one for each distinct config
-    decode: Callable[[Stack, Tensor, Step, States], Emit] | None = None
+    decode: Callable[[Stack, Tensor, ForwardContext, States], SublayerOutput] | None = None
     """Computes, in place of `through`, one token of each row that goes on from a cache."""
     own_heads: Callable[[Tensor], Tensor] | None = None
     """Of a score bias (B|1, H, T, S) that of the heads which this process has, where processes share them."""
@@ -64,53 +67,53 @@ class Stack(Architecture):
     def run(
         self,
         x: Tensor,
-        step: Step,
+        context: ForwardContext,
         states: States | None = None,
-        observations: Observations | None = None,
+        auxiliary: AuxiliaryOutputs | None = None,
     ) -> Tensor:
-        """Embeddings (B, T, C) through all the blocks -> (B, T, C). The positionals of `step` are filled in here.
+        """Embeddings (B, T, C) through all the blocks -> (B, T, C). The positionals of `context` are filled in here.
 
-        What the sublayers emit goes into `observations`, under the path of each in this stack. Asked for "residual",
+        What the sublayers emit goes into `auxiliary`, under the path of each in this stack. Asked for "residual",
         the stack adds the residual stream itself: `residual` that comes into the first block, `blocks.<i>.residual`
         that comes out of each; asked for "hidden", what it returns as `hidden`. All are (B, T, C).
         """
-        going_on = states is not None and not step.fresh
-        if going_on and step.positions.is_cpu:
-            last = step.positions if step.positions.numel() == 1 else step.positions.amax()
-            step = replace(step, reach=int(last) + 1)
+        going_on = states is not None and not context.no_past
+        if going_on and context.positions.is_cpu:
+            last = context.positions if context.positions.numel() == 1 else context.positions.amax()
+            context = replace(context, position_limit=int(last) + 1)
         if self.decode is not None and states is not None and going_on and x.shape[1] == 1:
-            emitted = self.decode(self, x, step, states)
+            emitted = self.decode(self, x, context, states)
         else:
-            emitted = self.through(x, step, states)
-        if observations is not None:
-            observations.add("", emitted)
+            emitted = self.through(x, context, states)
+        if auxiliary is not None:
+            auxiliary.add("", emitted)
         return emitted.y
 
-    def through(self, x: Tensor, step: Step, states: States | None) -> Emit:
+    def through(self, x: Tensor, context: ForwardContext, states: States | None) -> SublayerOutput:
         """Embeddings (B, T, C) through the stack, with all that `run` observes."""
         x = self.entry(x)
-        seen = Observations()
-        if "residual" in step.capture:
+        seen = AuxiliaryOutputs()
+        if "residual" in context.capture:
             seen.captures["residual"] = x
-        steps = [self._step_of(positional, step) for positional in self.positionals]
+        contexts = [self._step_of(positional, context) for positional in self.positionals]
         for layer, block in enumerate(self.blocks):
-            emitted = block(x, steps[self.positional_of_layer[layer]], None if states is None else states[layer])
+            emitted = block(x, contexts[self.positional_of_layer[layer]], None if states is None else states[layer])
             x = emitted.y
             seen.add(f"blocks.{layer}.", emitted)
-            if "residual" in step.capture:
+            if "residual" in context.capture:
                 seen.captures[f"blocks.{layer}.residual"] = x
         x = self.exit(x)
-        if "hidden" in step.capture:
+        if "hidden" in context.capture:
             seen.captures["hidden"] = x
-        return Emit(x, seen.losses, seen.metrics, seen.captures)
+        return SublayerOutput(x, seen.losses, seen.metrics, seen.captures)
 
-    def _step_of(self, positional: Any, step: Step) -> Step:
-        positions = step.positions
+    def _step_of(self, positional: Any, context: ForwardContext) -> ForwardContext:
+        positions = context.positions
         # Among the new tokens alone the bias is the same in every layer; against a cache it is not known beforehand.
-        bias = positional.bias(positions, positions) if step.fresh else None
+        bias = positional.bias(positions, positions) if context.no_past else None
         if bias is not None and self.own_heads is not None:
             bias = self.own_heads(bias)
-        return replace(step, positional=positional, tables=positional.prepare(positions), self_bias=bias)
+        return replace(context, positional=positional, tables=positional.prepare(positions), self_bias=bias)
 
     def new_states(
         self, batch_size: int, max_length: int, *, device: Any = None, dtype: torch.dtype | None = None

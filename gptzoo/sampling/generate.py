@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from gptzoo.components.base import Architecture
-from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import Choice, check
-from gptzoo.sampling.engine import Engine
+from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.engine import Engine
+from gptzoo.sampling.engine.token_choice import Choice, check
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.spec import SamplingSpec
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import Choice
-from gptzoo.sampling.endings import End, Endings
-from gptzoo.sampling.processors import processed
-from gptzoo.sampling.row import Row
+from gptzoo.sampling.engine.stopping import End, StoppingCriteria
+from gptzoo.sampling.engine.token_choice import Choice
+from gptzoo.sampling.processors.processor import processed
+from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
 
 
@@ -56,8 +56,8 @@ class Text:
     request: Request
     id: Hashable
     sample: int
-    row: Row
-    endings: Endings
+    row: TokenSequence
+    endings: StoppingCriteria
     generator: torch.Generator
     n_drafted: int = 0  # of its tokens, the prompt's among them, that the draft model has read
     ended: bool = False

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.components.base import Architecture
-from gptzoo.data.text import utf8
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.data.utf8 import utf8
 from gptzoo.errors import InputError
-from gptzoo.model.likelihood import Likelihood
-from gptzoo.sampling.choice import likeliest
+from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.token_choice import likeliest
 from gptzoo.sampling.text import tokenizer_of
+from gptzoo.utils.likelihood import Likelihood
 
 _LOGITS = 2**25  # at a time, where a single row needs no more; 128 MiB in float32
 
@@ -118,7 +118,7 @@ def _read(model: Architecture, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]
     states = model.new_states(len(tokens), length)
     for start in range(0, length, part):
         positions = torch.arange(start, min(start + part, length), device=tokens.device)[None]
-        logits, _ = model(inputs[:, start : start + part], positions=positions, states=states, fresh=start == 0)
+        logits, _ = model(inputs[:, start : start + part], positions=positions, states=states, no_past=start == 0)
         yield logits, targets[:, start : start + part]
 
 
@@ -132,8 +132,10 @@ def _of_targets(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _check(model: Architecture, rows: Sequence[Sequence[int]]) -> None:
-    if model.requires:
-        raise InputError(f"the model requires {' and '.join(sorted(model.requires))} beside tokens; it scores no rows")
+    if model.required_inputs:
+        raise InputError(
+            f"the model requires {' and '.join(sorted(model.required_inputs))} beside tokens; it scores no rows"
+        )
     vocab_size = model.spec.dims.vocab_size
     for row in rows:
         if wrong := [token for token in row if not 0 <= token < vocab_size]:

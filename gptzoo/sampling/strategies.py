@@ -6,16 +6,16 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from gptzoo.checkpoint.folder import Loaded
+from gptzoo.checkpoint.model_folder import Loaded
 from gptzoo.errors import InputError
-from gptzoo.sampling.beam import beam_search
-from gptzoo.sampling.choice import Choice, check
-from gptzoo.sampling.contrastive import contrastive_search
-from gptzoo.sampling.engine import Engine
+from gptzoo.sampling.engine.engine import Engine
+from gptzoo.sampling.engine.speculative import check_reach
+from gptzoo.sampling.engine.token_choice import Choice, check
 from gptzoo.sampling.generate import stream
 from gptzoo.sampling.request import Request
+from gptzoo.sampling.search.beam import beam_search
+from gptzoo.sampling.search.contrastive import contrastive_search
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.speculative import check_reach
 from gptzoo.sampling.text import Sample, Writing, encode_prompt, likeliest, sample_rows, tokenizer_of
 
 
@@ -89,7 +89,7 @@ class Strategy:
         return ids, spec
 
     def _room(self, prompt_length: int) -> int | None:
-        return self.loaded.model.room(prompt_length)
+        return self.loaded.model.remaining_length(prompt_length)
 
 
 class Sampling(Strategy):
@@ -159,7 +159,7 @@ class Speculative(Sampling):
 
     def _room(self, prompt_length: int) -> int | None:
         assert self.draft is not None
-        rooms = super()._room(prompt_length), self.draft.model.room(prompt_length)
+        rooms = super()._room(prompt_length), self.draft.model.remaining_length(prompt_length)
         return min((room for room in rooms if room is not None), default=None)
 
 

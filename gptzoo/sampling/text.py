@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import Choice
-from gptzoo.sampling.endings import End, StopDecoder
+from gptzoo.sampling.engine.stopping import End, StopDecoder
+from gptzoo.sampling.engine.token_choice import Choice
 from gptzoo.sampling.generate import stream
 from gptzoo.sampling.spec import SamplingSpec
 

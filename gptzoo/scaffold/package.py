@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.atomic import new_folder
 from gptzoo.component import nearest
 from gptzoo.errors import FolderError, InputError
 from gptzoo.scaffold.kinds import TEMPLATES, TYPE, Template
+from gptzoo.utils.atomic import new_folder
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST = 40  # so that no line of a template grows beyond its width

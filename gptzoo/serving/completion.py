@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
 
-from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.text import Writing
 from gptzoo.serving.errors import RequestError

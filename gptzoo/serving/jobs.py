@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from gptzoo.checkpoint.folder import Loaded
+from gptzoo.checkpoint.model_folder import Loaded
 from gptzoo.component import reason_of
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import Choice
-from gptzoo.sampling.endings import Endings
-from gptzoo.sampling.processors import build_processors
+from gptzoo.sampling.engine.stopping import StoppingCriteria
+from gptzoo.sampling.engine.token_choice import Choice
+from gptzoo.sampling.processors.processor import build_processors
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import score_beside_likeliest
 from gptzoo.sampling.spec import SamplingSpec
@@ -95,7 +95,7 @@ class Jobs:
         models = [self.loaded.model]
         if speculates:
             models.append(self._draft().model)
-        by_positions = [room for model in models if (room := model.room(len(ids))) is not None]
+        by_positions = [room for model in models if (room := model.remaining_length(len(ids))) is not None]
         room = min([self.limits.max_length - len(ids), *by_positions])
         if room < 0:
             raise RequestError(
@@ -118,7 +118,7 @@ class Jobs:
                     "seed": seed,
                 }
             )
-            Endings(spec, build_processors(spec.processors, self.tokenizer), self.tokenizer)
+            StoppingCriteria(spec, build_processors(spec.processors, self.tokenizer), self.tokenizer)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RequestError(400, f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gptzoo.data.tokenizers import Tokenizer
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
 
 class _Entry(NamedTuple):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import NamedTuple
 
-from gptzoo.sampling.choice import Choice
-from gptzoo.sampling.endings import End
-from gptzoo.sampling.engine import Engine
+from gptzoo.sampling.engine.engine import Engine
+from gptzoo.sampling.engine.stopping import End
+from gptzoo.sampling.engine.token_choice import Choice
 from gptzoo.sampling.request import Request
 from gptzoo.serving.errors import RequestError
 

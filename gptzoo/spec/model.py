@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -11,25 +10,10 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from gptzoo.component import Config, SpecModel, located
+from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
 
 PER_LAYER = ("attention", "positional", "ffn")
-
-
-@dataclass(frozen=True)
-class Dims:
-    """The sizes that every part of one model shares, and the layer that the part is in."""
-
-    vocab_size: int  # V
-    context_length: int  # the longest T in training
-    d_model: int  # C
-    n_layers: int
-    n_heads: int  # H
-    layer: int | None = None  # the block, counted from 0, that a part is built for; None outside of blocks
-
-    @property
-    def d_head(self) -> int:  # D
-        return self.d_model // self.n_heads
 
 
 class ModelSpec(SpecModel):
@@ -127,7 +111,7 @@ class ModelSpec(SpecModel):
         attentions = self.per_layer("attention")
         positionals = zip(self.per_layer("positional"), attentions, strict=True)
         for layer, (part, attention) in enumerate([*positionals, *((self.architecture, each) for each in attentions)]):
-            missing = part.component.needs - attention.component.honours
+            missing = part.component.requires - attention.component.supports
             if missing and (part.type, attention.type) not in reported:
                 reported.add((part.type, attention.type))
                 kind = part.component.kind

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gptzoo import registry
 from gptzoo.component import Component, SpecModel, reason_of
 from gptzoo.errors import Problem, SpecError, VersionWarning
-from gptzoo.spec.parts import named_parts
+from gptzoo.spec.named_components import named_parts
 
 KEY = "$components"
 

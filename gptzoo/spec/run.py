@@ -196,13 +196,13 @@ class RunSpec(SpecModel):
         """The architecture must take what batches hold, and be given what it cannot do without."""
         batching, architecture = self.batching, self.model.architecture
         gives = batching.component.given(batching)
-        for name in sorted(gives - architecture.component.takes):
+        for name in sorted(gives - architecture.component.accepted_inputs):
             reason = f"{batching.type!r} gives {name}, which architecture {architecture.type!r} does not take"
             yield located(reason, "batching")
-        for name in sorted(architecture.component.requires - gives):
+        for name in sorted(architecture.component.required_inputs - gives):
             reason = f"{batching.type!r} does not give {name}, which architecture {architecture.type!r} requires"
             yield located(reason, "batching")
-        deaf = {a.type for a in self.model.per_layer("attention") if "documents" not in a.component.honours}
+        deaf = {a.type for a in self.model.per_layer("attention") if "documents" not in a.component.supports}
         for attention in sorted(deaf) if "documents" in gives else ():
             reason = f"{batching.type!r} gives documents, which attention {attention!r} does not keep apart"
             yield located(reason, "batching")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptzoo.testing.conformance import Conformance as Conformance
-    from gptzoo.testing.properties import properties_of as properties_of
+    from gptzoo.testing.properties.catalog import properties_of as properties_of
     from gptzoo.testing.runner import check as check
     from gptzoo.testing.verdict import Verdict as Verdict
 
@@ -23,7 +23,7 @@ _HOME = {
     "Conformance": "gptzoo.testing.conformance",
     "Verdict": "gptzoo.testing.verdict",
     "check": "gptzoo.testing.runner",
-    "properties_of": "gptzoo.testing.properties",
+    "properties_of": "gptzoo.testing.properties.catalog",
 }
 
 __all__ = ["Conformance", "Verdict", "check", "properties_of"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gptzoo.errors import InputError
-from gptzoo.testing.properties import Property, properties_of
+from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.runner import find, subject_of, verdict
 
 

@@ -13,7 +13,7 @@ import torch
 from gptzoo import registry
 from gptzoo.component import Component, nearest
 from gptzoo.errors import InputError, SpecError
-from gptzoo.testing.properties import Property, properties_of
+from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.subject import MODEL_KINDS, PartSubject, Subject
 from gptzoo.testing.verdict import Failed, Skipped, Verdict
 

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gptzoo.component import Config
-from gptzoo.components.base import Observations, Sublayer
+from gptzoo.components.sublayer import AuxiliaryOutputs, Sublayer
 from gptzoo.model.build import assemble, build
-from gptzoo.testing import optimizers, processors, schedules
+from gptzoo.testing.properties.kinds import optimizers, processors, schedules
 from gptzoo.testing.subject import HOST, PartSubject, Subject, complete, loud
 
 Signature = dict[str, Any]
@@ -62,10 +62,10 @@ def _of_part(subject: PartSubject, config: Config) -> Iterator[tuple[str, Any]]:
 def _computed(model: Any, tokens: Tensor, mode: str) -> Iterator[tuple[str, Any]]:
     """Logits, loss, what the sublayers emit, and what they learn of it after an update."""
     torch.manual_seed(0)
-    seen = Observations()
+    seen = AuxiliaryOutputs()
     capture = ["attention"] if mode == "eval" else []
     with torch.no_grad():
-        yield f"{mode} logits", model(tokens, observations=seen, capture=capture)[0]
+        yield f"{mode} logits", model(tokens, auxiliary=seen, capture=capture)[0]
         torch.manual_seed(0)
         yield f"{mode} loss", model(tokens, tokens)[1]
     for what in ("losses", "metrics", "captures"):
@@ -75,14 +75,14 @@ def _computed(model: Any, tokens: Tensor, mode: str) -> Iterator[tuple[str, Any]
         yield from ((f"learnt {name}", buffer.clone()) for name, buffer in model.named_buffers())
 
 
-def learn(model: Any, seen: Observations) -> None:
+def learn(model: Any, seen: AuxiliaryOutputs) -> None:
     """What the trainer does after an update: hand each sublayer the metrics that it emitted."""
     for path, module in model.named_modules():
         if isinstance(module, Sublayer):
             prefix = f"{path}."
             with torch.no_grad():
                 own = {k.removeprefix(prefix): v for k, v in seen.metrics.items() if k.startswith(prefix)}
-                module.after_update(own)
+                module.after_optimizer_step(own)
 
 
 class _Operations(TorchDispatchMode):

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gptzoo import registry
 from gptzoo.component import Component, Config
-from gptzoo.components.base import Architecture, Step
+from gptzoo.components.context import ForwardContext
 from gptzoo.errors import InputError, Problem, SpecError
+from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.model import ModelSpec
@@ -63,16 +64,16 @@ class PartSubject(Subject):
         if self.kind == "norm_layer":  # as wide as the model, and as a head
             return {"norm": {"type": "pre_ln", "layer": config}, "attention": {"type": "sdpa", "qk_norm": config}}
         if self.kind == "attention":
-            honours = self.component.honours  # type: ignore[attr-defined]
-            return {"attention": config, "positional": "rope" if "rotate" in honours else "sinusoidal"}
+            honours = self.component.supports  # type: ignore[attr-defined]
+            return {"attention": config, "positional": "rope" if "rotate" in supports else "sinusoidal"}
         if self.kind == "positional":
-            return {"positional": config, "attention": self._attention_for(self.component.needs)}  # type: ignore[attr-defined]
+            return {"positional": config, "attention": self._attention_for(self.component.requires)}  # type: ignore[attr-defined]
         return {self.kind: config, "positional": "rope"}
 
     def _attention_for(self, needs: frozenset[str]) -> str:
         known = registry.current().of_kind("attention")
         for name in ("sdpa", *known):
-            if known[name].honours >= needs:  # type: ignore[attr-defined]
+            if known[name].supports >= needs:  # type: ignore[attr-defined]
                 return name
         raise InputError(f"{self.label}: no attention is registered that honours {' and '.join(sorted(needs))}")
 
@@ -127,20 +128,22 @@ def loud(model: Architecture, seed: int = 0) -> Architecture:
 
 def complete(model: Architecture) -> Architecture:
     """Make a model that requires more than tokens, as an encoder-decoder does, take its own example of the rest."""
-    if model.requires:
+    if model.required_inputs:
         model.register_forward_pre_hook(_add_what_is_required, with_kwargs=True)
     return model
 
 
 def _add_what_is_required(model: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if kwargs.get("states") is not None:
-        raise Skipped(f"it requires {' and '.join(sorted(model.requires))}, which the kit does not feed in chunks")
-    example = model.example(*args[0].shape)
-    return args, {**{name: example[name] for name in model.requires}, **kwargs}
+        raise Skipped(
+            f"it requires {' and '.join(sorted(model.required_inputs))}, which the kit does not feed in chunks"
+        )
+    example = model.example_inputs(*args[0].shape)
+    return args, {**{name: example[name] for name in model.required_inputs}, **kwargs}
 
 
-def step_of(model: Any, positions: Tensor, **known: Any) -> Step:
+def context_of(model: Any, positions: Tensor, **known: Any) -> ForwardContext:
     """What the decoder tells its first block in a forward pass."""
     positional = model.positionals[model.positional_of_layer[0]]
     bias = positional.bias(positions, positions)
-    return Step(positions, positional, tables=positional.prepare(positions), self_bias=bias, **known)
+    return ForwardContext(positions, positional, tables=positional.prepare(positions), self_bias=bias, **known)

@@ -15,32 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.checkpoints import checkpoint_path, newest_valid
-from gptzoo.data.store import prepare
+from gptzoo.data.token_store import prepare
 from gptzoo.errors import Diverged, FolderError, GptzooError, InputError, Interrupted
 from gptzoo.model.build import build
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.ahead import made_ahead
-from gptzoo.training.averages import Averages
-from gptzoo.training.beginning import describe_means, set_objective, take_weights, trained, with_vocabulary
-from gptzoo.training.blocks import prepare_blocks
-from gptzoo.training.device import choose_precision, float32_products, undisturbed_rng
-from gptzoo.training.evaluate import EVALUATED_AT_ONCE, evaluate
-from gptzoo.training.fit import settled_size
-from gptzoo.training.measures import Measures
-from gptzoo.training.metrics_file import appending, cut, read, without_nan
-from gptzoo.training.parallel import own_device, processes, spread, told_of_the_lost
-from gptzoo.training.progress import Progress, show_progress
-from gptzoo.training.ranks import ALONE, Ranks
-from gptzoo.training.run_folder import Change, RunFolder
-from gptzoo.training.run_view import RunView, Status
-from gptzoo.training.saving import Contents, save
-from gptzoo.training.sharded_update import refuse_if_not_shardable
-from gptzoo.training.standing import Standing
-from gptzoo.training.state import read_training_state
-from gptzoo.training.stop import listen_for_stop
-from gptzoo.training.update import Gradient, MicroBatch, Update, micro_batches
-from gptzoo.training.watching import watched
+from gptzoo.training.distributed.optimizer_check import refuse_if_not_shardable
+from gptzoo.training.distributed.parallelize import own_device, processes, spread, told_of_the_lost
+from gptzoo.training.distributed.ranks import ALONE, Ranks
+from gptzoo.training.evaluation.full_pass import EVALUATED_AT_ONCE, evaluate
+from gptzoo.training.hardware.device import choose_precision, float32_products, undisturbed_rng
+from gptzoo.training.optim.ema import EMA
+from gptzoo.training.run.checkpoint import Contents, save
+from gptzoo.training.run.metrics_file import appending, cut, read, without_nan
+from gptzoo.training.run.optimizer_state import read_training_state
+from gptzoo.training.run.run_folder import Change, RunFolder
+from gptzoo.training.run.run_view import RunView, Status
+from gptzoo.training.run.stop_request import listen_for_stop
+from gptzoo.training.run.train_state import TrainState
+from gptzoo.training.setup import describe_means, set_objective, take_weights, trained, with_vocabulary
+from gptzoo.training.step.block_options import prepare_blocks
+from gptzoo.training.step.micro_batch_size import resolve_micro_batch_size
+from gptzoo.training.step.prefetch import prefetch
+from gptzoo.training.step.train_step import Gradient, MicroBatch, Update, micro_batches
+from gptzoo.training.tracking.dispatch import watched
+from gptzoo.training.tracking.monitors import Measures
+from gptzoo.training.tracking.progress import Progress, show_progress
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Trainer:
         self.measures = Measures(
             spec, self.model, self.parameters, device=device, precision=self.precision, ranks=ranks
         )
-        self.standing = Standing()
+        self.standing = TrainState()
 
     def run(self, may_change: Change = "nothing", *, until: int | None = None, quiet: bool = False) -> TrainResult:
         """Resume if there is something to resume, train to the end or until the step where it pauses, save."""
@@ -126,7 +126,9 @@ class Trainer:
         changed = self.ranks.on_main(
             lambda: self.folder.record(self.spec, self.device, fingerprint, notes.append, may_change=may_change)
         )
-        self.micro_batch_size = settled_size(self.spec, self.update, self.batching, self.folder, notes.append)
+        self.micro_batch_size = resolve_micro_batch_size(
+            self.spec, self.update, self.batching, self.folder, notes.append
+        )
         self._begin(notes)
         self.n_steps = self.standing.last_step(self.spec, self.batching.n_samples)
         if self.standing.step > self.n_steps:
@@ -163,7 +165,7 @@ class Trainer:
         with (
             listen_for_stop() as stop,
             contextlib.ExitStack() as held,
-            made_ahead(self._batch) as batches,
+            prefetch(self._batch) as batches,
         ):
             record = appending(self.folder.metrics, keep=self.ranks.main)
             metrics = self.ranks.everywhere(lambda: held.enter_context(record))
@@ -235,7 +237,7 @@ class Trainer:
             **scale,
             **skipped,
             "tokens_per_second": tokens_per_second,
-            **self.measures.after_update(tokens_per_second),
+            **self.measures.after_optimizer_step(tokens_per_second),
         }
 
     def _diverged(self, gradient: Gradient, parts: Sequence[MicroBatch]) -> GptzooError:
@@ -312,12 +314,12 @@ class Trainer:
         elif self.spec.init_from is not None:
             notes.append(take_weights(self.spread.load, self.spec.init_from, self.tokenizer))
         decay = self.spec.ema_decay
-        self.averages = None if decay is None else Averages(self.parameters, decay)
+        self.averages = None if decay is None else EMA(self.parameters, decay)
         if checkpoint is not None:
             averages = None if self.averages is None else self.averages.values
             state = read_training_state(
                 checkpoint, self.update.optimizer, self.parameters, averages, self.spread.orders
             )
-            self.standing = Standing(**state["standing"])
+            self.standing = TrainState(**state["standing"])
             self.update.loss_scale.restore(state["loss_scale"])
             notes.append(f"resumed at step {self.standing.step}")

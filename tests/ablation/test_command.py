@@ -91,7 +91,7 @@ def test_tables_with_failures_are_the_same_bytes_whatever_the_folder_is_called(t
 
 def states(out: Path) -> dict[str, str]:
     """By variant and seed, while other processes write."""
-    from gptzoo.ablation.folder import read_outcome
+    from gptzoo.ablation.planning.folder import read_outcome
 
     try:
         return {f"{trial.variant}-{trial.seed}": trial.state for trial in read_outcome(out).trials}
@@ -211,7 +211,7 @@ HALVING = ("--set", "base.eval.every=6", "--plugin", PLUGIN, "--out")
 
 def n_ended(out: Path) -> int:
     """Trials of a selection, and of what follows it, that have ended, while other processes write; -1 before a plan."""
-    from gptzoo.ablation.folder import read_outcome
+    from gptzoo.ablation.planning.folder import read_outcome
 
     try:
         found = read_outcome(out)

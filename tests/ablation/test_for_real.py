@@ -10,13 +10,13 @@ import pytest
 from outcomes import outcome, variant
 
 import gptzoo
-from gptzoo.ablation.analyse import analyse
-from gptzoo.ablation.local import LocalExecutor
-from gptzoo.ablation.outcome import TrialOutcome
-from gptzoo.ablation.runner import Runner
-from gptzoo.ablation.trial import TrialFolder
+from gptzoo.ablation.execution.local_executor import LocalExecutor
+from gptzoo.ablation.execution.runner import Runner
+from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.records.outcome import TrialOutcome
+from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.metrics_file import read
+from gptzoo.training.run.metrics_file import read
 
 SPEC = Path(__file__).parent / "data" / "seed_noise_run.json"
 CHANGES: dict[str, list[str]] = {

@@ -89,11 +89,11 @@ def test_options_say_type_default_and_what_they_are_for() -> None:
     text = gptzoo("components", "attention", "sdpa").stdout
     assert "model's bias" in text
     assert "FlashAttention" in text
-    assert "honours: " in text
+    assert "supports: " in text
 
 
 def test_what_a_positional_needs_is_said() -> None:
-    assert as_data("positional", "rope")["needs"] == ["rotate"]
+    assert as_data("positional", "rope")["requires"] == ["rotate"]
 
 
 @pytest.mark.usefixtures("fresh_registry")

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from support import loud
 
 import gptzoo as zoo
-from gptzoo.checkpoint.folder import load, save_model
+from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.inspection.attention import attention_maps
 
 TEXT = "a </script> & b"

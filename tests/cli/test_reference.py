@@ -14,9 +14,9 @@ from support import admit
 import gptzoo
 from gptzoo import registry
 from gptzoo.cli import main
-from gptzoo.handbook.contract import attributes, base_of, further_bases, lineage, methods
-from gptzoo.handbook.gallery import gallery
-from gptzoo.handbook.page import components_of, kinds_of, page
+from gptzoo.docgen.contract import attributes, base_of, further_bases, lineage, methods
+from gptzoo.docgen.gallery import gallery
+from gptzoo.docgen.page import components_of, kinds_of, page
 
 ROOT = Path(__file__).parents[2]
 PAGES = "gptzoo reference --package gptzoo --out docs/reference"
@@ -119,7 +119,7 @@ def test_a_page_says_what_a_component_is_asked() -> None:
     for words in (
         "It derives from `gptzoo.Attention`",
         "def forward(self, x: Tensor, step: Step, state: State | None = None) -> Tensor | Emit",
-        "| `rolls_back: bool = False` | Decoding may go on",
+        "| `supports_rollback: bool = False` | Decoding may go on",
         "To derive from: `gptzoo.MultiHeadAttention`",
         "### `attend`",
         "- `attention` of a model spec: one, or a list",
@@ -189,11 +189,11 @@ def test_a_part_that_the_default_model_cannot_hold_is_in_the_gallery_too(fresh_r
         """Wants more than there is."""
 
         name = "picky"
-        needs = frozenset({"telepathy"})
+        requires = frozenset({"telepathy"})
 
         def __init_subclass__(cls, **kwargs: Any) -> None: ...
 
-    Picky.needs = frozenset({"telepathy"})
+    Picky.requires = frozenset({"telepathy"})
     admit(Picky)
     assert row_of(gallery(), "picky")[-2:] == ["–", "–"]
 

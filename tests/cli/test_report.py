@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from made_up import six_variants, write_folder
 
-from gptzoo.ablation.analyse import analyse
-from gptzoo.ablation.folder import read_outcome
+from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report.serve import ReportServer
+from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.cli import main
 
 

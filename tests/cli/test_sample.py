@@ -11,12 +11,12 @@ from click.testing import CliRunner, Result
 from support import loud
 
 import gptzoo as zoo
-from gptzoo.checkpoint.folder import load, save_model
+from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer, CharTokenizer
-from gptzoo.sampling.beam import beam_search
-from gptzoo.sampling.contrastive import contrastive_search
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
 from gptzoo.sampling.score import score
+from gptzoo.sampling.search.beam import beam_search
+from gptzoo.sampling.search.contrastive import contrastive_search
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
@@ -211,7 +211,9 @@ def test_weights_are_prepared_for_as_many_rows_as_will_be_written(
     sample: Any, model: Path, arguments: tuple[str, ...], one_row: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = set()
-    monkeypatch.setattr("gptzoo.sampling.packed._is_quicker_blocked", lambda weight, one_row: asked.add(one_row))
+    monkeypatch.setattr(
+        "gptzoo.sampling.weights.prepare._is_quicker_blocked", lambda weight, one_row: asked.add(one_row)
+    )
     sample("--prompt", "ab", *(str(model) if argument == "model" else argument for argument in arguments))
     assert asked == {one_row}
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from support import loud
 
 import gptzoo as zoo
-from gptzoo.checkpoint.folder import load, save_model
+from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 
 
 def gptzoo(*arguments: str | Path, typed: str | None = None) -> Result:

@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 from support import loud
 
 import gptzoo as zoo
-from gptzoo.checkpoint.folder import save_model
+from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer, CharTokenizer
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 

@@ -144,7 +144,7 @@ def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(
 ) -> None:
     import torch
 
-    from gptzoo.training import device
+    from gptzoo.training.hardware import device
 
     arguments = ("train", folder / "run.json", "--out", folder / "out", "--set", "precision=bf16")
     with monkeypatch.context() as patch:

@@ -11,7 +11,7 @@ from support import admit, logits_of, loud, small, tokens_of
 from torch import Tensor, nn
 
 import gptzoo
-from gptzoo import Positional, Step
+from gptzoo import ForwardContext, Positional
 
 attend_module = pytest.importorskip("x_transformers.attend")
 their_positionals = pytest.importorskip("x_transformers.x_transformers")
@@ -70,12 +70,14 @@ def test_a_relative_bias_is_applied_as_x_transformers_applies_it(
     part, positional = model.blocks[0].attention, model.positionals[0]
     x = torch.randn(2, T, 32, generator=torch.Generator().manual_seed(0))
     positions = torch.arange(T)[None]
-    step = Step(positions, positional, self_bias=positional.bias(positions, positions), plain=True)
+    context = ForwardContext(
+        positions, positional, self_bias=positional.bias(positions, positions), trivially_causal=True
+    )
 
     q, k, v = (t.unflatten(-1, (-1, 8)).transpose(1, 2) for t in part.qkv(x).split(part.widths, dim=-1))
     theirs = attend_module.Attend(causal=True, heads=4)
     y, _ = theirs(q, k, v, attn_bias=their_bias(positional)(T, T))
-    torch.testing.assert_close(part(x, step), part.out(y.transpose(1, 2).flatten(2)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(part(x, context), part.out(y.transpose(1, 2).flatten(2)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("fresh_registry")
@@ -86,7 +88,7 @@ def test_the_bias_of_a_cached_step_is_the_last_row_of_the_full_one(component: An
     tokens = tokens_of(model, 2, T)
     with torch.inference_mode():
         states = model.new_states(2, T)
-        logits_of(model, tokens[:, :-1], states=states, fresh=True)
+        logits_of(model, tokens[:, :-1], states=states, no_past=True)
         last = logits_of(model, tokens[:, -1:], positions=torch.tensor([[T - 1]]), states=states)
         full = logits_of(model, tokens, last_only=True)
     torch.testing.assert_close(last, full, rtol=1e-5, atol=1e-5)

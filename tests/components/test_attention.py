@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import gptzoo
-from gptzoo import Dims, Observations, Positional, Step, new_cache
+from gptzoo import AuxiliaryOutputs, Dims, ForwardContext, Positional, new_cache
 from gptzoo.components.attention import MultiHeadAttention
 
 LENGTH = 9
@@ -42,9 +42,9 @@ def attention_of(name: str, arithmetic: Arithmetic, **options: Any) -> Any:
     return loud(spec.attention.build(DIMS).eval()).to(arithmetic.device, arithmetic.dtype)
 
 
-def step_of(positions: Tensor, positional: Any = NoBias, **options: Any) -> Step:
+def context_of(positions: Tensor, positional: Any = NoBias, **options: Any) -> ForwardContext:
     part = positional(positional.Config(), DIMS)
-    return Step(positions, part, self_bias=part.bias(positions, positions), **options)
+    return ForwardContext(positions, part, self_bias=part.bias(positions, positions), **options)
 
 
 def some_input(arithmetic: Arithmetic, batch_size: int = 2, length: int = LENGTH) -> Tensor:
@@ -56,11 +56,11 @@ def positions_of(arithmetic: Arithmetic, *rows: list[int]) -> Tensor:
     return torch.tensor(rows or [list(range(LENGTH))], device=arithmetic.device)
 
 
-def reference(attention: Any, x: Tensor, step: Step, window: int | None) -> Tensor:
+def reference(attention: Any, x: Tensor, context: ForwardContext, window: int | None) -> Tensor:
     """Attention for each row, head and query by itself."""
     n_shared = attention.n_heads // attention.n_kv_heads
     q, k, v = (part.unflatten(-1, (-1, 8)) for part in attention.qkv(x).split(attention.widths, dim=-1))
-    positions = step.positions.expand(x.shape[:2])
+    positions = context.positions.expand(x.shape[:2])
     y = torch.zeros_like(q)
     for row, head, query in itertools.product(range(x.shape[0]), range(4), range(x.shape[1])):
         keys = [
@@ -68,12 +68,12 @@ def reference(attention: Any, x: Tensor, step: Step, window: int | None) -> Tens
             for key in range(x.shape[1])
             if 0 <= positions[row, key] <= positions[row, query]
             and (window is None or positions[row, query] - positions[row, key] < window)
-            and (step.documents is None or step.documents[row, query] == step.documents[row, key])
+            and (context.documents is None or context.documents[row, query] == context.documents[row, key])
         ]
         keys = keys or list(range(x.shape[1]))  # padding sees everything, for want of a better answer
         scores = k[row, keys, head // n_shared] @ q[row, query, head] / 8**0.5
-        if step.self_bias is not None:
-            scores = scores + step.self_bias.expand(x.shape[0], -1, -1, -1)[row, head, query, keys].to(scores.dtype)
+        if context.self_bias is not None:
+            scores = scores + context.self_bias.expand(x.shape[0], -1, -1, -1)[row, head, query, keys].to(scores.dtype)
         y[row, query, head] = scores.softmax(0) @ v[row, keys, head // n_shared]
     return attention.out(y.flatten(-2))
 
@@ -86,12 +86,12 @@ SITUATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def situation(arithmetic: Arithmetic, options: dict[str, Any], positional: Any) -> Step:
+def situation(arithmetic: Arithmetic, options: dict[str, Any], positional: Any) -> ForwardContext:
     options = dict(options)
     positions = positions_of(arithmetic, *options.pop("positions", []))
     if "documents" in options:
         options["documents"] = torch.tensor(options["documents"], device=arithmetic.device)
-    return step_of(positions, positional, **options)
+    return context_of(positions, positional, **options)
 
 
 every_situation = pytest.mark.parametrize("options", SITUATIONS.values(), ids=SITUATIONS.keys())
@@ -110,8 +110,8 @@ def test_attention_equals_a_loop_over_rows_heads_and_queries(
 ) -> None:
     arithmetic = Arithmetic("cpu", "cpu", torch.float64, tolerance=1e-6)  # the bias is made in float32
     attention = attention_of(name, arithmetic, n_kv_heads=n_kv_heads, window=window)
-    x, step = some_input(arithmetic), situation(arithmetic, options, positional)
-    arithmetic.close(attention(x, step), reference(attention, x, step, window))
+    x, context = some_input(arithmetic), situation(arithmetic, options, positional)
+    arithmetic.close(attention(x, context), reference(attention, x, context, window))
 
 
 @every_situation
@@ -153,16 +153,16 @@ def test_captured_rows_sum_to_one_and_are_zero_where_nothing_may_be_seen(
     window: int | None, positional: Any, name: str, arithmetic: Arithmetic
 ) -> None:
     attention = attention_of(name, arithmetic, window=window)
-    step = step_of(positions_of(arithmetic), positional, plain=True, capture=frozenset({"attention"}))
+    context = context_of(positions_of(arithmetic), positional, trivially_causal=True, capture=frozenset({"attention"}))
     x = some_input(arithmetic)
-    emitted = attention(x, step)
+    emitted = attention(x, context)
     weights = emitted.captures["attention"]
     assert weights.shape == (2, 4, LENGTH, LENGTH)
     arithmetic.close(weights.sum(-1), torch.ones_like(weights[..., 0]))
-    visible = step.visible(step.positions, window).expand_as(weights)
+    visible = context.attention_mask(context.positions, window).expand_as(weights)
     assert not weights[~visible].any()
     assert weights[visible].all()
-    arithmetic.close(emitted.y, attention(x, step_of(positions_of(arithmetic), positional, plain=True)))
+    arithmetic.close(emitted.y, attention(x, context_of(positions_of(arithmetic), positional, trivially_causal=True)))
 
 
 @both
@@ -172,10 +172,10 @@ def test_captured_weights_of_a_cached_step_come_with_the_positions_of_their_keys
     model = arithmetic.model(small(attention={"type": name, "window": 3}))
     tokens = tokens_of(model, 1, 6)
     states = model.new_states(1, 6)
-    model(tokens[:, :5], states=states, fresh=True)
-    seen = Observations()
+    model(tokens[:, :5], states=states, no_past=True)
+    seen = AuxiliaryOutputs()
     positions = torch.tensor([[5]], device=tokens.device)
-    model(tokens[:, 5:], positions=positions, states=states, capture=["attention"], observations=seen)
+    model(tokens[:, 5:], positions=positions, states=states, capture=["attention"], auxiliary=seen)
     weights = seen.captures["blocks.0.attention.attention"][0, :, 0]  # (H, S)
     k_pos = seen.captures["blocks.0.attention.k_pos"][0]
     assert sorted(k for k in k_pos.tolist() if k >= 0) == [3, 4, 5]
@@ -189,13 +189,13 @@ def test_a_token_sees_itself_and_one_less_than_the_window_before_it(
     window: int, name: str, arithmetic: Arithmetic
 ) -> None:
     attention = attention_of(name, arithmetic, window=window)
-    step = step_of(positions_of(arithmetic), plain=True)
+    context = context_of(positions_of(arithmetic), trivially_causal=True)
     x = some_input(arithmetic)
-    y = attention(x, step)
+    y = attention(x, context)
     for position in range(LENGTH):
         changed = x.clone()
         changed[:, position] += 1
-        differs = (attention(changed, step) != y).any(dim=(0, 2)).nonzero().flatten().tolist()
+        differs = (attention(changed, context) != y).any(dim=(0, 2)).nonzero().flatten().tolist()
         assert differs == list(range(position, min(position + window, LENGTH)))
 
 
@@ -223,7 +223,7 @@ def test_the_kernel_without_a_mask_is_used_when_that_is_exact_and_only_then(
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     arithmetic = Arithmetic("cpu", "cpu")
     attention = attention_of("sdpa", arithmetic, **options)
-    attention(some_input(arithmetic), step_of(positions_of(arithmetic), positional, plain=plain))
+    attention(some_input(arithmetic), context_of(positions_of(arithmetic), positional, trivially_causal=plain))
     assert [(call["is_causal"], call["attn_mask"] is None) for call in calls] == [(fast, fast)]
 
 
@@ -233,14 +233,14 @@ def test_qk_norm_makes_the_output_independent_of_the_scale_of_queries_and_keys(
     norm: str, name: str, arithmetic: Arithmetic
 ) -> None:
     attention = attention_of(name, arithmetic, n_kv_heads=2, qk_norm={"type": norm, "eps": 1e-12}, qkv_bias=False)
-    x, step = some_input(arithmetic), step_of(positions_of(arithmetic), plain=True)
-    before = attention(x, step)
+    x, context = some_input(arithmetic), context_of(positions_of(arithmetic), trivially_causal=True)
+    before = attention(x, context)
     with torch.no_grad():
         attention.qkv.weight[: 32 + 16] *= 7
-    arithmetic.close(attention(x, step), before)
+    arithmetic.close(attention(x, context), before)
     with torch.no_grad():
         attention.qkv.weight[32 + 16 :] *= 7
-    assert not torch.allclose(attention(x, step), before, atol=0.1)
+    assert not torch.allclose(attention(x, context), before, atol=0.1)
 
 
 @both
@@ -253,8 +253,8 @@ def test_groups_of_query_heads_share_a_key_value_head(name: str, arithmetic: Ari
         k, v = (part.unflatten(0, (2, 8)).repeat_interleave(2, dim=0).flatten(0, 1) for part in (k, v))
         weights[key] = torch.cat([q, k, v])
     full.load_state_dict(weights)
-    x, step = some_input(arithmetic), step_of(positions_of(arithmetic), plain=True)
-    arithmetic.close(grouped(x, step), full(x, step))
+    x, context = some_input(arithmetic), context_of(positions_of(arithmetic), trivially_causal=True)
+    arithmetic.close(grouped(x, context), full(x, context))
 
 
 @both
@@ -268,7 +268,7 @@ def test_bf16_autocast_trains_and_decodes_near_fp32(name: str, qk_norm: str | No
         _, loss = model(tokens, tokens)
         loss.backward()
         states = model.new_states(2, 6)
-        model(tokens[:, :4], states=states, fresh=True)
+        model(tokens[:, :4], states=states, no_past=True)
         positions = torch.tensor([[4, 5]], device=device)
         last, _ = model(tokens[:, 4:], positions=positions, states=states)
     assert loss.dtype == torch.float32
@@ -279,7 +279,7 @@ def test_a_cache_of_lower_precision_serves_a_model_of_higher(device: str) -> Non
     model = loud(gptzoo.build(small(positional="rope")).eval()).to(device)
     tokens = tokens_of(model, 2, 6)
     states = model.new_states(2, 6, dtype=torch.bfloat16)
-    model(tokens[:, :3], states=states, fresh=True)
+    model(tokens[:, :3], states=states, no_past=True)
     logits, _ = model(tokens[:, 3:], positions=torch.tensor([[3, 4, 5]], device=device), states=states)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, model(tokens)[0][:, 3:], rtol=0.05, atol=0.05)
@@ -294,7 +294,7 @@ def test_attend_is_for_subclasses_to_say() -> None:
     config = gptzoo.load_model_spec(small()).attention
     arithmetic = Arithmetic("cpu", "cpu")
     with pytest.raises(TypeError, match="Silent does not implement attend"):
-        Silent(config, DIMS)(some_input(arithmetic), step_of(positions_of(arithmetic)))
+        Silent(config, DIMS)(some_input(arithmetic), context_of(positions_of(arithmetic)))
 
 
 def test_the_cache_is_as_wide_as_the_key_value_heads() -> None:
@@ -311,12 +311,12 @@ def test_a_step_that_is_not_causal_shows_the_future_too(attention: str, window: 
     model = loud(gptzoo.build(small(attention={"type": attention, "window": window}, positional="none"))).double()
     module, x = model.blocks[0].attention.eval(), torch.randn(2, 7, 32, dtype=torch.float64)
     positions = torch.arange(7)[None]
-    step = gptzoo.Step(positions, model.positionals[0], causal=False, plain=True)
+    context = gptzoo.ForwardContext(positions, model.positionals[0], causal=False, trivially_causal=True)
     q, k, v = (part.unflatten(-1, (4, 8)).transpose(1, 2) for part in module.qkv(x).split(module.widths, dim=-1))
     scores = q @ k.mT * 8**-0.5
     if window is not None:
         scores = scores.masked_fill((positions.mT - positions).abs() >= window, float("-inf"))
     expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(module(x, step), expected)
-    backwards = module(x.flip(1), step)  # without positions and mask, order is nothing
-    torch.testing.assert_close(backwards.flip(1), module(x, step))
+    torch.testing.assert_close(module(x, context), expected)
+    backwards = module(x.flip(1), context)  # without positions and mask, order is nothing
+    torch.testing.assert_close(backwards.flip(1), module(x, context))

@@ -11,13 +11,13 @@ from gptzoo import (
     Activation,
     Architecture,
     Attention,
-    Emit,
     FeedForward,
+    ForwardContext,
     Norm,
     NormLayer,
     Part,
     Positional,
-    Step,
+    SublayerOutput,
     registry,
 )
 
@@ -46,7 +46,7 @@ def test_a_part_that_forgot_its_forward_is_named(base: type[Part]) -> None:
 def test_an_emit_without_extras_shares_nothing_that_a_model_changes() -> None:
     model = gptzoo.build(small())
     model(tokens_of(model, 1, 4), capture=["attention"])
-    assert Emit(torch.zeros(1))[1:] == ({}, {}, {})
+    assert SublayerOutput(torch.zeros(1))[1:] == ({}, {}, {})
 
 
 def test_a_step_makes_a_bias_for_other_keys_and_has_that_for_its_own_at_hand() -> None:
@@ -59,9 +59,9 @@ def test_a_step_makes_a_bias_for_other_keys_and_has_that_for_its_own_at_hand() -
             return (q_pos[:, None, :, None] - k_pos[:, None, None, :]).float()
 
     positions, at_hand = torch.tensor([[3, 4]]), torch.zeros(1, 1, 2, 2)
-    step = Step(positions, Distance(Distance.Config(), None), self_bias=at_hand)
-    assert step.bias(positions) is at_hand
-    bias = step.bias(torch.tensor([[0, 1, 2]]))
+    context = ForwardContext(positions, Distance(Distance.Config(), None), self_bias=at_hand)
+    assert context.bias(positions) is at_hand
+    bias = context.bias(torch.tensor([[0, 1, 2]]))
     assert bias is not None
     assert bias.tolist() == [[[[3, 2, 1], [4, 3, 2]]]]
 

@@ -37,7 +37,7 @@ def test_each_chunk_sees_itself_and_what_the_slots_still_hold(n_slots: int, chun
         positions = torch.tensor(rows)
         before = list(written)
         written = [count + sum(p >= 0 for p in row) for count, row in zip(written, rows, strict=True)]
-        seen, k_pos = extend(state, {"x": value_at(positions)}, positions, fresh=index == 0)
+        seen, k_pos = extend(state, {"x": value_at(positions)}, positions, no_past=index == 0)
         for row in range(2):
             keys = seen_by(seen, k_pos, row)
             # A token may see n_slots positions, its own included; the first new one reaches back farthest.
@@ -50,7 +50,7 @@ def test_each_chunk_sees_itself_and_what_the_slots_still_hold(n_slots: int, chun
 def test_after_a_chunk_the_slots_hold_the_latest_positions(n_slots: int, length: int) -> None:
     state = new_cache(1, n_slots, {"x": (2,)}, device="cpu", dtype=torch.float32)
     positions = torch.arange(length)[None]
-    extend(state, {"x": value_at(positions)}, positions, fresh=True)
+    extend(state, {"x": value_at(positions)}, positions, no_past=True)
     assert seen_by({"x": state["x"]}, state["position"], 0) == list(range(max(0, length - n_slots), length))
 
 
@@ -63,18 +63,18 @@ def test_an_empty_cache_holds_nothing() -> None:
 def test_going_back_hides_what_was_written_after() -> None:
     state = new_cache(1, 8, {"x": (2,)}, device="cpu", dtype=torch.float32)
     first = torch.arange(6)[None]
-    extend(state, {"x": value_at(first)}, first, fresh=True)
+    extend(state, {"x": value_at(first)}, first, no_past=True)
     again = torch.tensor([[3, 4]])
-    seen, k_pos = extend(state, {"x": value_at(again)}, again, fresh=False)
+    seen, k_pos = extend(state, {"x": value_at(again)}, again, no_past=False)
     assert seen_by(seen, k_pos, 0) == [0, 1, 2, 3, 4]
 
 
 def test_a_chunk_that_overwrites_nothing_reads_the_cache_where_it_is_and_no_farther_than_it_is_filled() -> None:
     state = new_cache(2, 100, {"x": (2,)}, device="cpu", dtype=torch.float32)
     first = torch.tensor([[-1, 0, 1, 2], [0, 1, 2, 3]])
-    extend(state, {"x": value_at(first)}, first, fresh=True)
+    extend(state, {"x": value_at(first)}, first, no_past=True)
     then = torch.tensor([[-1, 3], [4, 5]])  # of which the first row has one
-    seen, k_pos = extend(state, {"x": value_at(then)}, then, fresh=False)
+    seen, k_pos = extend(state, {"x": value_at(then)}, then, no_past=False)
     assert seen["x"].data_ptr() == state["x"].data_ptr()
     assert seen["x"].shape[1] == k_pos.shape[1] == 6
     assert [seen_by(seen, k_pos, row) for row in (0, 1)] == [[0, 1, 2, 3], [0, 1, 2, 3, 4, 5]]
@@ -85,7 +85,7 @@ def test_the_tensors_of_a_state_are_updated_in_place() -> None:
     addresses = {name: tensor.data_ptr() for name, tensor in state.items()}
     for first, size in ((0, 2), (2, 1), (3, 3)):
         positions = torch.arange(first, first + size)[None]
-        extend(state, {"x": value_at(positions)}, positions, fresh=first == 0)
+        extend(state, {"x": value_at(positions)}, positions, no_past=first == 0)
     assert {name: tensor.data_ptr() for name, tensor in state.items()} == addresses
 
 
@@ -94,7 +94,7 @@ def test_what_a_fresh_cache_sees_is_the_chunk_itself(size: int) -> None:
     state = new_cache(2, 4, {"x": (2,)}, device="cpu", dtype=torch.float32)
     positions = torch.arange(size)[None]
     x = value_at(positions.expand(2, -1))
-    seen, k_pos = extend(state, {"x": x}, positions, fresh=True)
+    seen, k_pos = extend(state, {"x": x}, positions, no_past=True)
     assert seen["x"] is x
     assert k_pos is positions  # by which a step knows the keys whose score bias it has at hand
 
@@ -110,7 +110,7 @@ def test_no_slot_is_written_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Tensor, "index_put_", spy)
     state = new_cache(1, 3, {"x": (2,)}, device="cpu", dtype=torch.float32)
     positions = torch.arange(8)[None]
-    extend(state, {"x": value_at(positions)}, positions, fresh=True)
+    extend(state, {"x": value_at(positions)}, positions, no_past=True)
     # Which of two writes wins is undefined on a GPU; the spare slot 3 takes what the ring forgets at once.
     assert writes == [[3, 3, 3, 3, 3, 2, 0, 1]] * 2
 
@@ -119,6 +119,6 @@ def test_one_row_of_positions_serves_all_rows() -> None:
     state = new_cache(3, 4, {"x": (2,)}, device="cpu", dtype=torch.float32)
     for first, size in ((0, 2), (2, 1), (3, 2)):
         positions = torch.arange(first, first + size)[None]
-        seen, k_pos = extend(state, {"x": value_at(positions.expand(3, -1))}, positions, fresh=first == 0)
+        seen, k_pos = extend(state, {"x": value_at(positions.expand(3, -1))}, positions, no_past=first == 0)
     for row in range(3):
         assert seen_by(seen, k_pos, row) == [0, 1, 2, 3, 4]

@@ -154,10 +154,10 @@ def test_overriding_a_seam_declares_what_the_attention_must_honour() -> None:
         def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None:
             return None
 
-    assert Both.needs == {"rotate", "bias"}
-    assert RotaryPositional.needs == {"rotate"}
+    assert Both.requires == {"rotate", "bias"}
+    assert RotaryPositional.requires == {"rotate"}
     for part in (NoPositional, LearnedPositional, SinusoidalPositional):
-        assert part.needs == set()
+        assert part.requires == set()
 
 
 class Counting(Positional):
@@ -227,7 +227,7 @@ def test_a_score_bias_of_a_third_party_reaches_full_cached_and_padded_forwards(
         for size in (4, 1, 1, 3):
             positions = torch.arange(first, first + size, device=tokens.device)[None]
             chunk = tokens[:, first : first + size]
-            parts.append(logits_of(model, chunk, positions=positions, states=states, fresh=first == 0))
+            parts.append(logits_of(model, chunk, positions=positions, states=states, no_past=first == 0))
             first += size
         positions = torch.tensor([[-1, -1, -1, 0, 1, 2, 3, 4, 5]], device=tokens.device)
         padded = logits_of(model, tokens.roll(3, 1), positions=positions)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gptzoo
-from gptzoo.ablation.plan import Plan, make_plan
+from gptzoo.ablation.planning.plan import Plan, make_plan
 
 FOLDER = Path(__file__).parents[2] / "configs" / "ablations"
 VARIANTS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import gptzoo
-from gptzoo.spec.compare import differences
+from gptzoo.spec.json_diff import differences
 
 RUNS = Path(__file__).parent.parent.parent / "configs" / "runs"
 

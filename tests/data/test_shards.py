@@ -22,10 +22,10 @@ import pytest
 
 from gptzoo.component import Config
 from gptzoo.data import shards
-from gptzoo.data.corpora import Corpus
+from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.shards import Counts
-from gptzoo.data.store import prepare
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.token_store import prepare
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
 
@@ -150,8 +150,8 @@ def test_a_worker_that_dies_is_told_and_what_is_done_is_kept(cache: Path, monkey
 SLOW = """
 import sys, time
 from gptzoo.data import shards
-from gptzoo.data.store import prepare
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.token_store import prepare
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.reference import Reference
 
 shards.SHARD_BYTES = 3000

@@ -11,8 +11,8 @@ from support import loud
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.errors import InputError
 from gptzoo.inspection.attention import attention_maps
 from gptzoo.inspection.labels import labels_of
@@ -74,7 +74,7 @@ class Mean(gptzoo.Attention):
     """The mean of all values so far; its map is shown when asked for, if `shows`."""
 
     name = "mean"
-    honours = frozenset({"capture"})
+    supports = frozenset({"capture"})
 
     class Config(gptzoo.Attention.Config):
         shows: bool = True

@@ -10,8 +10,8 @@ import torch
 from support import loud
 
 import gptzoo
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.errors import InputError
 from gptzoo.inspection.lens import logit_lens
 

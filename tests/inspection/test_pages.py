@@ -12,8 +12,8 @@ import pytest
 from support import loud
 
 import gptzoo
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.inspection.attention import attention_maps
 from gptzoo.inspection.lens import logit_lens
 from gptzoo.inspection.page import attention_page, lens_page

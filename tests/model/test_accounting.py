@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import gptzoo
 from gptzoo.components.attention import SdpaAttention
-from gptzoo.components.base import FeedForward
+from gptzoo.components.ffn import FeedForward
 from gptzoo.errors import InputError, SpecError
 from gptzoo.model.accounting import Account, account, count_parameters
 from gptzoo.model.build import assemble

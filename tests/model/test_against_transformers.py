@@ -150,7 +150,7 @@ def test_greedy_continuations_equal_those_of_transformers(family: Any) -> None:
     expected = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), **settings)
     with torch.inference_mode():
         states = ours.new_states(1, T)
-        logits, _ = ours(prompt, states=states, fresh=True, last_only=True)
+        logits, _ = ours(prompt, states=states, no_past=True, last_only=True)
         chosen = prompt.tolist()[0]
         for position in range(5, 13):
             chosen.append(int(logits[0, -1].argmax()))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo import Emit
+from gptzoo import SublayerOutput
 from gptzoo.model.block import Block
 
 
@@ -32,7 +32,7 @@ class Scale(nn.Module):
         y = x * (state["factor"] if state else 1)
         if not self.emits:
             return y
-        return Emit(y, losses={"l": y.sum()}, metrics={"m": y.mean()}, captures={"c": y})
+        return SublayerOutput(y, losses={"l": y.sum()}, metrics={"m": y.mean()}, captures={"c": y})
 
 
 def test_each_sublayer_gets_its_own_state() -> None:

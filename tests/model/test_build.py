@@ -11,8 +11,8 @@ import torch
 from support import logits_of, small, tokens_of
 
 import gptzoo
-from gptzoo.components.base import Architecture
 from gptzoo.errors import SpecError
+from gptzoo.model.architecture import Architecture
 
 
 def test_a_model_is_built_from_a_dict_a_spec_or_a_file(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gptzoo
-from gptzoo import Emit, FeedForward, Observations, Positional
-from gptzoo.components.base import State
+from gptzoo import AuxiliaryOutputs, FeedForward, Positional, SublayerOutput
+from gptzoo.components.sublayer import State
 from gptzoo.model.head import IGNORE
 
 LENGTH = 10
@@ -32,7 +32,7 @@ def decode(model: Any, tokens: Tensor, chunks: list[int]) -> Tensor:
     for size in chunks:
         positions = torch.arange(first, first + size, device=tokens.device)[None]
         chunk = tokens[:, first : first + size]
-        logits.append(logits_of(model, chunk, positions=positions, states=states, fresh=first == 0))
+        logits.append(logits_of(model, chunk, positions=positions, states=states, no_past=first == 0))
         first += size
     return torch.cat(logits, dim=1)
 
@@ -144,7 +144,7 @@ def test_left_padded_rows_equal_each_row_alone(any_spec: dict[str, Any], arithme
         alone = [logits_of(model, row[None])[0] for row in rows]
         full = logits_of(model, padded, positions=positions)
         states = model.new_states(len(rows), LENGTH)
-        prefilled = logits_of(model, padded, positions=positions, states=states, fresh=True)
+        prefilled = logits_of(model, padded, positions=positions, states=states, no_past=True)
         steps = []
         for new in range(n_new):
             tokens = torch.stack([row[length + new] for row, length in zip(rows, lengths, strict=True)])[:, None]
@@ -163,7 +163,7 @@ def test_rows_may_advance_by_different_numbers_of_tokens(any_spec: dict[str, Any
     with torch.inference_mode():
         alone = logits_of(model, tokens)
         states = model.new_states(2, 7)
-        logits_of(model, tokens[:, :4], states=states, fresh=True)
+        logits_of(model, tokens[:, :4], states=states, no_past=True)
         # The first row takes three tokens at once; the second takes one of them now, rests, and takes two singly.
         chunk = logits_of(
             model, tokens[:, 4:], positions=torch.tensor([[4, 5, 6], [4, -1, -1]], device=device), states=states
@@ -184,7 +184,7 @@ def test_states_are_reordered_and_cloned_by_indexing_their_rows(
     rows = torch.tensor([2, 0, 0, 1], device=tokens.device)
     with torch.inference_mode():
         states = model.new_states(3, LENGTH)
-        logits_of(model, tokens[:, :6], states=states, fresh=True)
+        logits_of(model, tokens[:, :6], states=states, no_past=True)
         beams = [
             {name: {key: tensor[rows] for key, tensor in state.items()} for name, state in layer.items()}
             for layer in states
@@ -232,7 +232,9 @@ def test_what_would_go_wrong_in_silence_is_refused() -> None:
 def test_a_step_promises_what_is_so_and_no_less() -> None:
     model = gptzoo.build(small(n_layers=1))
     promised: list[tuple[bool, bool]] = []
-    model.blocks[0].register_forward_pre_hook(lambda _, inputs: promised.append((inputs[1].plain, inputs[1].fresh)))
+    model.blocks[0].register_forward_pre_hook(
+        lambda _, inputs: promised.append((inputs[1].trivially_causal, inputs[1].no_past))
+    )
     tokens, states = tokens_of(model, 1, 2), model.new_states(1, 8)
     calls: list[tuple[dict[str, Any], tuple[bool, bool]]] = [
         ({}, (True, True)),  # fast kernels are for what is plain
@@ -253,7 +255,7 @@ def test_an_attention_that_cannot_keep_documents_apart_refuses_them() -> None:
         """Honours no documents."""
 
         name = "deaf"
-        honours = frozenset({"rotate"})
+        supports = frozenset({"rotate"})
 
     admit(Deaf)
     model = gptzoo.build(small(attention=["sdpa", "deaf"]))
@@ -281,9 +283,11 @@ class Chatty(FeedForward):
 
     name = "chatty"
 
-    def forward(self, x: Tensor, step: Any, state: State | None = None) -> Emit:
+    def forward(self, x: Tensor, step: Any, state: State | None = None) -> SublayerOutput:
         captures = {"input": x} if "input" in step.capture else {}
-        return Emit(0 * x, losses={"balance": x.new_tensor(0.5)}, metrics={"load": x.mean()}, captures=captures)
+        return SublayerOutput(
+            0 * x, losses={"balance": x.new_tensor(0.5)}, metrics={"load": x.mean()}, captures=captures
+        )
 
 
 @pytest.mark.usefixtures("fresh_registry")
@@ -291,8 +295,8 @@ def test_losses_of_sublayers_are_added_in_training_alone_and_everything_is_obser
     admit(Chatty)
     model = gptzoo.build(small(ffn=["chatty", "mlp"], n_layers=3))
     tokens = tokens_of(model, 2, 4)
-    seen = Observations()
-    _, training = model.train()(tokens, tokens, observations=seen, capture=["input"])
+    seen = AuxiliaryOutputs()
+    _, training = model.train()(tokens, tokens, auxiliary=seen, capture=["input"])
     assert sorted(seen.losses) == ["blocks.0.ffn.balance", "blocks.2.ffn.balance"]
     assert sorted(seen.metrics) == ["blocks.0.ffn.load", "blocks.2.ffn.load"]
     assert seen.captures["blocks.2.ffn.input"].shape == (2, 4, 32)
@@ -303,10 +307,10 @@ def test_losses_of_sublayers_are_added_in_training_alone_and_everything_is_obser
 def test_nothing_is_captured_that_was_not_asked_for() -> None:
     model = gptzoo.build(small(n_layers=3, attention=["sdpa", "naive"]))
     tokens = tokens_of(model, 2, 4)
-    seen = Observations()
-    model(tokens, observations=seen)
+    seen = AuxiliaryOutputs()
+    model(tokens, auxiliary=seen)
     assert seen.captures == {}
-    model(tokens, observations=seen, capture=["attention"])
+    model(tokens, auxiliary=seen, capture=["attention"])
     names = [name for name in seen.captures if name.endswith("attention.attention")]
     assert names == [f"blocks.{layer}.attention.attention" for layer in range(3)]
 

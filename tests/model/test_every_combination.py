@@ -67,7 +67,7 @@ def check(spec: dict[str, Any]) -> None:
     with torch.inference_mode():
         full, _ = model.eval()(tokens)
         states = model.new_states(2, 9)
-        first, _ = model(tokens[:, :5], states=states, fresh=True)
+        first, _ = model(tokens[:, :5], states=states, no_past=True)
         more, _ = model(tokens[:, 5:8], positions=torch.arange(5, 8)[None], states=states)
         last, _ = model(tokens[:, 8:], positions=torch.tensor([[8]]), states=states)
     torch.testing.assert_close(torch.cat([first, more, last], dim=1), full, rtol=1e-6, atol=1e-6)
@@ -104,6 +104,6 @@ def test_no_component_of_a_block_is_left_out(kind: str) -> None:
 
 
 def parts(spec: dict[str, Any]) -> Any:
-    from gptzoo.spec.parts import named_parts
+    from gptzoo.spec.named_components import named_parts
 
     return named_parts(gptzoo.load_model_spec(spec))

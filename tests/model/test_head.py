@@ -33,7 +33,7 @@ def setting(arithmetic: Arithmetic, *, tied: bool, bias: bool) -> tuple[Head, Te
 
 def loss_and_gradients(head: Head, x: Tensor, embedding: Tensor, targets: Tensor) -> list[Tensor]:
     inputs = [x, embedding, *head.parameters()]
-    seen = gptzoo.Observations()
+    seen = gptzoo.AuxiliaryOutputs()
     loss = head.loss(x, embedding, targets, seen)
     loss = sum(seen.losses.values(), start=loss)
     return [loss, *torch.autograd.grad(loss, inputs, materialize_grads=True)]
@@ -51,7 +51,7 @@ def test_the_loss_is_torchs_cross_entropy_over_the_targets_that_count(
     arithmetic.close(head(x, embedding), logits)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
-    loss = head.loss(x, embedding, targets, gptzoo.Observations())
+    loss = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
     assert loss.dtype == arithmetic.dtype
     arithmetic.close(loss, expected)
 
@@ -95,7 +95,7 @@ def test_label_smoothing_is_torchs_and_z_loss_is_the_squared_log_normaliser(
     head, x, embedding, targets = setting(arithmetic, tied=tied, bias=bias)
     head.label_smoothing, head.z_loss = 0.2, 0.03
     logits = head(x, embedding).to(torch.promote_types(arithmetic.dtype, torch.float32)).flatten(0, 1)
-    seen = gptzoo.Observations()
+    seen = gptzoo.AuxiliaryOutputs()
     loss = head.loss(x, embedding, targets, seen)
     arithmetic.close(loss, F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE))  # comparable with others
     smoothed = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, label_smoothing=0.2)
@@ -107,14 +107,14 @@ def test_label_smoothing_is_torchs_and_z_loss_is_the_squared_log_normaliser(
 def test_evaluation_has_neither_smoothing_nor_z_loss() -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
     head.label_smoothing = head.z_loss = 0.1
-    seen = gptzoo.Observations()
+    seen = gptzoo.AuxiliaryOutputs()
     head.eval().loss(x, embedding, targets, seen)
     assert not seen.losses
 
 
 def test_targets_of_which_none_counts_have_no_loss() -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
-    loss = head.loss(x, embedding, torch.full_like(targets, IGNORE), gptzoo.Observations())
+    loss = head.loss(x, embedding, torch.full_like(targets, IGNORE), gptzoo.AuxiliaryOutputs())
     assert loss.item() == 0.0
 
 
@@ -136,16 +136,16 @@ def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
-    expected = head.loss(x, embedding, targets, gptzoo.Observations())
+    expected = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
     monkeypatch.setattr(head_module, "_CHUNK_LOGITS", V - 1)
-    torch.testing.assert_close(head.loss(x, embedding, targets, gptzoo.Observations()), expected)
+    torch.testing.assert_close(head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs()), expected)
 
 
 def test_the_loss_of_a_bf16_forward_is_summed_in_float32() -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
-    loss = head.loss(x.bfloat16(), embedding.bfloat16(), targets, gptzoo.Observations())
+    loss = head.loss(x.bfloat16(), embedding.bfloat16(), targets, gptzoo.AuxiliaryOutputs())
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, head.loss(x, embedding, targets, gptzoo.Observations()), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(loss, head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs()), rtol=0.02, atol=0.02)
 
 
 def test_head_bias_is_an_option_of_the_architecture() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import gptzoo
 from gptzoo import FeedForward
-from gptzoo.components.base import State
 from gptzoo.components.ffn import MLP
+from gptzoo.components.sublayer import State
 
 WIDE = small(d_model=128, n_layers=4, vocab_size=200)
 

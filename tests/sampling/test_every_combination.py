@@ -9,9 +9,9 @@ from support import loud, plain_types, small
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.sampling.beam import beam_search
-from gptzoo.sampling.contrastive import contrastive_search
-from gptzoo.testing.engine import written_alike
+from gptzoo.sampling.search.beam import beam_search
+from gptzoo.sampling.search.contrastive import contrastive_search
+from gptzoo.testing.properties.decoding.engine import written_alike
 
 INSTALLED = registry.discover(selection="")  # whatever GPTZOO_PLUGINS says
 

@@ -10,7 +10,7 @@ import torch
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.choice import draw
+from gptzoo.sampling.engine.token_choice import draw
 from gptzoo.sampling.generate import generate, stream
 
 BASE: dict[str, Any] = {"vocab_size": 23, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
@@ -111,7 +111,7 @@ def test_what_cannot_work_is_refused_before_the_first_token() -> None:
 
 def test_prompts_of_different_lengths_need_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     made = model(attention="naive", positional="none")
-    monkeypatch.setattr(made.spec.attention.component, "honours", frozenset({"rotate", "bias"}))
+    monkeypatch.setattr(made.spec.attention.component, "supports", frozenset({"rotate", "bias"}))
     how = spec(max_new_tokens=5, processors=GREEDY)
     assert generate(made, [[1], [2, 3]], how) == [generate(made, [prompt], how)[0] for prompt in ([1], [2, 3])]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gptzoo
-from gptzoo.checkpoint.folder import Loaded
+from gptzoo.checkpoint.model_folder import Loaded
 from gptzoo.errors import InputError
 from gptzoo.reference import Reference
 from gptzoo.sampling import score as scoring

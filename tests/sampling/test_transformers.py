@@ -9,7 +9,7 @@ import torch
 
 import gptzoo
 from gptzoo.interop.hugging_face import import_folder
-from gptzoo.sampling.engine import Engine
+from gptzoo.sampling.engine.engine import Engine
 from gptzoo.sampling.request import Request
 
 

@@ -15,9 +15,9 @@ import uvicorn
 from support import loud
 
 import gptzoo
-from gptzoo.checkpoint.folder import Loaded
-from gptzoo.data.tokenizers import ByteTokenizer
-from gptzoo.sampling.engine import Engine
+from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.sampling.engine.engine import Engine
 from gptzoo.serving.app import make_app
 from gptzoo.serving.jobs import Jobs, Limits
 from gptzoo.serving.worker import Worker

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from gptzoo.sampling.beam import beam_search
 from gptzoo.sampling.score import score
+from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.strategies import Contrastive
 from gptzoo.sampling.text import likeliest, sample_texts

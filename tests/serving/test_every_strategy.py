@@ -17,9 +17,9 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.checkpoint.folder import Loaded, load, save_model
+from gptzoo.checkpoint.model_folder import Loaded, load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers import ByteTokenizer
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
 from gptzoo.sampling import strategies
 from gptzoo.sampling.strategies import Beams, Contrastive, Sampling, Speculative, Strategy
 

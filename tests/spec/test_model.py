@@ -428,7 +428,7 @@ class Rotating(gptzoo.Attention):
     """Honours rotation."""
 
     name = "rotating"
-    honours = frozenset({"rotate"})
+    supports = frozenset({"rotate"})
 
 
 @pytest.mark.usefixtures("fresh_registry")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.checkpoint.folder import save_model
+from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.spec.provenance import KEY, stamped, unstamped
 
 SPEC = small(activation={"type": "bend", "slope": 0.5}, ffn=["mlp", "glu"])

@@ -11,7 +11,7 @@ import pytest
 from support import admit, small
 
 from gptzoo import registry
-from gptzoo.components.base import Activation
+from gptzoo.components.activation import Activation
 from gptzoo.spec.schema import ablation_schema, config_schema, describe_fields, model_schema, run_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -32,15 +32,15 @@ def components() -> list[type[gptzoo.Component]]:
 class Spelled(gptzoo.MultiHeadAttention):
     """What the broken attentions below share: scores, a mask that each may get wrong, softmax, weighted sum."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: Any, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Any, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
         scores = q @ k.mT * self.d_head**-0.5  # (B, H, T, S)
-        if (bias := step.bias(k_pos)) is not None:
+        if (bias := context.bias(k_pos)) is not None:
             scores = scores + bias
-        weights = scores.masked_fill(~self.mask(step, k_pos), float("-inf")).softmax(-1)
-        return weights @ v, self.shown(scores, weights) if "attention" in step.capture else None
+        weights = scores.masked_fill(~self.mask(context, k_pos), float("-inf")).softmax(-1)
+        return weights @ v, self.shown(scores, weights) if "attention" in context.capture else None
 
-    def mask(self, step: Any, k_pos: Tensor) -> Tensor:
-        return step.visible(k_pos, self.window)
+    def mask(self, context: Any, k_pos: Tensor) -> Tensor:
+        return context.attention_mask(k_pos, self.window)
 
     def shown(self, scores: Tensor, weights: Tensor) -> Tensor:
         return weights
@@ -51,7 +51,7 @@ class Acausal(Spelled):
 
     name = "acausal"
 
-    def mask(self, step: Any, k_pos: Tensor) -> Tensor:
+    def mask(self, context: Any, k_pos: Tensor) -> Tensor:
         return (k_pos >= 0)[:, None, None, :]
 
 
@@ -60,8 +60,8 @@ class CausalInEval(Spelled):
 
     name = "causal_in_eval"
 
-    def mask(self, step: Any, k_pos: Tensor) -> Tensor:
-        return step.visible(k_pos, self.window) | torch.tensor(self.training)
+    def mask(self, context: Any, k_pos: Tensor) -> Tensor:
+        return context.attention_mask(k_pos, self.window) | torch.tensor(self.training)
 
 
 class OneWay(Spelled):
@@ -69,8 +69,8 @@ class OneWay(Spelled):
 
     name = "one_way"
 
-    def mask(self, step: Any, k_pos: Tensor) -> Tensor:
-        return super().mask(step, k_pos) & (k_pos[:, None, None, :] <= step.positions[:, None, :, None])
+    def mask(self, context: Any, k_pos: Tensor) -> Tensor:
+        return super().mask(context, k_pos) & (k_pos[:, None, None, :] <= context.positions[:, None, :, None])
 
 
 class SeesPadding(Spelled):
@@ -78,10 +78,10 @@ class SeesPadding(Spelled):
 
     name = "sees_padding"
 
-    def mask(self, step: Any, k_pos: Tensor) -> Tensor:
-        visible = k_pos[:, None, None, :] <= step.positions[:, None, :, None]
-        if step.documents is not None:
-            visible = visible & (step.documents[:, None, :, None] == step.documents[:, None, None, :])
+    def mask(self, context: Any, k_pos: Tensor) -> Tensor:
+        visible = k_pos[:, None, None, :] <= context.positions[:, None, :, None]
+        if context.documents is not None:
+            visible = visible & (context.documents[:, None, :, None] == context.documents[:, None, None, :])
         return visible
 
 
@@ -90,8 +90,8 @@ class MixesDocuments(Spelled):
 
     name = "mixes_documents"
 
-    def mask(self, step: Any, k_pos: Tensor) -> Tensor:
-        q, k = step.positions[:, None, :, None], k_pos[:, None, None, :]
+    def mask(self, context: Any, k_pos: Tensor) -> Tensor:
+        q, k = context.positions[:, None, :, None], k_pos[:, None, None, :]
         return ((k >= 0) & (k <= q)) | (q < 0)
 
 
@@ -113,8 +113,8 @@ class KnowsItsRoom(Spelled):
 
     name = "knows_its_room"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        y = super().forward(x, step, state)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        y = super().forward(x, context, state)
         return y if state is None else y / len(state["position"][0]) * state["position"].shape[1]
 
 
@@ -123,8 +123,8 @@ class KeepsAnotherState(Spelled):
 
     name = "keeps_another_state"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        y = super().forward(x, step, state)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        y = super().forward(x, context, state)
         if state is not None and torch.compiler.is_compiling():
             state["v"].neg_()
         return y
@@ -143,7 +143,7 @@ class HeadsFirst(gptzoo.Attention):
     """A running mean whose state has the channels first."""
 
     name = "heads_first"
-    honours = frozenset({"padding"})
+    supports = frozenset({"padding"})
 
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
@@ -152,8 +152,8 @@ class HeadsFirst(gptzoo.Attention):
     def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> Any:
         return {"sum": torch.zeros(self.dims.d_model + 1, batch_size, device=device, dtype=dtype)}
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Tensor:
-        real = (step.positions >= 0).expand(x.shape[:2])[..., None].to(x.dtype)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Tensor:
+        real = (context.positions >= 0).expand(x.shape[:2])[..., None].to(x.dtype)
         sums = (torch.cat([x, torch.ones_like(x[..., :1])], -1) * real).cumsum(1)
         if state is not None:
             sums = sums + state["sum"].T[:, None]
@@ -169,9 +169,9 @@ class ReplacesState(HeadsFirst):
     def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> Any:
         return {"sum": torch.zeros(batch_size, self.dims.d_model + 1, device=device, dtype=dtype)}
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Tensor:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Tensor:
         turned = None if state is None else {"sum": state["sum"].T.clone()}
-        y = super().forward(x, step, turned)
+        y = super().forward(x, context, turned)
         if state is not None:
             state["sum"] = turned["sum"].T
         return y
@@ -186,8 +186,8 @@ class HidesState(Spelled):
         self.hidden = [super().new_state(batch_size, max_length, device=device, dtype=dtype)]
         return {"unused": torch.zeros(batch_size, 1, device=device)}
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step, None if state is None else self.hidden[0])
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context, None if state is None else self.hidden[0])
 
 
 class CountsInRowZero(ReplacesState):
@@ -195,9 +195,9 @@ class CountsInRowZero(ReplacesState):
 
     name = "counts_in_row_zero"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Tensor:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Tensor:
         if state is None:
-            return super().forward(x, step)
+            return super().forward(x, context)
         sums = state["sum"][:, None] + torch.cat([x, torch.ones_like(x[..., :1])], -1).cumsum(1)
         state["sum"].copy_(sums[:, -1])
         return self.out(sums[..., :-1] / sums[:1, :, -1:])
@@ -213,7 +213,7 @@ class RollsBackARing(Spelled):
 
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
-        self.rolls_back = True
+        self.supports_rollback = True
 
 
 class PadsPromptsAlone(Spelled):
@@ -221,10 +221,10 @@ class PadsPromptsAlone(Spelled):
 
     name = "pads_prompts_alone"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        if state is not None and not step.fresh:
-            step = replace(step, positions=step.positions.clamp(min=0))
-        return super().forward(x, step, state)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        if state is not None and not context.no_past:
+            context = replace(context, positions=context.positions.clamp(min=0))
+        return super().forward(x, context, state)
 
 
 class ShowsScores(Spelled):
@@ -250,9 +250,11 @@ class ShowsNoKeys(Spelled):
 
     name = "shows_no_keys"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        y = super().forward(x, step, state)
-        return y._replace(captures={"attention": y.captures["attention"]}) if isinstance(y, gptzoo.Emit) else y
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        y = super().forward(x, context, state)
+        return (
+            y._replace(captures={"attention": y.captures["attention"]}) if isinstance(y, gptzoo.SublayerOutput) else y
+        )
 
 
 class TakesRopeForGranted(Spelled):
@@ -260,9 +262,9 @@ class TakesRopeForGranted(Spelled):
 
     name = "takes_rope_for_granted"
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: Any, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
-        cos, _ = step.tables[self.d_head]
-        return super().attend(q + 0 * cos.sum().to(q.dtype), k, v, step, k_pos)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Any, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+        cos, _ = context.tables[self.d_head]
+        return super().attend(q + 0 * cos.sum().to(q.dtype), k, v, context, k_pos)
 
 
 # ---------------------------------------------------------------------- ffn
@@ -276,7 +278,7 @@ class Mlp(gptzoo.FeedForward):
         self.up = nn.Linear(dims.d_model, dims.d_model)
         self.down = nn.Linear(dims.d_model, dims.d_model)
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
         return self.down(F.silu(self.up(x)))
 
 
@@ -285,9 +287,9 @@ class CountsPadding(Mlp):
 
     name = "counts_padding"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
         hidden = F.silu(self.up(x))
-        return gptzoo.Emit(self.down(hidden), losses={"balance": 0.01 * hidden.mean((0, 1)).square().sum()})
+        return gptzoo.SublayerOutput(self.down(hidden), losses={"balance": 0.01 * hidden.mean((0, 1)).square().sum()})
 
 
 class ForgetsTheLast(Mlp):
@@ -295,13 +297,13 @@ class ForgetsTheLast(Mlp):
 
     name = "forgets_the_last"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        x = x * (step.positions >= 0)[..., None]
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        x = x * (context.positions >= 0)[..., None]
         before = F.pad(x, (0, 0, 1, 0))[:, :-1]
-        if step.documents is not None:
-            begins = step.documents != F.pad(step.documents, (1, 0), value=-1)[:, :-1]
+        if context.documents is not None:
+            begins = context.documents != F.pad(context.documents, (1, 0), value=-1)[:, :-1]
             before = before.masked_fill(begins[..., None], 0.0)
-        return super().forward(x + before, step)
+        return super().forward(x + before, context)
 
 
 class Unfilled(Mlp):
@@ -313,8 +315,8 @@ class Unfilled(Mlp):
         super().__init__(config, dims)
         self.scale = nn.Parameter(torch.empty(dims.d_model))
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step) * self.scale
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context) * self.scale
 
 
 class PlainTensor(Mlp):
@@ -375,8 +377,8 @@ class WithScale(Mlp):
     def initialise(self, rng: Any) -> None:
         nn.init.ones_(self.scale)
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step) * self.scale
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context) * self.scale
 
 
 class ScalarScale(WithScale):
@@ -412,8 +414,8 @@ class DeadWeight(WithScale):
 
     name = "dead_weight"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return Mlp.forward(self, x, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return Mlp.forward(self, x, context)
 
 
 class ForgetsASum(WithScale):
@@ -425,7 +427,7 @@ class ForgetsASum(WithScale):
         up, down = gptzoo.ColumnParallel(), gptzoo.RowParallel()
         return {"up": up, "scale": gptzoo.Replicated(), "down": down}
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
         return self.down(F.silu(self.up(x)) * self.scale)
 
 
@@ -438,8 +440,8 @@ class DeadOption(Mlp):
         sharpness: PositiveFloat = 1.0
         residual_scale: float = 0.5
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step) * self.config.residual_scale
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context) * self.config.residual_scale
 
 
 class LateBuffer(Mlp):
@@ -447,10 +449,10 @@ class LateBuffer(Mlp):
 
     name = "late_buffer"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
         if not hasattr(self, "window"):
             self.register_buffer("window", torch.ones(x.shape[-1]))
-        return super().forward(x, step) * self.window
+        return super().forward(x, context) * self.window
 
 
 class UnsavedNoise(Mlp):
@@ -467,8 +469,8 @@ class UnsavedNoise(Mlp):
     def initialise(self, rng: Any) -> None:
         nn.init.normal_(self.projection, std=0.2, generator=rng("projection"))
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x @ self.projection, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x @ self.projection, context)
 
 
 class RollsDice(Mlp):
@@ -476,8 +478,8 @@ class RollsDice(Mlp):
 
     name = "rolls_dice"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        y = super().forward(x, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        y = super().forward(x, context)
         return y * random.random() if self.training else y
 
 
@@ -486,8 +488,8 @@ class TrainsLouder(Mlp):
 
     name = "trains_louder"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step) / (0.9 if self.training else 1.0)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context) / (0.9 if self.training else 1.0)
 
 
 class LearnsInForward(Mlp):
@@ -504,8 +506,8 @@ class LearnsInForward(Mlp):
     def initialise(self, rng: Any) -> None:
         nn.init.zeros_(self.balance)
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        y = super().forward(x, step) + self.balance
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        y = super().forward(x, context) + self.balance
         if self.training:
             with torch.no_grad():
                 self.balance -= 0.01 * y.detach().float().mean((0, 1)).sign()
@@ -517,8 +519,8 @@ class WritesItsInput(Mlp):
 
     name = "writes_its_input"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x.mul_(1.5) if not torch.is_grad_enabled() else x * 1.5, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x.mul_(1.5) if not torch.is_grad_enabled() else x * 1.5, context)
 
 
 class CountsCalls(Mlp):
@@ -530,9 +532,9 @@ class CountsCalls(Mlp):
         super().__init__(config, dims)
         self.n_calls = 0
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
         self.n_calls += 1
-        return super().forward(x * (-1) ** self.n_calls, step)
+        return super().forward(x * (-1) ** self.n_calls, context)
 
 
 class AsksForANumber(Mlp):
@@ -540,8 +542,8 @@ class AsksForANumber(Mlp):
 
     name = "asks_for_a_number"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        y = super().forward(x, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        y = super().forward(x, context)
         return y.clamp(-1e3, 1e3) if y.abs().max().item() > 1e3 else y
 
 
@@ -550,8 +552,8 @@ class CompilesByLayer(Mlp):
 
     name = "compiles_by_layer"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step) / (1 + self.dims.layer)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context) / (1 + self.dims.layer)
 
 
 class CountsRows(Mlp):
@@ -559,8 +561,8 @@ class CountsRows(Mlp):
 
     name = "counts_rows"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return super().forward(x, step) / len(x) * x.shape[0]
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return super().forward(x, context) / len(x) * x.shape[0]
 
 
 class ShortCut(Mlp):
@@ -568,8 +570,8 @@ class ShortCut(Mlp):
 
     name = "short_cut"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return x if torch.compiler.is_compiling() else super().forward(x, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return x if torch.compiler.is_compiling() else super().forward(x, context)
 
 
 class LazyOnMeta(Mlp):
@@ -577,8 +579,8 @@ class LazyOnMeta(Mlp):
 
     name = "lazy_on_meta"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
-        return x * self.up.weight.sum() * self.down.weight.sum() if x.is_meta else super().forward(x, step)
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
+        return x * self.up.weight.sum() * self.down.weight.sum() if x.is_meta else super().forward(x, context)
 
 
 class WorksMoreWhenDeep(Mlp):
@@ -586,9 +588,9 @@ class WorksMoreWhenDeep(Mlp):
 
     name = "works_more_when_deep"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Any:
         for _ in range(1 + self.dims.layer**2):
-            x = super().forward(x, step)
+            x = super().forward(x, context)
         return x
 
 
@@ -694,8 +696,8 @@ class DividesByZero(gptzoo.Schedule):
 
     name = "divides_by_zero"
 
-    def factor(self, step: int) -> float:
-        return 1 - step / (self.n_steps - 1) if self.n_steps != 1 else float("nan")
+    def factor(self, context: int) -> float:
+        return 1 - context / (self.n_steps - 1) if self.n_steps != 1 else float("nan")
 
 
 class CountsSteps(gptzoo.Schedule):
@@ -717,8 +719,8 @@ class WarmsUpFromZero(gptzoo.Schedule):
 
     name = "warms_up_from_zero"
 
-    def factor(self, step: int) -> float:
-        return min(1.0, step / max(1, self.config.warmup_steps))
+    def factor(self, context: int) -> float:
+        return min(1.0, context / max(1, self.config.warmup_steps))
 
 
 class MatricesOnly(gptzoo.Optimizer):
@@ -739,12 +741,12 @@ class DecaysByItself(MatricesOnly):
     name = "decays_by_itself"
 
     class Sgd(torch.optim.SGD):
-        def step(self, closure: Any = None) -> Any:
+        def context(self, closure: Any = None) -> Any:
             with torch.no_grad():
                 for group in self.param_groups:
                     for parameter in group["params"]:
                         parameter.mul_(1 - 1e-4)
-            return super().step(closure)
+            return super().context(closure)
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         return self.Sgd(parameters.values(), lr=self.config.lr)
@@ -758,13 +760,13 @@ class ForgetsItsMomentum(MatricesOnly):
     class Sgd(torch.optim.SGD):
         hidden: Any = None
 
-        def step(self, closure: Any = None) -> Any:
+        def context(self, closure: Any = None) -> Any:
             self.hidden = self.hidden or {}
             for group in self.param_groups:
                 for parameter in group["params"]:
                     parameter.grad += 0.5 * self.hidden.get(parameter, 0)
                     self.hidden[parameter] = parameter.grad.clone()
-            return super().step(closure)
+            return super().context(closure)
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         return self.Sgd(parameters.values(), lr=self.config.lr)
@@ -912,7 +914,7 @@ class _Processes(gptzoo.Executor):
             process.wait()
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         return 2 - sum(process.poll() is None for process in self.processes)
 
     def start(self, job: gptzoo.Job) -> Any:

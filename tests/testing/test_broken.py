@@ -7,7 +7,7 @@ from testing import broken
 
 import gptzoo
 import gptzoo.testing
-from gptzoo.testing.properties import PROPERTIES
+from gptzoo.testing.properties.catalog import PROPERTIES
 
 CASES = [
     (broken.AlwaysSingle, "shapes", ["dtype"]),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gptzoo import registry
-from gptzoo.testing.properties import Property, properties_of
+from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.runner import find, subject_of, verdict
 
 # Beside their defaults, for those whose options open other paths.

@@ -15,7 +15,7 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.errors import Diverged, PluginError, StopRun
 from gptzoo.registry import Origin
-from gptzoo.training.metrics_file import read
+from gptzoo.training.run.metrics_file import read
 
 
 class Diary:

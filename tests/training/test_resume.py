@@ -19,12 +19,12 @@ from runs import Killed, assert_same_run, die_at, overflow_at, rows
 from safetensors.torch import load_file, save_file
 
 import gptzoo
-from gptzoo.atomic import write_json
 from gptzoo.checkpoint.checkpoints import _digests, newest_valid
 from gptzoo.errors import Diverged
-from gptzoo.training import fit
-from gptzoo.training.standing import Standing
-from gptzoo.training.verify import differences
+from gptzoo.training.run.train_state import TrainState
+from gptzoo.training.run.verify_resume import differences
+from gptzoo.training.step import micro_batch_size as fit
+from gptzoo.utils.atomic import write_json
 
 STEPS = 18  # three epochs
 
@@ -121,7 +121,9 @@ def test_a_run_in_fp16_keeps_the_scale_of_its_loss(run_spec: dict[str, Any], tmp
 
 
 ITEMS = [
-    *(field.name for field in dataclasses.fields(Standing) if field.name != "skipped_in_a_row"),  # it has a test below
+    *(
+        field.name for field in dataclasses.fields(TrainState) if field.name != "skipped_in_a_row"
+    ),  # it has a test below
     "model",
     "averages",
     "|exp_avg",
@@ -147,7 +149,7 @@ def tamper(checkpoint: Path, item: str) -> None:
     """Take one item of state out of a checkpoint, or make it as if it had never been kept; it stays valid."""
     state = json.loads((checkpoint / "state.json").read_text())
     if item in state["standing"]:
-        state["standing"][item] = getattr(Standing(), item)
+        state["standing"][item] = getattr(TrainState(), item)
     elif item == "loss_scale":
         state["loss_scale"]["value"] = 2.0
     elif item == "averages":

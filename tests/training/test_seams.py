@@ -33,11 +33,11 @@ class Counting(gptzoo.FeedForward):
         self.total.zero_()
         self.updates.zero_()
 
-    def forward(self, x: Tensor, step: gptzoo.Step, state: Any = None) -> gptzoo.Emit:
+    def forward(self, x: Tensor, step: gptzoo.ForwardContext, state: Any = None) -> gptzoo.SublayerOutput:
         size = x.detach().abs().mean()
-        return gptzoo.Emit(x * 0.1, metrics={"size": size, "both": torch.stack([size, 2 * size])})
+        return gptzoo.SublayerOutput(x * 0.1, metrics={"size": size, "both": torch.stack([size, 2 * size])})
 
-    def after_update(self, metrics: Mapping[str, Tensor]) -> None:
+    def after_optimizer_step(self, metrics: Mapping[str, Tensor]) -> None:
         assert set(metrics) == {"size", "both"}
         self.total += metrics["both"].to(self.total)
         self.updates += 1
@@ -47,7 +47,7 @@ class Prefixes(gptzoo.Batching):
     """The first tokens of a window, of a length that differs from row to row; the rest does not count."""
 
     name = "prefixes"
-    gives = frozenset({"positions"})
+    provided_inputs = frozenset({"positions"})
 
     def __init__(self, config: Any, store: Any, tokenizer: Any, length: int, seed: int):
         super().__init__(config, store, tokenizer, length, seed)
@@ -104,14 +104,14 @@ class Doubled(gptzoo.Decoder):
     """An architecture that must be given each token's positions."""
 
     name = "doubled"
-    takes = requires = frozenset({"positions"})
+    accepted_inputs = required_inputs = frozenset({"positions"})
 
 
 class Deaf(gptzoo.Decoder):
     """An architecture that takes nothing but tokens."""
 
     name = "deaf"
-    takes = frozenset()
+    accepted_inputs = frozenset()
 
 
 def test_what_a_batch_holds_and_what_an_architecture_takes_are_compared_when_a_run_is_read(
@@ -134,14 +134,14 @@ class Encoder(gptzoo.Decoder):
     """An architecture whose tokens see the future."""
 
     name = "encoder"
-    needs = frozenset({"noncausal"})
+    requires = frozenset({"noncausal"})
 
 
 class OneWay(gptzoo.Attention):
     """An attention that can only look back."""
 
     name = "one_way"
-    honours = frozenset({"padding"})
+    supports = frozenset({"padding"})
 
 
 def test_what_an_architecture_needs_every_attention_must_honour(fresh_registry: registry.Registry) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from gptzoo.ablation.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, Point, Verdict
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, Point, Verdict
+from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.shown import interval, with_unit
 
 COSTS: Mapping[Cost, str] = {
@@ -27,7 +27,7 @@ MOST_CURVES = 8
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """A line of a forest plot."""
 
     label: str
@@ -48,7 +48,7 @@ class Forest:
     title: str
     caption: str
     axis: str
-    rows: Sequence[Row]
+    rows: Sequence[ForestRow]
     reference: float | None  # a vertical line
     margin: float  # around it, what counts as the same
     kind: str = "forest"
@@ -192,7 +192,7 @@ def _effects(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         )
 
 
-def _effect_row(one: Effect) -> Row:
+def _effect_row(one: Effect) -> ForestRow:
     label = " × ".join(one.choices.values())
     if len(one.choices) == 1:
         (axis,) = one.choices
@@ -214,8 +214,8 @@ def _fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         )
 
 
-def _row(label: str, estimate: Estimate, verdict: Verdict | None, dots: Sequence[float], tip: str) -> Row:
-    return Row(label, estimate.value, estimate.low, estimate.high, interval(estimate), verdict, dots, tip)
+def _row(label: str, estimate: Estimate, verdict: Verdict | None, dots: Sequence[float], tip: str) -> ForestRow:
+    return ForestRow(label, estimate.value, estimate.low, estimate.high, interval(estimate), verdict, dots, tip)
 
 
 def _percent(outcome: Outcome) -> str:

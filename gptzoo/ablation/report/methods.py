@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from gptzoo.ablation.analysis import Analysis
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.analysis import Analysis
+from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.shown import interval, unit
-from gptzoo.ablation.words import count
+from gptzoo.ablation.statistics.sentences import count
 
 
 def headline(outcome: Outcome, analysis: Analysis) -> str:

@@ -17,13 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import gptzoo
-from gptzoo.ablation.analysis import Analysis, Comparison, Estimate
-from gptzoo.ablation.outcome import Outcome, TrialOutcome, Variant
+from gptzoo.ablation.records.analysis import Analysis, Comparison, Estimate
+from gptzoo.ablation.records.outcome import Outcome, TrialOutcome, Variant
 from gptzoo.ablation.report import palette, shown
 from gptzoo.ablation.report.figures import Figure
 from gptzoo.ablation.report.methods import headline, methods
 from gptzoo.ablation.report.tables import Table
-from gptzoo.units import scaled
+from gptzoo.utils.units import scaled
 
 _SCRIPTS = ("draw.js", "forest.js", "curves.js", "plane.js", "page.js")
 _DIGITS = 6  # of numbers that are only drawn

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.analysis import Band
+from gptzoo.ablation.records.analysis import Band
 from gptzoo.ablation.report.figures import Curves, Figure, Forest, Plane
 from gptzoo.ablation.report.palette import INK, LIGHT, Look
 

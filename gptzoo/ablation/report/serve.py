@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.analyse import analyse
-from gptzoo.ablation.folder import read_outcome
+from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report.figures import figures
 from gptzoo.ablation.report.page import page
 from gptzoo.ablation.report.tables import tables
+from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError, InputError
 
 _WATCHED = ("*.json", "trials/*/*.json", "trials/*/*.jsonl", "trials/*/sample.txt")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gptzoo.ablation.analysis import Estimate
-from gptzoo.ablation.words import half, number
+from gptzoo.ablation.records.analysis import Estimate
+from gptzoo.ablation.statistics.sentences import half, number
 
 NOTHING = "–"
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.analysis import Analysis, Estimate
-from gptzoo.ablation.halving import Selection
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.analysis import Analysis, Estimate
+from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.selection.halving import Selection
 
 Column = type[str] | type[int] | type[float]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gptzoo.ablation.analysis import Analysis
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.analysis import Analysis
+from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.methods import methods
 from gptzoo.ablation.report.shown import NOTHING, interval, p_value, with_unit
-from gptzoo.units import scaled
+from gptzoo.utils.units import scaled
 
 _SPECIAL = {
     **{char: rf"\{char}" for char in "&%$#_{}"},

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptzoo.ablation.analyse import analyse
-from gptzoo.ablation.analysis import Analysis
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.analysis import Analysis
+from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.figures import figures
 from gptzoo.ablation.report.page import page
 from gptzoo.ablation.report.palette import looks
 from gptzoo.ablation.report.pictures import draw
 from gptzoo.ablation.report.tables import tables
 from gptzoo.ablation.report.typeset import latex, markdown
-from gptzoo.atomic import write_text
+from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
+from gptzoo.utils.atomic import write_text
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ def test_positions_may_differ_by_row() -> None:
 
 def test_the_attention_weights_are_the_softmax_of_biased_scores() -> None:
     model = model_of(n_layers=1)
-    seen = gptzoo.Observations()
+    seen = gptzoo.AuxiliaryOutputs()
     tokens = tokens_of(8)
-    model(tokens, capture=["attention"], observations=seen)
+    model(tokens, capture=["attention"], auxiliary=seen)
     weights = seen.captures["blocks.0.attention.attention"]
     block = model.blocks[0]
     x = block.norm.layers["attention"](model.embed(tokens))
@@ -121,7 +121,7 @@ def test_cached_decoding_equals_the_full_forward_also_beyond_the_context_length(
         for size in sizes:
             positions = torch.arange(first, first + size)[None]
             chunk = tokens[:, first : first + size]
-            parts.append(model(chunk, positions=positions, states=states, fresh=first == 0)[0])
+            parts.append(model(chunk, positions=positions, states=states, no_past=first == 0)[0])
             first += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-5, atol=1e-5)
 
@@ -164,13 +164,13 @@ def test_a_few_steps_of_training_lower_the_loss(attention: str) -> None:
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert losses[-1] < 0.2 * losses[0]
 
 
 def test_it_asks_for_an_attention_that_honours_a_bias_and_nothing_else() -> None:
-    assert Alibi.needs == {"bias"}
-    assert all(gptzoo.registered("attention")[name].honours >= Alibi.needs for name in ("naive", "sdpa"))
+    assert Alibi.requires == {"bias"}
+    assert all(gptzoo.registered("attention")[name].supports >= Alibi.requires for name in ("naive", "sdpa"))
 
 
 def test_it_takes_no_options() -> None:

@@ -66,15 +66,15 @@ def attention_of(model_of: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def step_of() -> Callable[..., gptzoo.Step]:
+def context_of() -> Callable[..., gptzoo.ForwardContext]:
     """A step as the decoder makes it, with a score bias if asked for."""
 
-    def step_of(positions: Tensor, *, bias: bool = False, dims: Any = None, **options: Any) -> gptzoo.Step:
+    def context_of(positions: Tensor, *, bias: bool = False, dims: Any = None, **options: Any) -> gptzoo.ForwardContext:
         positional = Slopes(Slopes.Config(), dims) if bias else gptzoo.registered("positional")["none"]
         positional = positional if bias else positional(positional.Config(), dims)
-        return gptzoo.Step(positions, positional, self_bias=positional.bias(positions, positions), **options)
+        return gptzoo.ForwardContext(positions, positional, self_bias=positional.bias(positions, positions), **options)
 
-    return step_of
+    return context_of
 
 
 @pytest.fixture

@@ -44,29 +44,29 @@ def by_loops(q: Tensor, k: Tensor, v: Tensor, pattern: Any, causal: bool, slopes
 @pytest.mark.parametrize("pattern", PATTERNS)
 @torch.inference_mode()
 def test_it_equals_a_loop_over_positions(
-    pattern: Any, causal: bool, bias: bool, plain: bool, attention_of: Any, step_of: Any
+    pattern: Any, causal: bool, bias: bool, plain: bool, attention_of: Any, context_of: Any
 ) -> None:
     block_size, n_local, stride = pattern
     options = {"block_size": block_size, "n_local": n_local, "stride": stride, "n_kv_heads": 2}
     module = attention_of({"type": "block_sparse", **options})
-    step = step_of(torch.arange(22)[None], bias=bias, dims=module.dims, causal=causal, plain=plain)
+    context = context_of(torch.arange(22)[None], bias=bias, dims=module.dims, causal=causal, trivially_causal=plain)
     generator = torch.Generator().manual_seed(3)
     q = torch.randn(2, 4, 22, 8, generator=generator) * 2
     k, v = torch.randn(2, 2, 2, 22, 8, generator=generator)
-    y, _ = module.attend(q, k, v, step, step.positions)
+    y, _ = module.attend(q, k, v, context, context.positions)
     slopes = torch.linspace(0.1, 1, 4) if bias else None
     torch.testing.assert_close(y, by_loops(q, k, v, pattern, causal, slopes), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
-def test_both_ways_have_the_same_gradients(bias: bool, attention_of: Any, step_of: Any) -> None:
+def test_both_ways_have_the_same_gradients(bias: bool, attention_of: Any, context_of: Any) -> None:
     module = attention_of({"type": "block_sparse", "block_size": 4, "stride": 3, "n_kv_heads": 2}).double()
     x = torch.randn(2, 30, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     gradients = []
     for plain in (True, False):
-        step = step_of(torch.arange(30)[None], bias=bias, dims=module.dims, plain=plain)
+        context = context_of(torch.arange(30)[None], bias=bias, dims=module.dims, trivially_causal=plain)
         module.zero_grad()
-        module(x, step).square().sum().backward()
+        module(x, context).square().sum().backward()
         gradients.append([p.grad.clone() for p in module.parameters()])
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
@@ -96,15 +96,15 @@ def test_without_a_stride_work_grows_with_the_length_alone() -> None:
 
 
 @torch.inference_mode()
-def test_blocks_are_of_positions_and_not_of_places_in_the_tensor(attention_of: Any, step_of: Any) -> None:
+def test_blocks_are_of_positions_and_not_of_places_in_the_tensor(attention_of: Any, context_of: Any) -> None:
     module = attention_of({"type": "block_sparse", "block_size": 4, "n_local": 1, "stride": None})
     x = torch.randn(1, 8, 32, generator=torch.Generator().manual_seed(2))
 
     def changed_by_the_first(positions: Tensor) -> list[bool]:
         other = x.clone()
         other[:, 0] += 1
-        step = step_of(positions[None])
-        return ((module(x, step) - module(other, step)).abs() > 1e-6).any(-1)[0].tolist()
+        context = context_of(positions[None])
+        return ((module(x, context) - module(other, context)).abs() > 1e-6).any(-1)[0].tolist()
 
     assert changed_by_the_first(torch.arange(8)) == [True] * 4 + [False] * 4
     assert changed_by_the_first(torch.arange(8) + 3) == [True] + [False] * 7

@@ -56,7 +56,7 @@ def papers_attention(x: Tensor, module: Any, layer: int, n_kv_heads: int, window
 @pytest.mark.parametrize(("n_kv_heads", "window", "bias"), [(4, None, False), (2, 5, False), (2, None, True)])
 @torch.inference_mode()
 def test_it_is_the_papers_pseudo_code(
-    n_kv_heads: int, window: int | None, bias: bool, plain: bool, capture: bool, model_of: Any, step_of: Any
+    n_kv_heads: int, window: int | None, bias: bool, plain: bool, capture: bool, model_of: Any, context_of: Any
 ) -> None:
     model = model_of({"type": "differential", "n_kv_heads": n_kv_heads, "window": window}, n_layers=3)
     x = torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(2))
@@ -64,14 +64,14 @@ def test_it_is_the_papers_pseudo_code(
         module = block.attention
         for vector in (module.qkv.bias, module.out.bias, module.head_norm.weight):
             vector.normal_(generator=torch.Generator().manual_seed(layer))
-        step = step_of(
+        context = context_of(
             torch.arange(12)[None],
             bias=bias,
             dims=module.dims,
-            plain=plain,
+            trivially_causal=plain,
             capture=frozenset({"attention"} if capture else ()),
         )
-        y = module(x, step)
+        y = module(x, context)
         expected = papers_attention(
             x[0], module, layer + 1, n_kv_heads, window or 12, torch.linspace(0.1, 1, 4) if bias else None
         )
@@ -103,18 +103,18 @@ def test_it_is_the_attention_of_diffllama_with_the_same_weights(model_of: Any, t
         weights = {"q_proj.weight": q, "k_proj.weight": k, "v_proj.weight": v, "o_proj.weight": ours.out.weight}
         weights |= {name: p for name, p in ours.named_parameters() if name.startswith("lambda")}
         theirs.load_state_dict(weights)
-        step = gptzoo.Step(positions, rope, tables=rope.prepare(positions), plain=True)
+        context = gptzoo.ForwardContext(positions, rope, tables=rope.prepare(positions), trivially_causal=True)
         expected, _ = theirs(x, rotary(x, positions), mask)
-        torch.testing.assert_close(ours(x, step), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours(x, context), expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_captured_rows_sum_to_one_minus_lambda_and_may_be_negative(model_of: Any, step_of: Any) -> None:
+def test_captured_rows_sum_to_one_minus_lambda_and_may_be_negative(model_of: Any, context_of: Any) -> None:
     module = model_of("differential").blocks[0].attention
     for name in ("lambda_q1", "lambda_q2"):
         getattr(module, name).zero_()  # lambda is its initial value, 0.2
-    step = step_of(torch.arange(12)[None], capture=frozenset({"attention"}))
-    weights = module(torch.randn(2, 12, 32), step).captures["attention"]
+    context = context_of(torch.arange(12)[None], capture=frozenset({"attention"}))
+    weights = module(torch.randn(2, 12, 32), context).captures["attention"]
     torch.testing.assert_close(weights.sum(-1), torch.full((2, 4, 12), 0.8))
     assert (weights < 0).any()
 

@@ -59,7 +59,7 @@ def test_cached_decoding_equals_the_full_forward(
         for size in sizes:
             positions = torch.arange(first, first + size)[None]
             chunk = tokens[:, first : first + size]
-            parts.append(model(chunk, positions=positions, states=states, fresh=first == 0)[0])
+            parts.append(model(chunk, positions=positions, states=states, no_past=first == 0)[0])
             first += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-4)
 
@@ -76,7 +76,7 @@ def test_left_padded_rows_equal_each_row_alone_also_when_decoding_goes_on(
     torch.testing.assert_close(model(tokens, positions=positions)[0][1, 9:], alone, rtol=1e-4, atol=1e-4)
     states = model.new_states(2, 30)
     parts = [
-        model(tokens[:, chunk], positions=positions[:, chunk], states=states, fresh=chunk.start == 0)[0]
+        model(tokens[:, chunk], positions=positions[:, chunk], states=states, no_past=chunk.start == 0)[0]
         for chunk in (slice(0, 12), slice(12, 29), slice(29, 30))
     ]
     torch.testing.assert_close(torch.cat(parts, dim=1)[1, 9:], alone, rtol=1e-4, atol=1e-4)
@@ -99,7 +99,7 @@ def test_packed_documents_equal_each_document_alone(
 @pytest.mark.parametrize("case", ["plain", "bias", "noncausal", "noncausal-plain", "padding"])
 @torch.inference_mode()
 def test_captured_weights_are_those_that_make_the_output(
-    attention: Any, case: str, attention_of: Any, step_of: Any
+    attention: Any, case: str, attention_of: Any, context_of: Any
 ) -> None:
     module = attention_of(attention, positional="none", bias=False)
     positions = torch.arange(30)[None]
@@ -112,12 +112,12 @@ def test_captured_weights_are_those_that_make_the_output(
         "dims": module.dims,
     }
     x = torch.randn(2, 30, 32, generator=torch.Generator().manual_seed(2))
-    seen = module(x, step_of(positions, capture=frozenset({"attention"}), **options))
+    seen = module(x, context_of(positions, capture=frozenset({"attention"}), **options))
     weights = seen.captures["attention"]
     assert weights.shape == (2, 4, 30, 30)
     assert torch.equal(seen.captures["k_pos"], positions)
     real = (positions >= 0).expand(2, -1)
-    torch.testing.assert_close(module(x, step_of(positions, **options))[real], seen.y[real], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(module(x, context_of(positions, **options))[real], seen.y[real], rtol=1e-4, atol=1e-4)
     future = weights.transpose(0, 1)[:, torch.triu(torch.ones(30, 30), 1).bool() & real[..., None]]
     assert bool((future == 0).all()) is options["causal"]
 
@@ -143,7 +143,7 @@ def test_a_few_steps_of_training_lower_the_loss(attention: Any) -> None:
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -189,7 +189,7 @@ def test_it_is_built_on_meta_and_has_one_cache_entry_a_position(attention: Any) 
     per_position = sum(tensor[0, 0].numel() for tensor in state.values() if tensor.is_floating_point())
     assert per_position == 2 * 32 * attention.get("n_kv_heads", 4) // 4
     keeps_all = attention.get("window") is None and attention.get("stride", 1) is not None
-    assert model.blocks[0].attention.rolls_back is keeps_all
+    assert model.blocks[0].attention.supports_rollback is keeps_all
     assert (state["position"].shape[1] > 32) is keeps_all
 
 
@@ -215,7 +215,7 @@ def test_the_installed_package_announces_them() -> None:
     known = gptzoo.registered("attention")
     for component in gptzoo_attention.gptzoo_components():
         assert known[component.name] is component
-        assert component.honours == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
+        assert component.supports == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
 
 
 def test_they_use_nothing_of_gptzoo_but_public_names() -> None:

@@ -23,19 +23,21 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def step_for(case: dict[str, Any], step_of: Any, dims: Any, device: str = "cpu", length: int = 20) -> gptzoo.Step:
+def step_for(
+    case: dict[str, Any], context_of: Any, dims: Any, device: str = "cpu", length: int = 20
+) -> gptzoo.ForwardContext:
     positions = torch.arange(length, device=device)[None]
     documents = None
     if case.get("padding"):
         positions = (positions - torch.tensor([[0], [6]], device=device)).clamp(min=-1)
     if case.get("documents"):
         documents = (torch.arange(length, device=device) > length // 3).long().expand(2, -1)
-    return step_of(
+    return context_of(
         positions,
         bias=case.get("bias", False),
         dims=dims,
         causal=case.get("causal", True),
-        plain=case.get("plain", False),
+        trivially_causal=case.get("plain", False),
         documents=documents,
     )
 
@@ -46,7 +48,7 @@ def step_for(case: dict[str, Any], step_of: Any, dims: Any, device: str = "cpu",
 )
 @torch.inference_mode()
 def test_it_equals_naive_attention_with_the_same_weights(
-    case: dict[str, Any], n_kv_heads: int, itself: bool, attention_of: Any, step_of: Any, request: Any
+    case: dict[str, Any], n_kv_heads: int, itself: bool, attention_of: Any, context_of: Any, request: Any
 ) -> None:
     if itself:
         request.getfixturevalue("uncompiled_flex")
@@ -55,20 +57,20 @@ def test_it_equals_naive_attention_with_the_same_weights(
     naive = attention_of({"type": "naive", **shared})
     flex.load_state_dict(naive.state_dict())
     x = torch.randn(2, 20, 32, generator=torch.Generator().manual_seed(2))
-    step = step_for(case, step_of, flex.dims)
-    torch.testing.assert_close(flex(x, step), naive(x, step), rtol=1e-5, atol=1e-5)
+    context = step_for(case, context_of, flex.dims)
+    torch.testing.assert_close(flex(x, context), naive(x, context), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
 @pytest.mark.parametrize("itself", [False, True], ids=["spelled-out", "itself"])
 @torch.inference_mode()
 def test_soft_capped_scores_are_those_of_the_formula(
-    bias: bool, itself: bool, attention_of: Any, step_of: Any, request: Any
+    bias: bool, itself: bool, attention_of: Any, context_of: Any, request: Any
 ) -> None:
     if itself:
         request.getfixturevalue("uncompiled_flex")
     module = attention_of({"type": "flex", "softcap": 1.5, "n_kv_heads": 2})
-    step = step_for({"bias": bias}, step_of, module.dims, length=7)
+    context = step_for({"bias": bias}, context_of, module.dims, length=7)
     generator = torch.Generator().manual_seed(3)
     q = torch.randn(1, 4, 7, 8, generator=generator)
     k, v = torch.randn(2, 1, 2, 7, 8, generator=generator)
@@ -79,15 +81,17 @@ def test_soft_capped_scores_are_those_of_the_formula(
             if bias:  # as it is: what makes a key far must not be capped
                 scores = [score - torch.linspace(0.1, 1, 4)[h] * (t - s) for s, score in enumerate(scores)]
             expected[0, h, t] = torch.stack(scores).softmax(0) @ v[0, h // 2, : t + 1]
-    torch.testing.assert_close(module.attend(q, k, v, step, step.positions)[0], expected, rtol=1e-5, atol=1e-5)
-    uncapped = attention_of({"type": "flex", "n_kv_heads": 2}).attend(q, k, v, step, step.positions)[0]
+    torch.testing.assert_close(module.attend(q, k, v, context, context.positions)[0], expected, rtol=1e-5, atol=1e-5)
+    uncapped = attention_of({"type": "flex", "n_kv_heads": 2}).attend(q, k, v, context, context.positions)[0]
     assert (uncapped - expected).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("rows", ["one", "many", "cache", "documents"])
-def test_the_mask_by_entries_is_the_mask_of_the_step(causal: bool, window: int | None, rows: str, step_of: Any) -> None:
+def test_the_mask_by_entries_is_the_mask_of_the_step(
+    causal: bool, window: int | None, rows: str, context_of: Any
+) -> None:
     positions = torch.arange(6)[None]
     k_pos, documents = positions, None
     if rows == "many":
@@ -96,9 +100,9 @@ def test_the_mask_by_entries_is_the_mask_of_the_step(causal: bool, window: int |
         k_pos = torch.tensor([[4, 5, 2, 3, -1], [5, -1, 3, 4, -1]])
     if rows == "documents":
         documents = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 2, 2]])
-    step = step_of(positions, causal=causal, documents=documents)
-    entry = mask_mod(step, k_pos, window)
-    expected = step.visible(k_pos, window).expand(2, 1, -1, -1)
+    context = context_of(positions, causal=causal, documents=documents)
+    entry = mask_mod(context, k_pos, window)
+    expected = context.attention_mask(k_pos, window).expand(2, 1, -1, -1)
     for b, _, t, s in torch.cartesian_prod(*map(torch.arange, expected.shape)):
         assert entry(b, 0, t, s) == expected[b, 0, t, s]
 
@@ -111,9 +115,9 @@ def test_layers_share_a_block_mask_which_goes_with_the_forward(
     made = []
     new = flex_module._new_block_mask
 
-    def count(step: gptzoo.Step, k_pos: torch.Tensor, window: int | None) -> Any:
+    def count(context: gptzoo.ForwardContext, k_pos: torch.Tensor, window: int | None) -> Any:
         made.append(window)
-        return new(step, k_pos, window)
+        return new(context, k_pos, window)
 
     monkeypatch.setattr(flex_module, "_new_block_mask", count)
     model(tokens)
@@ -192,21 +196,21 @@ def kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=[*CASES, "not-grouped", "bf16", "bf16-documents"],
 )
 def test_on_cuda_output_and_gradients_are_those_of_sdpa(
-    case: dict[str, Any], n_kv_heads: int, dtype: torch.dtype, attention_of: Any, step_of: Any, kernel_alone: None
+    case: dict[str, Any], n_kv_heads: int, dtype: torch.dtype, attention_of: Any, context_of: Any, kernel_alone: None
 ) -> None:
     sizes = {"d_model": 256, "context_length": 512}
     shared = {"n_kv_heads": n_kv_heads, "window": case.get("window")}
     flex = attention_of({"type": "flex", **shared}, **sizes).cuda()
     sdpa = attention_of({"type": "sdpa", **shared}, **sizes).cuda()
     sdpa.load_state_dict(flex.state_dict())
-    step = step_for(case, step_of, flex.dims, "cuda", length=300)  # no multiple of a block
+    context = step_for(case, context_of, flex.dims, "cuda", length=300)  # no multiple of a block
     x = torch.randn(2, 300, 256, generator=torch.Generator().manual_seed(2)).cuda()
-    real = (step.positions >= 0).expand(2, -1)
+    real = (context.positions >= 0).expand(2, -1)
     results = []
     for module in (flex, sdpa):
         inputs = x.clone().requires_grad_()
         with torch.autocast("cuda", torch.bfloat16, enabled=module is flex and dtype is torch.bfloat16):
-            y = module(inputs, step)
+            y = module(inputs, context)
         y[real].float().square().sum().backward()
         results.append([y[real].float(), inputs.grad, *(p.grad for p in module.parameters())])
     tolerance = 1e-3 if dtype is torch.float32 else 3e-2
@@ -237,5 +241,5 @@ def test_on_cuda_soft_capping_is_that_of_the_cpu_in_training_and_decoding(
         parts = []
         for chunk in (slice(0, 11), slice(11, 29), slice(29, 30)):
             positions = torch.arange(30, device="cuda")[None, chunk]
-            parts.append(model(on_cuda[:, chunk], positions=positions, states=states, fresh=chunk.start == 0)[0])
+            parts.append(model(on_cuda[:, chunk], positions=positions, states=states, no_past=chunk.start == 0)[0])
     torch.testing.assert_close(torch.cat(parts, dim=1).cpu(), expected, rtol=1e-3, atol=1e-3)

@@ -67,15 +67,17 @@ def model_of() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def step_of() -> Callable[..., gptzoo.Step]:
+def context_of() -> Callable[..., gptzoo.ForwardContext]:
     """The step in which a model's first layer sees tokens at these positions."""
 
-    def step(model: Any, positions: Tensor, **options: Any) -> gptzoo.Step:
+    def context(model: Any, positions: Tensor, **options: Any) -> gptzoo.ForwardContext:
         positional = model.positionals[0]
         bias = positional.bias(positions, positions)
-        return gptzoo.Step(positions, positional, tables=positional.prepare(positions), self_bias=bias, **options)
+        return gptzoo.ForwardContext(
+            positions, positional, tables=positional.prepare(positions), self_bias=bias, **options
+        )
 
-    return step
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def papers_head(
 @pytest.mark.parametrize(("length", "first"), [(4, 0), (4, 6), (5, 3), (1, 0), (24, 0)])
 @torch.inference_mode()
 def test_it_equals_the_papers_equations(
-    model_of: Any, step_of: Any, update: str, positional: str, length: int, first: int
+    model_of: Any, context_of: Any, update: str, positional: str, length: int, first: int
 ) -> None:
     attention = {"type": "infini", "segment_length": length, "update": update}
     model = model_of(attention=attention, positional=positional)
@@ -94,9 +94,9 @@ def test_it_equals_the_papers_equations(
     )  # (B, T, H, D)
     expected = layer.out(heads.flatten(2))
     near = {"rtol": 1e-6, "atol": 1e-6}  # rope has its angles in float32
-    torch.testing.assert_close(layer(x, step_of(model, at)), expected, **near)
+    torch.testing.assert_close(layer(x, context_of(model, at)), expected, **near)
     if first == 0:
-        torch.testing.assert_close(layer(x, step_of(model, at, plain=True)), expected, **near)
+        torch.testing.assert_close(layer(x, context_of(model, at, trivially_causal=True)), expected, **near)
 
 
 @pytest.mark.parametrize("update", ["linear", "delta"])
@@ -112,7 +112,7 @@ def test_a_text_may_begin_at_any_position_and_be_fed_in_any_chunks(
         states, parts, begin = model.new_states(2, 30), [], 0
         for size in sizes:
             chunk = slice(begin, begin + size)
-            parts.append(model(tokens[:, chunk], positions=at[:, chunk], states=states, fresh=begin == 0)[0])
+            parts.append(model(tokens[:, chunk], positions=at[:, chunk], states=states, no_past=begin == 0)[0])
             begin += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full)
 
@@ -126,9 +126,9 @@ def test_whether_tokens_come_at_once_or_one_by_one_the_state_is_the_same(
     tokens, at = tokens_of(14), torch.arange(14).expand(2, -1).clone()
     at[1] = (at[1] - 5).clamp(min=-1)
     at_once, one_by_one = model.new_states(2, 14), model.new_states(2, 14)
-    model(tokens, positions=at, states=at_once, fresh=True)
+    model(tokens, positions=at, states=at_once, no_past=True)
     for t in range(14):
-        model(tokens[:, t : t + 1], positions=at[:, t : t + 1], states=one_by_one, fresh=t == 0)
+        model(tokens[:, t : t + 1], positions=at[:, t : t + 1], states=one_by_one, no_past=t == 0)
     for one, other in zip(at_once, one_by_one, strict=True):
         for name in ("memory", "pending"):
             torch.testing.assert_close(one["attention"][name], other["attention"][name])
@@ -155,12 +155,16 @@ def test_its_memory_is_never_less_precise_than_float32(spec_of: Any) -> None:
 
 
 @torch.inference_mode()
-def test_long_runs_in_bfloat16_keep_adding_to_the_memory(model_of: Any, step_of: Any) -> None:
+def test_long_runs_in_bfloat16_keep_adding_to_the_memory(model_of: Any, context_of: Any) -> None:
     layer = (model := model_of(attention={"type": "infini", "segment_length": 8})).bfloat16().blocks[0].attention
     x = torch.randn(1, 4096, 24).bfloat16()
     state = layer.new_state(1, 4096, device="cpu", dtype=torch.bfloat16)
     for begin in range(0, 4096, 64):
-        layer(x[:, begin : begin + 64], step_of(model, torch.arange(begin, begin + 64)[None], fresh=begin == 0), state)
+        layer(
+            x[:, begin : begin + 64],
+            context_of(model, torch.arange(begin, begin + 64)[None], no_past=begin == 0),
+            state,
+        )
     keys = layer.qkv(x).view(4096, 3, 4, 6)[:, 1].double()
     counted = (state["memory"] + state["pending"])[0, :, :, -1].double()
     torch.testing.assert_close(counted, sigma(keys).sum(0), rtol=1e-4, atol=0)
@@ -169,40 +173,40 @@ def test_long_runs_in_bfloat16_keep_adding_to_the_memory(model_of: Any, step_of:
 @pytest.mark.parametrize("gate", [-30.0, 30.0])
 @torch.inference_mode()
 def test_a_closed_gate_forgets_earlier_segments_and_an_open_one_sees_nothing_else(
-    model_of: Any, step_of: Any, gate: float
+    model_of: Any, context_of: Any, gate: float
 ) -> None:
     model = model_of(attention={"type": "infini", "segment_length": 4})
     layer, at, x = model.blocks[0].attention, torch.arange(12)[None], torch.randn(1, 12, 24, dtype=torch.float64)
     layer.gate.fill_(gate)
-    y = layer(x, step_of(model, at, plain=True))
+    y = layer(x, context_of(model, at, trivially_causal=True))
     early, own = x.clone(), x.clone()
     early[:, 1] += 1
     own[:, 8] += 1  # the first token of the last segment
-    forgets = torch.allclose(layer(early, step_of(model, at, plain=True))[:, 9:], y[:, 9:], atol=1e-9)
-    blind = torch.allclose(layer(own, step_of(model, at, plain=True))[:, 9:], y[:, 9:], atol=1e-9)
+    forgets = torch.allclose(layer(early, context_of(model, at, trivially_causal=True))[:, 9:], y[:, 9:], atol=1e-9)
+    blind = torch.allclose(layer(own, context_of(model, at, trivially_causal=True))[:, 9:], y[:, 9:], atol=1e-9)
     assert (forgets, blind) == (gate < 0, gate > 0)
 
 
 @torch.inference_mode()
-def test_the_memory_knows_no_positions(model_of: Any, step_of: Any) -> None:
+def test_the_memory_knows_no_positions(model_of: Any, context_of: Any) -> None:
     at, x = torch.arange(12)[None], torch.randn(1, 12, 24, dtype=torch.float64)
     outputs = []
     for positional in ("rope", "none"):
         model = model_of(attention={"type": "infini", "segment_length": 4}, positional=positional)
         model.blocks[0].attention.gate.fill_(100.0)
-        outputs.append(model.blocks[0].attention(x, step_of(model, at, plain=True)))
+        outputs.append(model.blocks[0].attention(x, context_of(model, at, trivially_causal=True)))
     torch.testing.assert_close(outputs[0], outputs[1])
 
 
 @torch.inference_mode()
-def test_delta_writes_a_known_value_once_and_linear_twice(model_of: Any, step_of: Any) -> None:
+def test_delta_writes_a_known_value_once_and_linear_twice(model_of: Any, context_of: Any) -> None:
     at, x = torch.arange(3)[None], torch.randn(1, 1, 24, dtype=torch.float64).expand(1, 3, 24)
     for update, times in (("linear", 2), ("delta", 1)):
         model = model_of(attention={"type": "infini", "segment_length": 1, "update": update})
         layer = model.blocks[0].attention
         two, one = (layer.new_state(1, 3, device="cpu", dtype=torch.float64) for _ in range(2))
-        layer(x, step_of(model, at, plain=True), two)  # two segments are closed, the third is open
-        layer(x[:, :2], step_of(model, at[:, :2], plain=True), one)
+        layer(x, context_of(model, at, trivially_causal=True), two)  # two segments are closed, the third is open
+        layer(x[:, :2], context_of(model, at[:, :2], trivially_causal=True), one)
         torch.testing.assert_close(two["memory"][..., :-1], times * one["memory"][..., :-1])
         torch.testing.assert_close(two["memory"][..., -1], 2 * one["memory"][..., -1])
 
@@ -220,7 +224,7 @@ def test_a_segment_longer_than_the_context_is_refused(spec_of: Any) -> None:
 
 
 def test_it_says_what_it_does_not_do(model_of: Any, tokens_of: Any) -> None:
-    assert InfiniAttention.honours == {"rotate", "bias", "padding"}
-    assert not InfiniAttention.rolls_back
+    assert InfiniAttention.supports == {"rotate", "bias", "padding"}
+    assert not InfiniAttention.supports_rollback
     with pytest.raises(ValueError, match="attention 'infini' does not keep documents apart"):
         model_of(attention="infini")(tokens_of(8), documents=torch.zeros(2, 8, dtype=torch.int64))

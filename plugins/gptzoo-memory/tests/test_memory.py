@@ -33,7 +33,7 @@ def decoded(model: Any, tokens: Tensor, positions: Tensor, sizes: list[int], pla
     for size in sizes:
         chunk = slice(first, first + size)
         at = None if plain_start and first == 0 else positions[:, chunk]
-        parts.append(model(tokens[:, chunk], positions=at, states=states, fresh=first == 0)[0])
+        parts.append(model(tokens[:, chunk], positions=at, states=states, no_past=first == 0)[0])
         first += size
     return torch.cat(parts, dim=1)
 
@@ -114,7 +114,7 @@ def test_a_few_steps_of_training_lower_the_loss(spec_of: Any, attention: Any) ->
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert losses[-1] < 0.2 * losses[0]
 
 

@@ -58,7 +58,7 @@ def load(layer: LatentAttention, theirs: Any) -> None:
 @pytest.mark.parametrize(("q_rank", "bias"), [(None, False), (6, False), (6, True)])
 @torch.inference_mode()
 def test_it_equals_deepseek_v2_in_full_and_from_its_cache(
-    model_of: Any, step_of: Any, q_rank: int | None, bias: bool
+    model_of: Any, context_of: Any, q_rank: int | None, bias: bool
 ) -> None:
     configuration = pytest.importorskip("transformers.models.deepseek_v2.configuration_deepseek_v2")
     modeling = pytest.importorskip("transformers.models.deepseek_v2.modeling_deepseek_v2")
@@ -90,13 +90,13 @@ def test_it_equals_deepseek_v2_in_full_and_from_its_cache(
     expected, weights = theirs(x, attention_mask=mask, position_embeddings=turns)
 
     near = {"rtol": 1e-5, "atol": 1e-6}  # transformers takes the softmax in float32
-    torch.testing.assert_close(layer(x, step_of(model, at, plain=True)), expected, **near)
-    emitted = layer(x, step_of(model, at, plain=True, capture=frozenset({"attention"})))
+    torch.testing.assert_close(layer(x, context_of(model, at, trivially_causal=True)), expected, **near)
+    emitted = layer(x, context_of(model, at, trivially_causal=True, capture=frozenset({"attention"})))
     torch.testing.assert_close(emitted.captures["attention"], weights, **near)
 
     state = layer.new_state(2, 11, device="cpu", dtype=torch.float64)
     parts = [
-        layer(x[:, a:b], step_of(model, at[:, a:b], fresh=a == 0), state)
+        layer(x[:, a:b], context_of(model, at[:, a:b], no_past=a == 0), state)
         for a, b in ((0, 4), (4, 9), (9, 10), (10, 11))
     ]
     torch.testing.assert_close(torch.cat(parts, dim=1), expected, **near)
@@ -104,13 +104,15 @@ def test_it_equals_deepseek_v2_in_full_and_from_its_cache(
 
 @pytest.mark.parametrize("positional", ["rope", "none", "distance"])
 @torch.inference_mode()
-def test_the_absorbed_form_and_the_expanded_form_are_one_function(model_of: Any, step_of: Any, positional: str) -> None:
+def test_the_absorbed_form_and_the_expanded_form_are_one_function(
+    model_of: Any, context_of: Any, positional: str
+) -> None:
     model = model_of(attention={"type": "mla", **SIZES}, positional=positional)
     layer, x, at = model.blocks[0].attention, torch.randn(2, 9, 24, dtype=torch.float64), torch.arange(9)[None]
-    expanded = layer(x, step_of(model, at))
+    expanded = layer(x, context_of(model, at))
     for capture in (frozenset(), frozenset({"attention"})):
         state = layer.new_state(2, 9, device="cpu", dtype=torch.float64)
-        absorbed = layer(x, step_of(model, at, fresh=False, capture=capture), state)
+        absorbed = layer(x, context_of(model, at, no_past=False, capture=capture), state)
         if capture:
             assert torch.equal(absorbed.captures["k_pos"][:, -9:], at.expand(2, -1))
             absorbed = absorbed.y
@@ -123,8 +125,8 @@ def test_captured_weights_are_a_causal_distribution_and_change_nothing(
     model_of: Any, tokens_of: Any, positional: str
 ) -> None:
     model, tokens = model_of(attention="mla", positional=positional), tokens_of(9)
-    seen = gptzoo.Observations()
-    logits, _ = model(tokens, capture=["attention"], observations=seen)
+    seen = gptzoo.AuxiliaryOutputs()
+    logits, _ = model(tokens, capture=["attention"], auxiliary=seen)
     torch.testing.assert_close(logits, model(tokens)[0])
     weights = seen.captures["blocks.1.attention.attention"]
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 9, dtype=torch.float64))
@@ -132,27 +134,27 @@ def test_captured_weights_are_a_causal_distribution_and_change_nothing(
 
 
 @torch.inference_mode()
-def test_the_bias_of_the_positional_adds_to_the_scores(model_of: Any, step_of: Any) -> None:
+def test_the_bias_of_the_positional_adds_to_the_scores(model_of: Any, context_of: Any) -> None:
     at, x = torch.arange(6)[None], torch.randn(1, 6, 24, dtype=torch.float64)
     weights = {}
     for positional in ("none", "distance"):
         model = model_of(attention="mla", positional=positional)
-        step = step_of(model, at, plain=True, capture=frozenset({"attention"}))
-        weights[positional] = model.blocks[0].attention(x, step).captures["attention"]
+        context = context_of(model, at, trivially_causal=True, capture=frozenset({"attention"}))
+        weights[positional] = model.blocks[0].attention(x, context).captures["attention"]
     share = torch.arange(1, 5)[:, None, None] / 5
     biased = weights["none"].log() - share * (at[0][:, None] - at[0]).abs()
     torch.testing.assert_close(weights["distance"], biased.softmax(-1))
 
 
 def test_the_rotated_part_of_the_key_is_shared_by_the_heads_and_alone_knows_the_position(
-    model_of: Any, step_of: Any
+    model_of: Any, context_of: Any
 ) -> None:
     model = model_of(attention={"type": "mla", **SIZES})
     layer, x = model.blocks[0].attention, torch.randn(1, 6, 24, dtype=torch.float64)
     states = []
     for shift in (0, 3):
         state = layer.new_state(1, 9, device="cpu", dtype=torch.float64)
-        layer(x, step_of(model, torch.arange(6)[None] + shift), state)
+        layer(x, context_of(model, torch.arange(6)[None] + shift), state)
         states.append({name: tensor[:, shift : shift + 6] for name, tensor in state.items()})
     assert torch.equal(states[0]["latent"], states[1]["latent"])
     assert not torch.allclose(states[0]["k_rope"], states[1]["k_rope"])
@@ -189,11 +191,11 @@ def test_left_out_sizes_are_those_of_the_paper_in_heads(spec_of: Any) -> None:
 
 def test_decoding_may_go_back_to_an_earlier_position(model_of: Any, tokens_of: Any) -> None:
     model, tokens, other = model_of(attention={"type": "mla", **SIZES}), tokens_of(12), tokens_of(13)[:, :4]
-    assert model.blocks[0].attention.rolls_back
+    assert model.blocks[0].attention.supports_rollback
     at = torch.arange(12)[None]
     with torch.inference_mode():
         states = model.new_states(2, 12)
-        model(tokens, positions=at, states=states, fresh=True)
+        model(tokens, positions=at, states=states, no_past=True)
         again, _ = model(other, positions=at[:, 5:9], states=states)
         expected, _ = model(torch.cat([tokens[:, :5], other], dim=1))
     torch.testing.assert_close(again, expected[:, 5:])
@@ -212,16 +214,17 @@ def test_packed_documents_equal_each_alone(model_of: Any, tokens_of: Any) -> Non
 @pytest.mark.parametrize("capture", [frozenset(), frozenset({"attention"})])
 @torch.inference_mode()
 def test_without_causality_the_order_of_tokens_is_of_no_meaning_to_others(
-    model_of: Any, step_of: Any, plain: bool, capture: frozenset[str]
+    model_of: Any, context_of: Any, plain: bool, capture: frozenset[str]
 ) -> None:
     model, at = model_of(attention={"type": "mla", **SIZES}, positional="none"), torch.arange(7)[None]
     layer, x = model.blocks[0].attention, torch.randn(2, 7, 24, dtype=torch.float64)
     y, flipped = (
-        layer(each, step_of(model, at, causal=False, plain=plain, capture=capture)) for each in (x, x.flip(1))
+        layer(each, context_of(model, at, causal=False, trivially_causal=plain, capture=capture))
+        for each in (x, x.flip(1))
     )
     y, flipped = (each.y if capture else each for each in (y, flipped))
     torch.testing.assert_close(flipped.flip(1), y)
-    assert not torch.allclose(y, layer(x, step_of(model, at)))
+    assert not torch.allclose(y, layer(x, context_of(model, at)))
 
 
 @pytest.mark.parametrize("norm", ["layernorm", {"type": "rmsnorm", "eps": 0.5}], ids=str)
@@ -240,4 +243,4 @@ def test_a_rotated_part_of_odd_width_is_refused(spec_of: Any) -> None:
 
 
 def test_it_says_what_it_honours() -> None:
-    assert LatentAttention.honours == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
+    assert LatentAttention.supports == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}

@@ -41,8 +41,8 @@ def some_input() -> Tensor:
     return torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(1))
 
 
-def step(positions: Tensor | None = None) -> gptzoo.Step:
-    return gptzoo.Step(torch.arange(9)[None] if positions is None else positions, nn.Identity())
+def context(positions: Tensor | None = None) -> gptzoo.ForwardContext:
+    return gptzoo.ForwardContext(torch.arange(9)[None] if positions is None else positions, nn.Identity())
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def test_softmax_scores_are_mixtrals() -> None:
     randomise(theirs)
     ours = swiglu_moe(n_experts=6, n_active=2)
     load(ours, theirs)
-    torch.testing.assert_close(ours(some_input(), step()).y, theirs(some_input()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours(some_input(), context()).y, theirs(some_input()), rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def test_sigmoid_scores_with_bias_and_shared_experts_are_deepseek_v3s(normalise:
         half = slice(20 * index, 20 * (index + 1))
         own.gate_up.weight.copy_(torch.cat([shared.gate_proj.weight[half], shared.up_proj.weight[half]]))
         own.down.weight.copy_(shared.down_proj.weight[:, half])
-    torch.testing.assert_close(ours(some_input(), step()).y, theirs(some_input()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours(some_input(), context()).y, theirs(some_input()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -95,7 +95,7 @@ def test_the_balance_loss_is_theirs_divided_by_the_active_experts(n_active: int,
     if padded:
         positions[1] = torch.tensor([-1, -1, -1, -1, 0, 1, 2, 3, 4])
     x = some_input()
-    loss = ours(x, step(positions)).losses["balance"]
+    loss = ours(x, context(positions)).losses["balance"]
     expected = theirs((x.flatten(0, 1) @ ours.router.weight.T,), 6, n_active, (positions >= 0).long()) / n_active
     torch.testing.assert_close(loss, expected)
     (gradient,) = torch.autograd.grad(loss, ours.router.weight)

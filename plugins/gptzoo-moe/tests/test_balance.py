@@ -35,8 +35,8 @@ def test_the_loss_is_the_coefficient_where_all_experts_are_busy_alike() -> None:
 def test_the_loss_joins_the_cross_entropy_in_training_only() -> None:
     model = model_of(balance={"type": "loss", "coefficient": 0.1})
     tokens = torch.randint(13, (2, 9), generator=torch.Generator().manual_seed(1))
-    seen = gptzoo.Observations()
-    training = model.train()(tokens, tokens, observations=seen)[1]
+    seen = gptzoo.AuxiliaryOutputs()
+    training = model.train()(tokens, tokens, auxiliary=seen)[1]
     evaluated = model.eval()(tokens, tokens)[1]
     assert set(seen.losses) == {"blocks.0.ffn.balance"}
     torch.testing.assert_close(training - evaluated, seen.losses["blocks.0.ffn.balance"])
@@ -48,9 +48,9 @@ def test_the_loss_joins_the_cross_entropy_in_training_only() -> None:
 def test_the_bias_moves_against_the_load_by_the_sign_alone() -> None:
     balance = BiasBalance.Config(rate=0.01).build(4)
     balance.initialise(None)
-    balance.after_update(torch.tensor([0.7, 0.25, 0.05, 0.0]))
+    balance.after_optimizer_step(torch.tensor([0.7, 0.25, 0.05, 0.0]))
     torch.testing.assert_close(balance.bias, torch.tensor([-0.01, 0.0, 0.01, 0.01]))
-    balance.after_update(torch.tensor([0.1, 0.3, 0.3, 0.3], dtype=torch.float64))
+    balance.after_optimizer_step(torch.tensor([0.1, 0.3, 0.3, 0.3], dtype=torch.float64))
     torch.testing.assert_close(balance.bias, torch.tensor([0.0, -0.01, 0.0, 0.0]))
 
 
@@ -59,10 +59,10 @@ def test_the_bias_decides_the_choice_and_not_the_weights() -> None:
     moe = model_of(n_experts=4, n_active=1, normalise=False, balance="bias").blocks[0].ffn
     moe.balance.bias[2] = 10.0
     x = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
-    step = gptzoo.Step(torch.arange(5)[None], torch.nn.Identity())
-    emitted = moe(x, step)
+    context = gptzoo.ForwardContext(torch.arange(5)[None], torch.nn.Identity())
+    emitted = moe(x, context)
     weights = (x @ moe.router.weight.T).softmax(-1)[..., 2:3]
-    torch.testing.assert_close(emitted.y, weights * moe.experts[2](x, step))
+    torch.testing.assert_close(emitted.y, weights * moe.experts[2](x, context))
     assert emitted.metrics["load"].tolist() == [0, 0, 1, 0]
     assert emitted.losses == {}
 
@@ -77,7 +77,7 @@ def test_the_bias_is_kept_with_the_weights_and_no_gradient_reaches_it() -> None:
 
 def test_a_mixture_hands_its_own_load_to_its_balance() -> None:
     moe = model_of(n_experts=4, balance={"type": "bias", "rate": 0.5}).blocks[0].ffn
-    moe.after_update({"load": torch.tensor([1.0, 0.0, 0.0, 0.0]), "imbalance": torch.tensor(4.0)})
+    moe.after_optimizer_step({"load": torch.tensor([1.0, 0.0, 0.0, 0.0]), "imbalance": torch.tensor(4.0)})
     assert moe.balance.bias.tolist() == [-0.5, 0.5, 0.5, 0.5]
 
 
@@ -93,12 +93,12 @@ def trained(**options: Any) -> tuple[list[float], list[float]]:
     losses, imbalances = [], []
     for _ in range(60):
         tokens = (torch.randint(13, (8, 1), generator=generator) + torch.arange(17)) % 13
-        seen = gptzoo.Observations()
-        loss = model(tokens[:, :-1], tokens[:, 1:], observations=seen)[1]
+        seen = gptzoo.AuxiliaryOutputs()
+        loss = model(tokens[:, :-1], tokens[:, 1:], auxiliary=seen)[1]
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-        moe.after_update({name.removeprefix("blocks.0.ffn."): value for name, value in seen.metrics.items()})
+        optimizer.context()
+        moe.after_optimizer_step({name.removeprefix("blocks.0.ffn."): value for name, value in seen.metrics.items()})
         losses.append(loss.item())
         imbalances.append(seen.metrics["blocks.0.ffn.imbalance"].item())
     return losses, imbalances

@@ -64,8 +64,8 @@ def some_input(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(2)).to(dtype)
 
 
-def step_at(positions: Tensor) -> gptzoo.Step:
-    return gptzoo.Step(positions, nn.Identity())
+def step_at(positions: Tensor) -> gptzoo.ForwardContext:
+    return gptzoo.ForwardContext(positions, nn.Identity())
 
 
 def moe_of(options: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:
@@ -81,7 +81,7 @@ def ran(moe: Any, x: Tensor, positions: Tensor | None = None) -> Any:
 
 def one_token(moe: Any, x: Tensor) -> tuple[Tensor, list[int]]:
     """One token (C,) through the mixture in plain words, and the experts that it went to."""
-    config, step = moe.config, step_at(torch.zeros(1, 1, dtype=torch.int64))
+    config, context = moe.config, step_at(torch.zeros(1, 1, dtype=torch.int64))
     logits = [float(row @ x) for row in moe.router.weight]
     if config.scores == "softmax":
         total = sum(torch.tensor(logits, dtype=torch.float64).exp().tolist())
@@ -92,8 +92,8 @@ def one_token(moe: Any, x: Tensor) -> tuple[Tensor, list[int]]:
     ranked = sorted(range(config.n_experts), key=lambda expert: scores[expert] + bias[expert], reverse=True)
     active = ranked[: config.n_active]
     divisor = sum(scores[expert] for expert in active) if config.normalise else 1.0
-    y = sum(scores[expert] / divisor * moe.experts[expert](x.view(1, 1, -1), step).flatten() for expert in active)
-    return sum((shared(x.view(1, 1, -1), step).flatten() for shared in moe.shared), start=y), active
+    y = sum(scores[expert] / divisor * moe.experts[expert](x.view(1, 1, -1), context).flatten() for expert in active)
+    return sum((shared(x.view(1, 1, -1), context).flatten() for shared in moe.shared), start=y), active
 
 
 @torch.no_grad()
@@ -213,7 +213,7 @@ def test_cached_decoding_equals_the_full_forward(options: dict[str, Any]) -> Non
         parts, first = [], 0
         for size in sizes:
             at = torch.arange(first, first + size)[None]
-            parts.append(model(tokens[:, at[0]], positions=at, states=states, fresh=first == 0)[0])
+            parts.append(model(tokens[:, at[0]], positions=at, states=states, no_past=first == 0)[0])
             first += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-9, atol=1e-9)
 

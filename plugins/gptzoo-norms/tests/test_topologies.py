@@ -104,9 +104,9 @@ def test_the_ends_of_the_stack_are_normalised_where_the_paper_does(norm: str, en
     x = model.positionals[0].embed(model.embed(tokens), torch.arange(9)[None])
     for end in ("entry", "blocks", "exit"):
         if end == "blocks":
-            step = gptzoo.Step(torch.arange(9)[None], model.positionals[0], plain=True)
+            context = gptzoo.ForwardContext(torch.arange(9)[None], model.positionals[0], trivially_causal=True)
             for block in model.blocks:
-                x = block(x, step).y
+                x = block(x, context).y
         elif end in ends:
             layer = getattr(model, end)
             x = F.layer_norm(x, (32,), layer.weight, layer.bias)
@@ -203,7 +203,7 @@ def test_cached_decoding_equals_the_full_forward(norm: Any) -> None:
         parts, first = [], 0
         for size in sizes:
             at = torch.arange(first, first + size)[None]
-            parts.append(model(tokens[:, at[0]], positions=at, states=states, fresh=first == 0)[0])
+            parts.append(model(tokens[:, at[0]], positions=at, states=states, no_past=first == 0)[0])
             first += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-5)
 
@@ -250,7 +250,7 @@ def test_a_few_steps_of_training_lower_the_loss(norm: Any, layer: str) -> None:
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert losses[-1] < 0.2 * losses[0]
 
 

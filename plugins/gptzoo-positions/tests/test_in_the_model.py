@@ -77,7 +77,7 @@ def test_cached_decoding_equals_the_full_forward_also_beyond_the_context_length(
         for size in sizes:
             positions = torch.arange(first, first + size)[None]
             chunk = tokens[:, first : first + size]
-            parts.append(model(chunk, positions=positions, states=states, fresh=first == 0)[0])
+            parts.append(model(chunk, positions=positions, states=states, no_past=first == 0)[0])
             first += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-5)
 
@@ -92,7 +92,7 @@ def test_left_padded_rows_equal_each_row_alone_also_cached(positional: dict[str,
     padded, _ = model(tokens, positions=positions)
     states = model.new_states(2, 10)
     chunks = [
-        model(tokens[:, at], positions=positions[:, at], states=states, fresh=at.start == 0)[0]
+        model(tokens[:, at], positions=positions[:, at], states=states, no_past=at.start == 0)[0]
         for at in (slice(0, 4), slice(4, 9), slice(9, 10))
     ]
     for logits in (padded, torch.cat(chunks, dim=1)):
@@ -212,7 +212,7 @@ def test_a_few_steps_of_training_lower_the_loss(positional: dict[str, Any]) -> N
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -228,7 +228,7 @@ def test_a_bias_learns_to_copy_from_a_distance_that_only_positions_tell(name: st
         _, loss = model(tokens, targets)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert loss.item() < 1.3  # chance is ln 13 = 2.56
     after = model.positionals[0].parameters()
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -236,8 +236,8 @@ def test_a_bias_learns_to_copy_from_a_distance_that_only_positions_tell(name: st
 
 def test_they_ask_of_an_attention_what_they_use_and_nothing_else() -> None:
     known = gptzoo.registered("positional")
-    assert all(known[name].needs == {"bias"} for name in ("t5", "kerple", "fire"))
-    assert all(known[name].needs == {"rotate"} for name in ("scaled_rope", "xpos"))
+    assert all(known[name].requires == {"bias"} for name in ("t5", "kerple", "fire"))
+    assert all(known[name].requires == {"rotate"} for name in ("scaled_rope", "xpos"))
 
 
 def test_the_installed_package_announces_them() -> None:

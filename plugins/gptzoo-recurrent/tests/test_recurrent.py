@@ -72,7 +72,7 @@ def decode(model: Any, tokens: Tensor, sizes: list[int]) -> Tensor:
     for size in sizes:
         positions = torch.arange(first, first + size)[None]
         piece = tokens[:, first : first + size]
-        parts.append(model(piece, positions=positions, states=states, fresh=first == 0)[0])
+        parts.append(model(piece, positions=positions, states=states, no_past=first == 0)[0])
         first += size
     return torch.cat(parts, dim=1)
 
@@ -80,12 +80,16 @@ def decode(model: Any, tokens: Tensor, sizes: list[int]) -> Tensor:
 # ---------------------------------------------------------------------- closed forms, one position after the other
 
 
-def projected(model: Any, x: Tensor) -> tuple[Any, list[Tensor], gptzoo.Step]:
+def projected(model: Any, x: Tensor) -> tuple[Any, list[Tensor], gptzoo.ForwardContext]:
     """The first attention, the heads (B, H, T, D) of its projection, and a step with rotations."""
     attention, positional = model.blocks[0].attention, model.positionals[0]
     positions = torch.arange(x.shape[1])[None]
     heads = [part.unflatten(-1, (4, 6)).transpose(1, 2) for part in attention.qkv(x).chunk(3, dim=-1)]
-    return attention, heads, gptzoo.Step(positions, positional, tables=positional.prepare(positions), plain=True)
+    return (
+        attention,
+        heads,
+        gptzoo.ForwardContext(positions, positional, tables=positional.prepare(positions), trivially_causal=True),
+    )
 
 
 def states_of_a_text(length: int = 11) -> Tensor:
@@ -96,26 +100,26 @@ def states_of_a_text(length: int = 11) -> Tensor:
 @pytest.mark.usefixtures("small_chunks")
 def test_linear_is_a_weighted_mean_of_the_values_so_far(positional: str) -> None:
     x = states_of_a_text()
-    attention, (q, k, v), step = projected(model_of("linear", positional=positional), x)
+    attention, (q, k, v), context = projected(model_of("linear", positional=positional), x)
 
     def phi(x: Tensor) -> Tensor:
         return torch.where(x > 0, x + 1, x.exp())
 
-    turned_q, turned_k = step.rotate(phi(q), phi(k))
+    turned_q, turned_k = context.rotate(phi(q), phi(k))
     y = torch.zeros_like(v)
     for t in range(x.shape[1]):
         above = sum((turned_q[:, :, t] * turned_k[:, :, s]).sum(-1, keepdim=True) * v[:, :, s] for s in range(t + 1))
         below = sum((phi(q)[:, :, t] * phi(k)[:, :, s]).sum(-1, keepdim=True) for s in range(t + 1))
         y[:, :, t] = above / (below + 1e-6)
-    close(attention(x, step), attention.out(y.transpose(1, 2).flatten(2)))
+    close(attention(x, context), attention.out(y.transpose(1, 2).flatten(2)))
 
 
 @pytest.mark.parametrize("positional", ["rope", "none"])
 @pytest.mark.usefixtures("small_chunks")
 def test_retention_is_the_papers_parallel_form(positional: str) -> None:
     x = states_of_a_text()
-    attention, (q, k, v), step = projected(model_of("retention", positional=positional), x)
-    q, k = step.rotate(q, k)
+    attention, (q, k, v), context = projected(model_of("retention", positional=positional), x)
+    q, k = context.rotate(q, k)
     distance = torch.arange(11)[:, None] - torch.arange(11)
     y = []
     for head in range(4):
@@ -124,7 +128,7 @@ def test_retention_is_the_papers_parallel_form(positional: str) -> None:
         read = (q[:, head] @ k[:, head].mT / 6**0.5 * decayed) @ v[:, head]
         y.append((read - read.mean(-1, keepdim=True)) / (read.var(-1, correction=0, keepdim=True) + 1e-6).sqrt())
     gate = attention.gate(x)
-    close(attention(x, step), attention.out(gate * gate.sigmoid() * torch.cat(y, dim=-1)))
+    close(attention(x, context), attention.out(gate * gate.sigmoid() * torch.cat(y, dim=-1)))
 
 
 @pytest.mark.parametrize("positional", ["rope", "none"])
@@ -133,7 +137,7 @@ def test_retention_is_the_papers_parallel_form(positional: str) -> None:
 def test_gated_delta_is_the_papers_recurrence(conv_size: int, positional: str) -> None:
     x = states_of_a_text()
     model = model_of({"type": "gated_delta", "conv_size": conv_size}, positional=positional)
-    attention, _, step = projected(model, x)
+    attention, _, context = projected(model, x)
     inputs = attention.qkv(x)
     mixed = torch.zeros_like(inputs)
     for t in range(11):
@@ -141,7 +145,7 @@ def test_gated_delta_is_the_papers_recurrence(conv_size: int, positional: str) -
             tap = 1.0 if attention.taps is None else attention.taps[:, 0, conv_size - 1 - back]
             mixed[:, t] += tap * inputs[:, t - back]
     q, k, v = (part.unflatten(-1, (4, 6)).transpose(1, 2) for part in F.silu(mixed).chunk(3, dim=-1))
-    q, k = (part / (part.norm(dim=-1, keepdim=True) ** 2 + 1e-6).sqrt() for part in step.rotate(q, k))
+    q, k = (part / (part.norm(dim=-1, keepdim=True) ** 2 + 1e-6).sqrt() for part in context.rotate(q, k))
     rate = F.softplus(attention.alpha(x) + attention.dt_bias) * attention.A_log.exp()
     alpha, beta = (-rate).exp(), attention.beta(x).sigmoid()  # (B, T, H)
 
@@ -156,7 +160,7 @@ def test_gated_delta_is_the_papers_recurrence(conv_size: int, positional: str) -
                 y[row, t, head] = q[row, head, t] @ state
     y = y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * attention.norm.weight
     gate = attention.gate(x)
-    close(attention(x, step), attention.out(gate * gate.sigmoid() * y.flatten(2)))
+    close(attention(x, context), attention.out(gate * gate.sigmoid() * y.flatten(2)))
 
 
 def test_gated_delta_is_the_layer_of_qwen3_next_in_values_and_gradients() -> None:
@@ -176,7 +180,7 @@ def test_gated_delta_is_the_layer_of_qwen3_next_in_values_and_gradients() -> Non
     theirs = qwen.Qwen3NextGatedDeltaNet(config, layer_idx=0)
     model = model_of("gated_delta", dtype=torch.float32, positional="none", bias=False)
     x = states_of_a_text(70).float()
-    ours, _, step = projected(model, x)
+    ours, _, context = projected(model, x)
     by_head = [weight.unflatten(0, (4, 6)) for weight in (*ours.qkv.weight.chunk(3), ours.gate.weight)]
     with torch.no_grad():
         theirs.in_proj_qkvz.weight.copy_(torch.cat(by_head, dim=1).flatten(0, 1))
@@ -189,8 +193,8 @@ def test_gated_delta_is_the_layer_of_qwen3_next_in_values_and_gradients() -> Non
             (ours.out.weight, theirs.out_proj.weight),
         ):
             other.copy_(own)
-    torch.testing.assert_close(ours(x, step), theirs(x), rtol=1e-4, atol=1e-5)
-    for layer in (lambda: ours(x, step), lambda: theirs(x)):
+    torch.testing.assert_close(ours(x, context), theirs(x), rtol=1e-4, atol=1e-5)
+    for layer in (lambda: ours(x, context), lambda: theirs(x)):
         layer().square().sum().backward()
     for own, other in ((ours.taps, theirs.conv1d.weight), (ours.A_log, theirs.A_log), (ours.dt_bias, theirs.dt_bias)):
         torch.testing.assert_close(own.grad, other.grad, rtol=1e-3, atol=1e-3)
@@ -239,7 +243,7 @@ def test_states_are_float32_at_least_and_updated_in_place(attention: Any) -> Non
     assert state["memory"].shape == (2, 4, 6, 6)
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
     before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in state.items()}
-    model(tokens_of(2, 5), states=states, fresh=True)
+    model(tokens_of(2, 5), states=states, no_past=True)
     for name, tensor in state.items():
         assert tensor.data_ptr() == before[name][0]
         assert not torch.equal(tensor, before[name][1]), name
@@ -251,7 +255,7 @@ def test_states_are_float32_at_least_and_updated_in_place(attention: Any) -> Non
 def test_rows_of_a_state_can_be_reordered_and_cloned(attention: Any) -> None:
     model, tokens, rows = model_of(attention), tokens_of(3, 9), torch.tensor([2, 0, 0, 1])
     states = model.new_states(3, 9)
-    model(tokens[:, :5], states=states, fresh=True)
+    model(tokens[:, :5], states=states, no_past=True)
     beams = [{"attention": {name: x[rows] for name, x in layer["attention"].items()}} for layer in states]
     later = tokens[rows, 5:].roll(1, dims=0)
     continued, _ = model(later, positions=torch.arange(5, 9)[None], states=beams)
@@ -279,7 +283,7 @@ def test_padding_anywhere_changes_nothing_for_the_tokens_nor_for_those_to_come(a
     lengths = (positions >= 0).sum(1, keepdim=True)
     states = model.new_states(5, 16)
     full, _ = model(tokens, positions=positions)
-    filled, _ = model(tokens, positions=positions, states=states, fresh=True)
+    filled, _ = model(tokens, positions=positions, states=states, no_past=True)
     steps = [model(later[:, [t]], positions=lengths + t, states=states)[0] for t in range(3)]
     assert full.isfinite().all()
     for row, present in enumerate(positions >= 0):
@@ -297,7 +301,7 @@ def test_a_row_that_rests_goes_on_as_if_nothing_had_been(attention: Any) -> None
     model, tokens = model_of(attention), tokens_of(2, 7)
     alone, _ = model(tokens)
     states = model.new_states(2, 7)
-    model(tokens[:, :4], states=states, fresh=True)
+    model(tokens[:, :4], states=states, no_past=True)
     piece, _ = model(tokens[:, 4:], positions=torch.tensor([[4, 5, 6], [4, -1, -1]]), states=states)
     singles = [model(tokens[:, [p]], positions=torch.tensor([[-1], [p]]), states=states)[0][1] for p in (5, 6)]
     close(piece[0], alone[0, 4:])
@@ -332,7 +336,7 @@ def test_the_state_after_packed_documents_is_that_of_the_last_one(attention: Any
     model, tokens = model_of(attention, positional="none"), tokens_of(2, 10)
     states = model.new_states(2, 16)
     documents = torch.tensor([[0] * 5 + [1] * 3, [0] * 7 + [1]])
-    model(tokens[:, :8], documents=documents, states=states, fresh=True)
+    model(tokens[:, :8], documents=documents, states=states, no_past=True)
     continued, _ = model(tokens[:, 8:], positions=torch.tensor([[8, 9]]), states=states)
     for row, first in enumerate((5, 7)):
         close(continued[row], model(tokens[[row], first:])[0][0, -2:])
@@ -369,7 +373,7 @@ def test_a_few_steps_of_training_lower_the_loss(attention: Any) -> None:
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.context()
     assert losses[-1] < 0.3 * losses[0]
 
 
@@ -380,7 +384,7 @@ def test_under_bf16_autocast_states_stay_float32_and_logits_near(attention: Any)
     with torch.inference_mode():
         expected, _ = model(tokens)
         with torch.autocast("cpu", torch.bfloat16):
-            logits, _ = model(tokens, states=states, fresh=True)
+            logits, _ = model(tokens, states=states, no_past=True)
     assert {x.dtype for x in states[0]["attention"].values()} == {torch.float32}
     assert (logits.float() - expected).std() < 0.05 * expected.std()
     with torch.autocast("cpu", torch.bfloat16):
@@ -452,8 +456,8 @@ def test_it_builds_on_the_meta_device(attention: Any) -> None:
 
 @pytest.mark.parametrize("component", TYPES)
 def test_it_promises_what_these_tests_show_and_no_more(component: Any) -> None:
-    assert component.honours == {"rotate", "documents", "padding"}
-    assert not component.rolls_back
+    assert component.supports == {"rotate", "documents", "padding"}
+    assert not component.supports_rollback
 
 
 @pytest.mark.parametrize(

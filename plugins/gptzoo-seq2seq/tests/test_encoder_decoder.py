@@ -128,10 +128,10 @@ def test_a_row_without_a_source_reads_nothing_from_it(capture: list[str]) -> Non
 
 @torch.inference_mode()
 def test_captured_maps_cover_the_source_and_leave_the_logits_as_they_are() -> None:
-    model, seen = model_of(), gptzoo.Observations()
+    model, seen = model_of(), gptzoo.AuxiliaryOutputs()
     tokens, source = ids(2, 5), ids(2, 6, seed=2)
     source[0, 4:] = -1
-    logits, _ = model(tokens, source=source, capture=["attention"], observations=seen)
+    logits, _ = model(tokens, source=source, capture=["attention"], auxiliary=seen)
     close(logits, model(tokens, source=source)[0])
     for layer in range(2):
         cross = seen.captures[f"blocks.{layer}.cross.attention"]
@@ -159,12 +159,12 @@ def test_cached_writing_equals_the_full_forward_for_every_norm_and_positional(no
 
 
 def fits_an_encoder(attention: str) -> bool:
-    return gptzoo.registered("attention")[attention].honours >= {"noncausal", "padding"}
+    return gptzoo.registered("attention")[attention].supports >= {"noncausal", "padding"}
 
 
 @pytest.mark.parametrize("attention", plain_types("attention"))
 def test_every_attention_works_in_the_decoder_and_in_the_encoder_if_it_honours_what_that_needs(attention: str) -> None:
-    positional = "rope" if "rotate" in gptzoo.registered("attention")[attention].honours else "sinusoidal"
+    positional = "rope" if "rotate" in gptzoo.registered("attention")[attention].supports else "sinusoidal"
     encoder = attention if fits_an_encoder(attention) else "sdpa"
     model = model_of(
         {"encoder_attention": encoder}, attention=attention, positional=positional, d_model=32, context_length=256
@@ -183,18 +183,18 @@ def test_states_are_rows_that_can_be_reordered_and_used_again() -> None:
     tokens, source = ids(3, 4), ids(3, 5, seed=2)
     source[0, 2:] = -1
     states = model.new_states(3, 4, source_length=5)
-    model(tokens[:, :2], source=source, states=states, fresh=True)
+    model(tokens[:, :2], source=source, states=states, no_past=True)
     rows = torch.tensor([2, 0, 0])
     moved = [{n: {k: t[rows] for k, t in state.items()} for n, state in layer.items()} for layer in states]
     logits, _ = model(tokens[rows, 2:], positions=torch.tensor([[2, 3]]), states=moved)
     close(logits, model(tokens, source=source)[0][rows, 2:])
 
-    model.prime([[1, 2, 3]] * 3, 1)
+    model.prefill([[1, 2, 3]] * 3, 1)
     pointers = [t.data_ptr() for layer in states for state in layer.values() for t in state.values()]
     shorter = source[:, :2]
     fresh = model.new_states(3, 4, source_length=5)
-    model(tokens[:, :2], source=shorter, states=fresh, fresh=True)
-    model(tokens[:, :2], source=shorter, states=states, fresh=True)
+    model(tokens[:, :2], source=shorter, states=fresh, no_past=True)
+    model(tokens[:, :2], source=shorter, states=states, no_past=True)
     assert pointers == [t.data_ptr() for layer in states for state in layer.values() for t in state.values()]
     at = torch.tensor([[2]])
     going_on = [model(tokens[:, 2:3], positions=at, states=each)[0] for each in (states, fresh)]
@@ -227,16 +227,16 @@ def test_prompts_of_different_lengths_go_on_as_each_alone_and_as_without_a_cache
 
 def test_there_is_room_for_a_target_of_all_positions_whatever_the_length_of_the_source() -> None:
     model = model_of(positional="learned")
-    assert (model.room(2), model.room(17), model.room(18)) == (15, 15, 0)
+    assert (model.remaining_length(2), model.remaining_length(17), model.remaining_length(18)) == (15, 15, 0)
     assert len(gptzoo.generate(model, [[1] * 17], gptzoo.SamplingSpec(max_new_tokens=15))[0]) == 15
     with pytest.raises(gptzoo.InputError, match="at most 15 new tokens"):
         gptzoo.generate(model, [[1] * 17], gptzoo.SamplingSpec(max_new_tokens=16))
     with pytest.raises(gptzoo.InputError, match="at most 0 new tokens"):
         gptzoo.generate(model, [[1] * 18], gptzoo.SamplingSpec(max_new_tokens=1))
-    assert model_of().room(1000) is None
-    assert model_of({"encoder_positional": "learned"}).room(17) is None
+    assert model_of().remaining_length(1000) is None
+    assert model_of({"encoder_positional": "learned"}).remaining_length(17) is None
     assert model_of({"encoder_positional": "learned"}).max_length == 16
-    assert model_of({"encoder_positional": "rope"}, positional="learned").room(1000) == 15
+    assert model_of({"encoder_positional": "rope"}, positional="learned").remaining_length(1000) == 15
 
 
 def test_a_prompt_without_a_source_is_refused() -> None:
@@ -357,7 +357,7 @@ def causal_only(tmp_path_factory: pytest.TempPathFactory) -> str:
         "class Causal(gptzoo.Attention):\n"
         "    '''Sees the past only, and takes no score bias.'''\n"
         "    name = 'causal_only'\n"
-        "    honours = frozenset({'padding', 'rotate'})\n"
+        "    supports = frozenset({'padding', 'rotate'})\n"
         "@gptzoo.hookimpl\n"
         "def gptzoo_components():\n"
         "    return [Causal]\n"
@@ -453,9 +453,9 @@ def test_it_uses_nothing_of_gptzoo_but_public_names() -> None:
 
 @torch.inference_mode()
 def test_both_sides_show_their_attention_and_their_residual_stream_while_a_prompt_is_read() -> None:
-    model, seen = model_of(), gptzoo.Observations()
+    model, seen = model_of(), gptzoo.AuxiliaryOutputs()
     prompt = ids(1, 8)[0].tolist()
-    primed = model.prime([prompt], 2, capture={"attention", "residual", "hidden"}, observations=seen)
+    primed = model.prefill([prompt], 2, capture={"attention", "residual", "hidden"}, auxiliary=seen)
     shapes = {name: tuple(tensor.shape) for name, tensor in seen.captures.items() if "1." in name}
     assert shapes == {
         "encoder.blocks.1.attention.attention": (1, 4, 7, 7),

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gptzoo.ablation.folder import read_outcome
+from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report.write import write_report
 
 SPEC = {

@@ -13,12 +13,12 @@ import pytest
 from made_up import HOSTILE, many_variants, six_variants
 from outcomes import outcome, trial
 
-from gptzoo.ablation.analyse import analyse
-from gptzoo.ablation.halving import Seen, select
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.figures import figures
 from gptzoo.ablation.report.page import page
 from gptzoo.ablation.report.tables import tables
+from gptzoo.ablation.selection.halving import Seen, select
+from gptzoo.ablation.statistics.analyse import analyse
 
 
 def page_of(found: Outcome, **options: str) -> str:

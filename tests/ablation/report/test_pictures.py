@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from made_up import many_variants, six_variants
 
-from gptzoo.ablation.outcome import Outcome
+from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report import palette
 from gptzoo.ablation.report.write import write_report
 

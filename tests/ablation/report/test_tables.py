@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from made_up import six_variants
 
-from gptzoo.ablation.analyse import analyse
 from gptzoo.ablation.report.tables import Table, tables
 from gptzoo.ablation.report.typeset import latex, markdown, tex
+from gptzoo.ablation.statistics.analyse import analyse
 
 FOUND = six_variants()
 ANALYSIS = analyse(FOUND)

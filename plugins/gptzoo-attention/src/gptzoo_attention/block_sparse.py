@@ -59,20 +59,22 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         self.block_size = config.size_in(dims)
         if config.stride is None:  # what is older is never seen again, so the cache may be a ring
             self.window = config.n_local * self.block_size
-            self.rolls_back = False
+            self.supports_rollback = False
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: gptzoo.Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         dropout = self.config.dropout if self.training else 0.0
-        if "attention" in step.capture:
-            visible = step.visible(k_pos) & self.in_pattern(step.positions, k_pos)
-            weights = attention_weights(q, k, visible=visible, bias=step.bias(k_pos))
+        if "attention" in context.capture:
+            visible = context.attention_mask(k_pos) & self.in_pattern(context.positions, k_pos)
+            weights = attention_weights(q, k, visible=visible, bias=context.bias(k_pos))
             return weighted_sum(F.dropout(weights, dropout), v), weights
-        if step.plain:
-            blocks = self.blocks_seen(-(-q.shape[2] // self.block_size), step.causal, q.device)
+        if context.trivially_causal:
+            blocks = self.blocks_seen(-(-q.shape[2] // self.block_size), context.causal, q.device)
             if blocks.shape[1] < blocks.shape[0]:  # else there is no work to save
-                return self._over_blocks(q, k, v, step, blocks, dropout), None
-        visible = step.visible(k_pos) & self.in_pattern(step.positions, k_pos)
-        return self._attention(q, k, v, visible, step.bias(k_pos), dropout), None
+                return self._over_blocks(q, k, v, context, blocks, dropout), None
+        visible = context.attention_mask(k_pos) & self.in_pattern(context.positions, k_pos)
+        return self._attention(q, k, v, visible, context.bias(k_pos), dropout), None
 
     def in_pattern(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         """(B|1, 1, T, S) bool: the block of the key is one that the query may see. A padding query sees all."""
@@ -98,22 +100,22 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         return torch.cat([near, far.masked_fill(hidden, -1)], dim=1)
 
     def _over_blocks(
-        self, q: Tensor, k: Tensor, v: Tensor, step: gptzoo.Step, blocks: Tensor, dropout: float
+        self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, blocks: Tensor, dropout: float
     ) -> Tensor:
         """Like `_attention`, each block of queries against the blocks of keys that it sees: (B, H, T, D)."""
         B, H, T, D = q.shape
         q, k, v = (self._in_blocks(x) for x in (q, k, v))  # (B*H, N, block_size, D)
         # Blocks are rows of a batch now, which is all that the rules of a step need to know. An index of -1 takes some
         # block, and the position -1 hides it.
-        position = F.pad(step.positions[0], (0, -T % self.block_size), value=-1).view(len(blocks), -1)
+        position = F.pad(context.positions[0], (0, -T % self.block_size), value=-1).view(len(blocks), -1)
         k_pos = position[blocks].masked_fill(blocks[..., None] < 0, -1).flatten(1)  # (N, n_seen * block_size)
-        rows = replace(step, positions=position, self_bias=None)
+        rows = replace(context, positions=position, self_bias=None)
         bias = rows.bias(k_pos)
         y = self._attention(
             q.transpose(0, 1),
             k[:, blocks].flatten(2, 3).transpose(0, 1),  # (N, B*G, n_seen * block_size, D)
             v[:, blocks].flatten(2, 3).transpose(0, 1),
-            rows.visible(k_pos),
+            rows.attention_mask(k_pos),
             None if bias is None else bias.repeat(1, B, 1, 1),
             dropout,
         )  # (N, B*H, block_size, D)

@@ -63,20 +63,22 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
             nn.init.normal_(getattr(self, name), std=0.1, generator=rng(name))
         self.lambda_init.fill_(0.8 - 0.6 * math.exp(-0.3 * (self.dims.layer or 0)))  # the paper counts layers from 1
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: gptzoo.Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         # All of the first queries (B, H, T, D/2) and then all of the second, keys (B, 2G, S, D/2) likewise; values as
         # the left and then the right halves of all heads.
         weight, weights = self.weight_of_second(), None
         dropout = self.config.dropout if self.training else 0.0
-        if "attention" in step.capture or dropout:
-            maps = self._maps(q, k, step, k_pos)
+        if "attention" in context.capture or dropout:
+            maps = self._maps(q, k, context, k_pos)
             weights = maps[0] - weight * maps[1]
             value = torch.cat(v.chunk(2, dim=1), dim=-1)  # (B, G, S, D)
             first, second = (weighted_sum(F.dropout(map, dropout), value) for map in maps)
         else:
-            first, second = self._fused(q, k, v, step, k_pos)
+            first, second = self._fused(q, k, v, context, k_pos)
         y = self.head_norm(first - weight * second) * (1 - self.lambda_init)  # (B, H, T, D)
-        return y, weights if "attention" in step.capture else None
+        return y, weights if "attention" in context.capture else None
 
     def tensor_parallel(self, n: int) -> Any:
         """A share has some of the heads, each with both of its maps."""
@@ -96,32 +98,34 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
         second = (self.lambda_q2 * self.lambda_k2).sum().exp()
         return first - second + self.lambda_init
 
-    def _maps(self, q: Tensor, k: Tensor, step: gptzoo.Step, k_pos: Tensor) -> list[Tensor]:
+    def _maps(self, q: Tensor, k: Tensor, context: gptzoo.ForwardContext, k_pos: Tensor) -> list[Tensor]:
         """The two maps, (B, H, T, S) each."""
-        visible, bias = step.visible(k_pos, self.window), step.bias(k_pos)
+        visible, bias = context.attention_mask(k_pos, self.window), context.bias(k_pos)
         halves = zip(q.chunk(2, dim=1), k.chunk(2, dim=1), strict=True)
         return [attention_weights(q, k, visible=visible, bias=bias) for q, k in halves]
 
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor, step: gptzoo.Step, k_pos: Tensor) -> tuple[Tensor, ...]:
+    def _fused(
+        self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, ...]:
         """What the two maps make of the values, (B, H, T, D) each.
 
         torch's fastest kernels want values as wide as keys. Each half of the values by itself computes the scores
         twice, and is faster and smaller than a kernel that takes them whole.
         """
-        bias = step.bias(k_pos)
+        bias = context.bias(k_pos)
         # Without a mask there are faster kernels too; that is exact when at most the future is to be masked.
-        unmasked = step.plain and bias is None and (self.window is None or q.shape[2] <= self.window)
+        unmasked = context.trivially_causal and bias is None and (self.window is None or q.shape[2] <= self.window)
         mask: Tensor | None = None
         if not unmasked:
             bias = None if bias is None else bias.repeat(1, 2, 1, 1)  # both maps of a head take its own
-            mask = score_mask(step.visible(k_pos, self.window), bias, q.dtype)
+            mask = score_mask(context.attention_mask(k_pos, self.window), bias, q.dtype)
         halves = [
             F.scaled_dot_product_attention(
                 q,
                 k,
                 half.repeat(1, 2, 1, 1),  # (B, 2G, S, D/2)
                 attn_mask=mask,
-                is_causal=unmasked and step.causal,
+                is_causal=unmasked and context.causal,
                 enable_gqa=self.n_kv_heads != self.n_heads,
             )
             for half in v.chunk(2, dim=1)

@@ -44,15 +44,17 @@ class FlexAttention(gptzoo.MultiHeadAttention):
                     "model's own dropout may stay), or take attention 'sdpa'",
                 )
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, step: gptzoo.Step, k_pos: Tensor) -> tuple[Tensor, Tensor | None]:
-        bias = step.bias(k_pos)
-        capture = "attention" in step.capture
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, k_pos: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        bias = context.bias(k_pos)
+        capture = "attention" in context.capture
         if not capture and q.shape[2] > 1:  # a single query has no blocks to skip
             if has_kernel(q, bias):
-                return flex(q, k, v, step, k_pos, bias=bias, window=self.window, softcap=self.config.softcap), None
+                return flex(q, k, v, context, k_pos, bias=bias, window=self.window, softcap=self.config.softcap), None
             if self.training and not q.is_meta and not torch.compiler.is_compiling():
                 _say_that_scores_are_spelled_out()
-        visible = step.visible(k_pos, self.window)
+        visible = context.attention_mask(k_pos, self.window)
         weights = attention_weights(q, k, visible=visible, bias=bias, softcap=self.config.softcap)
         return weighted_sum(weights, v), weights if capture else None
 
@@ -81,7 +83,7 @@ def flex(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    step: gptzoo.Step,
+    context: gptzoo.ForwardContext,
     k_pos: Tensor,
     *,
     bias: Tensor | None,
@@ -96,7 +98,7 @@ def flex(
         k.to(v.dtype),
         v,
         score_mod=_score_mod(bias, softcap),
-        block_mask=_block_mask(step, k_pos, window),
+        block_mask=_block_mask(context, k_pos, window),
         enable_gqa=q.shape[1] != k.shape[1],
     )
 
@@ -118,31 +120,33 @@ def _score_mod(bias: Tensor | None, softcap: float | None) -> Callable[..., Tens
 _masks: Any = WeakIdKeyDictionary()
 
 
-def _block_mask(step: gptzoo.Step, k_pos: Tensor, window: int | None) -> Any:
-    """The BlockMask of `step.visible(k_pos, window)`."""
+def _block_mask(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> Any:
+    """The BlockMask of `context.attention_mask(k_pos, window)`."""
     # Each layer has a cache of its own, whose positions change in place. A compiler sees a part of the step only.
-    if k_pos is not step.positions or torch.compiler.is_compiling():
-        return _new_block_mask(step, k_pos, window)
-    known = _masks.setdefault(step, {})
+    if k_pos is not context.positions or torch.compiler.is_compiling():
+        return _new_block_mask(context, k_pos, window)
+    known = _masks.setdefault(context, {})
     if window not in known:
-        known[window] = _new_block_mask(step, k_pos, window)
+        known[window] = _new_block_mask(context, k_pos, window)
     return known[window]
 
 
-def _new_block_mask(step: gptzoo.Step, k_pos: Tensor, window: int | None) -> Any:
+def _new_block_mask(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
-    per_token = [step.positions, k_pos] if step.documents is None else [step.positions, k_pos, step.documents]
+    per_token = (
+        [context.positions, k_pos] if context.documents is None else [context.positions, k_pos, context.documents]
+    )
     n_rows = max(tensor.shape[0] for tensor in per_token)
     return _compiled(create_block_mask)(
-        mask_mod(step, k_pos, window), n_rows, None, step.positions.shape[1], k_pos.shape[1], device=k_pos.device
+        mask_mod(context, k_pos, window), n_rows, None, context.positions.shape[1], k_pos.shape[1], device=k_pos.device
     )
 
 
-def mask_mod(step: gptzoo.Step, k_pos: Tensor, window: int | None) -> Callable[..., Tensor]:
-    """`step.visible(k_pos, window)` by single entries, as FlexAttention asks for it. It must not hold the step."""
-    causal, q_at, k_at = step.causal, _reader(step.positions), _reader(k_pos)
-    document_at = None if step.documents is None else _reader(step.documents)
+def mask_mod(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> Callable[..., Tensor]:
+    """`context.attention_mask(k_pos, window)` by single entries, as FlexAttention asks for it. It must not hold the step."""
+    causal, q_at, k_at = context.causal, _reader(context.positions), _reader(k_pos)
+    document_at = None if context.documents is None else _reader(context.documents)
 
     def visible(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
         q, k = q_at(b, t), k_at(b, s)

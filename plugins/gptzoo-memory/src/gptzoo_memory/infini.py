@@ -39,7 +39,7 @@ class InfiniAttention(gptzoo.Attention):
 
     name = "infini"
     paper = "Munkhdalai et al. 2024, Leave No Context Behind: Infini-attention, arXiv:2404.07143"
-    honours = frozenset({"rotate", "bias", "padding"})
+    supports = frozenset({"rotate", "bias", "padding"})
 
     class Config(gptzoo.Attention.Config):
         segment_length: PositiveInt | None = None
@@ -74,35 +74,37 @@ class InfiniAttention(gptzoo.Attention):
     def initialise(self, rng: Any) -> None:
         nn.init.zeros_(self.gate)  # half and half
 
-    def forward(self, x: Tensor, step: gptzoo.Step, state: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: dict[str, Tensor] | None = None) -> Tensor:
         B, T, _ = x.shape
         q, k, v = self.qkv(x).view(B, T, 3, self.n_heads, self.d_head).permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
-        real = (step.positions >= 0)[:, None, :, None]
-        heads = Heads(*step.rotate(q, k), v, features(q), features(k) * real)
+        real = (context.positions >= 0)[:, None, :, None]
+        heads = Heads(*context.rotate(q, k), v, features(q), features(k) * real)
         # Whole segments are attended to block by block; what is shorter, or goes on from a cache, under a mask.
-        in_blocks = step.fresh and (step.plain or self.segment_length < T)
-        local, recalled = (self._in_blocks if in_blocks else self._by_positions)(heads, step, state)
+        in_blocks = context.no_past and (context.trivially_causal or self.segment_length < T)
+        local, recalled = (self._in_blocks if in_blocks else self._by_positions)(heads, context, state)
         gate = self.gate.sigmoid()[:, None, None]
         y = gate * recalled.to(v.dtype) + (1 - gate) * local  # (B, H, T, D)
         return self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
 
-    def _in_blocks(self, heads: Heads, step: gptzoo.Step, state: dict[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _in_blocks(
+        self, heads: Heads, context: gptzoo.ForwardContext, state: dict[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """What is attended to and what is recalled, all segments at once; nothing came before."""
         B, _, T, _ = heads.q.shape
-        segments = Segments(step, T, self.segment_length)
+        segments = Segments(context, T, self.segment_length)
         cut = Heads(*map(segments.cut, heads))  # (B, H, N, L, D) each
         memories, additions = self._memories(cut.memory_k, cut.v)
         recalled = read(cut.memory_q, memories)
 
         at = segments.positions.expand(B, -1).reshape(-1, segments.length)  # (B N, L)
-        bias = step.positional.bias(at, at)
-        unmasked = step.plain and bias is None
-        mask = None if unmasked else dataclasses.replace(step, positions=at).visible(at)
+        bias = context.positional.bias(at, at)
+        unmasked = context.trivially_causal and bias is None
+        mask = None if unmasked else dataclasses.replace(context, positions=at).visible(at)
         q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (cut.q, cut.k, cut.v))  # (B N, H, L, D) each
         local = self._attend(q, k, v, mask, bias).unflatten(0, (B, -1)).transpose(1, 2)
 
         if state is not None:
-            self._keep(state, heads, step)
+            self._keep(state, heads, context)
             row, last = torch.arange(B, device=at.device), segments.last()
             state["memory"].copy_(memories[row, :, last])
             state["pending"].copy_(additions[row, :, last])
@@ -121,18 +123,20 @@ class InfiniAttention(gptzoo.Attention):
             memory = memory + added[-1]
         return torch.stack(memories, dim=2), torch.stack(added, dim=2)
 
-    def _by_positions(self, heads: Heads, step: gptzoo.Step, state: dict[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _by_positions(
+        self, heads: Heads, context: gptzoo.ForwardContext, state: dict[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """The same, whatever the positions and what came before: a mask, and the memory from segment to segment."""
-        L, (q, k, v, memory_q, memory_k), k_pos = self.segment_length, heads, step.positions
-        segment = step.positions // L  # (B|1, T), -1 is padding
+        L, (q, k, v, memory_q, memory_k), k_pos = self.segment_length, heads, context.positions
+        segment = context.positions // L  # (B|1, T), -1 is padding
         memory = pending = self._empty(memory_k)
         open_segment = segment.new_full((1, 1), -1)  # to which `pending` belongs; -1 is none
         if state is not None:
             memory, pending = state["memory"].to(memory.dtype), state["pending"].to(memory.dtype)
             open_segment = state["position"].amax(1, keepdim=True) // L  # (B, 1)
-            k, v, k_pos = self._keep(state, heads, step)  # (B, H, S, D), (B, H, S, D), (B|1, S)
+            k, v, k_pos = self._keep(state, heads, context)  # (B, H, S, D), (B, H, S, D), (B|1, S)
         together = segment[:, None, :, None] == (k_pos // L)[:, None, None, :]
-        local = self._attend(q, k, v, step.visible(k_pos) & together, step.bias(k_pos))
+        local = self._attend(q, k, v, context.attention_mask(k_pos) & together, context.bias(k_pos))
 
         last = torch.maximum(segment.amax(1, keepdim=True), open_segment)
         first = torch.where(segment >= 0, segment, last).amin(1, keepdim=True)
@@ -161,10 +165,12 @@ class InfiniAttention(gptzoo.Attention):
         """(B, H, D, D + 1): a memory of nothing."""
         return like.new_zeros(like.shape[0], self.n_heads, self.d_head, self.d_head + 1)
 
-    def _keep(self, state: dict[str, Tensor], heads: Heads, step: gptzoo.Step) -> tuple[Tensor, Tensor, Tensor]:
+    def _keep(
+        self, state: dict[str, Tensor], heads: Heads, context: gptzoo.ForwardContext
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Write keys and values to the ring; return those that may be seen, (B, H, S, D), and their positions."""
         new = {"k": heads.k.transpose(1, 2), "v": heads.v.transpose(1, 2)}
-        seen, k_pos = gptzoo.extend(state, new, step.positions, fresh=step.fresh)
+        seen, k_pos = gptzoo.extend(state, new, context.positions, no_past=context.no_past)
         return seen["k"].transpose(1, 2), seen["v"].transpose(1, 2), k_pos
 
     def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -21,13 +21,13 @@ class LatentAttention(gptzoo.Attention):
     key all heads share. New tokens among themselves, as in training, are attended to with keys and values spelled out.
     From a cache that would spell out every token anew at each step, so there the matrices that do it are absorbed: a
     query is carried into the space of the latents and compared there, as if all heads shared one key. Which of the two
-    is used follows from `step.fresh` alone; they are the same function.
+    is used follows from `context.no_past` alone; they are the same function.
     """
 
     name = "mla"
     paper = "DeepSeek-AI 2024, DeepSeek-V2, arXiv:2405.04434, section 2.1"
-    honours = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
-    rolls_back = True
+    supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
+    supports_rollback = True
 
     class Config(gptzoo.Attention.Config):
         kv_rank: PositiveInt | None = None
@@ -80,27 +80,42 @@ class LatentAttention(gptzoo.Attention):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 
-    def forward(self, x: Tensor, step: gptzoo.Step, state: dict[str, Tensor] | None = None) -> Tensor | gptzoo.Emit:
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: dict[str, Tensor] | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
         B, T, _ = x.shape
         q = self.q(x).view(B, T, self.n_heads, -1).transpose(1, 2)
         q_nope, q_rope = q.split([self.nope_dim, self.rope_dim], dim=-1)
         latent, k_rope = self.kv_down(x).split([self.kv_rank, self.rope_dim], dim=-1)
         latent = self.kv_norm(latent)  # (B, T, kv_rank)
-        q_rope, k_rope = step.rotate(q_rope, k_rope[:, None])  # (B, H, T, rope_dim), (B, 1, T, rope_dim)
-        k_rope, k_pos = k_rope[:, 0], step.positions
+        q_rope, k_rope = context.rotate(q_rope, k_rope[:, None])  # (B, H, T, rope_dim), (B, 1, T, rope_dim)
+        k_rope, k_pos = k_rope[:, 0], context.positions
         if state is not None:
             new = {"latent": latent, "k_rope": k_rope}
-            seen, k_pos = gptzoo.extend(state, new, step.positions, fresh=step.fresh, memo=step.memo, reach=step.reach)
+            seen, k_pos = gptzoo.extend(
+                state,
+                new,
+                context.positions,
+                no_past=context.no_past,
+                memo=context.memo,
+                position_limit=context.position_limit,
+            )
             latent, k_rope = seen["latent"], seen["k_rope"]  # (B, S, kv_rank), (B, S, rope_dim)
-        attend = self._expanded if step.fresh else self._absorbed
-        y, weights = attend(q_nope, q_rope, latent, k_rope, step, k_pos)  # (B, H, T, v_dim)
+        attend = self._expanded if context.no_past else self._absorbed
+        y, weights = attend(q_nope, q_rope, latent, k_rope, context, k_pos)  # (B, H, T, v_dim)
         y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
         if weights is None:
             return y
-        return gptzoo.Emit(y, captures={"attention": weights, "k_pos": k_pos})
+        return gptzoo.SublayerOutput(y, captures={"attention": weights, "k_pos": k_pos})
 
     def _expanded(
-        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, step: gptzoo.Step, k_pos: Tensor
+        self,
+        q_nope: Tensor,
+        q_rope: Tensor,
+        latent: Tensor,
+        k_rope: Tensor,
+        context: gptzoo.ForwardContext,
+        k_pos: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Keys and values of every head, read off the latents."""
         B, S, _ = latent.shape
@@ -110,12 +125,18 @@ class LatentAttention(gptzoo.Attention):
         k = torch.cat([k_nope, k_rope[:, None].expand(-1, self.n_heads, -1, -1)], dim=-1)
         v = F.pad(v, (0, max(0, k.shape[-1] - self.v_dim)))  # torch's fused kernels want one width for all three
         # They are fastest without a mask tensor; that is exact when at most the future is to be masked.
-        unmasked = step.plain and step.bias(k_pos) is None and "attention" not in step.capture
-        y, weights = self._attend(q, k, v, None if unmasked else _mask(step, k_pos, q.dtype), step)
+        unmasked = context.trivially_causal and context.bias(k_pos) is None and "attention" not in context.capture
+        y, weights = self._attend(q, k, v, None if unmasked else _mask(context, k_pos, q.dtype), context)
         return y[..., : self.v_dim], weights
 
     def _absorbed(
-        self, q_nope: Tensor, q_rope: Tensor, latent: Tensor, k_rope: Tensor, step: gptzoo.Step, k_pos: Tensor
+        self,
+        q_nope: Tensor,
+        q_rope: Tensor,
+        latent: Tensor,
+        k_rope: Tensor,
+        context: gptzoo.ForwardContext,
+        k_pos: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """The same with q (W_k c) as (W_k^T q) c, and the sum of W_v c as W_v of the sum of the latents c.
 
@@ -126,24 +147,24 @@ class LatentAttention(gptzoo.Attention):
         up_k, up_v = up.split([self.nope_dim, self.v_dim], dim=1)  # (H, nope_dim, kv_rank), (H, v_dim, kv_rank)
         q = torch.cat([torch.einsum("bhtd,hdr->bhtr", q_nope, up_k), q_rope], dim=-1)
         k = torch.cat([latent, k_rope], dim=-1)[:, None]  # (B, 1, S, kv_rank + rope_dim); its first part are the values
-        mask = _mask(step, k_pos, q.dtype).expand(-1, H, -1, -1)
-        y, weights = self._attend(q.flatten(1, 2)[:, None], k, k, mask.flatten(1, 2)[:, None], step)
+        mask = _mask(context, k_pos, q.dtype).expand(-1, H, -1, -1)
+        y, weights = self._attend(q.flatten(1, 2)[:, None], k, k, mask.flatten(1, 2)[:, None], context)
         y = y[:, 0, :, : self.kv_rank].unflatten(1, (H, T))
         y = torch.einsum("bhtr,hdr->bhtd", y, up_v)
         return y, None if weights is None else weights[:, 0].unflatten(1, (H, T))
 
     def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, step: gptzoo.Step
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, context: gptzoo.ForwardContext
     ) -> tuple[Tensor, Tensor | None]:
         """Queries, keys and values of one width -> sums of values, and the weights if they are captured."""
         scale = (self.nope_dim + self.rope_dim) ** -0.5  # of the heads, also where they are carried to the latents
         dropout = self.config.dropout if self.training else 0.0
-        if mask is not None and "attention" in step.capture:
+        if mask is not None and "attention" in context.capture:
             scores = q @ k.mT * scale
             scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
             weights = scores.softmax(dim=-1)
             return F.dropout(weights, dropout) @ v, weights
-        causal = mask is None and step.causal
+        causal = mask is None and context.causal
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
         return y, None
 
@@ -152,7 +173,7 @@ class LatentAttention(gptzoo.Attention):
         return gptzoo.new_cache(batch_size, max_length, shapes, device=device, dtype=dtype)
 
 
-def _mask(step: gptzoo.Step, k_pos: Tensor, dtype: torch.dtype) -> Tensor:
+def _mask(context: gptzoo.ForwardContext, k_pos: Tensor, dtype: torch.dtype) -> Tensor:
     """(B|1, H|1, T, S): what is visible, as bool, or what to add to the scores where the positional biases them."""
-    visible, bias = step.visible(k_pos), step.bias(k_pos)
+    visible, bias = context.attention_mask(k_pos), context.bias(k_pos)
     return visible if bias is None else bias.to(dtype).masked_fill(~visible, float("-inf"))

@@ -16,19 +16,19 @@ class Segments:
     token goes to the slot of its position, and padding to one slot more, which is dropped.
     """
 
-    def __init__(self, step: gptzoo.Step, n_tokens: int, length: int):
+    def __init__(self, context: gptzoo.ForwardContext, n_tokens: int, length: int):
         self.n_tokens = n_tokens
         self.slot: Tensor | None = None  # (B|1, T)
-        if step.plain:
+        if context.trivially_causal:
             self.length = min(length, n_tokens)
             self.n = -(-n_tokens // self.length)
             n_slots = self.n * self.length
-            self.positions = torch.arange(n_slots, device=step.positions.device)[None]  # (B|1, n_slots)
+            self.positions = torch.arange(n_slots, device=context.positions.device)[None]  # (B|1, n_slots)
         else:
             self.length = length
             self.n = (n_tokens + length - 2) // length + 1  # as many as they touch wherever the first one is
             n_slots = self.n * self.length
-            at = step.positions
+            at = context.positions
             begin = torch.where(at >= 0, at, at.amax(1, keepdim=True)).amin(1, keepdim=True) // length * length
             self.slot = torch.where(at >= 0, at - begin, n_slots)
             empty = at.new_full((at.shape[0], n_slots + 1), -1)

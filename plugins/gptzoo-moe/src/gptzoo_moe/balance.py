@@ -30,7 +30,7 @@ class RouterBalance(gptzoo.Part):
         """
         return {}
 
-    def after_update(self, load: Tensor) -> None:
+    def after_optimizer_step(self, load: Tensor) -> None:
         """Learn from the load (E,) of a training step, after the optimizer's step."""
 
 
@@ -70,5 +70,5 @@ class BiasBalance(RouterBalance):
     def for_choice(self, scores: Tensor) -> Tensor:
         return scores + self.bias
 
-    def after_update(self, load: Tensor) -> None:
+    def after_optimizer_step(self, load: Tensor) -> None:
         self.bias.add_(torch.sign(load.mean() - load).to(self.bias), alpha=self.config.rate)

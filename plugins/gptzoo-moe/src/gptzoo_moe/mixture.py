@@ -58,7 +58,7 @@ class MixtureOfExperts(gptzoo.FeedForward):
         self.shared = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_shared))
         self.balance = config.balance.build(config.n_experts) if config.balance else None
 
-    def forward(self, x: Tensor, step: gptzoo.Step, state: Any = None) -> gptzoo.Emit:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: Any = None) -> gptzoo.SublayerOutput:
         tokens = x.flatten(0, 1)  # (N, C)
         scores = self._scores(tokens)  # (N, E)
         for_choice = scores if self.balance is None else self.balance.for_choice(scores)
@@ -66,10 +66,10 @@ class MixtureOfExperts(gptzoo.FeedForward):
         weights = scores.gather(1, chosen)
         if self.config.normalise:
             weights = _normalised(weights)
-        positions = step.positions.expand(x.shape[:2]).flatten()  # (N,)
-        y = self._mixed(tokens, chosen, weights, positions, step).to(x.dtype).view_as(x)
+        positions = context.positions.expand(x.shape[:2]).flatten()  # (N,)
+        y = self._mixed(tokens, chosen, weights, positions, context).to(x.dtype).view_as(x)
         for expert in self.shared:
-            y = y + expert(x, step)
+            y = y + expert(x, context)
         return self._with_statistics(y, scores, chosen, valid=positions >= 0)
 
     def _scores(self, tokens: Tensor) -> Tensor:
@@ -79,26 +79,30 @@ class MixtureOfExperts(gptzoo.FeedForward):
             logits = F.linear(tokens.to(dtype), self.router.weight.to(dtype))
         return logits.softmax(-1) if self.config.scores == "softmax" else logits.sigmoid()
 
-    def _mixed(self, tokens: Tensor, chosen: Tensor, weights: Tensor, positions: Tensor, step: gptzoo.Step) -> Tensor:
+    def _mixed(
+        self, tokens: Tensor, chosen: Tensor, weights: Tensor, positions: Tensor, context: gptzoo.ForwardContext
+    ) -> Tensor:
         """What the chosen experts make of each token, weighted and added up, (N, C), in the dtype of the weights."""
         order = chosen.flatten().argsort(stable=True)  # (N A,) the chosen by expert, each in the order of the batch
         token = order // self.config.n_active
         run = self._each_on_its_own
         if torch.compiler.is_compiling():  # as a decorator this would import the compiler with the plugin
             run = torch.compiler.disable(run, recursive=False)
-        y = run(tokens[token], chosen, positions[token], step)
+        y = run(tokens[token], chosen, positions[token], context)
         # Each token gathers its own rows: to add rows up into tokens would have no fixed order on a GPU.
         y = y[order.argsort()].unflatten(0, chosen.shape)  # (N, A, C)
         return (weights[..., None] * y).sum(1)
 
-    def _each_on_its_own(self, rows: Tensor, chosen: Tensor, positions: Tensor, step: gptzoo.Step) -> Tensor:
+    def _each_on_its_own(
+        self, rows: Tensor, chosen: Tensor, positions: Tensor, context: gptzoo.ForwardContext
+    ) -> Tensor:
         """Rows sorted by expert (N A, C) -> what each expert makes of its part, (N A, C).
 
         Its parts depend on values, so it is in no compiled graph; each expert is in one, and all share it.
         """
         n_rows = self._rows_of_each(chosen)
         parts = zip(self.experts, rows.split(n_rows), positions.split(n_rows), strict=True)
-        outputs = [expert(x[None], gptzoo.Step(at[None], step.positional)) for expert, x, at in parts]
+        outputs = [expert(x[None], gptzoo.ForwardContext(at[None], context.positional)) for expert, x, at in parts]
         return torch.cat([y.flatten(0, 1) for y in outputs])
 
     def _rows_of_each(self, chosen: Tensor) -> list[int]:
@@ -109,7 +113,7 @@ class MixtureOfExperts(gptzoo.FeedForward):
             return [(n_rows + expert) // n_experts for expert in range(n_experts)]
         return _histogram(chosen, torch.ones_like(chosen), n_experts).tolist()
 
-    def _with_statistics(self, y: Tensor, scores: Tensor, chosen: Tensor, valid: Tensor) -> gptzoo.Emit:
+    def _with_statistics(self, y: Tensor, scores: Tensor, chosen: Tensor, valid: Tensor) -> gptzoo.SublayerOutput:
         """The balance loss and how the router is doing, over the tokens that are `valid` (N,), not padding."""
         counts = valid[:, None].to(scores.dtype)
         n_valid = counts.sum().clamp(min=1)
@@ -119,11 +123,11 @@ class MixtureOfExperts(gptzoo.FeedForward):
         with torch.no_grad():
             entropy = (torch.special.entr(shares) * counts).sum() / n_valid
             metrics = {"load": load, "imbalance": load.max() * len(load), "router_entropy": entropy}
-        return gptzoo.Emit(y, losses, metrics)
+        return gptzoo.SublayerOutput(y, losses, metrics)
 
-    def after_update(self, metrics: Mapping[str, Tensor]) -> None:
+    def after_optimizer_step(self, metrics: Mapping[str, Tensor]) -> None:
         if self.balance is not None:
-            self.balance.after_update(metrics["load"])
+            self.balance.after_optimizer_step(metrics["load"])
 
 
 def _normalised(scores: Tensor) -> Tensor:

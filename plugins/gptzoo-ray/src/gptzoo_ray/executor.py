@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 import gptzoo
-from gptzoo.ablation import remote
+from gptzoo.ablation.execution import remote
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class RayExecutor(gptzoo.Executor):
             self.ray.shutdown()
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         self.running = [task for task in self.running if self.ended(task) is None]
         return self.n_workers - len(self.running)
 

@@ -57,14 +57,14 @@ class GatedDelta(RecurrentAttention):
             bound = self.config.conv_size**-0.5
             self.taps.uniform_(-bound, bound, generator=rng("taps"))
 
-    def mix(self, x: Tensor, step: gptzoo.Step, state: State) -> tuple[Tensor, State]:
-        present, starts = present_tokens(step), document_starts(step)
+    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: State) -> tuple[Tensor, State]:
+        present, starts = present_tokens(context), document_starts(context)
         after = {}
         qkv = self.qkv(x).to(exact_dtype(x))
         if self.taps is not None:
             qkv, after["inputs"] = short_convolution(qkv, self.taps, state["inputs"], present, starts)
         q, k, v = self.heads(F.silu(qkv))  # (B, H, T, D)
-        q, k = (_unit(part) for part in step.rotate(q, k))
+        q, k = (_unit(part) for part in context.rotate(q, k))
         log_alpha, beta = self._gates(x)
         if present is not None:
             log_alpha, beta = (gate.masked_fill(~present[:, None], 0.0) for gate in (log_alpha, beta))

@@ -22,15 +22,15 @@ class Linear(RecurrentAttention):
     name = "linear"
     paper = "Katharopoulos et al. 2020, Transformers are RNNs, arXiv:2006.16236"
 
-    def mix(self, x: Tensor, step: gptzoo.Step, state: State) -> tuple[Tensor, State]:
+    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: State) -> tuple[Tensor, State]:
         q, k, v = self.heads(self.qkv(x))  # (B, H, T, D)
         q, k = _phi(q), _phi(k)
-        if (present := present_tokens(step)) is not None:
+        if (present := present_tokens(context)) is not None:
             k = k.masked_fill(~present[:, None, :, None], 0.0)
-        starts = document_starts(step)
+        starts = document_starts(context)
         keep_all = q.new_zeros(1, 1, q.shape[2])
         weights, total = accumulate(q, k, torch.ones_like(v[..., :1]), keep_all, starts, state["total"], self.chunk)
-        q, k = step.rotate(q, k)
+        q, k = context.rotate(q, k)
         y, memory = accumulate(q, k, v, keep_all, starts, state["memory"], self.chunk)
         y = y / (weights + 1e-6)  # padding before the first token has no weights
         return y.transpose(1, 2).flatten(-2), {"memory": memory, "total": total}

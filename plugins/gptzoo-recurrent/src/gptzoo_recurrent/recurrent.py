@@ -20,7 +20,7 @@ class RecurrentAttention(gptzoo.Attention):
     A run of tokens with one document id is a document: the state is empty at its start.
     """
 
-    honours = frozenset({"rotate", "documents", "padding"})
+    supports = frozenset({"rotate", "documents", "padding"})
     chunk: ClassVar[int] = 64
     """Tokens that meet as in attention, while from chunk to chunk only the state is carried. It changes no result."""
 
@@ -41,17 +41,17 @@ class RecurrentAttention(gptzoo.Attention):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, step: gptzoo.Step, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
         B, T, _ = x.shape
         exact = exact_dtype(x)
         before = self.new_state(B, T, device=x.device, dtype=exact) if state is None else state
-        y, after = self.mix(x, step, {name: tensor.to(exact) for name, tensor in before.items()})
+        y, after = self.mix(x, context, {name: tensor.to(exact) for name, tensor in before.items()})
         if state is not None:
             for name, tensor in after.items():
                 state[name].copy_(tensor)
         return self.dropout(self.out(y.to(x.dtype)))
 
-    def mix(self, x: Tensor, step: gptzoo.Step, state: State) -> tuple[Tensor, State]:
+    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: State) -> tuple[Tensor, State]:
         """Tokens (B, T, C) and the state before them -> what they read (B, T, C), and the state after them."""
         raise TypeError(f"{type(self).__name__} does not implement mix")
 
@@ -70,16 +70,18 @@ def exact_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def present_tokens(step: gptzoo.Step) -> Tensor | None:
+def present_tokens(context: gptzoo.ForwardContext) -> Tensor | None:
     """(B|1, T) bool: what is not padding; None where nothing is."""
-    return None if step.plain else step.positions >= 0
+    return None if context.trivially_causal else context.positions >= 0
 
 
-def document_starts(step: gptzoo.Step) -> Tensor | None:
+def document_starts(context: gptzoo.ForwardContext) -> Tensor | None:
     """(B, T) bool: tokens of another document than the token before them, padding aside; None without documents."""
-    if step.documents is None:
+    if context.documents is None:
         return None
-    at = torch.arange(step.documents.shape[1], device=step.documents.device)
-    latest = torch.where(step.positions >= 0, at, 0).cummax(dim=1).values  # (B|1, T), the last one that is no padding
-    document = step.documents.gather(1, latest.expand_as(step.documents))
+    at = torch.arange(context.documents.shape[1], device=context.documents.device)
+    latest = (
+        torch.where(context.positions >= 0, at, 0).cummax(dim=1).values
+    )  # (B|1, T), the last one that is no padding
+    document = context.documents.gather(1, latest.expand_as(context.documents))
     return F.pad(document[:, 1:] != document[:, :-1], (1, 0))

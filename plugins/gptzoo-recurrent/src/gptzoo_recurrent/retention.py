@@ -33,15 +33,15 @@ class Retention(RecurrentAttention):
         super().__init__(config, dims)
         self.gate = nn.Linear(dims.d_model, dims.d_model, bias=config.bias)
 
-    def mix(self, x: Tensor, step: gptzoo.Step, state: State) -> tuple[Tensor, State]:
+    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: State) -> tuple[Tensor, State]:
         q, k, v = self.heads(self.qkv(x))  # (B, H, T, D)
-        q, k = step.rotate(q, k * self.d_head**-0.5)
+        q, k = context.rotate(q, k * self.d_head**-0.5)
         head = torch.arange(self.n_heads, device=x.device, dtype=q.dtype)
         log_decay = torch.log1p(-torch.exp2(-5 - head))[None, :, None].expand(-1, -1, q.shape[2])  # (1, H, T)
-        if (present := present_tokens(step)) is not None:
+        if (present := present_tokens(context)) is not None:
             k = k.masked_fill(~present[:, None, :, None], 0.0)
             log_decay = log_decay.masked_fill(~present[:, None], 0.0)
-        y, memory = accumulate(q, k, v, log_decay, document_starts(step), state["memory"], self.chunk)
+        y, memory = accumulate(q, k, v, log_decay, document_starts(context), state["memory"], self.chunk)
         # The group norm of the paper, without weights as in its authors' code: what follows can scale as well.
         y = F.layer_norm(y.transpose(1, 2), (self.d_head,), eps=1e-6)  # (B, T, H, D)
         return F.silu(self.gate(x)) * y.flatten(-2), {"memory": memory}

@@ -21,7 +21,7 @@ class CrossAttention(gptzoo.Sublayer):
     name = "multi_head"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.2.3"
 
-    rolls_back = True  # what it keeps is of the source: no token of the target changes it
+    supports_rollback = True  # what it keeps is of the source: no token of the target changes it
 
     class Config(gptzoo.Sublayer.Config):
         dropout: float | None = gptzoo.inherited("dropout", "Of the attention weights.")
@@ -43,17 +43,19 @@ class CrossAttention(gptzoo.Sublayer):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 
-    def forward(self, x: Tensor, step: gptzoo.Step, state: State | None = None) -> Tensor | gptzoo.Emit:
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
         q = self._heads(self.q(x)).transpose(1, 2)  # (B, H, T, D)
-        k, v, valid = self._memory(step, state)
+        k, v, valid = self._memory(context, state)
         k, v = k.to(q.dtype).transpose(1, 2), v.to(q.dtype).transpose(1, 2)  # (B, H, M, D)
-        captured = "attention" in step.capture
+        captured = "attention" in context.capture
         y, weights = (_spelled_out if captured else _fused)(q, k, v, valid[:, None, None, :], self._dropout())
         y = self.out_dropout(self.out(y.transpose(1, 2).flatten(2)))  # (B, T, C)
         if weights is None:
             return y
         k_pos = torch.where(valid, valid.cumsum(1) - 1, -1)
-        return gptzoo.Emit(y, captures={"attention": weights, "k_pos": k_pos})
+        return gptzoo.SublayerOutput(y, captures={"attention": weights, "k_pos": k_pos})
 
     def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> State:
         """Room for the keys and values of a source of up to `max_length` tokens."""
@@ -64,17 +66,17 @@ class CrossAttention(gptzoo.Sublayer):
             "valid": torch.zeros(shape[:2], device=device, dtype=torch.bool),
         }
 
-    def _memory(self, step: gptzoo.Step, state: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _memory(self, context: gptzoo.ForwardContext, state: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values (B, M, H, D) and which of them count (B, M): of the step's memory, else of the one kept."""
-        if step.memory is None or step.memory_valid is None:
+        if context.memory is None or context.memory_valid is None:
             return state["k"], state["v"], state["valid"]
-        k, v = map(self._heads, self.kv(step.memory).chunk(2, dim=-1))
+        k, v = map(self._heads, self.kv(context.memory).chunk(2, dim=-1))
         if state is not None:
             length = k.shape[1]
             state["k"][:, :length] = k.to(state["k"].dtype)
             state["v"][:, :length] = v.to(state["v"].dtype)
-            state["valid"].zero_()[:, :length] = step.memory_valid
-        return k, v, step.memory_valid
+            state["valid"].zero_()[:, :length] = context.memory_valid
+        return k, v, context.memory_valid
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, self.d_head))  # (B, …, C) -> (B, …, H, D)

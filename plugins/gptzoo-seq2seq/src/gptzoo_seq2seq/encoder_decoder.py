@@ -29,8 +29,8 @@ class EncoderDecoder(gptzoo.Decoder):
 
     name = "encoder_decoder"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762; Raffel et al. 2020, T5, arXiv:1910.10683"
-    takes = frozenset({"source", "positions"})
-    requires = frozenset({"source"})
+    accepted_inputs = frozenset({"source", "positions"})
+    required_inputs = frozenset({"source"})
 
     class Config(gptzoo.Decoder.Config):
         n_encoder_layers: PositiveInt | None = gptzoo.inherited("n_layers", "Blocks of the encoder.")
@@ -50,14 +50,14 @@ class EncoderDecoder(gptzoo.Decoder):
                 if isinstance(cycle, tuple) and len(cycle) > self.n_encoder_layers:
                     yield f"encoder_{kind}", f"a list of {len(cycle)} for {self.n_encoder_layers} layers of the encoder"
             for attention in _distinct(self._encoder_layers("attention")):
-                for need in sorted(_ENCODER_NEEDS.keys() - attention.component.honours):
+                for need in sorted(_ENCODER_NEEDS.keys() - attention.component.supports):
                     yield (
                         "encoder_attention",
                         f"{self.type!r} {_ENCODER_NEEDS[need]}, which attention {attention.type!r} does not honour",
                     )
             pairs = zip(self._encoder_layers("positional"), self._encoder_layers("attention"), strict=True)
             for positional, attention in _distinct(pairs):
-                if missing := positional.component.needs - attention.component.honours:
+                if missing := positional.component.requires - attention.component.supports:
                     needs = " and ".join(sorted(missing))
                     yield (
                         "encoder_positional",
@@ -87,30 +87,35 @@ class EncoderDecoder(gptzoo.Decoder):
         source: Tensor | None = None,
         positions: Tensor | None = None,
         states: States | None = None,
-        fresh: bool = False,
+        no_past: bool = False,
         last_only: bool = False,
         capture: Iterable[str] = (),
-        observations: gptzoo.Observations | None = None,
+        auxiliary: gptzoo.AuxiliaryOutputs | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Tokens (B, T) of the target -> logits (B, T, V), None; with targets -> None, the mean cross-entropy in nats.
 
         source: (B, M) token ids, -1 for padding, wherever it is. With states it is given once, in the first call.
         The other arguments are those of `gptzoo.Decoder`; what the encoder emits is observed under `encoder.blocks`.
         """
-        going_on = states is not None and not fresh
+        going_on = states is not None and not no_past
         self._refuse(tokens, source, positions, states, going_on)
-        seen = gptzoo.Observations() if observations is None else observations
+        seen = gptzoo.AuxiliaryOutputs() if auxiliary is None else auxiliary
         capture = frozenset(capture)
-        memory, valid = (None, None) if source is None else self.encode(source, capture=capture, observations=seen)
+        memory, valid = (None, None) if source is None else self.encode(source, capture=capture, auxiliary=seen)
 
-        plain = positions is None
+        trivially_causal = positions is None
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
         x = self.embed_dropout(self.embed_positions(self.embed(tokens), positions))  # (B, T, C)
-        step = gptzoo.Step(
-            positions, memory=memory, memory_valid=valid, plain=plain, fresh=not going_on, capture=capture
+        context = gptzoo.ForwardContext(
+            positions,
+            memory=memory,
+            memory_valid=valid,
+            trivially_causal=trivially_causal,
+            no_past=not going_on,
+            capture=capture,
         )
-        x = self.run(x, step, states, seen)
+        x = self.run(x, context, states, seen)
 
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
@@ -120,17 +125,17 @@ class EncoderDecoder(gptzoo.Decoder):
         return None, loss
 
     def encode(
-        self, source: Tensor, *, capture: Iterable[str] = (), observations: gptzoo.Observations | None = None
+        self, source: Tensor, *, capture: Iterable[str] = (), auxiliary: gptzoo.AuxiliaryOutputs | None = None
     ) -> tuple[Tensor, Tensor]:
         """Source (B, M), -1 for padding -> what the decoder reads (B, M, C), and which of it is no padding (B, M)."""
         valid = source >= 0
         positions = torch.where(valid, valid.cumsum(1) - 1, -1)
         x = self.embed_dropout(self.encoder.embed_positions(self.embed(source.clamp(min=0)), positions))
-        step = gptzoo.Step(positions, causal=False, capture=frozenset(capture))
-        seen = gptzoo.Observations()
-        memory = self.encoder.run(x, step, observations=seen)
-        if observations is not None:
-            observations.add("encoder.", gptzoo.Emit(memory, seen.losses, seen.metrics, seen.captures))
+        context = gptzoo.ForwardContext(positions, causal=False, capture=frozenset(capture))
+        seen = gptzoo.AuxiliaryOutputs()
+        memory = self.encoder.run(x, context, auxiliary=seen)
+        if auxiliary is not None:
+            auxiliary.add("encoder.", gptzoo.SublayerOutput(memory, seen.losses, seen.metrics, seen.captures))
         return memory, valid
 
     def _refuse(
@@ -182,19 +187,19 @@ class EncoderDecoder(gptzoo.Decoder):
         limits = (super().max_length, self.encoder.max_length)
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def room(self, prompt_length: int) -> int | None:
+    def remaining_length(self, prompt_length: int) -> int | None:
         """None of the prompt but its last token takes up the target's positions; the rest must fit the encoder's."""
         if self.encoder.max_length is not None and prompt_length - 1 > self.encoder.max_length:
             return 0
         reach = super().max_length
         return None if reach is None else reach - 1
 
-    def new_rows(self, batch_size: int, max_length: int) -> States:
+    def new_slot_states(self, batch_size: int, max_length: int) -> States:
         return self.new_states(batch_size, max_length, source_length=max_length)
 
-    def prime(
+    def prefill(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, states: States | None = None, **how: Any
-    ) -> gptzoo.Primed:
+    ) -> gptzoo.PrefillOutput:
         """Read prompts, each a source and, last, the token that its target starts with. Raises InputError."""
         if min(map(len, prompts)) < 2:
             raise gptzoo.InputError(
@@ -207,12 +212,12 @@ class EncoderDecoder(gptzoo.Decoder):
         tokens = torch.tensor([[row[-1]] for row in prompts], device=device)
         if states is None:
             states = self.new_states(len(prompts), 1 + max_new_tokens, source_length=longest)
-        logits, _ = self(tokens, source=source, states=states, fresh=True, last_only=True, **how)
-        return gptzoo.Primed(logits[:, -1], states, torch.ones(1, 1, dtype=torch.int64, device=device))
+        logits, _ = self(tokens, source=source, states=states, no_past=True, last_only=True, **how)
+        return gptzoo.PrefillOutput(logits[:, -1], states, torch.ones(1, 1, dtype=torch.int64, device=device))
 
-    def example(self, batch_size: int, length: int, *, device: Any = None) -> dict[str, Tensor]:
+    def example_inputs(self, batch_size: int, length: int, *, device: Any = None) -> dict[str, Tensor]:
         """A source as long as the target."""
-        batch = super().example(batch_size, length, device=device)
+        batch = super().example_inputs(batch_size, length, device=device)
         return {**batch, "source": torch.zeros_like(batch["tokens"])}
 
 

@@ -22,7 +22,7 @@ class Pairs(gptzoo.Batching):
     """
 
     name = "pairs"
-    gives = frozenset({"source"})
+    provided_inputs = frozenset({"source"})
     whole_documents = True
 
     class Config(gptzoo.Batching.Config):

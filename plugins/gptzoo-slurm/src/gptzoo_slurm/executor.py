@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 import gptzoo
-from gptzoo.ablation import remote
+from gptzoo.ablation.execution import remote
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SlurmExecutor(gptzoo.Executor):
                 self.stop(one, kill=True)
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         self.running = [one for one in self.running if self.ended(one) is None]
         return self.config.n_jobs - len(self.running)
 

@@ -1,0 +1,1 @@
+"""The design of an ablation: axes, grid points, variants and their costs."""

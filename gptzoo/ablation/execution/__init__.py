@@ -1,0 +1,1 @@
+"""The execution of trials: executors, the runner and trial folders."""

@@ -1,0 +1,1 @@
+"""The plan of an ablation: trials, calibration, forecast and the ablation folder."""

@@ -1,0 +1,1 @@
+"""Records of an ablation: variants, trials, selection and analysis, as plain data."""

@@ -1,0 +1,1 @@
+"""Selection of variants: successive halving and learning-rate grids."""

@@ -1,0 +1,1 @@
+"""The statistics of an ablation: contrasts, multiple comparisons, power and verdicts."""

@@ -1,0 +1,1 @@
+"""Plans, outcomes and progress of an ablation as text in a terminal."""

@@ -1,0 +1,1 @@
+"""Batching: the order of samples, windows, packing and token dropout."""

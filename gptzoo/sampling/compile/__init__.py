@@ -1,0 +1,1 @@
+"""Compiled decode steps: export, ahead-of-time compilation and CUDA graphs."""

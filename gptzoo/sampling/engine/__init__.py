@@ -1,0 +1,1 @@
+"""The sampling engine: continuous batching, KV cache, prefill, decode, speculation, stopping criteria."""

@@ -1,0 +1,1 @@
+"""Logits processors: temperature, truncation, penalties, constraints and grammars."""

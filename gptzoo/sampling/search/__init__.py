@@ -1,0 +1,1 @@
+"""Search-based decoding: beam search and contrastive search."""

@@ -1,0 +1,1 @@
+"""Properties of building a component and combining it with others."""

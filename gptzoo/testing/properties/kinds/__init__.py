@@ -1,0 +1,1 @@
+"""Properties of kinds that are not modules of a model."""

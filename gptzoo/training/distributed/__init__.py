@@ -1,0 +1,1 @@
+"""Training over several processes: ranks, data, sharded and tensor parallelism."""

@@ -1,0 +1,1 @@
+"""Devices: selection, precision, free memory and peak FLOP/s."""

@@ -1,0 +1,42 @@
+"""Averages of the weights over the steps of a run, which are often better than the last weights themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class EMA:
+    """The exponential moving average of each parameter that is trained.
+
+    Its decay grows to `decay` over the first steps, as (1 + step) / (10 + step), so that the initial values are soon
+    forgotten. Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float):
+        self.parameters = parameters
+        self.decay = decay
+        self.values: dict[str, Tensor] = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after update number `step`, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(list(self.values.values()), [p.detach() for p in self.parameters.values()], step)
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def in_place(self) -> Iterator[None]:
+        """Inside, the model's weights are the averages."""
+        trained = [parameter.clone() for parameter in self.parameters.values()]
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.values[name])
+            yield
+        finally:
+            for parameter, value in zip(self.parameters.values(), trained, strict=True):
+                parameter.copy_(value)

@@ -1,0 +1,1 @@
+"""One training step: micro-batches, forward, backward, gradient accumulation, optimizer step."""

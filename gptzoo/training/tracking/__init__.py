@@ -1,0 +1,1 @@
+"""Trackers, hooks of plugins, progress and metrics of a running training."""

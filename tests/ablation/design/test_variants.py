@@ -1,0 +1,200 @@
+"""What `variants` enumerates: valid specs only, each once, with a reason for whatever is none."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import admit
+
+import gptzoo
+from gptzoo.ablation.design.points import points
+from gptzoo.ablation.design.variants import digest_of
+
+RUN = {
+    "model": {"context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2},
+    "batch_size": 4,
+    "steps": 6,
+    "device": "cpu",
+}
+MODEL = {"vocab_size": 13, **RUN["model"]}  # type: ignore[dict-item]
+FOUR = {
+    "model.attention": ["naive", "sdpa"],
+    "model.positional": ["learned", "rope", "none"],
+    "model.norm": ["pre_ln", "post_ln"],
+    "model.activation": ["gelu", "relu"],
+}
+
+
+def refused(match: str, *arguments: Any, **options: Any) -> None:
+    with pytest.raises(gptzoo.SpecError, match=match):
+        gptzoo.variants(*arguments, **options)
+
+
+def test_a_grid_is_every_combination_and_each_reads_as_if_it_were_written_by_hand() -> None:
+    found = gptzoo.variants(RUN, FOUR)
+    assert len(found) == 24
+    assert found.complete
+    assert {one.name for one in found} >= {"naive-rope-post_ln-relu", "sdpa-none-pre_ln-gelu"}
+    by_hand = {
+        (a, p, n, c): gptzoo.load_run_spec(
+            RUN, [f"model.attention={a}", f"model.positional={p}", f"model.norm={n}", f"model.activation={c}"]
+        )
+        for a, p, n, c in itertools.product(*FOUR.values())
+    }
+    for one in found:
+        expected = by_hand[tuple(one.choices.values())]  # type: ignore[index]
+        assert one.spec.model_copy(update={"name": expected.name}) == expected
+
+
+def test_variants_of_a_model_spec_are_model_specs() -> None:
+    found = gptzoo.variants(MODEL, {"attention": "*", "n_heads": [2, 4]})
+    assert {type(one.spec) for one in found} == {gptzoo.ModelSpec}
+    assert [one.name for one in found] == ["naive-n_heads=2", "naive-n_heads=4", "sdpa-n_heads=2", "sdpa-n_heads=4"]
+    assert found.baseline == "sdpa-n_heads=2"  # what the base itself has
+
+
+def test_a_star_is_every_registered_component_third_parties_ones_too(fresh_registry: Any) -> None:
+    class Cube(gptzoo.Activation):
+        """x cubed."""
+
+        name = "cube"
+
+    admit(Cube)
+    found = gptzoo.variants(MODEL, {"activation": "*"})
+    assert set(found.axes["activation"]) == set(gptzoo.registered("activation"))
+    assert "cube" in {one.name for one in found}
+
+
+def test_a_star_leaves_the_base_s_own_part_as_it_is() -> None:
+    base = {**MODEL, "attention": {"type": "sdpa", "window": 4}}
+    found = gptzoo.variants(base, {"attention": "*"})
+    windows = {one.name: one.spec.attention.window for one in found}
+    assert windows == {"naive": None, "sdpa": 4}
+    assert found.baseline == "sdpa"
+
+
+def test_what_is_no_valid_spec_is_left_out_with_its_reason() -> None:
+    found = gptzoo.variants(MODEL, {"n_heads": [2, 3], "positional": ["rope", "learned"]})
+    assert [one.name for one in found] == ["n_heads=2-rope", "n_heads=2-learned"]
+    assert [one.choices["n_heads"] for one in found.exclusions] == ["3", "3"]
+    assert found.exclusions[0].reason == "$.n_heads: d_model 16 does not divide into 3 heads"
+
+
+def test_points_that_describe_the_same_are_one_variant() -> None:
+    found = gptzoo.variants(
+        MODEL, {"ffn": {"choices": {"default": "mlp", "spelt": {"type": "mlp", "multiplier": 4.0}, "glu": "glu"}}}
+    )
+    assert [one.name for one in found] == ["default", "glu"]
+    assert found[0].merged == ({"ffn": "spelt"},)
+    assert not found.complete
+
+
+def test_one_at_a_time_is_the_baseline_and_each_other_choice() -> None:
+    found = gptzoo.variants(RUN, FOUR, mode="one_at_a_time")
+    assert [one.name for one in found] == ["baseline", "naive", "rope", "none", "post_ln", "relu"]
+    base = found[0]
+    for one in found[1:]:
+        assert sum(one.choices[axis] != base.choices[axis] for axis in FOUR) == 1
+
+
+def test_paired_axes_go_hand_in_hand() -> None:
+    found = gptzoo.variants(RUN, {"model.d_model": [16, 32], "optimizer.lr": [0.01, 0.005]}, mode="paired")
+    assert [(one.spec.model.d_model, one.spec.optimizer.lr) for one in found] == [(16, 0.01), (32, 0.005)]
+    refused("paired axes have equally many choices; these have 2, 3", RUN, {**FOUR}, mode="paired")
+
+
+def test_random_draws_so_many_valid_variants_and_the_same_for_the_same_seed() -> None:
+    axes = {**FOUR, "model.n_heads": [1, 2, 3]}
+    found, again = (gptzoo.variants(RUN, axes, mode="random", n=9, seed=4) for _ in range(2))
+    assert [one.choices for one in found] == [one.choices for one in again]
+    assert 9 <= len(found) <= 10  # the baseline, if it was not drawn, comes on top
+    assert found.baseline in {one.name for one in found}
+    other = gptzoo.variants(RUN, axes, mode="random", n=9, seed=5)
+    assert [one.choices for one in found] != [one.choices for one in other]
+
+
+def test_random_from_an_endless_grid_takes_no_time() -> None:
+    drawn = points("random", [10] * 12, (0,) * 12, n=3, seed=1)
+    assert len(set(itertools.islice(drawn, 50))) == 50
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 3))
+def test_random_comes_to_every_point_once(sizes: list[int], seed: int) -> None:
+    drawn = list(points("random", sizes, (0,) * len(sizes), n=None, seed=seed))
+    assert sorted(drawn) == sorted(points("grid", sizes, (0,) * len(sizes), n=None, seed=0))
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(1, 4), st.integers(0, 3))
+def test_latin_has_each_choice_as_often_as_any_other(sizes: list[int], times: int, seed: int) -> None:
+    n = times * max(sizes)
+    drawn = list(points("latin", sizes, (0,) * len(sizes), n=n, seed=seed))
+    if len(drawn) == n:  # a small grid may have a point twice, which is once
+        for axis, size in enumerate(sizes):
+            counts = Counter(point[axis] for point in drawn)
+            assert len(counts) == size
+            assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_an_axis_may_be_there_for_some_choices_of_another_only() -> None:
+    axes = {
+        "model.attention": ["naive", "sdpa"],
+        "model.attention.window": {"choices": [None, 4], "when": {"model.attention": "sdpa"}},
+    }
+    found = gptzoo.variants(RUN, axes)
+    assert [one.name for one in found] == ["naive", "sdpa-window=null", "sdpa-window=4"]
+    assert found[0].choices == {"model.attention": "naive"}
+
+
+def test_conditions_leave_points_out_with_the_reason_that_was_given() -> None:
+    exclude = [{"when": {"model.positional": ["rope", "none"], "model.norm": "post_ln"}, "because": "known to fail"}]
+    found = gptzoo.variants(RUN, FOUR, exclude=exclude)
+    assert (len(found), len(found.exclusions)) == (16, 8)
+    assert {one.reason for one in found.exclusions} == {"known to fail"}
+
+
+def test_an_axis_of_several_fields_sets_them_together() -> None:
+    choices = {
+        "relu": {"model.ffn": "mlp", "model.activation": "relu"},
+        "swiglu": {"model.ffn": {"type": "glu", "d_ff": 40}, "model.activation": "silu"},
+    }
+    found = gptzoo.variants(RUN, {"feed-forward": {"choices": choices}, "model.ffn.dropout": [0.0, 0.1]})
+    assert found[-1].name == "swiglu-dropout=0.1"
+    ffn = found[-1].spec.model.ffn
+    assert (ffn.type, ffn.d_ff, ffn.activation.type, ffn.dropout) == ("glu", 40, "silu", 0.1)
+
+
+def test_a_named_baseline_is_taken_and_one_that_is_no_valid_spec_is_refused() -> None:
+    assert gptzoo.variants(RUN, FOUR, baseline={"model.positional": "rope"}).baseline == "sdpa-rope-pre_ln-gelu"
+    refused("the baseline is left out: .*3 heads", RUN, {"model.n_heads": [3, 2]}, baseline={"model.n_heads": 3})
+
+
+def test_names_do_not_count_in_the_hash_and_everything_else_does() -> None:
+    one = gptzoo.load_run_spec(RUN)
+    assert digest_of(one) == digest_of(gptzoo.load_run_spec(RUN, ["name=other", "model.name=another"]))
+    assert digest_of(one) != digest_of(gptzoo.load_run_spec(RUN, ["seed=2"]))
+
+
+@pytest.mark.parametrize(
+    ("axes", "options", "reason"),
+    [
+        ({"model.nrom": ["pre_ln"]}, {}, r"\$.model.nrom: no field named 'nrom'; did you mean 'norm'"),
+        ({"modle.norm": ["pre_ln"]}, {}, "no field named 'modle'; did you mean 'model'"),
+        ({"model.dropout": "*"}, {}, r'"\*" is for a field that names a component'),
+        ({"model.norm": ["pre_ln", "pre_ln"]}, {}, "the choice 'pre_ln' is there twice"),
+        ({"model.norm": []}, {}, "an axis without choices"),
+        ({"model.norm": "pre_ln"}, {}, "model.norm"),
+        (FOUR, {"baseline": {"model.norm": "pre_nl"}}, "axis 'model.norm' has no choice 'pre_nl'"),
+        (
+            FOUR,
+            {"exclude": [{"when": {"model.nrom": "x"}}]},
+            "there is no axis 'model.nrom'; did you mean 'model.norm'",
+        ),
+    ],
+)
+def test_what_is_wrong_about_axes_is_told_with_its_place(axes: Any, options: Any, reason: str) -> None:
+    refused(reason, RUN, axes, **options)

@@ -1,0 +1,156 @@
+"""What successive halving decides, held against the rule written down the slow way, on curves that are made up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from outcomes import outcome, trial
+
+from gptzoo.ablation.selection.halving import Seen, Selection, select, sizes, steps_of_rungs
+from gptzoo.ablation.statistics.analyse import analyse
+
+Curves = dict[str, dict[int, list[float | None]]]  # by variant and seed, the loss at each step; it ends where it fails
+
+
+def made_up(draw: random.Random, n: int, *, n_seeds: int = 2, n_steps: int = 27, failing: float = 0.1) -> Curves:
+    """Curves that cross, with losses that are equal now and then."""
+    curves: Curves = {}
+    for index in range(n):
+        end, slow = draw.uniform(1.0, 3.0), draw.uniform(0.5, 20.0)
+        curves[f"v{index}"] = {}
+        for seed in range(n_seeds):
+            losses: list[float | None] = [
+                round(end + 3 * slow / (slow + step) + draw.gauss(0, 0.05), 1) for step in range(n_steps + 1)
+            ]
+            if draw.random() < failing:
+                losses = losses[: draw.randrange(n_steps)]
+            elif draw.random() < failing:
+                losses[draw.randrange(n_steps)] = None
+            curves[f"v{index}"][seed] = losses
+    return curves
+
+
+def looking_at(curves: Curves, known: Callable[[str, int, int], bool] = lambda *_: True) -> Any:
+    def look(variant: str, seed: int, step: int) -> Seen:
+        if not known(variant, seed, step):
+            return Seen("running")
+        losses = curves[variant][seed]
+        return Seen("done", losses[step]) if step < len(losses) else Seen("failed", reason="diverged")
+
+    return look
+
+
+def by_hand(curves: Curves, steps: list[int], eta: int) -> list[list[str]]:
+    """Who goes on from each rung beside v0, by counting for each how many are ahead of it."""
+    names, went_on = [name for name in curves if name != "v0"], []
+    for step in steps:
+        if len(names) == 1:
+            break
+        means = {}
+        for name in names:
+            losses = [of[step] if step < len(of) else None for of in curves[name].values()]
+            if None not in losses:
+                means[name] = sum(losses) / len(losses)  # type: ignore[arg-type]
+        places = len(names) // eta or 1
+        ahead = {
+            name: sum(
+                means[other] < mean or (means[other] == mean and int(other[1:]) < int(name[1:])) for other in means
+            )
+            for name, mean in means.items()
+        }
+        names = sorted((name for name in means if ahead[name] < places), key=lambda name: ahead[name])
+        went_on.append(names)
+        names = sorted(names, key=lambda name: int(name[1:]))
+        if not names:
+            break
+    return went_on
+
+
+def selected(curves: Curves, eta: float = 3, known: Any = lambda *_: True) -> Selection:
+    steps = {name: [1, 3, 9] for name in curves}
+    return select(steps, "v0", eta=eta, seeds=[0, 1], look=looking_at(curves, known))
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+def test_who_goes_on_is_who_does_by_hand(eta: int) -> None:
+    for number in range(150):
+        draw = random.Random(number)
+        curves = made_up(draw, draw.randrange(2, 40), failing=draw.choice([0.0, 0.1, 0.6]))
+        found = selected(curves, eta)
+        assert [rung.going_on("v0") for rung in found.rungs] == by_hand(curves, [1, 3, 9], eta)
+        if len(curves) > 2:
+            assert found.finalists == by_hand(curves, [1, 3, 9], eta)[-1]
+        else:
+            assert found.finalists == ["v1"]  # who has nobody to beat
+
+
+def test_nothing_is_decided_before_all_is_known_and_nothing_is_decided_otherwise_then() -> None:
+    for number in range(100):
+        draw = random.Random(number)
+        curves = made_up(draw, 20)
+        whole = selected(curves)
+        hidden = {
+            (name, seed, step) for name in curves for seed in (0, 1) for step in (1, 3, 9) if draw.random() < 0.02
+        }
+        partly = selected(curves, known=lambda *trial, hidden=hidden: trial not in hidden)
+        n_decided = sum(rung.decided for rung in partly.rungs)
+        assert partly.rungs[:n_decided] == whole.rungs[:n_decided]
+        assert (partly.finalists is None) == (n_decided < len(whole.rungs))
+        for rung, other in zip(partly.rungs[n_decided:], whole.rungs[n_decided:], strict=False):
+            assert {entry.variant for entry in rung.entries} == {entry.variant for entry in other.entries}
+
+
+def test_the_baseline_goes_on_however_bad_it_is_and_takes_no_place() -> None:
+    curves: Curves = {f"v{index}": {0: [9.0 if index == 0 else float(index)] * 10} for index in range(10)}
+    curves["v0"][0] = []  # it fails at once
+    steps = {name: [1, 3] for name in curves}
+    found = select(steps, "v0", eta=3, seeds=[0], look=looking_at(curves))
+    assert [[entry.variant for entry in rung.entries] for rung in found.rungs][1] == ["v1", "v2", "v3", "v0"]
+    assert found.finalists == ["v1"]
+    assert found.told("v0", "val/loss") == ""
+    assert found.told("v2", "val/loss") == "stopped at rung 2, step 3: val/loss 2.0000, 2 of 3, 1 went on"
+    assert found.told("v9", "val/loss") == "stopped at rung 1, step 1: val/loss 9.0000, 9 of 9, 3 went on"
+    assert found.order == ["v1", "v2", "v3", "v0", "v4", "v5", "v6", "v7", "v8", "v9"]
+
+
+def test_a_grid_of_200_shrinks_as_the_paper_has_it() -> None:
+    assert sizes(199, 3, 3) == [199, 66, 22, 7]
+    assert sizes(8, 2, 5) == [8, 4, 2, 1]  # and no rung for one that has nobody to beat
+    assert sizes(1, 3, 3) == [1]
+    assert sizes(27, 3.0, 3) == [27, 9, 3, 1]
+
+
+def test_a_run_pauses_where_it_is_evaluated_anyway() -> None:
+    assert steps_of_rungs(2700, 10, [1 / 27, 1 / 9, 1 / 3]) == [100, 300, 900]
+    assert steps_of_rungs(500, 20, [0.05, 0.2, 1.0]) == [40, 100, 500]
+    assert steps_of_rungs(510, 100, [1.0]) == [510]
+    with pytest.raises(ValueError, match=r"rung 1 is at step 100, as the next one is, .* every 100 steps"):
+        steps_of_rungs(900, 100, [1 / 27, 1 / 9, 1 / 3])
+    with pytest.raises(ValueError, match="rung 1 is at the end, step 100"):
+        steps_of_rungs(100, 100, [1 / 3])
+
+
+def test_what_was_stopped_is_told_and_neither_compared_nor_counted_among_the_comparisons() -> None:
+    names = [f"v{index}" for index in range(9)]
+    curves: Curves = {name: {0: [float(index)] * 2} for index, name in enumerate(names)}
+    curves["v8"][0] = []
+    chosen = select({name: [1] for name in names}, "v0", eta=4, seeds=[0], look=looking_at(curves))
+    assert chosen.finalists == ["v1", "v2"]
+    losses = {"v0": {1: 2.0, 2: 2.1, 3: 2.2}, "v1": {1: 1.9, 2: 2.01, 3: 2.09}, "v2": {1: 2.0, 2: 2.2, 3: 2.2}}
+    ended = [trial(name, seed, loss) for name, of in losses.items() for seed, loss in of.items()]
+    whole = outcome({name: {} for name in names}, trials=ended, factorial=False, selection=chosen)
+    alone = outcome(losses, factorial=False)
+    found, expected = analyse(whole), analyse(alone)
+    assert list(found.comparisons[:2]) == list(expected.comparisons)  # two comparisons in the family, not eight
+    assert list(found.ranking) == list(expected.ranking)
+    told = {one.variant: (one.verdict, one.sentence) for one in found.comparisons[2:]}
+    assert list(told) == ["v3", "v4", "v5", "v6", "v7", "v8"]
+    assert told["v4"] == (
+        "stopped",
+        "v4 was stopped at rung 1, step 1: val/loss 4.0000, 4 of 8, 2 went on. How it would have ended is not known.",
+    )
+    assert told["v8"] == ("no data", "v8 failed before rung 1, step 1: seed 0: diverged.")
+    assert "5 variants of 9 were stopped early, by seed 0, which nothing is compared by" in " ".join(found.notes)

@@ -1,0 +1,340 @@
+"""What is said of an ablation: verdicts on recorded and made-up endpoints, and what holds whatever they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from outcomes import outcome, recorded, trial
+from scipy import stats
+
+from gptzoo.ablation.records.analysis import Analysis, Comparison
+from gptzoo.ablation.statistics.analyse import analyse
+from gptzoo.ablation.statistics.power import detectable_difference
+
+LOSSES = st.floats(-10, 10).map(lambda value: round(value, 3))
+
+
+def only(analysis: Analysis) -> Comparison:
+    (comparison,) = analysis.comparisons
+    return comparison
+
+
+def first_five(variant: str) -> dict[int, float]:
+    return {seed: recorded()[variant][seed] for seed in range(1, 6)}
+
+
+# ---------------------------------------------------------------------- real runs
+
+
+def test_naive_and_sdpa_are_the_same_although_their_bits_differ() -> None:
+    found = only(analyse(outcome({"sdpa": first_five("baseline"), "naive": first_five("naive")})))
+    assert first_five("baseline") != first_five("naive")
+    assert found.verdict == "same"
+    assert found.sentence.startswith("naive is the same as sdpa to within 0.01: the difference is")
+
+
+def test_no_positions_are_worse_than_rope() -> None:
+    found = only(analyse(outcome({"rope": first_five("baseline"), "none": first_five("none")})))
+    assert found.verdict == "worse"
+    assert found.paired
+
+
+@pytest.mark.parametrize("n_copies", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_the_baseline_under_other_names_is_rarely_called_different(n_copies: int) -> None:
+    """A perfect 5% test calls at most 16 of 200 different with a probability above 0.95."""
+    losses, rng = list(recorded()["baseline"].values()), random.Random(1)
+    called = 0
+    for _ in range(200):
+        drawn = dict(enumerate(rng.sample(losses, 5 * (n_copies + 1))))  # seeds are in one variant only
+        names = ["baseline", *(f"copy {copy}" for copy in range(n_copies))]
+        sides = {name: {s: drawn[s] for s in range(5 * i, 5 * i + 5)} for i, name in enumerate(names)}
+        said = analyse(outcome(sides))
+        called += any(one.verdict in ("better", "worse") for one in said.comparisons)
+    assert stats.binom.cdf(16, 200, 0.05) > 0.95
+    assert called <= 16
+
+
+def test_a_true_effect_of_the_announced_size_is_found_as_often_as_announced() -> None:
+    losses, rng = recorded()["baseline"], random.Random(2)
+    effect = detectable_difference(float(np.std(list(losses.values()), ddof=1)), 5)
+    found = 0
+    for _ in range(200):
+        drawn = rng.sample(sorted(losses.items()), 10)
+        sides = {"baseline": dict(drawn[:5]), "planted": {seed: loss + effect for seed, loss in drawn[5:]}}
+        found += only(analyse(outcome(sides, paired=False))).verdict == "worse"
+    assert stats.binom.sf(148, 200, 0.8) > 0.95
+    assert found >= 149
+
+
+def test_a_true_effect_is_found_as_often_as_announced_by_pairs_among_several() -> None:
+    """Three comparisons, one of which is real; the noise is what is left of real noise after pairing."""
+    losses, rng = list(recorded()["baseline"].values()), random.Random(3)
+    sd = float(np.std(losses, ddof=1))
+    effect = detectable_difference(sd * math.sqrt(2), 6, n_comparisons=3, paired=True)
+    found = 0
+    for _ in range(200):
+        drawn = [dict(enumerate(rng.sample(losses, 6))) for _ in range(4)]
+        drawn[3] = {seed: loss - effect for seed, loss in drawn[3].items()}
+        names = ("baseline", "copy", "another", "planted")
+        said = analyse(outcome(dict(zip(names, drawn, strict=True))))
+        found += next(one.verdict for one in said.comparisons if one.variant == "planted") == "better"
+    assert found >= 149
+
+
+# ---------------------------------------------------------------------- against other libraries
+
+
+def test_paired_and_independent_differences_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(4)
+    base, other = rng.normal(3, 0.1, 6), rng.normal(3.1, 0.3, 6)
+    sides = {"base": dict(enumerate(base)), "other": dict(enumerate(other))}
+    for paired, theirs in (
+        (True, stats.ttest_rel(other, base)),
+        (False, stats.ttest_ind(other, base, equal_var=False)),
+    ):
+        ours = only(analyse(outcome(sides, paired=paired)))
+        assert ours.difference is not None
+        assert ours.paired == paired
+        assert ours.p == pytest.approx(theirs.pvalue)
+        interval = theirs.confidence_interval(0.95)
+        assert (ours.difference.low, ours.difference.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_adjusted_p_values_are_those_of_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(5)
+    losses = {f"v{i}": dict(enumerate(rng.normal(i * 0.03, 0.1, 5))) for i in range(7)}
+    said = analyse(outcome(losses))
+    theirs = multipletests([one.p for one in said.comparisons], method="holm")[1]
+    assert [one.p_adjusted for one in said.comparisons] == pytest.approx(theirs)
+
+
+# ---------------------------------------------------------------------- verdicts
+
+
+def test_identical_runs_are_the_same() -> None:
+    found = only(analyse(outcome({"a": dict.fromkeys(range(5), 2.5), "b": dict.fromkeys(range(5), 2.5)}, margin=0.0)))
+    assert (found.verdict, found.p) == ("same", 1.0)
+    assert found.effect_size is None
+    assert "nan" not in found.sentence
+
+
+def test_a_difference_without_any_spread_is_no_nan() -> None:
+    sides = {"a": dict.fromkeys(range(3), 2.5), "b": dict.fromkeys(range(3), 2.75)}
+    for paired in (True, False):
+        found = only(analyse(outcome(sides, paired=paired)))
+        assert (found.verdict, found.p, found.detectable) == ("worse", 0.0, 0.0)
+
+
+def test_a_certain_difference_inside_the_margin_is_the_same() -> None:
+    sides = {"a": {s: s / 10 for s in range(5)}, "b": {s: s / 10 + 1e-6 + 1e-8 * s for s in range(5)}}
+    found = only(analyse(outcome(sides)))
+    assert found.p is not None
+    assert found.p < 1e-6
+    assert found.verdict == "same"
+    assert only(analyse(outcome(sides, margin=0.0))).verdict == "worse"
+
+
+def test_one_seed_cannot_tell_and_says_why() -> None:
+    found = only(analyse(outcome({"a": {1: 2.0}, "b": {1: 3.0}})))
+    assert found.verdict == "cannot tell"
+    assert (found.p, found.detectable, found.more_seeds) == (None, None, None)
+    assert found.sentence == (
+        "Cannot tell b from a: the difference is 1 (1 pair of runs); "
+        "a single seed tells nothing of the spread over seeds."
+    )
+
+
+def test_an_interval_is_told_from_the_side_of_its_verdict() -> None:
+    losses = {"a": {1: 3.0, 2: 3.1, 3: 3.2}, "b": {1: 2.5, 2: 2.6, 3: 2.8}}
+    found = only(analyse(outcome(losses)))
+    assert found.verdict == "better"
+    told = re.fullmatch(r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", found.sentence)
+    assert told is not None, found.sentence
+    difference = found.difference
+    assert difference is not None
+    assert difference.low is not None
+    assert difference.high is not None
+    expected = [-difference.value, -difference.high, -difference.low]
+    assert [float(x) for x in told.groups()] == pytest.approx(expected, abs=0.006)
+
+
+def test_a_number_of_seeds_that_nobody_trains_is_no_advice() -> None:
+    far = {"a": {1: 3.0, 2: 3.1, 3: 2.9}, "b": {1: 3.1003, 2: 3.0, 3: 2.9}}
+    found = only(analyse(outcome(far)))
+    assert found.more_seeds is not None
+    assert found.more_seeds > 1000
+    assert found.sentence.endswith("no number of seeds that one could train would tell.")
+
+
+def test_what_cannot_be_told_says_how_many_more_seeds_would() -> None:
+    rng = np.random.default_rng(6)
+    base, noise = rng.normal(3, 0.1, 400), rng.normal(0, 0.1, 400)
+    sides = {"a": dict(enumerate(base)), "b": dict(enumerate(base + 0.06 + noise))}
+    few = only(analyse(outcome({name: dict(list(of.items())[:5]) for name, of in sides.items()})))
+    assert few.verdict == "cannot tell"
+    assert few.difference is not None
+    assert few.more_seeds is not None
+    assert f"{few.more_seeds} more seeds would tell" in few.sentence
+    enough = 5 + seeds_that_tell(few)
+    assert (
+        only(analyse(outcome({name: dict(list(of.items())[:enough]) for name, of in sides.items()}))).verdict == "worse"
+    )
+
+
+def seeds_that_tell(few: Comparison) -> int:
+    assert few.more_seeds is not None
+    return 2 * few.more_seeds  # the first five told the size of the difference roughly
+
+
+# ---------------------------------------------------------------------- what is missing
+
+
+def test_failures_are_told_wherever_they_are() -> None:
+    losses = {"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {1: 2.5, 2: None, 3: 2.6}, "c": {1: None, 2: None, 3: None}}
+    said = analyse(outcome(losses))
+    b, c = said.comparisons
+    assert (b.variant, b.n_failed, b.difference and b.difference.n) == ("b", 1, 2)
+    assert "1 of 3 trials failed (seed 2): diverged: the loss is nan" in b.sentence
+    assert (c.variant, c.verdict, c.n_failed) == ("c", "no data", 3)
+    assert c.sentence == "No data of c: 3 of 3 trials failed (seed 1, 2, 3): diverged: the loss is nan."
+    assert [note[:2] for note in said.notes if "failed" in note] == ["b:", "c:"]
+    assert any("seed 2" in note and "partner" in note for note in said.notes)
+
+
+def test_a_trial_that_ended_with_no_number_is_a_failure() -> None:
+    losses = {"a": {1: 2.0, 2: 2.1}, "b": {1: 2.0, 2: 2.1}}
+    made = outcome(losses)
+    broken = dataclasses.replace(made.trials[3], rows=[*made.trials[3].rows, {"step": 11, "val/loss": None}])
+    found = only(analyse(dataclasses.replace(made, trials=[*made.trials[:3], broken])))
+    assert found.n_failed == 1
+
+
+def test_a_failed_baseline_leaves_nothing_to_compare_with() -> None:
+    said = analyse(outcome({"a": {1: None, 2: None}, "b": {1: 2.0, 2: 2.1}}))
+    assert only(said).verdict == "no data"
+    assert "No data of a: 2 of 2 trials failed" in only(said).sentence
+    assert list(said.ranking) == ["b"]
+
+
+def test_before_any_trial_is_done_there_is_no_data_yet() -> None:
+    made = outcome({"a": {1: 1.0}, "b": {1: 1.0}})
+    waiting = [dataclasses.replace(one, state="waiting", rows=[]) for one in made.trials]
+    said = analyse(dataclasses.replace(made, trials=waiting))
+    assert only(said).verdict == "no data"
+    assert only(said).sentence == "No data of b yet: 1 trial to come."
+    assert said.noise is None
+    assert said.notes[0] == "2 of 2 trials not done yet: what is said here may change."
+
+
+def test_runs_that_share_no_seed_are_compared_as_independent() -> None:
+    said = analyse(outcome({"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {4: 2.5, 5: 2.6}}))
+    assert not only(said).paired
+    assert any("too few seeds" in note for note in said.notes)
+
+
+def test_a_seed_far_from_its_others_is_named() -> None:
+    rng = np.random.default_rng(7)
+    losses = {name: dict(enumerate(rng.normal(2, 0.01, 5))) for name in "ab"}
+    assert not any("far from" in note for note in analyse(outcome(losses)).notes)
+    losses["b"][3] = 4.0
+    assert any(note.startswith("b: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+
+
+def test_variants_that_differ_in_noise_have_no_seed_called_far() -> None:
+    """Where half of the variants have collapsed to one loss, the spread of the others is still theirs."""
+    rng = np.random.default_rng(7)
+    losses = {name: dict(enumerate(rng.normal(3, 1e-4, 5))) for name in "abcd"}
+    losses |= {name: dict(enumerate(rng.normal(2, 0.05, 5))) for name in "ef"}
+    assert not any("far from" in note for note in analyse(outcome(losses)).notes)
+    losses["e"][3] = 4.0
+    assert any(note.startswith("e: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+
+
+# ---------------------------------------------------------------------- whatever the numbers are
+
+
+@st.composite
+def many_losses(draw: st.DrawFn) -> dict[str, dict[int, float | None]]:
+    names = [f"v{i}" for i in range(draw(st.integers(2, 4)))]
+    values = st.one_of(LOSSES, st.just(2.5), st.none())
+    return {name: draw(st.dictionaries(st.integers(1, 6), values, min_size=1)) for name in names}
+
+
+@settings(max_examples=60, deadline=None)
+@given(many_losses(), st.booleans(), st.sampled_from([0.0, 0.01, 1.0]))
+def test_no_verdict_contradicts_its_interval_and_nothing_is_nan(
+    losses: dict[str, dict[int, float | None]], paired: bool, margin: float
+) -> None:
+    said = analyse(outcome(losses, paired=paired, margin=margin))
+    json.dumps(dataclasses.asdict(said), allow_nan=False)
+    assert {one.variant for one in said.comparisons} == set(losses) - {"v0"}
+    for one in said.comparisons:
+        if one.difference is None or one.difference.low is None or one.difference.high is None:
+            assert one.verdict in ("no data", "cannot tell")
+            continue
+        low, high = one.difference.low, one.difference.high
+        inside, apart = -margin <= low and high <= margin, low > 0 or high < 0
+        assert one.verdict == ("same" if inside else ("worse" if low > 0 else "better") if apart else "cannot tell")
+        assert one.p_adjusted is not None
+        if abs(one.p_adjusted - 0.05) > 1e-9:
+            assert apart == (one.p_adjusted < 0.05)
+
+
+@settings(max_examples=40, deadline=None)
+@given(many_losses(), st.booleans(), st.sampled_from([-4.0, 3.5]), st.sampled_from([0.5, 8.0]))
+def test_shifting_and_scaling_all_losses_changes_no_verdict(
+    losses: dict[str, dict[int, float | None]], paired: bool, shift: float, scale: float
+) -> None:
+    moved = {n: {s: None if x is None else scale * (x + shift) for s, x in of.items()} for n, of in losses.items()}
+    before = analyse(outcome(losses, paired=paired))
+    after = analyse(outcome(moved, paired=paired, margin=0.01 * scale))
+    for one, other in zip(by_name(before), by_name(after), strict=True):
+        low, high = (None, None) if one.difference is None else (one.difference.low, one.difference.high)
+        if low is None or high is None:
+            assert (one.verdict, one.p) == (other.verdict, other.p)
+        elif high - low > 1e-9:  # losses that differ by the same everywhere do so up to rounding
+            assert one.p == pytest.approx(other.p, rel=1e-6, abs=1e-9)
+            if min(abs(abs(end) - edge) for end in (low, high) for edge in (0.0, 0.01)) > 1e-9:
+                assert one.verdict == other.verdict
+
+
+@settings(max_examples=40, deadline=None)
+@given(many_losses(), st.booleans(), st.randoms(use_true_random=False))
+def test_the_order_of_variants_and_trials_changes_nothing(
+    losses: dict[str, dict[int, float | None]], paired: bool, rng: random.Random
+) -> None:
+    made = outcome(losses, paired=paired)
+    variants, trials = list(made.variants), list(made.trials)
+    rng.shuffle(variants)
+    rng.shuffle(trials)
+    shuffled = dataclasses.replace(made, variants=variants, trials=trials)
+    assert by_name(analyse(made)) == by_name(analyse(shuffled))
+
+
+def by_name(analysis: Analysis) -> list[Comparison]:
+    return sorted(analysis.comparisons, key=lambda one: one.variant)
+
+
+def test_intervals_hold_the_truth_together_where_nothing_is_different() -> None:
+    """All differences are 0, so any interval without 0 is a false claim: at most alpha of ablations make one."""
+    rng = np.random.default_rng(8)
+    missed = 0
+    for _ in range(300):
+        losses = {f"v{i}": dict(enumerate(rng.normal(size=4))) for i in range(5)}
+        missed += any(one.verdict in ("better", "worse") for one in analyse(outcome(losses)).comparisons)
+    assert missed <= stats.binom.ppf(0.999, 300, 0.05)
+
+
+def test_a_trial_is_what_it_is_made_as() -> None:
+    assert trial("a", 1, None).last("val/loss") is None
+    assert trial("a", 1, 2.0).last("val/loss") == 2.0

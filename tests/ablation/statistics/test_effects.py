@@ -1,0 +1,114 @@
+"""Effects and interactions of factorial designs: the numbers that went in come out, whole or with holes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from outcomes import factorial
+from scipy import stats
+
+from gptzoo.ablation.records.analysis import Analysis, Effect
+from gptzoo.ablation.statistics.analyse import analyse
+
+AXES = {"model.attention": ["sdpa", "naive"], "model.positional": ["rope", "none", "alibi"]}
+WORTH = {"sdpa": 0.0, "naive": 0.1, "rope": 0.0, "none": 0.3, "alibi": -0.2}
+TOGETHER = {("naive", "alibi"): 0.5}
+CELLS = list(itertools.product(*AXES.values()))
+
+
+def losses(
+    rng: np.random.Generator, *, sd: float = 0.01, n: int = 5, seed_sd: float = 0.0
+) -> dict[str, dict[int, Any]]:
+    """Of additive choices and one interaction, with noise of each run and of each seed."""
+    seeds = rng.normal(0, seed_sd, n) if seed_sd else np.zeros(n)
+    return {
+        f"{a}-{p}": dict(enumerate(3 + WORTH[a] + WORTH[p] + TOGETHER.get((a, p), 0) + rng.normal(0, sd, n) + seeds))
+        for a, p in CELLS
+    }
+
+
+def effects(analysis: Analysis) -> dict[tuple[str, ...], Effect]:
+    return {tuple(one.choices.values()): one for one in analysis.effects}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_main_effects_are_averages_and_interactions_what_is_beyond_their_sum(paired: bool) -> None:
+    found = effects(analyse(factorial(AXES, losses(np.random.default_rng(1)), paired=paired)))
+    expected = {
+        ("naive",): 0.1 + 0.5 / 3,  # over rope, none and alibi
+        ("none",): 0.3,
+        ("alibi",): -0.2 + 0.5 / 2,  # over sdpa and naive
+        ("naive", "none"): 0.0,
+        ("naive", "alibi"): 0.5,
+    }
+    assert {name: one.estimate.value for name, one in found.items()} == pytest.approx(expected, abs=0.02)
+    assert found["none",].reference == {"model.positional": "rope"}
+    assert found["none",].sentence.startswith("none is worse than rope by 0.")
+    assert found["naive", "alibi"].reference == {"model.attention": "sdpa", "model.positional": "rope"}
+    assert found["naive", "alibi"].sentence.startswith("naive with alibi is worse than the sum of both by 0.5")
+    assert found["naive", "none"].verdict in ("same", "cannot tell")
+
+
+def test_effects_of_pairs_are_least_squares_with_seeds_as_blocks() -> None:
+    """Two levels a axis: coefficients of a regression on plus and minus a half, whose blocks take up the seeds."""
+    axes = {"model.attention": ["sdpa", "naive"], "model.positional": ["rope", "none"]}
+    rng = np.random.default_rng(2)
+    made = {name: of for name, of in losses(rng, sd=0.05, seed_sd=1.0).items() if "alibi" not in name}
+    rows, y = [], []
+    for (i, a), (j, p) in itertools.product(enumerate(axes["model.attention"]), enumerate(axes["model.positional"])):
+        for seed, loss in made[f"{a}-{p}"].items():
+            block = [float(seed == s) for s in range(5)]
+            rows.append([i - 0.5, j - 0.5, (i - 0.5) * (j - 0.5), *block])
+            y.append(loss)
+    coefficients = np.linalg.lstsq(np.array(rows), np.array(y), rcond=None)[0]
+    found = effects(analyse(factorial(axes, made)))
+    values = [found[name].estimate.value for name in [("naive",), ("none",), ("naive", "none")]]
+    assert values == pytest.approx([coefficients[0], coefficients[1], coefficients[2]])
+
+
+def test_pairing_takes_the_noise_of_seeds_out() -> None:
+    made = losses(np.random.default_rng(3), sd=0.01, seed_sd=1.0)
+    assert effects(analyse(factorial(AXES, made)))["none",].verdict == "worse"
+    assert effects(analyse(factorial(AXES, made, paired=False)))["none",].verdict == "cannot tell"
+
+
+def test_combinations_that_were_left_out_are_left_out_of_the_averages_and_told() -> None:
+    made = losses(np.random.default_rng(4), sd=0.001)
+    del made["naive-alibi"]
+    said = analyse(factorial(AXES, made))
+    found = effects(said)
+    assert found["naive",].estimate.value == pytest.approx(0.1, abs=0.01)  # over rope and none
+    assert found["alibi",].estimate.value == pytest.approx(-0.2, abs=0.01)  # beside sdpa
+    assert ("naive", "alibi") not in found
+    assert any(note.startswith("The effect of naive with alibi cannot be had") for note in said.notes)
+    assert any(note.startswith("The effect of naive is an average over 2 of 3 combinations") for note in said.notes)
+
+
+def test_a_failed_trial_takes_its_seed_out_of_the_effects_that_need_it() -> None:
+    made = losses(np.random.default_rng(5))
+    made["naive-none"][2] = None
+    said = analyse(factorial(AXES, made))
+    found = effects(said)
+    assert found["naive",].estimate.n == 4
+    assert found["alibi",].estimate.n == 5
+    assert any(note.startswith("The effect of naive rests on 4 of 5 seeds") for note in said.notes)
+
+
+def test_designs_that_are_not_factorial_have_no_effects() -> None:
+    made = losses(np.random.default_rng(6))
+    assert analyse(factorial(AXES, made, factorial=False)).effects == []
+    one_axis = {"model.attention": ["sdpa"], "model.positional": AXES["model.positional"]}
+    assert analyse(factorial(one_axis, {n: of for n, of in made.items() if "sdpa" in n})).effects == []
+
+
+def test_effects_are_called_where_there_are_none_no_oftener_than_alpha() -> None:
+    rng = np.random.default_rng(7)
+    called = 0
+    for _ in range(100):
+        made = {f"{a}-{p}": dict(enumerate(rng.normal(size=3))) for a, p in CELLS}
+        said = analyse(factorial(AXES, made, paired=False))
+        called += any(one.verdict in ("better", "worse") for one in said.effects)
+    assert called <= stats.binom.ppf(0.999, 100, 0.05)

@@ -1,0 +1,63 @@
+"""The front of loss against cost."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+from outcomes import outcome, variant
+
+from gptzoo.ablation.statistics.analyse import analyse
+from gptzoo.ablation.statistics.pareto import front, seconds_per_token
+
+FEW = st.integers(0, 4).map(float)
+
+
+@given(st.lists(st.tuples(FEW, FEW), min_size=1, max_size=9))
+def test_who_is_on_the_front_is_beaten_by_nobody(pairs: list[tuple[float, float]]) -> None:
+    losses = {str(i): loss for i, (loss, _) in enumerate(pairs)}
+    costs = {str(i): cost for i, (_, cost) in enumerate(pairs)}
+    for point in front(losses, costs):
+        beaten = any(
+            losses[other] <= point.loss
+            and costs[other] <= point.cost
+            and (losses[other], costs[other]) != (point.loss, point.cost)
+            for other in losses
+        )
+        assert point.on_front != beaten
+
+
+def test_a_difference_inside_the_margin_is_worth_no_cost() -> None:
+    losses = {"sdpa": 2.3, "naive": 2.3 - 1e-6, "small": 2.308, "large": 2.2}
+    equal = front(losses, dict.fromkeys(losses, 1.0), margin=0.01)
+    assert [point.variant for point in equal if point.on_front] == ["large"]
+    costs = {"sdpa": 2.0, "naive": 2.0, "small": 1.0, "large": 3.0}
+    assert on_front(losses, costs, 0.0) == ["small", "naive", "large"]
+    assert on_front(losses, costs, 0.001) == ["small", "naive", "sdpa", "large"]
+    assert on_front(losses, costs, 0.01) == ["small", "large"]
+
+
+def on_front(losses: dict[str, float], costs: dict[str, float], margin: float) -> list[str]:
+    return [point.variant for point in front(losses, costs, margin) if point.on_front]
+
+
+def test_fronts_are_of_every_cost_that_two_variants_have() -> None:
+    made = outcome({"a": {1: 2.0, 2: 2.1}, "b": {1: 1.0, 2: 1.1}, "c": {1: None}})
+    variants = [
+        variant("a", {}, n_parameters=10, cache_bytes=None, memory_bytes=7),
+        variant("b", {}, n_parameters=20, cache_bytes=None, memory_bytes=5),
+        variant("c", {}, n_parameters=30, cache_bytes=None, memory_bytes=5),
+    ]
+    found = analyse(dataclasses.replace(made, variants=variants)).fronts
+    assert set(found) == {"parameters", "memory"}
+    assert [(point.variant, point.on_front) for point in found["parameters"]] == [("a", True), ("b", True)]
+    assert [(point.variant, point.on_front) for point in found["memory"]] == [("b", True), ("a", False)]
+
+
+def test_time_is_that_of_a_usual_step() -> None:
+    made = outcome({"a": {1: 2.0}})
+    rates = [1.0, 100.0, 100.0, 100.0]  # the first step is slow
+    rows = [{"step": 0}, *({"step": i + 1, "tokens_per_second": rate} for i, rate in enumerate(rates))]
+    trial = dataclasses.replace(made.trials[0], rows=rows)
+    assert seconds_per_token(dataclasses.replace(made, trials=[trial]), "a") == 0.01

@@ -1,0 +1,28 @@
+"""Numbers and counts in sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from gptzoo.ablation.statistics.sentences import count, number
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "text"),
+    [
+        (0.22419, 0.023, "0.224"),
+        (-0.22419, 0.23, "−0.22"),
+        (-1.234e-6, 5e-6, "−1.2e−06"),
+        (1.234e-9, 5e-9, "1.2e−09"),
+        (1234.5, 60.0, "1234"),
+        (0.0, 0.0, "0"),
+        (0.25, 0.0, "0.25"),
+        (-1e-9, 0.02, "0.000"),
+    ],
+)
+def test_a_number_has_two_digits_of_its_uncertainty(value: float, scale: float, text: str) -> None:
+    assert number(value, scale) == text
+
+
+def test_counts_read_as_words_do() -> None:
+    assert [count(n, "seed") for n in (0, 1, 2, 12000)] == ["0 seeds", "1 seed", "2 seeds", "12,000 seeds"]

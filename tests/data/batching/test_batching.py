@@ -1,0 +1,212 @@
+"""What batches hold: rows of packed documents, and inputs disturbed by token dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import loud, small
+
+import gptzoo
+from gptzoo.data.batching.batching import Batching
+from gptzoo.data.token_store import TokenStore
+from gptzoo.reference import Reference
+from gptzoo.training.evaluation.full_pass import evaluate
+
+LENGTH = 16
+
+
+def store_of(train: list[int], val: list[int], seed: int = 0) -> TokenStore:
+    """Documents of these many tokens of a byte vocabulary, with the end of text between them."""
+    rng = np.random.default_rng(seed)
+    splits, spans = {}, {}
+    for split, sizes in (("train", train), ("val", val)):
+        ends = np.cumsum(np.array(sizes) + 1) - 1
+        ids = rng.integers(97, 110, ends[-1]).astype(np.uint16)
+        ids[ends[:-1]] = 256
+        splits[split], spans[split] = ids, np.stack([ends - sizes, ends], axis=1)
+    n_bytes = {split: int((ids != 256).sum()) for split, ids in splits.items()}
+    return TokenStore(**splits, spans=spans, n_bytes=n_bytes, vocab_size=257, fingerprint="x")
+
+
+STORE = store_of([5, 9, 40, 1, 16, 15, 3, 7] * 20, [5, 30, 2, 8])
+
+
+def batching_of(kind: str, store: TokenStore = STORE, seed: int = 1, **options: Any) -> Batching:
+    tokenizer = Reference("tokenizer").validate("byte").build()
+    return Reference("batching").validate({"type": kind, **options}).build(store, tokenizer, LENGTH, seed)
+
+
+# ---------------------------------------------------------------------- packed
+
+
+def test_a_packed_document_begins_with_what_ended_the_last_one_and_predicts_what_ends_it() -> None:
+    store = store_of([5, 9, 1, 15, 3, 7] * 20, [5, 5])
+    batching = batching_of("packed", store)
+    batch = batching.train(0, batching.n_samples)
+    inputs, ends = [], []
+    for documents, tokens, targets in zip(batch["documents"], batch["tokens"], batch["targets"], strict=True):
+        for number in set(documents.tolist()) - {-1}:
+            here = documents == number
+            assert targets[here][:-1].tolist() == tokens[here][1:].tolist()
+            inputs.append(tokens[here].tolist())
+            ends.append(int(targets[here][-1]))
+    text, spans = store.train.tolist(), store.spans["train"].tolist()
+    expected = [[*([256] if begin else []), *text[begin:end]] for begin, end in spans]
+    expected[-1] = expected[-1][:-1]  # the last token of the text has no target
+    assert sorted(inputs) == sorted(expected)
+    assert sorted(ends)[-119:] == [256] * 119
+
+
+def test_what_is_left_of_a_row_is_padding_and_counts_for_nothing() -> None:
+    batching = batching_of("packed", store_of([5, 5], [5, 5]), restart_positions=True)
+    batch = batching.train(0, 1)
+    assert batch["documents"][0].tolist().count(-1) == LENGTH - 10
+    padding = batch["documents"] == -1
+    assert np.array_equal(padding, batch["targets"] == -100)
+    assert np.array_equal(padding, batch["positions"] == -1)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_predicts_every_token_but_the_first_once(epoch: int) -> None:
+    batching = batching_of("packed")
+    batch = batching.train(epoch * batching.n_samples, batching.n_samples)
+    counted = batch["targets"][batch["targets"] != -100]
+    assert np.array_equal(np.sort(counted), np.sort(STORE.train[1:]))
+
+
+def test_samples_are_the_same_however_they_are_asked_for() -> None:
+    batching = batching_of("packed", token_dropout=0.3, restart_positions=True)
+    first, count = batching.n_samples - 3, 7  # across an epoch
+    whole = batching.train(first, count)
+    for name, array in whole.items():
+        assert array.dtype == np.int64
+        assert array.shape == (count, LENGTH)
+        parts = [batching_of("packed", token_dropout=0.3, restart_positions=True).train(first + n, 1) for n in range(7)]
+        assert np.array_equal(array, np.concatenate([part[name] for part in parts]))
+
+
+def test_the_options_say_what_a_batch_holds() -> None:
+    plain = {"tokens", "targets"}
+    for options, extra in (
+        ({}, {"documents"}),
+        ({"restart_positions": True}, {"documents", "positions"}),
+        ({"mask": False}, set()),
+    ):
+        batching = batching_of("packed", **options)
+        assert batching.train(0, 2).keys() == plain | extra
+        assert next(batching.val(64)).keys() == plain | extra
+        assert batching.given(batching.config) == extra
+    assert np.array_equal(
+        batching_of("packed", mask=False).train(5, 9)["tokens"], batching_of("packed").train(5, 9)["tokens"]
+    )
+
+
+def test_positions_that_restart_need_the_mask() -> None:
+    spec = {"model": small(vocab_size=None), "steps": 1}
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.batching.*restart_positions needs the mask"):
+        gptzoo.load_run_spec({**spec, "batching": {"type": "packed", "mask": False, "restart_positions": True}})
+
+
+def test_positions_restart_in_each_document() -> None:
+    batch = batching_of("packed", restart_positions=True).train(0, 30)
+    for documents, positions in zip(batch["documents"], batch["positions"], strict=True):
+        for number in set(documents.tolist()) - {-1}:
+            here = positions[documents == number]
+            assert here.tolist() == list(range(len(here)))
+
+
+@pytest.mark.parametrize("max_tokens", [1, 40, 10_000])
+@pytest.mark.parametrize("kind", ["packed", "windows"])
+def test_validation_predicts_every_token_but_the_first_once_and_is_fixed(kind: str, max_tokens: int) -> None:
+    batches = list(batching_of(kind, token_dropout=0.5).val(max_tokens))
+    assert all(batch["tokens"].size <= max(max_tokens, LENGTH) for batch in batches)
+    inputs, targets = (np.concatenate([batch[name].ravel() for batch in batches]) for name in ("tokens", "targets"))
+    assert np.array_equal(np.sort(targets[targets != -100]), np.sort(STORE.val[1:]))
+    assert np.array_equal(np.sort(inputs[targets != -100]), np.sort(STORE.val[:-1]))  # no token dropout
+    again = list(batching_of(kind, seed=2).val(max_tokens))
+    assert all(np.array_equal(one[name], two[name]) for one, two in zip(batches, again, strict=True) for name in one)
+
+
+def test_batchings_measure_the_same_text() -> None:
+    assert batching_of("packed").val_bytes == batching_of("windows").val_bytes == STORE.n_bytes["val"] - 1
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@pytest.mark.parametrize("attention", ["sdpa", "naive"])
+def test_a_model_sees_each_packed_document_as_if_it_were_alone(attention: str, restart: bool) -> None:
+    store = store_of([9, 9], [3, 7, 4, 6, 1])
+    spec = small(
+        vocab_size=257, context_length=LENGTH, attention=attention, positional="learned" if restart else "rope"
+    )
+    model = loud(gptzoo.build(spec, seed=1).eval())
+    batching = batching_of("packed", store, restart_positions=restart)
+    found = evaluate(model, batching.val(10_000), n_bytes=batching.val_bytes)
+    nats, count, last = 0.0, 0, len(store.val) - 1
+    for begin, end in zip([0, *store.spans["val"][:-1, 1]], [*store.spans["val"][:-1, 1], last], strict=True):
+        text = torch.from_numpy(store.val[begin : end + 1].astype(np.int64))[None]
+        with torch.no_grad():
+            nats += model(text[:, :-1], text[:, 1:])[1].item() * (end - begin)
+        count += end - begin
+    assert count == last
+    assert found["val/loss"] == pytest.approx(nats / count, rel=1e-5)
+    assert found["val/bits_per_byte"] == pytest.approx(nats / math.log(2) / batching.val_bytes, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_positions": True}, {"mask": False}, {"token_dropout": 0.2}])
+def test_a_run_learns_from_packed_documents(options: dict[str, Any], tmp_path: Any) -> None:
+    spec = {
+        "model": {"context_length": 32, "d_model": 16, "n_layers": 1, "n_heads": 2},
+        "corpus": {"type": "stories", "n_stories": 40},
+        "batching": {"type": "packed", **options},
+        "batch_size": 8,
+        "steps": 40,
+        "optimizer": {"type": "adamw", "lr": 0.01},
+        "sample": {"max_new_tokens": 0},
+        "device": "cpu",
+    }
+    result = gptzoo.train(spec, tmp_path / "run", quiet=True)
+    assert result.metrics["val/loss"] < 3.5  # 5.5 is to know nothing
+
+
+# ---------------------------------------------------------------------- token dropout
+
+
+@pytest.mark.parametrize("kind", ["packed", "windows"])
+def test_token_dropout_replaces_its_share_of_inputs_and_no_targets(kind: str) -> None:
+    plain, noisy = batching_of(kind).train(0, 400), batching_of(kind, token_dropout=0.25).train(0, 400)
+    assert np.array_equal(plain["targets"], noisy["targets"])
+    changed = plain["tokens"] != noisy["tokens"]
+    drawn_the_same = np.square(np.bincount(STORE.train) / len(STORE.train)).sum()
+    expected = 0.25 * (1 - drawn_the_same)
+    assert abs(changed.mean() - expected) < 4 * math.sqrt(expected / changed.size)
+    assert abs(changed.mean(axis=0) - expected).max() < 5 * math.sqrt(expected / 400)
+
+
+def test_noise_is_as_frequent_as_the_tokens_of_the_text() -> None:
+    plain, noisy = batching_of("windows").train(0, 2000), batching_of("windows", token_dropout=0.5).train(0, 2000)
+    drawn = noisy["tokens"][plain["tokens"] != noisy["tokens"]]
+    shares, expected = (np.bincount(ids, minlength=257) / len(ids) for ids in (drawn, STORE.train))
+    assert set(np.flatnonzero(shares)) == set(np.flatnonzero(expected))
+    assert abs(shares - expected).max() < 0.02
+
+
+def test_noise_depends_on_seed_and_sample_and_on_nothing_else() -> None:
+    def changed(first: int, count: int, seed: int = 1) -> np.ndarray:
+        plain = batching_of("windows", seed=seed).train(first, count)["tokens"]
+        return plain != batching_of("windows", seed=seed, token_dropout=0.3).train(first, count)["tokens"]
+
+    whole = changed(10, 20)
+    assert np.array_equal(whole, np.concatenate([changed(10 + number, 1) for number in range(20)]))
+    n_samples = batching_of("windows").n_samples
+    for other in (changed(10 + n_samples, 20), changed(10, 20, seed=2), changed(11, 20)):
+        assert 0.25 < np.mean(whole != other) < 0.6  # 2 * 0.3 * 0.7, less what was drawn the same
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="token_dropout"):
+        batching_of("windows", token_dropout=share)

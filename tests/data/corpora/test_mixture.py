@@ -1,0 +1,143 @@
+"""Corpora in proportion."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gptzoo
+from gptzoo.data.corpora.corpus import Corpus
+from gptzoo.data.token_store import prepare
+from gptzoo.errors import DataError, SpecError
+from gptzoo.reference import Reference
+from gptzoo.testing.properties.catalog import properties_of
+from gptzoo.testing.runner import find, subject_of, verdict
+
+RUN = {"model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}, "steps": 1}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """a, b and c: 100, 40 and 3 documents to train with, two held out."""
+    folder = tmp_path_factory.mktemp("mixture")
+    for name, count in (("a", 100), ("b", 40), ("c", 3)):
+        for split, n in (("train", count), ("val", 2)):
+            lines = [json.dumps({"text": f"{name} {split} {number}"}) for number in range(n)]
+            (folder / f"{name}.{split}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def part(files: Path, name: str, weight: float | None = None) -> dict[str, Any]:
+    paths = {"path": str(files / f"{name}.train.jsonl"), "val_path": str(files / f"{name}.val.jsonl")}
+    return {"corpus": {"type": "jsonl", **paths}} | ({} if weight is None else {"weight": weight})
+
+
+def mixture(*parts: dict[str, Any]) -> Corpus:
+    return Reference("corpus").validate({"type": "mixture", "parts": list(parts)}).build()
+
+
+@pytest.mark.parametrize(
+    ("weight", "counts"),
+    [
+        (1.0, {1: 100}),
+        (2, {2: 100}),
+        (0.29, {1: 29}),
+        (0.5, {1: 50}),
+        (1.5, {1: 50, 2: 50}),
+        (3.01, {3: 99, 4: 1}),
+        (1e-2, {1: 1}),
+    ],
+)
+def test_a_weight_says_how_often_each_document_is_taken(files: Path, weight: float, counts: dict[int, int]) -> None:
+    found = Counter(mixture(part(files, "a", weight)).documents("train"))
+    assert Counter(found.values()) == counts
+
+
+@given(weights=st.tuples(st.floats(0.1, 4), st.floats(0.1, 4)))
+def test_of_every_corpus_as_many_documents_come_as_its_weight_says(files: Path, weights: tuple[float, float]) -> None:
+    found = Counter(text[0] for text in mixture(*map(part, [files] * 2, "ab", weights)).documents("train"))
+    for name, count, weight in (("a", 100, weights[0]), ("b", 40, weights[1])):
+        assert count * weight - 1 < found[name] < count * weight + 1e-6
+
+
+def test_those_taken_are_spread_over_the_corpus(files: Path) -> None:
+    found = [int(text.split()[-1]) for text in mixture(part(files, "a", 0.25)).documents("train")]
+    assert found == list(range(3, 100, 4))
+
+
+def test_a_document_does_not_follow_its_own_copy(files: Path) -> None:
+    found = list(mixture(part(files, "a", 2.5), part(files, "b", 3)).documents("train"))
+    assert all(one != other for one, other in itertools.pairwise(found))
+
+
+def test_validation_has_every_held_out_document_once(files: Path) -> None:
+    parts = part(files, "a", 3), part(files, "b", 0.1)
+    expected = [f"{name} val {number}" for name in "ab" for number in range(2)]
+    assert list(mixture(*parts).documents("val")) == expected
+
+
+def test_the_weight_is_one_if_left_out_and_mixtures_nest(files: Path) -> None:
+    inner = {"type": "mixture", "parts": [part(files, "a"), part(files, "c")]}
+    found = Counter(mixture({"corpus": inner, "weight": 2}, part(files, "b")).documents("train"))
+    assert Counter(found.values()) == {2: 103, 1: 40}
+
+
+def test_the_fingerprint_stands_for_parts_and_weights(files: Path) -> None:
+    made = [
+        mixture(*parts).fingerprint()
+        for parts in (
+            [part(files, "a")],
+            [part(files, "a", 2)],
+            [part(files, "b")],
+            [part(files, "a"), part(files, "b")],
+            [part(files, "b"), part(files, "a")],
+        )
+    ]
+    assert len(set(made)) == len(made)
+    assert mixture(part(files, "a", 1)).fingerprint() == made[0]
+
+
+def test_a_weight_that_takes_nothing_is_refused(files: Path) -> None:
+    with pytest.raises(DataError, match=r"part 2 \('jsonl'\) has so few documents that its weight of 0.25 takes none"):
+        list(mixture(part(files, "a"), part(files, "c", 0.25)).documents("train"))
+
+
+def test_what_is_wrong_is_named_with_its_place(files: Path) -> None:
+    def refusal(*parts: Any) -> str:
+        with pytest.raises(SpecError) as caught:
+            gptzoo.load_run_spec({**RUN, "corpus": {"type": "mixture", "parts": list(parts)}})
+        return str(caught.value)
+
+    assert refusal() == "spec: $.corpus.parts: name at least one corpus"
+    assert refusal({**part(files, "a"), "weight": 0}) == "spec: $.corpus.parts[0].weight: should be greater than 0"
+    assert "$.corpus.parts[1].corpus.feild: 'jsonl' has no option 'feild'; did you mean 'field'?" in refusal(
+        part(files, "a"), {"corpus": {"type": "jsonl", "path": "x", "feild": 1}}
+    )
+
+
+def test_a_spec_beside_the_files_reads_back_equal(files: Path) -> None:
+    parts = [{"corpus": {"type": "jsonl", "path": "a.train.jsonl"}, "weight": 0.5}, {"corpus": "stories"}]
+    (files / "run.json").write_text(json.dumps({**RUN, "corpus": {"type": "mixture", "parts": parts}}))
+    spec = gptzoo.load_run_spec(files / "run.json")
+    assert spec.corpus.parts[0].corpus.path == str(files / "a.train.jsonl")
+    assert gptzoo.load_run_spec(spec.resolved()) == spec
+
+
+def test_a_mixture_is_tokenized_as_its_documents_come(files: Path) -> None:
+    it = mixture(part(files, "a", 0.5), part(files, "c", 2))
+    tokenizer, store = prepare(it, Reference("tokenizer").validate("byte"))
+    texts = [tokenizer.decode(store.train[begin:end].tolist()) for begin, end in store.spans["train"].tolist()]
+    assert texts == list(it.documents("train"))
+
+
+def test_it_has_the_properties_of_a_corpus(files: Path) -> None:
+    subject = subject_of(find("corpus:mixture"), {"parts": [part(files, "a", 0.5), part(files, "b", 2)]})
+    for one in properties_of("corpus"):
+        assert str(verdict(one, subject)) == f"{one.name} passed"

@@ -1,0 +1,243 @@
+import itertools
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gptzoo.component import Config
+from gptzoo.data.corpora.corpus import Corpus
+from gptzoo.data.token_store import TokenStore, prepare
+from gptzoo.data.tokenizers.tokenizer import ByteTokenizer, Tokenizer
+from gptzoo.errors import DataError
+from gptzoo.reference import Reference
+
+TEXTS = {"train": ["one é\n", "two", "three"], "val": ["four", "five 🦊"]}
+
+
+class ListCorpus(Corpus):
+    """Documents given by a test, which counts how often they were read."""
+
+    def __init__(self, texts: dict[str, list[str]] | None = None):
+        super().__init__(Config())
+        self.texts = texts or TEXTS
+        self.n_read = 0
+
+    def documents(self, split: Any) -> Iterator[str]:
+        self.n_read += 1
+        yield from self.texts[split]
+
+    def fingerprint(self) -> str:
+        return json.dumps(self.texts)
+
+
+def tokenizer(kind: str, **options: Any) -> Config:
+    return Reference("tokenizer").validate({"type": kind, **options})
+
+
+def folders(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "tokens").iterdir() if path.suffix != ".lock")
+
+
+def contents(prepared: tuple[Tokenizer, TokenStore]) -> tuple[Any, ...]:
+    """All that matters, copied out of the files."""
+    made, store = prepared
+    ids = store.train.tolist(), store.val.tolist()
+    return made.config, made.state, *ids, store.n_bytes, store.fingerprint, store.vocab_size
+
+
+# ---------------------------------------------------------------------- what is stored
+
+
+def test_documents_stand_in_order_with_the_end_of_text_between_them() -> None:
+    _, store = prepare(ListCorpus(), tokenizer("byte"))
+    expected = [*"one é\n".encode(), 256, *b"two", 256, *b"three"]
+    assert store.train.tolist() == expected
+    assert isinstance(store.train, np.memmap)
+    assert store.vocab_size == 257
+
+
+def test_documents_stand_on_lines_of_their_own_where_nothing_ends_a_text() -> None:
+    made, store = prepare(ListCorpus({"train": ["ab", "c\n", "d"], "val": ["a", "b"]}), tokenizer("char"))
+    assert made.decode(store.train.tolist()) == "ab\nc\n\nd"
+    assert made.decode(store.val.tolist()) == "a\nb"
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
+def test_nothing_is_added_to_a_single_document(kind: str) -> None:
+    made, store = prepare(ListCorpus({"train": ["abcd efg"], "val": ["gfedcba"]}), tokenizer(kind))
+    assert made.decode(store.train.tolist()) == "abcd efg"
+    assert made.eot not in store.train.tolist()
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_bytes_are_counted_as_the_tokens_decode(kind: str) -> None:
+    made, store = prepare(ListCorpus(), tokenizer(kind))
+    for split in ("train", "val"):
+        assert store.n_bytes[split] == len(made.decode_bytes(getattr(store, split).tolist()))
+        assert store.n_bytes[split] == len("".join(TEXTS[split]).encode())
+
+
+def test_newlines_between_documents_count_as_bytes() -> None:
+    made, store = prepare(ListCorpus({"train": ["ab", "b\n"], "val": ["a", "b"]}), tokenizer("char"))
+    assert store.n_bytes == {"train": 5, "val": 3}
+    assert made.decode(store.train.tolist()) == "ab\nb\n"
+
+
+def test_a_tokenizer_learns_from_the_training_text_alone() -> None:
+    made, _ = prepare(ListCorpus({"train": ["abc"], "val": ["ab"]}), tokenizer("char"))
+    assert made.vocab_size == 3
+    with pytest.raises(DataError, match=r"val split, document 1: .*'d'"):
+        prepare(ListCorpus({"train": ["abc"], "val": ["abd"]}), tokenizer("char"))
+
+
+@pytest.mark.parametrize(("vocab_size", "width"), [(257, 2), (65536, 2), (65537, 4)])
+def test_ids_take_two_bytes_as_long_as_they_fit(
+    vocab_size: int, width: int, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ByteTokenizer, "vocab_size", vocab_size)
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: [vocab_size - 1, 0, 1])
+    _, store = prepare(ListCorpus({"train": ["x"], "val": ["x"]}), tokenizer("byte"))
+    assert store.train.tolist() == [vocab_size - 1, 0, 1]
+    raw = (cache / "tokens" / folders(cache)[0] / "train.bin").read_bytes()
+    assert raw[:width] == (vocab_size - 1).to_bytes(width, "little")
+    assert len(raw) == 3 * width
+
+
+@pytest.mark.parametrize("ids", [[257], [0, -1]])
+def test_ids_outside_of_the_vocabulary_are_refused(
+    ids: list[int], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: ids)
+    with pytest.raises(DataError, match=r"'byte' gave ids from .* outside of its vocabulary of 257"):
+        prepare(ListCorpus(), tokenizer("byte"))
+    assert folders(cache) == []
+
+
+def test_half_of_a_character_is_refused_with_its_document() -> None:
+    with pytest.raises(DataError, match=r"train split, document 2: .*lone surrogate"):
+        prepare(ListCorpus({"train": ["ab", "c\udc00"], "val": ["ab"]}), tokenizer("byte"))
+
+
+def test_a_split_too_short_to_predict_anything_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the val split is only 1 tokens; give more text, or a val_path"):
+        prepare(ListCorpus({"train": ["abc"], "val": ["a"]}), tokenizer("byte"))
+
+
+# ---------------------------------------------------------------------- keeping it
+
+
+def test_what_was_made_once_is_found_again(cache: Path) -> None:
+    corpus = ListCorpus()
+    first = contents(prepare(corpus, tokenizer("bpe", vocab_size=270)))
+    n_read = corpus.n_read
+    assert contents(prepare(corpus, tokenizer("bpe", vocab_size=270))) == first
+    assert corpus.n_read == n_read
+    assert len(folders(cache)) == 1
+
+
+def test_another_corpus_or_tokenizer_has_a_folder_of_its_own(cache: Path) -> None:
+    other = {**TEXTS, "val": ["four", "five 🦊!"]}
+    prints = {
+        prepare(corpus, config)[1].fingerprint
+        for corpus in (ListCorpus(), ListCorpus(other))
+        for config in (tokenizer("byte"), tokenizer("bpe"), tokenizer("bpe", vocab_size=270))
+    }
+    assert len(folders(cache)) == 6
+    # These few texts teach no more merges than 270 ids have room for.
+    assert len(prints) >= 4
+
+
+@pytest.mark.parametrize("name", ["train.bin", "val.bin", "index.json", "tokenizer.json"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])
+def test_a_damaged_cache_is_made_again(name: str, damage: str, cache: Path) -> None:
+    first = contents(prepare(ListCorpus(), tokenizer("bpe")))
+    file = cache / "tokens" / folders(cache)[0] / name
+    data = file.read_bytes()
+    if damage == "remove":
+        file.unlink()
+    else:
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        file.write_bytes({"truncate": data[:-3], "flip": flipped, "empty": b""}[damage])
+    if name == "index.json" and damage == "truncate":
+        file.write_bytes(data[:-10])  # the last three bytes are space and a brace
+    assert contents(prepare(ListCorpus(), tokenizer("bpe"))) == first
+    assert len(folders(cache)) == 1
+
+
+def test_a_process_that_dies_leaves_no_half_a_cache(cache: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Dying(ListCorpus):
+        def documents(self, split: Any) -> Iterator[str]:
+            yield "some"
+            if split == "val":
+                raise Killed
+
+    with pytest.raises(Killed):
+        prepare(Dying(), tokenizer("byte"))
+    assert folders(cache) == []
+    assert prepare(ListCorpus(), tokenizer("byte"))[1].val.tolist()[:4] == list(b"four")
+
+
+def test_what_a_killed_process_left_is_cleared_away(cache: Path) -> None:
+    prepare(ListCorpus(), tokenizer("byte"))
+    whole = cache / "tokens" / folders(cache)[0]
+    left = whole.with_name(f".incomplete-{whole.name}-4194305")
+    foreign = whole.with_name(".incomplete-of-another-corpus-1")
+    whole.rename(left)
+    foreign.mkdir()
+    (left / "val.bin").unlink()
+    prepare(ListCorpus(), tokenizer("byte"))
+    assert folders(cache) == sorted([foreign.name, whole.name])
+
+
+def _prepare_and_report(barrier: Any, results: Any) -> None:
+    corpus = ListCorpus({split: texts * 300 for split, texts in TEXTS.items()})
+    barrier.wait()
+    _, store = prepare(corpus, tokenizer("byte"))
+    results.put((corpus.n_read, store.fingerprint, int(store.train.sum())))
+
+
+def test_of_processes_that_start_together_one_works_and_all_see_the_whole(cache: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=_prepare_and_report, args=(barrier, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    reports = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+    assert len({report[1:] for report in reports}) == 1
+    assert sorted(n_read > 0 for n_read, *_ in reports) == [False, False, False, True]
+    assert len(folders(cache)) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(cache: Path) -> None:
+    cache.write_text("a file where a folder should be")
+    with pytest.raises(DataError, match=r"cache.*tokens cannot be kept there.*set GPTZOO_CACHE"):
+        prepare(ListCorpus(), tokenizer("byte"))
+
+
+def test_without_gptzoo_cache_the_home_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPTZOO_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prepare(ListCorpus(), tokenizer("byte"))
+    assert os.listdir(tmp_path / ".cache" / "gptzoo") == ["tokens"]
+
+
+@pytest.mark.parametrize("kind", ["byte", "char"])
+def test_spans_tell_where_each_document_lies(kind: str) -> None:
+    texts = {"train": ["one é\n", "two", "three"], "val": ["net", "hew"]}
+    made, store = prepare(ListCorpus(texts), tokenizer(kind))
+    for split, ids in (("train", store.train), ("val", store.val)):
+        spans = store.spans[split].tolist()
+        assert [made.decode(ids[first:end].tolist()) for first, end in spans] == texts[split]
+        for (_, end), (begin, _) in itertools.pairwise(spans):
+            assert ids[end:begin].tolist() == list(made.separator())

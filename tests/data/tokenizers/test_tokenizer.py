@@ -1,0 +1,325 @@
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gptzoo.data.tokenizers.tokenizer import StreamDecoder, Tokenizer, load_tokenizer, save_tokenizer
+from gptzoo.errors import DataError, FolderError
+from gptzoo.reference import Reference
+
+TRAINING = ["the cat sat on the mat, the hat and the bat.\n", "naïve café: 10 €, 日本語, 🦊🦊\n"] * 3
+
+needs_tiktoken_files = pytest.mark.skipif(
+    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR names no folder with the files of gpt2"
+)
+KINDS = ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
+every_tokenizer = pytest.mark.parametrize("kind", KINDS)
+
+
+@functools.cache
+def fitted(kind: str, **options: Any) -> Tokenizer:
+    config = Reference("tokenizer").validate({"type": kind, **options})
+    return config.build(config.component.fit(config, iter(TRAINING)))
+
+
+def texts(kind: str) -> st.SearchStrategy[str]:
+    return st.text(st.sampled_from("".join(TRAINING)) if kind == "char" else st.characters(codec="utf-8"))
+
+
+@every_tokenizer
+@given(data=st.data())
+def test_text_comes_back_from_its_ids(kind: str, data: st.DataObject) -> None:
+    tokenizer, text = fitted(kind), data.draw(texts(kind))
+    ids = list(tokenizer.encode(text))
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode_bytes(ids) == text.encode()
+    assert all(0 <= token < tokenizer.vocab_size for token in ids)
+
+
+@every_tokenizer
+@given(data=st.data())
+def test_each_id_has_bytes_of_its_own_whatever_stands_beside_it(kind: str, data: st.DataObject) -> None:
+    tokenizer = fitted(kind)
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
+    assert tokenizer.decode_bytes(ids) == b"".join(tokenizer.decode_bytes([token]) for token in ids)
+
+
+@every_tokenizer
+@given(data=st.data())
+def test_a_stream_is_the_decoded_whole_and_never_shows_half_a_character(kind: str, data: st.DataObject) -> None:
+    tokenizer = fitted(kind)
+    text = data.draw(texts(kind))
+    decoder = StreamDecoder(tokenizer)
+    shown = ""
+    for token in tokenizer.encode(text):
+        shown += decoder.feed(token)
+        assert text.startswith(shown)
+    assert shown + decoder.flush() == text
+
+
+@given(ids=st.lists(st.integers(0, 256), max_size=30))
+def test_a_stream_of_bytes_that_are_no_text_is_decoded_as_the_whole_is(ids: list[int]) -> None:
+    tokenizer = fitted("byte")
+    decoder = StreamDecoder(tokenizer)
+    assert "".join(map(decoder.feed, ids)) + decoder.flush() == tokenizer.decode(ids)
+
+
+@every_tokenizer
+def test_the_id_that_ends_a_text_is_no_text(kind: str) -> None:
+    tokenizer = fitted(kind)
+    if tokenizer.eot is None:
+        assert kind == "char"
+    else:
+        assert 0 <= tokenizer.eot < tokenizer.vocab_size
+        assert tokenizer.decode([tokenizer.eot]) == ""
+
+
+@every_tokenizer
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_an_id_outside_of_the_vocabulary_is_refused(kind: str, wrong: int) -> None:
+    with pytest.raises(DataError, match=rf"'{kind}' has no token {wrong}, only 0 to {fitted(kind).vocab_size - 1}"):
+        fitted(kind).decode([0, wrong])
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)])
+def test_what_looks_like_a_special_token_is_text(kind: str) -> None:
+    text = "a <|endoftext|> b</s>"
+    ids = list(fitted(kind).encode(text))
+    assert fitted(kind).eot not in ids
+    assert fitted(kind).decode(ids) == text
+
+
+@every_tokenizer
+def test_half_of_a_character_is_refused(kind: str) -> None:
+    with pytest.raises(DataError, match="ud83e"):
+        fitted(kind).encode("\ud83e")
+
+
+@every_tokenizer
+def test_a_loaded_tokenizer_is_the_saved_one(kind: str, tmp_path: Path) -> None:
+    saved = fitted(kind)
+    save_tokenizer(saved, tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert type(loaded) is type(saved)
+    assert (loaded.config, loaded.state) == (saved.config, saved.state)
+    assert (loaded.vocab_size, loaded.eot) == (saved.vocab_size, saved.eot)
+    assert list(loaded.encode(TRAINING[1])) == list(saved.encode(TRAINING[1]))
+    assert json.loads((tmp_path / "tokenizer.json").read_bytes()).keys() == {"config", "state"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"config": {"type": "byte"}}',
+        '{"config": {"type": "bite"}, "state": null}',
+        '{"config": {"type": "char"}, "state": null}',
+        '{"config": {"type": "bpe"}, "state": {"version": "1.0"}}',
+        '{"config": {"type": "bpe"}, "state": "x"}',
+        '{"config": {"type": "byte", "size": 3}, "state": null}',
+        b"\xff",
+        None,
+    ],
+)
+def test_a_damaged_tokenizer_is_refused_with_the_name_of_the_file(content: str | bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "damaged.json"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises((FolderError, DataError), match=r"damaged\.json: "):
+        load_tokenizer(file)
+
+
+# ---------------------------------------------------------------------- char
+
+
+def test_characters_are_numbered_by_code_point() -> None:
+    assert list(fitted("char").encode("".join(sorted(set("".join(TRAINING)))))) == list(
+        range(fitted("char").vocab_size)
+    )
+
+
+def test_an_unknown_character_is_named_and_there_is_advice() -> None:
+    with pytest.raises(DataError, match=r"'Z'.*'byte'"):
+        fitted("char").encode("the Zat")
+
+
+# ---------------------------------------------------------------------- bpe
+
+
+def test_bpe_learns_merges_that_shorten_its_training_text() -> None:
+    text = "".join(TRAINING)
+    tokenizer = fitted("bpe", vocab_size=300)
+    assert tokenizer.vocab_size == 300
+    assert len(tokenizer.encode(text)) < 0.8 * len(text.encode())
+    assert len(fitted("bpe", vocab_size=257).encode(text)) == len(text.encode())
+
+
+def test_bpe_learns_the_same_in_every_process() -> None:
+    code = (
+        "from gptzoo.data.tokenizers.tokenizer import BpeTokenizer as B; from gptzoo.data.corpora.stories import StoriesCorpus as S\n"
+        "import hashlib, json; texts = S(S.Config(n_stories=30)).documents('train')\n"
+        "print(hashlib.sha256(json.dumps(B.fit(B.Config(vocab_size=600), texts)).encode()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_bpe_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Reference("tokenizer").validate("bpe")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(DataError, match=r"pip install 'gptzoo\[bpe\]'"):
+        config.component.fit(config, TRAINING)
+
+
+def test_bpe_needs_room_for_all_bytes() -> None:
+    with pytest.raises(Exception, match="greater than or equal to 257"):
+        Reference("tokenizer").validate({"type": "bpe", "vocab_size": 256})
+
+
+def foreign(state: Any) -> Tokenizer:
+    return Reference("tokenizer").validate("bpe").build(state)
+
+
+def llama_style() -> dict[str, Any]:
+    """A tokenizer.json as SentencePiece models have it: U+2581 for a space, bytes for what is not in the vocabulary."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab"]
+    prepend = {"type": "Prepend", "prepend": "▁"}
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+        "padding": None,
+        "added_tokens": [{"id": index, "content": pieces[index], **flags} for index in range(3)],
+        "normalizer": {"type": "Sequence", "normalizers": [prepend, replace]},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]},
+        "model": {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": {piece: index for index, piece in enumerate(pieces)},
+            "merges": [["▁", "a"], ["a", "b"]],
+        },
+    }
+
+
+@given(text=st.text(st.sampled_from("ab é🦊\n"), min_size=1))
+def test_a_sentencepiece_tokenizer_decodes_as_its_library_does(text: str) -> None:
+    import tokenizers
+
+    tokenizer = foreign(llama_style())
+    library = tokenizers.Tokenizer.from_str(json.dumps({**llama_style(), "truncation": None}))
+    ids = list(tokenizer.encode(text))
+    assert ids == library.encode(text, add_special_tokens=False).ids
+    # The library strips the space that stands before a text; here a text may be the continuation of another.
+    assert tokenizer.decode(ids) == " " + library.decode(ids) == " " + text
+    assert tokenizer.eot == 2
+
+
+@pytest.mark.parametrize("name", ["<|endoftext|>", "</s>", "<|end_of_text|>", "<|eot_id|>"])
+def test_a_foreign_tokenizer_ends_a_text_by_one_of_the_usual_names(name: str) -> None:
+    state = json.loads(json.dumps(fitted("bpe").state).replace("<|endoftext|>", name))
+    assert foreign(state).eot == fitted("bpe").eot
+    assert foreign(json.loads(json.dumps(state).replace(name, "<stop>"))).eot is None
+
+
+def test_added_tokens_are_plain_text_and_special_ones_are_none() -> None:
+    state = json.loads(json.dumps(fitted("bpe").state))
+    size = fitted("bpe").vocab_size
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    # GPT-NeoX has runs of spaces like this one; its characters are outside of the byte alphabet.
+    state["added_tokens"].append({"id": size, "content": "  é ", "special": False, **flags})
+    state["added_tokens"].append({"id": size + 1, "content": "<|user|>", "special": True, **flags})
+    tokenizer = foreign(state)
+    ids = list(tokenizer.encode("a  é b<|user|>"))
+    assert size in ids
+    assert size + 1 not in ids
+    assert tokenizer.decode(ids) == "a  é b<|user|>"
+    assert tokenizer.decode([size + 1]) == ""
+    assert tokenizer.vocab_size == size + 2
+
+
+def test_a_gap_between_ids_stands_for_nothing() -> None:
+    state = json.loads(json.dumps(fitted("bpe").state))
+    size = fitted("bpe").vocab_size
+    state["model"]["vocab"]["far"] = size + 3
+    tokenizer = foreign(state)
+    assert tokenizer.vocab_size == size + 4
+    assert tokenizer.decode([size, size + 3, size + 1]) == "far"
+
+
+def test_a_tokenizer_without_a_way_back_to_bytes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no way .* from its tokens to bytes.*WordPiece"):
+        foreign({**fitted("bpe").state, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}})
+
+
+@needs_tiktoken_files
+@given(text=st.text())
+def test_gpt2s_tokenizer_json_gives_the_ids_of_tiktoken(text: str) -> None:
+    tokenizer = _gpt2_from_json()
+    assert list(tokenizer.encode(text)) == list(fitted("tiktoken").encode(text))
+    assert (tokenizer.eot, tokenizer.vocab_size) == (fitted("tiktoken").eot, fitted("tiktoken").vocab_size)
+
+
+@functools.cache
+def _gpt2_from_json() -> Tokenizer:
+    import tokenizers
+
+    merges, vocab = sorted(Path(os.environ["TIKTOKEN_CACHE_DIR"]).iterdir(), key=lambda file: file.read_bytes()[0])
+    pairs = [tuple(line.split()) for line in merges.read_text(encoding="utf-8").split("\n")[1:] if line]
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(json.loads(vocab.read_bytes()), pairs))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = tokenizers.decoders.ByteLevel()
+    library.add_special_tokens(["<|endoftext|>"])
+    return foreign(json.loads(library.to_str()))
+
+
+# ---------------------------------------------------------------------- tiktoken
+
+
+@needs_tiktoken_files
+@given(text=st.text())
+def test_tiktoken_gives_the_ids_of_tiktoken(text: str) -> None:
+    import tiktoken
+
+    ours, theirs = fitted("tiktoken"), tiktoken.get_encoding("gpt2")
+    assert list(ours.encode(text)) == theirs.encode(text, disallowed_special=())
+    assert (ours.vocab_size, ours.eot) == (50257, 50256)
+
+
+def test_an_unknown_encoding_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"'gpt22'.*gpt2.*cl100k_base"):
+        fitted("tiktoken", name="gpt22")
+
+
+def test_an_encoding_that_cannot_be_downloaded_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiktoken
+
+    def offline(name: str) -> Any:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", offline)
+    with pytest.raises(DataError, match=r"'p50k_base'.*downloaded.*TIKTOKEN_CACHE_DIR.*'bpe' or 'byte'"):
+        fitted("tiktoken", name="p50k_base")

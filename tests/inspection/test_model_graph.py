@@ -1,0 +1,168 @@
+"""How a model is put together, as seen from what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from support import admit, small
+from torch import Tensor, nn
+
+import gptzoo
+from gptzoo.components.norm import Norm, PreNorm
+from gptzoo.components.positional import Positional
+from gptzoo.inspection.model_graph import Blocks, Module, Operation, outline, seams, variants
+
+Sublayers = Mapping[str, Callable[[Tensor], Tensor]]
+
+
+def blocks_of(**changes: Any) -> Blocks:
+    (blocks,) = (row for row in outline(gptzoo.load_model_spec(small(**changes))) if isinstance(row, Blocks))
+    return blocks
+
+
+def steps(operations: tuple[Operation, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(operation.name, operation.inputs) for operation in operations]
+
+
+def test_pre_norm_normalises_what_goes_into_a_sublayer() -> None:
+    assert steps(blocks_of(norm="pre_ln").operations) == [
+        ("norm_layer", (-1,)),
+        ("attention", (0,)),
+        ("add", (-1, 1)),
+        ("norm_layer", (2,)),
+        ("ffn", (3,)),
+        ("add", (2, 4)),
+    ]
+
+
+def test_post_norm_normalises_the_sum() -> None:
+    assert steps(blocks_of(norm="post_ln").operations) == [
+        ("attention", (-1,)),
+        ("add", (-1, 0)),
+        ("norm_layer", (1,)),
+        ("ffn", (2,)),
+        ("add", (2, 3)),
+        ("norm_layer", (4,)),
+    ]
+
+
+class Parallel(PreNorm):
+    """Both sublayers read one norm; the sums are made in place."""
+
+    name = "parallel"
+
+    def forward(self, x: Tensor, sublayers: Sublayers) -> Tensor:
+        normed = self.layers["attention"](x)
+        x = x + sublayers["attention"](normed)
+        x += sublayers["ffn"](normed)
+        return x
+
+
+class Nested(nn.Module):
+    def __init__(self, layer: Any):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class Wide(Norm):
+    """Widens the stream to two lanes before the first block, as hyper-connections do."""
+
+    name = "wide"
+
+    @classmethod
+    def entry(cls, config: Any, dims: Any) -> nn.Module:
+        return Lanes()
+
+    def __init__(self, config: Any, dims: Any, names: Any):
+        super().__init__(config, dims, names)
+        self.layers = nn.ModuleDict({name: Nested(layer) for name, layer in self.layers.items()})
+
+    def forward(self, x: Tensor, sublayers: Sublayers) -> Tensor:
+        assert x.shape[-2] == 2
+        for name, sublayer in sublayers.items():
+            x = x + sublayer(self.layers[name](x.sum(-2)))[..., None, :]
+        return x
+
+
+class Lanes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x, x], dim=-2)
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_norm_scheme_of_somebody_else_is_seen_as_it_is() -> None:
+    admit(Parallel)
+    assert steps(blocks_of(norm="parallel").operations) == [
+        ("norm_layer", (-1,)),
+        ("attention", (0,)),
+        ("add", (-1, 1)),
+        ("ffn", (0,)),
+        ("add", (2, 3)),
+    ]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_stream_that_the_norm_scheme_widens_is_seen_wide() -> None:
+    admit(Wide)
+    names = [operation.name for operation in blocks_of(norm="wide").operations]
+    assert names == ["sum", "norm_layer", "attention", "getitem", "add", "sum", "norm_layer", "ffn", "getitem", "add"]
+
+
+def test_every_sublayer_is_in_the_outline_of_every_spec(any_spec: dict[str, Any]) -> None:
+    spec = gptzoo.load_model_spec(any_spec)
+    rows = outline(spec)
+    (blocks,) = (row for row in rows if isinstance(row, Blocks))
+    assert blocks.n_layers == spec.n_layers
+    assert {"attention", "ffn"} <= {operation.name for operation in blocks.operations}
+    for name in ("attention", "ffn"):
+        by_layer = {layer: one.config for one in blocks.sublayers[name] for layer in one.layers}
+        assert [by_layer[layer] for layer in range(spec.n_layers)] == spec.per_layer(name)
+    assert isinstance(rows[0], Module)
+    assert isinstance(rows[-1], Module)
+    assert (rows[0].name, rows[-1].name) == ("embed", "head")
+
+
+def test_modules_are_in_the_order_in_which_a_token_passes_them() -> None:
+    rows = outline(gptzoo.load_model_spec(small(dropout=0.1, positional=["learned", "rope"])))
+    names = ["blocks" if isinstance(row, Blocks) else row.name for row in rows]
+    assert names == ["embed", "positionals", "embed_dropout", "blocks", "exit", "head"]
+    assert [row.config.type for row in rows if isinstance(row, Module) and row.config] == ["learned", "layernorm"]
+
+
+def test_what_does_nothing_is_left_out() -> None:
+    rows = outline(gptzoo.load_model_spec(small(positional="none", norm="post_ln")))
+    assert ["blocks" if isinstance(row, Blocks) else row.name for row in rows] == ["embed", "blocks", "head"]
+
+
+def test_layers_with_equal_configs_are_one_variant() -> None:
+    spec = gptzoo.load_model_spec(small(n_layers=5, attention=["naive", {"type": "sdpa", "window": 4}]))
+    found = [(one.config.type, one.layers) for one in variants(spec.per_layer("attention"))]
+    assert found == [("naive", (0, 2, 4)), ("sdpa", (1, 3))]
+
+
+class Both(Positional):
+    """Uses two seams."""
+
+    name = "both"
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x
+
+    def bias(self, q_pos: Tensor, k_pos: Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("name", "used"), [("learned", ("embed",)), ("rope", ("rotate",)), ("none", ()), ("both", ("embed", "bias"))]
+)
+@pytest.mark.usefixtures("fresh_registry")
+def test_seams_are_those_that_a_positional_overrides(name: str, used: tuple[str, ...]) -> None:
+    admit(Both)
+    (positional,) = {gptzoo.load_model_spec(small(positional=name)).positional}
+    assert seams(positional) == used

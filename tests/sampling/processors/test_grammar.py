@@ -1,0 +1,226 @@
+"""What is written under a regular expression or a JSON schema, by untrained models, with every tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import re
+import sys
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from logits import NEVER, processor
+
+import gptzoo
+from gptzoo import TokenSequence
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.errors import InputError
+from gptzoo.reference import Reference
+
+TRAINING = ["abc 0123456789 -.\n", 'éß€日本🦊 {}[]:,"\\ true false null name tags', "red green blue naïve ef xyz"] * 3
+needs_tiktoken_files = pytest.mark.skipif(
+    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR names no folder with the files of gpt2"
+)
+every_tokenizer = pytest.mark.parametrize(
+    "kind", ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
+)
+
+
+@functools.cache
+def fitted(kind: str) -> Tokenizer:
+    config = Reference("tokenizer").validate({"type": kind, **({"vocab_size": 300} if kind == "bpe" else {})})
+    return config.build(config.component.fit(config, iter(TRAINING)))
+
+
+@functools.cache
+def model(vocab_size: int) -> Any:
+    spec = {"vocab_size": vocab_size, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2}
+    return gptzoo.build({**spec, "positional": "rope"}, seed=3)
+
+
+def written(kind: str, n_rows: int, n_new: int, *processors: dict[str, Any], n_spare: int = 0) -> list[str]:
+    """What an untrained model writes; each row has random numbers of its own."""
+    tokenizer = fitted(kind)
+    spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": n_new, "processors": processors})
+    prompts = [list(tokenizer.encode("a"))] * n_rows
+    rows = gptzoo.generate(model(tokenizer.vocab_size + n_spare), prompts, spec, tokenizer)
+    assert all(len(row) < n_new for row in rows), "the pattern is meant to end before"
+    return [tokenizer.decode(row) for row in rows]
+
+
+PATTERNS = [
+    r"[a-c]{2,5}( \d{1,3})?x?",
+    r"(é|日本|🦊){1,3}[ab]*?ef",
+    r"-?\d{1,4}(\.\d{1,3})?\n",
+    r"[^a-z]{3}",
+    r"(red|green|blue)(,(red|green|blue)){0,2}",
+    r".{5}",
+    "",
+]
+
+
+@every_tokenizer
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_text_matches_the_pattern_from_end_to_end(kind: str, pattern: str) -> None:
+    likely = {"type": "logit_bias", "biases": {str(t): 3.0 for t in fitted(kind).encode("ef\n")}}  # so that it ends
+    texts = written(kind, 6 if kind == "tiktoken" else 40, 120, {"type": "regex", "pattern": pattern}, likely)
+    assert [text for text in texts if not re.fullmatch(pattern, text)] == []
+    assert len(set(texts)) > 1 or pattern == ""
+
+
+SCHEMAS = [
+    {"type": "integer", "minimum": -5, "maximum": 300},
+    {"enum": ["red", "é日本", None, True, 7]},
+    {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3},
+    {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 4},
+            "tags": {"type": "array", "items": {"$ref": "#/$defs/colour"}, "maxItems": 2},
+            "naïve": {"type": "number", "minimum": 0, "maximum": 9, "multipleOf": 0.5},
+        },
+        "required": ["name", "tags"],
+        "additionalProperties": False,
+        "$defs": {"colour": {"enum": ["red", "green", "blue"]}},
+    },
+    {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^[ab]{2}c?$"}]},
+]
+
+
+@every_tokenizer
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: str(next(iter(schema.values())))[:12])
+def test_every_value_is_valid_by_the_schema(kind: str, schema: dict[str, Any]) -> None:
+    texts = written(kind, 6 if kind == "tiktoken" else 40, 150, {"type": "json_schema", "definition": schema})
+    for text in texts:
+        jsonschema.validate(json.loads(text), schema)
+    assert len(set(texts)) > 1
+
+
+@pytest.mark.parametrize("whitespace", [False, True])
+def test_whitespace_is_written_where_it_is_wanted(whitespace: bool) -> None:
+    asked = {"type": "json_schema", "definition": SCHEMAS[2], "whitespace": whitespace}
+    texts = written("byte", 20, 400, asked)
+    assert any(re.search(r"\s", text) for text in texts) == whitespace
+    assert all(jsonschema.validate(json.loads(text), SCHEMAS[2]) is None for text in texts)
+
+
+@every_tokenizer
+@pytest.mark.parametrize("pattern", [r"(ab|ba)*c?", r"é{1,2}|日本*"])
+def test_a_token_is_possible_exactly_if_the_text_can_go_on_with_it(kind: str, pattern: str) -> None:
+    """`regex`, another library, says what may still become a match, for every token that ends with a character."""
+    partial = pytest.importorskip("regex").compile(pattern)
+    tokenizer, process = fitted(kind), processor("regex", fitted(kind), pattern=pattern)
+    chosen = random.Random(0)
+    for _ in range(1 if kind == "tiktoken" else 5):
+        row = TokenSequence(list(tokenizer.encode("zero" if kind != "char" else "ef")), 0)
+        row.prompt_length = len(row.tokens)
+        for _ in range(8):
+            before = tokenizer.decode_bytes(row.new)
+            possible = process(torch.zeros(1, tokenizer.vocab_size), [row])[0] > NEVER
+            if process.finished(row):
+                assert partial.fullmatch(before.decode())
+                break
+            for token, can in enumerate(possible.tolist()):
+                try:
+                    text = (before + tokenizer.decode_bytes([token])).decode()
+                except UnicodeDecodeError:
+                    continue  # ends within a character
+                if token == tokenizer.eot:
+                    assert can == bool(partial.fullmatch(text))
+                elif text.encode() == before:
+                    assert not can  # another token that stands for no text
+                else:
+                    assert can == bool(partial.fullmatch(text, partial=True)), text
+            row.tokens.append(
+                chosen.choice([t for t, can in enumerate(possible.tolist()) if can and t != tokenizer.eot])
+            )
+
+
+def test_rows_may_be_reordered_cloned_and_rolled_back() -> None:
+    """What is remembered of one step must not show in another."""
+    tokenizer, pattern = fitted("bpe"), r"(ab|ba){2,6}c"
+    process, logits = processor("regex", tokenizer, pattern=pattern), torch.zeros(1, tokenizer.vocab_size)
+    chosen, texts = random.Random(1), [()]
+    for _ in range(60):
+        new = list(chosen.choice(texts))
+        row = TokenSequence([5, *new], 1)
+        left = process(logits, [row])
+        assert torch.equal(left, processor("regex", tokenizer, pattern=pattern)(logits, [row]))
+        assert process.finished(row) == processor("regex", tokenizer, pattern=pattern).finished(row)
+        possible = np.flatnonzero(left[0].numpy() > NEVER).tolist()
+        texts.append((*new, chosen.choice(possible)))
+
+
+def test_a_vocabulary_larger_than_the_tokenizers_has_ids_that_are_never_written() -> None:
+    texts = written("byte", 20, 30, {"type": "regex", "pattern": "[a-c]{9}"}, n_spare=40)
+    assert all(re.fullmatch("[a-c]{9}", text) for text in texts)
+
+
+def test_a_row_that_has_ended_stays_as_it_is() -> None:
+    tokenizer = fitted("byte")
+    process, logits = processor("regex", tokenizer, pattern="ab"), torch.randn(1, 257)
+    for new in ([97, 98], [97, 98, 256], [97, 98, 256, 120], [120]):
+        assert torch.equal(process(logits, [TokenSequence([1, *new], 1)]), logits)
+        assert process.finished(TokenSequence([1, *new], 1))
+    assert not process.finished(TokenSequence([1, 97], 1))
+
+
+def test_greedy_choice_is_made_among_what_the_pattern_allows() -> None:
+    tokenizer = fitted("byte")
+    made = gptzoo.build(
+        {"vocab_size": 257, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2}, seed=3
+    ).eval()
+    asked = [{"type": "regex", "pattern": "[xyz]{5}"}, {"type": "temperature", "value": 0.0}]
+    spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 20, "processors": asked})
+    ids = [97]
+    with torch.inference_mode():
+        for _ in range(5):
+            ids.append(max(b"xyz", key=lambda token: made(torch.tensor([ids]))[0][0, -1, token].item()))
+    assert gptzoo.generate(made, [[97]], spec, tokenizer) == [ids[1:]]
+
+
+def test_what_the_alphabet_cannot_write_is_never_begun() -> None:
+    asked = {"type": "regex", "pattern": "aQ{3}|bc|cW"}  # 'char' has no Q and no W
+    assert set(written("char", 20, 10, asked)) == {"bc"}
+    with pytest.raises(InputError, match="no token of tokenizer 'char' goes on from ''"):
+        written("char", 1, 10, {"type": "regex", "pattern": "Q+"})
+
+
+def test_a_name_that_the_alphabet_cannot_write_is_told_when_it_is_met() -> None:
+    schema = {"type": "object", "properties": {"Q": {"type": "null"}}, "required": ["Q"], "additionalProperties": False}
+    with pytest.raises(
+        InputError, match=r"""'json_schema': no token of tokenizer 'char' goes on from '{"'.*all bytes"""
+    ):
+        written("char", 1, 20, {"type": "json_schema", "definition": schema})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"type": "regex", "pattern": "a("}, "'regex': unclosed group"),
+        ({"type": "regex", "pattern": "a(?=b)"}, "'regex': look-around, .* is not supported"),
+        ({"type": "regex", "pattern": r"(a)\1"}, "'regex': backreferences are not supported"),
+        ({"type": "json_schema", "definition": {"type": "foo"}}, "'json_schema': .*Invalid type: foo"),
+        ({"type": "json_schema", "definition": {"not": {}}}, r"""Unimplemented keys: \["not"\]"""),
+        ({"type": "json_schema", "definition": {"enum": []}}, "Unsatisfiable schema"),
+        ({"type": "json_schema", "definition": {"$ref": "#/x"}}, "Pointer '/x' does not exist"),
+    ],
+)
+def test_what_is_not_supported_is_refused_before_the_first_token(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        written("byte", 1, 5, options)
+    assert "llguidance" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_tokenizer_or_the_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="'regex' works on text and needs the model's tokenizer"):
+        processor("regex", pattern="a")
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(InputError, match=r"pip install 'gptzoo\[grammar\]'"):
+        processor("json_schema", fitted("byte"))

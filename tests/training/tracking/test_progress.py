@@ -1,0 +1,114 @@
+"""What a run shows of itself is right where it is shown: in a terminal, in a log file, in a notebook."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptzoo.training.tracking.progress import Lines, describe
+
+
+def train_command(spec_file: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "gptzoo", "train", str(spec_file), "--out", str(out), "--bare"]
+
+
+def test_a_log_file_has_plain_lines_one_for_each_evaluation(spec_file: Path, tmp_path: Path) -> None:
+    done = subprocess.run(train_command(spec_file, tmp_path / "run"), capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["0/12", "5/12", "10/12", "12/12"]
+    assert re.fullmatch(r"step 5/12  loss \d\.\d{4}  val \d\.\d{4} \(\d\.\d{3} bits/byte\)  [\d,]+ tokens/s", lines[1])
+    assert done.stderr.isprintable() or "\x1b" not in done.stderr
+    assert "\r" not in done.stderr
+
+
+def test_a_terminal_has_a_bar_in_place_and_evaluations_above_it(spec_file: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        train_command(spec_file, tmp_path / "run"), stderr=theirs, stdout=theirs, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # how Linux tells that nobody writes any more
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    screen = Screen(columns=120)
+    screen.feed(shown.decode())
+    lines = [line.rstrip() for line in screen.lines if line.strip()]
+    evaluations = [line for line in lines if line.startswith("step ")]
+    assert [line.split()[1] for line in evaluations] == ["0/12", "5/12", "10/12", "12/12"]
+    bars = [line for line in lines if "━" in line]
+    assert len(bars) == 1, "one bar, drawn over in place"
+    assert "12/12" in bars[0]
+    assert lines.index(bars[0]) > lines.index(evaluations[-1])
+
+
+class Screen:
+    """As much of a terminal as the bar uses: text, line ends, the cursor up, lines erased."""
+
+    def __init__(self, columns: int):
+        self.lines, self.row, self.column, self.columns = [""], 0, 0, columns
+
+    def feed(self, text: str) -> None:
+        for code, plain in re.findall(r"(\x1b\[[?\d;]*[A-Za-z]|\r|\n)|([^\x1b\r\n]+)", text):
+            if code == "\r":
+                self.column = 0
+            elif code == "\n":
+                self.row += 1
+                self.lines += [""] * (self.row + 1 - len(self.lines))
+            elif code.endswith("A"):
+                self.row -= int(code[2:-1] or 1)
+            elif code.endswith("K"):
+                self.lines[self.row] = ""
+            else:
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[: self.column] + plain + line[self.column + len(plain) :]
+                self.column += len(plain)
+
+
+@pytest.mark.slow
+def test_a_notebook_has_one_bar_that_is_saved_with_its_evaluations(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    code = (
+        f"import gptzoo, json\ngptzoo.train(json.loads({json.dumps(json.dumps(run_spec))}), {str(tmp_path / 'run')!r});"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    (shown,) = [output for output in outputs if output.output_type == "display_data"]
+    page = shown["data"]["text/html"]
+    assert page.count("<progress ") == 1
+    assert '<progress value="12" max="12">' in page
+    assert re.findall(r"^step (\d+)/12  ", page, re.MULTILINE) == ["0", "5", "10", "12"]
+    assert "step 12/12" in shown["data"]["text/plain"]
+    assert not [output for output in outputs if output.output_type == "stream"], "no warnings, no second bar"
+
+
+def test_between_evaluations_a_log_gets_a_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("gptzoo.training.tracking.progress.time.monotonic", lambda: clock[0])
+    lines = Lines(100)
+    for step in range(1, 31):
+        clock[0] = float(step)
+        lines.step({"step": step, "train/loss": 1.0})
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["10/100", "20/100", "30/100"]
+
+
+def test_a_row_without_numbers_has_nothing_to_say() -> None:
+    assert describe({"step": 3}) == ""

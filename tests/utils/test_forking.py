@@ -1,0 +1,54 @@
+"""Forks of a process that has used autograd beside a GPU, which torch lets use autograd no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gptzoo.ablation.design.isolated_call import in_a_child
+from gptzoo.testing.runner import check, find
+
+# A machine with a GPU, as far as autograd's engine can tell: a build for CUDA counts the one that is pretended.
+_BESIDE_A_GPU = """
+import os, torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+{before}
+with FakeTensorMode():
+    torch.empty(())
+torch.ones((), requires_grad=True).backward()
+if os.fork() == 0:
+    from gptzoo.utils.forking import autograd_works
+    os._exit(not autograd_works())
+raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+_ALLOW = "from gptzoo.utils.forking import allow_autograd_in_forks; allow_autograd_in_forks()"
+
+
+def exit_code(before: str) -> int:
+    return subprocess.run([sys.executable, "-c", _BESIDE_A_GPU.format(before=before)]).returncode
+
+
+def test_forks_may_use_autograd_where_it_was_allowed_in_time() -> None:
+    assert exit_code(_ALLOW) == 0
+
+
+@pytest.mark.skipif(not torch.version.cuda, reason="this build of torch knows no CUDA")
+def test_a_fork_that_may_not_use_autograd_is_found_out() -> None:
+    assert exit_code("") == 1
+
+
+def test_what_a_fork_cannot_count_is_counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert in_a_child({"there": os.getpid})["there"] != os.getpid()
+    monkeypatch.setattr("gptzoo.ablation.design.isolated_call.autograd_works", lambda: False)
+    assert in_a_child({"here": os.getpid, "too": os.getpid}) == {"here": os.getpid(), "too": os.getpid()}
+
+
+def test_what_forks_cannot_check_is_skipped_and_says_how_to_check_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gptzoo.testing.properties.training.sharding.autograd_works", lambda: False)
+    (verdict,) = check(find("attention:naive"), {}, only=["sharding"], slow=True)
+    assert verdict.outcome == "skipped"
+    assert "CUDA_VISIBLE_DEVICES= hides" in verdict.text
