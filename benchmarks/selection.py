@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from gptzoo.ablation.selection.halving import Seen, select
+from gptzoo.ablation.records.selection import RungTrial
+from gptzoo.ablation.selection.halving import select
 from gptzoo.ablation.statistics.contrast import contrast
 from gptzoo.ablation.statistics.multiple_comparisons import judge
 
@@ -43,7 +44,7 @@ def finalists(chosen_by: Mapping[str, Sequence[float]]) -> list[str]:
         next(iter(chosen_by)),
         eta=N / KEPT,
         seeds=range(len(chosen_by["v0"])),
-        look=lambda variant, seed, step: Seen("done", chosen_by[variant][seed]),
+        look=lambda variant, seed, step: RungTrial("done", chosen_by[variant][seed]),
     )
     return list(found.finalists or ())
 

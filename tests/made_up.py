@@ -11,7 +11,8 @@ from typing import Any
 
 from outcomes import outcome
 
-from gptzoo.ablation.records.outcome import Exclusion, Outcome, TrialOutcome, Variant
+from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
+from gptzoo.ablation.records.trial import TrialOutcome
 
 STEPS, EVERY, TOKENS = 2000, 50, 4096
 AXES = {"model.attention": ["sdpa", "linear"], "model.positional": ["rope", "alibi", "none"]}

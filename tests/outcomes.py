@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.records.outcome import Outcome, TrialOutcome, Variant
+from gptzoo.ablation.records.outcome import Outcome, Variant
+from gptzoo.ablation.records.trial import TrialOutcome
 
 RECORDED = Path(__file__).parent / "ablation" / "data" / "seed_noise.csv"
 

@@ -10,15 +10,15 @@ from gptzoo import registry
 from gptzoo.ablation.design.costs import Ledger
 from gptzoo.ablation.design.optuna_search import N_AT_ONCE, extend, suggest
 from gptzoo.ablation.execution.runner import Rules, Runner
-from gptzoo.ablation.execution.trial import State
 from gptzoo.ablation.planning.folder import read_outcome, refuse_another, write_plan
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.trial import TrialState
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.files import load_ablation_spec
 
-Watch = Callable[[Sequence[PlannedTrial], Runner, Mapping[str, State]], None]
+Watch = Callable[[Sequence[PlannedTrial], Runner, Mapping[str, TrialState]], None]
 
 
 def ablate(

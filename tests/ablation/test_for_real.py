@@ -13,7 +13,7 @@ import gptzoo
 from gptzoo.ablation.execution.local_executor import LocalExecutor
 from gptzoo.ablation.execution.runner import Runner
 from gptzoo.ablation.execution.trial import TrialFolder
-from gptzoo.ablation.records.outcome import TrialOutcome
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.metrics_file import read

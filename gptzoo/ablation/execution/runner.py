@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.execution.executor import Executor, Job
-from gptzoo.ablation.execution.trial import Attempt, State, Trial, TrialFolder
+from gptzoo.ablation.execution.trial import Attempt, Trial, TrialFolder
+from gptzoo.ablation.records.trial import TrialState
 from gptzoo.errors import Interrupted
 from gptzoo.training.run.stop_request import StopRequest, listen_for_stop
 
@@ -53,7 +54,7 @@ class Runner:
         until: Mapping[str, int] | None = None,
         samples: bool = False,
         arguments: Sequence[str] = (),
-        watch: Callable[[Mapping[str, State]], None] = lambda states: None,
+        watch: Callable[[Mapping[str, TrialState]], None] = lambda states: None,
     ):
         """`until` has steps by name at which trials pause; `samples` has each trial write text at its end; `arguments`
         are given to each `gptzoo train`; `watch` hears of the states whenever they may have changed."""
@@ -68,9 +69,9 @@ class Runner:
         self.arguments = ("--no-plot" if samples else "--bare", *arguments)
         self.watch = watch
         self.running: dict[str, _Running] = {}
-        self.states: dict[str, State] = {}
+        self.states: dict[str, TrialState] = {}
 
-    def run(self, *, retry_failed: bool = False) -> dict[str, State]:
+    def run(self, *, retry_failed: bool = False) -> dict[str, TrialState]:
         """Run what is not done yet; returns the state of each trial at the end. Raises Interrupted by a signal."""
         for name, folder in self.folders.items():
             folder.prepare(self.trials[name].spec)

@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import filelock
 
+from gptzoo.ablation.records.trial import TrialState
 from gptzoo.checkpoint.checkpoints import checkpoint_path
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.metrics_file import last_whole_row
 from gptzoo.utils.atomic import write_json
-
-State = Literal["waiting", "running", "done", "failed"]
 
 _MEANINGS = {2: "refused", 3: "diverged", 4: "interrupted"}  # of exit codes of gptzoo train
 
@@ -66,7 +65,7 @@ class TrialFolder:
             write_json(self.spec, stamped(spec))
 
     @property
-    def state(self) -> State:
+    def state(self) -> TrialState:
         """As the files have it; `running` is whatever somebody holds."""
         status = self._read("status.json").get("status")
         if self.until is not None and (status == "done" or self._has_reached(self.until, paused=status == "paused")):

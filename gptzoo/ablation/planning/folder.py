@@ -16,7 +16,8 @@ from typing import Any
 
 from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.records.outcome import Exclusion, Outcome, TrialOutcome, Variant
+from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.rungs import Contest
 from gptzoo.ablation.selection.trial_results import trial_outcome
 from gptzoo.errors import FolderError

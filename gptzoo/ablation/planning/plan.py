@@ -29,7 +29,8 @@ from gptzoo.ablation.design.variants import Enumerated, Variants, digest_of, enu
 from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.ablation.planning.calibrate import Calibration, calibrate
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
-from gptzoo.ablation.records.outcome import Exclusion, TrialOutcome
+from gptzoo.ablation.records.outcome import Exclusion
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import Try, Tuned, tries, tuned
 from gptzoo.ablation.selection.rungs import Contest, rungs_of
 from gptzoo.ablation.selection.trial_results import trial_outcome

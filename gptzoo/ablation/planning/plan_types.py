@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.optuna_search import Search
 from gptzoo.ablation.records.outcome import Exclusion, Variant
-from gptzoo.ablation.selection.halving import Selection, sizes
+from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.selection.halving import sizes
 from gptzoo.ablation.selection.rungs import Contest
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec

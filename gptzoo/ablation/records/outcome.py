@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.execution.trial import State
-from gptzoo.ablation.selection.halving import Selection
+from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.records.trial import TrialOutcome
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,6 @@ class Exclusion:
 
     choices: Mapping[str, str]
     reason: str
-
-
-@dataclass(frozen=True)
-class TrialOutcome:
-    """A variant with a seed, and what came of it."""
-
-    variant: str
-    seed: int
-    state: State
-    reason: str = ""  # why it failed
-    rows: Sequence[Mapping[str, Any]] = ()  # of metrics.jsonl, in order
-    sample: str = ""  # the text that it wrote at its end
-
-    def last(self, metric: str) -> float | None:
-        """The last value of a metric; None before the trial is done, or where that value is missing or no number."""
-        if self.state != "done":
-            return None
-        # A null is what a NaN is written as: the value before it would tell of another time.
-        return next((row[metric] for row in reversed(self.rows) if metric in row), None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 import gptzoo
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Estimate
-from gptzoo.ablation.records.outcome import Outcome, TrialOutcome, Variant
+from gptzoo.ablation.records.outcome import Outcome, Variant
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.report import palette, shown
 from gptzoo.ablation.report.figures import Figure
 from gptzoo.ablation.report.methods import headline, methods

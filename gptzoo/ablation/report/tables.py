@@ -11,7 +11,7 @@ from typing import Any
 
 from gptzoo.ablation.records.analysis import Analysis, Estimate
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.selection.halving import Selection
+from gptzoo.ablation.records.selection import Selection
 
 Column = type[str] | type[int] | type[float]
 
@@ -54,7 +54,7 @@ def selection_table(selection: Selection) -> Table:
         "rung": int, "step": int, "rank": int, "variant": str, "mean": float, "fate": str, "reason": str,
     }  # fmt: skip
     rows = [
-        dict(zip(columns, (rung.number, one.step, rank, one.variant, one.mean, one.fate, one.reason), strict=True))
+        dict(zip(columns, (rung.number, one.step, rank, one.variant, one.mean, one.status, one.reason), strict=True))
         for rung in selection.rungs
         for rank, one in enumerate(rung.entries, 1)
     ]

@@ -11,111 +11,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
 
-from gptzoo.ablation.execution.trial import State
-
-Fate = Literal["open", "on", "stopped", "failed"]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """How a trial is doing on its way to a step: done when it has got there. No value is one that was no number."""
-
-    state: State
-    value: float | None = None
-    reason: str = ""  # why it failed
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A variant in a rung."""
-
-    variant: str
-    step: int
-    trials: Mapping[int, Seen]  # by seed
-    mean: float | None  # of the metric over the seeds; None until all are there, and where one has failed
-    fate: Fate
-    reason: str = ""  # why it failed
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One round of the selection."""
-
-    number: int  # from 1
-    keeps: int  # how many go on, the baseline not counted
-    entries: Sequence[Entry]  # best first; those without a mean last, in the order of the design
-
-    @property
-    def contestants(self) -> int:
-        """How many try for the places that are kept."""
-        return len(self.entries) - 1
-
-    @property
-    def decided(self) -> bool:
-        return all(entry.fate != "open" for entry in self.entries)
-
-    def going_on(self, baseline: str) -> list[str]:
-        """Who goes on beside the baseline, best first."""
-        return [entry.variant for entry in self.entries if entry.fate == "on" and entry.variant != baseline]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the rungs have said so far."""
-
-    baseline: str  # which goes on in any case, and takes no place
-    seeds: Sequence[int]
-    n_rungs: int
-    rungs: Sequence[Rung]  # those that are decided, and the one that is going on
-    finalists: Sequence[str] | None  # best first, without the baseline; None before that is decided
-    searching: bool = False  # more variants are going to be suggested
-
-    @property
-    def order(self) -> list[str]:
-        """All variants that have been in a rung, by how far they got, and the best of those first."""
-        far = [entry.variant for rung in reversed(self.rungs) for entry in rung.entries]
-        return list(dict.fromkeys([*(self.finalists or ()), *far]))
-
-    def told(self, variant: str, metric: str) -> str:
-        """What became of a variant, or where it is; "" of the baseline and of those that are trained to the end."""
-        if variant == self.baseline or variant in (self.finalists or ()):
-            return ""
-        rung, entry = self._last_seen(variant)
-        place = f"rung {rung.number}, step {entry.step:,}"
-        if entry.fate == "open":
-            return f"in {place}"
-        if entry.fate == "failed":
-            return f"failed before {place}"
-        ranked = [one.variant for one in rung.entries if one.mean is not None and one.variant != self.baseline]
-        n_on = len(rung.going_on(self.baseline))
-        rank = f"{ranked.index(variant) + 1} of {rung.contestants}, {n_on} went on"
-        return f"stopped at {place}: {metric} {entry.mean:.4f}, {rank}"
-
-    def fate(self, variant: str) -> Fate:
-        """What the last rung that a variant was in has made of it."""
-        if variant == self.baseline or variant in (self.finalists or ()):
-            return "on"
-        return self._last_seen(variant)[1].fate
-
-    def reason(self, variant: str) -> str:
-        """Why it failed."""
-        return self._last_seen(variant)[1].reason
-
-    def failures(self) -> list[str]:
-        """Each variant that is out because a trial failed, with the reason."""
-        return [
-            f"{entry.variant} before rung {rung.number}, step {entry.step:,}: {entry.reason}"
-            for rung in self.rungs
-            for entry in rung.entries
-            if entry.fate == "failed"
-        ]
-
-    def _last_seen(self, variant: str) -> tuple[Rung, Entry]:
-        return next((rung, one) for rung in reversed(self.rungs) for one in rung.entries if one.variant == variant)
+from gptzoo.ablation.records.selection import Rung, RungEntry, RungStatus, RungTrial, Selection
 
 
 def steps_of_rungs(n_steps: int, every: int, shares: Sequence[float]) -> list[int]:
@@ -156,7 +54,7 @@ def select(
     *,
     eta: float,
     seeds: Sequence[int],
-    look: Callable[[str, int, int], Seen],
+    look: Callable[[str, int, int], RungTrial],
     searching: bool = False,
 ) -> Selection:
     """What the rungs say; while there are variants to come, the first alone, and nobody goes on from it.
@@ -175,32 +73,32 @@ def select(
         rungs.append(_judged(Rung(number, kept(len(there), eta), entries), baseline, final=not searching))
         if not rungs[-1].decided:
             return Selection(baseline, seeds, n_rungs, rungs, None, searching)
-        there = rungs[-1].going_on(baseline)
+        there = rungs[-1].promoted(baseline)
     return Selection(baseline, seeds, n_rungs, rungs, there)
 
 
-def _entry(variant: str, step: int, seeds: Sequence[int], look: Callable[[str, int, int], Seen]) -> Entry:
+def _entry(variant: str, step: int, seeds: Sequence[int], look: Callable[[str, int, int], RungTrial]) -> RungEntry:
     trials = {seed: look(variant, seed, step) for seed in seeds}
     for seed, seen in trials.items():
         if seen.state == "failed" or (seen.state == "done" and seen.value is None):
             reason = f"seed {seed}: {seen.reason or 'the metric was no number'}"
-            return Entry(variant, step, trials, None, "failed", reason)
+            return RungEntry(variant, step, trials, None, "failed", reason)
     values = [seen.value for seen in trials.values() if seen.state == "done" and seen.value is not None]
-    return Entry(variant, step, trials, fmean(values) if len(values) == len(seeds) else None, "open")
+    return RungEntry(variant, step, trials, fmean(values) if len(values) == len(seeds) else None, "open")
 
 
 def _judged(rung: Rung, baseline: str, *, final: bool) -> Rung:
-    """The rung with its entries in their order, and with their fates if all have come to an end."""
+    """The rung with its entries in their order, and with their statuses if all have come to an end."""
     entries = sorted(rung.entries, key=lambda entry: math.inf if entry.mean is None else entry.mean)  # stable
     ended = all(seen.state in ("done", "failed") for entry in entries for seen in entry.trials.values())
     if not (ended and final):
-        return Rung(rung.number, rung.keeps, entries)
-    places, judged = rung.keeps, []
+        return Rung(rung.number, rung.n_promoted, entries)
+    places, judged = rung.n_promoted, []
     for entry in entries:
-        fate: Fate = entry.fate
+        status: RungStatus = entry.status
         if entry.variant == baseline:
-            fate = "on"
-        elif fate != "failed":
-            fate, places = ("on", places - 1) if places else ("stopped", 0)
-        judged.append(Entry(entry.variant, entry.step, entry.trials, entry.mean, fate, entry.reason))
-    return Rung(rung.number, rung.keeps, judged)
+            status = "on"
+        elif status != "failed":
+            status, places = ("on", places - 1) if places else ("stopped", 0)
+        judged.append(RungEntry(entry.variant, entry.step, entry.trials, entry.mean, status, entry.reason))
+    return Rung(rung.number, rung.n_promoted, judged)

@@ -13,7 +13,7 @@ from statistics import fmean
 
 from pydantic import ValidationError
 
-from gptzoo.ablation.records.outcome import TrialOutcome
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import TuneSpec
 from gptzoo.spec.files import spec_error

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.execution.trial import TrialFolder
-from gptzoo.ablation.selection.halving import Seen, Selection, select, steps_of_rungs
+from gptzoo.ablation.records.selection import RungTrial, Selection
+from gptzoo.ablation.selection.halving import select, steps_of_rungs
 from gptzoo.ablation.selection.trial_results import seen_at
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import HalvingSpec
@@ -31,7 +32,7 @@ class Contest:
         """The selection as the folders of its trials tell it."""
         names = {(trial["variant"], trial["seed"]): trial["folder"] for trial in self.trials}
 
-        def look(variant: str, seed: int, step: int) -> Seen:
+        def look(variant: str, seed: int, step: int) -> RungTrial:
             return seen_at(TrialFolder(folder / "trials" / names[variant, seed], until=step), metric)
 
         return select(self.steps, self.baseline, eta=self.eta, seeds=self.seeds, look=look, searching=self.searching)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from gptzoo.ablation.execution.trial import TrialFolder
-from gptzoo.ablation.records.outcome import TrialOutcome
-from gptzoo.ablation.selection.halving import Seen
+from gptzoo.ablation.records.selection import RungTrial
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.metrics_file import whole_rows
 
 
-def seen_at(folder: TrialFolder, metric: str) -> Seen:
+def seen_at(folder: TrialFolder, metric: str) -> RungTrial:
     """How a trial is doing on its way to the step where it pauses, or what the metric is there."""
     state = folder.state
     if state != "done":
-        return Seen(state, reason=(folder.given_up or "") if state == "failed" else "")
+        return RungTrial(state, reason=(folder.given_up or "") if state == "failed" else "")
     value = next((row.get(metric) for row in whole_rows(folder.metrics) if row["step"] == folder.until), None)
-    return Seen("done", value)
+    return RungTrial("done", value)
 
 
 def trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOutcome:

@@ -8,7 +8,7 @@ from statistics import mean
 
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Effect, Verdict
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.selection.halving import Selection
+from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.statistics.contrast import Contrast, Endpoints, contrast, mean_estimate, noise, pooled_sd
 from gptzoo.ablation.statistics.curves import bands, matched
 from gptzoo.ablation.statistics.effects import Question, questions
@@ -61,13 +61,13 @@ def _comparisons(outcome: Outcome, endpoints: Mapping[str, Endpoints], ranked: l
 def _not_compared(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
     """What the selection has stopped, or has not decided on yet. They are no part of the family: the seeds that the
     others are compared by had no say in which those are."""
-    for name in selection.order:
+    for name in selection.ranking:
         if name == outcome.baseline or name in (selection.finalists or ()):
             continue
-        told, fate = selection.told(name, outcome.metric), selection.fate(name)
+        told, fate = selection.describe(name, outcome.metric), selection.status_of(name)
         said = {
             "stopped": f"{name} was {told}. How it would have ended is not known.",
-            "failed": f"{name} {told}: {selection.reason(name)}.",
+            "failed": f"{name} {told}: {selection.failure_reason(name)}.",
         }.get(fate, f"{name} is {told}.")
         verdict: Verdict = "stopped" if fate == "stopped" else "no data"
         yield Comparison(name, verdict, None, False, None, None, None, None, None, int(fate == "failed"), said)

@@ -10,7 +10,8 @@ import numpy as np
 from scipy import stats
 
 from gptzoo.ablation.records.analysis import Band, Cost, Matched
-from gptzoo.ablation.records.outcome import Outcome, TrialOutcome, Variant
+from gptzoo.ablation.records.outcome import Outcome, Variant
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.contrast import mean_estimate
 
 MOST_POINTS = 200  # of a band: what a picture can show

@@ -7,7 +7,7 @@ from statistics import median
 
 from gptzoo.ablation.records.analysis import Cost, Matched
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.selection.halving import Selection
+from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.statistics.contrast import Endpoints
 from gptzoo.ablation.statistics.effects import Question
 from gptzoo.ablation.statistics.sentences import count, why_failed
@@ -53,7 +53,7 @@ def _selection(outcome: Outcome, selection: Selection) -> Iterator[str]:
     seeds = ", ".join(map(str, selection.seeds))
     if selection.finalists is None:
         yield f"The selection goes on, by seed {seeds}: rung {len(selection.rungs)} of {selection.n_rungs}."
-    elif n_stopped := sum(selection.fate(name) == "stopped" for name in selection.order):
+    elif n_stopped := sum(selection.status_of(name) == "stopped" for name in selection.ranking):
         yield (
             f"{count(n_stopped, 'variant')} of {len(outcome.variants)} were stopped early, by seed {seeds}, which "
             "nothing is compared by; one that learns slowly at first and well in the end may be among them."

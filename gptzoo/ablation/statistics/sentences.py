@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gptzoo.ablation.records.analysis import Estimate
-from gptzoo.ablation.records.outcome import TrialOutcome
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.multiple_comparisons import Judged
 
 _TRAINABLE = 1000  # seeds; that it would take 22,044 is no advice

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from gptzoo.ablation.execution.runner import Runner
-from gptzoo.ablation.execution.trial import State
 from gptzoo.ablation.planning.plan_types import PlannedTrial
+from gptzoo.ablation.records.trial import TrialState
 from gptzoo.ablation.terminal.tables import duration, plain_console, plain_table
 from gptzoo.training.run.metrics_file import last_whole_row
 from gptzoo.training.tracking.progress import describe
@@ -28,7 +28,7 @@ class Watcher:
         self.console = console or plain_console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.runner: Runner | None = None
-        self.states: dict[str, State] = {}
+        self.states: dict[str, TrialState] = {}
         self.ended: list[str] = []  # what has been told of the trials that have ended
         self.started = time.monotonic()
         self.n_before = 0  # trials that had ended when this began
@@ -44,7 +44,7 @@ class Watcher:
         if self.live is not None:
             self.live.__exit__(kind, error, traceback)
 
-    def __call__(self, trials: Sequence[PlannedTrial], runner: Runner, states: Mapping[str, State]) -> None:
+    def __call__(self, trials: Sequence[PlannedTrial], runner: Runner, states: Mapping[str, TrialState]) -> None:
         if runner is not self.runner:  # other trials than before: tuning is done, or a rung
             self.runner, self.started = runner, time.monotonic()
             self.n_before = sum(map(_has_ended, states.values()))
@@ -57,7 +57,7 @@ class Watcher:
         if self.live is not None:
             self.live.update(self._table(trials, runner, states), refresh=True)
 
-    def _tell(self, trial: PlannedTrial, runner: Runner, state: State, place: str) -> None:
+    def _tell(self, trial: PlannedTrial, runner: Runner, state: TrialState, place: str) -> None:
         folder = runner.folders[trial.name]
         told = describe(last_whole_row(folder.metrics)) if state == "done" else folder.given_up
         line = f"{place}  {state}  {trial.variant} seed {trial.seed}: {told}"
@@ -65,7 +65,7 @@ class Watcher:
         if self.live is None:
             self.console.print(line, markup=False, soft_wrap=True)
 
-    def _table(self, trials: Sequence[PlannedTrial], runner: Runner, states: Mapping[str, State]) -> Group:
+    def _table(self, trials: Sequence[PlannedTrial], runner: Runner, states: Mapping[str, TrialState]) -> Group:
         table = plain_table("running", ">seed", ">step", "")
         for trial in trials:
             if states[trial.name] == "running":
@@ -76,7 +76,7 @@ class Watcher:
         ended = [Text(line, "red" if "  failed  " in line else "") for line in self.ended[-_SHOWN:]]
         return Group(*ended, table, Text(f"{_rung(trials[0])}{told}{self._time_left(states)}", "bold"))
 
-    def _time_left(self, states: Mapping[str, State]) -> str:
+    def _time_left(self, states: Mapping[str, TrialState]) -> str:
         """By the pace since this began; nothing before the first trial has ended."""
         n_ended = sum(map(_has_ended, states.values()))
         if n_ended == self.n_before:
@@ -89,5 +89,5 @@ def _rung(trial: PlannedTrial) -> str:
     return "" if trial.rung is None else f"rung {trial.rung}, to step {trial.until:,}: "
 
 
-def _has_ended(state: State) -> bool:
+def _has_ended(state: TrialState) -> bool:
     return state in ("done", "failed")

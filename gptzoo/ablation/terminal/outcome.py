@@ -31,7 +31,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     for name in (*analysis.ranking, *rest):
         values = list(outcome.endpoints(name).values())
         verdict = "the baseline" if name == outcome.baseline else sentences[name].verdict
-        told = "" if selection is None else selection.told(name, outcome.metric)
+        told = "" if selection is None else selection.describe(name, outcome.metric)
         table.add_row(
             name,
             f"{len(values)}/{len(outcome.trials_of(name))}" if not told else "-",

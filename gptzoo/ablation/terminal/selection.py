@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.selection.halving import Selection, sizes
+from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.selection.halving import sizes
 from gptzoo.ablation.statistics.sentences import count
 from gptzoo.ablation.terminal.tables import plain_table
 
@@ -26,7 +27,7 @@ def print_rungs(selection: Selection, console: Console) -> None:
             span([entry.step for entry in rung.entries]),
             str(len(rung.entries)),
             f"{n_ended}/{len(states)}",
-            str(len(rung.going_on(selection.baseline)) + 1) if rung.decided else "-",
+            str(len(rung.promoted(selection.baseline)) + 1) if rung.decided else "-",
             f"{best.variant} {best.mean:.4f}" if best else "-",
         )
     console.print(table)
@@ -85,7 +86,7 @@ def selection_as_dict(selection: Selection) -> dict[str, Any]:
         "rungs": [
             {
                 "number": rung.number,
-                "keeps": rung.keeps,
+                "keeps": rung.n_promoted,
                 "decided": rung.decided,
                 "states": dict(Counter(seen.state for entry in rung.entries for seen in entry.trials.values())),
                 "entries": [
@@ -94,7 +95,7 @@ def selection_as_dict(selection: Selection) -> dict[str, Any]:
                         "step": entry.step,
                         "mean": entry.mean,
                         "values": _values(entry.trials),
-                        "fate": entry.fate,
+                        "fate": entry.status,
                         "reason": entry.reason,
                     }
                     for entry in rung.entries

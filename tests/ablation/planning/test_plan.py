@@ -19,7 +19,7 @@ from gptzoo.ablation.planning.calibrate import Calibration, estimated, spread, w
 from gptzoo.ablation.planning.folder import refuse_another, write_plan
 from gptzoo.ablation.planning.forecast import detectable
 from gptzoo.ablation.planning.plan import Plan, make_plan
-from gptzoo.ablation.records.outcome import TrialOutcome
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import tries, tuned
 from gptzoo.ablation.statistics.power import detectable_difference
 from gptzoo.spec.ablation import TuneSpec

@@ -14,10 +14,11 @@ from made_up import HOSTILE, many_variants, six_variants
 from outcomes import outcome, trial
 
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.report.figures import figures
 from gptzoo.ablation.report.page import page
 from gptzoo.ablation.report.tables import tables
-from gptzoo.ablation.selection.halving import Seen, select
+from gptzoo.ablation.selection.halving import select
 from gptzoo.ablation.statistics.analyse import analyse
 
 
@@ -185,8 +186,8 @@ def test_a_page_of_six_variants_is_small_enough_for_any_mailbox() -> None:
 
 def test_what_was_stopped_has_its_rung_and_no_number_beside_those_of_the_end() -> None:
     names = [f"v{index}" for index in range(5)]
-    seen = {name: Seen("done", 3.125 + index) for index, name in enumerate(names)} | {
-        "v4": Seen("failed", None, HOSTILE)
+    seen = {name: RungTrial("done", 3.125 + index) for index, name in enumerate(names)} | {
+        "v4": RungTrial("failed", None, HOSTILE)
     }
     chosen = select(
         {name: [40] for name in names}, "v0", eta=3, seeds=[7], look=lambda variant, seed, step: seen[variant]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from outcomes import outcome, trial
 
-from gptzoo.ablation.selection.halving import Seen, Selection, select, sizes, steps_of_rungs
+from gptzoo.ablation.records.selection import RungTrial, Selection
+from gptzoo.ablation.selection.halving import select, sizes, steps_of_rungs
 from gptzoo.ablation.statistics.analyse import analyse
 
 Curves = dict[str, dict[int, list[float | None]]]  # by variant and seed, the loss at each step; it ends where it fails
@@ -34,11 +35,11 @@ def made_up(draw: random.Random, n: int, *, n_seeds: int = 2, n_steps: int = 27,
 
 
 def looking_at(curves: Curves, known: Callable[[str, int, int], bool] = lambda *_: True) -> Any:
-    def look(variant: str, seed: int, step: int) -> Seen:
+    def look(variant: str, seed: int, step: int) -> RungTrial:
         if not known(variant, seed, step):
-            return Seen("running")
+            return RungTrial("running")
         losses = curves[variant][seed]
-        return Seen("done", losses[step]) if step < len(losses) else Seen("failed", reason="diverged")
+        return RungTrial("done", losses[step]) if step < len(losses) else RungTrial("failed", reason="diverged")
 
     return look
 
@@ -80,7 +81,7 @@ def test_who_goes_on_is_who_does_by_hand(eta: int) -> None:
         draw = random.Random(number)
         curves = made_up(draw, draw.randrange(2, 40), failing=draw.choice([0.0, 0.1, 0.6]))
         found = selected(curves, eta)
-        assert [rung.going_on("v0") for rung in found.rungs] == by_hand(curves, [1, 3, 9], eta)
+        assert [rung.promoted("v0") for rung in found.rungs] == by_hand(curves, [1, 3, 9], eta)
         if len(curves) > 2:
             assert found.finalists == by_hand(curves, [1, 3, 9], eta)[-1]
         else:
@@ -110,10 +111,10 @@ def test_the_baseline_goes_on_however_bad_it_is_and_takes_no_place() -> None:
     found = select(steps, "v0", eta=3, seeds=[0], look=looking_at(curves))
     assert [[entry.variant for entry in rung.entries] for rung in found.rungs][1] == ["v1", "v2", "v3", "v0"]
     assert found.finalists == ["v1"]
-    assert found.told("v0", "val/loss") == ""
-    assert found.told("v2", "val/loss") == "stopped at rung 2, step 3: val/loss 2.0000, 2 of 3, 1 went on"
-    assert found.told("v9", "val/loss") == "stopped at rung 1, step 1: val/loss 9.0000, 9 of 9, 3 went on"
-    assert found.order == ["v1", "v2", "v3", "v0", "v4", "v5", "v6", "v7", "v8", "v9"]
+    assert found.describe("v0", "val/loss") == ""
+    assert found.describe("v2", "val/loss") == "stopped at rung 2, step 3: val/loss 2.0000, rank 2 of 3, 1 promoted"
+    assert found.describe("v9", "val/loss") == "stopped at rung 1, step 1: val/loss 9.0000, rank 9 of 9, 3 promoted"
+    assert found.ranking == ["v1", "v2", "v3", "v0", "v4", "v5", "v6", "v7", "v8", "v9"]
 
 
 def test_a_grid_of_200_shrinks_as_the_paper_has_it() -> None:
@@ -150,7 +151,8 @@ def test_what_was_stopped_is_told_and_neither_compared_nor_counted_among_the_com
     assert list(told) == ["v3", "v4", "v5", "v6", "v7", "v8"]
     assert told["v4"] == (
         "stopped",
-        "v4 was stopped at rung 1, step 1: val/loss 4.0000, 4 of 8, 2 went on. How it would have ended is not known.",
+        "v4 was stopped at rung 1, step 1: val/loss 4.0000, rank 4 of 8, 2 promoted. "
+        "How it would have ended is not known.",
     )
     assert told["v8"] == ("no data", "v8 failed before rung 1, step 1: seed 0: diverged.")
     assert "5 variants of 9 were stopped early, by seed 0, which nothing is compared by" in " ".join(found.notes)

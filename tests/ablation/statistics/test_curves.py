@@ -10,7 +10,8 @@ import pytest
 from outcomes import outcome, variant
 
 from gptzoo.ablation.records.analysis import Band
-from gptzoo.ablation.records.outcome import Outcome, TrialOutcome
+from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.statistics.curves import MOST_POINTS, bands, matched
 

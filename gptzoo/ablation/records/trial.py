@@ -1,0 +1,28 @@
+"""The state and the outcome of one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+TrialState = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """The state, metrics and sample of a trial, which is one variant trained with one seed."""
+
+    variant: str
+    seed: int
+    state: TrialState
+    reason: str = ""  # why the trial failed
+    rows: Sequence[Mapping[str, Any]] = ()  # the rows of metrics.jsonl, in order
+    sample: str = ""  # text generated at the end of training
+
+    def last(self, metric: str) -> float | None:
+        """Return the last value of a metric, or None if the trial is not done or that value is missing or NaN."""
+        if self.state != "done":
+            return None
+        # NaN is written as null. An earlier value would belong to another step, so a null is returned as None.
+        return next((row[metric] for row in reversed(self.rows) if metric in row), None)
