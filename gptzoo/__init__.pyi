@@ -19,8 +19,11 @@ from gptzoo.components.ffn import FeedForward as FeedForward
 from gptzoo.components.norm import Norm as Norm
 from gptzoo.components.norm import NormLayer as NormLayer
 from gptzoo.components.part import Part as Part
+from gptzoo.components.part import Rng as Rng
+from gptzoo.components.part import TensorPlan as TensorPlan
 from gptzoo.components.positional import Positional as Positional
 from gptzoo.components.sublayer import AuxiliaryOutputs as AuxiliaryOutputs
+from gptzoo.components.sublayer import State as State
 from gptzoo.components.sublayer import Sublayer as Sublayer
 from gptzoo.components.sublayer import SublayerOutput as SublayerOutput
 from gptzoo.components.tensor_plan import ColumnParallel as ColumnParallel

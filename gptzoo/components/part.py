@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -11,7 +11,11 @@ from torch import nn
 from gptzoo.component import Component, Config
 from gptzoo.components.tensor_plan import Cut
 
-Rng = Callable[[str], torch.Generator]  # name of a parameter -> the generator of its initial values
+
+class Rng(Protocol):
+    """A function from the name of a parameter to the random generator of its initial values."""
+
+    def __call__(self, name: str, /) -> torch.Generator: ...
 
 
 class Part(Component, nn.Module):
