@@ -1,5 +1,5 @@
-"""What is kept on disk: safetensors and JSON, written so that a kill at any moment loses nothing.
+"""Files on disk: model folders and checkpoints, written atomically as safetensors and JSON.
 
-A model folder has model.json (the resolved spec), model.safetensors and, where text is known, tokenizer.json.
+A model folder holds model.json (the resolved spec), model.safetensors and, if there is a tokenizer, tokenizer.json.
 A checkpoint is a model folder with optimizer.safetensors, state.json and manifest.json.
 """

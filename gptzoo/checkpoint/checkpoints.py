@@ -1,9 +1,9 @@
-"""Checkpoints of a run: written whole with a manifest, verified before they are trusted, then older ones pruned.
+"""Checkpoints of a run: written atomically with a manifest, verified before use, pruned after each save.
 
     checkpoints/step-00001000/{model.json, model.safetensors, tokenizer.json,
                                optimizer.safetensors, state.json, manifest.json}
 
-A folder without a manifest that fits its files does not count as a checkpoint.
+A checkpoint is valid if manifest.json lists the size and SHA-256 of its other files, and they match.
 """
 
 from __future__ import annotations
@@ -22,57 +22,64 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is."""
+    """Return the path of the checkpoint of a step."""
     return folder / f"step-{step:08d}"
 
 
 def save_checkpoint(
     folder: Path, step: int, write: Callable[[Path], None], *, keep: int, best: int | None = None
 ) -> Path:
-    """Let `write` fill a new checkpoint of `step` under `folder`, then drop all but the newest `keep` and `best`."""
+    """Create the checkpoint of `step` under `folder`, then delete all but the newest `keep` and the `best` step.
+
+    `write` fills the new folder with files; the manifest is added afterwards. Old checkpoints are deleted only if the
+    new one is valid.
+    """
     folder.mkdir(exist_ok=True)
     path = checkpoint_path(folder, step)
-    if path.exists():  # a damaged one: resuming went back behind it
+    if path.exists():  # It is damaged: the run was resumed from an earlier checkpoint.
         shutil.rmtree(path)
     with new_folder(path) as temporary:
         write(temporary)
         write_json(temporary / "manifest.json", {"step": step, "files": _digests(temporary)})
-    if why_invalid(path) is None:
-        for old, place in sorted(checkpoints(folder).items())[:-keep]:
-            if old != best:
-                shutil.rmtree(place)
+    if find_damage(path) is None:
+        for old_step, old_path in sorted(checkpoints(folder).items())[:-keep]:
+            if old_step != best:
+                shutil.rmtree(old_path)
     return path
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Every checkpoint folder by its step, valid or not."""
+    """Return every checkpoint folder by its step, valid or not."""
     if not folder.is_dir():
         return {}
     return {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
 
 
 def newest_valid(folder: Path, report: Callable[[str], None] = lambda message: None) -> Path | None:
-    """The newest checkpoint whose files are what its manifest says; `report` hears of each damaged one passed over."""
+    """Return the newest valid checkpoint, or None. Call `report` with a message for each damaged one skipped."""
     for _, path in sorted(checkpoints(folder).items(), reverse=True):
-        reason = why_invalid(path)
-        if reason is None:
+        damage = find_damage(path)
+        if damage is None:
             return path
-        report(f"{path}: passed over: {reason}")
+        report(f"{path}: skipped: {damage}")
     return None
 
 
 def best_valid(folder: Path) -> Path | None:
-    """The checkpoint with the lowest validation loss, as the newest one knows it, if it was kept and is whole."""
+    """Return the checkpoint with the lowest validation loss, or None if it was pruned or is damaged.
+
+    The newest valid checkpoint records which step that is.
+    """
     newest = newest_valid(folder)
     if newest is None:
         return None
     step = json.loads((newest / "state.json").read_text(encoding="utf-8"))["standing"]["best_step"]
     path = checkpoints(folder).get(step)
-    return path if path is not None and why_invalid(path) is None else None
+    return path if path is not None and find_damage(path) is None else None
 
 
-def why_invalid(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+def find_damage(path: Path) -> str | None:
+    """Return a description of the first defect of a checkpoint, or None if it is valid."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         expected: dict[str, Any] = manifest["files"]
@@ -82,11 +89,11 @@ def why_invalid(path: Path) -> str | None:
         if not (path / name).is_file():
             return f"{name} is missing"
         if _digest(path / name) != digest:
-            return f"{name} is not what manifest.json says: it was damaged or changed"
+            return f"{name} does not match manifest.json: it was damaged or changed"
     return None
 
 
-def _digests(folder: Path) -> dict[str, Any]:
+def _digests(folder: Path) -> dict[str, dict[str, Any]]:
     return {file.name: _digest(file) for file in sorted(folder.iterdir())}
 
 

@@ -1,4 +1,4 @@
-"""Model folders: write one, and load a model from one, from a checkpoint or from the newest checkpoint of a run."""
+"""Model folders: saving a model, and loading one from a model folder, a checkpoint or a run folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gptzoo.checkpoint.checkpoints import best_valid, checkpoints, newest_valid, why_invalid
-from gptzoo.checkpoint.sharded_tensors import in_order, laid_out_as
+from gptzoo.checkpoint.checkpoints import best_valid, checkpoints, find_damage, newest_valid
+from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
 from gptzoo.model.architecture import Architecture
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WEIGHTS = "model.safetensors"
-AVERAGES = "averages.safetensors"  # beside the weights in a checkpoint of a run that keeps averages of them
+EMA_WEIGHTS = "averages.safetensors"  # in checkpoints of runs with an exponential moving average of the weights
+_MAX_LISTED = 5  # tensors named in one error message
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model as it was saved, in eval mode, and its tokenizer if the folder has one."""
+class LoadedModel:
+    """A model in eval mode, loaded from a folder, with its tokenizer if the folder has one."""
 
     model: Architecture
     tokenizer: Tokenizer | None
-    folder: Path
+    folder: Path  # the model folder or checkpoint that was read
 
     @property
     def spec(self) -> ModelSpec:
@@ -44,22 +45,22 @@ class Loaded:
 
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
-    """The files of a model folder, into an existing folder."""
-    write_descriptions(folder, model, tokenizer)
+    """Write the files of a model folder into an existing folder."""
+    write_spec_and_tokenizer(folder, model, tokenizer)
     write_tensors(folder / WEIGHTS, model.state_dict())
 
 
-def write_descriptions(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
-    """The files of a model folder that hold no weights."""
+def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
+    """Write model.json and, if there is a tokenizer, tokenizer.json."""
     write_json(folder / "model.json", stamped(model.spec))
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder / "tokenizer.json")
 
 
 def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | None = None) -> None:
-    """Write a model folder, whole or not at all. Raises FolderError if there is something at `folder` already."""
+    """Write a model folder atomically. Raise FolderError if `folder` is not empty or cannot be written."""
     folder = Path(folder).absolute()
-    refuse_used(folder)
+    require_empty_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as temporary:
@@ -68,117 +69,129 @@ def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | N
         raise FolderError(f"{folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
-def refuse_used(folder: Path) -> None:
-    """Raise FolderError if there is something at `folder` that a new model would be written over or into."""
+def require_empty_folder(folder: Path) -> None:
+    """Raise FolderError unless `folder` is missing or an empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FolderError(f"{folder}: is there already and not empty; choose another folder")
+        raise FolderError(f"{folder}: already exists and is not empty; choose another folder")
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu", best: bool = False, averaged: bool = False) -> Loaded:
-    """The model in a model folder, in a checkpoint, or in the newest valid checkpoint of a run folder.
+def load(
+    path: str | Path, *, device: torch.device | str = "cpu", best: bool = False, averaged: bool = False
+) -> LoadedModel:
+    """Load a model from a model folder, a checkpoint, or the newest valid checkpoint of a run folder.
 
-    best: of a run, the checkpoint with the lowest validation loss instead.
-    averaged: the moving average of the weights instead of the weights.
-    Raises FolderError for what is missing or damaged, and SpecError when the spec needs a plugin that is not there.
+    device: where to put the model.
+    best: from a run folder, load the checkpoint with the lowest validation loss instead of the newest.
+    averaged: load the exponential moving average of the weights instead of the weights.
+
+    Raises FolderError if a file is missing or damaged, and SpecError if the spec needs a plugin that is not installed.
     """
-    folder = model_folder(Path(path), best=best)
+    folder = find_model_folder(Path(path), best=best)
     spec = load_model_spec(folder / "model.json")
     model = assemble(spec)
     load_weights(model, folder)
     if averaged:
-        _take_averages(model, folder)
+        _load_ema_weights(model, folder)
     tokenizer_file = folder / "tokenizer.json"
     tokenizer = load_tokenizer(tokenizer_file) if tokenizer_file.exists() else None
-    return Loaded(model.to(device).eval(), tokenizer, folder)
+    return LoadedModel(model.to(device).eval(), tokenizer, folder)
 
 
 def load_weights(
     model: Architecture,
     folder: Path,
-    held: Mapping[str, Tensor] | None = None,
-    orders: Mapping[str, Tensor] | None = None,
+    targets: Mapping[str, Tensor] | None = None,
+    row_orders: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Give a model the weights of a model folder. A model on the meta device is filled whole, and of one that several
-    processes hold together each reads its own part.
+    """Load the weights of a model folder into a model. A sharded model takes only this rank's shards.
 
-    held: where the weights go, by name, if not into the model's state dict; `orders` those of the rows of some.
+    A model on the meta device is moved to the CPU first, and its non-persistent buffers are computed.
+
+    targets: the tensors to copy into, by name. Default: the model's state dict.
+    row_orders: see `gptzoo.checkpoint.sharded_tensors.reorder_rows`.
+
+    Raises FolderError if the file is missing or damaged, or its tensors are not those of the model.
     """
-    expected = model.state_dict() if held is None else held
-    tensors = _checked(read_tensors(folder / WEIGHTS), expected, folder)
+    expected = model.state_dict() if targets is None else targets
+    stored = read_tensors(folder / WEIGHTS)
+    _check_names_and_shapes(stored, expected, folder)
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
-        initialise(model, seed=0)  # for the buffers that are computed rather than saved, such as ALiBi's slopes
-    laid_out = {name: laid_out_as(expected[name], in_order(orders, name, t)) for name, t in tensors.items()}
-    if held is None:
-        model.load_state_dict(laid_out)
+        initialise(model, seed=0)  # The file does not hold computed buffers, such as ALiBi's slopes.
+    tensors = {name: distribute_like(expected[name], reorder_rows(row_orders, name, t)) for name, t in stored.items()}
+    if targets is None:
+        model.load_state_dict(tensors)
     else:
         with torch.no_grad():
-            for name, tensor in laid_out.items():
-                held[name].copy_(tensor)
+            for name, tensor in tensors.items():
+                targets[name].copy_(tensor)
 
 
-def _take_averages(model: Architecture, folder: Path) -> None:
-    if not (folder / AVERAGES).is_file():
-        raise FolderError(f"{folder}: has no averages of the weights; a run keeps them with ema_decay")
+def _load_ema_weights(model: Architecture, folder: Path) -> None:
+    if not (folder / EMA_WEIGHTS).is_file():
+        raise FolderError(f"{folder}: no averaged weights ({EMA_WEIGHTS}); a run saves them if it sets ema_decay")
     parameters = dict(model.named_parameters())
-    averages = read_tensors(folder / AVERAGES)
-    if strange := averages.keys() - parameters.keys():
-        raise FolderError(f"{folder / AVERAGES}: {min(strange)} is not part of the model")
+    averages = read_tensors(folder / EMA_WEIGHTS)
+    if unexpected := averages.keys() - parameters.keys():
+        raise FolderError(f"{folder / EMA_WEIGHTS}: {min(unexpected)} is not part of the model")
     with torch.no_grad():
         for name, average in averages.items():
             parameters[name].copy_(average)
 
 
-def model_folder(path: Path, *, best: bool = False, step: int | None = None) -> Path:
-    """`path` itself if it holds a model, else a valid checkpoint of the run that it holds: the newest, the `best`, or
-    that of `step`. Raises FolderError."""
+def find_model_folder(path: Path, *, best: bool = False, step: int | None = None) -> Path:
+    """Return `path` if it is a model folder, or else a valid checkpoint of the run folder `path`.
+
+    The checkpoint is the newest one, the `best` one, or the one of `step`. Raises FolderError if there is none.
+    """
     if (path / "model.json").is_file():
         if best or step is not None:
-            raise FolderError(f"{path}: is one model, not a run that has {'a best' if best else 'a chosen'} checkpoint")
+            wanted = "best checkpoint" if best else f"checkpoint of step {step}"
+            raise FolderError(f"{path}: is a single model, which has no {wanted}; give the folder of a run")
         return path
     if (path / "checkpoints").is_dir():
-        return _of_step(path, step) if step is not None else _of_run(path, best=best)
+        return _checkpoint_of_step(path, step) if step is not None else _checkpoint_of_run(path, best=best)
     if not path.exists():
         raise FolderError(f"{path}: no such folder{nearest_path(path)}")
-    if run := next(iter(sorted(path.glob("trials/*/checkpoints"))), None):
-        raise FolderError(f"{path}: holds an ablation; name one of its runs, such as {run.parent}")
-    raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (checkpoints/)")
+    if checkpoints_of_trial := next(iter(sorted(path.glob("trials/*/checkpoints"))), None):
+        raise FolderError(f"{path}: is an ablation folder; give one of its runs, such as {checkpoints_of_trial.parent}")
+    raise FolderError(f"{path}: neither a model folder (no model.json) nor a run folder (no checkpoints/)")
 
 
-def _of_run(run: Path, *, best: bool) -> Path:
-    checkpoint = best_valid(run / "checkpoints") if best else newest_valid(run / "checkpoints")
-    if checkpoint is None and best and newest_valid(run / "checkpoints") is not None:
-        raise FolderError(f'{run}: its best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
-    if checkpoint is None:
-        kept = checkpoints(run / "checkpoints")
-        if not kept:
-            raise FolderError(f"{run}: the run has no complete checkpoint yet")
-        newest = kept[max(kept)]
-        reason = f"of the newest: {newest}: {why_invalid(newest)}"
-        raise FolderError(f"{run}: no checkpoint of this run can be used; {reason}")
-    return checkpoint
+def _checkpoint_of_run(run: Path, *, best: bool) -> Path:
+    folder = run / "checkpoints"
+    checkpoint = best_valid(folder) if best else newest_valid(folder)
+    if checkpoint is not None:
+        return checkpoint
+    if best and newest_valid(folder) is not None:
+        raise FolderError(f'{run}: the best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
+    all_checkpoints = checkpoints(folder)
+    if not all_checkpoints:
+        raise FolderError(f"{run}: the run has no complete checkpoint yet")
+    newest = all_checkpoints[max(all_checkpoints)]
+    raise FolderError(f"{run}: no valid checkpoint; the newest is {newest}: {find_damage(newest)}")
 
 
-def _of_step(run: Path, step: int) -> Path:
-    kept = checkpoints(run / "checkpoints")
-    if step not in kept:
-        there = ", ".join(map(str, sorted(kept))) or "none"
-        raise FolderError(f"{run}: has no checkpoint of step {step}; those that it has are of step {there}")
-    if (reason := why_invalid(kept[step])) is not None:
-        raise FolderError(f"{kept[step]}: cannot be used: {reason}")
-    return kept[step]
+def _checkpoint_of_step(run: Path, step: int) -> Path:
+    all_checkpoints = checkpoints(run / "checkpoints")
+    if step not in all_checkpoints:
+        steps = ", ".join(map(str, sorted(all_checkpoints))) or "none"
+        raise FolderError(f"{run}: no checkpoint of step {step}; steps with a checkpoint: {steps}")
+    if (damage := find_damage(all_checkpoints[step])) is not None:
+        raise FolderError(f"{all_checkpoints[step]}: damaged checkpoint: {damage}")
+    return all_checkpoints[step]
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file that whoever may read the files beside it may read too."""
+    """Write a safetensors file with the permissions of an ordinary new file."""
     file.touch()
     mode = file.stat().st_mode
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
-    file.chmod(mode)  # safetensors makes files that their owner alone can read
+    file.chmod(mode)  # safetensors creates files that only their owner can read.
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises FolderError when it is missing or damaged."""
+    """Read the tensors of a safetensors file. Raise FolderError if it is missing or damaged."""
     try:
         return load_file(file)
     except FileNotFoundError:
@@ -187,16 +200,16 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise FolderError(f"{file}: cannot be read: {error}") from None
 
 
-def _checked(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> Mapping[str, Tensor]:
-    """`tensors`, if they are exactly those expected."""
-    wrong = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
-    wrong += [f"{name} is not part of the model" for name in tensors.keys() - expected.keys()]
-    wrong += [
-        f"{name} is {tuple(tensors[name].shape)}, the model has {tuple(expected[name].shape)}"
-        for name in expected.keys() & tensors.keys()
-        if tensors[name].shape != expected[name].shape
+def _check_names_and_shapes(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise FolderError unless `stored` has exactly the names and shapes of `expected`."""
+    problems = [f"{name} is missing" for name in expected.keys() - stored.keys()]
+    problems += [f"{name} is not part of the model" for name in stored.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {tuple(stored[name].shape)}, the model expects {tuple(expected[name].shape)}"
+        for name in expected.keys() & stored.keys()
+        if stored[name].shape != expected[name].shape
     ]
-    if wrong:
-        shown = "; ".join(sorted(wrong)[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise FolderError(f"{folder / WEIGHTS}: does not fit model.json beside it: {shown}")
-    return tensors
+    if problems:
+        more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
+        listed = "; ".join(sorted(problems)[:_MAX_LISTED])
+        raise FolderError(f"{folder / WEIGHTS}: does not match model.json in the same folder: {listed}{more}")

@@ -1,8 +1,8 @@
-"""Tensors of which each process holds a part: written into one safetensors file, each part at its place, and read back.
+"""DTensors in safetensors files: each rank writes its local shard into one file, and reads its shard back.
 
-The file is the one that a single process would write, so nothing that reads it needs to know how many wrote it. FSDP2
-deals out rows, which lie one after the other in the file, so nobody ever needs the whole tensor. What is cut in another
-way, or holds its rows in another order, is gathered, one tensor after the other.
+The file is byte for byte the one that a single process writes, so a reader need not know the number of ranks. FSDP2
+shards by rows, which are contiguous in the file: no rank ever needs the full tensor. Tensors that are sharded along
+another dimension, or hold their rows in another order, are gathered one at a time.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-_NAMES = {
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+    from typing_extensions import TypeIs
+
+_SAFETENSORS_DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -31,93 +35,105 @@ _NAMES = {
 }
 
 
-def is_shared(tensor: Tensor) -> bool:
-    """Whether processes hold the tensor together (it is torch's DTensor)."""
+def is_dtensor(tensor: Tensor) -> TypeIs[DTensor]:
+    """Return True for a DTensor, without the slow import of torch.distributed.tensor."""
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Any) -> Tensor:
-    """The tensor itself. All processes that share it must ask for it."""
-    return tensor.full_tensor() if is_shared(tensor) else tensor
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return the full tensor. For a DTensor this is a collective: every rank of its mesh must call it."""
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor
 
 
-def own(tensor: Any) -> Tensor:
-    """What this process holds of a tensor."""
-    return tensor.to_local() if is_shared(tensor) else tensor
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this rank's shard of a DTensor, or the tensor itself if it is not one."""
+    return tensor.to_local() if is_dtensor(tensor) else tensor
 
 
-def in_order(orders: Mapping[str, Tensor] | None, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
-    """A whole tensor with its rows in the order in which `name` is held; or, of one that is so, in their own again.
+def reorder_rows(
+    row_orders: Mapping[str, Tensor] | None, name: str, tensor: Tensor, *, inverse: bool = False
+) -> Tensor:
+    """Permute the rows of a full tensor from file order into memory order, or back if `inverse`.
 
-    What an optimizer keeps of a parameter is held as that is, if it has as many rows.
+    row_orders: the permutation by parameter name; a tensor without one is returned unchanged.
+    name: the name of a parameter, or `parameter|entry` for an optimizer state entry. An entry is permuted like its
+        parameter if it has as many rows.
     """
-    order = None if orders is None else orders.get(name.partition("|")[0])
+    order = None if row_orders is None else row_orders.get(name.partition("|")[0])
     if order is None or tensor.ndim == 0 or len(tensor) != len(order):
         return tensor
-    return tensor[(order.argsort() if back else order).to(tensor.device)]
+    return tensor[(order.argsort() if inverse else order).to(tensor.device)]
 
 
-def laid_out_as(target: Any, tensor: Tensor, *, as_large: bool = True) -> Tensor:
-    """A whole tensor as `target` is: itself, or the part of it that this process holds. Nothing is sent.
+def distribute_like(target: Tensor, tensor: Tensor, *, replicate: bool = False) -> Tensor:
+    """Shard a full tensor as `target` is sharded, without communication. Return it unchanged if `target` is local.
 
-    What is not `as_large` as the target is not cut, but kept whole by each process.
+    replicate: keep the full tensor on every rank of the target's mesh instead.
     """
-    if not is_shared(target):
+    if not is_dtensor(target):
         return tensor
     from torch.distributed.tensor import Replicate, distribute_tensor
 
-    placements = target.placements if as_large else [Replicate()] * target.device_mesh.ndim
+    placements = [Replicate()] * target.device_mesh.ndim if replicate else target.placements
     return distribute_tensor(tensor, target.device_mesh, placements, src_data_rank=None)
 
 
-def write_shared(
+def write_sharded_file(
     file: Path,
     tensors: Mapping[str, Tensor],
-    orders: Mapping[str, Tensor],
+    row_orders: Mapping[str, Tensor],
     *,
-    main: bool,
-    everywhere: Callable[[Callable[[], None]], None],
+    is_main: bool,
+    on_all_ranks: Callable[[Callable[[], None]], None],
 ) -> None:
-    """A safetensors file of tensors that all processes of a run hold together; each must call it.
+    """Write the tensors of all ranks into one safetensors file. Every rank must call it.
 
-    orders: of some tensors by name, or of what is kept of them, the order in which their rows are held.
-    The `main` one lays the file out and writes what all of them have. `everywhere` runs an action in each process, and
-    raises in all of them when it fails in one.
+    row_orders: for some parameters, the order in which memory holds their rows; see `reorder_rows`.
+    is_main: True on the main rank, which creates the file and writes the tensors that are not DTensors.
+    on_all_ranks: a function that runs an action on every rank, and raises on all ranks if it fails on one.
     """
-    header, places, size = _layout(tensors)
-    rows = {name for name, tensor in tensors.items() if _in_rows(tensor) and name.partition("|")[0] not in orders}
+    header, offsets, size = _file_layout(tensors)
+    by_rows = {
+        name
+        for name, tensor in tensors.items()
+        if _shards_are_rows(tensor) and name.partition("|")[0] not in row_orders
+    }
 
-    def lay_out() -> None:
-        if main:
+    def create_file() -> None:
+        if is_main:
             with open(file, "wb") as stream:
                 stream.write(header)
                 stream.truncate(size)
 
-    def fill(tensors: Mapping[str, Tensor]) -> None:
+    def write_shards(tensors: Mapping[str, Tensor]) -> None:
         with open(file, "r+b") as stream:
             for name, tensor in tensors.items():
-                first, part = _own_part(tensor, main)
-                if part.numel():
-                    stream.seek(places[name] + first * _row_bytes(tensor))
-                    stream.write(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                first_row, shard = _shard_to_write(tensor, is_main)
+                if shard.numel():
+                    stream.seek(offsets[name] + first_row * _row_bytes(tensor))
+                    stream.write(shard.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
             stream.flush()
             os.fsync(stream.fileno())
 
-    everywhere(lay_out)
-    everywhere(lambda: fill({name: tensors[name] for name in rows}))
-    for name in sorted(tensors.keys() - rows):
-        gathered = {name: in_order(orders, name, whole(tensors[name]), back=True)}
-        everywhere(partial(fill, gathered))
+    on_all_ranks(create_file)
+    on_all_ranks(lambda: write_shards({name: tensors[name] for name in by_rows}))
+    for name in sorted(tensors.keys() - by_rows):
+        gathered = {name: reorder_rows(row_orders, name, full_tensor(tensors[name]), inverse=True)}
+        on_all_ranks(partial(write_shards, gathered))
 
 
-def _layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int], int]:
-    """The header of the file, where each tensor begins, and the size of all."""
-    entries: dict[str, Any] = {}
+def _file_layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int], int]:
+    """Return the header of the file, the byte offset of each tensor, and the file size in bytes."""
+    entries: dict[str, dict[str, Any]] = {}
     end = 0
-    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # so that each is aligned
+    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # wide dtypes first, for alignment
         tensor = tensors[name]
-        first, end = end, end + tensor.numel() * tensor.itemsize
-        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [first, end]}
+        start, end = end, end + tensor.numel() * tensor.itemsize
+        entries[name] = {
+            "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
@@ -128,22 +144,23 @@ def _row_bytes(tensor: Tensor) -> int:
     return tensor.shape[1:].numel() * tensor.itemsize
 
 
-def _in_rows(tensor: Any) -> bool:
-    """Whether each process has all of a tensor, or some of its rows."""
-    if not is_shared(tensor):
+def _shards_are_rows(tensor: Tensor) -> bool:
+    """Return True if every rank holds the full tensor or a contiguous range of its rows."""
+    if not is_dtensor(tensor):
         return True
-    cuts = [placement for placement in tensor.placements if not placement.is_replicate()]
-    return not cuts or (len(cuts) == 1 and cuts[0].is_shard(0))
+    shardings = [placement for placement in tensor.placements if not placement.is_replicate()]
+    return not shardings or (len(shardings) == 1 and shardings[0].is_shard(0))
 
 
-def _own_part(tensor: Any, main: bool) -> tuple[int, Tensor]:
-    """The first row, and the values, of what this process has to write of a tensor; of copies the first is written."""
-    part = own(tensor)
-    first, has_to = 0, True if is_shared(tensor) else main
-    for dim, placement in enumerate(tensor.placements if is_shared(tensor) else ()):
-        place, size = tensor.device_mesh.get_local_rank(dim), tensor.device_mesh.size(dim)
+def _shard_to_write(tensor: Tensor, is_main: bool) -> tuple[int, Tensor]:
+    """Return the first row and the values that this rank writes; the values are empty if another rank writes them."""
+    if not is_dtensor(tensor):
+        return 0, tensor if is_main else tensor.new_empty(0)
+    shard, first_row, writes = tensor.to_local(), 0, True
+    for dim, placement in enumerate(tensor.placements):
+        rank, size = tensor.device_mesh.get_local_rank(dim), tensor.device_mesh.size(dim)
         if placement.is_replicate():
-            has_to = has_to and place == 0
+            writes = writes and rank == 0  # one of the replicas is enough
         else:
-            first = min(place * -(-tensor.shape[0] // size), tensor.shape[0])  # as torch.chunk cuts
-    return first, part if has_to else part.new_empty(0)
+            first_row = min(rank * -(-tensor.shape[0] // size), tensor.shape[0])  # torch.chunk's split
+    return first_row, shard if writes else shard.new_empty(0)

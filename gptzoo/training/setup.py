@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gptzoo.checkpoint.model_folder import model_folder
+from gptzoo.checkpoint.model_folder import find_model_folder
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.model.architecture import Architecture
@@ -26,7 +26,7 @@ def take_weights(load: Callable[[Path], None], path: str, tokenizer: Tokenizer) 
 
     Raises FolderError when they do not fit, and DataError when they were trained on the ids of another tokenizer.
     """
-    folder = model_folder(Path(path))
+    folder = find_model_folder(Path(path))
     file = folder / "tokenizer.json"
     if file.exists():
         theirs = load_tokenizer(file)

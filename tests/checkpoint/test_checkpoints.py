@@ -1,4 +1,4 @@
-"""A checkpoint is there whole or not at all, and damage is noticed."""
+"""Checkpoints: atomic writes, detection of damage, and pruning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid, save_checkpoint, why_invalid
+from gptzoo.checkpoint.checkpoints import checkpoints, find_damage, newest_valid, save_checkpoint
 
 
 def write(content: str) -> Callable[[Path], None]:
@@ -21,7 +21,7 @@ def write(content: str) -> Callable[[Path], None]:
     return fill
 
 
-def test_the_newest_are_kept_and_older_ones_pruned(tmp_path: Path) -> None:
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 10):
         save_checkpoint(tmp_path / "c", step, write(str(step)), keep=2)
     assert sorted(checkpoints(tmp_path / "c")) == [3, 10]
@@ -33,69 +33,69 @@ def test_the_newest_are_kept_and_older_ones_pruned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: (path / "weights").write_text("2x"), "weights is not what"),
-        (lambda path: (path / "weights").write_text("3"), "weights is not what"),  # same length
+        (lambda path: (path / "weights").write_text("2x"), "weights does not match"),
+        (lambda path: (path / "weights").write_text("3"), "weights does not match"),  # same length
         (lambda path: (path / "state").unlink(), "state is missing"),
         (lambda path: (path / "manifest.json").unlink(), "manifest.json is missing"),
         (lambda path: (path / "manifest.json").write_text('{"files": '), "manifest.json is missing or damaged"),
         (lambda path: (path / "manifest.json").write_text("[]"), "manifest.json is missing or damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_passed_over_with_its_reason(
+def test_a_damaged_checkpoint_is_skipped_and_the_damage_is_reported(
     tmp_path: Path, damage: Callable[[Path], Any], reason: str
 ) -> None:
     for step in (1, 2):
         save_checkpoint(tmp_path / "c", step, write(str(step)), keep=2)
     damage(tmp_path / "c" / "step-00000002")
-    heard: list[str] = []
-    newest = newest_valid(tmp_path / "c", heard.append)
+    messages: list[str] = []
+    newest = newest_valid(tmp_path / "c", messages.append)
     assert newest is not None
     assert newest.name == "step-00000001"
-    assert len(heard) == 1
-    assert "step-00000002: passed over" in heard[0]
-    assert reason in heard[0]
+    assert len(messages) == 1
+    assert "step-00000002: skipped" in messages[0]
+    assert reason in messages[0]
 
 
-def test_a_save_that_dies_at_any_file_operation_leaves_the_checkpoint_before_it(
+def test_a_save_killed_at_any_file_operation_leaves_a_valid_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Die at the n-th fsync or rename, for every n that there is."""
+    """The save is killed at its n-th fsync or rename, for every n."""
 
-    class Died(BaseException):
+    class Killed(BaseException):
         pass
 
-    def dies_at(n: int, patch: pytest.MonkeyPatch) -> None:
+    def kill_at(n: int, patch: pytest.MonkeyPatch) -> None:
         count = iter(range(1, 10**6))
         for name in ("fsync", "replace"):
             original = getattr(os, name)
 
             def operation(*args: Any, original: Any = original) -> Any:
                 if next(count) == n:
-                    raise Died
+                    raise Killed
                 return original(*args)
 
             patch.setattr(os, name, operation)
 
-    deaths = 0
+    kills = 0
     for n in range(1, 100):
         folder = tmp_path / str(n)
         save_checkpoint(folder, 1, write("one"), keep=2)
         with monkeypatch.context() as patch:
-            dies_at(n, patch)
+            kill_at(n, patch)
             try:
                 save_checkpoint(folder, 2, write("two"), keep=2)
-            except Died:
-                deaths += 1
+            except Killed:
+                kills += 1
             else:
                 break
         newest = newest_valid(folder)
         assert newest is not None
         content = (newest / "weights").read_text()
         assert (newest.name, content) in (("step-00000001", "one"), ("step-00000002", "two"))
-    assert deaths >= 5
+    assert kills >= 5
 
 
-def test_a_failing_write_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_files(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "weights").write_text("half")
         raise OSError(28, "No space left on device")
@@ -110,11 +110,11 @@ def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> No
     path = save_checkpoint(tmp_path / "c", 5, write("first"), keep=2)
     (path / "weights").write_text("damaged")
     save_checkpoint(tmp_path / "c", 5, write("second"), keep=2)
-    assert why_invalid(path) is None
+    assert find_damage(path) is None
     assert (path / "weights").read_text() == "second"
 
 
-def test_the_manifest_names_every_file_and_not_itself(tmp_path: Path) -> None:
+def test_the_manifest_lists_every_file_except_itself(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "c", 1, write("one"), keep=2)
     manifest = json.loads((path / "manifest.json").read_text())
     assert set(manifest["files"]) == {"weights", "state"}

@@ -1,8 +1,9 @@
-"""Model folders: what is saved is what is loaded, and what does not fit is told by name."""
+"""Model folders: a saved model loads unchanged, and errors name the file or tensor at fault."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import gptzoo
 from gptzoo.checkpoint.checkpoints import save_checkpoint
 from gptzoo.checkpoint.model_folder import save_model
-from gptzoo.data.tokenizers.tokenizer import CharTokenizer
+from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.errors import FolderError, SpecError
 
 SPEC: dict[str, Any] = {"vocab_size": 11, "context_length": 8, "d_model": 16, "n_layers": 2, "n_heads": 2}
@@ -33,12 +34,11 @@ def test_a_saved_model_computes_the_same_when_loaded(tmp_path: Path, positional:
     assert loaded.spec == model.spec
 
 
-def test_a_part_with_computed_buffers_is_whole_after_loading(tmp_path: Path) -> None:
-    """Such as ALiBi's slopes: not in the file, and not garbage either."""
+def test_loading_computes_the_buffers_that_are_not_saved(tmp_path: Path) -> None:
     from gptzoo import registry
 
     class Scaled(gptzoo.Activation):
-        """Doubles."""
+        """Multiplies by a buffer of twos."""
 
         name = "doubles"
 
@@ -67,14 +67,14 @@ def test_a_part_with_computed_buffers_is_whole_after_loading(tmp_path: Path) -> 
         gptzoo.load(tmp_path / "m")
 
 
-def test_a_folder_with_something_in_it_is_not_written_to(tmp_path: Path) -> None:
+def test_a_model_is_not_saved_into_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FolderError, match="not empty"):
         save_model(tmp_path, gptzoo.build(SPEC))
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def change(folder: Path, edit: Any) -> None:
+def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
     tensors = load_file(folder / "model.safetensors")
     edit(tensors)
     save_file(tensors, folder / "model.safetensors")
@@ -87,18 +87,20 @@ def change(folder: Path, edit: Any) -> None:
         (lambda t: t.update(extra=torch.zeros(1)), "extra is not part of the model"),
         (
             lambda t: t.update({"embed.weight": torch.zeros(3, 16)}),
-            r"embed.weight is \(3, 16\), the model has \(11, 16\)",
+            r"embed.weight has shape \(3, 16\), the model expects \(11, 16\)",
         ),
     ],
 )
-def test_weights_that_do_not_fit_the_spec_are_told_by_name(tmp_path: Path, edit: Any, reason: str) -> None:
+def test_tensors_that_do_not_match_the_spec_are_named(
+    tmp_path: Path, edit: Callable[[dict[str, torch.Tensor]], object], reason: str
+) -> None:
     save_model(tmp_path / "m", gptzoo.build(SPEC))
-    change(tmp_path / "m", edit)
+    edit_tensors(tmp_path / "m", edit)
     with pytest.raises(FolderError, match=reason):
         gptzoo.load(tmp_path / "m")
 
 
-def test_damaged_and_missing_files_are_told_by_name(tmp_path: Path) -> None:
+def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
     save_model(tmp_path / "m", gptzoo.build(SPEC))
     weights = tmp_path / "m" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])
@@ -116,24 +118,24 @@ def test_damaged_and_missing_files_are_told_by_name(tmp_path: Path) -> None:
         gptzoo.load(tmp_path / "emtpy")
 
 
-def test_a_run_without_a_checkpoint_and_one_whose_checkpoints_are_all_damaged_are_told_apart(tmp_path: Path) -> None:
+def test_a_run_without_checkpoints_and_a_run_with_damaged_ones_have_different_errors(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(FolderError, match="no complete checkpoint yet"):
         gptzoo.load(tmp_path)
     for step in (1, 2):
         save_checkpoint(tmp_path / "checkpoints", step, lambda folder: (folder / "weights").touch(), keep=2)
         (tmp_path / "checkpoints" / f"step-0000000{step}" / "weights").write_text("damaged")
-    with pytest.raises(FolderError, match=r"no checkpoint .* can be used; of the newest: .*step-00000002: weights"):
+    with pytest.raises(FolderError, match=r"no valid checkpoint; the newest is .*step-00000002: weights"):
         gptzoo.load(tmp_path)
 
 
-def test_the_folder_of_an_ablation_is_told_with_a_run_of_it(tmp_path: Path) -> None:
+def test_the_error_for_an_ablation_folder_suggests_one_of_its_runs(tmp_path: Path) -> None:
     (tmp_path / "trials" / "rope-seed1" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(FolderError, match=r"holds an ablation; name one of its runs, such as .*rope-seed1"):
+    with pytest.raises(FolderError, match=r"is an ablation folder; give one of its runs, such as .*rope-seed1"):
         gptzoo.load(tmp_path)
 
 
-def test_a_checkpoint_cannot_cause_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_a_checkpoint_imports_no_module_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(tmp_path / "m", gptzoo.build(SPEC))
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)

@@ -81,9 +81,9 @@ def test_nanogpts_protocol_is_there_by_name(folder: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere: no such folder"),
-        (["run", "--checkpoint", "3"], "has no checkpoint of step 3; those that it has are of step 4"),
+        (["run", "--checkpoint", "3"], "no checkpoint of step 3; steps with a checkpoint: 4"),
         (["run", "--checkpoint", "first"], "'first': last, best, or a step"),
-        (["run", "--averaged"], "has no averages of the weights"),
+        (["run", "--averaged"], "no averaged weights"),
         (["run", "--batches", "3"], "--batches is of --protocol random-batches"),
         (["run", "--data", "nowhere.txt"], "nowhere.txt: no such file or folder"),
         (["run", "--data", "storys"], "did you mean 'stories'?"),

@@ -13,7 +13,8 @@ from support import loud
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
+from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.sampling.score import score
 from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.search.contrastive import contrastive_search
@@ -366,7 +367,7 @@ def test_a_prompt_that_cannot_be_gone_on_with_is_named_before_anything_is_writte
         (["--file", "-"], "two places for a prompt"),
         (["--out", "x.jsonl"], "--prompts and --out go together"),
         (["--checkpoint", "latest"], "last, best, or a step"),
-        (["--averaged"], "has no averages"),
+        (["--averaged"], "no averaged weights"),
     ],
 )
 def test_wrong_input_leaves_with_code_2(model: Path, arguments: list[str], message: str) -> None:

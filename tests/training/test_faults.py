@@ -127,7 +127,7 @@ def test_a_truncated_file_of_the_newest_checkpoint_sends_the_run_back_to_the_one
     damaged.write_bytes(damaged.read_bytes()[:size])
     gptzoo.train(run_spec, tmp_path / "run", resume=True)
     said = capsys.readouterr().err
-    assert f"step-00000002: passed over: {file} is" in said
+    assert f"step-00000002: skipped: {file} " in said
     assert "resumed at step 1" in said
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
@@ -141,7 +141,7 @@ def test_with_no_checkpoint_left_whole_a_run_begins_again_and_says_so(
     for weights in (tmp_path / "run").rglob("model.safetensors"):
         weights.unlink()
     gptzoo.train(run_spec, tmp_path / "run", resume=True)
-    assert capsys.readouterr().err.count("passed over: model.safetensors is missing") == 2
+    assert capsys.readouterr().err.count("skipped: model.safetensors is missing") == 2
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 

@@ -292,7 +292,7 @@ def test_a_best_checkpoint_that_was_not_kept_is_not_made_up(run_spec: dict[str, 
     never_better = {"early_stopping": {"patience": 50, "min_delta": 100.0}}
     result = gptzoo.train({**run_spec, **never_better}, tmp_path / "run", quiet=True)
     assert result.best_step == 0  # before the first checkpoint
-    with pytest.raises(FolderError, match="its best checkpoint was not kept"):
+    with pytest.raises(FolderError, match="the best checkpoint was not kept"):
         gptzoo.load(tmp_path / "run", best=True)
 
 
@@ -306,7 +306,7 @@ def test_averages_are_measured_saved_and_loaded_beside_the_weights(run_spec: dic
     assert all(torch.equal(value, averages[name]) for name, value in loaded.model.named_parameters())
     final = rows(tmp_path / "averaged")[-1]
     assert final["val/ema_loss"] != final["val/loss"]
-    with pytest.raises(FolderError, match="no averages of the weights; a run keeps them with ema_decay"):
+    with pytest.raises(FolderError, match="no averaged weights .*; a run saves them if it sets ema_decay"):
         gptzoo.load(tmp_path / "plain", averaged=True)
 
 

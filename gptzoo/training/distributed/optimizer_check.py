@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo.checkpoint.sharded_tensors import laid_out_as, whole
+from gptzoo.checkpoint.sharded_tensors import distribute_like, full_tensor
 from gptzoo.errors import InputError
 from gptzoo.spec.run import RunSpec
 
@@ -49,11 +49,11 @@ def _updated(spec: RunSpec, place: Any) -> dict[str, Tensor]:
         for name, gradient in _values(1 + step).items():
             parameters[name].grad = place(name, gradient)
         optimizer.step()
-    return {name: whole(parameter.detach()) for name, parameter in parameters.items()}
+    return {name: full_tensor(parameter.detach()) for name, parameter in parameters.items()}
 
 
 def _laid_out(like: Any, name: str, tensor: Tensor) -> Tensor:
-    return laid_out_as(like, tensor)
+    return distribute_like(like, tensor)
 
 
 def _shared_out(like: Any, name: str, tensor: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from gptzoo.checkpoint.model_folder import Loaded, load, model_folder
+from gptzoo.checkpoint.model_folder import LoadedModel, find_model_folder, load
 from gptzoo.component import Config
 from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.order import windows
@@ -91,7 +91,7 @@ def evaluate(
     """
     if split not in get_args(Split):
         raise InputError(f"split {split!r}: there are {' and '.join(get_args(Split))}")
-    folder = model_folder(Path(path), best=best, step=step)
+    folder = find_model_folder(Path(path), best=best, step=step)
     where = choose_device(device)
     loaded = load(folder, device=where, averaged=averaged)
     if loaded.tokenizer is None:
@@ -119,7 +119,7 @@ def _run_of(folder: Path) -> Path | None:
     return run if folder.absolute().parent.name == "checkpoints" and (run / "run.json").is_file() else None
 
 
-def _spec(loaded: Loaded, run: Path | None, data: Config | Path | None, batching: Config | None) -> RunSpec:
+def _spec(loaded: LoadedModel, run: Path | None, data: Config | Path | None, batching: Config | None) -> RunSpec:
     """The run that would read this text in this way: what does not fit together is told as it would be in training."""
     if run is not None:
         found: dict[str, Any] = load_run_spec(run / "run.json").resolved()
@@ -136,7 +136,7 @@ def _spec(loaded: Loaded, run: Path | None, data: Config | Path | None, batching
 
 
 def _tokens(
-    loaded: Loaded, own: Tokenizer, run: Path | None, spec: RunSpec, data: Config | Path | None
+    loaded: LoadedModel, own: Tokenizer, run: Path | None, spec: RunSpec, data: Config | Path | None
 ) -> tuple[Tokenizer, TokenStore]:
     if isinstance(data, Path):
         return own, _prepared(data, own)
@@ -180,7 +180,7 @@ def _exchanged(store: TokenStore) -> TokenStore:
 
 
 def _drawn(
-    protocol: RandomBatches, loaded: Loaded, store: TokenStore, tokenizer: Tokenizer
+    protocol: RandomBatches, loaded: LoadedModel, store: TokenStore, tokenizer: Tokenizer
 ) -> tuple[Iterator[Batch], int]:
     """The batches, and the bytes that their targets stand for."""
     if loaded.model.required_inputs:

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationError, model_validator
 from torch import nn
 
-from gptzoo.checkpoint.sharded_tensors import is_shared
-from gptzoo.component import Component, Config, located
+from gptzoo.checkpoint.sharded_tensors import is_dtensor
+from gptzoo.component import Component, Config, error_at
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 
@@ -100,12 +100,12 @@ class SGD(GroupedOptimizer):
         def _nesterov_needs_momentum(self) -> SGD.Config:
             if self.nesterov and not self.momentum:
                 reason = "needs a momentum above 0"
-                raise ValidationError.from_exception_data("sgd", [located(reason, "nesterov", value=True)])
+                raise ValidationError.from_exception_data("sgd", [error_at(reason, "nesterov", value=True)])
             return self
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
-        fused = not any(map(is_shared, parameters.values()))  # torch has no kernel for sharded weights
+        fused = not any(map(is_dtensor, parameters.values()))  # torch has no kernel for sharded weights
         return torch.optim.SGD(
             self.groups(parameters), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )

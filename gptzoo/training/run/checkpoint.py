@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.checkpoints import save_checkpoint
-from gptzoo.checkpoint.model_folder import AVERAGES, WEIGHTS, write_descriptions, write_tensors
-from gptzoo.checkpoint.sharded_tensors import write_shared
+from gptzoo.checkpoint.model_folder import EMA_WEIGHTS, WEIGHTS, write_spec_and_tokenizer, write_tensors
+from gptzoo.checkpoint.sharded_tensors import write_sharded_file
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, GptzooError
 from gptzoo.training.distributed.parallelize import ParallelizedModel
@@ -38,15 +38,15 @@ class Contents:
         entries, scalars = optimizer_entries(self.optimizer, self.parameters)
         files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.spread.tensors(), OPTIMIZER: entries}
         if self.averages is not None:
-            files[AVERAGES] = self.averages
+            files[EMA_WEIGHTS] = self.averages
         for name, tensors in files.items():
             if ranks.size == 1:
                 write_tensors(folder / name, tensors)
             else:
                 orders = self.spread.orders
-                write_shared(folder / name, tensors, orders, main=ranks.main, everywhere=ranks.everywhere)
+                write_sharded_file(folder / name, tensors, orders, is_main=ranks.main, on_all_ranks=ranks.everywhere)
         if ranks.main:
-            write_descriptions(folder, self.spread.model, self.tokenizer)
+            write_spec_and_tokenizer(folder, self.spread.model, self.tokenizer)
             write_json(folder / STATE, {**self.state, "optimizer_scalars": scalars})
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo.checkpoint.model_folder import AVERAGES, read_tensors, write_tensors
-from gptzoo.checkpoint.sharded_tensors import in_order, laid_out_as
+from gptzoo.checkpoint.model_folder import EMA_WEIGHTS, read_tensors, write_tensors
+from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
 from gptzoo.errors import FolderError
 from gptzoo.utils.atomic import write_json
 
@@ -34,7 +34,7 @@ def write_training_state(
     tensors, scalars = optimizer_entries(optimizer, parameters)
     write_tensors(folder / OPTIMIZER, tensors)
     if averages is not None:
-        write_tensors(folder / AVERAGES, averages)
+        write_tensors(folder / EMA_WEIGHTS, averages)
     write_json(folder / STATE, {**state, "optimizer_scalars": scalars})
 
 
@@ -86,18 +86,18 @@ def read_training_state(
             if as_large and value.shape != parameter.shape:
                 raise FolderError(f"{folder}: {entry} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
             if isinstance(value, Tensor) and value.ndim > 0:
-                own[entry] = laid_out_as(parameter, in_order(orders, name, value), as_large=as_large)
+                own[entry] = distribute_like(parameter, reorder_rows(orders, name, value), replicate=not as_large)
         saved["state"][order[parameter]] = own
     optimizer.load_state_dict(saved)  # also puts the tensors where the parameters are
     return state
 
 
 def _restore(averages: Mapping[str, Tensor], folder: Path, orders: Mapping[str, Tensor] | None) -> None:
-    saved = read_tensors(folder / AVERAGES)
+    saved = read_tensors(folder / EMA_WEIGHTS)
     if saved.keys() != averages.keys():
-        raise FolderError(f"{folder / AVERAGES}: is of other parameters than this run trains")
+        raise FolderError(f"{folder / EMA_WEIGHTS}: is of other parameters than this run trains")
     for name, value in averages.items():
-        value.copy_(laid_out_as(value, in_order(orders, name, saved[name])))
+        value.copy_(distribute_like(value, reorder_rows(orders, name, saved[name])))
 
 
 def _in_group_order(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from gptzoo.checkpoint.sharded_tensors import own
+from gptzoo.checkpoint.sharded_tensors import local_shard
 from gptzoo.data.batching.batching import Batching
 from gptzoo.errors import InputError
 from gptzoo.model.dry_run import LiveBytes
@@ -129,7 +129,7 @@ def _reckoned(spec: RunSpec, update: Update, batching: Batching) -> tuple[int, s
     ranks = update.spread.ranks
     one, two = (_rehearsed_bytes(update, batching, size) for size in (1, 2))
     a_row = max(1, two - one)
-    trained = sum(own(parameter).nbytes for parameter in update.parameters.values())
+    trained = sum(local_shard(parameter).nbytes for parameter in update.parameters.values())
     copies = _OPTIMIZER_COPIES + (spec.ema_decay is not None)
     room = int(_USED * available_bytes(update.device)) // _n_sharing(update) - trained * copies - (one - a_row)
     sizes = _divisors(spec.batch_size // ranks.data_size)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from gptzoo.checkpoint.sharded_tensors import whole
+from gptzoo.checkpoint.sharded_tensors import full_tensor
 
 
 def origin_of_non_finite(model: nn.Module, tensors: Mapping[str, Tensor], forward: Callable[[], Any]) -> str:
@@ -19,7 +19,7 @@ def origin_of_non_finite(model: nn.Module, tensors: Mapping[str, Tensor], forwar
     Modules are told by their path; of nested ones the innermost is named. Raises nothing and changes no weight.
     """
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not whole(tensor).isfinite().all():
+        if tensor.is_floating_point() and not full_tensor(tensor).isfinite().all():
             return f"{name} is not finite itself"
     found: list[str] = []
 
@@ -68,7 +68,7 @@ def origin_of_gradient(
     finally:
         for hook in hooks:
             hook.remove()
-    names = [n for n, p in parameters.items() if p.grad is not None and not whole(p.grad).isfinite().all()]
+    names = [n for n, p in parameters.items() if p.grad is not None and not full_tensor(p.grad).isfinite().all()]
     return f"in the gradient of {', '.join(names[:3])}{', …' if names[3:] else ''}"
 
 

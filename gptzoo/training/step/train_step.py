@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gptzoo.checkpoint.sharded_tensors import whole
+from gptzoo.checkpoint.sharded_tensors import full_tensor
 from gptzoo.components.sublayer import AuxiliaryOutputs, Sublayer
 from gptzoo.data.batching.batching import Batch
 from gptzoo.model.architecture import Architecture
@@ -133,7 +133,7 @@ class Update:
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         if self.loss_scale.enabled:
             torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
-        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
         return Gradient(*self.spread.ranks.pooled(sums, torch.stack(losses)), norm.item())
 
     def apply(self, gradient: Gradient, factor: float) -> None:

@@ -15,7 +15,7 @@ from gptzoo.model.architecture import Architecture
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.ranks import ALONE, Ranks
 from gptzoo.training.hardware.peak_flops import peak_flops
-from gptzoo.training.step.train_step import whole
+from gptzoo.training.step.train_step import full_tensor
 from gptzoo.training.tracking.attention_entropy import attention_entropy
 
 _LOOKED_AT = 512  # tokens of the validation text; attention weights take memory quadratically
@@ -75,7 +75,7 @@ class Measures:
 
 
 def _norm(tensors: list[Tensor]) -> float:
-    return float(whole(torch.nn.utils.get_total_norm(tensors)).item())
+    return float(full_tensor(torch.nn.utils.get_total_norm(tensors)).item())
 
 
 def _most_memory(device: torch.device) -> int:

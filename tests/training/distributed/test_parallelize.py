@@ -284,7 +284,7 @@ def test_a_disk_that_is_full_for_one_process_ends_all_and_leaves_older_checkpoin
     run_spec: dict[str, Any], tmp_path: Path
 ) -> None:
     def full(rank: int) -> None:
-        original = saving.write_shared
+        original = saving.write_sharded_file
 
         def write(file: Path, tensors: Any, orders: Any, *, main: bool, everywhere: Any) -> None:
             if rank == 1 and "step-00000008" in str(file):

@@ -18,8 +18,8 @@ from torch.distributed.fsdp import fully_shard
 from training.test_parallel import BOTH, DDP, FINE, FSDP, LAST, assert_close, told, train
 
 import gptzoo
-from gptzoo.checkpoint.model_folder import model_folder, read_tensors
-from gptzoo.checkpoint.sharded_tensors import whole
+from gptzoo.checkpoint.model_folder import find_model_folder, read_tensors
+from gptzoo.checkpoint.sharded_tensors import full_tensor
 from gptzoo.training.step import micro_batch_size as fit
 from gptzoo.training.trainer import Trainer
 
@@ -89,7 +89,7 @@ def test_they_begin_with_weights_from_elsewhere(
 def test_torchs_distributed_checkpoints_read_what_a_run_has_saved(run_spec: dict[str, Any], tmp_path: Path) -> None:
     """Into a model that two processes shard, and from there into their own format, as docs/scaling.md says."""
     assert train(2, {**run_spec, "steps": 4, "ema_decay": 0.9, "parallel": FSDP}, tmp_path / "run") == [FINE] * 2
-    checkpoint = model_folder(tmp_path / "run")
+    checkpoint = find_model_folder(tmp_path / "run")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "model.safetensors").symlink_to(checkpoint / "model.safetensors")
     saved = read_tensors(checkpoint / "model.safetensors")
@@ -102,7 +102,7 @@ def test_torchs_distributed_checkpoints_read_what_a_run_has_saved(run_spec: dict
         fully_shard(model)
         state = model.state_dict()
         dcp.load(state, storage_reader=dcp.HuggingFaceStorageReader(str(tmp_path / "weights")))
-        assert all(torch.equal(whole(tensor), saved[name]) for name, tensor in state.items())
+        assert all(torch.equal(full_tensor(tensor), saved[name]) for name, tensor in state.items())
         dcp.save(state, checkpoint_id=tmp_path / "weights.dcp")
         torch.distributed.destroy_process_group()
 

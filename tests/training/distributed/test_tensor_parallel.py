@@ -17,7 +17,7 @@ from training.test_parallel import FINE, LAST, assert_close, told, train
 import gptzoo
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import load_weights, read_tensors, save_model
-from gptzoo.checkpoint.sharded_tensors import write_shared
+from gptzoo.checkpoint.sharded_tensors import write_sharded_file
 from gptzoo.components.tensor_parallel import plan_of
 from gptzoo.training.distributed.ranks import Ranks
 from gptzoo.training.distributed.tensor_parallel import share_out
@@ -118,7 +118,7 @@ def test_weights_come_back_from_two_processes_to_the_bit(tmp_path: Path) -> None
         load_weights(shares.model, tmp_path / "one", shares.tensors(), shares.orders)  # type: ignore[arg-type]
         assert shares.model.get_submodule("blocks.0.attention").qkv.weight.shape == (32, 32)  # of 64 rows
         ranks = Ranks(rank, 2, tensor=2)
-        write_shared(tmp_path / "two", shares.tensors(), shares.orders, main=ranks.main, everywhere=ranks.everywhere)
+        write_sharded_file(tmp_path / "two", shares.tensors(), shares.orders, is_main=ranks.main, on_all_ranks=ranks.everywhere)
         torch.distributed.destroy_process_group()
 
     assert together(2, work, tmp_path) == [FINE] * 2

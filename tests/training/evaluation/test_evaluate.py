@@ -15,9 +15,9 @@ from support import admit
 import gptzoo
 from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.component import Config
-from gptzoo.data.corpora.corpus import TextCorpus
+from gptzoo.data.corpora.text import TextCorpus
 from gptzoo.data.token_store import prepare
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import DataError, FolderError, InputError, SpecError
 from gptzoo.training.evaluation.evaluate import RandomBatches, evaluate
 from gptzoo.training.evaluation.full_pass import measure
@@ -111,7 +111,7 @@ def test_averages_best_and_the_other_split_are_measured_if_they_are_asked_for(ru
     n_bytes = Path(json.loads((run / "run.json").read_text())["corpus"]["path"]).stat().st_size
     assert train.n_tokens + val.n_tokens == n_bytes - 2
     assert train.n_tokens > 8 * val.n_tokens
-    with pytest.raises(FolderError, match="has no checkpoint of step 7; those that it has are of step 5, 10, 12"):
+    with pytest.raises(FolderError, match="no checkpoint of step 7; steps with a checkpoint: 5, 10, 12"):
         evaluate(run, step=7)
     assert evaluate(run, best=True).measured.loss == min(row["val/loss"] for row in rows.values() if "val/loss" in row)
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, fresh_registry: Any, ru
         evaluate(tmp_path / "bare", text_corpus(text_file))
     with pytest.raises(InputError, match="say on what text it is to be measured: --data"):
         evaluate(tmp_path / "model")
-    with pytest.raises(FolderError, match="is one model, not a run"):
+    with pytest.raises(FolderError, match="is a single model"):
         evaluate(tmp_path / "model", text_corpus(text_file), best=True)
     admit(Pairs)
     with pytest.raises(SpecError, match=r"\$\.batching: 'pairs' gives sources, which architecture 'decoder' does not"):

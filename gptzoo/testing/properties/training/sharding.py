@@ -14,7 +14,7 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
-from gptzoo.checkpoint.sharded_tensors import in_order, whole
+from gptzoo.checkpoint.sharded_tensors import full_tensor, reorder_rows
 from gptzoo.errors import InputError
 from gptzoo.testing.compare import CLOSE, distance
 from gptzoo.testing.subject import PartSubject
@@ -108,7 +108,7 @@ def _sharded_gradients(subject: PartSubject) -> dict[str, Tensor]:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     _step(model, subject)
-    return {name: whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    return {name: full_tensor(p.grad) for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _shared_gradients(subject: PartSubject) -> dict[str, Tensor]:
@@ -120,8 +120,8 @@ def _shared_gradients(subject: PartSubject) -> dict[str, Tensor]:
     shares = share_out(model, init_device_mesh("cpu", (_WORLD,)), torch.device("cpu"))
     _step(model, subject)
     shares.collect_gradients()
-    found = {name: whole(p.grad) for name, p in shares.whole.items() if p.grad is not None}
-    return {name: in_order(shares.orders, name, gradient, back=True) for name, gradient in found.items()}
+    found = {name: full_tensor(p.grad) for name, p in shares.whole.items() if p.grad is not None}
+    return {name: reorder_rows(shares.orders, name, gradient, inverse=True) for name, gradient in found.items()}
 
 
 def _step(model: Any, subject: PartSubject) -> None:
