@@ -80,6 +80,8 @@ _HOME = {
     "LogitsProcessor": "gptzoo.sampling.processors.processor",
     "Executor": "gptzoo.ablation.execution.executor",
     "Job": "gptzoo.ablation.execution.executor",
+    "RemoteJob": "gptzoo.ablation.execution.remote_job",
+    "run_remote_job": "gptzoo.ablation.execution.remote_job",
     "TokenSequence": "gptzoo.sampling.sequence",
     "Importer": "gptzoo.interop.importer",
     "Weight": "gptzoo.interop.importer",

@@ -4,6 +4,8 @@ from gptzoo.ablation.ablate import ablate as ablate
 from gptzoo.ablation.design.variants import variants as variants
 from gptzoo.ablation.execution.executor import Executor as Executor
 from gptzoo.ablation.execution.executor import Job as Job
+from gptzoo.ablation.execution.remote_job import RemoteJob as RemoteJob
+from gptzoo.ablation.execution.remote_job import run_remote_job as run_remote_job
 from gptzoo.ablation.planning.folder import read_outcome as read_outcome
 from gptzoo.checkpoint.model_folder import load as load
 from gptzoo.component import Component as Component

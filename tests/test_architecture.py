@@ -96,13 +96,14 @@ def test_the_core_names_no_component() -> None:
 
 def test_the_public_names_are_these() -> None:
     expected = """
-        AblationSpec Activation Architecture Attention Batching ColumnParallel Component Config Corpus DataError Decoder
-        Dims Diverged Emit Executor FeedForward FolderError GptzooError Importer InputError Interrupted Job
-        LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Observations Optimizer Part PerLayer PluginError
-        Positional Primed Reference Replicated Row RowParallel RunSpec RunView SamplingSpec Schedule Settings Sharded
-        SpecError Stack Step StopRun Sublayer TokenStore Tokenizer Tracker VersionWarning Weight ablate build by_default
-        evaluate extend generate hookimpl inherited initialise load load_ablation_spec load_model_spec load_plugin
-        load_run_spec new_cache prepare_for_inference read_outcome registered stream train variants
+        AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
+        DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError Importer InputError
+        Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part PerLayer PluginError
+        Positional PrefillOutput Reference RemoteJob Replicated Rng RowParallel RunSpec RunView SamplingSpec Schedule
+        Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore
+        Tokenizer Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl inherited
+        initialise load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference
+        read_outcome registered run_remote_job stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

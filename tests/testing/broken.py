@@ -671,7 +671,7 @@ class LowerCase(gptzoo.Tokenizer):
         return list(text.lower().encode())
 
     def decode_bytes(self, ids: Any) -> bytes:
-        return bytes(self.known(ids))
+        return bytes(self.check_ids(ids))
 
 
 class OneIdTooMany(LowerCase):
@@ -923,7 +923,7 @@ class _Processes(gptzoo.Executor):
             self.processes.append(subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log))
         return self.processes[-1]
 
-    def ended(self, handle: Any) -> int | None:
+    def poll(self, handle: Any) -> int | None:
         code: int | None = handle.poll()
         return code
 
@@ -963,8 +963,8 @@ class ShellCodes(_Processes):
 
     name = "shell_codes"
 
-    def ended(self, handle: Any) -> int | None:
-        code = super().ended(handle)
+    def poll(self, handle: Any) -> int | None:
+        code = super().poll(handle)
         return code if code is None else code % 256 if code >= 0 else 128 - code
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gptzoo import registry
-from gptzoo.component import Config, nearest
+from gptzoo.component import Config, did_you_mean
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AxisSpec
 from gptzoo.spec.overrides import set_field
@@ -59,11 +59,11 @@ def read_axes(axes: Mapping[str, AxisSpec], model: type[BaseModel], base: dict[s
 def condition_problems(
     when: Mapping[str, Iterable[str]], known: Mapping[str, Iterable[str]], place: str
 ) -> list[Problem]:
-    """What a condition names that there is not; `known` are the labels of each axis."""
+    """What a condition names that there is not; `check_ids` are the labels of each axis."""
     problems = []
     for axis, wanted in when.items():
         if axis not in known:
-            problems.append(Problem("axes", place, f"there is no axis {axis!r}{nearest(axis, known)}"))
+            problems.append(Problem("axes", place, f"there is no axis {axis!r}{did_you_mean(axis, known)}"))
             continue
         for label in sorted({*wanted} - {*known[axis]}):
             reason = f"axis {axis!r} has no choice {label!r}  (known: {', '.join(known[axis])})"
@@ -105,7 +105,7 @@ def _choices(name: str, spec: AxisSpec, model: type[BaseModel], base: dict[str, 
     elif "." in name or not isinstance(spec.choices, dict):
         known = sorted(model.model_fields)
         raise ValueError(
-            f"no field named {name.split('.')[0]!r}{nearest(name.split('.')[0], known)}; the choices of an axis of "
+            f"no field named {name.split('.')[0]!r}{did_you_mean(name.split('.')[0], known)}; the choices of an axis of "
             "several fields are objects of them, by label"
         )
     if spec.choices == "*":
@@ -155,7 +155,7 @@ def _kind_at(path: Sequence[str], model: type[BaseModel] | None, base: Any) -> s
         if field is None:
             if issubclass(model, Config):  # of the base's part; another may have it
                 return None
-            raise ValueError(f"no field named {part!r}{nearest(part, model.model_fields)}")
+            raise ValueError(f"no field named {part!r}{did_you_mean(part, model.model_fields)}")
         kind = kind_of(field)
         if depth == len(path) - 1:
             return kind

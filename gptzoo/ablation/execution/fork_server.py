@@ -1,10 +1,18 @@
-"""A process that has imported what a job needs and forks itself for each, so that a job starts at once.
+"""A process that imports what a job needs and forks itself for each job, so that jobs start at once.
 
     python -m gptzoo.ablation.execution.fork_server
 
-It reads one JSON object a line from stdin: {"start": 7, "arguments": [...], "log": "...", "threads": 1, "cores": [0],
-"environment": {...}} or {"stop": 7, "signal": 15}; and writes {"started": 7, "pid": …} and {"ended": 7, "code": …}.
-When stdin ends, because whoever asked is gone, it asks the jobs that run to save and end.
+It reads requests from stdin, one JSON object per line:
+
+    {"start": 7, "arguments": […], "log": "…", "threads": 1, "cores": [0], "environment": {…}}
+    {"stop": 7, "signal": 15}
+
+and writes messages to stdout:
+
+    {"started": 7, "pid": 4711}
+    {"ended": 7, "code": 0}
+
+When stdin is closed, because the client has ended, the server asks the jobs to save and end, and then exits.
 """
 
 from __future__ import annotations
@@ -19,34 +27,30 @@ import select
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from gptzoo import registry
 
-_HEAVY = (  # what each job gets for nothing; the last four are what training imports only when it comes to it
+_PRELOADED = (  # jobs inherit these imports; training imports those of the second line only when it needs them
     *("torch", "gptzoo.cli", "gptzoo.training.trainer"),
     *("torch._dynamo", "numpy.ma", "rich.live", "rich.progress"),
 )
-_PATIENCE = 30.0  # seconds that a job has to finish its step and save
+_GRACE_SECONDS = 30.0  # time for a job to finish its step and save after SIGTERM
 
 
 def main() -> None:
-    """Serve until stdin ends."""
-    for heavy in _HEAVY:
-        importlib.import_module(heavy)
+    """Serve requests until stdin is closed."""
+    for module in _PRELOADED:
+        importlib.import_module(module)
     registry.current()
-    gc.freeze()  # a job that collects its garbage need not look through all of this, and copy it
-    wake, woken = os.pipe()
-    os.set_blocking(woken, False)
-    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # so that a child that ends wakes select
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which then tells us
-    jobs: dict[int, int] = {}  # number of the job by process
+    gc.freeze()  # a garbage collection in a job would otherwise touch, and so copy, all of these pages
+    wake_read, wake_write = _wake_select_on_signals()
+    jobs: dict[int, int] = {}  # number of the job, by process id
     unread = b""
     while True:
-        ready, _, _ = select.select([0, wake], [], [])
-        if wake in ready:
-            os.read(wake, 4096)
+        ready, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in ready:
+            os.read(wake_read, 4096)
             _reap(jobs)
         if 0 in ready:
             read = os.read(0, 65536)
@@ -54,11 +58,21 @@ def main() -> None:
                 break
             *lines, unread = (unread + read).split(b"\n")
             for line in lines:
-                _serve(json.loads(line), jobs, inherited=(wake, woken))
-    _end(jobs)
+                _handle(json.loads(line), jobs, inherited=(wake_read, wake_write))
+    _end_all(jobs)
 
 
-def _serve(request: dict[str, Any], jobs: dict[int, int], inherited: tuple[int, ...]) -> None:
+def _wake_select_on_signals() -> tuple[int, int]:
+    """Open a pipe that becomes readable when a child ends. Ignore Ctrl-C: it is for the client."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler the wakeup descriptor is not written to
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return read, write
+
+
+def _handle(request: dict[str, Any], jobs: dict[int, int], inherited: tuple[int, ...]) -> None:
     if "stop" in request:
         for process in [process for process, number in jobs.items() if number == request["stop"]]:
             with contextlib.suppress(ProcessLookupError):
@@ -68,23 +82,24 @@ def _serve(request: dict[str, Any], jobs: dict[int, int], inherited: tuple[int, 
     if process == 0:
         for descriptor in inherited:
             os.close(descriptor)
-        _become(request)
+        _run_job(request)
+    # Both processes set the group: it has to exist before either goes on.
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.setpgid(process, process)  # the child does too: whoever is first, it is done when we go on
+        os.setpgid(process, process)
     jobs[process] = request["start"]
-    _say({"started": request["start"], "pid": process})
+    _send({"started": request["start"], "pid": process})
 
 
-def _become(request: dict[str, Any]) -> None:
-    """Be the job; does not return."""
+def _run_job(request: dict[str, Any]) -> NoReturn:
+    """Run a gptzoo command in the forked process, and exit with its code."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    devnull = os.open(os.devnull, os.O_RDONLY)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(nothing, 0)
+    os.dup2(devnull, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(request["environment"])
@@ -106,10 +121,11 @@ def _become(request: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # not sys.exit: what the parent would clean up at its end is not ours
+        os._exit(code)  # sys.exit would run the clean-up handlers of the server in the job
 
 
 def _reap(jobs: dict[int, int]) -> None:
+    """Report the jobs that have ended."""
     while True:
         try:
             process, status = os.waitpid(-1, os.WNOHANG)
@@ -117,23 +133,24 @@ def _reap(jobs: dict[int, int]) -> None:
             return
         if process == 0:
             return
-        _say({"ended": jobs.pop(process), "code": os.waitstatus_to_exitcode(status)})
+        _send({"ended": jobs.pop(process), "code": os.waitstatus_to_exitcode(status)})
 
 
-def _end(jobs: dict[int, int]) -> None:
+def _end_all(jobs: dict[int, int]) -> None:
+    """Send SIGTERM to all jobs, and SIGKILL to those that still run after the grace period."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for process in jobs:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process, number)
-        until = time.monotonic() + _PATIENCE
-        while jobs and time.monotonic() < until:
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while jobs and time.monotonic() < deadline:
             time.sleep(0.02)
             _reap(jobs)
 
 
-def _say(answer: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # whoever asked is gone; stdin will say so
-        os.write(1, (json.dumps(answer) + "\n").encode())
+def _send(message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the client has ended; stdin is about to report that
+        os.write(1, (json.dumps(message) + "\n").encode())
 
 
 if __name__ == "__main__":

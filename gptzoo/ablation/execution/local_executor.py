@@ -1,4 +1,4 @@
-"""The executor `local`: processes on this machine."""
+"""The executor `local`: trials run as processes on this machine."""
 
 from __future__ import annotations
 
@@ -24,159 +24,165 @@ from gptzoo.component import Config
 
 
 @dataclass
-class Running:
-    """A job that was started, and its place: the cores and devices that are its own."""
+class LocalJob:
+    """A job that was started, and the slot that it occupies."""
 
     number: int
-    place: int
-    code: int | None = None
+    slot: int
+    exit_code: int | None = None
 
 
 @dataclass
-class _Forge:
-    """The process that forks the jobs, and the thread that hears its answers."""
+class _ForkServer:
+    """The fork server process, and a queue of its messages that a thread fills. None marks the end of the messages."""
 
     process: subprocess.Popen[bytes]
-    answers: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
+    messages: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
 
-    def ask(self, request: dict[str, Any]) -> None:
+    def send(self, request: dict[str, Any]) -> None:
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died, which the end of its answers tells
+        with contextlib.suppress(BrokenPipeError):  # the server has died; the end of its messages reports that
             self.process.stdin.write((json.dumps(request) + "\n").encode())
             self.process.stdin.flush()
 
-    def listen(self) -> None:
+    def read_messages(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.answers.put(json.loads(line))
-        self.answers.put(None)
+            self.messages.put(json.loads(line))
+        self.messages.put(None)
 
-    def end(self) -> None:
-        """Tell it that there is no more to do, upon which it ends what still runs, and wait for it."""
+    def shut_down(self) -> None:
+        """Close the server's stdin, which makes it end all jobs and exit, and wait for that."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
 
 
-class LocalExecutor(Executor):
-    """Processes on this machine, forked from one that has torch imported, each with cores and GPUs of its own."""
+class LocalExecutor(Executor[LocalJob]):
+    """Runs trials as processes on this machine, each with its own cores and GPU.
+
+    The processes are forked from a server that has imported torch, so that a trial starts at once.
+    """
 
     name = "local"
 
     class Config(Executor.Config):
         n_workers: PositiveInt | None = None
-        """Trials at a time. Left out: as many as there are GPUs, or else one for each `threads` cores."""
+        """Number of trials to run at the same time. Default: one per GPU; without GPUs, one per `threads` CPU cores."""
         threads: PositiveInt = 1
-        """Cores of each trial. It decides the bits of a run on a CPU, so keep it for an ablation."""
+        """CPU cores per trial. It affects floating-point results on a CPU, so keep it constant within an ablation."""
+
+    config: Config
 
     def __init__(self, config: Config):
         super().__init__(config)
         self.cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self.gpus = _gpus()
+        self.gpus = _visible_gpus()
         n_cores = len(self.cores) or os.cpu_count() or 1
-        self.n_workers = self.config.n_workers or len(self.gpus) or max(1, n_cores // self.config.threads)
+        self.n_workers = config.n_workers or len(self.gpus) or max(1, n_cores // config.threads)
         self.free = list(range(self.n_workers))
-        self.running: dict[int, Running] = {}
-        self.count = 0
-        self.forge: _Forge | None = None
+        self.running: dict[int, LocalJob] = {}
+        self.n_started = 0
+        self.fork_server: _ForkServer | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.fork_server is not None:
+            self.fork_server.shut_down()
+            self.fork_server = None
 
     @property
     def free_slots(self) -> int:
         return len(self.free)
 
-    def start(self, job: Job) -> Running:
-        forge = self._forge()
-        self.count += 1
-        running = Running(self.count, self.free.pop(0))
-        self.running[running.number] = running
-        forge.ask(
+    def start(self, job: Job) -> LocalJob:
+        if self.fork_server is None:
+            self.fork_server = _start_fork_server()
+        self.n_started += 1
+        started = LocalJob(self.n_started, self.free.pop(0))
+        self.running[started.number] = started
+        self.fork_server.send(
             {
-                "start": running.number,
+                "start": started.number,
                 "arguments": list(job.arguments),
                 "log": str(job.log),
                 "threads": self.config.threads,
-                "cores": self._cores_of(running.place),
-                "environment": self._environment_of(running.place),
+                "cores": self._cores_of(started.slot),
+                "environment": self._environment_of(started.slot),
             }
         )
-        return running
+        return started
 
-    def ended(self, handle: Running) -> int | None:
-        self._hear(0.0)
-        return handle.code
+    def poll(self, handle: LocalJob) -> int | None:
+        self._process_messages(timeout=0.0)
+        return handle.exit_code
 
-    def stop(self, handle: Running, *, kill: bool = False) -> None:
-        if handle.code is None and self.forge is not None:
-            self.forge.ask({"stop": handle.number, "signal": int(signal.SIGKILL if kill else signal.SIGTERM)})
+    def stop(self, handle: LocalJob, *, kill: bool = False) -> None:
+        if handle.exit_code is None and self.fork_server is not None:
+            self.fork_server.send({"stop": handle.number, "signal": int(signal.SIGKILL if kill else signal.SIGTERM)})
 
-    def wait(self, handles: Sequence[Running], seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while all(handle.code is None for handle in handles) and (left := until - time.monotonic()) > 0:
-            self._hear(left)
+    def wait(self, handles: Sequence[LocalJob], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while all(handle.exit_code is None for handle in handles) and (left := deadline - time.monotonic()) > 0:
+            self._process_messages(timeout=left)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self.forge is not None:
-            self.forge.end()
-            self.forge = None
-
-    def _forge(self) -> _Forge:
-        if self.forge is None:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "gptzoo.ablation.execution.fork_server"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in a terminal is for the runner alone
-                # A plugin may ask for CUDA while it is imported. To ask the driver would start CUDA in the process that
-                # forks, and no fork of it could use a GPU; NVML can be asked.
-                env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
-            )
-            self.forge = _Forge(process)
-            threading.Thread(target=self.forge.listen, daemon=True).start()
-        return self.forge
-
-    def _hear(self, seconds: float) -> None:
-        """Take in what the forge says, waiting for the first of it."""
-        if self.forge is None:
+    def _process_messages(self, timeout: float) -> None:
+        """Process all messages of the fork server that have arrived; wait up to `timeout` seconds for the first."""
+        if self.fork_server is None:
             return
+        messages = self.fork_server.messages
         try:
-            while True:
-                answer = self.forge.answers.get(timeout=seconds) if seconds else self.forge.answers.get_nowait()
-                seconds = 0.0
-                if answer is None:  # it died, and its jobs are nobody's: they end by themselves or are found by lock
-                    self.forge.end()
-                    self.forge = None
-                    for number in list(self.running):
-                        self._settle(number, -int(signal.SIGKILL))
-                    return
-                if "ended" in answer:
-                    self._settle(answer["ended"], answer["code"])
+            message = messages.get(timeout=timeout) if timeout else messages.get_nowait()
+            while message is not None:
+                if "ended" in message:
+                    self._free_slot(message["ended"], message["code"])
+                message = messages.get_nowait()
         except queue.Empty:
             return
+        # The server has died. Its jobs may live on, but only the locks on their folders can tell.
+        self.fork_server.shut_down()
+        self.fork_server = None
+        for number in list(self.running):
+            self._free_slot(number, -int(signal.SIGKILL))
 
-    def _settle(self, number: int, code: int) -> None:
-        running = self.running.pop(number)
-        running.code = code
-        self.free = sorted([*self.free, running.place])
+    def _free_slot(self, number: int, exit_code: int) -> None:
+        ended = self.running.pop(number)
+        ended.exit_code = exit_code
+        self.free = sorted([*self.free, ended.slot])
 
-    def _cores_of(self, place: int) -> list[int]:
-        """Cores that no other trial has, if there are enough for all."""
-        each = self.config.threads
-        return self.cores[place * each : (place + 1) * each] if self.n_workers * each <= len(self.cores) else []
+    def _cores_of(self, slot: int) -> list[int]:
+        """Return the cores reserved for a slot, or none if there are too few cores to reserve any."""
+        n = self.config.threads
+        return self.cores[slot * n : (slot + 1) * n] if self.n_workers * n <= len(self.cores) else []
 
-    def _environment_of(self, place: int) -> dict[str, str]:
+    def _environment_of(self, slot: int) -> dict[str, str]:
         threads = {"OMP_NUM_THREADS": str(self.config.threads)}
-        return threads | ({"CUDA_VISIBLE_DEVICES": self.gpus[place % len(self.gpus)]} if self.gpus else {})
+        return threads | ({"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {})
 
 
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes, without starting CUDA."""
+def _start_fork_server() -> _ForkServer:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gptzoo.ablation.execution.fork_server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in a terminal is for the runner alone
+        # A plugin may ask for CUDA while it is imported. Asking the driver would initialise CUDA in the server, and no
+        # fork of it could use a GPU then. With this setting torch asks NVML, which does not.
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+    )
+    server = _ForkServer(process)
+    threading.Thread(target=server.read_messages, daemon=True).start()
+    return server
+
+
+def _visible_gpus() -> list[str]:
+    """Return the GPUs of this process, as CUDA_VISIBLE_DEVICES names them, without initialising CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = (name.strip() for name in visible.split(","))
-        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))  # as CUDA itself reads it
+        return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))  # CUDA ignores names after -1
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]

@@ -123,7 +123,7 @@ class Runner:
     def _settle(self) -> None:
         """Take in what has ended, and end what has hung."""
         for name, one in list(self.running.items()):
-            code = self.executor.ended(one.handle)
+            code = self.executor.poll(one.handle)
             if code is None:
                 self._end_if_hung(one)
                 continue

@@ -34,5 +34,5 @@ def test_on_two_nodes_it_keeps_what_its_kind_promises(name: str, cluster: Any) -
 @pytest.mark.slow
 def test_a_cluster_without_room_for_one_trial_is_refused(cluster: Any) -> None:
     executor = RayExecutor.Config(address=cluster.address, gpus=1.0).build()
-    with pytest.raises(gptzoo.InputError, match="no room for one trial, which wants 1 CPUs and 1 GPUs"), executor:
+    with pytest.raises(gptzoo.InputError, match="too small for one trial, which needs 1 CPUs and 1 GPUs"), executor:
         pytest.fail("it has begun")

@@ -20,7 +20,7 @@ class TestPromises(gptzoo.testing.Conformance):
 def test_slurm_is_told_what_was_asked_for(tmp_path: Path) -> None:
     config = {"cpus": 4, "gpus": 2, "memory_gb": 32.0, "timeout_min": 90, "partition": "gpu", "extra": {"qos": "low"}}
     executor = SlurmExecutor.Config(**config).build()
-    told = executor.parameters("rope-1")
+    told = executor.submitit_parameters("rope-1")
     assert told["slurm_additional_parameters"] == {"qos": "low"}
     script = sbatch_file(told, tmp_path)
     for line in ("--cpus-per-task=4", "--gpus-per-node=2", "--mem=32GB", "--time=90", "--partition=gpu", "--qos=low"):

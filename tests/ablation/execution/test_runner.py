@@ -191,7 +191,7 @@ def test_a_signal_lets_the_trials_save_and_the_same_command_goes_on(tmp_path: Pa
 def test_the_forge_leaves_no_process_behind(tmp_path: Path, plugin: Path) -> None:
     executor = local()
     Runner(trials("well"), tmp_path / "ablation", executor, arguments=["--plugin", str(plugin)]).run()
-    assert executor.forge is None
+    assert executor.fork_server is None
     children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True).stdout
     assert "gptzoo.ablation.execution.fork_server" not in children
 
@@ -232,17 +232,17 @@ def test_a_trial_finds_all_that_is_heavy_imported(tmp_path: Path) -> None:
 def test_a_forge_that_dies_fails_its_jobs_and_another_takes_its_place(tmp_path: Path) -> None:
     with LocalExecutor.Config(n_workers=2).build() as executor:
         first = executor.start(Job(("--version",), tmp_path / "first.log"))
-        os.kill(executor.forge.process.pid, signal.SIGKILL)
-        executor.forge.process.wait()
+        os.kill(executor.fork_server.process.pid, signal.SIGKILL)
+        executor.fork_server.process.wait()
         second = executor.start(Job(("--version",), tmp_path / "second.log"))
         executor.stop(second)
-        while executor.ended(second) is None:
+        while executor.poll(second) is None:
             executor.wait([second], 0.1)
-        assert (executor.ended(second), executor.free_slots) == (-signal.SIGKILL, 2)
-        assert executor.ended(first) in (0, -signal.SIGKILL)  # it may have been quicker
+        assert (executor.poll(second), executor.free_slots) == (-signal.SIGKILL, 2)
+        assert executor.poll(first) in (0, -signal.SIGKILL)  # it may have been quicker
         third = executor.start(Job(("--version",), tmp_path / "third.log"))
         executor.wait([third], 60)
-        assert executor.ended(third) == 0
+        assert executor.poll(third) == 0
 
 
 @pytest.mark.parametrize(
@@ -277,5 +277,5 @@ def test_a_plugin_that_asks_for_cuda_at_import_does_not_start_it_in_the_process_
     with LocalExecutor.Config(n_workers=1).build() as executor:
         job = executor.start(Job(("plugins", "--plugin", str(plugin)), log))
         executor.wait([job], 60)
-        assert executor.ended(job) == 0
+        assert executor.poll(job) == 0
     assert "nvml 1" in log.read_text()

@@ -152,7 +152,7 @@ def _codes(executor: Executor, jobs: Mapping[str, Job]) -> dict[str, int]:
             waiting.pop(0)
         name = next(iter(handles))
         found[name] = _end_of(executor, handles[name], name)
-        if (again := executor.ended(handles.pop(name))) != found[name]:
+        if (again := executor.poll(handles.pop(name))) != found[name]:
             raise Failed(f"{name} is told to have ended with {found[name]} and, when asked again, with {again}")
     for name, job in jobs.items():
         begun = job.log.with_name("begun")
@@ -164,7 +164,7 @@ def _codes(executor: Executor, jobs: Mapping[str, Job]) -> dict[str, int]:
 
 def _end_of(executor: Executor, handle: Any, name: str) -> int:
     until = time.monotonic() + _PATIENCE
-    while (code := executor.ended(handle)) is None:
+    while (code := executor.poll(handle)) is None:
         if time.monotonic() > until:
             raise Failed(f"{name} is not told to have ended, {_PATIENCE:g} s later")
         executor.wait([handle], 0.5)
@@ -174,11 +174,11 @@ def _end_of(executor: Executor, handle: Any, name: str) -> int:
 def _await_begin(executor: Executor, handle: Any, folder: Path) -> None:
     until = time.monotonic() + _PATIENCE
     while not (folder / "begun").exists():
-        if (code := executor.ended(handle)) is not None or time.monotonic() > until:
+        if (code := executor.poll(handle)) is not None or time.monotonic() > until:
             told = "it has not begun" if code is None else f"it is told to have ended with {code}"
             raise Failed(f"a job is to run until it is told to stop, and {told}")
         executor.wait([handle], 0.1)
-    if (code := executor.ended(handle)) is not None:
+    if (code := executor.poll(handle)) is not None:
         raise Failed(f"a job that still runs is told to have ended with {code}")
 
 

@@ -1,4 +1,4 @@
-"""Each trial a job of Slurm, submitted by submitit."""
+"""The executor `slurm`: each trial is a Slurm job, submitted with submitit."""
 
 from __future__ import annotations
 
@@ -8,85 +8,87 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 import gptzoo
-from gptzoo.ablation.execution import remote
+
+_GRACE_SECONDS = 30.0  # time for the jobs to save after SIGTERM, before they are killed
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """A trial that was handed to Slurm."""
+class SubmittedJob:
+    """A trial that was submitted to Slurm."""
 
-    job: Any
+    job: Any  # submitit.Job
     log: Path
 
 
-class SlurmExecutor(gptzoo.Executor):
-    """Trials as Slurm jobs, on nodes that share a file system with the runner.
+class SlurmExecutor(gptzoo.Executor[SubmittedJob]):
+    """Runs trials as Slurm jobs, on nodes that share a file system with the runner.
 
-    A job that nears its time limit is sent SIGUSR2 by Slurm: the trial saves and ends, and the runner submits it again.
+    Slurm sends SIGUSR2 to a job that approaches its time limit. The trial then saves and ends, and the runner submits
+    it again.
     """
 
     name = "slurm"
 
     class Config(gptzoo.Executor.Config):
         cluster: Literal["slurm", "local"] = "slurm"
-        """`local` runs the jobs as processes of this machine: to try things where there is no Slurm."""
+        """Where to submit jobs: `slurm`, or `local` to run them as processes on this machine, for testing."""
         n_jobs: PositiveInt = 64
-        """Jobs in the queue at a time."""
+        """Maximum number of jobs in the queue at the same time."""
         timeout_min: PositiveInt = 240
         """Time limit of each job, in minutes."""
         cpus: PositiveInt = 1
-        """Cores of each trial. It has as many threads, which decide the bits of a run on a CPU."""
+        """CPU cores per trial, and its number of threads. It affects floating-point results on a CPU."""
         gpus: NonNegativeInt = 0
-        """GPUs of each trial."""
+        """GPUs per trial."""
         memory_gb: PositiveFloat | None = None
-        """Memory of each trial; left out, what Slurm gives."""
+        """Memory per trial, in GB. Default: Slurm's default."""
         partition: str | None = None
-        """Left out, Slurm's default."""
+        """Slurm partition. Default: Slurm's default partition."""
         extra: dict[str, str | int] = Field(default_factory=dict)
-        """More options of sbatch by their long names, such as {"account": "me", "qos": "low"}."""
+        """Additional sbatch options by their long names, such as {"account": "me", "qos": "low"}."""
 
-    def __enter__(self) -> SlurmExecutor:
+    config: Config
+
+    def __enter__(self) -> Self:
         import submitit
 
         self.submitit = submitit
-        self.running: list[Submitted] = []
+        self.running: list[SubmittedJob] = []
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for one in self.running:
-            if self.ended(one) is None:
-                self.stop(one)
-        until = time.monotonic() + 30
-        while time.monotonic() < until and any(self.ended(one) is None for one in self.running):
+        for submitted in self._still_running():
+            self.stop(submitted)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while time.monotonic() < deadline and self._still_running():
             time.sleep(0.2)
-        for one in self.running:
-            if self.ended(one) is None:
-                self.stop(one, kill=True)
+        for submitted in self._still_running():
+            self.stop(submitted, kill=True)
 
     @property
     def free_slots(self) -> int:
-        self.running = [one for one in self.running if self.ended(one) is None]
+        self.running = self._still_running()
         return self.config.n_jobs - len(self.running)
 
-    def start(self, job: gptzoo.Job) -> Submitted:
-        remote.renew(job.log)
+    def start(self, job: gptzoo.Job) -> SubmittedJob:
+        gptzoo.RemoteJob(job.log).clear()
         executor = self.submitit.AutoExecutor(folder=job.log.parent / "slurm", cluster=self.config.cluster)
-        executor.update_parameters(**self.parameters(job.log.parent.name))
-        submitted = Submitted(executor.submit(remote.work, job.arguments, str(job.log)), job.log)
+        executor.update_parameters(**self.submitit_parameters(job.log.parent.name))
+        submitted = SubmittedJob(executor.submit(gptzoo.run_remote_job, job.arguments, str(job.log)), job.log)
         self.running.append(submitted)
         return submitted
 
-    def parameters(self, name: str) -> dict[str, Any]:
-        """What submitit is told of a job."""
+    def submitit_parameters(self, name: str) -> dict[str, Any]:
+        """Return the parameters for submitit's AutoExecutor. `name` is that of the trial."""
         config = self.config
-        asked: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "name": f"gptzoo-{name}",
             "timeout_min": config.timeout_min,
             "cpus_per_task": config.cpus,
@@ -96,24 +98,28 @@ class SlurmExecutor(gptzoo.Executor):
             "slurm_additional_parameters": config.extra or None,
             "slurm_setup": [f"export OMP_NUM_THREADS={config.cpus}"],
         }
-        return {name: value for name, value in asked.items() if value is not None}
+        return {name: value for name, value in parameters.items() if value is not None}
 
-    def ended(self, handle: Submitted) -> int | None:
-        # The exit code is read from its file: submitit's own results are pickles, and need not be trusted for a number.
-        if (code := remote.code_of(handle.log)) is not None:
+    def poll(self, handle: SubmittedJob) -> int | None:
+        # The exit code comes from its own file: submitit returns results as pickles, which can run any code when read.
+        remote = gptzoo.RemoteJob(handle.log)
+        if (code := remote.exit_code) is not None:
             return code
         if not handle.job.done():
             return None
-        code = remote.code_of(handle.log)  # it may have been written in between
+        code = remote.exit_code  # it may have been written since the first look
         return -int(signal.SIGKILL) if code is None else code
 
-    def stop(self, handle: Submitted, *, kill: bool = False) -> None:
+    def stop(self, handle: SubmittedJob, *, kill: bool = False) -> None:
         if kill and self.config.cluster == "slurm":
-            handle.job.cancel()  # which ends it in the queue, too
-        else:  # to cancel a job of submitit's own ends what watches over the job, and not the job
-            remote.send(handle.log, signal.SIGKILL if kill else signal.SIGTERM)
+            handle.job.cancel()  # also removes the job from the queue if it has not begun
+        else:  # cancelling a local submitit job would kill only the process that supervises it
+            gptzoo.RemoteJob(handle.log).send_signal(signal.SIGKILL if kill else signal.SIGTERM)
 
-    def wait(self, handles: Sequence[Submitted], seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and all(remote.code_of(handle.log) is None for handle in handles):
+    def wait(self, handles: Sequence[SubmittedJob], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and all(gptzoo.RemoteJob(h.log).exit_code is None for h in handles):
             time.sleep(0.1)
+
+    def _still_running(self) -> list[SubmittedJob]:
+        return [submitted for submitted in self.running if self.poll(submitted) is None]
