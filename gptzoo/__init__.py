@@ -39,6 +39,7 @@ _HOME = {
     "hookimpl": "gptzoo.hooks",
     "Component": "gptzoo.component",
     "Config": "gptzoo.component",
+    "Inherited": "gptzoo.component",
     "inherited": "gptzoo.component",
     "Reference": "gptzoo.reference",
     "PerLayer": "gptzoo.reference",

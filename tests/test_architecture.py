@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,13 @@ def test_the_core_names_no_component() -> None:
 def test_the_public_names_are_these() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
-        DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError Importer InputError
-        Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part PerLayer PluginError
-        Positional PrefillOutput Reference RemoteJob Replicated Rng RowParallel RunSpec RunView SamplingSpec Schedule
-        Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore
-        Tokenizer Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl inherited
-        initialise load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference
-        read_outcome registered run_remote_job stream train variants
+        DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError Importer Inherited
+        InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part PerLayer
+        PluginError Positional PrefillOutput Reference RemoteJob Replicated Rng RowParallel RunSpec RunView SamplingSpec
+        Schedule Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence
+        TokenStore Tokenizer Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl
+        inherited initialise load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache
+        prepare_for_inference read_outcome registered run_remote_job stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 
@@ -115,8 +116,10 @@ def test_type_checkers_see_the_names_where_they_come_from() -> None:
 
 
 @pytest.mark.parametrize("name", gptzoo.__all__)
-def test_every_public_name_can_be_had_and_says_what_it_is(name: str) -> None:
-    assert getattr(gptzoo, name).__doc__
+def test_every_public_name_can_be_imported_and_has_a_docstring(name: str) -> None:
+    value = getattr(gptzoo, name)
+    is_alias = typing.get_origin(value) is not None  # an alias such as State cannot carry a docstring
+    assert value.__doc__ or is_alias
 
 
 @pytest.mark.parametrize(
