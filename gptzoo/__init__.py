@@ -40,6 +40,7 @@ _HOME = {
     "Component": "gptzoo.component",
     "Config": "gptzoo.component",
     "Inherited": "gptzoo.component",
+    "Inherited": "gptzoo.component",
     "inherited": "gptzoo.component",
     "Reference": "gptzoo.reference",
     "PerLayer": "gptzoo.reference",

@@ -1,72 +1,87 @@
-"""What every component is, of whatever kind: a class, a registered name and a `Config`, its JSON face.
+"""The base classes of all components: `Component`, and `Config` for its options in a spec.
 
-    class Alibi(gptzoo.Positional):            # the base class gives the kind
-        '''One line that says what it is.'''
+    class Alibi(gptzoo.Positional):            # the base class sets the kind
+        '''Linear attention biases.'''
         name = "alibi"
 
         class Config(gptzoo.Positional.Config):
             max_bias: float = 8.0
+            '''Exponent of the steepest slope.'''
 
-A `Config` is a frozen pydantic model that knows its component, so building one needs no registry:
-`config.build(...)` is `Alibi(config, ...)`. This file imports no torch.
+        config: Config                         # for type checkers and editors
+
+A `Config` is a frozen pydantic model that knows its component class: `config.build(dims)` returns `Alibi(config, dims)`
+without a look into the registry. This file does not import torch.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+if TYPE_CHECKING:
+    from gptzoo.dims import Dims
+
+T = TypeVar("T")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'dropout'?"`, or nothing when no known name is near."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a suggestion such as `"; did you mean 'dropout'?"`, or "" if no known name is similar."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def refusal(reason: str) -> PydanticCustomError:
-    """What a validator raises to refuse a value with exactly this text."""
+def custom_error(reason: str) -> PydanticCustomError:
+    """Return an error for validators to raise whose message is exactly `reason`."""
     return PydanticCustomError("gptzoo", reason)
 
 
-def located(reason: str, *location: str | int, value: Any = None) -> InitErrorDetails:
-    """One entry of a pydantic ValidationError whose message is `reason`, at `location`."""
-    return InitErrorDetails(
-        type=refusal(reason),
-        loc=location,
-        input=value,
-    )
+def error_at(reason: str, *location: str | int, value: object = None) -> InitErrorDetails:
+    """Return one entry for a pydantic ValidationError with the message `reason` at `location`."""
+    return InitErrorDetails(type=custom_error(reason), loc=location, input=value)
 
 
-_IN_JSON = {
+_JSON_TYPES = {
     "dict_type": "an object",
     "list_type": "a list",
     "model_type": "an object",
     "tuple_type": "a list",
 }
-"""What pydantic calls by names of Python, under the types of its errors."""
+"""JSON's name for the expected type, by the pydantic error type whose message uses Python's name."""
 
 
-def reason_of(error: Any) -> str:
-    """The reason in one entry of `ValidationError.errors()`, in this project's words."""
+def reason_of(error: ErrorDetails) -> str:
+    """Return the message of one entry of `ValidationError.errors()`, in JSON's terms."""
     if error["type"] == "missing":
         return "is required"
-    if error["type"] in _IN_JSON:
-        return f"should be {_IN_JSON[error['type']]}"
-    text = str(error["msg"])
+    if error["type"] in _JSON_TYPES:
+        return f"should be {_JSON_TYPES[error['type']]}"
+    text = error["msg"]
     return "should" + text.removeprefix("Input should") if text.startswith("Input should") else text
 
 
-def relocated(error: ValidationError, *prefix: str | int) -> list[InitErrorDetails]:
-    """The entries of a ValidationError, to be raised again from further out in the spec."""
-    return [located(reason_of(e), *prefix, *e["loc"], value=e["input"]) for e in error.errors(include_url=False)]
+def errors_below(error: ValidationError, *prefix: str | int) -> list[InitErrorDetails]:
+    """Return the entries of a ValidationError with `prefix` before each location, to be raised again."""
+    return [error_at(reason_of(e), *prefix, *e["loc"], value=e["input"]) for e in error.errors(include_url=False)]
 
 
 class SpecModel(BaseModel):
-    """Base of all that is read from JSON: frozen, strictly typed, unknown keys refused with the nearest match."""
+    """Base class of everything read from JSON: frozen, strict about types, with suggestions for unknown keys.
+
+    A string below a field is its description.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -74,88 +89,102 @@ class SpecModel(BaseModel):
         strict=True,
         validate_default=True,
         allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     @classmethod
     def _unknown_key(cls, key: str) -> str:
-        return f"no field named {key!r}" + nearest(key, cls.model_fields)
+        return f"no field named {key!r}" + did_you_mean(key, cls.model_fields)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _explain_unknown_keys(cls, data: Any, handler: Any) -> Any:
-        """Report unknown keys together with all that else is wrong, instead of one or the other."""
-        known = cls.__pydantic_fields__  # model_fields without what looking that up costs
+    def _explain_unknown_keys(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report unknown keys together with all other errors."""
+        known = cls.__pydantic_fields__  # `model_fields` is slower: it looks for a deprecated use
         if not isinstance(data, dict) or not (unknown := [key for key in data if key not in known]):
             return handler(data)
-        errors = [located(cls._unknown_key(key), key, value=data[key]) for key in unknown]
+        errors = [error_at(cls._unknown_key(key), key, value=data[key]) for key in unknown]
         try:
             handler({key: value for key, value in data.items() if key in known})
         except ValidationError as error:
-            errors += relocated(error)
+            errors += errors_below(error)
         raise ValidationError.from_exception_data(cls.__name__, errors)
 
 
-def inherited(name: str, description: str | None = None) -> Any:
-    """The default of an option that takes the model's own `name` (`bias`, `dropout`, `activation`, …) when left out.
+if TYPE_CHECKING:
+    Inherited = Annotated[T, "a value, as the model's spec has filled it in"]
+else:
+    Inherited = Optional[T]
+"""The type of an `inherited` option: `bias: Inherited[bool] = inherited("bias")`. Null in JSON, a value in a model."""
 
-    In a `ModelSpec` such options are never None: the spec fills them in when it is read.
+
+def inherited(name: str, description: str | None = None) -> Any:  # noqa: ANN401  the default of a field of any type
+    """Return a field default that takes the value of the model's field `name`, such as `bias` or `dropout`.
+
+    In a component of a `ModelSpec` the option is never None: the spec fills it in when it is read.
     """
     return Field(default=None, description=description, json_schema_extra={"inherits": name})
 
 
 class Config(SpecModel):
-    """The options of a component. `type` is the component's name; everything else is the author's."""
+    """The options of a component. `type` is the name of the component; the component's author adds the other fields."""
 
-    component: ClassVar[Any]  # the class that this configures
+    component: ClassVar[type[Component]]  # the class that this config belongs to
     type: str = ""
 
     @classmethod
     def _unknown_key(cls, key: str) -> str:
-        return f"{cls.component.name!r} has no option {key!r}" + nearest(key, cls.model_fields)
+        return f"{cls.component.name!r} has no option {key!r}" + did_you_mean(key, cls.model_fields)
 
-    def build(self, *args: Any, **kwargs: Any) -> Any:
-        """The component that this config describes."""
-        return self.component(self, *args, **kwargs)
+    def build(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  each kind has its own arguments
+        """Construct the component that this config describes."""
+        build: Any = self.component
+        return build(self, *args, **kwargs)
 
-    def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
-        """Yield `(option, reason)` for whatever cannot work in a model of `dims`; option "" is the component itself.
+    def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
+        """Yield `(option, reason)` for each option that cannot work in a model of `dims`.
 
-        Override it to state rules across fields; they are checked, and located, when a spec is read.
+        An option of "" means the component as a whole. Override it to check rules that involve several fields. They are
+        checked when a spec is read, and errors name the place.
         """
         yield from ()
 
 
-_BaseConfig = Config  # inside Component the name means the component's own
+_BaseConfig = Config  # the class body of Component binds the name Config again
 
 
 class Component:
-    """Base of all components. A subclass that sets `name` can be registered; one without is a base class."""
+    """Base class of all components. A subclass that sets `name` can be registered; one that does not is a base class."""
 
     kind: ClassVar[str] = ""
-    name: ClassVar[str] = ""  # the "type" of its specs
+    name: ClassVar[str] = ""  # the "type" in specs
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
-    """Of the options: raise it when an older config would not be read, or would mean something else, and migrate."""
+    """Version of the options. Raise it when an older config becomes invalid or changes its meaning; see `migrate`."""
 
     class Config(_BaseConfig):
         """No options."""
 
     @classmethod
     def migrate(cls, config: dict[str, Any], version: int) -> dict[str, Any]:
-        """The JSON of a config as it is today, from one that was written when `version`, below today's, was current.
+        """Return a current config for one that was written at an older `version`.
 
-        Asked for files that gptzoo wrote (`run.json`, `model.json`), which keep the version; not for specs by hand.
+        It is called for files that gptzoo wrote (`run.json`, `model.json`), which record the version, and not for
+        specs written by hand.
         """
         return config
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         if not issubclass(cls.Config, _BaseConfig):
             raise TypeError(f"{cls.__qualname__}.Config must derive from the Config of its base class")
-        # Each class gets a Config of its own, also where it inherits its options, so that a config finds its class.
+        # Each class gets its own Config, even if it inherits all options, so that a config finds its class.
         name = cls.__dict__.get("name", "")
         fields: dict[str, Any] = {"type": (Literal[name], name)} if name else {}
         cls.Config = create_model(  # type: ignore[misc]
             f"{cls.__name__}.Config", __base__=cls.Config, __module__=cls.__module__, __doc__=cls.__doc__, **fields
         )
         cls.Config.component = cls
+
+
+refusal, located, relocated, nearest = custom_error, error_at, errors_below, did_you_mean  # TODO temporary, for files in flux

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
-from gptzoo.component import Config, located, refusal, relocated
+from gptzoo.component import Config, custom_error, error_at, errors_below
 
 
 class Reference:
@@ -32,20 +32,20 @@ class Reference:
     def validate(self, value: Any, context: Any = None) -> Any:
         if isinstance(value, Config):
             if value.component.kind != self.kind:
-                raise refusal(f"{value.type!r} is of kind {value.component.kind}, not {self.kind}")
+                raise custom_error(f"{value.type!r} is of kind {value.component.kind}, not {self.kind}")
             return value
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, dict):
-            raise refusal(f'should be the name of a component or an object with a "type", not {_json_type(value)}')
+            raise custom_error(f'should be the name of a component or an object with a "type", not {_json_type(value)}')
         known = registry.current().of_kind(self.kind)
         name = value.get("type")
         if not isinstance(name, str):
-            raise refusal(f'say which {self.kind}: add "type"  (known: {", ".join(known)})')
+            raise custom_error(f'say which {self.kind}: add "type"  (known: {", ".join(known)})')
         try:
             component = registry.current().get(self.kind, name)
         except LookupError as error:
-            raise refusal(error.args[0]) from None
+            raise custom_error(error.args[0]) from None
         return component.Config.model_validate(value, context=context)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
@@ -61,15 +61,15 @@ class PerLayer(Reference):
         if not isinstance(value, list | tuple):
             return super().validate(value, context)
         if not value:
-            raise refusal(f"an empty list names no {self.kind}")
+            raise custom_error(f"an empty list names no {self.kind}")
         configs, errors = [], []
         for index, item in enumerate(value):
             try:
                 configs.append(super().validate(item, context))
             except ValidationError as error:
-                errors += relocated(error, index)
+                errors += errors_below(error, index)
             except PydanticCustomError as error:
-                errors.append(located(error.message(), index, value=item))
+                errors.append(error_at(error.message(), index, value=item))
         if errors:
             raise ValidationError.from_exception_data(self.kind, errors)
         return tuple(configs)

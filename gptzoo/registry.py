@@ -22,7 +22,7 @@ from typing import Any
 import pluggy
 
 from gptzoo import __version__, hooks
-from gptzoo.component import Component, nearest
+from gptzoo.component import Component, did_you_mean
 from gptzoo.errors import PluginError
 
 BUILTIN = "gptzoo.builtin"  # entry point of the built-in components
@@ -88,7 +88,7 @@ class Registry:
         known = self.of_kind(kind)
         if name in known:
             return known[name]
-        reason = f"no {kind} named {name!r}{nearest(name, known)}  (known: {', '.join(known) or 'none'})"
+        reason = f"no {kind} named {name!r}{did_you_mean(name, known)}  (known: {', '.join(known) or 'none'})"
         for bad in self.quarantined:
             reason += f"; plugin {bad.origin.plugin!r} ({bad.origin}) is quarantined: {bad.reason}"
         if self.disabled:
@@ -192,7 +192,7 @@ def _tried(plugin: object) -> pluggy.PluginManager:
     except pluggy.PluginValidationError as error:
         if unknown := [name for name in vars(manager.hook) if name.startswith("gptzoo_") and name not in _HOOKS]:
             raise PluginError(
-                f"unknown hook {unknown[0]!r}{nearest(unknown[0], _HOOKS)}  (known hooks: {', '.join(_HOOKS)})"
+                f"unknown hook {unknown[0]!r}{did_you_mean(unknown[0], _HOOKS)}  (known hooks: {', '.join(_HOOKS)})"
             ) from None
         raise PluginError(f"{error}  (known hooks: {', '.join(_HOOKS)})") from None
     if not any(getattr(manager.hook, name).get_hookimpls() for name in _HOOKS):
@@ -248,7 +248,7 @@ def discover(selection: str | None = None) -> Registry:
             registry.try_admit(entry.load, origin)
     installed = {entry.name for entry in entries} | {_origin(entry).distribution for entry in entries}
     for name in sorted(wanted - installed - {"none"}):
-        reason = f"GPTZOO_PLUGINS names it, but no installed package provides it{nearest(name, installed)}"
+        reason = f"GPTZOO_PLUGINS names it, but no installed package provides it{did_you_mean(name, installed)}"
         registry.quarantined.append(Quarantined(Origin(name, "not installed", ""), reason))
     return registry
 

@@ -7,7 +7,6 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from gptzoo.component import Config
 from gptzoo.components.part import Part, TensorPlan
 
 
@@ -15,6 +14,16 @@ class Activation(Part):
     """Base class of the kind `activation`: an elementwise function, (…, width) -> (…, width)."""
 
     kind = "activation"
+
+    class Config(Part.Config):
+        """The options of an activation."""
+
+        def build(self, width: int) -> Activation:
+            """Construct the activation for `width` channels."""
+            activation: Activation = super().build(width)
+            return activation
+
+    config: Config
 
     def __init__(self, config: Config, width: int):
         super().__init__(config)
@@ -40,14 +49,16 @@ class ReLU(Activation):
 
 
 class GELU(Activation):
-    """x * Phi(x) with the normal distribution Phi, exact or by GPT-2's tanh approximation."""
+    """x * Phi(x) with the normal distribution function Phi, exact or in GPT-2's tanh approximation."""
 
     name = "gelu"
     paper = "Hendrycks and Gimpel 2016, Gaussian Error Linear Units, arXiv:1606.08415"
 
     class Config(Activation.Config):
         approximate: Literal["none", "tanh"] = "none"
-        """tanh is what GPT-2 was trained with."""
+        """Approximation of Phi: `none` (exact) or `tanh`, which GPT-2 was trained with."""
+
+    config: Config
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x, approximate=self.config.approximate)

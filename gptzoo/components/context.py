@@ -1,4 +1,4 @@
-"""`ForwardContext`, which every sublayer receives beside the residual stream."""
+"""`ForwardContext`, the second argument of every sublayer's `forward`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from gptzoo.components.mask import attention_mask
-from gptzoo.components.positional import Positional
+from gptzoo.components.positional import Positional, Tables
 
 
 @dataclass(frozen=True)
 class ForwardContext:
-    """The inputs of one forward pass beside the residual stream: positions, documents, encoder memory and flags."""
+    """The inputs of a sublayer other than the residual stream: positions, documents, encoder memory and flags."""
 
     positions: Tensor  # (B|1, T) int64; -1 is padding
-    positional: Positional = None  # type: ignore[assignment]  # of this layer; the stack sets it and the next two
-    tables: Any = None  # the result of positional.prepare(positions)
+    positional: Positional = None  # type: ignore[assignment]  # the layer's; the stack sets it and the next two fields
+    tables: Tables = None  # the result of positional.prepare(positions)
     self_bias: Tensor | None = None  # (B|1, H, T, T), score bias among the new tokens, computed once per forward
     documents: Tensor | None = None  # (B, T) int64; attention stays inside a document
     causal: bool = True  # False in an encoder, where tokens may attend to later ones
@@ -27,7 +27,7 @@ class ForwardContext:
     trivially_causal: bool = False  # guarantee: positions are 0..T-1, no padding, no documents, no past
     no_past: bool = True  # guarantee: the cache is empty
     position_limit: int | None = None  # greater than every new position; None if reading it would need a device sync
-    capture: frozenset[str] = frozenset()
+    capture: frozenset[str] = frozenset()  # names of the tensors to capture, such as "attention"
     memo: dict[Any, Any] = field(default_factory=dict)  # results that layers of one forward pass share
 
     def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,15 @@
-"""The kind `ffn`: networks that transform every position by itself."""
+"""The kind `ffn`: networks that transform each position independently."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from gptzoo.component import Config, inherited
+from gptzoo.component import Inherited, inherited
+from gptzoo.components.activation import Activation
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.part import TensorPlan
 from gptzoo.components.sublayer import State, Sublayer
@@ -22,54 +23,73 @@ class FeedForward(Sublayer):
 
     kind = "ffn"
 
+    class Config(Sublayer.Config):
+        """The options of a feed-forward network."""
+
+        def build(self, dims: Dims) -> FeedForward:
+            """Construct the network for the layer `dims.layer`."""
+            network: FeedForward = super().build(dims)
+            return network
+
+    config: Config
+
     def __init__(self, config: Config, dims: Dims):
         super().__init__(config)
         self.dims = dims
 
 
 class HiddenLayer(FeedForward):
-    """What `mlp` and `glu` share: the hidden width, an activation, dropout of the output."""
+    """Base class of `mlp` and `glu`: a hidden layer with an activation, an output projection and dropout."""
 
     class Config(FeedForward.Config):
         multiplier: PositiveFloat | None
-        """Hidden width as a multiple of d_model, rounded to the nearest integer; null where d_ff says it."""
+        """Hidden width as a multiple of d_model, rounded to the nearest integer. Null if `d_ff` is given."""
         d_ff: PositiveInt | None = None
-        """Hidden width, instead of the multiplier."""
-        activation: Annotated[Config, Reference("activation")] | None = inherited("activation")
-        dropout: float | None = inherited("dropout", "Of the output, before it joins the residual stream.")
-        bias: bool | None = inherited("bias")
+        """Hidden width in units. Default: `multiplier` times d_model."""
+        activation: Inherited[Annotated[Activation.Config, Reference("activation")]] = inherited("activation")
+        """Activation function of the hidden layer."""
+        dropout: Inherited[float] = inherited("dropout")
+        """Dropout probability for the output of the network, before the residual addition."""
+        bias: Inherited[bool] = inherited("bias")
+        """Learn a bias in every linear layer of the network."""
 
         @model_validator(mode="before")
         @classmethod
-        def _d_ff_replaces_the_multiplier(cls, data: Any) -> Any:
+        def _default_multiplier_to_none(cls, data: object) -> object:
             if isinstance(data, dict) and data.get("d_ff") is not None:
                 return {"multiplier": None, **data}
             return data
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if self.d_ff is None and self.multiplier is None:
-                yield "multiplier", "say how wide the hidden layer is: give multiplier or d_ff"
+                yield "multiplier", "the hidden width is not set. Give multiplier or d_ff."
             if self.d_ff is not None and self.multiplier is not None:
-                yield "multiplier", "d_ff says already how wide the hidden layer is; give one of the two"
+                yield "multiplier", "d_ff sets the hidden width already. Give only one of them."
             if not 0 <= (self.dropout or 0) < 1:
                 yield "dropout", "should be at least 0 and below 1"
 
-    def __init__(self, config: Any, dims: Any):
+        def hidden_width(self, dims: Dims) -> int:
+            """Return the number of hidden units in a model of `dims`."""
+            return self.d_ff or max(1, round((self.multiplier or 0) * dims.d_model))
+
+    config: Config
+
+    def __init__(self, config: Config, dims: Dims):
         super().__init__(config, dims)
-        self.d_ff = config.d_ff or max(1, round(config.multiplier * dims.d_model))
+        self.d_ff = config.hidden_width(dims)
         self.activation = config.activation.build(self.d_ff)
         self.down = nn.Linear(self.d_ff, dims.d_model, bias=config.bias)
         self.down.writes_residual = True  # type: ignore[assignment]
         self.dropout = nn.Dropout(config.dropout)
 
     def tensor_parallel(self, n: int) -> TensorPlan:
-        """A share has some of the hidden units. A subclass adds how what leads to them is cut."""
+        """Split the hidden units. Subclasses add the split of the layers before the activation."""
         check_divisible(n, [(self.d_ff, "hidden units")])
         return {"activation": self.activation, "down": RowParallel()}
 
 
 class MLP(HiddenLayer):
-    """Two linear layers with an activation between: down(activation(up(x)))."""
+    """Two linear layers with an activation in between: down(activation(up(x)))."""
 
     name = "mlp"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.3"
@@ -77,7 +97,9 @@ class MLP(HiddenLayer):
     class Config(HiddenLayer.Config):
         multiplier: PositiveFloat | None = 4.0
 
-    def __init__(self, config: Any, dims: Any):
+    config: Config
+
+    def __init__(self, config: Config, dims: Dims):
         super().__init__(config, dims)
         self.up = nn.Linear(dims.d_model, self.d_ff, bias=config.bias)
 
@@ -85,7 +107,8 @@ class MLP(HiddenLayer):
         return {"up": ColumnParallel(), **super().tensor_parallel(n)}
 
     def forward(self, x: Tensor, context: ForwardContext, state: State | None = None) -> Tensor:
-        return self.dropout(self.down(self.activation(self.up(x))))
+        y: Tensor = self.dropout(self.down(self.activation(self.up(x))))
+        return y
 
 
 class GLU(HiddenLayer):
@@ -96,15 +119,19 @@ class GLU(HiddenLayer):
 
     class Config(HiddenLayer.Config):
         multiplier: PositiveFloat | None = 8 / 3
-        """Hidden width as a multiple of d_model, rounded to the nearest integer; 8/3 is as large as an mlp with 4."""
+        """Hidden width as a multiple of d_model, rounded to the nearest integer. Null if `d_ff` is given. The default of
+        8/3 has as many parameters as an `mlp` with 4."""
 
-    def __init__(self, config: Any, dims: Any):
+    config: Config
+
+    def __init__(self, config: Config, dims: Dims):
         super().__init__(config, dims)
-        self.gate_up = nn.Linear(dims.d_model, 2 * self.d_ff, bias=config.bias)  # one product for both
+        self.gate_up = nn.Linear(dims.d_model, 2 * self.d_ff, bias=config.bias)  # both in one matrix product
 
     def tensor_parallel(self, n: int) -> TensorPlan:
         return {"gate_up": ColumnParallel((self.d_ff, self.d_ff)), **super().tensor_parallel(n)}
 
     def forward(self, x: Tensor, context: ForwardContext, state: State | None = None) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, d_ff) each
-        return self.dropout(self.down(self.activation(gate) * up))
+        y: Tensor = self.dropout(self.down(self.activation(gate) * up))
+        return y

@@ -1,4 +1,4 @@
-"""Which keys a query may see. Every mask in the model comes from positions, in this one function."""
+"""The attention mask: the one function that decides which keys a query may attend to."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ def attention_mask(
     window: int | None = None,
     documents: Tensor | None = None,  # (B, T), for T = S only
 ) -> Tensor:
-    """(B|1, 1, T, S) bool: key is not padding, not in the future, fewer than `window` back, in the same document.
+    """Return the mask (B|1, 1, T, S) bool: True where a query may attend to a key.
 
-    A padding query sees everything, so that no row is empty: a softmax over nothing would be NaN.
+    Such a key is not padding, not in the future, less than `window` positions away and in the same document. A padding
+    query attends to all keys, because a softmax over an empty set would be NaN.
     """
     q, k = q_pos[:, None, :, None], k_pos[:, None, None, :]
     mask = k >= 0

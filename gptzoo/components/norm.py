@@ -1,28 +1,36 @@
-"""The kinds `norm_layer`, which normalises a vector, and `norm`, which says where in a block that happens."""
+"""The kinds `norm_layer` (normalises a vector) and `norm` (places the norm layers in a block)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from gptzoo.component import Config, inherited
+from gptzoo.component import Inherited, inherited
 from gptzoo.components.part import Part, Rng
+from gptzoo.dims import Dims
 from gptzoo.reference import Reference, by_default
 
 
 class NormLayer(Part):
-    """Base of the kind `norm_layer`: (…, width) -> (…, width)."""
+    """Base class of the kind `norm_layer`: normalises the last dimension, (…, width) -> (…, width)."""
 
     kind = "norm_layer"
 
     class Config(Part.Config):
         eps: PositiveFloat = 1e-5
-        """Added to the variance (or mean square), so that nothing is divided by 0."""
+        """Constant added to the variance or mean square, for numerical stability."""
+
+        def build(self, width: int) -> NormLayer:
+            """Construct the norm layer for vectors of `width` channels."""
+            layer: NormLayer = super().build(width)
+            return layer
+
+    config: Config
 
     def __init__(self, config: Config, width: int):
         super().__init__(config)
@@ -32,20 +40,23 @@ class NormLayer(Part):
         nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, width) -> (…, width)."""
+        """Map (…, width) to (…, width)."""
         raise TypeError(f"{type(self).__name__} does not implement forward")
 
 
 class LayerNorm(NormLayer):
-    """(x - mean) / sqrt(variance + eps), scaled and, with bias, shifted per channel."""
+    """(x - mean) / sqrt(variance + eps), with a learned scale and an optional bias per channel."""
 
     name = "layernorm"
     paper = "Ba et al. 2016, Layer Normalization, arXiv:1607.06450"
 
     class Config(NormLayer.Config):
-        bias: bool | None = inherited("bias")
+        bias: Inherited[bool] = inherited("bias")
+        """Learn a bias per channel."""
 
-    def __init__(self, config: Any, width: int):
+    config: Config
+
+    def __init__(self, config: Config, width: int):
         super().__init__(config, width)
         self.bias = nn.Parameter(torch.empty(width)) if config.bias else None
 
@@ -59,7 +70,7 @@ class LayerNorm(NormLayer):
 
 
 class RMSNorm(NormLayer):
-    """x / sqrt(mean(x^2) + eps), scaled per channel."""
+    """x / sqrt(mean(x^2) + eps), with a learned scale per channel."""
 
     name = "rmsnorm"
     paper = "Zhang and Sennrich 2019, Root Mean Square Layer Normalization, arXiv:1910.07467"
@@ -69,46 +80,55 @@ class RMSNorm(NormLayer):
 
 
 class Norm(Part):
-    """Base of the kind `norm`: the residual topology of a block and of the ends of the stack."""
+    """Base class of the kind `norm`: the residual topology of a block and the norms at both ends of the stack."""
 
     kind = "norm"
 
     class Config(Part.Config):
-        layer: Annotated[Config, Reference("norm_layer")] = by_default("layernorm")
+        component: ClassVar[type[Norm]]
+        layer: Annotated[NormLayer.Config, Reference("norm_layer")] = by_default("layernorm")
+        """The normalisation function."""
 
-    def __init__(self, config: Any, dims: Any, names: Sequence[str]):
-        """`names` are the sublayers of the block, in order."""
+        def build(self, dims: Dims, names: Sequence[str]) -> Norm:
+            """Construct the norms of one block with sublayers of these names."""
+            norm: Norm = super().build(dims, names)
+            return norm
+
+    config: Config
+
+    def __init__(self, config: Config, dims: Dims, names: Sequence[str]):
+        """Create a norm layer for each sublayer of the block; `names` are in the order of the block."""
         super().__init__(config)
         self.layers = nn.ModuleDict({name: config.layer.build(dims.d_model) for name in names})
 
     @classmethod
-    def entry(cls, config: Any, dims: Any) -> nn.Module:
-        """What the embeddings pass before the first block, (B, T, C) -> the residual stream."""
+    def entry(cls, config: Config, dims: Dims) -> nn.Module:
+        """Return the module between the embeddings and the first block, (B, T, C) -> (B, T, C)."""
         return nn.Identity()
 
     @classmethod
-    def exit(cls, config: Any, dims: Any) -> nn.Module:
-        """What the residual stream passes after the last block, -> (B, T, C)."""
+    def exit(cls, config: Config, dims: Dims) -> nn.Module:
+        """Return the module between the last block and the head, (B, T, C) -> (B, T, C)."""
         return nn.Identity()
 
     @classmethod
-    def residual_gain(cls, config: Any, dims: Any) -> float:
-        """Factor on the initial standard deviation of the layers that write the residual stream."""
-        return (2 * dims.n_layers) ** -0.5  # GPT-2's: every block adds twice
+    def residual_gain(cls, config: Config, dims: Dims) -> float:
+        """Return the factor on the initial standard deviation of layers that write the residual stream."""
+        return (2 * dims.n_layers) ** -0.5  # as in GPT-2: each block adds two outputs to the stream
 
     def forward(self, x: Tensor, sublayers: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
-        """The residual stream through one block."""
+        """Pass the residual stream (B, T, C) through the sublayers of one block."""
         raise TypeError(f"{type(self).__name__} does not implement forward")
 
 
 class PreNorm(Norm):
-    """x + f(norm(x)): trains without warmup; a final norm follows the last block."""
+    """Pre-norm, x + f(norm(x)), with a final norm after the last block. It trains without warmup."""
 
     name = "pre_ln"
     paper = "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture, arXiv:2002.04745"
 
     @classmethod
-    def exit(cls, config: Any, dims: Any) -> nn.Module:
+    def exit(cls, config: Norm.Config, dims: Dims) -> nn.Module:
         return config.layer.build(dims.d_model)
 
     def forward(self, x: Tensor, sublayers: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
@@ -118,7 +138,7 @@ class PreNorm(Norm):
 
 
 class PostNorm(Norm):
-    """norm(x + f(x)): the original Transformer's; no final norm."""
+    """Post-norm, norm(x + f(x)), as in the original Transformer, without a final norm."""
 
     name = "post_ln"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from gptzoo.component import Component, Config
-from gptzoo.components.tensor_plan import Cut
+from gptzoo.component import Component
+from gptzoo.components.tensor_plan import TensorSplit
 
-
-class Rng(Protocol):
-    """A function from the name of a parameter to the random generator of its initial values."""
-
-    def __call__(self, name: str, /) -> torch.Generator: ...
+Rng = Callable[[str], torch.Generator]  # maps the name of a parameter to the generator of its initial values
 
 
 class Part(Component, nn.Module):
@@ -27,10 +23,15 @@ class Part(Component, nn.Module):
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
-    """Features that the attention beside this part must support: `rotate` or `bias` for a positional, `noncausal` for
+    """Features that the attention next to this part must support: `rotate` or `bias` for a positional, `noncausal` for
     an architecture."""
     supports: ClassVar[frozenset[str]] = frozenset()
     """Features that an attention supports: `rotate`, `bias`, `documents`, `padding`, `noncausal`, `capture`."""
+
+    class Config(Component.Config):
+        """The options of a part."""
+
+        component: ClassVar[type[Part]]
 
     config: Config
 
@@ -44,13 +45,13 @@ class Part(Component, nn.Module):
     def tensor_parallel(self, n: int) -> TensorPlan | None:
         """Turn this part into one of `n` equal shards and return its tensor-parallel plan.
 
-        Returns None if the part has no plan. The method reduces whatever `forward` depends on, such as the number of
-        heads, to the size of a shard. The plan says how each parameter and buffer is split, and the core splits them.
-        Rank r gets the r-th piece of every split tensor. Raises InputError if a size cannot be split evenly.
+        Return None if the part has no plan. The method reduces the sizes that `forward` uses, such as the number of
+        heads, to those of a shard. The plan says how each parameter and buffer is split, and the core splits them.
+        Rank r gets the r-th piece of every split tensor. Raise InputError if a size cannot be split evenly.
         """
         return None
 
 
-TensorPlan = Mapping[str, Cut | Part]
+TensorPlan = Mapping[str, TensorSplit | Part]
 """Keys are names inside the part: of a `Linear`, a parameter, a buffer, or a module that is `Replicated`. A nested part,
 such as an activation, stands for its own plan."""

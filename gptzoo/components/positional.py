@@ -1,64 +1,76 @@
-"""Where a token is: the kind `positional`, with three seams, of which a component overrides what it uses."""
+"""The kind `positional`: position embeddings, rotations of queries and keys, and score biases."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from gptzoo.component import Config
 from gptzoo.components.part import Part
+from gptzoo.dims import Dims
+
+Tables: TypeAlias = Any  # the value that a positional's `prepare` computes for its `rotate`
 
 
 class Positional(Part):
-    """Base of the kind. Overriding a seam is the declaration that you use it:
+    """Base class of the kind `positional`. A subclass uses the methods that it overrides:
 
-    - `embed` adds to the token embeddings, before the first block;
-    - `rotate` turns queries and keys, before keys are cached; the attention must honour it;
-    - `bias` adds to the attention scores; the attention must honour it.
+    - `embed` changes the token embeddings before the first block.
+    - `rotate` changes queries and keys before the keys are cached. The attention must support `rotate`.
+    - `bias` is added to the attention scores. The attention must support `bias`.
 
-    One instance serves all layers that name the same config.
+    Layers with equal configs share one instance.
     """
 
     kind = "positional"
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        seams = (("rotate", cls.rotate, Positional.rotate), ("bias", cls.bias, Positional.bias))
-        cls.requires = frozenset(name for name, own, default in seams if own is not default)
+    class Config(Part.Config):
+        """The options of a positional."""
 
-    def __init__(self, config: Config, dims: Any, rotary_dims: frozenset[int] = frozenset()):
+        def build(self, dims: Dims, rotary_dims: frozenset[int] = frozenset()) -> Positional:
+            """Construct the positional; `rotary_dims` are the head widths that attentions of the model rotate."""
+            positional: Positional = super().build(dims, rotary_dims)
+            return positional
+
+    config: Config
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        methods = (("rotate", cls.rotate, Positional.rotate), ("bias", cls.bias, Positional.bias))
+        cls.requires = frozenset(name for name, method, default in methods if method is not default)
+
+    def __init__(self, config: Config, dims: Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config)
         self.dims = dims
-        self.rotary_dims = rotary_dims  # every width that an attention of this model will rotate
+        self.rotary_dims = rotary_dims  # the head widths that attentions of this model rotate
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence that it can place, or None."""
+        """The longest supported sequence, or None for no limit."""
         return None
 
-    def prepare(self, positions: Tensor) -> Any:
-        """(B|1, T) -> tables for `rotate`, made once per forward."""
+    def prepare(self, positions: Tensor) -> Tables:
+        """Compute the tables for `rotate` from positions (B|1, T), once per forward pass."""
         return None
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Token embeddings (B, T, C), positions (B|1, T) -> (B, T, C)."""
+        """Add position information to token embeddings (B, T, C) at positions (B|1, T)."""
         return x
 
-    def rotate(self, q: Tensor, k: Tensor, tables: Any) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, T, D) and keys (B, G, T, D) -> the same shapes."""
+    def rotate(self, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+        """Rotate queries (B, H, T, D) and keys (B, G, T, D)."""
         return q, k
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None:
-        """Positions (B|1, T) and (B|1, S) -> (B|1, H, T, S), to be added to the scores. What is masked is not asked."""
+        """Return the score bias (B|1, H, T, S) for positions (B|1, T) and (B|1, S). Values at masked keys are unused."""
         return None
 
 
 class NoPositional(Positional):
-    """No positions at all: a causal model can still count (NoPE)."""
+    """No position encoding (NoPE). A causal model can still infer positions."""
 
     name = "none"
     paper = "Kazemnejad et al. 2023, The Impact of Positional Encoding on Length Generalization, arXiv:2305.19466"
@@ -70,7 +82,7 @@ class LearnedPositional(Positional):
     name = "learned"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
 
-    def __init__(self, config: Config, dims: Any, rotary_dims: frozenset[int] = frozenset()):
+    def __init__(self, config: Positional.Config, dims: Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)
         self.table = nn.Embedding(dims.context_length, dims.d_model)
 
@@ -93,13 +105,15 @@ class SinusoidalPositional(Positional):
 
     class Config(Positional.Config):
         base: PositiveFloat = 10000.0
-        """Of the geometric series of wavelengths, the longest of which is about 2 pi base tokens."""
+        """Base of the geometric series of wavelengths. The longest wavelength is about 2 pi base tokens."""
         scale_tokens: bool = True
-        """Multiply token embeddings by sqrt(d_model) first, as the paper does (section 3.4): the waves have size 1."""
+        """Multiply token embeddings by sqrt(d_model) before the addition, as in section 3.4 of the paper."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if dims.d_model % 2:
-                yield "", f"pairs a sine with a cosine, so d_model must be even, not {dims.d_model}"
+                yield "", f"pairs sines with cosines, so d_model must be even, got {dims.d_model}"
+
+    config: Config
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         angle = _angles(positions, x.shape[-1], self.config.base)  # (B|1, T, C/2)
@@ -110,9 +124,9 @@ class SinusoidalPositional(Positional):
 
 
 class RotaryPositional(Positional):
-    """Rotary position embedding: turns each pair (i, i + D/2) of a head by position * theta^(-2i/D).
+    """Rotary position embedding: rotates each pair (i, i + D/2) of a head by position * theta^(-2i/D).
 
-    A score then depends on the distance of query and key alone. The pairing is that of GPT-NeoX and Llama checkpoints.
+    Scores then depend only on the distance between query and key. Pairs are those of GPT-NeoX and Llama checkpoints.
     """
 
     name = "rope"
@@ -120,28 +134,30 @@ class RotaryPositional(Positional):
 
     class Config(Positional.Config):
         theta: PositiveFloat = 10000.0
-        """Base of the geometric series of wavelengths, the longest of which is about 2 pi theta tokens."""
+        """Base of the geometric series of wavelengths. The longest wavelength is about 2 pi theta tokens."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if dims.d_head % 2:
-                yield "", f"turns pairs, so the head width d_model / n_heads must be even, not {dims.d_head}"
+                yield "", f"rotates pairs, so the head width d_model / n_heads must be even, got {dims.d_head}"
+
+    config: Config
 
     def prepare(self, positions: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """Cosine and sine, (B|1, 1, T, D/2) in float32, for each width D."""
+        """Compute cosine and sine, (B|1, 1, T, D/2) in float32, for each head width D."""
         angles = {width: _angles(positions, width, self.config.theta)[:, None] for width in self.rotary_dims}
         return {width: (angle.cos(), angle.sin()) for width, angle in angles.items()}
 
-    def rotate(self, q: Tensor, k: Tensor, tables: Any) -> tuple[Tensor, Tensor]:
+    def rotate(self, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
         cos, sin = tables[q.shape[-1]]
 
-        def turn(x: Tensor) -> Tensor:
+        def rotate_pairs(x: Tensor) -> Tensor:
             a, b = x.to(torch.promote_types(x.dtype, cos.dtype)).chunk(2, dim=-1)
             return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
 
-        return turn(q), turn(k)
+        return rotate_pairs(q), rotate_pairs(k)
 
 
 def _angles(positions: Tensor, width: int, base: float) -> Tensor:
-    """(B|1, T) -> (B|1, T, width/2) float32: position * base^(-2i/width)."""
+    """Return position * base^(-2i/width) as (B|1, T, width/2) float32, for positions (B|1, T)."""
     exponent = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
     return positions[..., None].float() * base**-exponent

@@ -12,7 +12,7 @@ from torch import Tensor
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.part import Part
 
-State = dict[str, Tensor]  # what a sublayer caches between two calls: batch first, no counters
+State = dict[str, Tensor]  # the tensors that a sublayer caches between two calls, batch dimension first
 
 
 class SublayerOutput(NamedTuple):
@@ -21,7 +21,7 @@ class SublayerOutput(NamedTuple):
     y: Tensor  # (B, T, C)
     losses: dict[str, Tensor] = {}  # scalars, added to the loss in training
     metrics: dict[str, Tensor] = {}  # scalars or short vectors, logged
-    captures: dict[str, Tensor] = {}  # tensors that `context.capture` asked for
+    captures: dict[str, Tensor] = {}  # tensors named in `context.capture`
 
 
 @dataclass
@@ -33,7 +33,7 @@ class AuxiliaryOutputs:
     captures: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, prefix: str, other: SublayerOutput | AuxiliaryOutputs) -> None:
-        """Add the outputs of an inner block or stack, with `prefix` before each name."""
+        """Add the outputs of a block or stack, with `prefix` before each name."""
         self.losses |= {f"{prefix}{name}": tensor for name, tensor in other.losses.items()}
         self.metrics |= {f"{prefix}{name}": tensor for name, tensor in other.metrics.items()}
         self.captures |= {f"{prefix}{name}": tensor for name, tensor in other.captures.items()}
@@ -41,6 +41,11 @@ class AuxiliaryOutputs:
 
 class Sublayer(Part):
     """One branch of a block: attention or a feed-forward network."""
+
+    class Config(Part.Config):
+        """The options of a sublayer."""
+
+    config: Config
 
     rotary_dim: int | None = None
     """Width of the queries and keys that are passed to `context.rotate`. None if there are none."""

@@ -1,43 +1,47 @@
-"""The tensor-parallel plan of a component, with the plans of nested components resolved and checked."""
+"""Checked tensor-parallel plans, with the plans of nested components resolved."""
 
 from __future__ import annotations
 
 from gptzoo.components.part import Part
-from gptzoo.components.tensor_plan import Cut
+from gptzoo.components.tensor_plan import TensorSplit
 from gptzoo.errors import InputError
 
 
-def plan_of(part: Part, n: int) -> dict[str, Cut]:
-    """Make a part, and the parts in its plan, one of `n` shares of itself; how each of its tensors is cut.
+def resolve_plan(part: Part, n: int) -> dict[str, TensorSplit]:
+    """Turn a part and its nested parts into one of `n` shards, and return the split of each tensor by name.
 
-    Raises InputError where it has no plan or cannot be shared by so many, and RuntimeError for a plan that is wrong.
+    Raises InputError if the part has no plan or cannot be split evenly, and RuntimeError if its plan is wrong.
     """
     label = f"{part.kind} {part.name!r}"
-    offered = part.tensor_parallel(n)
-    if offered is None:
-        raise _no_plan(part, "offers no plan for tensor parallelism")
-    plan: dict[str, Cut] = {}
-    for key, cut in offered.items():
-        plan |= {f"{key}.{own}": c for own, c in plan_of(cut, n).items()} if isinstance(cut, Part) else {key: cut}
+    declared = part.tensor_parallel(n)
+    if declared is None:
+        raise _no_plan(part, "has no tensor-parallel plan")
+    plan: dict[str, TensorSplit] = {}
+    for key, entry in declared.items():
+        if isinstance(entry, Part):
+            plan |= {f"{key}.{name}": split for name, split in resolve_plan(entry, n).items()}
+        else:
+            plan[key] = entry
     tensors = [name for name, _ in (*part.named_parameters(), *part.named_buffers())]
-    if missing := [name for name in tensors if not any(is_in(name, key) for key in plan)]:
-        why = f"its plan for tensor parallelism does not say what becomes of {', '.join(missing)}"
+    if missing := [name for name in tensors if not any(is_covered(name, key) for key in plan)]:
         if "tensor_parallel" in vars(type(part)):
-            raise RuntimeError(f"{label}: {why}")
-        raise _no_plan(part, f"has inherited its plan for tensor parallelism, which knows nothing of {missing[0]}")
-    if strange := plan.keys() - {*tensors, *dict(part.named_modules())}:
-        names = ", ".join(sorted(strange))
-        raise RuntimeError(f"{label}: its plan for tensor parallelism names {names}, which it has not")
+            raise RuntimeError(f"{label}: its tensor-parallel plan has no entry for {', '.join(missing)}")
+        raise _no_plan(part, f"inherits a tensor-parallel plan that has no entry for {missing[0]}")
+    if unknown := plan.keys() - {*tensors, *dict(part.named_modules())}:
+        names = ", ".join(sorted(unknown))
+        raise RuntimeError(
+            f"{label}: its tensor-parallel plan names {names}, but the part has no such tensor or module"
+        )
     return plan
 
 
-def is_in(name: str, key: str) -> bool:
-    """Whether a tensor is the one that a plan names, or in the module that it names."""
+def is_covered(name: str, key: str) -> bool:
+    """Return True if the plan entry `key` is the tensor `name` or a module that contains it."""
     return name == key or name.startswith(f"{key}.")
 
 
-def _no_plan(part: Part, why: str) -> InputError:
+def _no_plan(part: Part, reason: str) -> InputError:
     return InputError(
-        f"{part.kind} {part.name!r} {why}: implement tensor_parallel in {type(part).__name__} "
-        "(docs/components.md says how), take another, or set it to 1"
+        f"{part.kind} {part.name!r} {reason}. Implement tensor_parallel in {type(part).__name__} "
+        "(see docs/components.md), choose another component, or set parallel.tensor to 1."
     )

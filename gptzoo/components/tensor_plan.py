@@ -41,7 +41,7 @@ class Replicated:
     are then summed over the processes. Otherwise all processes compute the same gradient."""
 
 
-Cut = ColumnParallel | RowParallel | Sharded | Replicated
+TensorSplit = ColumnParallel | RowParallel | Sharded | Replicated
 
 
 def check_divisible(n: int, counts: Iterable[tuple[int, str]]) -> None:

@@ -1,4 +1,4 @@
-"""`Architecture`, the base class of whole models, and the result of a prefill."""
+"""`Architecture`, the base class of whole models, and `PrefillOutput`, the result of a prefill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from gptzoo.component import Config
 from gptzoo.components.part import Part
 from gptzoo.components.sublayer import State
 from gptzoo.errors import InputError
@@ -35,10 +34,22 @@ class Architecture(Part):
 
     kind = "architecture"
 
+    class Config(Part.Config):
+        """The options of an architecture."""
+
+        component: ClassVar[type[Architecture]]
+
+        def build(self, spec: ModelSpec) -> Architecture:
+            """Construct the model that `spec` describes."""
+            model: Architecture = super().build(spec)
+            return model
+
+    config: Config
+
     accepted_inputs: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of `forward` that a batch may provide beside `tokens` and `targets`."""
+    """Arguments of `forward` that a batch may provide in addition to `tokens` and `targets`."""
     required_inputs: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of `forward` that a batch must provide beside `tokens` and `targets`."""
+    """Arguments of `forward` that a batch must provide in addition to `tokens` and `targets`."""
 
     def __init__(self, config: Config, spec: ModelSpec):
         super().__init__(config)
@@ -46,7 +57,7 @@ class Architecture(Part):
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence for which positions exist, or None for no limit."""
+        """The longest supported sequence, or None for no limit."""
         return None
 
     def example_inputs(

@@ -1,18 +1,19 @@
-"""The GPT itself: embeddings, blocks, head."""
+"""The built-in architecture `decoder`: embeddings, blocks and an output head."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from gptzoo.component import inherited
+from gptzoo.component import Inherited, inherited
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.part import Rng
-from gptzoo.components.sublayer import AuxiliaryOutputs, State
+from gptzoo.components.sublayer import AuxiliaryOutputs
+from gptzoo.model.architecture import States
 from gptzoo.model.head import Head
 from gptzoo.model.stack import Stack
 
@@ -21,20 +22,24 @@ if TYPE_CHECKING:
 
 
 class Decoder(Stack):
-    """A decoder-only transformer: every token sees itself and the past."""
+    """A decoder-only transformer: every token attends to itself and to earlier tokens."""
 
     name = "decoder"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
     accepted_inputs = frozenset({"positions", "documents"})
 
     class Config(Stack.Config):
-        embed_dropout: float | None = inherited("dropout", "Of the sum of token and position embeddings.")
+        embed_dropout: Inherited[float] = inherited("dropout")
+        """Dropout probability for the sum of token and position embeddings."""
         head_bias: bool = False
-        """GPT-2 and its descendants have none, so it does not inherit the model's `bias`."""
+        """Learn a bias in the output head. Default: false, as in GPT-2, whatever the model's `bias`."""
         init_std: PositiveFloat = 0.02
-        """Standard deviation of initial weights; those that write the residual stream get 1/sqrt(2 n_layers) of it."""
+        """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write the
+        residual stream, by 1/sqrt(2 n_layers) in `pre_ln`."""
 
-    def __init__(self, config: Any, spec: ModelSpec):
+    config: Config
+
+    def __init__(self, config: Config, spec: ModelSpec):
         super().__init__(config, spec)
         dims = spec.dims
         self.embed = nn.Embedding(dims.vocab_size, dims.d_model)
@@ -54,25 +59,30 @@ class Decoder(Stack):
         *,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
-        states: list[dict[str, State]] | None = None,
+        states: States | None = None,
         no_past: bool = False,
         last_only: bool = False,
         capture: Iterable[str] = (),
         auxiliary: AuxiliaryOutputs | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Tokens (B, T) -> logits (B, T, V), None; with targets (B, T) -> None, the mean cross-entropy in nats.
+        """Return (logits, None), or (None, loss) if there are targets.
 
-        In training mode the loss has what the sublayers emit as losses added to it.
+        Logits are (B, T, V). The loss is the mean cross-entropy in nats; in training mode, auxiliary losses are added.
 
-        positions: (B|1, T), -1 for padding; left out, they are 0..T-1 (without states only).
-        documents: (B, T) ids of packed documents; attention stays inside each.
-        states: from `new_states`; read, and extended by these tokens. `no_past` promises that they are still empty.
-        last_only: logits of the last position alone, (B, 1, V).
-        capture: what to show for inspection: "attention" of the sublayers, "residual" and "hidden" of the stack.
-        observations: filled with the losses, metrics and captures of the sublayers, and of the stack.
+        Args:
+            tokens: Token ids (B, T).
+            targets: Token ids (B, T). A target of -100 is ignored.
+            positions: Positions (B|1, T), -1 for padding. Default: 0..T-1, if no states with a past are given.
+            documents: Document ids (B, T) of packed sequences. Attention stays inside a document.
+            states: States from `new_states`. The tokens attend to them and are appended to them.
+            no_past: Guarantee that the states are still empty.
+            last_only: Return the logits of the last position only, (B, 1, V).
+            capture: Names of tensors to capture: "attention" of sublayers, "residual" and "hidden" of the stack.
+            auxiliary: Receives the losses, metrics and captures of the forward pass.
         """
-        self._check(tokens, positions, documents, going_on=states is not None and not no_past)
-        trivially_causal = positions is None and documents is None and (states is None or no_past)
+        has_past = states is not None and not no_past
+        self._check(tokens, positions, documents, has_past=has_past)
+        trivially_causal = positions is None and documents is None and not has_past
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
         x = self.embed_dropout(self.embed_positions(self.embed(tokens), positions))  # (B, T, C)
@@ -80,31 +90,33 @@ class Decoder(Stack):
             positions,
             documents=documents,
             trivially_causal=trivially_causal,
-            no_past=states is None or no_past,
+            no_past=not has_past,
             capture=frozenset(capture),
         )
-        seen = AuxiliaryOutputs() if auxiliary is None else auxiliary
-        x = self.run(x, context, states, seen)
+        auxiliary = AuxiliaryOutputs() if auxiliary is None else auxiliary
+        x = self.run(x, context, states, auxiliary)
 
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
-        loss = self.head.loss(x, self.embed.weight, targets, seen)
+        loss = self.head.loss(x, self.embed.weight, targets, auxiliary)
         if self.training:
-            loss = sum(seen.losses.values(), start=loss)
+            loss = sum(auxiliary.losses.values(), start=loss)
         return None, loss
 
     def readout(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.exit(x), self.embed.weight)
         return logits
 
-    def _check(self, tokens: Tensor, positions: Tensor | None, documents: Tensor | None, *, going_on: bool) -> None:
-        """Refuse, by ValueError, what would be wrong in silence or end in an assertion on the device."""
-        if positions is None and going_on:
-            raise ValueError("positions are needed to go on from cached states")
+    def _check(self, tokens: Tensor, positions: Tensor | None, documents: Tensor | None, *, has_past: bool) -> None:
+        """Raise ValueError for arguments that would give wrong results silently or fail an assertion on the device."""
+        if positions is None and has_past:
+            raise ValueError("positions are required with states that have a past")
         if positions is None and self.max_length is not None and tokens.shape[1] > self.max_length:
-            raise ValueError(f"{tokens.shape[1]} tokens are more than positions reach, which is {self.max_length}")
-        if documents is not None and going_on:
-            raise ValueError("a cache does not keep which document a token is of")
+            raise ValueError(
+                f"expected at most {self.max_length} tokens (the model's max_length), got {tokens.shape[1]}"
+            )
+        if documents is not None and has_past:
+            raise ValueError("documents cannot be used with a past: the cache does not store document ids")
         for attention in self.spec.per_layer("attention") if documents is not None else ():
             if "documents" not in attention.component.supports:
-                raise ValueError(f"attention {attention.type!r} does not keep documents apart")
+                raise ValueError(f"attention {attention.type!r} does not support documents")

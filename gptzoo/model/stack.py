@@ -1,4 +1,4 @@
-"""Blocks one upon the other, between embeddings and head: what architectures have in common."""
+"""`Stack`, the base class of architectures that are a stack of blocks between embeddings and head."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.components.context import ForwardContext
-from gptzoo.components.sublayer import AuxiliaryOutputs, State, Sublayer, SublayerOutput
-from gptzoo.model.architecture import Architecture
+from gptzoo.components.positional import Positional
+from gptzoo.components.sublayer import AuxiliaryOutputs, Sublayer, SublayerOutput
+from gptzoo.model.architecture import Architecture, States
 from gptzoo.model.block import Block
 
 if TYPE_CHECKING:
-    from gptzoo.component import Config
     from gptzoo.dims import Dims
     from gptzoo.spec.model import ModelSpec
 
-States = list[dict[str, State]]  # by layer and sublayer
-
 
 class Stack(Architecture):
-    """Base of architectures made of blocks: the positions that they share, the blocks, what the norm puts at the ends.
+    """Base class of architectures made of blocks. It owns the blocks, the positionals and the norms at both ends.
 
-    A subclass says what goes in (embeddings) and what comes out (a head), and in `sublayers` what a block is made of.
+    A subclass adds embeddings and a head. It may override `sublayers`, which makes the sublayers of a block.
     """
 
     blocks: Any  # nn.ModuleList of Block
     positionals: Any  # nn.ModuleList of Positional, one for each distinct config
-    decode: Callable[[Stack, Tensor, ForwardContext, States], SublayerOutput] | None = None
-    """Computes, in place of `through`, one token of each row that goes on from a cache."""
-    own_heads: Callable[[Tensor], Tensor] | None = None
-    """Of a score bias (B|1, H, T, S) that of the heads which this process has, where processes share them."""
+    compiled_decode_step: Callable[[Stack, Tensor, ForwardContext, States], SublayerOutput] | None = None
+    """Replacement of `forward_blocks` for decode steps: one new token per row, with a past in the cache."""
+    slice_bias: Callable[[Tensor], Tensor] | None = None
+    """Under tensor parallelism, slices a score bias (B|1, H, T, S) to the heads of this rank."""
 
-    def __init__(self, config: Config, spec: ModelSpec):
+    def __init__(self, config: Architecture.Config, spec: ModelSpec):
         super().__init__(config, spec)
         dims = spec.dims
         self.blocks = nn.ModuleList()
         for layer in range(spec.n_layers):
-            here = replace(dims, layer=layer)
-            sublayers = self.sublayers(here)
-            self.blocks.append(Block(spec.norm.build(here, list(sublayers)), sublayers))
+            layer_dims = replace(dims, layer=layer)
+            sublayers = self.sublayers(layer_dims)
+            self.blocks.append(Block(spec.norm.build(layer_dims, list(sublayers)), sublayers))
 
         widths = (getattr(sublayer, "rotary_dim", None) for sublayer in self.blocks.modules())
         rotary_dims = frozenset(width for width in widths if width is not None)
@@ -55,11 +53,11 @@ class Stack(Architecture):
         self.exit = spec.norm.component.exit(spec.norm, dims)
 
     def sublayers(self, dims: Dims) -> dict[str, Sublayer]:
-        """The sublayers of block number `dims.layer`, by name, in the order in which the norm gets them."""
+        """Return the sublayers of block `dims.layer` by name, in the order in which the norm receives them."""
         return {name: self.spec.per_layer(name)[dims.layer or 0].build(dims) for name in ("attention", "ffn")}
 
     def embed_positions(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Token embeddings (B, T, C) -> (B, T, C), with what the positionals add to them."""
+        """Add the position embeddings of all positionals to token embeddings (B, T, C)."""
         for positional in self.positionals:
             x = positional.embed(x, positions)
         return x
@@ -71,54 +69,63 @@ class Stack(Architecture):
         states: States | None = None,
         auxiliary: AuxiliaryOutputs | None = None,
     ) -> Tensor:
-        """Embeddings (B, T, C) through all the blocks -> (B, T, C). The positionals of `context` are filled in here.
+        """Pass embeddings (B, T, C) through all blocks and return (B, T, C).
 
-        What the sublayers emit goes into `auxiliary`, under the path of each in this stack. Asked for "residual",
-        the stack adds the residual stream itself: `residual` that comes into the first block, `blocks.<i>.residual`
-        that comes out of each; asked for "hidden", what it returns as `hidden`. All are (B, T, C).
+        The stack sets the positional, tables and self_bias of `context` for each layer. Auxiliary outputs of the
+        sublayers are added to `auxiliary` under their path in this stack. The stack has captures of its own, each
+        (B, T, C). For "residual" in `context.capture` these are `residual`, the input of the first block, and
+        `blocks.<i>.residual`, the output of each block. For "hidden" it is `hidden`, the result of this method.
         """
-        going_on = states is not None and not context.no_past
-        if going_on and context.positions.is_cpu:
+        has_past = states is not None and not context.no_past
+        if has_past and context.positions.is_cpu:
             last = context.positions if context.positions.numel() == 1 else context.positions.amax()
             context = replace(context, position_limit=int(last) + 1)
-        if self.decode is not None and states is not None and going_on and x.shape[1] == 1:
-            emitted = self.decode(self, x, context, states)
+        if self.compiled_decode_step is not None and states is not None and has_past and x.shape[1] == 1:
+            output = self.compiled_decode_step(self, x, context, states)
         else:
-            emitted = self.through(x, context, states)
+            output = self.forward_blocks(x, context, states)
         if auxiliary is not None:
-            auxiliary.add("", emitted)
-        return emitted.y
+            auxiliary.add("", output)
+        return output.y
 
-    def through(self, x: Tensor, context: ForwardContext, states: States | None) -> SublayerOutput:
-        """Embeddings (B, T, C) through the stack, with all that `run` observes."""
+    def forward_blocks(self, x: Tensor, context: ForwardContext, states: States | None) -> SublayerOutput:
+        """Pass embeddings (B, T, C) through all blocks and return the result with all auxiliary outputs."""
         x = self.entry(x)
-        seen = AuxiliaryOutputs()
+        auxiliary = AuxiliaryOutputs()
         if "residual" in context.capture:
-            seen.captures["residual"] = x
-        contexts = [self._step_of(positional, context) for positional in self.positionals]
+            auxiliary.captures["residual"] = x
+        contexts = [self._context_for(positional, context) for positional in self.positionals]
         for layer, block in enumerate(self.blocks):
-            emitted = block(x, contexts[self.positional_of_layer[layer]], None if states is None else states[layer])
-            x = emitted.y
-            seen.add(f"blocks.{layer}.", emitted)
+            output = block(x, contexts[self.positional_of_layer[layer]], None if states is None else states[layer])
+            x = output.y
+            auxiliary.add(f"blocks.{layer}.", output)
             if "residual" in context.capture:
-                seen.captures[f"blocks.{layer}.residual"] = x
+                auxiliary.captures[f"blocks.{layer}.residual"] = x
         x = self.exit(x)
         if "hidden" in context.capture:
-            seen.captures["hidden"] = x
-        return SublayerOutput(x, seen.losses, seen.metrics, seen.captures)
+            auxiliary.captures["hidden"] = x
+        return SublayerOutput(x, auxiliary.losses, auxiliary.metrics, auxiliary.captures)
 
-    def _step_of(self, positional: Any, context: ForwardContext) -> ForwardContext:
+    def _context_for(self, positional: Positional, context: ForwardContext) -> ForwardContext:
         positions = context.positions
-        # Among the new tokens alone the bias is the same in every layer; against a cache it is not known beforehand.
+        # The bias among new tokens is the same in every layer. Against a cache, it depends on the layer's slots.
         bias = positional.bias(positions, positions) if context.no_past else None
-        if bias is not None and self.own_heads is not None:
-            bias = self.own_heads(bias)
+        if bias is not None and self.slice_bias is not None:
+            bias = self.slice_bias(bias)
         return replace(context, positional=positional, tables=positional.prepare(positions), self_bias=bias)
 
     def new_states(
-        self, batch_size: int, max_length: int, *, device: Any = None, dtype: torch.dtype | None = None
+        self,
+        batch_size: int,
+        max_length: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> States:
-        """Empty states for `batch_size` rows of up to `max_length` tokens: a dict of tensors per sublayer and layer."""
+        """Allocate empty states for `batch_size` rows of up to `max_length` tokens, by layer and sublayer.
+
+        By default, they are on the device and in the dtype of the weights.
+        """
         weight = next(self.parameters())
         device, dtype = device or weight.device, dtype or weight.dtype
         return [
@@ -133,6 +140,6 @@ class Stack(Architecture):
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence that all of its positionals can place, or None."""
+        """The longest sequence that all positionals support, or None for no limit."""
         limits = [p.max_length for p in self.positionals if p.max_length is not None]
         return min(limits, default=None)

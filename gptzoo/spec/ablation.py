@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import SpecModel, located, refusal
+from gptzoo.component import SpecModel, custom_error, error_at
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.run import RunSpec
 
@@ -65,15 +65,15 @@ class AxisSpec(SpecModel):
         errors = []
         if self.low is None and self.high is None:
             if not self.choices:
-                errors.append(located("an axis without choices", "choices"))
+                errors.append(error_at("an axis without choices", "choices"))
             if self.log:
-                errors.append(located("is of a range; give low and high", "log"))
+                errors.append(error_at("is of a range; give low and high", "log"))
         elif self.choices is not None or self.low is None or self.high is None:
-            errors.append(located("an axis has either choices, or a range from low to high"))
+            errors.append(error_at("an axis has either choices, or a range from low to high"))
         elif self.low >= self.high:
-            errors.append(located(f"the range from {self.low} to {self.high} is empty", "high"))
+            errors.append(error_at(f"the range from {self.low} to {self.high} is empty", "high"))
         elif self.log and self.low <= 0:
-            errors.append(located("a range with logarithms begins above 0", "low"))
+            errors.append(error_at("a range with logarithms begins above 0", "low"))
         if errors:
             raise ValidationError.from_exception_data("AxisSpec", errors)
         return self
@@ -109,7 +109,7 @@ class BudgetSpec(SpecModel):
     def _check(self) -> BudgetSpec:
         given = [name for name in ("tokens", "flops", "seconds") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValidationError.from_exception_data("BudgetSpec", [located("give one of tokens, flops and seconds")])
+            raise ValidationError.from_exception_data("BudgetSpec", [error_at("give one of tokens, flops and seconds")])
         return self
 
 
@@ -138,7 +138,7 @@ class TuneSpec(SpecModel):
 
 def _as_shares(value: Any) -> Any:
     if isinstance(value, list | tuple) and (list(value) != sorted(set(value)) or len(value) == 0):
-        raise refusal("give the shares of the run in rising order: [0.05, 0.2]")
+        raise custom_error("give the shares of the run in rising order: [0.05, 0.2]")
     return value
 
 
@@ -265,30 +265,30 @@ class AblationSpec(SpecModel):
         for name in ("seed", *_LENGTH):
             if name in self.axes:
                 advice = "give seeds" if name == "seed" else "give a budget; variants of unlike lengths do not compare"
-                yield located(f"is no axis: {advice}", "axes", name)
+                yield error_at(f"is no axis: {advice}", "axes", name)
         if len(set(self.seeds)) < len(self.seeds):
-            yield located("a seed is there twice", "seeds")
+            yield error_at("a seed is there twice", "seeds")
         if self.mode in ("random", "tpe") and self.n_variants is None:
-            yield located("say how many variants to draw", "n_variants")
+            yield error_at("say how many variants to draw", "n_variants")
         if self.mode not in ("random", "latin", "tpe") and self.n_variants is not None:
-            yield located(f"is for random, latin and tpe; {self.mode} has all its points", "n_variants")
+            yield error_at(f"is for random, latin and tpe; {self.mode} has all its points", "n_variants")
         if self.mode != "tpe":
             if self.n_at_once is not None:
-                yield located(f"is for tpe; {self.mode} has all its points beforehand", "n_at_once")
+                yield error_at(f"is for tpe; {self.mode} has all its points beforehand", "n_at_once")
             for name, axis in self.axes.items():
                 if axis.low is not None:
-                    yield located("a range is for mode tpe; give choices", "axes", name)
+                    yield error_at("a range is for mode tpe; give choices", "axes", name)
         elif self.halving is None:
-            yield located('mode tpe judges what it suggests at the first rung: give {"rungs": [0.3]}', "halving")
+            yield error_at('mode tpe judges what it suggests at the first rung: give {"rungs": [0.3]}', "halving")
         if self.tune is not None and (both := sorted({*self.tune.seeds} & {*self.seeds})):
-            yield located(f"variants are compared with seed {both[0]}; tune with others", "tune", "seeds")
+            yield error_at(f"variants are compared with seed {both[0]}; tune with others", "tune", "seeds")
         if self.tune is not None and self.tune.field in self.axes:
-            yield located("is an axis already; tune it or compare it", "tune", "field")
+            yield error_at("is an axis already; tune it or compare it", "tune", "field")
         if self.halving is not None:
             if both := sorted({*self.halving.seeds} & {*self.seeds}):
-                yield located(f"variants are compared with seed {both[0]}; select with others", "halving", "seeds")
+                yield error_at(f"variants are compared with seed {both[0]}; select with others", "halving", "seeds")
             if len(set(self.halving.seeds)) < len(self.halving.seeds):
-                yield located("a seed is there twice", "halving", "seeds")
+                yield error_at("a seed is there twice", "halving", "seeds")
             if self.tune is not None:
                 reason = "tuning would train every variant to its end; make tune.field an axis and let halving choose"
-                yield located(reason, "halving")
+                yield error_at(reason, "halving")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gptzoo.component import SpecModel, nearest, reason_of
+from gptzoo.component import SpecModel, did_you_mean, reason_of
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
@@ -174,7 +174,7 @@ def nearest_path(path: Path) -> str:
         beside = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
     except (OSError, ValueError):  # ValueError: a path without a name
         return ""
-    return nearest(str(path), beside)
+    return did_you_mean(str(path), beside)
 
 
 _TOLD_BY = {"model": {"d_model", "n_layers"}, "run": {"model"}, "ablation": {"base", "axes"}}

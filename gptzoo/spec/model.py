@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import Config, SpecModel, located
+from gptzoo.component import Config, SpecModel, error_at
 from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
+
+if TYPE_CHECKING:
+    from gptzoo.components.part import Part
 
 PER_LAYER = ("attention", "positional", "ffn")
 
@@ -46,7 +49,7 @@ class ModelSpec(SpecModel):
     tie_embeddings: bool = True
     """One matrix for the token embedding and the output head."""
 
-    def per_layer(self, field: str) -> list[Config]:
+    def per_layer(self, field: str) -> list[Part.Config]:
         """The config of `attention`, `positional` or `ffn` for each layer, its list cycled over the depth."""
         cycle = _as_tuple(getattr(self, field))
         return [cycle[layer % len(cycle)] for layer in range(self.n_layers)]
@@ -88,11 +91,11 @@ class ModelSpec(SpecModel):
     def _shape_problems(self) -> Iterator[InitErrorDetails]:
         if self.d_model % self.n_heads:
             reason = f"d_model {self.d_model} does not divide into {self.n_heads} heads"
-            yield located(reason, "n_heads", value=self.n_heads)
+            yield error_at(reason, "n_heads", value=self.n_heads)
         for field in PER_LAYER:
             length = len(_as_tuple(getattr(self, field)))
             if length > self.n_layers:
-                yield located(f"a list of {length} for {self.n_layers} layers; the last would never be used", field)
+                yield error_at(f"a list of {length} for {self.n_layers} layers; the last would never be used", field)
 
     def _part_problems(self) -> Iterator[InitErrorDetails]:
         """The rules of each part by itself."""
@@ -101,9 +104,9 @@ class ModelSpec(SpecModel):
             for location, config in _locate(getattr(self, field), field):
                 for option, source in _inheriting(type(config)):
                     if source not in type(self).model_fields:
-                        yield located(f"inherits {source!r}, which a model does not have", *location, option)
+                        yield error_at(f"inherits {source!r}, which a model does not have", *location, option)
                 for option, reason in config.problems(dims):
-                    yield located(reason, *location, *([option] if option else []))
+                    yield error_at(reason, *location, *([option] if option else []))
 
     def _pairing_problems(self) -> Iterator[InitErrorDetails]:
         """What a positional needs, the attention of its layer must honour; what an architecture needs, all must."""
@@ -116,7 +119,7 @@ class ModelSpec(SpecModel):
                 reported.add((part.type, attention.type))
                 kind = part.component.kind
                 cycle = getattr(self, kind)
-                yield located(
+                yield error_at(
                     f"{part.type!r} {_in_words(missing)}, which attention {attention.type!r} does not honour",
                     *((kind, layer % len(cycle)) if isinstance(cycle, tuple) else (kind,)),
                 )

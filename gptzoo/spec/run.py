@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import SpecModel, located, refusal
+from gptzoo.component import SpecModel, custom_error, error_at
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.paths import PathOption
@@ -27,7 +27,7 @@ from gptzoo.spec.paths import PathOption
 def _count_or_auto(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
-    raise refusal('give a number above 0, "auto" or null')
+    raise custom_error('give a number above 0, "auto" or null')
 
 
 CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
@@ -172,21 +172,21 @@ class RunSpec(SpecModel):
         errors = []
         given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
         if not given:
-            errors.append(located("say how long the run is: give one of steps, tokens and epochs"))
+            errors.append(error_at("say how long the run is: give one of steps, tokens and epochs"))
         for name in given[1:]:
             errors.append(
-                located(f"{given[0]} says already how long the run is; give one of steps, tokens and epochs", name)
+                error_at(f"{given[0]} says already how long the run is; give one of steps, tokens and epochs", name)
             )
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
             reason = f"batch_size {self.batch_size} is not a multiple of it"
-            errors.append(located(reason, "micro_batch_size", value=self.micro_batch_size))
+            errors.append(error_at(reason, "micro_batch_size", value=self.micro_batch_size))
         if self.parallel.tensor > 1 and self.parallel.shard > 1:
             reason = "does not go with shard yet; set one of the two to 1"
-            errors.append(located(reason, "parallel", "tensor", value=self.parallel.tensor))
+            errors.append(error_at(reason, "parallel", "tensor", value=self.parallel.tensor))
         types = [tracker.type for tracker in self.trackers]
         for index, name in enumerate(types):
             if name in types[:index]:  # both would write to the same place of the run folder
-                errors.append(located(f"{name!r} is there already", "trackers", index, value=name))
+                errors.append(error_at(f"{name!r} is there already", "trackers", index, value=name))
         errors += self._batching_problems()
         if errors:
             raise ValidationError.from_exception_data("RunSpec", errors)
@@ -195,14 +195,14 @@ class RunSpec(SpecModel):
     def _batching_problems(self) -> Iterator[InitErrorDetails]:
         """The architecture must take what batches hold, and be given what it cannot do without."""
         batching, architecture = self.batching, self.model.architecture
-        gives = batching.component.given(batching)
+        gives = batching.component.enabled_inputs(batching)
         for name in sorted(gives - architecture.component.accepted_inputs):
             reason = f"{batching.type!r} gives {name}, which architecture {architecture.type!r} does not take"
-            yield located(reason, "batching")
+            yield error_at(reason, "batching")
         for name in sorted(architecture.component.required_inputs - gives):
             reason = f"{batching.type!r} does not give {name}, which architecture {architecture.type!r} requires"
-            yield located(reason, "batching")
+            yield error_at(reason, "batching")
         deaf = {a.type for a in self.model.per_layer("attention") if "documents" not in a.component.supports}
         for attention in sorted(deaf) if "documents" in gives else ():
             reason = f"{batching.type!r} gives documents, which attention {attention!r} does not keep apart"
-            yield located(reason, "batching")
+            yield error_at(reason, "batching")

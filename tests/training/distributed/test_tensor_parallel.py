@@ -18,7 +18,7 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import load_weights, read_tensors, save_model
 from gptzoo.checkpoint.sharded_tensors import write_sharded_file
-from gptzoo.components.tensor_parallel import plan_of
+from gptzoo.components.tensor_parallel import resolve_plan
 from gptzoo.training.distributed.ranks import Ranks
 from gptzoo.training.distributed.tensor_parallel import share_out
 
@@ -263,7 +263,7 @@ def test_a_part_without_a_plan_is_refused_by_all_before_anything_is_written(
     admit(Planless, plugin="planless")
     spec["model"]["ffn"] = "planless"
     assert told(shared(2, spec, tmp_path / "run"), 2) == (
-        "$.parallel.tensor: 2: ffn 'planless' offers no plan for tensor parallelism: implement tensor_parallel in "
+        "$.parallel.tensor: 2: ffn 'planless' has no tensor-parallel plan. Implement tensor_parallel in "
         "Planless (docs/components.md says how), take another, or set it to 1"
     )
     assert not (tmp_path / "run" / "run.json").exists()
@@ -275,28 +275,28 @@ def test_a_part_without_a_plan_is_refused_by_all_before_anything_is_written(
         (
             {"attention": {"type": "sdpa", "n_kv_heads": 2}},
             4,
-            "2 key/value heads cannot be shared evenly by 4 processes",
+            "2 key/value heads cannot be split evenly over 4 processes",
         ),
-        ({"n_heads": 2}, 4, "2 query heads cannot be shared evenly by 4 processes"),
+        ({"n_heads": 2}, 4, "2 query heads cannot be split evenly over 4 processes"),
         ({"dropout": 0.1}, 2, "set the attention's own dropout to 0"),
     ],
 )
 def test_heads_that_cannot_be_shared_are_refused(part: dict[str, Any], n: int, words: str) -> None:
     attention = gptzoo.build(small(**part), device="meta").blocks[0].attention
     with pytest.raises(gptzoo.InputError, match=words):
-        plan_of(attention, n)
+        resolve_plan(attention, n)
 
 
 def test_hidden_units_that_cannot_be_shared_are_refused() -> None:
     network = gptzoo.build(small(ffn={"type": "glu", "d_ff": 85}), device="meta").blocks[0].ffn
-    with pytest.raises(gptzoo.InputError, match="85 hidden units cannot be shared evenly by 2 processes"):
-        plan_of(network, 2)
+    with pytest.raises(gptzoo.InputError, match="85 hidden units cannot be split evenly over 2 processes"):
+        resolve_plan(network, 2)
 
 
 def test_a_plan_that_leaves_something_out_is_an_error_of_its_author() -> None:
     dims = gptzoo.load_model_spec(small()).dims
-    with pytest.raises(RuntimeError, match=r"'forgetful': its plan .* what becomes of down.weight, down.bias"):
-        plan_of(Forgetful(Forgetful.Config(type="forgetful"), dims), 2)
+    with pytest.raises(RuntimeError, match=r"'forgetful': its plan .* has no entry for down.weight, down.bias"):
+        resolve_plan(Forgetful(Forgetful.Config(type="forgetful"), dims), 2)
 
 
 def test_a_plan_that_is_inherited_is_none_for_what_a_subclass_adds() -> None:
@@ -309,8 +309,8 @@ def test_a_plan_that_is_inherited_is_none_for_what_a_subclass_adds() -> None:
 
     spec = gptzoo.load_model_spec(small())
     config = Sinks.Config(type="sinks", **spec.attention.model_dump(exclude={"type"}))
-    with pytest.raises(gptzoo.InputError, match=r"'sinks' has inherited its plan .* knows nothing of sink: implement"):
-        plan_of(Sinks(config, spec.dims), 2)
+    with pytest.raises(gptzoo.InputError, match=r"'sinks' inherits a .* plan that has no entry for sink. Implement"):
+        resolve_plan(Sinks(config, spec.dims), 2)
 
 
 # ---------------------------------------------------------------------- the spec
