@@ -5,11 +5,9 @@ from __future__ import annotations
 from gptzoo.ablation.execution import local_executor as local
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional
-from gptzoo.data.batching import batching, packed
-from gptzoo.data.corpora import corpus as corpora
-from gptzoo.data.corpora import hf, mixture, parquet, stories
-from gptzoo.data.tokenizers import saved as saved_tokenizer
-from gptzoo.data.tokenizers import tokenizer as tokenizers
+from gptzoo.data.batching import packed, windows
+from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text
+from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
@@ -66,18 +64,18 @@ def gptzoo_components() -> list[type[Component]]:
         constraints.ForcedTokens,
         grammar.Regex,
         grammar.JsonSchema,
-        tokenizers.ByteTokenizer,
-        tokenizers.CharTokenizer,
-        tokenizers.BpeTokenizer,
-        tokenizers.TiktokenTokenizer,
-        saved_tokenizer.SavedTokenizer,
-        corpora.TextCorpus,
-        corpora.JsonlCorpus,
+        byte.ByteTokenizer,
+        char.CharTokenizer,
+        bpe.BpeTokenizer,
+        tiktoken.TiktokenTokenizer,
+        saved.SavedTokenizer,
+        text.TextCorpus,
+        jsonl.JsonlCorpus,
         parquet.ParquetCorpus,
         hf.HfCorpus,
         mixture.MixtureCorpus,
         stories.StoriesCorpus,
-        batching.Windows,
+        windows.Windows,
         packed.Packed,
         gpt2.GPT2Importer,
         llama.LlamaImporter,

@@ -16,8 +16,8 @@ from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
     from gptzoo.component import Config
-    from gptzoo.data.shards import Counts, Report
-    from gptzoo.data.token_store import TokenStore
+    from gptzoo.data.shards import Counts
+    from gptzoo.data.token_store import ProgressCallback, TokenStore
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -49,7 +49,7 @@ def prepare(
     rows = []
     for job in jobs:
         with _progress(job.source) as report:
-            _, store = prepare_store(job.corpus.build(), job.tokenizer, workers=workers or _cores(), report=report)
+            _, store = prepare_store(job.corpus.build(), job.tokenizer, workers=workers or _cores(), progress=report)
         rows.append(_as_data(job, store))
         if not as_json:
             _print(rows[-1])
@@ -112,7 +112,7 @@ def _print(row: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(source: str) -> Iterator[Report]:
+def _progress(source: str) -> Iterator[ProgressCallback]:
     """On stderr: a bar where it is a terminal, else a line every ten seconds and one at the end of each stage."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

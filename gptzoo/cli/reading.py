@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gptzoo.cli.options import context_of
 
 if TYPE_CHECKING:
-    from gptzoo.checkpoint.model_folder import Loaded
+    from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.component import Config
     from gptzoo.sampling.weights.prepare import Weights
     from gptzoo.spec.model import ModelSpec
@@ -42,7 +42,7 @@ def read_model(
     dtype: Weights | None = None,
     one_row: bool = False,
     compile: bool = False,
-) -> Loaded:
+) -> LoadedModel:
     """The model that RUN and the options of `model_options` name. Raises InputError.
 
     dtype: prepared to write, with weights of this form (`gptzoo.sampling.weights.prepare`); left out, it has the modules of its
@@ -50,11 +50,11 @@ def read_model(
     one_row: with dtype, prepared to write one text at a time.
     compile: with dtype, have what adds a token compiled.
     """
-    from gptzoo.checkpoint.model_folder import load, model_folder
+    from gptzoo.checkpoint.model_folder import find_model_folder, load
     from gptzoo.training.hardware.device import choose_device
 
     chosen = choose_device(device)
-    folder = model_folder(run, best=checkpoint == "best", step=context_of(checkpoint))
+    folder = find_model_folder(run, best=checkpoint == "best", step=context_of(checkpoint))
     loaded = load(folder, device=chosen, averaged=averaged)
     if dtype is not None:
         from gptzoo.sampling.weights.prepare import prepare_for_inference
@@ -65,9 +65,9 @@ def read_model(
 
 def read_text(file: str) -> str:
     """The text of a file, or of stdin for "-", without one newline at its end. Raises DataError."""
-    from gptzoo.data.utf8 import decoded, read_utf8
+    from gptzoo.data.utf8 import decode_utf8, read_utf8
 
-    text = decoded(sys.stdin.buffer.read(), "stdin") if file == "-" else read_utf8(Path(file))
+    text = decode_utf8(sys.stdin.buffer.read(), "stdin") if file == "-" else read_utf8(Path(file))
     return text.removesuffix("\n")
 
 
@@ -123,7 +123,7 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
     Raises SpecError for what is neither a run nor a corpus.
     """
     from gptzoo import registry
-    from gptzoo.component import nearest
+    from gptzoo.component import did_you_mean
     from gptzoo.errors import DataError, Problem, SpecError
     from gptzoo.spec.files import load_run_spec, nearest_path, read_json
 
@@ -141,7 +141,7 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
         raise SpecError([Problem(source, "$", f"is no spec; say which corpus reads it, such as '{example}'")])
     if not inline and source not in registry.registered("corpus"):
         known = registry.registered("corpus")
-        hint = nearest(source, known) or nearest_path(path)
+        hint = did_you_mean(source, known) or nearest_path(path)
         raise DataError(f"{source}: no such file or folder, and no corpus{hint}  (corpora: {', '.join(known)})")
     return read_component("corpus", source, "corpus")
 

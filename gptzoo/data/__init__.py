@@ -1,1 +1,1 @@
-"""From text to tokens: tokenizers, corpora, tokens on disk, and the order in which training reads them."""
+"""Data: corpora, tokenizers, tokens on disk, and batching."""

@@ -1,4 +1,4 @@
-"""UTF-8 in and out, with errors that say where it breaks."""
+"""UTF-8 encoding and decoding with errors that name the position."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from gptzoo.errors import DataError
 
 
-def utf8(text: str) -> bytes:
-    """The text's bytes; raises DataError for a lone surrogate, which is half of a character and has none."""
+def encode_utf8(text: str) -> bytes:
+    """Encode text as UTF-8. Raises DataError for a lone surrogate, which UTF-8 cannot represent."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"the text has a lone surrogate, {text[error.start]!r}, at character {error.start}; "
-            "UTF-8 has no bytes for it, so remove it"
+            f"the text has a lone surrogate, {text[error.start]!r}, at character {error.start}. "
+            "UTF-8 cannot represent it: remove it."
         ) from None
 
 
 @contextlib.contextmanager
-def opened(file: Path) -> Iterator[BufferedReader]:
-    """The bytes of a file; raises DataError when they cannot be read."""
+def open_binary(file: Path) -> Iterator[BufferedReader]:
+    """Open a file for reading bytes. Raises DataError if that fails, also while reading."""
     try:
         with open(file, "rb") as stream:
             yield stream
@@ -32,15 +32,18 @@ def opened(file: Path) -> Iterator[BufferedReader]:
 
 
 def read_utf8(file: Path) -> str:
-    """The text of a file with its line ends as they are; raises DataError with the offset of the first wrong byte."""
-    with opened(file) as stream:
-        data = stream.read()  # bytes: reading as text would turn \r\n into \n and hide what is there
-    return decoded(data, str(file))
+    """Read a text file and keep its line ends. Raises DataError with the offset of the first invalid byte."""
+    with open_binary(file) as stream:
+        data = stream.read()  # in text mode, Python would replace \r\n by \n
+    return decode_utf8(data, str(file))
 
 
-def decoded(data: bytes, source: str) -> str:
-    """The text of bytes that `source` gave; raises DataError with the offset of the first wrong byte."""
+def decode_utf8(data: bytes, source: str) -> str:
+    """Decode UTF-8 without a byte order mark; `source` names the data in errors.
+
+    Raises DataError with the offset of the first invalid byte.
+    """
     try:
-        return data.decode("utf-8").removeprefix("\ufeff")  # a byte order mark is no text
+        return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: byte {error.start} is not UTF-8; convert it to UTF-8") from None

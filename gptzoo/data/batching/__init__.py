@@ -1,1 +1,1 @@
-"""Batching: the order of samples, windows, packing and token dropout."""
+"""Batching: sample order, windows, packing and token dropout."""

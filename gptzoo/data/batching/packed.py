@@ -1,83 +1,89 @@
-"""The batching `packed`: whole documents side by side in a row, each seeing itself alone."""
+"""The batching `packed`: several whole documents per row, with attention inside each document."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Self
 
 import numpy as np
 from pydantic import model_validator
 
-from gptzoo.component import Config, refusal
-from gptzoo.data.batching.batching import Batch, NoisyBatching, bytes_after_first
-from gptzoo.data.batching.packing import Packing, Pieces
+from gptzoo.component import custom_error
+from gptzoo.data.batching.batching import Batch, predicted_bytes
+from gptzoo.data.batching.packing import Chunks, Packing
+from gptzoo.data.batching.token_dropout import TokenDropoutBatching
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
-_NO_TARGET = -100
-_PADDING = -1  # its position, and its document
+_IGNORED_TARGET = -100
+_PADDING = -1  # document and position of padding
 
 
-class Packed(NoisyBatching):
-    """Whole documents packed into rows of context_length, cut where they are longer; attention stays inside each.
+class Packed(TokenDropoutBatching):
+    """Whole documents packed into rows of context_length, with attention inside each document.
 
-    A document is read from the separator before it, and the one after it is its last target. So the tokens that are
-    predicted are those that `windows` predicts: all but the first of the text. A row that is not full ends in padding.
+    Longer documents are cut. The inputs of a document start with the separator before it, and the separator after it is
+    its last target. So `packed` predicts the same tokens as `windows`: all but the first of the text. Rows are padded
+    to the full length.
     """
 
     name = "packed"
     paper = "Ding et al. 2024, Fewer Truncations Improve Language Modeling, arXiv:2404.10830"
     provided_inputs = frozenset({"documents", "positions"})
 
-    class Config(NoisyBatching.Config):
+    class Config(TokenDropoutBatching.Config):
         mask: bool = True
-        """Attention stays inside a document. false: the documents of a row see those before them, as in windows."""
+        """Restrict attention to the same document. false: tokens also attend to earlier documents in their row."""
         restart_positions: bool = False
-        """Positions count from 0 in each document, not in each row. With the mask only."""
+        """Count positions from 0 in each document instead of each row. Needs `mask`."""
 
         @model_validator(mode="after")
-        def _check(self) -> Any:
+        def _check(self) -> Self:
             if self.restart_positions and not self.mask:
-                raise refusal("restart_positions needs the mask: tokens would see later ones of other documents")
+                raise custom_error("restart_positions needs mask: true. Without it, tokens attend to other documents.")
             return self
 
+    config: Config
+
     @classmethod
-    def given(cls, config: Any) -> frozenset[str]:
-        wanted = {"documents": config.mask, "positions": config.restart_positions}
-        return frozenset(name for name in cls.provided_inputs if wanted[name])
+    def enabled_inputs(cls, config: Config) -> frozenset[str]:
+        enabled = {"documents": config.mask, "positions": config.restart_positions}
+        return frozenset(name for name in cls.provided_inputs if enabled[name])
 
     def __init__(self, config: Config, store: TokenStore, tokenizer: Tokenizer, length: int, seed: int):
         super().__init__(config, store, tokenizer, length, seed)
         self.packing = Packing(store.spans["train"], len(store.train), length)
         self.val_packing = Packing(store.spans["val"], len(store.val), length)
         self.n_samples = self.packing.n_rows
-        self.val_bytes = bytes_after_first(store, tokenizer)
+        self.val_bytes = predicted_bytes(store, tokenizer)
 
     def train(self, first: int, count: int) -> Batch:
         epochs, rows = np.divmod(np.arange(first, first + count), self.n_samples)
-        parts = []
+        batches = []
         for epoch in np.unique(epochs).tolist():
-            here = rows[epochs == epoch]
-            parts.append(self._batch(self.store.train, self.packing.shuffled(epoch, here, self.seed), len(here)))
-        return self.disturbed({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, first)
+            rows_of_epoch = rows[epochs == epoch]
+            chunks = self.packing.shuffled(epoch, rows_of_epoch, self.seed)
+            batches.append(self._batch(self.store.train, chunks, len(rows_of_epoch)))
+        joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        return self.apply_token_dropout(joined, first)
 
     def val(self, max_tokens: int) -> Iterator[Batch]:
-        n_rows, at_once = self.val_packing.n_rows, max(1, max_tokens // self.length)
-        for first in range(0, n_rows, at_once):
-            count = min(at_once, n_rows - first)
+        n_rows, batch_size = self.val_packing.n_rows, max(1, max_tokens // self.length)
+        for first in range(0, n_rows, batch_size):
+            count = min(batch_size, n_rows - first)
             yield self._batch(self.store.val, self.val_packing.in_order(first, count), count)
 
-    def _batch(self, text: np.ndarray, pieces: Pieces, n_rows: int) -> Batch:
+    def _batch(self, text: np.ndarray, chunks: Chunks, n_rows: int) -> Batch:
         shape = n_rows, self.length
-        filled = [0] * n_rows
+        n_filled = [0] * n_rows  # tokens in each row so far
         tokens, documents = np.zeros(shape, dtype=np.int64), np.full(shape, _PADDING, dtype=np.int64)
-        targets, positions = np.full(shape, _NO_TARGET, dtype=np.int64), np.full(shape, _PADDING, dtype=np.int64)
-        for row, begin, size in zip(*(array.tolist() for array in pieces), strict=True):
-            here = slice(filled[row], filled[row] + size)
-            read = text[begin : begin + size + 1]
-            tokens[row, here], targets[row, here] = read[:-1], read[1:]
-            documents[row, here], positions[row, here] = filled[row], np.arange(size)
-            filled[row] += size
+        targets, positions = np.full(shape, _IGNORED_TARGET, dtype=np.int64), np.full(shape, _PADDING, dtype=np.int64)
+        for row, begin, size in zip(*(array.tolist() for array in chunks), strict=True):
+            columns = slice(n_filled[row], n_filled[row] + size)
+            chunk = text[begin : begin + size + 1]
+            tokens[row, columns], targets[row, columns] = chunk[:-1], chunk[1:]
+            documents[row, columns], positions[row, columns] = n_filled[row], np.arange(size)
+            n_filled[row] += size
         batch = {"tokens": tokens, "targets": targets, "documents": documents, "positions": positions}
-        given = self.given(self.config)
-        return {name: array for name, array in batch.items() if name not in self.provided_inputs or name in given}
+        enabled = self.enabled_inputs(self.config)
+        return {name: array for name, array in batch.items() if name not in self.provided_inputs or name in enabled}

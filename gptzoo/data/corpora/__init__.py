@@ -1,1 +1,1 @@
-"""Corpora: sources of training text."""
+"""Corpora: sources of text, with a train/validation split."""

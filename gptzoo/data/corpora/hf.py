@@ -1,16 +1,16 @@
-"""The corpus `hf`: what the library `datasets` of Hugging Face can read, from a folder or from its hub."""
+"""The corpus `hf`: a dataset of Hugging Face `datasets`, from a folder or from the hub."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from gptzoo.data.corpora.corpus import Corpus, Split, is_held_out
-from gptzoo.data.utf8 import utf8
+from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import DataError
 from gptzoo.spec.paths import look_up
 
@@ -20,49 +20,51 @@ def _local_or_hub(path: str, info: ValidationInfo) -> str:
 
 
 class HfCorpus(Corpus):
-    """A dataset of Hugging Face `datasets`: a document a row, its text in `column`; streamed, or downloaded first.
+    """A dataset of Hugging Face `datasets`: one document per row, its text in `column`; streamed or downloaded.
 
-    Its fingerprint is that of the commit on the hub, or of the names and times of local files; not of their content.
+    The fingerprint covers the hub commit, or the names and modification times of local files, but not their content.
     """
 
     name = "hf"
 
     class Config(Corpus.Config):
         path: Annotated[str, Field(min_length=1), AfterValidator(_local_or_hub)]
-        """A folder of data files, relative to the spec file or the current folder; else a name on the hub."""
+        """A folder of data files, relative to the spec file or the current folder, or a dataset name on the hub."""
         name: str | None = None
-        """Which configuration of the dataset, where it has several."""
+        """Name of the dataset configuration. Default: the dataset's only or default configuration."""
         revision: str | None = None
-        """Branch, tag or commit on the hub; left out, the newest."""
+        """Branch, tag or commit on the hub. Default: the newest commit."""
         split: str = "train"
-        """The dataset's own split to train on."""
+        """Split of the dataset to train on."""
         val_split: str | None = None
-        """The dataset's own split for validation; left out, documents of `split` are held out by their content."""
+        """Split of the dataset for validation. Default: none; a part of `split` is held out instead."""
         val_fraction: float = Field(0.1, gt=0.0, lt=1.0)
-        """How much of `split` is held out when there is no val_split."""
+        """Fraction of `split` held out for validation. Unused with `val_split`."""
         column: str = "text"
-        """The column of the text."""
+        """Name of the text column."""
         streaming: bool = True
-        """Read as it comes. false downloads first, into the cache of `datasets`."""
+        """Stream the dataset. false downloads it first, into the cache of `datasets`."""
+
+    config: Config
 
     def fingerprint(self) -> str:
-        described = self._call("load_dataset_builder")
-        files = described.config.data_files or {}
-        found = {str(split): [list(map(str, names)), names.origin_metadata] for split, names in files.items()}
+        builder = self._call("load_dataset_builder")
+        data_files = builder.config.data_files or {}
+        files = {str(split): [list(map(str, names)), names.origin_metadata] for split, names in data_files.items()}
         options = self.config.model_dump(mode="json", exclude={"streaming", "path"})
-        return hashlib.sha256(json.dumps([options, found or described.hash], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([options, files or builder.hash], sort_keys=True).encode()).hexdigest()
 
     def documents(self, split: Split) -> Iterator[str]:
-        """The documents of a split that hold text. Raises DataError if there are none, and for what cannot be read."""
-        own_val = self.config.val_split is not None
-        name = self.config.val_split if own_val and split == "val" else self.config.split
+        """Yield the non-empty documents of a split. Raises DataError for unreadable data or an empty split."""
+        has_val_split = self.config.val_split is not None
+        name = self.config.split if self.config.val_split is None or split == "train" else self.config.val_split
         empty = True
         for document in self._read(name):
-            if document and (own_val or is_held_out(document, self.config.val_fraction) == (split == "val")):
+            if document and (has_val_split or is_held_out(document, self.config.val_fraction) == (split == "val")):
                 empty = False
                 yield document
         if empty:
-            raise self._error(f"nothing is left for the {split} split; give more text, or a val_split")
+            raise self._error(f"no text for the {split} split; give more text, or set val_split")
 
     def _read(self, split: str) -> Iterator[str]:
         column = self.config.column
@@ -72,18 +74,18 @@ class HfCorpus(Corpus):
                 known = ", ".join(map(repr, rows.column_names))
                 raise self._error(f"split {split!r} has no column {column!r} (columns: {known})")
             rows = rows.select_columns([column])
-        for number, row in enumerate(self._guarded(rows), start=1):
+        for number, row in enumerate(self._iterate(rows), start=1):
             text = row.get(column)
             if not isinstance(text, str):
                 raise self._error(f"split {split!r}, row {number}: {column!r} holds no text")
             try:
-                utf8(text)
+                encode_utf8(text)
             except DataError as error:
                 raise self._error(f"split {split!r}, row {number}: {error}") from None
             yield text
 
-    def _call(self, function: str, **options: Any) -> Any:
-        """A function of `datasets` for this dataset. What it raises, of many kinds, becomes a DataError."""
+    def _call(self, function: str, **options: object) -> Any:  # noqa: ANN401  `datasets` is an optional dependency
+        """Call a function of `datasets` for this dataset. Its various exceptions become DataErrors."""
         try:
             import datasets
         except ImportError:
@@ -92,13 +94,13 @@ class HfCorpus(Corpus):
         try:
             return getattr(datasets, function)(config.path, config.name, revision=config.revision, **options)
         except Exception as error:
-            raise self._error(f"`datasets` cannot read it: {type(error).__name__}: {error}") from error
+            raise self._error(f"`datasets` cannot load it: {type(error).__name__}: {error}") from error
 
-    def _guarded(self, rows: Any) -> Iterator[dict[str, Any]]:
+    def _iterate(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         try:
             yield from rows
-        except Exception as error:  # of the network, of file formats
-            raise self._error(f"`datasets` cannot go on: {type(error).__name__}: {error}") from error
+        except Exception as error:  # network and file format errors
+            raise self._error(f"`datasets` failed while reading: {type(error).__name__}: {error}") from error
 
     def _error(self, reason: str) -> DataError:
         return DataError(f"corpus 'hf': {self.config.path}: {reason}")

@@ -1,56 +1,58 @@
-"""The corpus `mixture`: several corpora, each read as often as its weight says."""
+"""The corpus `mixture`: several corpora with weights."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, PositiveFloat, Strict
 
-from gptzoo.component import Config, SpecModel, refusal
+from gptzoo.component import Config, SpecModel, custom_error
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
 
 
 class Share(SpecModel):
-    """A corpus of a mixture and its weight."""
+    """One corpus of a mixture and its weight."""
 
     corpus: Annotated[Config, Reference("corpus")]
-    """Any corpus, a mixture too."""
+    """A corpus of any type, including another mixture."""
     weight: PositiveFloat = 1.0
-    """How often each of its documents is in an epoch. 2 is twice, 0.25 every fourth, 1.5 all and every second again."""
+    """Copies of each document per epoch: 2 is twice, 0.25 every fourth document, 1.5 all and every second one again."""
 
 
 def _at_least_one(parts: tuple[Share, ...]) -> tuple[Share, ...]:
     if not parts:
-        raise refusal("name at least one corpus")
+        raise custom_error("expected at least one corpus")
     return parts
 
 
 class MixtureCorpus(Corpus):
-    """Several corpora in one. A weight says how often each document of a corpus is in an epoch, exactly.
+    """A weighted mixture of corpora. A weight says exactly how often each document of a corpus occurs in an epoch.
 
-    Validation is the held-out text of all of them, each document once whatever the weights, so that runs with other
-    weights are measured alike.
+    The validation split is the held-out text of all corpora. It holds each document once whatever the weights, so that
+    runs with different weights are measured on the same text.
     """
 
     name = "mixture"
 
     class Config(Corpus.Config):
         parts: Annotated[tuple[Share, ...], Strict(False), AfterValidator(_at_least_one)]
-        """The corpora, each as {"corpus": …, "weight": …}."""
+        """The corpora, each written {"corpus": …, "weight": …}."""
 
-    def __init__(self, config: Any):
+    config: Config
+
+    def __init__(self, config: Config):
         super().__init__(config)
         self.corpora: list[Corpus] = [part.corpus.build() for part in config.parts]
-        # Of the decimal that was written: 0.29 of 100 documents are 29, although the float is a little less.
+        # Use the decimal as written: 0.29 of 100 documents are 29, although the float is slightly less.
         self.weights = [Fraction(repr(part.weight)) for part in config.parts]
 
     def documents(self, split: Split) -> Iterator[str]:
-        """Corpus after corpus; one that is taken more often than once, as a whole again and again."""
+        """Yield the documents corpus by corpus. A corpus with a weight above 1 is repeated as a whole."""
         for index, (corpus, weight) in enumerate(zip(self.corpora, self.weights, strict=True)):
             if split == "val":
                 yield from corpus.documents("val")
@@ -58,14 +60,14 @@ class MixtureCorpus(Corpus):
             for _ in range(int(weight)):
                 yield from corpus.documents("train")
             if fraction := weight % 1:
-                found = 0
-                for document in _every(corpus.documents("train"), fraction):
-                    found += 1
+                n_documents = 0
+                for document in _take_fraction(corpus.documents("train"), fraction):
+                    n_documents += 1
                     yield document
-                if not found and weight < 1:
+                if not n_documents and weight < 1:
                     raise DataError(
-                        f"corpus 'mixture': part {index + 1} ({corpus.config.type!r}) has so few documents that its "
-                        f"weight of {float(weight)} takes none of them; raise it, or leave the part out"
+                        f"corpus 'mixture': part {index + 1} ({corpus.config.type!r}) has too few documents for a "
+                        f"weight of {float(weight)}: none would be used. Raise the weight, or remove the part."
                     )
 
     def fingerprint(self) -> str:
@@ -73,8 +75,8 @@ class MixtureCorpus(Corpus):
         return hashlib.sha256("/".join([self.config.type, *parts]).encode()).hexdigest()
 
 
-def _every(documents: Iterator[str], fraction: Fraction) -> Iterator[str]:
-    """Of n documents floor(n * fraction), as evenly spaced as can be."""
+def _take_fraction(documents: Iterator[str], fraction: Fraction) -> Iterator[str]:
+    """Yield floor(n * fraction) of n documents, evenly spaced."""
     numerator, denominator = fraction.as_integer_ratio()
     for index, document in enumerate(documents):
         if (index + 1) * numerator // denominator > index * numerator // denominator:

@@ -1,69 +1,75 @@
-"""The corpus `parquet`: documents in a column of Parquet files, read piece by piece."""
+"""The corpus `parquet`: Parquet files, read in batches of rows."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from gptzoo.data.corpora.corpus import FileCorpus
+from gptzoo.data.corpora.files import FileCorpus
 from gptzoo.errors import DataError
 
-_ROWS = 256  # are decoded at once
-_BUFFER = 2**20  # bytes of the file are read at once; else it would be a row group, which may be the whole file
+if TYPE_CHECKING:
+    import pyarrow
+
+_BATCH_ROWS = 256
+_BUFFER_BYTES = 2**20  # without a limit, pyarrow buffers a whole row group, which may be the whole file
 
 
 class ParquetCorpus(FileCorpus):
-    """Parquet files: a document a row, its text in `column`; held out by the hash of its content. Needs `pyarrow`."""
+    """Parquet files: one document per row, its text in `column`. Documents are held out by hash. Needs `pyarrow`."""
 
     name = "parquet"
     suffix = ".parquet"
 
     class Config(FileCorpus.Config):
         column: str = "text"
-        """The column of the text."""
+        """Name of the text column."""
+
+    config: Config
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"{super().fingerprint()}/{self.config.column}".encode()).hexdigest()
 
     def _read(self, file: Path) -> Iterator[str]:
-        arrow, parquet = _pyarrow()
+        arrow, parquet = _import_pyarrow()
         column = self.config.column
         try:
-            with parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER) as table:
+            with parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES) as table:
                 schema = table.schema_arrow
                 if column not in schema.names:
                     known = ", ".join(map(repr, schema.names))
                     raise DataError(f"{file}: has no column {column!r} (columns: {known}); set the corpus's `column`")
-                if not _holds_text(arrow, schema.field(column).type):
+                if not _is_text(arrow, schema.field(column).type):
                     raise DataError(f"{file}: column {column!r} holds {schema.field(column).type}, not text")
-                batches = table.iter_batches(batch_size=_ROWS, columns=[column])
+                batches = table.iter_batches(batch_size=_BATCH_ROWS, columns=[column])
                 for number, value in enumerate((value for rows in batches for value in rows.column(0)), start=1):
-                    yield _text(value, f"{file}: row {number}")
+                    yield _to_text(value, f"{file}: row {number}")
         except OSError as error:
             raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
         except arrow.ArrowException as error:
-            raise DataError(f"{file}: not a Parquet file that can be read: {error}") from None
+            raise DataError(f"{file}: not a valid Parquet file: {error}") from None
 
 
-def _holds_text(arrow: Any, kind: Any) -> bool:
-    if arrow.types.is_dictionary(kind):
-        kind = kind.value_type
-    return arrow.types.is_string(kind) or arrow.types.is_large_string(kind)
+def _is_text(arrow: ModuleType, data_type: pyarrow.DataType) -> bool:
+    if arrow.types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    return arrow.types.is_string(data_type) or arrow.types.is_large_string(data_type)
 
 
-def _text(value: Any, where: str) -> str:
+def _to_text(value: pyarrow.Scalar, location: str) -> str:
     try:
         text = value.as_py()
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: byte {error.start} of the text is not UTF-8") from None
+        raise DataError(f"{location}: byte {error.start} of the text is not UTF-8") from None
     if text is None:
-        raise DataError(f"{where}: has no text (null); leave the row out")
+        raise DataError(f"{location}: the text is null; remove the row")
     return text
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def _import_pyarrow() -> tuple[ModuleType, ModuleType]:
     try:
         import pyarrow
         import pyarrow.parquet

@@ -86,7 +86,7 @@ def test_an_epoch_gives_every_document_once_in_an_order_of_its_own(tokenizer: st
 def test_a_prompt_is_the_first_held_out_source_with_the_separator() -> None:
     pairs = pairs_of()
     first = next(pairs.val(1))
-    assert pairs.opening() == [*(t for t in first["source"][0].tolist() if t >= 0), first["tokens"][0, 0]]
+    assert pairs.example_prompt() == [*(t for t in first["source"][0].tolist() if t >= 0), first["tokens"][0, 0]]
 
 
 def test_a_sample_is_a_function_of_the_seed_and_its_number_alone() -> None:

@@ -1,1 +1,1 @@
-"""How the `stories` corpus is told: words, a teller that makes sentences of them, scenes, and plots made of scenes."""
+"""The generator behind the `stories` corpus: words, sentence building, scenes, and plots composed of scenes."""

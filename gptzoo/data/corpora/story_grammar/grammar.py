@@ -1,4 +1,4 @@
-"""`Teller` throws the dice and gathers sentences; people and things know their pronouns and articles."""
+"""`StoryBuilder`, which makes the random choices and collects sentences, and the people and things in a story."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ def with_article(name: str) -> str:
     return ("an " if name[0].lower() in "aeiou" else "a ") + name
 
 
-def capital(text: str) -> str:
+def capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-# A sentence starts the text or follows another, speech also a colon. After `?"` or `!"` may come who speaks.
+# A sentence starts the text or follows another one; speech may follow a colon. After `?"` or `!"` the speaker may be
+# named in lower case, so those end a sentence only before another quotation mark.
 _SENTENCE_START = re.compile(r'(^"?|[.!?] "?|\." "?|[!?]" "|: ")([a-z])')
 
 
-def sentences(text: str) -> str:
-    """The text with a capital at the start of each sentence, spoken ones too."""
+def capitalize_sentences(text: str) -> str:
+    """Capitalise the first letter of each sentence, also in speech."""
     return _SENTENCE_START.sub(lambda match: match[1] + match[2].upper(), text)
 
 
 def listing(items: Sequence[object]) -> str:
-    """`x, y and z`."""
+    """Join items as in `x, y and z`."""
     names = [str(item) for item in items]
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a story, with the pronouns to call them by; as text, the name."""
+    """A person in a story with pronouns. `str()` is the name."""
 
     name: str
     he: str
@@ -61,7 +62,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that can be carried; as text, its name without an article."""
+    """A thing that can be carried. `str()` is the name without an article."""
 
     name: str
 
@@ -77,19 +78,19 @@ class Thing:
         return f"the {self.name}"
 
 
-class Teller:
-    """One story in the making. The same seed tells the same story on every machine and version of Python."""
+class StoryBuilder:
+    """A story under construction. A seed gives the same story on every machine and version of Python."""
 
     def __init__(self, seed: int):
-        # random() is the one method that Python promises never to change; choice and shuffle did.
+        # Python guarantees the sequence of random() across versions, but not that of choice() and shuffle().
         self._random = random.Random(seed).random
         self._paragraphs: list[list[str]] = []
-        self.pocket: list[Thing] = []  # what was picked up on the way, in order
+        self.pocket: list[Thing] = []  # things that the hero picked up, in order
 
-    # ------------------------------------------------------------------ dice
+    # ------------------------------------------------------------------ random choices
 
     def number(self, low: int, high: int) -> int:
-        """A whole number from low to high, both included."""
+        """Return a random integer in [low, high]."""
         return low + int(self._random() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
@@ -99,17 +100,17 @@ class Teller:
         return options[int(self._random() * len(options))]
 
     def sample(self, options: Sequence[T], count: int) -> list[T]:
-        """`count` different ones, in random order."""
+        """Return `count` distinct options in random order."""
         chosen: dict[int, T] = {}
         while len(chosen) < count:
             index = int(self._random() * len(options))
             chosen[index] = options[index]
         return list(chosen.values())
 
-    # ------------------------------------------------------------------ who and what
+    # ------------------------------------------------------------------ people and things
 
     def people(self, count: int) -> list[Person]:
-        """Children with different names."""
+        """Return `count` children with different names."""
         girls = len(words.GIRLS)
         picked = self.sample(range(girls + len(words.BOYS)), count)
         return [Person(words.GIRLS[i], "she") if i < girls else Person(words.BOYS[i - girls], "he") for i in picked]
@@ -121,39 +122,40 @@ class Teller:
     def tradesperson(self) -> Person:
         return Person("the " + self.pick(words.TRADES), self.pick(("she", "he")))
 
-    def things(self, count: int, *kinds: str) -> list[Thing]:
-        """Different things, most with an adjective; of the given kinds, or of any."""
-        found: dict[str, Thing] = {}
-        while len(found) < count:
-            adjectives, nouns = words.THINGS[self.pick(kinds or tuple(words.THINGS))]
+    def things(self, count: int, *categories: str) -> list[Thing]:
+        """Return `count` different things of the given categories (default: any), most with an adjective."""
+        things: dict[str, Thing] = {}
+        while len(things) < count:
+            adjectives, nouns = words.THINGS[self.pick(categories or tuple(words.THINGS))]
             noun = self.pick(nouns)
-            found.setdefault(noun, Thing(f"{self.pick(adjectives)} {noun}" if self.chance(0.6) else noun))
-        return list(found.values())
+            things.setdefault(noun, Thing(f"{self.pick(adjectives)} {noun}" if self.chance(0.6) else noun))
+        return list(things.values())
 
     def animals(self, count: int) -> list[str]:
         return self.sample(tuple(words.ANIMALS), count)
 
-    def made_up(self, syllables: int = 2) -> str:
-        """A word that is in no dictionary."""
+    def invented_word(self, syllables: int = 2) -> str:
+        """Return an invented word."""
         return "".join(self.pick(words.SYLLABLES) for _ in range(syllables))
 
-    # ------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------ sentences
 
     def title(self, text: str) -> None:
+        """Add the title, with capitals except for articles, prepositions and conjunctions."""
         small = {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "the", "to", "with"}
         self._paragraphs.append(
-            [" ".join(w if i and w in small else capital(w) for i, w in enumerate(text.split(" ")))]
+            [" ".join(w if i and w in small else capitalize(w) for i, w in enumerate(text.split(" ")))]
         )
 
     def paragraph(self, *options: str) -> None:
-        """Begin a paragraph with one of these sentences."""
+        """Start a paragraph with one of these sentences."""
         self._paragraphs.append([])
         self.say(*options)
 
     def say(self, *options: str) -> None:
-        """Go on with one of these sentences."""
-        self._paragraphs[-1].append(sentences(self.pick(options)))
+        """Add one of these sentences to the paragraph."""
+        self._paragraphs[-1].append(capitalize_sentences(self.pick(options)))
 
     def text(self) -> str:
-        """The story so far: a line for each paragraph."""
+        """Return the story, one line per paragraph."""
         return "\n".join(map(" ".join, self._paragraphs)) + "\n"

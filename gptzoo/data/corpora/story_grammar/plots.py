@@ -1,9 +1,9 @@
-"""All plots, and `tell`, which picks one."""
+"""The list of plots, and `generate_story`, which picks one of them."""
 
 from __future__ import annotations
 
 from gptzoo.data.corpora.story_grammar import games, home, journeys
-from gptzoo.data.corpora.story_grammar.grammar import Teller
+from gptzoo.data.corpora.story_grammar.grammar import StoryBuilder
 
 PLOTS = (
     journeys.lost_and_found,
@@ -29,8 +29,9 @@ PLOTS = (
 )
 
 
-def tell(seed: int) -> str:
-    """The story of that number: a title, then a line for each paragraph, each line ended by a newline."""
-    teller = Teller(seed)
-    teller.pick(PLOTS)(teller)
-    return teller.text()
+def generate_story(seed: int) -> str:
+    """Return the story for a seed: a title line, then one line per paragraph, each ended by a newline."""
+    story = StoryBuilder(seed)
+    plot = story.pick(PLOTS)
+    plot(story)
+    return story.text()

@@ -1,6 +1,6 @@
-"""The words that stories are made of.
+"""The vocabulary of the stories.
 
-No word here starts with a letter that lies about its article (`hour`, `unicorn`): a vowel takes `an`, others take `a`.
+Words that start with a vowel letter take `an` and other words take `a`, so `hour` and `unicorn` are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ELDERS = {
     "he": _list("Grandpa, Father, Uncle Bo, Uncle Edgar, Uncle Moss, Old Mr Crumb, Old Mr Pike, Old Mr Thorn"),
 }
 
-# What can be carried, by what it is made of: (adjectives, nouns). An adjective fits every noun of its row.
+# Things that can be carried, by category: (adjectives, nouns). Every adjective fits every noun of its category.
 THINGS = {
     "trinket": (
         _list("brass, bright, copper, dented, golden, old, polished, rusty, shiny, silver, strange, tin, tiny"),
@@ -102,7 +102,7 @@ ANIMAL_ADJECTIVES = _list(
     "brave, clever, fat, friendly, gentle, grumpy, hungry, lazy, old, proud, quick, quiet, shy, young"
 )
 
-# Where things happen: the preposition of being there, and the place.
+# Places: (preposition for being there, noun).
 PLACES = [
     tuple(pair.split(" ", 1))
     for pair in _list(
@@ -132,7 +132,7 @@ WAYS = _list(
     the steps"""
 )
 
-# What the sky does: season -> (adjectives of the day, what one saw of it).
+# Weather: season -> (adjectives for the day, sentences about it).
 WEATHER = {
     "spring": (
         _list("breezy, bright, drizzly, fresh, mild, rainy, sunny"),
@@ -206,7 +206,7 @@ PLANTS = _list(
 NUMBERS = _list("one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve")
 ORDINALS = _list("first, second, third, fourth, fifth")
 
-# Made-up words are two or three of these; there are thousands, so that they cannot be known by heart, only read.
+# Invented words are two or three syllables. There are too many combinations to memorise, so a model must copy them.
 SYLLABLES = _list(
     """ba, be, bim, bo, da, del, di, dor, fa, fen, fi, fo, ga, gil, go, ka, kel, ki, kor, la, lem, li, lo, ma, mel, mi,
     mor, na, ni, no, nu, pa, pel, pi, pom, ra, ril, ro, ru, sa, sel, si, so, ta, tel, ti, tor, tu, va, vel, vi, wa,

@@ -1,0 +1,85 @@
+"""The base class of corpora that read files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from gptzoo.data.corpora.corpus import Corpus, Split, is_held_out
+from gptzoo.data.utf8 import open_binary
+from gptzoo.errors import DataError
+from gptzoo.spec.paths import PathOption
+
+
+class FileCorpus(Corpus):
+    """Base class of corpora that read files: paths, train/validation split and fingerprint.
+
+    A subclass sets `suffix` and implements `_read`.
+    """
+
+    suffix = ""
+
+    class Config(Corpus.Config):
+        path: PathOption
+        """A file, or a folder whose matching files are all read. Relative to the spec file or the current folder."""
+        val_path: PathOption | None = None
+        """Validation file or folder. Default: none; a part of `path` is held out instead."""
+        val_fraction: float = Field(0.1, gt=0.0, lt=1.0)
+        """Fraction of `path` held out for validation. Unused with `val_path`."""
+
+    config: Config
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{self.config.type}/{self.config.val_fraction}".encode())
+        for path in (self.config.path, self.config.val_path):
+            digest.update(b"|")
+            for file in self._files(path) if path else []:
+                with open_binary(file) as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    def documents(self, split: Split) -> Iterator[str]:
+        """Yield the non-empty documents of a split. Raises DataError for unreadable files or an empty split."""
+        empty = True
+        for document in self._split_documents(split):
+            if document:
+                empty = False
+                yield document
+        if empty:
+            has_val_path = self.config.val_path is not None
+            path = self.config.val_path if has_val_path and split == "val" else self.config.path
+            advice = "add text to it" if has_val_path else "give more text, or set val_path"
+            raise DataError(f"corpus {self.config.type!r}: {path}: no text for the {split} split; {advice}")
+
+    def _split_documents(self, split: Split) -> Iterator[str]:
+        if self.config.val_path is not None:
+            yield from self._read_all(self.config.path if split == "train" else self.config.val_path)
+            return
+        for document in self._read_all(self.config.path):
+            if is_held_out(document, self.config.val_fraction) == (split == "val"):
+                yield document
+
+    def _read_all(self, path: str) -> Iterator[str]:
+        for file in self._files(path):
+            yield from self._read(file)
+
+    def _read(self, file: Path) -> Iterator[str]:
+        """Yield the documents of one file."""
+        raise TypeError(f"{type(self).__name__} does not implement _read")
+
+    def _files(self, path: str) -> list[Path]:
+        location = Path(path)
+        if location.is_dir():
+            files = sorted(file for file in location.rglob(f"*{self.suffix}") if file.is_file())
+            if not files:
+                raise DataError(f"corpus {self.config.type!r}: {location}: the folder has no {self.suffix} files")
+            return files
+        if not location.is_file():
+            raise DataError(
+                f"corpus {self.config.type!r}: {location}: no such file or folder. Relative paths are searched in the "
+                f"folder of the spec file, then in the current folder, {Path.cwd()}."
+            )
+        return [location]

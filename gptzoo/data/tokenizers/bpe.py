@@ -1,0 +1,120 @@
+"""The tokenizer `bpe`: byte-pair encoding through Hugging Face `tokenizers`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.data.utf8 import encode_utf8
+from gptzoo.errors import DataError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|eot_id|>")
+
+
+class BpeTokenizer(Tokenizer):
+    """Byte-level byte-pair encoding, trained on the training text with Hugging Face `tokenizers`.
+
+    Its state is the JSON of that library (`tokenizer.json`), so the tokenizer of an imported model has this type too.
+    """
+
+    name = "bpe"
+    paper = "Sennrich et al. 2015, Neural Machine Translation of Rare Words with Subword Units, arXiv:1508.07909"
+
+    class Config(Tokenizer.Config):
+        vocab_size: int = Field(1024, ge=257)
+        """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
+
+    config: Config
+
+    def __init__(self, config: Config, state: dict[str, Any]):
+        super().__init__(config, state)
+        self.library = _load_library_tokenizer(state)
+        self.vocab_size = 1 + max(self.library.get_vocab(with_added_tokens=True).values())  # ids may have gaps
+        end_tokens = [self.library.token_to_id(name) for name in END_OF_TEXT]
+        self.eot = next((token for token in end_tokens if token is not None), None)
+        self.is_byte_level = "ByteLevel" in json.dumps(state["decoder"])
+        added_tokens = self.library.get_added_tokens_decoder().items()
+        self.special_ids = {index for index, token in added_tokens if token.special}
+        self.added_token_bytes = {index: token.content.encode("utf-8") for index, token in added_tokens}
+
+    @classmethod
+    def fit(cls, config: Config, texts: Iterable[str]) -> dict[str, Any]:
+        hf = _import_tokenizers()
+        library = hf.Tokenizer(hf.models.BPE())
+        library.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.decoder = hf.decoders.ByteLevel()
+        trainer = hf.trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            special_tokens=[END_OF_TEXT[0]],
+            initial_alphabet=sorted(hf.pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        library.train_from_iterator(texts, trainer)
+        return json.loads(library.to_str())
+
+    def encode(self, text: str) -> Sequence[int]:
+        encode_utf8(text)  # raises a clear error for text that is not valid Unicode
+        return self.library.encode(text, add_special_tokens=False).ids
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
+
+    def _token_bytes(self, token: int) -> bytes:
+        if token in self.added_token_bytes:
+            return self.added_token_bytes[token]
+        piece = self.library.id_to_token(token)
+        if piece is None:
+            return b""
+        if self.is_byte_level:
+            return bytes(_BYTE_OF_CHARACTER[character] for character in piece)
+        if match := _BYTE_FALLBACK.fullmatch(piece):
+            return bytes([int(match[1], 16)])
+        return piece.replace("\u2581", " ").encode("utf-8")  # SentencePiece writes a space as U+2581
+
+
+def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
+    """Load a `tokenizer.json` so that special tokens in a text are plain text, without truncation or padding."""
+    try:
+        library = _import_tokenizers().Tokenizer.from_str(json.dumps(state))
+    except DataError:
+        raise
+    except Exception as error:  # the library raises plain Exceptions
+        raise DataError(f"tokenizer 'bpe': the state is not a valid tokenizer.json: {error}") from None
+    decoder = json.dumps(state.get("decoder"))
+    if not any(name in decoder for name in ("ByteLevel", "ByteFallback", "Metaspace", "Replace")):
+        raise DataError(
+            "tokenizer 'bpe': expected a decoder that maps tokens to bytes (ByteLevel, ByteFallback, Metaspace or "
+            f"Replace), got {decoder}"
+        )
+    library.encode_special_tokens = True  # `<|endoftext|>` in a text is thirteen characters, not one token
+    library.no_truncation()
+    library.no_padding()
+    return library
+
+
+def _import_tokenizers() -> ModuleType:
+    try:
+        import tokenizers
+    except ImportError:
+        raise DataError("tokenizer 'bpe' needs the package `tokenizers`: pip install 'gptzoo[bpe]'") from None
+    return tokenizers
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return GPT-2's mapping from printable characters to bytes: unprintable bytes use characters from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
+
+
+_BYTE_OF_CHARACTER = _byte_alphabet()
+_BYTE_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")

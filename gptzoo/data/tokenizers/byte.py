@@ -1,0 +1,23 @@
+"""The tokenizer `byte`: UTF-8 bytes as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.data.utf8 import encode_utf8
+
+
+class ByteTokenizer(Tokenizer):
+    """UTF-8 bytes as token ids, plus an end-of-text token. It needs no fitting and represents any text."""
+
+    name = "byte"
+    paper = "Xue et al. 2021, ByT5, arXiv:2105.13626"
+    vocab_size = 257
+    eot = 256
+
+    def encode(self, text: str) -> Sequence[int]:
+        return list(encode_utf8(text))
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return bytes(token for token in self.check_ids(ids) if token != self.eot)

@@ -1,0 +1,63 @@
+"""The tokenizer `tiktoken`: OpenAI's published encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.data.utf8 import encode_utf8
+from gptzoo.errors import DataError
+
+if TYPE_CHECKING:
+    import tiktoken
+
+
+class TiktokenTokenizer(Tokenizer):
+    """A published encoding of OpenAI's models, loaded by name with `tiktoken`."""
+
+    name = "tiktoken"
+    paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
+
+    class Config(Tokenizer.Config):
+        name: str = "gpt2"
+        """Name of the encoding, such as gpt2, r50k_base, p50k_base, cl100k_base or o200k_base."""
+
+    config: Config
+
+    def __init__(self, config: Config, state: object = None):
+        super().__init__(config, state)
+        self.library = _get_encoding(config.name)
+        self.vocab_size = self.library.n_vocab
+        self.eot = self.library.eot_token
+        self.special_ids = {self.library.encode_single_token(name) for name in self.library.special_tokens_set}
+
+    def encode(self, text: str) -> Sequence[int]:
+        encode_utf8(text)  # raises a clear error for text that is not valid Unicode
+        return self.library.encode_ordinary(text)
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
+
+    def _token_bytes(self, token: int) -> bytes:
+        try:
+            return self.library.decode_single_token_bytes(token)
+        except KeyError:  # some encodings have gaps between their ids
+            return b""
+
+
+def _get_encoding(name: str) -> tiktoken.Encoding:
+    import tiktoken
+
+    try:
+        return tiktoken.get_encoding(name)
+    except ValueError:
+        raise DataError(
+            f"tiktoken has no encoding named {name!r}  (known: {', '.join(tiktoken.list_encoding_names())})"
+        ) from None
+    except Exception as error:  # network errors of requests, and tiktoken's own for a damaged file
+        raise DataError(
+            f"tiktoken cannot load the encoding {name!r}: the download on first use failed ({type(error).__name__}). "
+            "Connect to the network once, set TIKTOKEN_CACHE_DIR to a folder with the encoding, or use tokenizer "
+            "'bpe' or 'byte', which need no download."
+        ) from error
