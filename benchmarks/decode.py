@@ -59,7 +59,7 @@ def models() -> tuple[Any, Any]:
     importer = GPT2Importer(GPT2Importer.Config())
     spec = gptzoo.load_model_spec(importer.spec(Settings(theirs.config.to_dict())))
     ours, stored = gptzoo.build(spec).eval().to(DEVICE), theirs.transformer.state_dict()
-    weights = {w.name: w.convert(*(stored[source] for source in w.all_sources)) for w in importer.weights(spec)}
+    weights = {w.name: w.convert(*(stored[source] for source in w.source_names)) for w in importer.weights(spec)}
     ours.load_state_dict(weights)
     return theirs, ours
 

@@ -12,7 +12,7 @@ import click
 from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
-    from gptzoo.inspection.model_graph import Blocks, Module
+    from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
     from gptzoo.model.accounting import Account, Precision
     from gptzoo.spec.model import ModelSpec
 
@@ -54,7 +54,7 @@ def build(
     allocated, so a model of any size can be looked at.
     """
     from gptzoo.cli.reading import read_spec
-    from gptzoo.inspection.model_graph import outline
+    from gptzoo.inspection.model_graph import build_model_graph
     from gptzoo.model.accounting import account
     from gptzoo.spec.run import RunSpec
 
@@ -67,7 +67,7 @@ def build(
     costs = account(
         model_spec, sequence_length=sequence_length, batch_size=batch_size or own_batch_size, precision=precision
     )
-    rows = outline(model_spec)
+    rows = build_model_graph(model_spec)
     if out is not None:
         _write(model_spec, out, seed)
     if as_json:
@@ -88,7 +88,7 @@ def _write(spec: ModelSpec, folder: Path, seed: int) -> None:
     click.echo(f"{folder}: initial weights, seed {seed}", err=True)
 
 
-def _as_data(spec: ModelSpec, rows: list[Module | Blocks], costs: Account) -> dict[str, Any]:
+def _as_data(spec: ModelSpec, rows: list[ModuleNode | BlockGroup], costs: Account) -> dict[str, Any]:
     from gptzoo.spec.named_components import named_parts
 
     return {
@@ -100,7 +100,7 @@ def _as_data(spec: ModelSpec, rows: list[Module | Blocks], costs: Account) -> di
     }
 
 
-def _row_as_data(row: Module | Blocks) -> dict[str, Any]:
+def _row_as_data(row: ModuleNode | BlockGroup) -> dict[str, Any]:
     from gptzoo.component import Config
 
     def plain(value: Any) -> Any:

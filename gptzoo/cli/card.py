@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from gptzoo.cli.stack import draw_stack, wrapped
-from gptzoo.inspection.model_graph import Blocks, Module
+from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
 from gptzoo.model.accounting import Account, TrainingMemory
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.named_components import named_parts
@@ -19,7 +19,7 @@ _COST = 17  # columns of the name of a cost
 _BAR = 24  # columns of a bar that is all parameters
 
 
-def print_card(console: Console, spec: ModelSpec, rows: Sequence[Module | Blocks], account: Account) -> None:
+def print_card(console: Console, spec: ModelSpec, rows: Sequence[ModuleNode | BlockGroup], account: Account) -> None:
     """Header, stack, parameters, costs."""
     width = min(console.width, 100)
     console.print(_header(spec, account, width), width=width)

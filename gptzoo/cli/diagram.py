@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptzoo.inspection.model_graph import Operation
+    from gptzoo.inspection.norm_trace import Operation
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""gptzoo import-hf: a model folder from a checkpoint of Hugging Face transformers."""
+"""`gptzoo import-hf`: convert a checkpoint of Hugging Face transformers into a model folder."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from gptzoo.cli.options import plugin_option
 @click.argument("out", type=click.Path(path_type=Path))
 @plugin_option
 def import_hf(source: Path, out: Path) -> None:
-    """Make the model folder OUT from the checkpoint in DIR.
+    """Convert the Hugging Face transformers checkpoint in DIR into the model folder OUT.
 
-    DIR is what transformers' save_pretrained writes: config.json, model.safetensors (or shards of it) and, for text,
-    tokenizer.json. What a spec cannot say is refused. `gptzoo components` lists the families, kind importer.
+    DIR is a folder written by save_pretrained: config.json, model.safetensors (or its shards) and, to read and write
+    text, tokenizer.json. The import fails if a gptzoo spec cannot express a setting of config.json. `gptzoo components
+    importer` lists the supported model families.
     """
     from gptzoo.interop.hugging_face import import_folder
 
-    imported = import_folder(source, out)
-    spec, tokenizer = imported.spec, imported.tokenizer
-    click.echo(f"read      {imported.family} from {source}: {imported.n_tensors} tensors", err=True)
+    result = import_folder(source, out)
+    spec, tokenizer = result.spec, result.tokenizer
+    click.echo(f"read      {result.family} from {source}: {result.n_tensors} tensors", err=True)
     click.echo(
-        f"model     {imported.n_parameters:,} parameters, {spec.n_layers} layers, d_model {spec.d_model}, "
+        f"model     {result.n_parameters:,} parameters, {spec.n_layers} layers, d_model {spec.d_model}, "
         f"{spec.n_heads} heads, context {spec.context_length}, vocabulary {spec.vocab_size:,}",
         err=True,
     )
     if tokenizer is not None:
         click.echo(f"tokenizer {tokenizer.name}, {tokenizer.vocab_size:,} ids", err=True)
-    for note in imported.notes:
+    for note in result.notes:
         click.echo(f"note      {note}", err=True)
     click.echo(f"wrote     {out}", err=True)

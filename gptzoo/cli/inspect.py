@@ -1,4 +1,4 @@
-"""gptzoo inspect: what a model looks at, and what it would say layer by layer."""
+"""`gptzoo inspect`: attention maps, and the next-token predictions of a model and its layers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from gptzoo.cli.options import json_option, model_options, plugin_option
 from gptzoo.cli.reading import read_model, read_text
 
 if TYPE_CHECKING:
-    from gptzoo.checkpoint.model_folder import Loaded
-    from gptzoo.inspection.lens import Lens
+    from gptzoo.checkpoint.model_folder import LoadedModel
+    from gptzoo.inspection.lens import LogitLens
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-_MOST = 30_000_000  # weights in one page; more and a browser has its trouble
+_MAX_WEIGHTS = 30_000_000  # attention weights in one page; browsers become slow with more
+_MAX_TITLE_TEXT = 90  # characters of the prompt in a title
 
 
 @click.group()
 def inspect() -> None:
-    """Look inside a model: attention maps, and the logit lens."""
+    """Look inside a model: attention maps and the logit lens."""
 
 
-def _options(command: F) -> F:
-    """What both commands take: a model, a text, and where to draw."""
+def _shared_options(command: Command) -> Command:
+    """Add the argument and options that both commands have: a model, a text, and where to draw."""
     for decorate in (
         plugin_option,
         json_option,
@@ -37,10 +38,10 @@ def _options(command: F) -> F:
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
             multiple=True,
-            help="Draw into FILE.html or FILE.png. May be given again.",
+            help="Write a picture to FILE, which ends with .html or .png. May be given again.",
         ),
-        click.option("--file", metavar="FILE|-", help="The text of a file, or of stdin, instead."),
-        click.option("--prompt", help="The text to look at."),
+        click.option("--file", metavar="FILE|-", help="Read the text from FILE, or from stdin if it is -."),
+        click.option("--prompt", help="The text to run the model on."),
         click.argument("run", type=click.Path(path_type=Path)),
     ):
         command = decorate(command)
@@ -48,9 +49,9 @@ def _options(command: F) -> F:
 
 
 @inspect.command()
-@_options
-@click.option("--layer", type=int, multiple=True, metavar="N", help="Only this one, from 0. May be given again.")
-@click.option("--head", type=int, multiple=True, metavar="N", help="Only this one, from 0. May be given again.")
+@_shared_options
+@click.option("--layer", type=int, multiple=True, metavar="N", help="Draw only layer N, from 0. May be given again.")
+@click.option("--head", type=int, multiple=True, metavar="N", help="Draw only head N, from 0. May be given again.")
 def attention(
     run: Path,
     prompt: str | None,
@@ -63,42 +64,50 @@ def attention(
     device: str,
     as_json: bool,
 ) -> None:
-    """Draw the attention maps of the model in RUN over a text, for every layer and head.
+    """Draw the attention maps of the model in RUN for a text, for every layer and head.
 
-    The pictures are attention.html, a page to point at that needs nothing beside itself, and attention.png, unless
-    --out says otherwise. Layers without scores, such as linear attention, are named and left out.
+    Without --out and --json, writes attention.html, a self-contained interactive page, and attention.png. Layers that
+    compute no attention scores, such as linear attention, are skipped with a note.
     """
     from gptzoo.inspection.attention import attention_maps
 
-    text, files = _text(prompt, file), _files(out, as_json, "attention")
+    text, files = _input_text(prompt, file), _output_files(out, "attention", default=not as_json)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    found = attention_maps(loaded, _ids(loaded, text)).selected(layer, head)
-    for silent in found.silent:
-        click.echo(f"note: {silent} has no scores to show", err=True)
-    n_weights = sum(each.weights.numel() for each in found.maps)
-    if n_weights > _MOST:
-        raise click.UsageError(f"{n_weights:,} weights are too many to draw; choose with --layer and --head")
+    maps = attention_maps(loaded, _token_ids(loaded, text)).select(layer, head)
+    for sublayer in maps.without_map:
+        click.echo(f"note: {sublayer} has no attention scores", err=True)
+    n_weights = sum(each.weights.numel() for each in maps.maps)
+    if n_weights > _MAX_WEIGHTS:
+        raise click.UsageError(
+            f"{n_weights:,} attention weights are too many to draw (at most {_MAX_WEIGHTS:,}); "
+            "select some with --layer and --head"
+        )
+    title = _title("Attention", loaded, text)
 
     def draw(path: Path) -> None:
-        from gptzoo.inspection import page, picture
-
         if path.suffix == ".html":
-            _write(path, page.attention_page(found, _title("Attention", loaded, text)))
-        else:
-            picture.draw_attention(found, _title("Attention", loaded, text), path)
+            from gptzoo.inspection.html_pages import attention_page
 
-    _draw(files, draw)
+            _write(path, attention_page(maps, title))
+        else:
+            from gptzoo.inspection.plots import draw_attention
+
+            draw_attention(maps, title, path)
+
+    _draw_all(files, draw)
     if as_json:
-        maps = [
-            {"path": one.path, "type": one.type, "heads": one.heads, "weights": one.weights.tolist()}
-            for one in found.maps
+        data = [
+            {"path": each.path, "type": each.type, "heads": each.heads, "weights": each.weights.tolist()}
+            for each in maps.maps
         ]
-        click.echo(json.dumps({"model": str(loaded.folder), "tokens": found.tokens, "maps": maps}))
+        click.echo(json.dumps({"model": str(loaded.folder), "tokens": maps.tokens, "maps": data}))
 
 
 @inspect.command()
-@_options
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Candidates at each position.")
+@_shared_options
+@click.option(
+    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Number of candidate tokens per position."
+)
 def logits(
     run: Path,
     prompt: str | None,
@@ -110,53 +119,58 @@ def logits(
     device: str,
     as_json: bool,
 ) -> None:
-    """Show the likeliest next tokens after each token of a text, by the model in RUN.
+    """Print the most likely next tokens after each token of a text, as predicted by the model in RUN.
 
-    The table is what the model says; the pictures of --out, and --json, also have what each of its layers would say if
-    the model ended there (the logit lens).
+    --out and --json also include the predictions of each layer: the logits that the model would compute if that layer
+    were its last (the logit lens).
     """
     from gptzoo.inspection.lens import logit_lens
 
-    text, files = _text(prompt, file), _files(out, True, "logits")
+    text, files = _input_text(prompt, file), _output_files(out, "logits", default=False)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    found = logit_lens(loaded, _ids(loaded, text), top)
+    lens = logit_lens(loaded, _token_ids(loaded, text), top)
+    title = _title("Logit lens", loaded, text)
 
     def draw(path: Path) -> None:
-        from gptzoo.inspection import page, picture
-
         if path.suffix == ".html":
-            _write(path, page.lens_page(found, _title("Logit lens", loaded, text)))
+            from gptzoo.inspection.html_pages import lens_page
+
+            _write(path, lens_page(lens, title))
         else:
-            picture.draw_lens(found, _title("Logit lens", loaded, text), path)
+            from gptzoo.inspection.plots import draw_lens
 
-    _draw(files, draw)
+            draw_lens(lens, title, path)
+
+    _draw_all(files, draw)
     if as_json:
-        click.echo(json.dumps(_lens_as_dict(found, loaded)))
+        click.echo(json.dumps(_lens_as_dict(lens, loaded)))
     else:
-        _print(found)
+        _print(lens)
 
 
-def _text(prompt: str | None, file: str | None) -> str:
+def _input_text(prompt: str | None, file: str | None) -> str:
     if (prompt is None) == (file is None):
-        raise click.UsageError("give a --prompt or a --file")
+        raise click.UsageError("give either --prompt or --file")
     return read_text(file) if file is not None else prompt or ""
 
 
-def _ids(loaded: Loaded, text: str) -> list[int]:
+def _token_ids(loaded: LoadedModel, text: str) -> list[int]:
     from gptzoo.sampling.text import encode_prompt
 
     return encode_prompt(loaded, text)
 
 
-def _files(out: Sequence[Path], printed: bool, name: str) -> list[Path]:
-    """Where to draw; left out, in both forms, unless something is printed instead."""
+def _output_files(out: Sequence[Path], name: str, *, default: bool) -> list[Path]:
+    """Return the files of --out. Without any, return NAME.html and NAME.png if `default`, else none."""
     for path in out:
         if path.suffix not in (".html", ".png"):
             raise click.BadParameter(f"{str(path)!r} should end with .html or .png", param_hint="--out")
-    return list(out) if out or printed else [Path(f"{name}.html"), Path(f"{name}.png")]
+    if not out and default:
+        return [Path(f"{name}.html"), Path(f"{name}.png")]
+    return list(out)
 
 
-def _draw(files: Sequence[Path], draw: Callable[[Path], None]) -> None:
+def _draw_all(files: Sequence[Path], draw: Callable[[Path], None]) -> None:
     from gptzoo.errors import FolderError
 
     for path in files:
@@ -173,41 +187,41 @@ def _write(path: Path, page: str) -> None:
     write_text(path, page)
 
 
-def _title(what: str, loaded: Loaded, text: str) -> str:
-    shown = " ".join(text.split())
+def _title(subject: str, loaded: LoadedModel, text: str) -> str:
+    text = " ".join(text.split())
     name = loaded.spec.name or loaded.folder.name
-    return f"{what} of {name}: {shown[:90]}{'…' if len(shown) > 90 else ''}"
+    return f"{subject} of {name}: {text[:_MAX_TITLE_TEXT]}{'…' if len(text) > _MAX_TITLE_TEXT else ''}"
 
 
-def _print(found: Lens) -> None:
+def _print(lens: LogitLens) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    n_candidates = lens.ids.shape[-1]
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("after", style="bold", no_wrap=True)
-    for place in range(found.ids.shape[-1]):
-        table.add_column("likeliest" if place == 0 else "", no_wrap=True)
-    for position, token in enumerate(found.tokens):
-        cells = []
-        for token_id, share in zip(found.ids[-1, position], found.probabilities[-1, position], strict=True):
-            cells.append(Text(f"{found.labels[int(token_id)]} {100 * float(share):.1f}%"))
+    for index in range(n_candidates):
+        table.add_column("top tokens" if index == 0 else "", no_wrap=True)
+    for position, token in enumerate(lens.tokens):
+        candidates = zip(lens.ids[-1, position], lens.probabilities[-1, position], strict=True)
+        cells = [Text(f"{lens.labels[int(token_id)]} {100 * float(p):.1f}%") for token_id, p in candidates]
         table.add_row(str(position), Text(token), *cells)
     console = Console()
-    console.print(table, width=None if console.is_terminal else 24 * (2 + found.ids.shape[-1]))
+    console.print(table, width=None if console.is_terminal else 24 * (2 + n_candidates))
 
 
-def _lens_as_dict(found: Lens, loaded: Loaded) -> dict[str, Any]:
+def _lens_as_dict(lens: LogitLens, loaded: LoadedModel) -> dict[str, Any]:
     layers = [
         {
             "path": name,
-            "ids": found.ids[layer].tolist(),
-            "texts": [[found.labels[token] for token in row] for row in found.ids[layer].tolist()],
-            "probabilities": found.probabilities[layer].tolist(),
-            "entropy": found.entropy[layer].tolist(),
-            "rank_of_next": found.rank[layer].tolist(),
+            "ids": lens.ids[layer].tolist(),
+            "texts": [[lens.labels[token] for token in row] for row in lens.ids[layer].tolist()],
+            "probabilities": lens.probabilities[layer].tolist(),
+            "entropy": lens.entropy[layer].tolist(),
+            "rank_of_next": lens.rank[layer].tolist(),
         }
-        for layer, name in enumerate(found.layers)
+        for layer, name in enumerate(lens.layers)
     ]
-    return {"model": str(loaded.folder), "tokens": found.tokens, "layers": layers}
+    return {"model": str(loaded.folder), "tokens": lens.tokens, "layers": layers}

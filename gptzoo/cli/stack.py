@@ -10,7 +10,7 @@ from rich.text import Text
 
 from gptzoo.cli.diagram import draw
 from gptzoo.component import Config
-from gptzoo.inspection.model_graph import Blocks, Module, Variant, seams
+from gptzoo.inspection.model_graph import BlockGroup, ConfigGroup, ModuleNode, positional_methods
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.named_components import NamedPart
 
@@ -18,15 +18,15 @@ _SEAMS = {"embed": "added to the embeddings", "rotate": "turns queries and keys"
 _NAME = 12  # columns of the name of a step
 
 
-def draw_stack(spec: ModelSpec, rows: Sequence[Module | Blocks], width: int) -> Iterator[Text]:
+def draw_stack(spec: ModelSpec, rows: Sequence[ModuleNode | BlockGroup], width: int) -> Iterator[Text]:
     """The lines of the drawing. Runs of blocks are one box; what differs by layer is said beside the part."""
     yield from _Stack(spec, rows, width).lines()
 
 
 class _Stack:
-    def __init__(self, spec: ModelSpec, rows: Sequence[Module | Blocks], width: int):
+    def __init__(self, spec: ModelSpec, rows: Sequence[ModuleNode | BlockGroup], width: int):
         self.spec, self.rows, self.width = spec, rows, width
-        self.diagrams = {id(row): list(draw(row.operations)) for row in rows if isinstance(row, Blocks)}
+        self.diagrams = {id(row): list(draw(row.operations)) for row in rows if isinstance(row, BlockGroup)}
         self.spine = max((len(lines[0].drawing) for lines in self.diagrams.values()), default=3) + 2  # its column
 
     def lines(self) -> Iterator[Text]:
@@ -34,11 +34,11 @@ class _Stack:
         yield Text(" " * (self.spine - 2) + "tokens", "bold")
         yield Text(along, "dim")
         for row in self.rows:
-            yield from self.blocks(row) if isinstance(row, Blocks) else self.module(row)
+            yield from self.blocks(row) if isinstance(row, BlockGroup) else self.module(row)
         yield Text(along, "dim")
         yield Text(" " * (self.spine - 2) + "logits", "bold")
 
-    def module(self, row: Module) -> Iterator[Text]:
+    def module(self, row: ModuleNode) -> Iterator[Text]:
         notes = _describe(row.config) if row.config is not None else []
         if row.n_parameters:
             notes.append(f"{row.n_parameters:,} parameters")
@@ -49,7 +49,7 @@ class _Stack:
         name = "positional" if added else row.name
         yield from self.step(margin + ("⊕" if added else "├"), margin + "│", name, notes)
 
-    def blocks(self, blocks: Blocks) -> Iterator[Text]:
+    def blocks(self, blocks: BlockGroup) -> Iterator[Text]:
         edge = "─" * (self.spine - 2) + "┼"
         title = f" {blocks.n_layers} × block · norm {blocks.norm.type} "
         rest = "─" * (self.width - self.spine - 3 - len(title))
@@ -70,7 +70,7 @@ class _Stack:
                 yield from self.step(first, below, "" if operation.name == "add" else operation.name, [])
         yield Text(f" ╰{edge}".ljust(self.width, "─"), "dim")
 
-    def sublayer(self, blocks: Blocks, name: str, first: str, below: str) -> Iterator[Text]:
+    def sublayer(self, blocks: BlockGroup, name: str, first: str, below: str) -> Iterator[Text]:
         found = blocks.sublayers[name]
         common = _common(found)
         yield from self.step(first, below, name, common)
@@ -81,7 +81,7 @@ class _Stack:
         if name != "attention":
             return
         for variant in blocks.positionals:
-            if used := [_SEAMS[seam] for seam in seams(variant.config) if seam != "embed"]:
+            if used := [_SEAMS[seam] for seam in positional_methods(variant.config) if seam != "embed"]:
                 where = f"{_layers(variant)}: " if len(blocks.positionals) > 1 else ""
                 note = f"{where}{', '.join(_describe(variant.config))}: {' and '.join(used)}"
                 yield from self.step(below, below, "", [note])
@@ -136,12 +136,12 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _common(found: Iterable[Variant]) -> list[str]:
+def _common(found: Iterable[ConfigGroup]) -> list[str]:
     first, *others = (_describe(variant.config) for variant in found)
     return [note for note in first if all(note in other for other in others)]
 
 
-def _set_elsewhere(variant: Variant, found: Iterable[Variant]) -> list[str]:
+def _set_elsewhere(variant: ConfigGroup, found: Iterable[ConfigGroup]) -> list[str]:
     """The options that are null here and set in another of the variants."""
     others = [other.config for other in found]
     return [
@@ -151,7 +151,7 @@ def _set_elsewhere(variant: Variant, found: Iterable[Variant]) -> list[str]:
     ]
 
 
-def _layers(variant: Variant) -> str:
+def _layers(variant: ConfigGroup) -> str:
     """`layers 0-2, 4`"""
     runs: list[list[int]] = []
     for layer in variant.layers:

@@ -1,4 +1,4 @@
-"""The one way to look inside: a model reads a text, and its parts are asked to show something of themselves."""
+"""Captures: intermediate tensors that the parts of a model return on request."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from torch import Tensor
 from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.token_choice import check
+from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.spec import SamplingSpec
 
 
 @torch.inference_mode()
-def captured(model: Architecture, ids: Sequence[int], what: str) -> dict[str, Tensor]:
-    """What the parts show when a text of ids is read and they are asked for `what`, by their path in the module tree.
+def capture(model: Architecture, ids: Sequence[int], name: str) -> dict[str, Tensor]:
+    """Run the model on one sequence of token ids and return the tensors captured as `name`, by path in the module tree.
 
-    A part of any package takes part if it looks at `step.capture` and returns an `SublayerOutput`. Raises InputError for a text
-    that the model cannot read.
+    A sublayer captures a tensor if it reads `context.capture` and returns a `SublayerOutput`. Raises InputError if the
+    model cannot process the sequence.
     """
-    check(model, [ids], SamplingSpec(max_new_tokens=0))
+    check_prompt(model, ids, SamplingSpec(max_new_tokens=0))
     if model.max_length is not None and len(ids) > model.max_length:
-        raise InputError(f"a prompt of {len(ids)} tokens is more than this model has positions for: {model.max_length}")
-    seen = AuxiliaryOutputs()
-    model.prefill([ids], 0, capture={what}, auxiliary=seen)
-    return seen.captures
+        raise InputError(
+            f"the prompt has {len(ids)} tokens, but the model has {model.max_length} positions; give a shorter prompt"
+        )
+    auxiliary = AuxiliaryOutputs()
+    model.prefill([ids], 0, capture={name}, auxiliary=auxiliary)
+    return auxiliary.captures

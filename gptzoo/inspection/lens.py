@@ -1,4 +1,4 @@
-"""The logit lens: what the model would say next, were it to end after each of its layers."""
+"""The logit lens: the next-token predictions of a model's intermediate layers."""
 
 from __future__ import annotations
 
@@ -8,63 +8,66 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.errors import InputError
-from gptzoo.inspection.capture import captured
-from gptzoo.inspection.labels import labels_of
+from gptzoo.inspection.capture import capture
+from gptzoo.inspection.labels import token_labels
 from gptzoo.sampling.text import tokenizer_of
 
 
 @dataclass(frozen=True)
-class Lens:
-    """The likeliest next tokens by layer and position. Row 0 is what comes into the first block, row i what comes out
-    of block i - 1; so the last row is the model's own prediction."""
+class LogitLens:
+    """The top next tokens by layer and position.
 
-    tokens: tuple[str, ...]  # of the text, fit to be shown
+    Row 0 is the input of the first block, and row i the output of block i - 1. The last row is the model's own
+    prediction.
+    """
+
+    tokens: tuple[str, ...]  # printable labels of the input tokens
     layers: tuple[str, ...]  # names of the rows, such as "in" and "blocks.0"
-    ids: Tensor  # (L, T, K) int64, the best first
+    ids: Tensor  # (L, T, K) int64, the most likely token first
     probabilities: Tensor  # (L, T, K)
-    labels: dict[int, str]  # of all of `ids`
+    labels: dict[int, str]  # printable labels of all tokens in `ids`
     entropy: Tensor  # (L, T), in nats
-    rank: Tensor  # (L, T - 1) int64, of the token that does come next; 0 is the likeliest
+    rank: Tensor  # (L, T - 1) int64, rank of the actual next token; 0 is the most likely
 
 
 @torch.inference_mode()
-def logit_lens(loaded: Loaded, ids: Sequence[int], n_best: int = 5) -> Lens:
-    """What each layer would say after each token of a text (nostalgebraist 2020, interpreting GPT: the logit lens).
+def logit_lens(loaded: LoadedModel, ids: Sequence[int], n_best: int = 5) -> LogitLens:
+    """Apply the model's readout to the residual stream after each layer (nostalgebraist 2020, interpreting GPT).
 
-    Raises InputError for an architecture that captures no "residual" or has no `readout`.
+    Raises InputError if the architecture does not capture "residual" or does not implement `readout`.
     """
     model, tokenizer = loaded.model, tokenizer_of(loaded)
-    seen = captured(model, ids, "residual")
-    names = [name for name in seen if name == "residual" or _is_of_own_block(name)]
+    captures = capture(model, ids, "residual")
+    names = [name for name in captures if name == "residual" or _is_decoder_block(name)]
     if not names:
         raise InputError('the logit lens needs the residual stream: the architecture does not capture "residual"')
-    rows = [_row(model.readout(seen[name])[0], ids, min(n_best, model.spec.dims.vocab_size)) for name in names]
-    best, probabilities, entropy, rank = (torch.stack(each) for each in zip(*rows, strict=True))
-    known = best.unique().tolist()
-    n_read = best.shape[1]
-    return Lens(
-        tokens=labels_of(tokenizer, ids)[-n_read:],  # an encoder-decoder reads the rest elsewhere
+    rows = [_row(model.readout(captures[name])[0], ids, min(n_best, model.spec.dims.vocab_size)) for name in names]
+    best, probabilities, entropy, rank = (torch.stack(column) for column in zip(*rows, strict=True))
+    distinct_ids = best.unique().tolist()
+    n_positions = best.shape[1]
+    return LogitLens(
+        tokens=token_labels(tokenizer, ids)[-n_positions:],  # An encoder reads the first tokens of an encoder-decoder.
         layers=tuple("in" if name == "residual" else name.removesuffix(".residual") for name in names),
         ids=best,
         probabilities=probabilities,
-        labels=dict(zip(known, labels_of(tokenizer, known), strict=True)),
+        labels=dict(zip(distinct_ids, token_labels(tokenizer, distinct_ids), strict=True)),
         entropy=entropy,
         rank=rank,
     )
 
 
-def _is_of_own_block(name: str) -> bool:
+def _is_decoder_block(name: str) -> bool:
     first, *_, last = name.split(".")
     return (first, last) == ("blocks", "residual")
 
 
 def _row(logits: Tensor, ids: Sequence[int], n_best: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(T, V) -> ids and probabilities (T, K), entropy (T,), and the rank of the next token (T - 1,)."""
+    """Map logits (T, V) to top ids and probabilities (T, K), entropy (T,), and the rank of the next token (T - 1,)."""
     logits = logits.float().cpu()
     probabilities = logits.softmax(-1)
     best = probabilities.topk(n_best, dim=-1)
-    following = torch.tensor(list(ids)[len(ids) - len(logits) + 1 :], dtype=torch.int64)[:, None]  # (T - 1, 1)
-    rank = (logits[:-1] > logits[:-1].gather(-1, following)).sum(-1)
+    next_ids = torch.tensor(list(ids)[len(ids) - len(logits) + 1 :], dtype=torch.int64)[:, None]  # (T - 1, 1)
+    rank = (logits[:-1] > logits[:-1].gather(-1, next_ids)).sum(-1)
     return best.indices, best.values, torch.special.entr(probabilities).sum(-1), rank

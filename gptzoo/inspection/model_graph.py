@@ -1,223 +1,157 @@
-"""How a model is put together, found by watching it run on the meta device: what follows what, what is added to what.
+"""The structure of a model, traced by running it on the meta device.
 
-So a norm scheme, a positional or an architecture that nobody here has heard of is drawn as it is.
+The graph follows from the calls that the model makes, so it is right for any architecture, norm scheme or positional,
+also for those from plugins.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from gptzoo.component import Config
+from gptzoo.components.context import ForwardContext
 from gptzoo.components.part import Part
 from gptzoo.components.positional import Positional
 from gptzoo.components.sublayer import SublayerOutput
+from gptzoo.inspection.norm_trace import Operation, trace_norm
 from gptzoo.model.block import Block
 from gptzoo.model.build import assemble
 from gptzoo.spec.model import ModelSpec
 
-SEAMS = ("embed", "rotate", "bias")
+POSITIONAL_METHODS = ("embed", "rotate", "bias")
 
 
 @dataclass(frozen=True)
-class Module:
-    """A module of the architecture outside of the blocks, by the name that it has there."""
+class ModuleNode:
+    """A module of the architecture outside the blocks."""
 
-    name: str
-    config: Config | None  # of a component; None for a layer of torch
+    name: str  # its attribute name in the architecture
+    config: Config | None  # of a component; None for a torch layer
     n_parameters: int
 
 
 @dataclass(frozen=True)
-class Operation:
-    """One step of a block. `inputs` are the steps whose results it takes; -1 is the residual stream that came in."""
-
-    name: str  # of a sublayer, of a part's kind, or of a torch function, such as add
-    inputs: tuple[int, ...]
-    config: Config | None = None  # of a part of the norm scheme
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A config, and the layers that have it."""
+class ConfigGroup:
+    """A config and the layers that use it."""
 
     config: Config
     layers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A run of blocks with one topology; what differs from layer to layer is in the variants of their sublayers."""
+class BlockGroup:
+    """Successive blocks with the same norm scheme and sublayer names. The configs may differ from layer to layer."""
 
     n_layers: int
     norm: Config
     operations: tuple[Operation, ...]
-    sublayers: dict[str, tuple[Variant, ...]]
-    positionals: tuple[Variant, ...]
+    sublayers: dict[str, tuple[ConfigGroup, ...]]  # by sublayer name
+    positionals: tuple[ConfigGroup, ...]
 
 
-def outline(spec: ModelSpec) -> list[Module | Blocks]:
-    """The modules and blocks of a model, in the order in which a token passes them."""
+def build_model_graph(spec: ModelSpec) -> list[ModuleNode | BlockGroup]:
+    """Return the modules and blocks of a model in the order in which the forward pass calls them."""
     model = assemble(spec)
     calls: list[_Call] = []
     with contextlib.ExitStack() as stack, torch.no_grad():
-        for name, module in _watched(model):
-            stack.enter_context(_watch(name, module, calls))
+        for name, module in _traced_modules(model):
+            stack.enter_context(_record_calls(name, module, calls))
         model(**model.example_inputs(1, 1, device="meta"))
 
-    rows: list[Module | Blocks] = []
-    for _, group in itertools.groupby(calls, key=_topology):
-        passed = list(group)
-        if isinstance(passed[0].module, Block):
-            rows.append(_blocks(passed))
+    nodes: list[ModuleNode | BlockGroup] = []
+    for _, group in itertools.groupby(calls, key=_block_structure):
+        successive = list(group)
+        if isinstance(successive[0].module, Block):
+            nodes.append(_block_group(successive))
         else:
-            rows += [_module(call) for call in passed]
-    return rows
+            nodes += [_module_node(call) for call in successive]
+    return nodes
 
 
-def seams(positional: Config) -> tuple[str, ...]:
-    """Which of `embed`, `rotate` and `bias` a positional uses."""
+def positional_methods(positional: Config) -> tuple[str, ...]:
+    """Return those of `embed`, `rotate` and `bias` that a positional overrides."""
     component = positional.component
-    return tuple(seam for seam in SEAMS if getattr(component, seam) is not getattr(Positional, seam))
+    return tuple(name for name in POSITIONAL_METHODS if getattr(component, name) is not getattr(Positional, name))
 
 
-def variants(configs: Iterable[Config]) -> tuple[Variant, ...]:
-    """The distinct configs of successive layers, each with the layers that have it."""
-    found: list[tuple[Config, list[int]]] = []
+def group_by_config(configs: Iterable[Config]) -> tuple[ConfigGroup, ...]:
+    """Group the layers 0, 1, … by equal config, in the order of first use."""
+    groups: list[tuple[Config, list[int]]] = []
     for layer, config in enumerate(configs):
-        layers = next((layers for known, layers in found if known == config), None)
+        layers = next((layers for known, layers in groups if known == config), None)
         if layers is None:
-            found.append((config, [layer]))
+            groups.append((config, [layer]))
         else:
             layers.append(layer)
-    return tuple(Variant(config, tuple(layers)) for config, layers in found)
-
-
-# ---------------------------------------------------------------------- the model from outside
+    return tuple(ConfigGroup(config, tuple(layers)) for config, layers in groups)
 
 
 class _Call(NamedTuple):
     name: str
-    module: Any
-    x: Tensor  # its first argument
-    step: Any = None  # its second, of a block
+    module: Any  # a Block, or another module of the architecture
+    x: Tensor  # the first argument
+    context: ForwardContext | None = None  # the second argument of a block
 
 
-def _watched(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every block, and the outermost modules beside them that do anything."""
+def _traced_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every block, and the outermost other modules that change their input, by name."""
     for name, child in model.named_children():
         if isinstance(child, Block):
             yield name, child
         elif isinstance(child, Positional):
-            if "embed" in seams(child.config):
+            if "embed" in positional_methods(child.config):
                 yield name, child
         elif isinstance(child, nn.ModuleList | nn.ModuleDict) or any(isinstance(m, Block) for m in child.modules()):
-            in_a_list = isinstance(child, nn.ModuleList | nn.ModuleDict)
-            yield from ((name if in_a_list else f"{name}.{inner}", module) for inner, module in _watched(child))
+            is_container = isinstance(child, nn.ModuleList | nn.ModuleDict)
+            for inner_name, module in _traced_modules(child):
+                yield name if is_container else f"{name}.{inner_name}", module
         elif not isinstance(child, nn.Identity) and not (isinstance(child, nn.Dropout) and child.p == 0):
             yield name, child
 
 
 @contextlib.contextmanager
-def _watch(name: str, module: nn.Module, calls: list[_Call]) -> Iterator[None]:
-    """Note the calls of a module. Blocks are stepped over, so that to watch a deep model costs nothing."""
-    method = "embed" if isinstance(module, Positional) else "forward"
-    own = getattr(module, method)
+def _record_calls(name: str, module: nn.Module, calls: list[_Call]) -> Iterator[None]:
+    """Record the calls of a module. Blocks are not executed, so a deep model costs no more than a shallow one."""
+    method_name = "embed" if isinstance(module, Positional) else "forward"
+    method = getattr(module, method_name)
 
-    def noted(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def recorded(x: Tensor, *args: Any, **kwargs: object) -> object:
         if isinstance(module, Block):
-            calls.append(_Call(name, module, x, step=args[0]))
+            calls.append(_Call(name, module, x, context=args[0]))
             return SublayerOutput(x)
         calls.append(_Call(name, module, x))
-        return own(x, *args, **kwargs)
+        return method(x, *args, **kwargs)
 
-    vars(module)[method] = noted
+    vars(module)[method_name] = recorded
     try:
         yield
     finally:
-        del vars(module)[method]
+        del vars(module)[method_name]
 
 
-def _module(call: _Call) -> Module:
+def _module_node(call: _Call) -> ModuleNode:
     config = call.module.config if isinstance(call.module, Part) else None
-    return Module(call.name, config, sum(parameter.numel() for parameter in call.module.parameters()))
+    return ModuleNode(call.name, config, sum(parameter.numel() for parameter in call.module.parameters()))
 
 
-def _topology(call: _Call) -> Any:
-    """Equal for successive blocks that can be drawn as one, and for all that is no block."""
+def _block_structure(call: _Call) -> tuple[Sequence[str], Config] | None:
+    """Return a key that is equal for blocks of one group; None for a module that is not a block."""
     return (call.module.names, call.module.norm.config) if isinstance(call.module, Block) else None
 
 
-# ---------------------------------------------------------------------- a block from inside
-
-
-def _blocks(calls: Sequence[_Call]) -> Blocks:
+def _block_group(calls: Sequence[_Call]) -> BlockGroup:
     first = calls[0].module
-    return Blocks(
+    return BlockGroup(
         n_layers=len(calls),
         norm=first.norm.config,
-        operations=watch_norm(first.norm, first.names, calls[0].x),
-        sublayers={name: variants(getattr(call.module, name).config for call in calls) for name in first.names},
-        positionals=variants(call.step.positional.config for call in calls),
+        operations=trace_norm(first.norm, first.names, calls[0].x),
+        sublayers={name: group_by_config(getattr(call.module, name).config for call in calls) for name in first.names},
+        positionals=group_by_config(call.context.positional.config for call in calls if call.context is not None),
     )
-
-
-def watch_norm(norm: nn.Module, names: Iterable[str], stream: Tensor) -> tuple[Operation, ...]:
-    """What a norm scheme does with the residual stream and the sublayers called `names`, in the order it does it."""
-    recorder = _Recorder(stream)
-    parts = [module for module in norm.modules() if isinstance(module, Part) and module is not norm]
-    with contextlib.ExitStack() as stack, torch.no_grad():
-        for part in parts:
-            vars(part)["forward"] = recorder.noting(part.config.component.kind, part.forward, part.config)
-            stack.callback(vars(part).pop, "forward")
-        stack.enter_context(recorder)
-        norm(stream, {name: recorder.noting(name, torch.empty_like) for name in names})
-    return tuple(recorder.operations)
-
-
-class _Recorder(TorchFunctionMode):
-    """Notes the torch functions that are called on tensors descending from `stream`; a part counts as one."""
-
-    def __init__(self, stream: Tensor):
-        super().__init__()
-        self.operations: list[Operation] = []
-        self._origin = {id(stream): -1}  # of a tensor: the operation that made it
-        self._kept = [stream]  # a tensor that is freed would leave its id to another one
-        self._inside = False
-
-    def noting(self, name: str, function: Callable[..., Any], config: Config | None = None) -> Callable[..., Any]:
-        """`function` as one operation, whatever it does inside."""
-
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            if self._inside:
-                return function(*args, **kwargs)
-            self._inside = True
-            result = function(*args, **kwargs)
-            self._inside = False
-            self._note(name, (args, kwargs), result, config)
-            return result
-
-        return noted
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not self._inside:
-            name = getattr(func, "__name__", str(func)).strip("_")
-            self._note({"radd": "add", "iadd": "add"}.get(name, name), (args, kwargs), result)
-        return result
-
-    def _note(self, name: str, arguments: Any, result: Any, config: Config | None = None) -> None:
-        made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
-        inputs = [self._origin[id(value)] for value in tree_leaves(arguments) if id(value) in self._origin]
-        if made and inputs:
-            self._origin |= dict.fromkeys(map(id, made), len(self.operations))
-            self._kept += made
-            self.operations.append(Operation(name, tuple(dict.fromkeys(inputs)), config))

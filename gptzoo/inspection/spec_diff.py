@@ -1,4 +1,4 @@
-"""What is different between two specs, and between the models that they build: proof that only the intended changed."""
+"""The differences between two specs and the models they build: evidence that a variant changes only what it should."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from gptzoo.spec.json_diff import Change, differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 
-VALUES_LIMIT = 2**30  # bytes of weights; a larger model's initial values are compared when asked for
+MAX_AUTOMATIC_BYTES = 2**30  # of both models' weights; the initial values of larger ones are compared only on request
 
 
 @dataclass(frozen=True)
 class InitialValues:
-    """Of the parameters and buffers with one name and shape: how many were compared, and which differ."""
+    """A comparison of the initial values of all parameters and buffers that have the same name and shape in a and b."""
 
-    compared: int
-    differ: tuple[str, ...]
-    skipped: str | None = None  # why none was compared
+    compared: int  # tensors
+    differ: tuple[str, ...]  # names of those whose values differ
+    skipped: str | None = None  # the reason, if no values were compared
 
 
 @dataclass(frozen=True)
-class Difference:
-    """All that differs between a and b. Runs are compared with their optimizers, models without."""
+class SpecDiff:
+    """All differences between the specs a and b. The optimizer is compared for runs only."""
 
-    spec: tuple[Change, ...]  # by `$.path`
+    spec: tuple[Change, ...]  # fields, by `$.path`
     modules: tuple[Change, ...]  # by path in the module tree
-    parameters: tuple[Change, ...]  # by name; their shapes
+    parameters: tuple[Change, ...]  # shapes, by name
     initial_values: InitialValues
-    optimizer: tuple[Change, ...]  # by parameter; the options of its group
+    optimizer: tuple[Change, ...]  # options of the parameter group, by parameter name
     costs: tuple[Change, ...]
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs, as far as it was compared."""
+        """True if no difference was found. Initial values count only if they were compared."""
         changes = (*self.spec, *self.modules, *self.parameters, *self.optimizer, *self.costs)
         return not changes and not self.initial_values.differ
 
@@ -50,25 +50,24 @@ class Difference:
         return {"equal": self.equal, **asdict(self)}
 
 
-def compare(a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, *, values: bool | None = None) -> Difference:
-    """Compare two specs, both of models with a vocab_size or both of runs with such models.
+def compare_specs(a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, *, values: bool | None = None) -> SpecDiff:
+    """Compare two model specs that have a vocab_size, or two run specs with such models.
 
-    `values`: whether to fill both models and compare initial values too; None does so if they are not too large.
+    values: build both models and compare their initial values. None does so if both together take at most 1 GiB.
     """
-    spec_a, spec_b = model_of(a), model_of(b)
+    spec_a, spec_b = _model_spec(a), _model_spec(b)
     model_a, model_b = assemble(spec_a), assemble(spec_b)
-    return Difference(
+    return SpecDiff(
         spec=tuple(differences(_fields(a), _fields(b))),
         modules=_changes(_modules(model_a), _modules(model_b)),
         parameters=_changes(_shapes(model_a), _shapes(model_b)),
-        initial_values=_initial_values(a, b, _n_bytes(model_a) + _n_bytes(model_b), values),
-        optimizer=tuple(_update_changes(_updates(a, model_a), _updates(b, model_b))),
+        initial_values=_compare_initial_values(a, b, _n_bytes(model_a) + _n_bytes(model_b), values),
+        optimizer=tuple(_optimizer_changes(_optimizer_options(a, model_a), _optimizer_options(b, model_b))),
         costs=_changes(_costs(spec_a), _costs(spec_b)),
     )
 
 
-def model_of(spec: ModelSpec | RunSpec) -> ModelSpec:
-    """The model that a spec describes."""
+def _model_spec(spec: ModelSpec | RunSpec) -> ModelSpec:
     return spec.model if isinstance(spec, RunSpec) else spec
 
 
@@ -76,8 +75,8 @@ def _fields(spec: SpecModel) -> dict[str, Any]:
     return {name: value for name, value in spec.model_dump(mode="json").items() if name != "name"}
 
 
-def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
-    """The names that only one has, or that stand for something else, in the order of a."""
+def _changes(a: Mapping[str, object], b: Mapping[str, object]) -> tuple[Change, ...]:
+    """Return the entries that differ or are missing from one side, in the order of a."""
     return tuple(
         Change(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)
     )
@@ -88,7 +87,7 @@ def _modules(model: Architecture) -> dict[str, str]:
 
 
 def _shapes(model: Architecture) -> dict[str, str]:
-    """Shapes of parameters and buffers, with the dtype of what is no parameter."""
+    """Return the shapes of parameters and buffers; those of buffers with their dtype."""
     shapes = {name: str(list(parameter.shape)) for name, parameter in model.named_parameters()}
     buffers = {name: f"{list(buffer.shape)} buffer, {buffer.dtype}" for name, buffer in model.named_buffers()}
     return shapes | buffers
@@ -98,51 +97,56 @@ def _n_bytes(model: Architecture) -> int:
     return sum(parameter.nbytes for parameter in model.parameters())
 
 
-def _initial_values(a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, n_bytes: int, wanted: bool | None) -> InitialValues:
-    if wanted is False:
-        return InitialValues(0, (), "not asked for")
-    if wanted is None and n_bytes > VALUES_LIMIT:
+def _compare_initial_values(
+    a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, n_bytes: int, requested: bool | None
+) -> InitialValues:
+    if requested is False:
+        return InitialValues(0, (), "not requested")
+    if requested is None and n_bytes > MAX_AUTOMATIC_BYTES:
         return InitialValues(0, (), f"the two models would take {n_bytes / 2**30:.1f} GiB")
-    values_a, values_b = _values(a), _values(b)
+    values_a, values_b = _initial_values(a), _initial_values(b)
     shared = [name for name in values_a if name in values_b and values_a[name].shape == values_b[name].shape]
     return InitialValues(len(shared), tuple(name for name in shared if not torch.equal(values_a[name], values_b[name])))
 
 
-def _values(spec: ModelSpec | RunSpec) -> dict[str, Tensor]:
-    model = build(model_of(spec), seed=spec.seed if isinstance(spec, RunSpec) else 1)
+def _initial_values(spec: ModelSpec | RunSpec) -> dict[str, Tensor]:
+    model = build(_model_spec(spec), seed=spec.seed if isinstance(spec, RunSpec) else 1)
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _updates(spec: ModelSpec | RunSpec, model: Architecture) -> dict[str, dict[str, Any]]:
-    """For each parameter the optimizer that updates it, with the options of the group that it is in."""
+def _optimizer_options(spec: ModelSpec | RunSpec, model: Architecture) -> dict[str, dict[str, Any]]:
+    """Return the optimizer class and the options of the parameter group of each parameter."""
     if not isinstance(spec, RunSpec):
         return {}
     parameters = dict(model.named_parameters())
     optimizer = spec.optimizer.build().create(parameters)
-    kind = type(optimizer).__name__
-    by_id: dict[int, dict[str, Any]] = {}
+    options_by_id: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:
-        options = {"optimizer": kind, **{name: value for name, value in group.items() if name != "params"}}
-        by_id |= {id(parameter): options for parameter in group["params"]}
-    return {name: by_id.get(id(parameter), {"optimizer": None}) for name, parameter in parameters.items()}
+        options = {name: value for name, value in group.items() if name != "params"}
+        options = {"optimizer": type(optimizer).__name__, **options}
+        options_by_id |= {id(parameter): options for parameter in group["params"]}
+    return {name: options_by_id.get(id(parameter), {"optimizer": None}) for name, parameter in parameters.items()}
 
 
-def _update_changes(a: Mapping[str, dict[str, Any]], b: Mapping[str, dict[str, Any]]) -> Iterator[Change]:
-    """The options that differ, by parameter; of one that only a or b has, those that tell its group from others."""
-    everywhere = [*a.values(), *b.values()]
-    names = {name for options in everywhere for name in options}
-    telling = {name for name in names if any(options.get(name) != everywhere[0].get(name) for options in everywhere)}
+def _optimizer_changes(a: Mapping[str, dict[str, Any]], b: Mapping[str, dict[str, Any]]) -> Iterator[Change]:
+    """Yield the options that differ, by parameter.
+
+    For a parameter that only a or b has, these are the options that are not the same for all parameters.
+    """
+    all_options = [*a.values(), *b.values()]
+    names = {name for options in all_options for name in options}
+    varying = {name for name in names if any(options.get(name) != all_options[0].get(name) for options in all_options)}
     for parameter in dict.fromkeys([*a, *b]):
-        of_a, of_b = a.get(parameter), b.get(parameter)
-        if of_a is None or of_b is None:
-            shown = telling
+        options_a, options_b = a.get(parameter), b.get(parameter)
+        if options_a is None or options_b is None:
+            changed = varying
         else:
-            shown = {name for name in telling if of_a.get(name) != of_b.get(name)}
-        if shown:
-            yield Change(parameter, _chosen(of_a, shown), _chosen(of_b, shown))
+            changed = {name for name in varying if options_a.get(name) != options_b.get(name)}
+        if changed:
+            yield Change(parameter, _only(options_a, changed), _only(options_b, changed))
 
 
-def _chosen(options: Mapping[str, Any] | None, names: set[str]) -> dict[str, Any] | None:
+def _only(options: Mapping[str, Any] | None, names: set[str]) -> dict[str, Any] | None:
     return None if options is None else {name: value for name, value in options.items() if name in names}
 
 

@@ -1,1 +1,1 @@
-"""Models from elsewhere: checkpoints of other libraries become model folders, one `importer` for each family."""
+"""Import of checkpoints from Hugging Face `transformers`, one `importer` component per model family."""

@@ -1,11 +1,11 @@
-"""GPT-2 checkpoints of `transformers`."""
+"""The importer for GPT-2 checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from gptzoo.interop.importer import Importer, Weight, transposed
+from gptzoo.interop.importer import Importer, Weight, transpose
 from gptzoo.interop.settings import ACTIVATIONS, Settings
 from gptzoo.spec.model import ModelSpec
 
@@ -13,12 +13,12 @@ _VOCAB_SIZE = 50257
 
 
 class GPT2Importer(Importer):
-    """GPT-2: learned positions, pre-norm with LayerNorm, biases everywhere, a tied head."""
+    """GPT-2: learned positions, pre-norm with LayerNorm, biases in all layers, tied embeddings."""
 
     name = "gpt2"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
     prefix = "transformer."
-    ignored = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, which old versions saved
+    ignored = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, which old versions of transformers saved
     no_effect = frozenset(
         {
             "is_decoder",
@@ -33,10 +33,10 @@ class GPT2Importer(Importer):
     def spec(self, settings: Settings) -> dict[str, Any]:
         d_model = settings.count("n_embd", 768)
         context_length = settings.count("n_positions", 1024)
-        settings.only("n_ctx", context_length)  # an older name, written beside the newer one
-        settings.only("scale_attn_weights", True)
-        settings.only("scale_attn_by_inverse_layer_idx", False)
-        settings.only("reorder_and_upcast_attn", False)
+        settings.require("n_ctx", context_length)  # an older name of n_positions; some files have both
+        settings.require("scale_attn_weights", True)
+        settings.require("scale_attn_by_inverse_layer_idx", False)
+        settings.require("reorder_and_upcast_attn", False)
         return {
             "vocab_size": settings.count("vocab_size", _VOCAB_SIZE),
             "context_length": context_length,
@@ -54,7 +54,7 @@ class GPT2Importer(Importer):
                 "type": "pre_ln",
                 "layer": {"type": "layernorm", "eps": settings.number("layer_norm_epsilon", 1e-5)},
             },
-            "activation": settings.one_of("activation_function", "gelu_new", ACTIVATIONS),
+            "activation": settings.translate("activation_function", "gelu_new", ACTIVATIONS),
             "ffn": {"type": "mlp", "d_ff": settings.count("n_inner", None) or 4 * d_model},
             "dropout": settings.number("resid_pdrop", 0.1),
             "bias": True,
@@ -70,14 +70,14 @@ class GPT2Importer(Importer):
         yield Weight("positionals.0.table.weight", "wpe.weight")
         for layer in range(spec.n_layers):
             ours, theirs = f"blocks.{layer}", f"h.{layer}"
-            # Their "Conv1D" is a linear layer with its matrix the other way round.
+            # A `Conv1D` of transformers is a linear layer that stores its weight transposed.
             for linear, conv1d in (
                 ("attention.qkv", "attn.c_attn"),
                 ("attention.out", "attn.c_proj"),
                 ("ffn.up", "mlp.c_fc"),
                 ("ffn.down", "mlp.c_proj"),
             ):
-                yield Weight(f"{ours}.{linear}.weight", f"{theirs}.{conv1d}.weight", transposed)
+                yield Weight(f"{ours}.{linear}.weight", f"{theirs}.{conv1d}.weight", transpose)
                 yield Weight(f"{ours}.{linear}.bias", f"{theirs}.{conv1d}.bias")
             for kind in ("weight", "bias"):
                 yield Weight(f"{ours}.norm.layers.attention.{kind}", f"{theirs}.ln_1.{kind}")
@@ -85,5 +85,5 @@ class GPT2Importer(Importer):
         yield Weight("exit.weight", "ln_f.weight")
         yield Weight("exit.bias", "ln_f.bias")
 
-    def tokenizer(self, spec: ModelSpec) -> Any:
+    def tokenizer(self, spec: ModelSpec) -> str | dict[str, Any] | None:
         return {"type": "tiktoken", "name": "gpt2"} if spec.vocab_size == _VOCAB_SIZE else None

@@ -1,4 +1,4 @@
-"""From a checkpoint folder of Hugging Face `transformers` to a model folder."""
+"""Import of a Hugging Face `transformers` checkpoint folder as a model folder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.checkpoint.model_folder import refuse_used, save_model
+from gptzoo.checkpoint.model_folder import require_empty_folder, save_model
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError, Problem, SpecError
+from gptzoo.interop.convert import convert
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
-from gptzoo.interop.tensors import open_tensors, read_object
-from gptzoo.interop.weights import convert
+from gptzoo.interop.stored_tensors import open_tensors, read_json_object
 from gptzoo.model.build import assemble
 from gptzoo.reference import Reference
 from gptzoo.spec.files import load_model_spec
@@ -25,82 +25,86 @@ _TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What came out of a checkpoint."""
+class ImportResult:
+    """A summary of an import."""
 
-    family: str
+    family: str  # name of the importer
     spec: ModelSpec
-    n_tensors: int  # in the checkpoint
+    n_tensors: int  # tensors in the checkpoint
     n_parameters: int
     tokenizer: Tokenizer | None
-    notes: tuple[str, ...]  # what the user should know
+    notes: tuple[str, ...]  # for the user, such as a missing tokenizer
 
 
-def import_folder(source: Path, out: Path) -> Imported:
-    """Turn the checkpoint in `source` into a model folder at `out`, whole or not at all; weights become float32.
+def import_folder(source: Path, out: Path) -> ImportResult:
+    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically. Weights become float32.
 
-    Raises SpecError for each setting of config.json that no spec can say, and FolderError for files that are missing,
-    damaged, or do not fit config.json, and when there is something at `out` already.
+    Raises SpecError with every setting of config.json that a gptzoo spec cannot express. Raises FolderError if `out` is
+    not empty, or if a file is missing, damaged, or does not match config.json.
     """
-    refuse_used(out)  # before anything is read, because that may take minutes
+    require_empty_folder(out)  # first, because reading a checkpoint may take minutes
     if not source.is_dir():
-        raise FolderError(f"{source}: no such folder; a model on the Hugging Face hub is to be downloaded first")
-    settings = read_object(source / _CONFIG)
-    importer = _importer(settings)
-    spec = _spec(importer, settings, source.resolve().name)
+        raise FolderError(f"{source}: no such folder; download a model from the Hugging Face Hub first")
+    settings = read_json_object(source / _CONFIG)
+    importer = _find_importer(settings)
+    spec = _read_spec(importer, settings, source.resolve().name)
     stored = open_tensors(source)
     model = assemble(spec)
-    tokenizer, notes = _tokenizer(source / _TOKENIZER, importer, spec)
+    tokenizer, notes = _read_tokenizer(source / _TOKENIZER, importer, spec)
     model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
     save_model(out, model, tokenizer)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Imported(importer.name, spec, len(stored), n_parameters, tokenizer, tuple(notes))
+    return ImportResult(importer.name, spec, len(stored), n_parameters, tokenizer, tuple(notes))
 
 
-def _importer(settings: dict[str, Any]) -> Importer:
+def _find_importer(settings: dict[str, Any]) -> Importer:
     family = settings.get("model_type")
     if not isinstance(family, str):
         known = ", ".join(registry.current().of_kind("importer"))
-        raise SpecError([Problem(_CONFIG, "$.model_type", f"should name a family of models  (known: {known})")])
+        raise SpecError([Problem(_CONFIG, "$.model_type", f"should be the name of a model family  (known: {known})")])
     try:
-        return registry.current().get("importer", family).Config().build()
+        importer: Importer = registry.current().get("importer", family).Config().build()
     except LookupError as error:
         raise SpecError([Problem(_CONFIG, "$.model_type", error.args[0])]) from None
+    return importer
 
 
-def _spec(importer: Importer, values: dict[str, Any], name: str) -> ModelSpec:
+def _read_spec(importer: Importer, values: dict[str, Any], name: str) -> ModelSpec:
     settings = Settings(values, _CONFIG)
-    described = importer.spec(settings)
-    settings.close(importer.no_effect)
+    spec = importer.spec(settings)
+    settings.require_all_read(importer.no_effect)
     try:
-        return load_model_spec({"name": name, **described})
+        return load_model_spec({"name": name, **spec})
     except SpecError as error:
-        source = f"{_CONFIG}, read as a gptzoo spec"
+        source = f"{_CONFIG}, translated to a gptzoo spec"
         raise SpecError(Problem(source, problem.path, problem.reason) for problem in error.problems) from None
 
 
-def _tokenizer(file: Path, importer: Importer, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:
-    """The tokenizer of a checkpoint, and what there is to say about it."""
+def _read_tokenizer(file: Path, importer: Importer, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:
+    """Return the tokenizer of a checkpoint, if there is one, and notes for the user."""
     if file.exists():
-        tokenizer = _from_json(file)
-        more = tokenizer.vocab_size - (spec.vocab_size or 0)
-        return tokenizer, [f"{file.name} has {more} ids that the model has not"] if more > 0 else []
-    none = "no tokenizer: gptzoo sample cannot read or write text with this model"
+        tokenizer = _load_tokenizer_json(file)
+        n_unknown = tokenizer.vocab_size - (spec.vocab_size or 0)
+        return tokenizer, [f"{file.name} has {n_unknown} ids beyond the model's vocabulary"] if n_unknown > 0 else []
+    no_tokenizer = "no tokenizer: gptzoo sample cannot read or write text with this model"
     reference = importer.tokenizer(spec)
     if reference is None:
-        return None, [f"there is no {file.name}", none]
+        return None, [f"no {file.name} in the checkpoint", no_tokenizer]
     try:
         tokenizer = Reference("tokenizer").validate(reference).build()
     except DataError as error:
-        return None, [f"there is no {file.name}, and {error}", none]
-    return tokenizer, [f"there is no {file.name}: taken to be {json.dumps(reference)}, as vocab_size suggests"]
+        return None, [f"no {file.name} in the checkpoint, and {error}", no_tokenizer]
+    return tokenizer, [
+        f"no {file.name} in the checkpoint: using {json.dumps(reference)}, which has the same vocab_size"
+    ]
 
 
-def _from_json(file: Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json of Hugging Face `tokenizers`."""
+def _load_tokenizer_json(file: Path) -> Tokenizer:
+    """Load a tokenizer.json of Hugging Face `tokenizers`."""
     try:
-        # Not the strict parser: there may be hundreds of thousands of entries, and the library checks them itself.
+        # Not the strict JSON parser: the file may have hundreds of thousands of entries, and `tokenizers` checks them.
         state = json.loads(file.read_text(encoding="utf-8"))
-        return Reference("tokenizer").validate("bpe").build(state)
+        tokenizer: Tokenizer = Reference("tokenizer").validate("bpe").build(state)
     except (OSError, ValueError, DataError) as error:
-        raise FolderError(f"{file}: {error}; without this file the model is imported without a tokenizer") from None
+        raise FolderError(f"{file}: {error}; remove this file to import the model without a tokenizer") from None
+    return tokenizer

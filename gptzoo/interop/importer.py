@@ -1,13 +1,13 @@
-"""The kind `importer`: what one family of checkpoints of Hugging Face `transformers` is in gptzoo's terms.
+"""The kind `importer`: the translation of one family of Hugging Face `transformers` checkpoints.
 
 class Mistral(gptzoo.Importer):
-    '''Mistral: Llama with a sliding window.'''
-    name = "mistral"                       # the "model_type" of its config.json
+    '''Mistral: Llama with sliding-window attention.'''
+    name = "mistral"                       # the "model_type" in config.json
 
-    def spec(self, settings):              # the settings of config.json -> a model spec, as JSON
+    def spec(self, settings):              # settings of config.json -> model spec as JSON
         return {"d_model": settings.count("hidden_size", 4096), ...}
 
-    def weights(self, spec):               # which tensor of the checkpoint is which of ours
+    def weights(self, spec):               # the checkpoint tensors of each tensor of the model
         yield Weight("embed.weight", "embed_tokens.weight")
 """
 
@@ -25,58 +25,67 @@ from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
 
 
-def stacked(*tensors: Tensor) -> Tensor:
-    """One below the other: the rows of fused projections. A single tensor stays as it is."""
+def concatenate(*tensors: Tensor) -> Tensor:
+    """Concatenate tensors along dimension 0, as fused projections hold them. Return a single tensor unchanged."""
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
-def transposed(tensor: Tensor) -> Tensor:
+def transpose(tensor: Tensor) -> Tensor:
+    """Transpose a matrix, such as the weight of a `Conv1D`."""
     return tensor.t()
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One tensor of the model, and the tensors of the checkpoint that it is made of."""
+    """One tensor of the gptzoo model and the checkpoint tensors it is made of."""
 
     name: str
-    """In the state dict of the gptzoo model."""
+    """Name in the state dict of the gptzoo model."""
     sources: str | tuple[str, ...]
-    """In the checkpoint, without the family's `prefix`."""
-    convert: Callable[..., Tensor] = stacked
-    """Sources, in order, -> the tensor. It runs on the meta device first, to compare shapes before values are read."""
+    """Name or names in the checkpoint, without the importer's `prefix`."""
+    convert: Callable[..., Tensor] = concatenate
+    """Function from the source tensors, in order, to the tensor. Default: concatenate them along dimension 0.
+
+    It runs on the meta device first, so that shapes are checked before any values are read.
+    """
     copies: tuple[str, ...] = ()
-    """Where a checkpoint may hold the one source again; the values must be the same (tied embeddings)."""
+    """Other names under which a checkpoint may store the source, as for tied embeddings. The values must be equal."""
 
     @property
-    def all_sources(self) -> tuple[str, ...]:
+    def source_names(self) -> tuple[str, ...]:
+        """`sources` as a tuple, also if it is a single name."""
         return (self.sources,) if isinstance(self.sources, str) else self.sources
 
 
 class Importer(Component):
-    """Base of the kind. `name` is the family's `model_type`."""
+    """Base class of importers. `name` is the `model_type` of the family."""
 
     kind = "importer"
 
     prefix: ClassVar[str] = ""
-    """What the names of tensors may begin with: the base model inside a model with a head."""
+    """Prefix of the base model's tensors in a checkpoint of a model with a head, such as `model.`. It is optional."""
     ignored: ClassVar[str] = r"(?!)"
-    """A regular expression for the whole name, without prefix, of tensors that are no weights, such as saved masks."""
+    """Regular expression that matches the full names, without prefix, of tensors to skip, such as saved masks."""
     no_effect: ClassVar[frozenset[str]] = frozenset()
-    """Settings of this family, beside `settings.NO_EFFECT`, that leave logits as they are."""
+    """Settings of the family, besides `settings.NO_EFFECT`, that do not change the logits."""
 
-    config: Any
+    config: Config
 
     def __init__(self, config: Config):
         self.config = config
 
     def spec(self, settings: Settings) -> dict[str, Any]:
-        """The model spec, as JSON, of a config.json. It looks at every setting that changes what the model computes."""
+        """Translate the settings of config.json into a model spec, as JSON.
+
+        Read every setting that changes the logits. The import fails if a setting is neither read nor listed in
+        `no_effect`.
+        """
         raise TypeError(f"{type(self).__name__} does not implement spec")
 
     def weights(self, spec: ModelSpec) -> Iterator[Weight]:
-        """Every tensor of the model that `spec` describes, each once."""
+        """Yield a `Weight` for each tensor of the model that `spec` describes."""
         raise TypeError(f"{type(self).__name__} does not implement weights")
 
-    def tokenizer(self, spec: ModelSpec) -> Any:
-        """The reference to the tokenizer that a checkpoint without tokenizer.json was surely trained with, or None."""
+    def tokenizer(self, spec: ModelSpec) -> str | dict[str, Any] | None:
+        """Return the tokenizer, as in a spec, to use if the checkpoint has no tokenizer.json. None if it is unknown."""
         return None

@@ -1,4 +1,4 @@
-"""Llama checkpoints of `transformers`."""
+"""The importer for Llama checkpoints."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from gptzoo.interop.importer import Importer, Weight
 from gptzoo.interop.settings import ACTIVATIONS, Settings
 from gptzoo.spec.model import ModelSpec
 
-_PLAIN_ROPE = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
+_DEFAULT_ROPE = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
 
 
 class LlamaImporter(Importer):
-    """Llama: rotary positions, pre-norm with RMSNorm, grouped queries, SwiGLU, no biases."""
+    """Llama: rotary positions, pre-norm with RMSNorm, grouped-query attention, SwiGLU, no biases."""
 
     name = "llama"
     paper = "Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, arXiv:2302.13971"
     prefix = "model."
-    ignored = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # a table made of rope_theta, which old versions saved
+    ignored = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # computed from rope_theta; old versions saved it
     no_effect = frozenset({"is_decoder", "is_llama_config", "max_sequence_length", "pretraining_tp"})
 
     def spec(self, settings: Settings) -> dict[str, Any]:
         d_model = settings.count("hidden_size", 4096)
         n_heads = settings.count("num_attention_heads", 32)
-        settings.only("head_dim", d_model // n_heads, None)
+        settings.require("head_dim", d_model // n_heads, None)
         attention_bias = settings.flag("attention_bias", False)
         return {
             "vocab_size": settings.count("vocab_size", 32000),
@@ -42,7 +42,7 @@ class LlamaImporter(Importer):
             },
             "positional": {"type": "rope", "theta": _theta(settings)},
             "norm": {"type": "pre_ln", "layer": {"type": "rmsnorm", "eps": settings.number("rms_norm_eps", 1e-6)}},
-            "activation": settings.one_of("hidden_act", "silu", ACTIVATIONS),
+            "activation": settings.translate("hidden_act", "silu", ACTIVATIONS),
             "ffn": {
                 "type": "glu",
                 "d_ff": settings.count("intermediate_size", 11008),
@@ -59,8 +59,8 @@ class LlamaImporter(Importer):
         else:
             yield Weight("embed.weight", "embed_tokens.weight")
             yield Weight("head.weight", "lm_head.weight")
-        attention: Any = spec.attention
-        ffn: Any = spec.ffn
+        attention: Any = spec.attention  # the config of `sdpa`
+        ffn: Any = spec.ffn  # the config of `glu`
         attention_kinds = ("weight", "bias") if attention.qkv_bias else ("weight",)
         ffn_kinds = ("weight", "bias") if ffn.bias else ("weight",)
         for layer in range(spec.n_layers):
@@ -79,19 +79,21 @@ class LlamaImporter(Importer):
 
 
 def _theta(settings: Settings) -> float:
-    """The base of the rotary angles: `rope_theta`, which transformers 5 writes inside of `rope_parameters`.
+    """Return the base of the rotary angles: `rope_theta`, which transformers 5 writes into `rope_parameters`.
 
-    Whatever else that object says (`rope_scaling` in older versions) bends the angles, and is refused.
+    Other values in that object, which older versions call `rope_scaling`, change the angles and are rejected.
     """
-    settings.only("partial_rotary_factor", 1.0, None)
-    settings.only("rope_interleaved", False)  # SmolLM says so
+    settings.require("partial_rotary_factor", 1.0, None)
+    settings.require("rope_interleaved", False)  # in SmolLM's config.json
     theta = settings.number("rope_theta", None)
     for key in ("rope_parameters", "rope_scaling"):
-        said = settings.value(key)
-        if isinstance(said, dict) and any(_PLAIN_ROPE.get(k) != v for k, v in said.items() if k != "rope_theta"):
-            settings.refuse(key)
+        options = settings.value(key)
+        if isinstance(options, dict) and any(
+            _DEFAULT_ROPE.get(name) != value for name, value in options.items() if name != "rope_theta"
+        ):
+            settings.reject(key)
         elif theta is None:
-            theta = settings.within(key).number("rope_theta", None)
+            theta = settings.nested(key).number("rope_theta", None)
         else:
-            settings.within(key).only("rope_theta", theta)  # versions differ in which of two they believe
+            settings.nested(key).require("rope_theta", theta)  # versions of transformers differ in which one they use
     return 10000.0 if theta is None else theta

@@ -1,9 +1,9 @@
-"""The settings of a foreign config.json, read so that none is overlooked."""
+"""The settings of a config.json, read in such a way that no setting is overlooked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from gptzoo.errors import Problem, SpecError
@@ -25,9 +25,9 @@ _NAMES = """
     repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p
 """
 NO_EFFECT = frozenset(_NAMES.split())
-"""Settings of any model in transformers that leave logits as they are: bookkeeping, special tokens, sampling."""
+"""Settings of all transformers models that do not change the logits: bookkeeping, special tokens, sampling."""
 
-NEUTRAL: Mapping[str, Any] = {
+NEUTRAL_VALUES: Mapping[str, Any] = {
     "add_cross_attention": False,
     "cross_attention_hidden_size": None,
     "is_encoder_decoder": False,
@@ -35,7 +35,7 @@ NEUTRAL: Mapping[str, Any] = {
     "pruned_heads": {},
     "quantization_config": None,
 }
-"""Settings of any model in transformers that leave logits as they are with this value alone."""
+"""Settings of all transformers models with the only value that does not change the logits."""
 
 ACTIVATIONS: Mapping[str, Mapping[str, str]] = {
     "gelu": {"type": "gelu", "approximate": "none"},
@@ -47,86 +47,98 @@ ACTIVATIONS: Mapping[str, Mapping[str, str]] = {
     "silu": {"type": "silu"},
     "swish": {"type": "silu"},
 }
-"""The activations that transformers and gptzoo share, by the names that they have in transformers."""
+"""gptzoo activations by their names in transformers."""
+
+_MAX_VALUE_LENGTH = 120  # characters of a JSON value in an error message
 
 
 class Settings:
-    """The settings of one config.json.
+    """The settings of one config.json, and the problems found in them.
 
-    Every look at a setting is remembered, and what is wrong with it is kept: the look then returns the default, so that
-    all mistakes can be told at once. `close` raises them, and refuses every setting that nobody looked at.
-    A default is the value that the other library takes for a setting left out.
+    Each method that reads a setting takes the default that transformers uses for it. A wrong value is recorded as a
+    problem and the default is returned, so that all problems are reported at once. `require_all_read` raises them, and
+    rejects every setting that was not read.
     """
 
     def __init__(self, values: Mapping[str, Any], source: str = "config.json", path: str = "$"):
         self._values = values
         self._source = source
         self._path = path
-        self._seen: set[str] = set()
+        self._read: set[str] = set()
         self._problems: list[Problem] = []
 
-    def value(self, key: str, default: Any = None) -> Any:
-        """A setting as it stands in the JSON."""
-        self._seen.add(key)
+    def value(self, key: str, default: object = None) -> Any:  # noqa: ANN401  any JSON value
+        """Return a setting of any type, without checking it."""
+        self._read.add(key)
         return self._values.get(key, default)
 
     def count(self, key: str, default: T) -> int | T:
-        """A whole number above zero; null only where the default is None."""
-        return self._checked(key, default, "a whole number above 0", lambda v: type(v) is int and v > 0)
+        """Return a whole number above 0. Null is allowed only if the default is None."""
+        return self._checked(key, default, "a whole number above 0", lambda value: type(value) is int and value > 0)
 
     def number(self, key: str, default: T) -> float | T:
-        """A number; null only where the default is None."""
-        number = self._checked(key, default, "a number", lambda v: type(v) in (int, float))
+        """Return a number. Null is allowed only if the default is None."""
+        number = self._checked(key, default, "a number", lambda value: type(value) in (int, float))
         return float(number) if type(number) is int else number
 
     def flag(self, key: str, default: bool) -> bool:
-        return self._checked(key, default, "true or false", lambda v: isinstance(v, bool))
+        """Return true or false."""
+        return self._checked(key, default, "true or false", lambda value: isinstance(value, bool))
 
-    def one_of(self, key: str, default: str, meanings: Mapping[str, T]) -> T:
-        """What the name in a setting means; a name without a meaning is refused."""
+    def translate(self, key: str, default: str, meanings: Mapping[str, T]) -> T:
+        """Return the entry of `meanings` for the name in a setting. Reject a name that has no entry."""
         name = self.value(key, default)
         if isinstance(name, str) and name in meanings:
             return meanings[name]
-        self.refuse(key, hint=f"  (known: {', '.join(sorted(meanings))})")
+        self.reject(key, hint=f"  (known: {', '.join(sorted(meanings))})")
         return meanings[default]
 
-    def within(self, key: str) -> Settings:
-        """The settings of an object inside of this one; none where it is null or left out. It needs no `close`."""
+    def nested(self, key: str) -> Settings:
+        """Return the settings of a nested object; empty settings if it is null or missing.
+
+        Unread settings in it are not rejected, so `require_all_read` need not be called on the result.
+        """
         values = self.value(key)
         inner = Settings(values if isinstance(values, dict) else {}, self._source, f"{self._path}.{key}")
         inner._problems = self._problems
         if not isinstance(values, dict | None):
-            self._problem(key, f"should be an object or null, not {json.dumps(values)}")
+            self._add_problem(key, f"should be an object or null, not {json.dumps(values)}")
         return inner
 
-    def only(self, key: str, *allowed: Any) -> None:
-        """Refuse a setting that is there with any value but these."""
+    def require(self, key: str, *allowed: object) -> None:
+        """Reject a setting whose value is not one of `allowed`. The first of them is the default."""
         if self.value(key, allowed[0]) not in allowed:
-            self.refuse(key, hint=f"; only {' or '.join(json.dumps(value) for value in allowed)} is")
+            self.reject(key, hint=f"; only {' or '.join(json.dumps(value) for value in allowed)} is supported")
 
-    def refuse(self, key: str, hint: str = "") -> None:
-        """Refuse the value of a setting, because no spec describes such a model."""
+    def reject(self, key: str, hint: str = "") -> None:
+        """Record that a gptzoo spec cannot express the value of a setting."""
         value = json.dumps(self._values.get(key))
-        value = value if len(value) <= 120 else value[:117] + "..."
-        self._seen.add(key)
-        self._problem(key, f"{value} is not something that a gptzoo spec can say{hint}")
+        if len(value) > _MAX_VALUE_LENGTH:
+            value = value[: _MAX_VALUE_LENGTH - 3] + "..."
+        self._read.add(key)
+        self._add_problem(key, f"a gptzoo spec cannot express {value}{hint}")
 
-    def close(self, no_effect: Iterable[str] = ()) -> None:
-        """Raise SpecError with all that was wrong, and with each setting that was neither read nor has no effect."""
-        for key in self._values.keys() - self._seen - NO_EFFECT - set(no_effect):
-            if key in NEUTRAL:
-                self.only(key, NEUTRAL[key])
+    def require_all_read(self, no_effect: Iterable[str] = ()) -> None:
+        """Raise SpecError if there are problems, or settings that were not read and may change the logits.
+
+        no_effect: names of settings that do not change the logits, besides those in `NO_EFFECT`.
+        """
+        for key in self._values.keys() - self._read - NO_EFFECT - set(no_effect):
+            if key in NEUTRAL_VALUES:
+                self.require(key, NEUTRAL_VALUES[key])
             else:
-                self._problem(key, "is not known, so it may change the model; if it does not, remove it from the file")
+                self._add_problem(
+                    key, "unknown setting, which may change the model; if it does not, remove it from the file"
+                )
         if self._problems:
             raise SpecError(sorted(self._problems, key=lambda problem: problem.path))
 
-    def _checked(self, key: str, default: Any, wanted: str, is_right: Any) -> Any:
+    def _checked(self, key: str, default: T, expected: str, is_valid: Callable[[object], bool]) -> Any:  # noqa: ANN401
         value = self.value(key, default)
-        if is_right(value) or (value is None and default is None):
+        if is_valid(value) or (value is None and default is None):
             return value
-        self._problem(key, f"should be {wanted}, not {json.dumps(value)}")
+        self._add_problem(key, f"should be {expected}, not {json.dumps(value)}")
         return default
 
-    def _problem(self, key: str, reason: str) -> None:
+    def _add_problem(self, key: str, reason: str) -> None:
         self._problems.append(Problem(self._source, f"{self._path}.{key}", reason))

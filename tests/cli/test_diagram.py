@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gptzoo.cli.diagram import draw
-from gptzoo.inspection.model_graph import Operation
+from gptzoo.inspection.norm_trace import Operation
 
 PRE_NORM = """
 ╭─┤

@@ -1,3 +1,7 @@
+"""`gptzoo diff` from the command line."""
+
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -32,12 +36,12 @@ def test_two_files_are_compared_section_by_section(spec: Path) -> None:
     assert any("shared tensors are equal" in line for line in lines)
 
 
-def test_one_file_is_compared_with_itself_changed(spec: Path) -> None:
+def test_one_file_is_compared_with_a_changed_copy(spec: Path) -> None:
     assert gptzoo("diff", spec).stdout.startswith("no difference")
     assert "$.dropout" in gptzoo("diff", spec, "--set", "dropout=0.1").stdout
 
 
-def test_as_data_it_says_all(spec: Path) -> None:
+def test_json_has_all_differences(spec: Path) -> None:
     found = json.loads(gptzoo("diff", spec, "--set", "norm.layer=rmsnorm", "--json").stdout)
     assert found["equal"] is False
     assert {"name": "$.norm.layer.type", "a": "layernorm", "b": "rmsnorm"} in found["spec"]
@@ -45,19 +49,19 @@ def test_as_data_it_says_all(spec: Path) -> None:
     assert found["initial_values"]["differ"] == []
 
 
-def test_folders_of_models_are_taken_too(spec: Path, tmp_path: Path) -> None:
+def test_model_folders_are_accepted(spec: Path, tmp_path: Path) -> None:
     assert gptzoo("build", spec, "--out", tmp_path / "model").exit_code == 0
     assert gptzoo("diff", spec, tmp_path / "model").stdout.startswith("no difference")
 
 
-def test_a_run_and_a_model_are_not_comparable(spec: Path, tmp_path: Path) -> None:
+def test_a_run_spec_and_a_model_spec_cannot_be_compared(spec: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"model": small(), "steps": 1}))
     result = gptzoo("diff", spec, tmp_path / "run.json")
     assert result.exit_code == 2
-    assert "one describes a run and the other a model" in result.stderr
+    assert "one is a run spec and the other a model spec" in result.stderr
 
 
-def test_runs_show_how_their_parameters_are_updated(tmp_path: Path) -> None:
+def test_run_specs_are_compared_with_their_optimizer_options(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"model": small(), "steps": 1}))
     result = gptzoo("diff", tmp_path / "run.json", "--set", "optimizer.lr=0.5")
     n_parameters = len(list(zoo.build(small()).parameters()))
@@ -65,7 +69,7 @@ def test_runs_show_how_their_parameters_are_updated(tmp_path: Path) -> None:
     assert any(line.endswith(f"and {n_parameters - 1} more lr=0.001 lr=0.5") for line in lines)
 
 
-def test_a_missing_file_is_wrong_input(spec: Path) -> None:
+def test_a_missing_file_ends_with_exit_code_2(spec: Path) -> None:
     result = gptzoo("diff", spec, "nothing.json")
     assert result.exit_code == 2
     assert "nothing.json" in result.stderr

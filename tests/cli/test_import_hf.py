@@ -1,4 +1,4 @@
-"""gptzoo import-hf, from the outside: exit codes, and which stream says what."""
+"""`gptzoo import-hf` from the command line: output, exit codes and errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def edit(source: Path, **change: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
 
 
-def test_it_makes_a_model_folder_and_says_on_stderr_what_it_read(source: Path, tmp_path: Path) -> None:
+def test_it_writes_a_model_folder_and_a_summary_to_stderr(source: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["import-hf", str(source), str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
@@ -60,11 +60,11 @@ def test_it_makes_a_model_folder_and_says_on_stderr_what_it_read(source: Path, t
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["model.json", "model.safetensors"]
 
 
-def test_a_refused_setting_is_named_without_a_traceback_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
+def test_an_unsupported_setting_is_named_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
     edit(source, scale_attn_weights=False)
     result = CliRunner().invoke(main, ["import-hf", str(source), str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert result.stderr.startswith("config.json: $.scale_attn_weights: false is not something that a gptzoo spec can")
+    assert result.stderr.startswith("config.json: $.scale_attn_weights: a gptzoo spec cannot express false")
     assert "Traceback" not in result.output
     assert [file.name for file in tmp_path.iterdir()] == ["source"]
 
@@ -73,10 +73,10 @@ def test_a_damaged_file_ends_with_exit_code_2(source: Path, tmp_path: Path) -> N
     (source / "model.safetensors").write_bytes(b"{}")
     result = CliRunner().invoke(main, ["import-hf", str(source), str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert "damaged or not complete" in result.stderr
+    assert "damaged or incomplete" in result.stderr
 
 
-def test_an_occupied_folder_is_refused_with_exit_code_2(source: Path, tmp_path: Path) -> None:
+def test_an_output_folder_that_is_not_empty_ends_with_exit_code_2(source: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["import-hf", str(source), str(source)])
     assert result.exit_code == 2
     assert "not empty" in result.stderr

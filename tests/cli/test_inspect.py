@@ -1,4 +1,4 @@
-"""gptzoo inspect, as a user meets it: pages that need nothing beside themselves, pictures, JSON."""
+"""`gptzoo inspect` from the command line: self-contained pages, pictures, JSON, and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support import loud
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.inspection.attention import attention_maps
 
 TEXT = "a </script> & b"
@@ -39,9 +39,7 @@ def data_of(page: str) -> Any:
     return json.loads(data)
 
 
-def test_attention_is_drawn_as_a_page_and_as_a_picture(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention_writes_a_page_and_a_picture(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = gptzoo("inspect", "attention", model, "--prompt", TEXT)
     assert done.exit_code == 0, done.output
@@ -56,9 +54,7 @@ def test_attention_is_drawn_as_a_page_and_as_a_picture(
 
 
 @pytest.mark.parametrize("what", ["attention", "logits"])
-def test_a_page_needs_nothing_beside_itself_and_no_token_can_end_its_script(
-    model: Path, tmp_path: Path, what: str
-) -> None:
+def test_a_page_is_self_contained_and_no_token_can_end_its_script(model: Path, tmp_path: Path, what: str) -> None:
     gptzoo("inspect", what, model, "--prompt", TEXT, "--out", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|src=|<link|@import|url\(|fetch\(", page)
@@ -66,7 +62,7 @@ def test_a_page_needs_nothing_beside_itself_and_no_token_can_end_its_script(
     assert "prefers-color-scheme: dark" in page
 
 
-def test_the_weights_are_there_as_json(model: Path) -> None:
+def test_attention_prints_the_weights_as_json(model: Path) -> None:
     report = json.loads(
         gptzoo("inspect", "attention", model, "--prompt", "abc", "--layer", "1", "--head", "1", "--json").stdout
     )
@@ -76,7 +72,7 @@ def test_the_weights_are_there_as_json(model: Path) -> None:
     ]
 
 
-def test_candidates_are_shown_at_each_position(model: Path, tmp_path: Path) -> None:
+def test_logits_prints_the_top_tokens_of_each_position(model: Path, tmp_path: Path) -> None:
     report = json.loads(gptzoo("inspect", "logits", model, "--prompt", "abc", "--top", "3", "--json").stdout)
     assert report["tokens"] == ["a", "b", "c"]
     assert [layer["path"] for layer in report["layers"]] == ["in", "blocks.0", "blocks.1"]
@@ -93,15 +89,15 @@ def test_candidates_are_shown_at_each_position(model: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attention"], "give a --prompt or a --file"),
-        (["attention", "--prompt", "a", "--file", "x"], "give a --prompt or a --file"),
+        (["attention"], "give either --prompt or --file"),
+        (["attention", "--prompt", "a", "--file", "x"], "give either --prompt or --file"),
         (["attention", "--prompt", "abc", "--out", "map.gif"], "'map.gif' should end with .html or .png"),
-        (["attention", "--prompt", "abc", "--layer", "7"], "there is no map of layer 7, only 0 to 1"),
+        (["attention", "--prompt", "abc", "--layer", "7"], "no attention map of layer 7; give a number from 0 to 1"),
         (["attention", "--prompt", "abc", "--out", "nowhere/map.html"], "nowhere/map.html: cannot be written"),
-        (["logits", "--prompt", "x" * 65], "a prompt of 65 tokens"),
+        (["logits", "--prompt", "x" * 65], "the prompt has 65 tokens"),
     ],
 )
-def test_wrong_input_leaves_with_code_2(model: Path, arguments: list[str], message: str) -> None:
+def test_wrong_input_ends_with_exit_code_2(model: Path, arguments: list[str], message: str) -> None:
     what, *rest = arguments
     done = gptzoo("inspect", what, model, *rest)
     assert (done.exit_code, message in done.stderr) == (2, True), done.output

@@ -1,4 +1,4 @@
-"""Maps of attention: those of the scores spelled out, whichever attention computes and whatever package it is from."""
+"""Attention maps against the softmax formula, for built-in attentions and for one from a plugin file."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from support import loud
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.checkpoint.model_folder import Loaded
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import InputError
 from gptzoo.inspection.attention import attention_maps
-from gptzoo.inspection.labels import labels_of
+from gptzoo.inspection.labels import token_labels
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
 IDS = list(b"To be or not to be")
 
 
-def loaded(seed: int = 3, **fields: Any) -> Loaded:
+def loaded(seed: int = 3, **fields: Any) -> LoadedModel:
     model = loud(gptzoo.build({**SPEC, **fields}, seed=seed)).eval()
-    return Loaded(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
+    return LoadedModel(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
 
 
 @torch.inference_mode()
-def spelled_out(model: Any, layer: int, window: int | None) -> torch.Tensor:
-    """softmax(q k / sqrt(d)) from the inputs of an attention, by a hook: (H, T, T)."""
+def expected_weights(model: Any, layer: int, window: int | None) -> torch.Tensor:
+    """Compute softmax(q k / sqrt(d)), (H, T, T), from the inputs of an attention, which a hook records."""
     inputs: list[torch.Tensor] = []
     hook = model.blocks[layer].attention.register_forward_pre_hook(
         lambda module, arguments: inputs.append(arguments[0])
@@ -41,20 +41,20 @@ def spelled_out(model: Any, layer: int, window: int | None) -> torch.Tensor:
     k = k.repeat_interleave(len(q) // len(k), dim=0)
     scores = q @ k.transpose(1, 2) / attention.d_head**0.5
     distance = torch.arange(len(IDS))[:, None] - torch.arange(len(IDS))
-    seen = (distance >= 0) & (distance < (window or len(IDS)))
-    return scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    visible = (distance >= 0) & (distance < (window or len(IDS)))
+    return scores.masked_fill(~visible, float("-inf")).softmax(-1)
 
 
 @pytest.mark.parametrize("type", ["naive", "sdpa"])
 @pytest.mark.parametrize("options", [{}, {"window": 5}, {"n_kv_heads": 2}])
 def test_maps_are_the_softmax_of_the_scores(type: str, options: dict[str, Any]) -> None:
-    made = loaded(attention={"type": type, **options}, positional="learned")
-    found = attention_maps(made, IDS)
+    model = loaded(attention={"type": type, **options}, positional="learned")
+    found = attention_maps(model, IDS)
     assert [each.path for each in found.maps] == ["blocks.0.attention", "blocks.1.attention"]
     assert {each.type for each in found.maps} == {type}
     for layer, each in enumerate(found.maps):
         torch.testing.assert_close(
-            each.weights, spelled_out(made.model, layer, options.get("window")), atol=1e-5, rtol=0
+            each.weights, expected_weights(model.model, layer, options.get("window")), atol=1e-5, rtol=0
         )
     assert "".join(found.tokens) == "To·be·or·not·to·be"
 
@@ -65,24 +65,24 @@ def test_the_same_weights_give_the_same_maps_whether_trained_with_naive_or_sdpa(
         torch.testing.assert_close(one.weights, other.weights, atol=1e-5, rtol=0)
 
 
-QUIET = '''
+PLUGIN = '''
 import gptzoo
 import torch
 
 
 class Mean(gptzoo.Attention):
-    """The mean of all values so far; its map is shown when asked for, if `shows`."""
+    """The mean of all past values. With `captures`, it captures its attention weights."""
 
     name = "mean"
     supports = frozenset({"capture"})
 
     class Config(gptzoo.Attention.Config):
-        shows: bool = True
+        captures: bool = True
 
     def forward(self, x, step, state=None):
         T = x.shape[1]
         weights = torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None]
-        if not (self.config.shows and "attention" in step.capture):
+        if not (self.config.captures and "attention" in step.capture):
             return weights @ x
         captures = {"attention": weights.expand(len(x), 1, T, T), "k_pos": step.positions}
         return gptzoo.Emit(weights @ x, captures=captures)
@@ -94,30 +94,32 @@ def gptzoo_components():
 '''
 
 
-def test_an_attention_from_a_file_is_shown_and_one_without_scores_is_named(tmp_path: Path) -> None:
-    (tmp_path / "mean.py").write_text(QUIET)
+def test_an_attention_from_a_plugin_file_has_a_map_and_one_without_scores_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mean.py").write_text(PLUGIN)
     with registry.use(registry.discover(selection="none")):
         gptzoo.load_plugin(tmp_path / "mean.py")
-        mixed = attention_maps(loaded(attention=[{"type": "mean", "shows": False}, "mean"], positional="none"), IDS)
+        mixed = attention_maps(loaded(attention=[{"type": "mean", "captures": False}, "mean"], positional="none"), IDS)
         assert [each.path for each in mixed.maps] == ["blocks.1.attention"]
         assert mixed.maps[0].weights[0, 3, :5].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25, 0.0])
-        assert mixed.silent == ("blocks.0.attention (mean)",)
-        with pytest.raises(InputError, match=r"no layer has attention scores to show: blocks\.0\.attention \(mean\)"):
-            attention_maps(loaded(attention={"type": "mean", "shows": False}, positional="none"), IDS)
+        assert mixed.without_map == ("blocks.0.attention (mean)",)
+        with pytest.raises(InputError, match=r"no layer has attention scores: blocks\.0\.attention \(mean\)"):
+            attention_maps(loaded(attention={"type": "mean", "captures": False}, positional="none"), IDS)
 
 
-def test_layers_and_heads_are_chosen_by_number() -> None:
+def test_layers_and_heads_are_selected_by_number() -> None:
     found = attention_maps(loaded(), IDS)
-    chosen = found.selected(layers=[1], heads=[2, 0])
-    assert [each.path for each in chosen.maps] == ["blocks.1.attention"]
-    assert chosen.maps[0].heads == (2, 0)
-    assert torch.equal(chosen.maps[0].weights, found.maps[1].weights[[2, 0]])
+    selected = found.select(layers=[1], heads=[2, 0])
+    assert [each.path for each in selected.maps] == ["blocks.1.attention"]
+    assert selected.maps[0].heads == (2, 0)
+    assert torch.equal(selected.maps[0].weights, found.maps[1].weights[[2, 0]])
     for wrong in ({"layers": [2]}, {"heads": [0, -1]}, {"heads": [4]}):
-        with pytest.raises(InputError, match=r"there is no map of (layer|head) (2|-1|4), only 0 to (1|3)"):
-            found.selected(**wrong)
+        with pytest.raises(
+            InputError, match=r"no attention map of (layer|head) (2|-1|4); give a number from 0 to (1|3)"
+        ):
+            found.select(**wrong)
 
 
-def test_every_token_has_a_label_that_can_be_seen() -> None:
+def test_every_token_has_a_visible_label() -> None:
     ids = [*"a b\n\té\x7f".encode(), 256]
-    labels = labels_of(ByteTokenizer(ByteTokenizer.Config()), ids)
+    labels = token_labels(ByteTokenizer(ByteTokenizer.Config()), ids)
     assert labels == ("a", "·", "b", "⏎", "⇥", "\\xc3", "\\xa9", "\\x7f", "<256>")

@@ -1,4 +1,4 @@
-"""How a model is put together, as seen from what it does."""
+"""The model graph: built-in and foreign norm schemes, the order of modules, and configs by layer."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from torch import Tensor, nn
 import gptzoo
 from gptzoo.components.norm import Norm, PreNorm
 from gptzoo.components.positional import Positional
-from gptzoo.inspection.model_graph import Blocks, Module, Operation, outline, seams, variants
+from gptzoo.inspection.model_graph import BlockGroup, ModuleNode, build_model_graph, group_by_config, positional_methods
+from gptzoo.inspection.norm_trace import Operation
 
 Sublayers = Mapping[str, Callable[[Tensor], Tensor]]
 
 
-def blocks_of(**changes: Any) -> Blocks:
-    (blocks,) = (row for row in outline(gptzoo.load_model_spec(small(**changes))) if isinstance(row, Blocks))
+def blocks_of(**changes: Any) -> BlockGroup:
+    (blocks,) = (
+        row for row in build_model_graph(gptzoo.load_model_spec(small(**changes))) if isinstance(row, BlockGroup)
+    )
     return blocks
 
 
-def steps(operations: tuple[Operation, ...]) -> list[tuple[str, tuple[int, ...]]]:
+def names_and_inputs(operations: tuple[Operation, ...]) -> list[tuple[str, tuple[int, ...]]]:
     return [(operation.name, operation.inputs) for operation in operations]
 
 
-def test_pre_norm_normalises_what_goes_into_a_sublayer() -> None:
-    assert steps(blocks_of(norm="pre_ln").operations) == [
+def test_pre_norm_normalises_the_input_of_a_sublayer() -> None:
+    assert names_and_inputs(blocks_of(norm="pre_ln").operations) == [
         ("norm_layer", (-1,)),
         ("attention", (0,)),
         ("add", (-1, 1)),
@@ -39,7 +42,7 @@ def test_pre_norm_normalises_what_goes_into_a_sublayer() -> None:
 
 
 def test_post_norm_normalises_the_sum() -> None:
-    assert steps(blocks_of(norm="post_ln").operations) == [
+    assert names_and_inputs(blocks_of(norm="post_ln").operations) == [
         ("attention", (-1,)),
         ("add", (-1, 0)),
         ("norm_layer", (1,)),
@@ -50,7 +53,7 @@ def test_post_norm_normalises_the_sum() -> None:
 
 
 class Parallel(PreNorm):
-    """Both sublayers read one norm; the sums are made in place."""
+    """Both sublayers read the same norm, and one sum is computed in place."""
 
     name = "parallel"
 
@@ -71,7 +74,7 @@ class Nested(nn.Module):
 
 
 class Wide(Norm):
-    """Widens the stream to two lanes before the first block, as hyper-connections do."""
+    """Expands the residual stream to two lanes before the first block, as hyper-connections do."""
 
     name = "wide"
 
@@ -96,9 +99,9 @@ class Lanes(nn.Module):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_norm_scheme_of_somebody_else_is_seen_as_it_is() -> None:
+def test_a_norm_scheme_from_a_plugin_is_traced() -> None:
     admit(Parallel)
-    assert steps(blocks_of(norm="parallel").operations) == [
+    assert names_and_inputs(blocks_of(norm="parallel").operations) == [
         ("norm_layer", (-1,)),
         ("attention", (0,)),
         ("add", (-1, 1)),
@@ -108,46 +111,46 @@ def test_a_norm_scheme_of_somebody_else_is_seen_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_stream_that_the_norm_scheme_widens_is_seen_wide() -> None:
+def test_a_norm_scheme_that_widens_the_residual_stream_is_traced() -> None:
     admit(Wide)
     names = [operation.name for operation in blocks_of(norm="wide").operations]
     assert names == ["sum", "norm_layer", "attention", "getitem", "add", "sum", "norm_layer", "ffn", "getitem", "add"]
 
 
-def test_every_sublayer_is_in_the_outline_of_every_spec(any_spec: dict[str, Any]) -> None:
+def test_the_graph_of_every_spec_has_all_sublayers_and_layers(any_spec: dict[str, Any]) -> None:
     spec = gptzoo.load_model_spec(any_spec)
-    rows = outline(spec)
-    (blocks,) = (row for row in rows if isinstance(row, Blocks))
+    rows = build_model_graph(spec)
+    (blocks,) = (row for row in rows if isinstance(row, BlockGroup))
     assert blocks.n_layers == spec.n_layers
     assert {"attention", "ffn"} <= {operation.name for operation in blocks.operations}
     for name in ("attention", "ffn"):
         by_layer = {layer: one.config for one in blocks.sublayers[name] for layer in one.layers}
         assert [by_layer[layer] for layer in range(spec.n_layers)] == spec.per_layer(name)
-    assert isinstance(rows[0], Module)
-    assert isinstance(rows[-1], Module)
+    assert isinstance(rows[0], ModuleNode)
+    assert isinstance(rows[-1], ModuleNode)
     assert (rows[0].name, rows[-1].name) == ("embed", "head")
 
 
-def test_modules_are_in_the_order_in_which_a_token_passes_them() -> None:
-    rows = outline(gptzoo.load_model_spec(small(dropout=0.1, positional=["learned", "rope"])))
-    names = ["blocks" if isinstance(row, Blocks) else row.name for row in rows]
+def test_modules_are_in_the_order_of_the_forward_pass() -> None:
+    rows = build_model_graph(gptzoo.load_model_spec(small(dropout=0.1, positional=["learned", "rope"])))
+    names = ["blocks" if isinstance(row, BlockGroup) else row.name for row in rows]
     assert names == ["embed", "positionals", "embed_dropout", "blocks", "exit", "head"]
-    assert [row.config.type for row in rows if isinstance(row, Module) and row.config] == ["learned", "layernorm"]
+    assert [row.config.type for row in rows if isinstance(row, ModuleNode) and row.config] == ["learned", "layernorm"]
 
 
-def test_what_does_nothing_is_left_out() -> None:
-    rows = outline(gptzoo.load_model_spec(small(positional="none", norm="post_ln")))
-    assert ["blocks" if isinstance(row, Blocks) else row.name for row in rows] == ["embed", "blocks", "head"]
+def test_modules_that_do_nothing_are_omitted() -> None:
+    rows = build_model_graph(gptzoo.load_model_spec(small(positional="none", norm="post_ln")))
+    assert ["blocks" if isinstance(row, BlockGroup) else row.name for row in rows] == ["embed", "blocks", "head"]
 
 
-def test_layers_with_equal_configs_are_one_variant() -> None:
+def test_layers_with_equal_configs_are_grouped() -> None:
     spec = gptzoo.load_model_spec(small(n_layers=5, attention=["naive", {"type": "sdpa", "window": 4}]))
-    found = [(one.config.type, one.layers) for one in variants(spec.per_layer("attention"))]
+    found = [(one.config.type, one.layers) for one in group_by_config(spec.per_layer("attention"))]
     assert found == [("naive", (0, 2, 4)), ("sdpa", (1, 3))]
 
 
 class Both(Positional):
-    """Uses two seams."""
+    """Overrides two methods."""
 
     name = "both"
 
@@ -159,10 +162,10 @@ class Both(Positional):
 
 
 @pytest.mark.parametrize(
-    ("name", "used"), [("learned", ("embed",)), ("rope", ("rotate",)), ("none", ()), ("both", ("embed", "bias"))]
+    ("name", "methods"), [("learned", ("embed",)), ("rope", ("rotate",)), ("none", ()), ("both", ("embed", "bias"))]
 )
 @pytest.mark.usefixtures("fresh_registry")
-def test_seams_are_those_that_a_positional_overrides(name: str, used: tuple[str, ...]) -> None:
+def test_positional_methods_are_those_that_a_positional_overrides(name: str, methods: tuple[str, ...]) -> None:
     admit(Both)
     (positional,) = {gptzoo.load_model_spec(small(positional=name)).positional}
-    assert seams(positional) == used
+    assert positional_methods(positional) == methods

@@ -1,4 +1,4 @@
-"""The pages in a browser, from a file and without a network: what they show is what was found."""
+"""The HTML pages in a real browser, from a file and without a network."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ import pytest
 from support import loud
 
 import gptzoo
-from gptzoo.checkpoint.model_folder import Loaded
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.inspection.attention import attention_maps
+from gptzoo.inspection.html_pages import attention_page, lens_page
 from gptzoo.inspection.lens import logit_lens
-from gptzoo.inspection.page import attention_page, lens_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 IDS = list(b"to be </b>")
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Loaded:
+def loaded() -> LoadedModel:
     spec = {"vocab_size": 257, "context_length": 32, "d_model": 24, "n_layers": 2, "n_heads": 3}
     model = loud(gptzoo.build(spec, seed=3)).eval()
-    return Loaded(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
+    return LoadedModel(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("there is no Chromium here")
+        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as engine:
         found = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         yield found
         found.close()
 
 
-def opened(browser: Any, file: Path, text: str, **options: Any) -> Any:
-    """The page, which must fail in nothing and ask for nothing."""
+def open_page(browser: Any, file: Path, text: str, **options: Any) -> Any:
+    """Open the page. Fail the test on a script error or any request besides the page itself."""
     file.write_text(text, encoding="utf-8")
     page = browser.new_page(**options)
     page.on("pageerror", lambda error: pytest.fail(str(error)))
-    page.on("request", lambda request: request.url == file.as_uri() or pytest.fail(f"asks for {request.url}"))
+    page.on("request", lambda request: request.url == file.as_uri() or pytest.fail(f"requests {request.url}"))
     page.goto(file.as_uri())
     return page
 
 
-def test_a_head_is_chosen_by_click_or_key_and_its_weights_are_read_by_pointing(
-    browser: Any, loaded: Loaded, tmp_path: Path
+def test_heads_are_selected_by_click_or_key_and_weights_shown_on_hover(
+    browser: Any, loaded: LoadedModel, tmp_path: Path
 ) -> None:
     found = attention_maps(loaded, IDS)
-    page = opened(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
+    page = open_page(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
     assert page.locator(".heads button").count() == 6
     page.get_by_label("blocks.1.attention, head 1").click()
     page.keyboard.press("ArrowRight")
@@ -70,19 +70,19 @@ def test_a_head_is_chosen_by_click_or_key_and_its_weights_are_read_by_pointing(
     assert float(match[1]) == pytest.approx(found.maps[1].weights[2, 9, 9].item(), abs=6e-5)
 
 
-def test_heads_keep_their_numbers_when_some_are_chosen(browser: Any, loaded: Loaded, tmp_path: Path) -> None:
-    found = attention_maps(loaded, IDS).selected(layers=[1], heads=[2, 1])
-    page = opened(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
+def test_selected_heads_keep_their_numbers(browser: Any, loaded: LoadedModel, tmp_path: Path) -> None:
+    found = attention_maps(loaded, IDS).select(layers=[1], heads=[2, 1])
+    page = open_page(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
     assert page.locator(".heads thead th").all_inner_texts() == ["", "head 2", "head 1"]
     assert page.get_by_role("heading", name="blocks.1.attention (sdpa), head 2").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_cell_of_the_lens_shows_its_candidates_in_colours_that_can_be_read(
-    browser: Any, loaded: Loaded, tmp_path: Path, scheme: str
+def test_a_lens_cell_shows_its_candidates_and_has_enough_contrast(
+    browser: Any, loaded: LoadedModel, tmp_path: Path, scheme: str
 ) -> None:
     found = logit_lens(loaded, IDS, n_best=3)
-    page = opened(browser, tmp_path / "lens.html", lens_page(found, "Lens"), color_scheme=scheme)
+    page = open_page(browser, tmp_path / "lens.html", lens_page(found, "Lens"), color_scheme=scheme)
     rows = page.locator(".lens tr")
     assert [row.locator("th").first.inner_text() for row in rows.all()] == ["blocks.1", "blocks.0", "in", "after"]
     rows.nth(1).locator("td").nth(4).hover()
@@ -92,17 +92,17 @@ def test_a_cell_of_the_lens_shows_its_candidates_in_colours_that_can_be_read(
     )
     labels = page.locator(".bars span.mono").all_text_contents()
     assert labels == [found.labels[token] for token in found.ids[1, 4].tolist()]
-    assert f"number {int(found.rank[1, 4]) + 1} here" in page.locator("dl").inner_text()
+    assert f"rank {int(found.rank[1, 4]) + 1}" in page.locator("dl").inner_text()
     for cell in page.locator(".lens td").all():
         ink, ground = (_luminance(cell.evaluate(f"e => getComputedStyle(e).{name}")) for name in _COLOURS)
-        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.0  # of the 21 from black to white
+        assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.0  # the contrast of black on white is 21
 
 
 _COLOURS = ("color", "backgroundColor")
 
 
 def _luminance(colour: str) -> float:
-    """Of `rgb(…)`, by WCAG 2."""
+    """Return the relative luminance of `rgb(…)` by WCAG 2."""
     r, g, b = (int(value) / 255 for value in re.findall(r"\d+", colour)[:3])
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in (r, g, b)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

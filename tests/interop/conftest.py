@@ -1,3 +1,5 @@
+"""Checkpoints written by transformers, with random values, to be edited and imported."""
+
 from __future__ import annotations
 
 import json
@@ -12,11 +14,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import gptzoo
-from gptzoo.interop.hugging_face import Imported, import_folder
+from gptzoo.interop.hugging_face import ImportResult, import_folder
 
 
 class Checkpoint:
-    """A checkpoint folder that transformers wrote, to be changed and imported."""
+    """A checkpoint folder that transformers wrote."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -29,19 +31,19 @@ class Checkpoint:
 
     def edit_tensors(self, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
         file = self.folder / "model.safetensors"
-        # Cloned: what load_file returns may be backed by the file that is about to be written.
+        # Clone the tensors: load_file may map the file that save_file overwrites.
         tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
         save_file({name: tensor.contiguous() for name, tensor in change(tensors).items()}, file)
 
-    def import_(self) -> Imported:
+    def import_(self) -> ImportResult:
         return import_folder(self.folder, self.out)
 
     def spec(self) -> dict[str, Any]:
-        """The spec in the model folder, after an import."""
+        """Return the spec in the imported model folder."""
         return json.loads((self.out / "model.json").read_text())
 
-    def refused(self, error: type[Exception]) -> str:
-        """The text of the error that an import raises, having written nothing."""
+    def import_error(self, error: type[Exception]) -> str:
+        """Import, check that it raises `error` and writes nothing, and return the error message."""
         before = sorted(self.folder.parent.iterdir())
         with pytest.raises(error) as raised:
             self.import_()
@@ -49,7 +51,7 @@ class Checkpoint:
         return str(raised.value)
 
     def assert_same_logits(self, reference: nn.Module | None = None) -> None:
-        """The imported model and the one that transformers loads from the folder give the same logits."""
+        """Compare the logits of the imported model with those of transformers."""
         if reference is None:
             reference = AutoModelForCausalLM.from_pretrained(self.folder)
         model = gptzoo.load(self.out).model
@@ -57,12 +59,12 @@ class Checkpoint:
         with torch.no_grad():
             expected = reference.eval()(tokens).logits
             logits, _ = model(tokens)
-        assert expected.std() > 0.1  # or else anything would be near it
+        assert expected.std() > 0.1  # Otherwise any logits would be close.
         assert torch.allclose(logits, expected.float(), rtol=0, atol=1e-4)
 
 
 def randomise(model: nn.Module) -> None:
-    """Biases are zero and norms one at first, and could be exchanged unnoticed."""
+    """Add noise to all parameters: initial biases (0) and norm weights (1) would hide swapped tensors."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -76,7 +78,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[..., Checkpoint]:
-    """Save a transformers model, its values made random, as a checkpoint."""
+    """Return a function that randomises a transformers model and saves it as a checkpoint."""
 
     def save(model: Any, **kwargs: Any) -> Checkpoint:
         randomise(model)

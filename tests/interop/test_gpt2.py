@@ -1,4 +1,4 @@
-"""GPT-2 checkpoints compute with gptzoo what they compute with transformers, or are refused by the setting's name."""
+"""GPT-2 checkpoints give the same logits as in transformers, or an error that names the unsupported setting."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def tiny(**options: Any) -> GPT2LMHeadModel:
     ],
     ids=str,
 )
-def test_logits_are_those_of_transformers(save: Save, options: dict[str, Any]) -> None:
+def test_logits_equal_those_of_transformers(save: Save, options: dict[str, Any]) -> None:
     checkpoint = save(tiny(**options))
     checkpoint.import_()
     checkpoint.assert_same_logits()
 
 
-def test_gradients_are_those_of_transformers(save: Save) -> None:
+def test_gradients_equal_those_of_transformers(save: Save) -> None:
     theirs = tiny().eval()
     checkpoint = save(theirs)
     checkpoint.import_()
@@ -66,22 +66,22 @@ def test_gradients_are_those_of_transformers(save: Save) -> None:
         assert torch.allclose(grads[name], expected, rtol=0, atol=1e-5), name
 
 
-def test_a_sharded_checkpoint_is_the_same_as_one_file(save: Save) -> None:
+def test_a_sharded_checkpoint_is_imported(save: Save) -> None:
     checkpoint = save(tiny(), max_shard_size="8kB")
     assert len(list(checkpoint.folder.glob("model-*.safetensors"))) > 2
     checkpoint.import_()
     checkpoint.assert_same_logits()
 
 
-def test_the_original_checkpoint_with_bare_names_and_saved_masks_is_read(save: Save) -> None:
+def test_openais_checkpoint_with_unprefixed_names_and_saved_masks_is_imported(save: Save) -> None:
     checkpoint = save(tiny())
 
-    def as_openai_released_it(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def like_openais_release(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         masks = {f"h.{layer}.attn.bias": torch.ones(1, 1, 16, 16).tril() for layer in range(2)}
         scalars = {f"h.{layer}.attn.masked_bias": torch.tensor(-1e4) for layer in range(2)}
         return {**{name.removeprefix("transformer."): t for name, t in tensors.items()}, **masks, **scalars}
 
-    checkpoint.edit_tensors(as_openai_released_it)
+    checkpoint.edit_tensors(like_openais_release)
     (checkpoint.folder / "config.json").write_text(
         json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_ctx": 16, **TINY})
     )
@@ -89,14 +89,14 @@ def test_the_original_checkpoint_with_bare_names_and_saved_masks_is_read(save: S
     checkpoint.assert_same_logits()
 
 
-def test_a_base_model_without_head_is_read_as_tied(save: Save) -> None:
+def test_a_base_model_without_head_is_imported_with_tied_embeddings(save: Save) -> None:
     checkpoint = save(GPT2Model(GPT2Config(**TINY, **IDS)))
     checkpoint.import_()
     checkpoint.assert_same_logits()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_becomes_float32_with_the_same_values(save: Save, dtype: torch.dtype) -> None:
+def test_half_precision_weights_become_float32_with_the_same_values(save: Save, dtype: torch.dtype) -> None:
     checkpoint = save(tiny().to(dtype))
     checkpoint.import_()
     tensors = load_file(checkpoint.out / "model.safetensors")
@@ -105,7 +105,7 @@ def test_half_precision_becomes_float32_with_the_same_values(save: Save, dtype: 
     assert torch.equal(tensors["blocks.0.ffn.up.weight"], theirs.t().float())
 
 
-def test_each_dropout_goes_to_its_own_part(save: Save) -> None:
+def test_each_dropout_goes_to_the_right_component(save: Save) -> None:
     checkpoint = save(tiny(resid_pdrop=0.3, embd_pdrop=0.2, attn_pdrop=0))
     checkpoint.import_()
     spec = checkpoint.spec()
@@ -114,28 +114,28 @@ def test_each_dropout_goes_to_its_own_part(save: Save) -> None:
     assert spec["attention"]["out_dropout"] == spec["ffn"]["dropout"] == 0.3
 
 
-def test_the_spec_keeps_the_scale_of_initial_weights(save: Save) -> None:
+def test_the_spec_keeps_the_initialisation_scale(save: Save) -> None:
     checkpoint = save(tiny(initializer_range=0.05))
     checkpoint.import_()
     assert checkpoint.spec()["architecture"]["init_std"] == 0.05
 
 
-def test_a_tied_head_that_is_saved_too_is_read_if_it_is_the_embedding(save: Save) -> None:
+def test_a_saved_tied_head_is_accepted_if_it_equals_the_embedding(save: Save) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_tensors(lambda tensors: {**tensors, "lm_head.weight": tensors["transformer.wte.weight"].clone()})
     checkpoint.import_()
     checkpoint.assert_same_logits()
 
 
-def test_a_tied_head_with_other_values_is_refused(save: Save) -> None:
+def test_a_saved_tied_head_with_other_values_is_an_error(save: Save) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_tensors(lambda tensors: {**tensors, "lm_head.weight": tensors["transformer.wte.weight"] + 1})
-    assert "lm_head.weight is not the same as transformer.wte.weight" in checkpoint.refused(FolderError)
+    assert "lm_head.weight differs from transformer.wte.weight" in checkpoint.import_error(FolderError)
 
 
-def test_the_weights_of_another_kind_of_head_are_refused(save: Save) -> None:
+def test_the_weights_of_another_kind_of_head_are_an_error(save: Save) -> None:
     checkpoint = save(GPT2DoubleHeadsModel(GPT2Config(**TINY, **IDS)))
-    assert "multiple_choice_head.summary.weight is unexpected" in checkpoint.refused(FolderError)
+    assert "multiple_choice_head.summary.weight is unexpected" in checkpoint.import_error(FolderError)
 
 
 @pytest.mark.parametrize(
@@ -158,23 +158,23 @@ def test_the_weights_of_another_kind_of_head_are_refused(save: Save) -> None:
         ("tie_word_embeddings", None),
     ],
 )
-def test_a_setting_that_no_spec_can_say_is_refused_by_name(save: Save, key: str, value: Any) -> None:
+def test_a_setting_that_a_spec_cannot_express_is_named(save: Save, key: str, value: Any) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_config({key: value})
-    assert f"config.json: $.{key}: " in checkpoint.refused(SpecError)
+    assert f"config.json: $.{key}: " in checkpoint.import_error(SpecError)
 
 
-def test_all_refused_settings_are_named_at_once(save: Save) -> None:
+def test_all_unsupported_settings_are_named_at_once(save: Save) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_config({"scale_attn_weights": False, "n_layer": -1, "xyz": 1})
-    lines = checkpoint.refused(SpecError).splitlines()
+    lines = checkpoint.import_error(SpecError).splitlines()
     assert [line.split(": ")[1] for line in lines] == ["$.n_layer", "$.scale_attn_weights", "$.xyz"]
 
 
-def test_every_setting_that_transformers_has_is_known_and_a_left_out_one_means_its_default() -> None:
-    written = Settings(json.loads(GPT2Config().to_json_string(use_diff=False)))
-    full = importer().spec(written)
-    written.close(GPT2Importer.no_effect)
+def test_every_transformers_setting_is_known_and_a_missing_one_means_its_default() -> None:
+    settings = Settings(json.loads(GPT2Config().to_json_string(use_diff=False)))
+    full = importer().spec(settings)
+    settings.require_all_read(GPT2Importer.no_effect)
     assert importer().spec(Settings({})) == full
 
 
@@ -182,7 +182,7 @@ def importer() -> GPT2Importer:
     return GPT2Importer.Config().build()
 
 
-def test_without_tokenizer_json_the_vocabulary_of_gpt2_means_its_tiktoken_encoding(
+def test_without_tokenizer_json_a_gpt2_vocabulary_selects_its_tiktoken_encoding(
     save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bytes_only = tiktoken.Encoding(
@@ -195,10 +195,10 @@ def test_without_tokenizer_json_the_vocabulary_of_gpt2_means_its_tiktoken_encodi
     assert tokenizer is not None
     assert tokenizer.name == "tiktoken"
     assert tokenizer.encode("ab") == [97, 98]
-    assert "taken to be" in notes[0]
+    assert "using" in notes[0]
 
 
-def test_without_network_the_weights_are_imported_and_the_note_says_what_is_missing(
+def test_without_network_the_weights_are_imported_and_a_note_names_the_missing_tokenizer(
     save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(name: str) -> None:

@@ -1,4 +1,4 @@
-"""What holds for the checkpoints of every family: their files, their tokenizers, and families from plugins."""
+"""Imports of any family: tensors, files, tokenizers, settings, and importers from plugins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.errors import FolderError, PluginError, SpecError
 from gptzoo.interop import hugging_face
-from gptzoo.interop.importer import Importer, Weight, transposed
+from gptzoo.interop.importer import Importer, Weight, transpose
 from gptzoo.interop.settings import Settings
-from gptzoo.interop.tensors import Stored
+from gptzoo.interop.stored_tensors import StoredTensor
 from gptzoo.registry import Origin
 
 Save = Callable[..., Any]
@@ -51,48 +51,48 @@ def test_missing_unexpected_and_misshaped_tensors_are_all_listed(checkpoint: Any
         return tensors
 
     checkpoint.edit_tensors(spoil)
-    text = checkpoint.refused(FolderError)
+    text = checkpoint.import_error(FolderError)
     assert "h.1.ln_2.bias is missing" in text
     assert "score.weight is unexpected" in text
-    assert "transformer.h.0.mlp.c_fc.weight (64, 16) cannot be blocks.0.ffn.up.weight (64, 16)" in text
+    assert "transformer.h.0.mlp.c_fc.weight (64, 16) cannot be converted to blocks.0.ffn.up.weight (64, 16)" in text
 
 
-def test_of_very_many_problems_the_first_are_listed_and_the_rest_are_counted(checkpoint: Any) -> None:
+def test_the_first_problems_are_listed_and_the_others_counted(checkpoint: Any) -> None:
     checkpoint.edit_config({"n_layer": 4})  # twelve tensors each
-    text = checkpoint.refused(FolderError)
+    text = checkpoint.import_error(FolderError)
     assert text.count(" is missing") == 10
     assert text.endswith("and 14 more")
 
 
-def test_misshaped_parts_of_a_fused_projection_are_named(save: Save) -> None:
+def test_misshaped_sources_of_a_fused_projection_are_named(save: Save) -> None:
     checkpoint = save(llama())
     name = "model.layers.0.self_attn.k_proj.weight"
     for shape in ((8, 16), (16, 8), (16,)):
         checkpoint.edit_tensors(lambda tensors, shape=shape: {**tensors, name: torch.zeros(shape)})
-        text = checkpoint.refused(FolderError)
+        text = checkpoint.import_error(FolderError)
         assert f"{name} {shape} and " in text
-        assert "cannot be blocks.0.attention.qkv.weight (48, 16)" in text
+        assert "cannot be converted to blocks.0.attention.qkv.weight (48, 16)" in text
 
 
-def test_integer_weights_are_refused(checkpoint: Any) -> None:
+def test_integer_weights_are_an_error(checkpoint: Any) -> None:
     name = "transformer.wte.weight"
     checkpoint.edit_tensors(lambda tensors: {**tensors, name: tensors[name].to(torch.int8)})
-    assert f"{name} has the type I8" in checkpoint.refused(FolderError)
+    assert f"{name} has dtype I8" in checkpoint.import_error(FolderError)
 
 
-def test_one_weight_under_two_names_is_refused(checkpoint: Any) -> None:
+def test_a_weight_stored_under_two_names_is_an_error(checkpoint: Any) -> None:
     checkpoint.edit_tensors(lambda tensors: {**tensors, "wpe.weight": torch.zeros(16, 16)})
-    assert "transformer.wpe.weight" in checkpoint.refused(FolderError)
+    assert "transformer.wpe.weight" in checkpoint.import_error(FolderError)
 
 
-def test_no_value_is_read_before_all_names_and_shapes_are_right(
+def test_names_and_shapes_are_checked_before_any_values_are_read(
     checkpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[str] = []
-    read = Stored.read
-    monkeypatch.setattr(Stored, "read", lambda self: reads.append(self.name) or read(self))
+    read = StoredTensor.read
+    monkeypatch.setattr(StoredTensor, "read", lambda self: reads.append(self.name) or read(self))
     checkpoint.edit_config({"n_inner": 63})
-    checkpoint.refused(FolderError)
+    checkpoint.import_error(FolderError)
     assert reads == []
     checkpoint.edit_config({"n_inner": 64})
     checkpoint.import_()
@@ -102,60 +102,60 @@ def test_no_value_is_read_before_all_names_and_shapes_are_right(
 # ---------------------------------------------------------------------- files
 
 
-def test_a_truncated_file_is_refused_as_not_complete(checkpoint: Any) -> None:
+def test_a_truncated_file_is_an_error(checkpoint: Any) -> None:
     file = checkpoint.folder / "model.safetensors"
-    whole = file.read_bytes()
-    for n_bytes in (0, 4, 100, len(whole) - 1):
-        file.write_bytes(whole[:n_bytes])
-        assert f"{file}: cannot be read, it is damaged or not complete" in checkpoint.refused(FolderError)
+    content = file.read_bytes()
+    for n_bytes in (0, 4, 100, len(content) - 1):
+        file.write_bytes(content[:n_bytes])
+        assert f"{file}: cannot be read; it is damaged or incomplete" in checkpoint.import_error(FolderError)
 
 
-def test_a_missing_shard_is_refused_by_name(save: Save) -> None:
+def test_a_missing_shard_is_named(save: Save) -> None:
     checkpoint = save(gpt2(61), max_shard_size="8kB")
     shard = sorted(checkpoint.folder.glob("model-*.safetensors"))[1]
     shard.unlink()
-    assert f"{shard}: no such file" in checkpoint.refused(FolderError)
+    assert f"{shard}: no such file" in checkpoint.import_error(FolderError)
 
 
-def test_an_index_that_does_not_fit_its_shards_is_refused(save: Save) -> None:
+def test_an_index_that_contradicts_its_shards_is_an_error(save: Save) -> None:
     checkpoint = save(gpt2(61), max_shard_size="8kB")
     file = checkpoint.folder / "model.safetensors.index.json"
     index = json.loads(file.read_text())
     del index["weight_map"]["transformer.ln_f.bias"]
     file.write_text(json.dumps(index))
-    assert "model.safetensors.index.json says otherwise about what is in it: transformer.ln_f.bias" in (
-        checkpoint.refused(FolderError)
+    assert "contents differ from model.safetensors.index.json: transformer.ln_f.bias" in (
+        checkpoint.import_error(FolderError)
     )
 
 
 @pytest.mark.parametrize("weight_map", [None, [], {"wte.weight": 1}])
-def test_an_index_without_a_map_is_refused(checkpoint: Any, weight_map: Any) -> None:
+def test_an_index_without_a_weight_map_is_an_error(checkpoint: Any, weight_map: Any) -> None:
     (checkpoint.folder / "model.safetensors").unlink()
     (checkpoint.folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert "has no weight_map" in checkpoint.refused(FolderError)
+    assert "$.weight_map: should be an object" in checkpoint.import_error(FolderError)
 
 
-def test_an_index_cannot_name_a_file_elsewhere(checkpoint: Any) -> None:
+def test_an_index_cannot_name_a_file_in_another_folder(checkpoint: Any) -> None:
     (checkpoint.folder / "model.safetensors").rename(checkpoint.folder.parent / "elsewhere.safetensors")
     index = {"weight_map": {"wte.weight": "../elsewhere.safetensors"}}
     (checkpoint.folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "'../elsewhere.safetensors', which is not one in the same folder" in checkpoint.refused(FolderError)
+    assert "'../elsewhere.safetensors' is not a file name in the same folder" in checkpoint.import_error(FolderError)
 
 
-def test_a_pickle_is_refused_with_the_reason(checkpoint: Any) -> None:
+def test_the_error_for_a_pickle_says_how_to_convert_it(checkpoint: Any) -> None:
     (checkpoint.folder / "model.safetensors").rename(checkpoint.folder / "pytorch_model.bin")
-    text = checkpoint.refused(FolderError)
+    text = checkpoint.import_error(FolderError)
     assert "pytorch_model.bin: is a pickle" in text
     assert "safe_serialization=True" in text
 
 
-def test_a_folder_without_weights_config_or_anything_is_refused_by_what_it_lacks(checkpoint: Any) -> None:
+def test_missing_weights_config_and_folder_are_named(checkpoint: Any) -> None:
     (checkpoint.folder / "model.safetensors").unlink()
-    assert "has no model.safetensors" in checkpoint.refused(FolderError)
+    assert "no model.safetensors" in checkpoint.import_error(FolderError)
     (checkpoint.folder / "config.json").unlink()
-    assert "config.json: cannot be read" in checkpoint.refused(FolderError)
+    assert "config.json: cannot be read" in checkpoint.import_error(FolderError)
     checkpoint.folder = checkpoint.folder / "deeper"
-    assert "no such folder" in checkpoint.refused(FolderError)
+    assert "no such folder" in checkpoint.import_error(FolderError)
 
 
 @pytest.mark.parametrize(
@@ -164,37 +164,35 @@ def test_a_folder_without_weights_config_or_anything_is_refused_by_what_it_lacks
         ("{", SpecError, "config.json: line 1"),
         ('{"n_embd": NaN}', SpecError, "NaN is not JSON"),
         ('{"n_embd": 1, "n_embd": 2}', SpecError, "'n_embd' appears twice"),
-        ("[]", FolderError, "is not a JSON object"),
-        ("{}", SpecError, "$.model_type: should name a family of models  (known: gpt2, llama"),
+        ("[]", FolderError, "should be a JSON object"),
+        ("{}", SpecError, "$.model_type: should be the name of a model family  (known: gpt2, llama"),
         ('{"model_type": "gpt3"}', SpecError, "$.model_type: no importer named 'gpt3'; did you mean 'gpt2'?"),
         ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', SpecError, "d_model 10 does not divide into 3 heads"),
     ],
 )
-def test_a_wrong_config_is_refused_with_the_place(
-    checkpoint: Any, text: str, error: type[Exception], reason: str
-) -> None:
+def test_an_error_in_the_config_is_located(checkpoint: Any, text: str, error: type[Exception], reason: str) -> None:
     (checkpoint.folder / "config.json").write_text(text)
-    assert reason in checkpoint.refused(error)
+    assert reason in checkpoint.import_error(error)
 
 
-def test_an_occupied_place_is_refused_before_anything_is_read_and_left_as_it_is(checkpoint: Any) -> None:
+def test_an_output_folder_that_is_not_empty_is_an_error_before_anything_is_read(checkpoint: Any) -> None:
     (checkpoint.folder / "config.json").write_text("not even JSON")
     checkpoint.out.mkdir()
     (checkpoint.out / "model.json").write_text("mine")
-    assert "not empty" in checkpoint.refused(FolderError)
+    assert "not empty" in checkpoint.import_error(FolderError)
     assert (checkpoint.out / "model.json").read_text() == "mine"
     assert len(list(checkpoint.out.iterdir())) == 1
 
 
-def test_a_failure_in_the_middle_of_writing_leaves_nothing(checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_space(self: Stored) -> None:
+def test_a_failure_while_reading_leaves_no_files(checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_space(self: StoredTensor) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Stored, "read", out_of_space)
-    checkpoint.refused(OSError)
+    monkeypatch.setattr(StoredTensor, "read", out_of_space)
+    checkpoint.import_error(OSError)
 
 
-def test_what_is_written_does_not_depend_on_the_checkpoint_any_more(checkpoint: Any) -> None:
+def test_the_model_folder_does_not_depend_on_the_checkpoint(checkpoint: Any) -> None:
     checkpoint.import_()
     before = load_file(checkpoint.out / "model.safetensors")["embed.weight"].clone()
     (checkpoint.folder / "model.safetensors").write_bytes(bytes(100_000))
@@ -226,7 +224,7 @@ def trained_like_sentencepiece() -> Tokenizer:
 
 
 @pytest.mark.parametrize("train", [trained_byte_level, trained_like_sentencepiece])
-def test_tokenizer_json_gives_the_ids_that_transformers_gives(save: Save, train: Callable[[], Tokenizer]) -> None:
+def test_tokenizer_json_encodes_as_in_transformers(save: Save, train: Callable[[], Tokenizer]) -> None:
     theirs = PreTrainedTokenizerFast(tokenizer_object=train())
     checkpoint = save(gpt2(len(theirs)))
     theirs.save_pretrained(checkpoint.folder)
@@ -239,7 +237,7 @@ def test_tokenizer_json_gives_the_ids_that_transformers_gives(save: Save, train:
     assert len(ours.encode(TEXTS[0])) < len(TEXTS[0])  # merges were used
 
 
-def test_a_byte_level_tokenizer_gives_the_text_back(save: Save) -> None:
+def test_a_byte_level_tokenizer_decodes_its_own_ids(save: Save) -> None:
     checkpoint = save(gpt2(300))
     trained_byte_level().save(str(checkpoint.folder / "tokenizer.json"))
     checkpoint.import_()
@@ -253,30 +251,30 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_noted(save: Save) -> None:
     tokenizer = trained_byte_level()
     tokenizer.save(str(checkpoint.folder / "tokenizer.json"))
     assert checkpoint.import_().notes == (
-        f"tokenizer.json has {tokenizer.get_vocab_size() - 61} ids that the model has not",
+        f"tokenizer.json has {tokenizer.get_vocab_size() - 61} ids beyond the model's vocabulary",
     )
 
 
-def test_a_tokenizer_whose_tokens_cannot_become_bytes_is_refused_and_the_way_out_is_told(checkpoint: Any) -> None:
+def test_the_error_for_a_tokenizer_without_byte_tokens_says_what_to_do(checkpoint: Any) -> None:
     tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "##b": 2}, unk_token="[UNK]"))
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.save(str(checkpoint.folder / "tokenizer.json"))
-    assert "without this file the model is imported without a tokenizer" in checkpoint.refused(FolderError)
+    assert "remove this file to import the model without a tokenizer" in checkpoint.import_error(FolderError)
     (checkpoint.folder / "tokenizer.json").unlink()
     checkpoint.import_()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": "1.0"}', '{"model": {"type": "BPE"}}'])
-def test_a_damaged_tokenizer_json_is_refused(checkpoint: Any, text: str) -> None:
+def test_a_damaged_tokenizer_json_is_an_error(checkpoint: Any, text: str) -> None:
     (checkpoint.folder / "tokenizer.json").write_text(text)
-    assert "tokenizer.json: " in checkpoint.refused(FolderError)
+    assert "tokenizer.json: " in checkpoint.import_error(FolderError)
 
 
 # ---------------------------------------------------------------------- families from plugins
 
 
 class Slim(Importer):
-    """One attention layer with the sizes spelled in another way."""
+    """A family with one layer and unusual setting names."""
 
     name = "slim"
     no_effect = frozenset({"colour"})
@@ -298,7 +296,7 @@ class Slim(Importer):
         }
 
     def weights(self, spec: Any) -> Iterator[Weight]:
-        yield Weight("embed.weight", "words", transposed)
+        yield Weight("embed.weight", "words", transpose)
         yield Weight("blocks.0.attention.qkv.weight", ("q", "kv"))
         yield Weight("blocks.0.ffn.up.weight", "a", lambda tensor: 2 * tensor)
         for name in ("attention.out", "ffn.down", "norm.layers.attention", "norm.layers.ffn"):
@@ -332,7 +330,7 @@ def use_plugin(*components: type) -> Any:
     return registry.use(fresh)
 
 
-def test_a_family_from_a_plugin_is_imported_like_those_that_shipped(tmp_path: Path) -> None:
+def test_a_family_from_a_plugin_is_imported(tmp_path: Path) -> None:
     theirs = slim_checkpoint(tmp_path / "slim")
     with use_plugin(Slim):
         imported = hugging_face.import_folder(tmp_path / "slim", tmp_path / "out")
@@ -345,7 +343,7 @@ def test_a_family_from_a_plugin_is_imported_like_those_that_shipped(tmp_path: Pa
     assert torch.equal(weights["blocks.0.ffn.up.weight"], 2 * theirs["a"])
 
 
-def test_an_importer_whose_weights_do_not_fit_its_spec_is_named(tmp_path: Path) -> None:
+def test_an_importer_whose_weights_do_not_match_its_spec_is_named(tmp_path: Path) -> None:
     class Wrong(Slim):
         name = "slim"
 
@@ -358,7 +356,7 @@ def test_an_importer_whose_weights_do_not_fit_its_spec_is_named(tmp_path: Path) 
         hugging_face.import_folder(tmp_path / "slim", tmp_path / "out")
 
 
-def test_a_plugin_can_handle_what_is_refused_elsewhere(tmp_path: Path) -> None:
+def test_a_plugin_can_support_a_setting_that_others_reject(tmp_path: Path) -> None:
     class Quantized(Slim):
         name = "slim"
 
@@ -371,7 +369,7 @@ def test_a_plugin_can_handle_what_is_refused_elsewhere(tmp_path: Path) -> None:
     with use_plugin(Quantized):
         hugging_face.import_folder(tmp_path / "slim", tmp_path / "out")
     assert (tmp_path / "out" / "model.json").exists()
-    with use_plugin(Slim), pytest.raises(SpecError, match=r"quantization_config.*; only null is"):
+    with use_plugin(Slim), pytest.raises(SpecError, match=r"quantization_config.*; only null is supported"):
         hugging_face.import_folder(tmp_path / "slim", tmp_path / "out2")
 
 
@@ -384,23 +382,23 @@ def test_settings_are_strict_about_types() -> None:
         settings = Settings(values)
         assert settings.count(key, 5) == 5
         with pytest.raises(SpecError, match=rf"\$\.{key}: should be a whole number above 0"):
-            settings.close(values)
+            settings.require_all_read(values)
     for key in "abde":
         settings = Settings(values)
         assert settings.number(key, 0.5) == 0.5
         with pytest.raises(SpecError, match=rf"\$\.{key}: should be a number"):
-            settings.close(values)
+            settings.require_all_read(values)
     settings = Settings(values)
     assert settings.count("d", None) is settings.number("d", None) is settings.count("left out", None) is None
     assert isinstance(settings.number("f", 1.0), float)
-    settings.close(values)
+    settings.require_all_read(values)
 
 
-def test_settings_inside_of_an_object_are_told_by_their_whole_path() -> None:
+def test_nested_settings_are_named_by_their_full_path() -> None:
     settings = Settings({"rope": {"theta": "x"}, "moe": 3})
-    settings.within("rope").number("theta", 1.0)
-    settings.within("moe").number("theta", 1.0)
-    settings.within("left out").number("theta", 1.0)
+    settings.nested("rope").number("theta", 1.0)
+    settings.nested("moe").number("theta", 1.0)
+    settings.nested("left out").number("theta", 1.0)
     with pytest.raises(SpecError) as raised:
-        settings.close()
+        settings.require_all_read()
     assert [problem.path for problem in raised.value.problems] == ["$.moe", "$.rope.theta"]

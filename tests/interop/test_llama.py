@@ -1,4 +1,4 @@
-"""Llama checkpoints compute with gptzoo what they compute with transformers, or are refused by the setting's name."""
+"""Llama checkpoints give the same logits as in transformers, or an error that names the unsupported setting."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def tiny(**options: Any) -> LlamaForCausalLM:
     ],
     ids=str,
 )
-def test_logits_are_those_of_transformers(save: Save, options: dict[str, Any]) -> None:
+def test_logits_equal_those_of_transformers(save: Save, options: dict[str, Any]) -> None:
     checkpoint = save(tiny(**options))
     checkpoint.import_()
     checkpoint.assert_same_logits()
 
 
-def test_gradients_are_those_of_transformers(save: Save) -> None:
+def test_gradients_equal_those_of_transformers(save: Save) -> None:
     theirs = tiny().eval()
     checkpoint = save(theirs)
     checkpoint.import_()
@@ -75,7 +75,7 @@ def test_gradients_are_those_of_transformers(save: Save) -> None:
         assert torch.allclose(ours_, expected, rtol=0, atol=1e-5)
 
 
-def test_a_sharded_checkpoint_is_the_same_as_one_file(save: Save) -> None:
+def test_a_sharded_checkpoint_is_imported(save: Save) -> None:
     checkpoint = save(tiny(), max_shard_size="16kB")
     assert len(list(checkpoint.folder.glob("model-*.safetensors"))) > 2
     checkpoint.import_()
@@ -92,7 +92,7 @@ def test_a_sharded_checkpoint_is_the_same_as_one_file(save: Save) -> None:
     ],
     ids=str,
 )
-def test_the_rotary_base_is_read_from_where_older_versions_wrote_it(save: Save, older: dict[str, Any]) -> None:
+def test_the_rotary_base_is_read_from_the_settings_of_older_versions(save: Save, older: dict[str, Any]) -> None:
     model = tiny(rope_parameters={"rope_type": "default", "rope_theta": 20.0})
     checkpoint = save(model)
     checkpoint.edit_config(older, without=() if "rope_parameters" in older else ("rope_parameters",))
@@ -100,7 +100,7 @@ def test_the_rotary_base_is_read_from_where_older_versions_wrote_it(save: Save, 
     checkpoint.assert_same_logits(model)
 
 
-def test_an_early_config_without_newer_settings_is_read(save: Save) -> None:
+def test_a_config_of_an_early_version_is_imported(save: Save) -> None:
     checkpoint = save(tiny(num_key_value_heads=4))
     newer = ("num_key_value_heads", "head_dim", "rope_parameters", "attention_bias", "mlp_bias", "attention_dropout")
     checkpoint.edit_config({"max_sequence_length": 32}, without=newer)
@@ -108,7 +108,7 @@ def test_an_early_config_without_newer_settings_is_read(save: Save) -> None:
     checkpoint.assert_same_logits()
 
 
-def test_saved_tables_of_angles_are_not_weights(save: Save) -> None:
+def test_saved_rotary_tables_are_ignored(save: Save) -> None:
     checkpoint = save(tiny())
     tables = {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": torch.ones(4) for layer in range(2)}
     checkpoint.edit_tensors(lambda tensors: {**tensors, **tables})
@@ -116,18 +116,18 @@ def test_saved_tables_of_angles_are_not_weights(save: Save) -> None:
     checkpoint.assert_same_logits()
 
 
-def test_a_tied_base_model_without_head_is_read(save: Save) -> None:
+def test_a_tied_base_model_without_head_is_imported(save: Save) -> None:
     checkpoint = save(LlamaModel(LlamaConfig(**TINY, tie_word_embeddings=True)))
     checkpoint.import_()
     checkpoint.assert_same_logits()
 
 
-def test_an_untied_base_model_without_head_is_refused(save: Save) -> None:
+def test_an_untied_base_model_without_head_is_an_error(save: Save) -> None:
     checkpoint = save(LlamaModel(LlamaConfig(**TINY)))
-    assert "lm_head.weight is missing" in checkpoint.refused(FolderError)
+    assert "lm_head.weight is missing" in checkpoint.import_error(FolderError)
 
 
-def test_attention_dropout_is_the_only_dropout(save: Save) -> None:
+def test_only_the_attention_has_dropout(save: Save) -> None:
     checkpoint = save(tiny(attention_dropout=0.25))
     checkpoint.import_()
     spec = checkpoint.spec()
@@ -156,29 +156,29 @@ def test_attention_dropout_is_the_only_dropout(save: Save) -> None:
         ("sliding_window", 16),
     ],
 )
-def test_a_setting_that_no_spec_can_say_is_refused_by_name(save: Save, key: str, value: Any) -> None:
+def test_a_setting_that_a_spec_cannot_express_is_named(save: Save, key: str, value: Any) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_config({key.partition(".")[0]: value})
-    assert f"config.json: $.{key}: " in checkpoint.refused(SpecError)
+    assert f"config.json: $.{key}: " in checkpoint.import_error(SpecError)
 
 
-def test_two_rotary_bases_that_differ_are_refused(save: Save) -> None:
+def test_two_different_rotary_bases_are_an_error(save: Save) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_config({"rope_theta": 500000.0})
-    assert "$.rope_parameters.rope_theta: 10000.0 is not" in checkpoint.refused(SpecError)
+    assert "$.rope_parameters.rope_theta: a gptzoo spec cannot express 10000.0" in checkpoint.import_error(SpecError)
 
 
-def test_a_refused_rope_says_what_it_is_and_that_no_spec_can_say_it(save: Save) -> None:
+def test_the_error_for_unsupported_rope_scaling_shows_its_value(save: Save) -> None:
     checkpoint = save(tiny())
     checkpoint.edit_config({"rope_scaling": {"rope_type": "llama3"}})
-    assert checkpoint.refused(SpecError) == (
-        'config.json: $.rope_scaling: {"rope_type": "llama3"} is not something that a gptzoo spec can say'
+    assert checkpoint.import_error(SpecError) == (
+        'config.json: $.rope_scaling: a gptzoo spec cannot express {"rope_type": "llama3"}'
     )
 
 
-def test_every_setting_that_transformers_has_is_known_and_a_left_out_one_means_its_default() -> None:
+def test_every_transformers_setting_is_known_and_a_missing_one_means_its_default() -> None:
     importer = LlamaImporter.Config().build()
-    written = Settings(json.loads(LlamaConfig().to_json_string(use_diff=False)))
-    full = importer.spec(written)
-    written.close(LlamaImporter.no_effect)
+    settings = Settings(json.loads(LlamaConfig().to_json_string(use_diff=False)))
+    full = importer.spec(settings)
+    settings.require_all_read(LlamaImporter.no_effect)
     assert importer.spec(Settings({})) == full

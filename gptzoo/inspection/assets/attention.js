@@ -1,5 +1,5 @@
-hint.textContent = "Each row is a token that looks, each column one that is looked at. Choose a head, then point at a "
-  + "row or a token; arrow keys go through heads and layers.";
+hint.textContent = "Rows are queries, columns are keys. Select a head, then hover over a row or a token to see what it attends to. "
+  + "Arrow keys move between heads and layers.";
 
 const maps = data.maps.map((map) => {
   const bytes = Uint8Array.from(atob(map.data), (character) => character.charCodeAt(0));
@@ -14,7 +14,7 @@ const maps = data.maps.map((map) => {
 });
 const chosen = { layer: 0, head: 0, query: null };
 
-// A token where there is one for each position, else the position.
+// The tokens if there is one for each position, otherwise the position numbers.
 const labels = (count) => (count === data.tokens.length ? data.tokens : Array.from({ length: count }, (_, i) => `${i}`));
 
 function paint(canvas, map, head, colours) {
@@ -42,7 +42,7 @@ view.append(make("div", { class: "columns" },
   make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview),
   make("section", { class: "panel scroll", style: "flex: 1; min-width: 340px" }, title,
     make("div", { class: "scroll" }, large), legend, reading, text)));
-if (data.silent.length) view.append(make("p", {}, `Without scores to show: ${data.silent.join(", ")}.`));
+if (data.without_map.length) view.append(make("p", {}, `No attention scores: ${data.without_map.join(", ")}.`));
 
 function drawOverview() {
   const colours = palette();

@@ -1,5 +1,5 @@
-hint.textContent = "What the model would say after each token if it ended at that layer; the last layer, on top, is what "
-  + "it does say. The stronger the colour, the surer; underlined is what the text goes on with. Point at a cell for all candidates.";
+hint.textContent = "The most likely next token after each token, if the model ended at that layer. The top row is the model's own "
+  + "prediction. A stronger colour means a higher probability; underlined predictions are correct. Hover over a cell for all candidates.";
 
 const nLayers = data.layers.length, nTokens = data.tokens.length;
 const cells = [];
@@ -13,8 +13,8 @@ for (let layer = nLayers - 1; layer >= 0; layer--) {
   cells[layer] = [];
   for (let position = 0; position < nTokens; position++) {
     const best = data.ids[layer][position][0];
-    const isRight = position + 1 < nTokens && data.rank[layer][position] === 0;
-    cells[layer][position] = make("td", { class: isRight ? "right" : "", tabindex: 0, title: data.labels[best],
+    const isCorrect = position + 1 < nTokens && data.rank[layer][position] === 0;
+    cells[layer][position] = make("td", { class: isCorrect ? "correct" : "", tabindex: 0, title: data.labels[best],
       onmouseenter: () => choose(layer, position), onfocus: () => choose(layer, position) }, data.labels[best]);
     row.append(cells[layer][position]);
   }
@@ -37,8 +37,8 @@ function choose(layer, position) {
   });
   const facts = make("dl", {}, make("dt", {}, "entropy"), make("dd", {}, `${data.entropy[layer][position].toFixed(2)} nats`));
   if (position + 1 < nTokens) {
-    facts.append(make("dt", {}, "goes on with"), make("dd", {},
-      make("span", { class: "mono" }, data.tokens[position + 1]), `, number ${data.rank[layer][position] + 1} here`));
+    facts.append(make("dt", {}, "actual next token"), make("dd", {},
+      make("span", { class: "mono" }, data.tokens[position + 1]), `, rank ${data.rank[layer][position] + 1}`));
   }
   detail.replaceChildren(make("h2", {}, `${data.layers[layer]}, after `,
     make("span", { class: "mono" }, data.tokens[position]), ` (position ${position})`), bars, facts);
@@ -47,7 +47,7 @@ function choose(layer, position) {
 function colour() {
   const colours = palette();
   cells.forEach((row, layer) => row.forEach((cell, position) => {
-    const rgb = shade(colours, data.probabilities[layer][position][0] ** 2); // even steps: all of them are large
+    const rgb = shade(colours, data.probabilities[layer][position][0] ** 2); // squared, because the probabilities of top tokens are large
     cell.style.background = css(rgb);
     cell.style.color = readable(rgb);
   }));

@@ -3,7 +3,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const view = document.getElementById("view");
 const hint = document.getElementById("hint");
 
-// An element with attributes and children; strings become text, never markup.
+// Create an element with attributes and children. Strings become text nodes, never markup.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,7 +14,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// The colours of the page as they are now, light or dark.
+// Return the current colours of the page, which depend on the light or dark scheme.
 function palette() {
   const style = getComputedStyle(document.documentElement);
   const rgb = (name) => style.getPropertyValue(name).split(",").map(Number);
@@ -22,16 +22,16 @@ function palette() {
     quiet: style.getPropertyValue("--quiet"), accent: style.getPropertyValue("--accent") };
 }
 
-// From ground to full colour by the square root, so that small weights can be told from none.
+// Interpolate from the background to the full colour by the square root, so that small weights stay visible.
 function shade(colours, share) {
-  const way = Math.sqrt(Math.min(1, Math.abs(share)));
+  const fraction = Math.sqrt(Math.min(1, Math.abs(share)));
   const end = share < 0 ? colours.negative : colours.high;
-  return colours.low.map((low, channel) => Math.round(low + (end[channel] - low) * way));
+  return colours.low.map((low, channel) => Math.round(low + (end[channel] - low) * fraction));
 }
 
 const css = (rgb) => `rgb(${rgb.join(",")})`;
 
-// Black or white, whichever can be read on a colour.
+// Return near-black or white, whichever has more contrast on a background colour.
 function readable(rgb) {
   const [r, g, b] = rgb.map((value) => (value / 255) ** 2.2);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.3 ? "#10131a" : "#ffffff";
