@@ -11,8 +11,7 @@ from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
-from gptzoo.sampling.processors import constraints, grammar, penalties
-from gptzoo.sampling.processors import processor as processors
+from gptzoo.sampling.processors import constraints, grammar, penalties, truncation
 from gptzoo.training.optim import lion, muon, optimizers, schedules
 from gptzoo.training.tracking.trackers import csv_table, mlflow, tensorboard, wandb
 
@@ -50,11 +49,11 @@ def gptzoo_components() -> list[type[Component]]:
         tensorboard.TensorBoardTracker,
         wandb.WandbTracker,
         mlflow.MlflowTracker,
-        processors.Temperature,
-        processors.TopK,
-        processors.TopP,
-        processors.MinP,
-        processors.Typical,
+        truncation.Temperature,
+        truncation.TopK,
+        truncation.TopP,
+        truncation.MinP,
+        truncation.Typical,
         penalties.RepetitionPenalty,
         penalties.PresencePenalty,
         penalties.FrequencyPenalty,

@@ -1,1 +1,1 @@
-"""From a trained model to text: what to do with logits, and the loop that feeds tokens back."""
+"""Text generation: logits processors, the decoding engine, and search."""

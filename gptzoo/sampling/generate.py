@@ -1,4 +1,4 @@
-"""New tokens after prompts: all rows side by side, one token a step, by the engine."""
+"""`generate` and `stream`: new tokens after prompts of token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.engine import Engine
-from gptzoo.sampling.engine.token_choice import Choice, check
+from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.spec import SamplingSpec
 
@@ -21,19 +21,22 @@ def generate(
     tokenizer: Tokenizer | None = None,
     *,
     draft: Architecture | None = None,
-    n_ahead: int = 4,
+    n_draft_tokens: int = 4,
 ) -> list[list[int]]:
-    """New token ids for each prompt (a sequence of ids). Raises InputError as `stream` does.
+    """Return the new token ids after each prompt (a sequence of token ids). Raises InputError as `stream` does.
 
-    A model that will only write is up to twice as fast after `gptzoo.prepare_for_inference(model)`, which
-    `gptzoo sample` and `gptzoo serve` do.
+    A model that is only used for inference is up to twice as fast after `gptzoo.prepare_for_inference(model)`, which
+    `gptzoo sample` and `gptzoo serve` call.
     """
-    rows: list[list[int]] = [[] for _ in prompts]
-    for chosen in stream(model, prompts, spec, tokenizer, draft=draft, n_ahead=n_ahead):
-        for row, choice in zip(rows, chosen, strict=True):
-            if choice is not None and choice.end != "stop_token":
-                row.append(choice.token)
-    return rows
+    engine = _start_engine(model, prompts, spec or SamplingSpec(), tokenizer, None, draft, n_draft_tokens)
+    new_tokens: list[list[int]] = [[] for _ in prompts]
+    while engine.busy:
+        for event in engine.step():
+            if event.error is not None:
+                raise event.error
+            if event.token is not None and event.finish_reason != "stop_token":
+                new_tokens[event.request_id].append(event.token)
+    return new_tokens
 
 
 def stream(
@@ -42,42 +45,73 @@ def stream(
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
     *,
-    streams: Sequence[int] | None = None,
+    sample_numbers: Sequence[int] | None = None,
     draft: Architecture | None = None,
-    n_ahead: int = 4,
-) -> Iterator[list[Choice | None]]:
-    """Yield what is chosen for every row, step by step; None for a row that has ended, or that others are ahead of.
+    n_draft_tokens: int = 4,
+) -> Iterator[list[TokenEvent | None]]:
+    """Yield the next token of every prompt, step by step: a list with one entry per prompt.
 
-    `tokenizer` is for stop texts and for the processors that work on text. Row i draws from the random stream number
-    `streams[i]` of the seed, left out number i. The model is put in eval mode.
+    An entry is None if the sequence is finished, or if it has no further token yet while another sequence accepted
+    several draft tokens.
 
-    draft: a smaller model of the same vocabulary that proposes `n_ahead` tokens at a time, which the model checks in
-    one pass: speculative decoding. The distribution of texts is the model's own; which text a seed gives is another.
+    tokenizer: required by stop strings and by logits processors that work on text.
+    sample_numbers: the number of each sample, which together with the seed determines its random stream. Default: the
+    index of the prompt.
+    draft: a smaller model with the same vocabulary that proposes up to `n_draft_tokens` tokens at a time (speculative
+    decoding). The distribution of texts stays the same; the text that a given seed produces does not.
 
-    Raises InputError before the first token for an empty prompt, an id outside the vocabulary, more tokens than the
-    model's positions reach, or a draft that does not go with the model.
+    The model is set to eval mode. Raises InputError before the first token for an empty prompt, a token id outside the
+    vocabulary, more tokens than the model has positions for, or a draft model that does not fit.
     """
-    spec = spec or SamplingSpec()
-    prompts = [_as_ids(prompt) for prompt in prompts]
-    check(model, prompts, spec)
-    length = max(map(len, prompts)) + spec.max_new_tokens
-    engine = Engine(model, tokenizer, n_rows=len(prompts), max_length=length, draft=draft)
-    for row, number in enumerate(range(len(prompts)) if streams is None else streams):
-        ahead = 0 if draft is None else n_ahead
-        engine.submit(Request(prompts[row], spec, id=row, first_sample=number, n_ahead=ahead))
+    engine = _start_engine(model, prompts, spec or SamplingSpec(), tokenizer, sample_numbers, draft, n_draft_tokens)
     while engine.busy:
-        chosen: list[deque[Choice]] = [deque() for _ in prompts]
+        pending: list[deque[TokenEvent]] = [deque() for _ in prompts]
         for event in engine.step():
             if event.error is not None:
                 raise event.error
-            if event.choice is not None:
-                chosen[event.request].append(event.choice)
-        while any(chosen):
-            yield [choices.popleft() if choices else None for choices in chosen]
+            if event.token is not None:
+                pending[event.request_id].append(event)
+        while any(pending):
+            yield [events.popleft() if events else None for events in pending]
+
+
+def _start_engine(
+    model: Architecture,
+    prompts: Sequence[Sequence[int]],
+    spec: SamplingSpec,
+    tokenizer: Tokenizer | None,
+    sample_numbers: Sequence[int] | None,
+    draft: Architecture | None,
+    n_draft_tokens: int,
+) -> Engine:
+    """Return an engine with a slot for each prompt. The id of a request is the index of its prompt."""
+    if len(prompts) == 0:
+        raise InputError("there is no prompt. Give at least one.")
+    prompts = [_as_ids(prompt) for prompt in prompts]
+    max_length = max(slot_length(model, prompt_ids, spec) for prompt_ids in prompts)
+    engine = Engine(model, tokenizer, n_slots=len(prompts), max_length=max_length, draft=draft)
+    for index, prompt_ids in enumerate(prompts):
+        engine.submit(
+            Request(
+                prompt_ids,
+                spec,
+                id=index,
+                first_sample=index if sample_numbers is None else sample_numbers[index],
+                n_draft_tokens=0 if draft is None else n_draft_tokens,
+            )
+        )
+    return engine
+
+
+def slot_length(model: Architecture, prompt_ids: Sequence[int], spec: SamplingSpec) -> int:
+    """Return how many tokens a slot needs for a prompt and its new tokens, at most what the model can hold."""
+    remaining = model.remaining_length(len(prompt_ids))
+    n_new = spec.max_new_tokens if remaining is None else min(spec.max_new_tokens, remaining)
+    return len(prompt_ids) + n_new
 
 
 def _as_ids(prompt: Sequence[int]) -> list[int]:
-    """A prompt as plain numbers: it may be a row of a tensor or of an array."""
+    """Convert a prompt to a list of ints. It may be a row of a tensor or an array."""
     if isinstance(prompt, str):
-        raise InputError(f"a prompt is a sequence of ids, not a text: {prompt[:40]!r}; encode it with the tokenizer")
+        raise InputError(f"a prompt is a sequence of token ids, got the text {prompt[:40]!r}. Encode it first.")
     return [int(token) for token in prompt]

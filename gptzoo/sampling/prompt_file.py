@@ -1,4 +1,4 @@
-"""Many prompts from a file, and a file of what was written after them that can be gone on with."""
+"""Batch generation from files: `read_prompts` reads a prompt file, and `ResultFile` is a resumable output file."""
 
 from __future__ import annotations
 
@@ -10,85 +10,91 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gptzoo.data.utf8 import opened
+from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, InputError
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One line of a file of prompts."""
+    """One line of a prompt file."""
 
-    line: int  # counted from 1
+    line: int  # line number, from 1
     text: str
-    fields: Mapping[str, Any]  # all that the line says, such as an id
+    fields: Mapping[str, Any]  # all fields of the line, copied to the result
 
 
 def read_prompts(file: Path) -> list[Prompt]:
-    """The prompts of a jsonl file: each line a string, or an object with "prompt". Raises DataError with the line."""
+    """Read the prompts of a JSONL file. Each line is a string, or an object with a string "prompt".
+
+    Raises DataError with the line number for anything else, and for a file without prompts.
+    """
     prompts = []
-    with opened(file) as stream:
+    with open_binary(file) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:  # of JSON and of UTF-8
-                raise DataError(f"{file}:{number}: is no JSON: {error}") from None
+            except ValueError as error:  # invalid JSON or invalid UTF-8
+                raise DataError(f"{file}:{number}: is not JSON: {error}") from None
             fields = {"prompt": value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
-                raise DataError(f'{file}:{number}: give each line a string, or an object with a "prompt" that is one')
+                raise DataError(f'{file}:{number}: expected a string, or an object with a string "prompt"')
             prompts.append(Prompt(number, fields["prompt"], fields))
     if not prompts:
         raise DataError(f"{file}: has no prompts")
     return prompts
 
 
-class Results:
-    """A jsonl file that gets one line for each prompt; killed at any moment, it holds whole lines but for the last.
+class ResultFile:
+    """A JSONL output file with one line per prompt, which can be resumed after a crash.
 
-    `job` tells one model with its options from others: a file that was begun by another job is refused.
+    Every line is synced to disk, so only the last line can be incomplete. `job` is a digest of the model and the
+    options. A file that another job wrote is refused with InputError.
     """
 
     def __init__(self, file: Path, job: str):
         self.file, self.job = file, job
-        self.done: dict[int, str] = {}  # the prompts that are there, by line
+        self.done: dict[int, str] = {}  # finished prompts, by line number
         try:
             self._stream = open(file, "a+b")  # noqa: SIM115 (closed in __exit__)
         except OSError as error:
             raise InputError(f"{file}: cannot be written: {error.strerror}") from None
 
-    def __enter__(self) -> Results:
+    def __enter__(self) -> ResultFile:
         self._stream.seek(0)
-        whole = 0
+        n_complete_bytes = 0
         for number, line in enumerate(self._stream, start=1):
-            if not line.endswith(b"\n"):  # what a killed process left
-                self._stream.truncate(whole)
+            if not line.endswith(b"\n"):  # a process was killed while it wrote this line
+                self._stream.truncate(n_complete_bytes)
                 break
-            whole += len(line)
-            self._take(number, line)
+            n_complete_bytes += len(line)
+            self._read_line(number, line)
         return self
 
-    def _take(self, number: int, line: bytes) -> None:
+    def _read_line(self, number: int, line: bytes) -> None:
         try:
-            row = json.loads(line)
-            job, at, prompt = row["job"], row["line"], row["prompt"]
+            result = json.loads(line)
+            job, prompt_line, prompt = result["job"], result["line"], result["prompt"]
         except (ValueError, TypeError, KeyError):
-            raise InputError(f"{self.file}:{number}: is no line of such a file; choose another --out") from None
+            raise InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.") from None
         if job != self.job:
             raise InputError(
-                f"{self.file}:{number}: was written by another model or with other options; choose another --out"
+                f"{self.file}:{number}: was written with another model or with other options. Choose another --out."
             )
-        self.done[at] = prompt
+        self.done[prompt_line] = prompt
 
-    def left(self, prompts: list[Prompt]) -> list[Prompt]:
-        """Those of the prompts that have no line yet. Raises InputError if one of them was another before."""
+    def remaining(self, prompts: list[Prompt]) -> list[Prompt]:
+        """Return the prompts that have no result yet. Raises InputError if a finished prompt has changed."""
         changed = [prompt.line for prompt in prompts if self.done.get(prompt.line, prompt.text) != prompt.text]
         if changed:
-            raise InputError(f"{self.file}: prompt {changed[0]} was another when this was begun; choose another --out")
+            raise InputError(
+                f"{self.file}: prompt {changed[0]} has changed since this file was started. Choose another --out."
+            )
         return [prompt for prompt in prompts if prompt.line not in self.done]
 
     def add(self, prompt: Prompt, result: Mapping[str, Any]) -> None:
-        """One line, durably."""
+        """Append the result of a prompt and sync it to disk."""
         row = {"line": prompt.line, **prompt.fields, **result, "job": self.job}
         self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
         self._stream.flush()

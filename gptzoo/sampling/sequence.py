@@ -1,4 +1,4 @@
-"""One sequence that is being written, as the processors of logits see it."""
+"""`TokenSequence`: the tokens of one text while it is generated."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 @dataclass
 class TokenSequence:
-    """A prompt and what has been written after it."""
+    """A prompt and the tokens generated after it. Logits processors receive one for each row of a batch."""
 
     tokens: list[int]
-    """Ids, in order: the prompt's, then the new ones."""
+    """Token ids, in order: the prompt, then the new tokens."""
     prompt_length: int
 
     @property
     def new(self) -> list[int]:
-        """The ids after the prompt."""
+        """The tokens after the prompt."""
         return self.tokens[self.prompt_length :]
+
+    @property
+    def n_new(self) -> int:
+        """The number of tokens after the prompt."""
+        return len(self.tokens) - self.prompt_length

@@ -1,4 +1,4 @@
-"""How to sample, described."""
+"""`SamplingSpec`, the sampling parameters of a request."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from gptzoo.reference import Reference
 
 
 class SamplingSpec(SpecModel):
-    """How tokens are chosen. The same seed gives each row the same tokens, whatever rows are sampled beside it."""
+    """Sampling parameters. A seed determines the tokens of each sample, whatever else is generated in the batch."""
 
     max_new_tokens: NonNegativeInt = 200
+    """Maximum number of tokens to generate after the prompt."""
     processors: Annotated[tuple[Annotated[Any, Reference("logits_processor")], ...], Strict(False)] = ()
-    """Applied to the logits in order; none leaves the model's own distribution."""
+    """Logits processors, applied in this order. Default: none, which samples from the model's own distribution."""
     stop_tokens: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = ()
-    """A row ends before the first of these."""
+    """Token ids that end the text. The stop token itself is not part of the text."""
     stop_texts: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)] = ()
-    """The text of a row ends before the first of these, however it is cut into tokens; they need a tokenizer."""
+    """Strings that end the text. The stop string itself is not part of the text. They require a tokenizer."""
     seed: NonNegativeInt = 1
+    """Random seed. Each sample of a prompt has its own random stream, derived from the seed and its number."""

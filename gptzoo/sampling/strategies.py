@@ -1,4 +1,4 @@
-"""The ways to write a text: drawn at random, by beam search, by contrastive search, or with a draft model's help."""
+"""Decoding strategies with text prompts: sampling, speculative decoding, contrastive search and beam search."""
 
 from __future__ import annotations
 
@@ -6,205 +6,252 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from gptzoo.checkpoint.model_folder import Loaded
+from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.errors import InputError
+from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.engine import Engine
-from gptzoo.sampling.engine.speculative import check_reach
-from gptzoo.sampling.engine.token_choice import Choice, check
+from gptzoo.sampling.engine.speculative import check_draft_prompt
+from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.generate import stream
-from gptzoo.sampling.request import Request
+from gptzoo.sampling.request import Request, check_prompt
 from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.search.contrastive import contrastive_search
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.text import Sample, Writing, encode_prompt, likeliest, sample_rows, tokenizer_of
+from gptzoo.sampling.text import best_samples, encode_prompt, sample_ids, tokenizer_of
+from gptzoo.sampling.text_stream import Sample, TextStream
 
 
 class Strategy:
-    """Base of the ways: text in, text out, with one model and one spec.
+    """Base class of decoding strategies: one model, one spec, text in and text out.
 
-    A sample depends on its prompt, its number and the spec alone, not on what is written beside it.
+    A sample depends only on its prompt, its number and the spec. It does not depend on other samples in the batch.
+
+    fit_length: shorten `max_new_tokens` for a prompt after which the model has fewer positions left.
     """
 
-    def __init__(self, loaded: Loaded, spec: SamplingSpec, *, as_room: bool = False):
-        """as_room: write fewer than `max_new_tokens` after a prompt that does not leave room for so many."""
-        self.loaded, self.spec, self.as_room = loaded, spec, as_room
+    def __init__(self, loaded: LoadedModel, spec: SamplingSpec, *, fit_length: bool = False):
+        self.loaded, self.spec, self.fit_length = loaded, spec, fit_length
         self.tokenizer = tokenizer_of(loaded)
 
     def describe(self) -> dict[str, Any]:
-        """Its name and options, as JSON values."""
+        """Return the name and the options of the strategy as JSON values."""
         return {"type": type(self).__name__.lower()}
 
-    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
-        """The tokens of each of `n` samples after a prompt, one sample after the other."""
-        raise TypeError(f"{type(self).__name__} does not implement rows")
+    def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
+        """Yield the events of each of `n` samples after a prompt, one sample after the other."""
+        raise TypeError(f"{type(self).__name__} does not implement generate")
 
-    def refuse(self, prompt: str, n: int) -> None:
-        """Raise InputError for `n` samples that cannot be written, before anything is computed."""
-        self.refuse_count(n)
-        self._read(prompt)
+    def check(self, prompt: str, n: int) -> None:
+        """Raise InputError if `n` samples of a prompt cannot be generated. Computes nothing."""
+        self.check_n_samples(n)
+        self._encode_checked(prompt)
 
-    def refuse_count(self, n: int) -> None:
-        """Raise InputError where it cannot give `n` samples of one prompt."""
+    def check_n_samples(self, n: int) -> None:
+        """Raise InputError if the strategy cannot return `n` samples of one prompt."""
 
     def stream(self, prompt: str) -> Iterator[str]:
-        """The first sample in pieces, each of whole characters."""
-        ids, spec = self._read(prompt)
-        writing = Writing(self.tokenizer, spec)
-        for choice in next(iter(self.rows(ids, spec, 1))):
-            yield writing.feed(choice)
+        """Yield the text of the first sample in pieces of whole characters."""
+        prompt_ids, spec = self._encode(prompt)
+        text = TextStream(self.tokenizer, spec)
+        for event in next(iter(self.generate(prompt_ids, spec, 1))):
+            yield text.feed(event)
 
     def samples(self, prompt: str, n: int = 1, best_of: int | None = None) -> list[Sample]:
-        """`n` samples after a prompt; with `best_of`, the likeliest of so many, the best first."""
-        ids, spec = self._read(prompt)
-        samples = self._samples(ids, spec, best_of or n)
-        return samples if best_of is None else likeliest(samples, n)
+        """Return `n` samples of a prompt. With `best_of`, return the best `n` of that many, the best first."""
+        prompt_ids, spec = self._encode(prompt)
+        samples = self._samples(prompt_ids, spec, best_of or n)
+        return samples if best_of is None else best_samples(samples, n)
 
-    def many(
-        self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_rows: int = 8
+    def samples_of_prompts(
+        self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_slots: int = 8
     ) -> Iterator[tuple[int, list[Sample]]]:
-        """The samples after each of many prompts, with the index of the prompt, as soon as they are there.
+        """Yield the index of each prompt and its samples, in the order in which they are finished.
 
-        n_rows: texts that are written side by side, by a strategy that can.
+        n_slots: batch size, for strategies that generate in batches.
         """
         for index, prompt in enumerate(prompts):
             yield index, self.samples(prompt, n, best_of)
 
-    def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
+    def _samples(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
         samples = []
-        rows = self.rows(ids, spec, n)
-        writing = Writing(self.tokenizer, spec)
-        for row in rows:
-            for choice in row:
-                writing.feed(choice)
-            samples.append(writing.sample())
-            writing = Writing(self.tokenizer, spec)
+        text = TextStream(self.tokenizer, spec)
+        for events in self.generate(prompt_ids, spec, n):
+            for event in events:
+                text.feed(event)
+            samples.append(text.sample())
+            text = TextStream(self.tokenizer, spec)
         return samples
 
-    def _read(self, prompt: str) -> tuple[list[int], SamplingSpec]:
-        ids, spec = encode_prompt(self.loaded, prompt), self.spec
-        room = self._room(len(ids)) if self.as_room else None
-        if room is not None and 0 < room < spec.max_new_tokens:
-            spec = spec.model_copy(update={"max_new_tokens": room})
-        check(self.loaded.model, [ids], spec)
-        return ids, spec
+    def _encode(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+        """Return the token ids of a prompt, and the spec with the length that fits."""
+        prompt_ids, spec = encode_prompt(self.loaded, prompt), self.spec
+        remaining = self._remaining_length(len(prompt_ids)) if self.fit_length else None
+        if remaining is not None and 0 < remaining < spec.max_new_tokens:
+            spec = spec.model_copy(update={"max_new_tokens": remaining})
+        return prompt_ids, spec
 
-    def _room(self, prompt_length: int) -> int | None:
+    def _encode_checked(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+        prompt_ids, spec = self._encode(prompt)
+        check_prompt(self.loaded.model, prompt_ids, spec)
+        return prompt_ids, spec
+
+    def _remaining_length(self, prompt_length: int) -> int | None:
         return self.loaded.model.remaining_length(prompt_length)
 
 
 class Sampling(Strategy):
-    """Draws each token from what the processors of the spec leave; all samples of a prompt side by side."""
+    """Random sampling from the processed distribution. Samples of a prompt are generated in one batch."""
 
-    draft: Loaded | None = None
-    n_ahead = 0
+    draft: LoadedModel | None = None
+    n_draft_tokens = 0
 
-    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
+    def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
         for number in range(n):
-            steps = stream(self.loaded.model, [ids], spec, self.tokenizer, streams=[number], **self._ahead())
-            yield (choice for (choice,) in steps if choice is not None)
+            steps = stream(
+                self.loaded.model,
+                [prompt_ids],
+                spec,
+                self.tokenizer,
+                sample_numbers=[number],
+                draft=self._draft_model,
+                n_draft_tokens=self.n_draft_tokens,
+            )
+            yield (event for (event,) in steps if event is not None)
 
-    def _samples(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
-        return sample_rows(self.loaded, [ids] * n, spec, **self._ahead())
-
-    def _ahead(self) -> dict[str, Any]:
-        """What `gptzoo.stream` is told of the draft."""
-        return {} if self.draft is None else {"draft": self.draft.model, "n_ahead": self.n_ahead}
-
-    def many(
-        self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_rows: int = 8
+    def samples_of_prompts(
+        self, prompts: Sequence[str], n: int = 1, best_of: int | None = None, n_slots: int = 8
     ) -> Iterator[tuple[int, list[Sample]]]:
-        """By the engine: as soon as a text ends, the next prompt takes its row."""
+        """Generate all prompts in one engine: when a sequence is finished, the next prompt takes its slot."""
         if not prompts:
             return
-        waiting = deque(enumerate(map(self._read, prompts)))
-        longest = max(len(ids) + spec.max_new_tokens for _, (ids, spec) in waiting)
-        draft = None if self.draft is None else self.draft.model
-        engine = Engine(self.loaded.model, self.tokenizer, n_rows=n_rows, max_length=longest, draft=draft)
-        writings: dict[int, list[Writing]] = {}
-        n_open: Counter[int] = Counter()
+        waiting = deque(enumerate(map(self._encode_checked, prompts)))
+        max_length = max(len(prompt_ids) + spec.max_new_tokens for _, (prompt_ids, spec) in waiting)
+        engine = Engine(
+            self.loaded.model, self.tokenizer, n_slots=n_slots, max_length=max_length, draft=self._draft_model
+        )
+        n_samples = best_of or n
+        texts: dict[int, list[TextStream]] = {}  # by index of the prompt
+        n_unfinished: Counter[int] = Counter()
         while waiting or engine.busy:
-            while waiting and engine.n_waiting < n_rows:  # no sooner, so that its clock starts when its turn comes
-                index, (ids, spec) = waiting.popleft()
-                engine.submit(Request(ids, spec, id=index, n_samples=best_of or n, n_ahead=self.n_ahead))
-                writings[index] = [Writing(self.tokenizer, spec) for _ in range(best_of or n)]
-                n_open[index] = best_of or n
+            while waiting and engine.n_waiting < n_slots:  # submitted late, so that its time starts when its turn comes
+                index, (prompt_ids, spec) = waiting.popleft()
+                request = Request(prompt_ids, spec, id=index, n_samples=n_samples, n_draft_tokens=self.n_draft_tokens)
+                engine.submit(request)
+                texts[index] = [TextStream(self.tokenizer, spec) for _ in range(n_samples)]
+                n_unfinished[index] = n_samples
             for event in engine.step():
+                index = event.request_id
                 if event.error is not None:
                     raise event.error
-                if event.choice is not None:
-                    writings[event.request][event.sample].feed(event.choice)
-                n_open[event.request] -= event.end is not None
-                if not n_open[event.request]:
-                    samples = [writing.sample() for writing in writings.pop(event.request)]
-                    yield event.request, samples if best_of is None else likeliest(samples, n)
+                if event.token is not None:
+                    texts[index][event.sample].feed(event)
+                n_unfinished[index] -= event.finish_reason is not None
+                if not n_unfinished[index]:
+                    samples = [text.sample() for text in texts.pop(index)]
+                    yield index, samples if best_of is None else best_samples(samples, n)
+
+    def _samples(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> list[Sample]:
+        return sample_ids(
+            self.loaded, [prompt_ids] * n, spec, draft=self._draft_model, n_draft_tokens=self.n_draft_tokens
+        )
+
+    @property
+    def _draft_model(self) -> Architecture | None:
+        return None if self.draft is None else self.draft.model
 
 
 class Speculative(Sampling):
-    """Draws from the same distribution, in fewer passes of the model, with a smaller one that proposes tokens."""
+    """Sampling with speculative decoding: the same distribution with fewer forward passes of the model.
 
-    def __init__(self, loaded: Loaded, spec: SamplingSpec, draft: Loaded, n_ahead: int = 4, **how: Any):
-        super().__init__(loaded, spec, **how)
-        self.draft, self.n_ahead = draft, n_ahead
-        check_draft(loaded, draft)
+    draft: a smaller model with the same tokenizer that proposes up to `n_draft_tokens` tokens at a time.
+    """
+
+    draft: LoadedModel
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        spec: SamplingSpec,
+        draft: LoadedModel,
+        n_draft_tokens: int = 4,
+        *,
+        fit_length: bool = False,
+    ):
+        super().__init__(loaded, spec, fit_length=fit_length)
+        self.draft, self.n_draft_tokens = draft, n_draft_tokens
+        check_draft_tokenizer(loaded, draft)
 
     def describe(self) -> dict[str, Any]:
-        assert self.draft is not None
-        return {**super().describe(), "draft": str(self.draft.folder), "n_ahead": self.n_ahead}
+        return {**super().describe(), "draft": str(self.draft.folder), "n_ahead": self.n_draft_tokens}
 
-    def _read(self, prompt: str) -> tuple[list[int], SamplingSpec]:
-        ids, spec = super()._read(prompt)
-        assert self.draft is not None
-        check_reach(self.draft.model, ids, spec)
-        return ids, spec
+    def _encode_checked(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+        prompt_ids, spec = super()._encode_checked(prompt)
+        check_draft_prompt(self.draft.model, prompt_ids, spec)
+        return prompt_ids, spec
 
-    def _room(self, prompt_length: int) -> int | None:
-        assert self.draft is not None
-        rooms = super()._room(prompt_length), self.draft.model.remaining_length(prompt_length)
-        return min((room for room in rooms if room is not None), default=None)
+    def _remaining_length(self, prompt_length: int) -> int | None:
+        remaining = super()._remaining_length(prompt_length), self.draft.model.remaining_length(prompt_length)
+        return min((n for n in remaining if n is not None), default=None)
 
 
-def check_draft(loaded: Loaded, draft: Loaded) -> None:
-    """Raise InputError for a draft model that has another tokenizer."""
+def check_draft_tokenizer(loaded: LoadedModel, draft: LoadedModel) -> None:
+    """Raise InputError unless the draft model has the tokenizer of the model."""
     if draft.tokenizer is None or draft.tokenizer.fingerprint() != tokenizer_of(loaded).fingerprint():
         raise InputError(
-            f"{draft.folder}: its tokenizer is another than that of {loaded.folder}; a draft model must share it"
+            f"{draft.folder}: its tokenizer differs from the tokenizer of {loaded.folder}. "
+            "Choose a draft model with the same tokenizer."
         )
 
 
 class Contrastive(Strategy):
-    """Takes the likely token that repeats the text before the least. There is one sample."""
+    """Contrastive search. It is deterministic, so there is one sample of each prompt."""
 
-    def __init__(self, loaded: Loaded, spec: SamplingSpec, alpha: float = 0.6, n_candidates: int = 4, **how: Any):
-        super().__init__(loaded, spec, **how)
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        spec: SamplingSpec,
+        alpha: float = 0.6,
+        n_candidates: int = 4,
+        *,
+        fit_length: bool = False,
+    ):
+        super().__init__(loaded, spec, fit_length=fit_length)
         self.alpha, self.n_candidates = alpha, n_candidates
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "alpha": self.alpha, "n_candidates": self.n_candidates}
 
-    def refuse_count(self, n: int) -> None:
+    def check_n_samples(self, n: int) -> None:
         if n > 1:
-            raise InputError("contrastive search draws nothing at random: it has one sample of each prompt")
+            raise InputError(f"contrastive search is deterministic and returns one sample per prompt, not {n}")
 
-    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
-        how = self.alpha, self.n_candidates
+    def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
         for _ in range(n):
-            yield contrastive_search(self.loaded.model, ids, spec, self.tokenizer, *how)
+            yield contrastive_search(self.loaded.model, prompt_ids, spec, self.tokenizer, self.alpha, self.n_candidates)
 
 
 class Beams(Strategy):
-    """Searches the likeliest texts. Its samples are the beams, the best first; there may be fewer than asked for."""
+    """Beam search. The samples are the beams, the best first. There may be fewer than requested."""
 
-    def __init__(self, loaded: Loaded, spec: SamplingSpec, n_beams: int = 4, length_penalty: float = 1.0, **how: Any):
-        super().__init__(loaded, spec, **how)
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        spec: SamplingSpec,
+        n_beams: int = 4,
+        length_penalty: float = 1.0,
+        *,
+        fit_length: bool = False,
+    ):
+        super().__init__(loaded, spec, fit_length=fit_length)
         self.n_beams, self.length_penalty = n_beams, length_penalty
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "n_beams": self.n_beams, "length_penalty": self.length_penalty}
 
-    def refuse_count(self, n: int) -> None:
+    def check_n_samples(self, n: int) -> None:
         if n > self.n_beams:
-            raise InputError(f"{self.n_beams} beams cannot give {n} samples; ask for more beams")
+            raise InputError(f"{self.n_beams} beams cannot give {n} samples. Ask for more beams.")
 
-    def rows(self, ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[Choice]]:
-        found = beam_search(self.loaded.model, ids, spec, self.tokenizer, self.n_beams, self.length_penalty)
-        yield from (beam.choices for beam in found[:n])
+    def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
+        beams = beam_search(self.loaded.model, prompt_ids, spec, self.tokenizer, self.n_beams, self.length_penalty)
+        yield from (beam.events for beam in beams[:n])

@@ -1,4 +1,7 @@
-"""Exported steps as machine code, which is kept: to make it takes half a minute, to load it less than a second."""
+"""Ahead-of-time compilation of exported decode steps, with a cache on disk.
+
+Compilation takes about half a minute; loading the result takes less than a second.
+"""
 
 from __future__ import annotations
 
@@ -18,87 +21,91 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from gptzoo.sampling.compile.export import Conditions, Exported
+from gptzoo.sampling.compile.export import ExportedStep, Guards
 from gptzoo.utils.atomic import PREFIX
 from gptzoo.utils.cache_folder import cache_folder
 
-_VERSION = 1  # of what is kept, and of how gptzoo has torch compile its own operators
+_VERSION = 1  # increase it when the cached files, or the lowering of gptzoo's own operators, change
 
 
-class Code(NamedTuple):
-    """A step as a function of the tensors that its program takes, for inputs that meet the conditions."""
+class CompiledCode(NamedTuple):
+    """A compiled decode step: a function of tensors, and the guards under which it is valid."""
 
     run: Callable[[list[Tensor]], list[Tensor]]
-    conditions: Conditions
+    guards: Guards
 
 
-def compiled_ahead(exported: Exported, inputs: Sequence[Tensor]) -> Code:
-    """Code for these inputs. Raises whatever torch does where it cannot compile the program.
+def load_or_compile(exported: ExportedStep, inputs: Sequence[Tensor]) -> CompiledCode:
+    """Return compiled code that is valid for these inputs, from the cache if possible.
 
-    What was compiled once is found again under $GPTZOO_CACHE (or ~/.cache/gptzoo); what cannot be read is made anew.
+    The cache is in $GPTZOO_CACHE (default: ~/.cache/gptzoo). Unreadable entries are compiled again. If torch cannot
+    compile the program, its exception is raised.
     """
     device = inputs[0].device
     folder = cache_folder() / "compiled"
-    key = _key(exported, device)
-    for kept in _found(folder, key):
+    key = _cache_key(exported, device)
+    for package in _cached_packages(folder, key):
         try:
-            clauses = json.loads(kept.with_suffix(".json").read_text())
-            if (conditions := exported.conditions(clauses)).hold(inputs):
-                return Code(_load(kept, device), conditions)
-        except Exception as error:  # torch does not say which ones its loader raises
-            warnings.warn(f"{kept} cannot be read, and its code is made anew: {error}", stacklevel=2)
+            guards = exported.guards(json.loads(package.with_suffix(".json").read_text()))
+            if guards.accept(inputs):
+                return CompiledCode(_load_package(package, device), guards)
+        except Exception as error:  # torch does not document what its loader raises
+            warnings.warn(f"{package}: cannot be read, so the code is compiled again: {error}", stacklevel=2)
     with tempfile.TemporaryDirectory() as temporary:
-        made = Path(temporary) / "step.pt2"
-        with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # torch about its own code
-            torch._inductor.aoti_compile_and_package(exported.program, package_path=str(made))
-        clauses = exported.clauses()
+        package = Path(temporary) / "step.pt2"
+        with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # torch warns about its own code
+            torch._inductor.aoti_compile_and_package(exported.program, package_path=str(package))
+        expressions = exported.guard_expressions()  # compilation adds guards
         try:
-            _keep(made, clauses, folder, key)
+            _store(package, expressions, folder, key)
         except OSError as error:
-            warnings.warn(f"{folder}: compiled code cannot be kept there: {error.strerror}", stacklevel=2)
-        return Code(_load(made, device), exported.conditions(clauses))
+            warnings.warn(f"{folder}: compiled code cannot be cached: {error.strerror}", stacklevel=2)
+        return CompiledCode(_load_package(package, device), exported.guards(expressions))
 
 
-def _found(folder: Path, key: str) -> list[Path]:
+def _cached_packages(folder: Path, key: str) -> list[Path]:
     try:
         return sorted(folder.glob(f"{key}-*.pt2"))
     except OSError:
         return []
 
 
-def _load(package: Path, device: torch.device) -> Callable[[list[Tensor]], list[Tensor]]:
-    # Whoever records CUDA graphs must not meet the locks by which several threads could use the code at once.
-    alone, index = device.type == "cuda", -1 if device.index is None else device.index
-    loaded = [torch._inductor.aoti_load_package(str(package), run_single_threaded=alone, device_index=index)]
+def _load_package(package: Path, device: torch.device) -> Callable[[list[Tensor]], list[Tensor]]:
+    # The locks that make the code thread-safe cannot be captured in a CUDA graph.
+    single_threaded = device.type == "cuda"
+    index = -1 if device.index is None else device.index
+    loaded = [torch._inductor.aoti_load_package(str(package), run_single_threaded=single_threaded, device_index=index)]
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
-        outputs: list[Tensor] = loaded[0].loader.run(tensors)  # past the search for tensors in nested arguments
+        # Calling the loader directly skips torch's search for tensors in nested arguments.
+        outputs: list[Tensor] = loaded[0].loader.run(tensors)
         return outputs
 
-    weakref.finalize(run, loaded.clear)  # so that it is gone, with the files that it unpacked, when Python ends
+    weakref.finalize(run, loaded.clear)  # deletes the unpacked files when Python exits
     return run
 
 
-def _keep(made: Path, clauses: Sequence[str], folder: Path, key: str) -> None:
-    """Several may be kept under one key: compilers decide by sizes that the program leaves open."""
+def _store(package: Path, guard_expressions: Sequence[str], folder: Path, key: str) -> None:
+    """Add a package to the cache. There can be several under one key, because the compiler adds guards on sizes."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(clauses, indent=1)
+    text = json.dumps(guard_expressions, indent=1)
     name = f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     with tempfile.TemporaryDirectory(dir=folder, prefix=PREFIX) as temporary:
-        shutil.copyfile(made, Path(temporary) / "code")
-        (Path(temporary) / "clauses").write_text(text)
-        os.replace(Path(temporary) / "clauses", folder / f"{name}.json")  # first: code is looked for by its own file
+        shutil.copyfile(package, Path(temporary) / "code")
+        (Path(temporary) / "guards").write_text(text)
+        # The guards come first, because readers look for the package.
+        os.replace(Path(temporary) / "guards", folder / f"{name}.json")
         os.replace(Path(temporary) / "code", folder / f"{name}.pt2")
 
 
-def _key(exported: Exported, device: torch.device) -> str:
-    """What the machine code depends on: what is computed of what, by which torch, for which machine."""
+def _cache_key(exported: ExportedStep, device: torch.device) -> str:
+    """Return a digest of all that the machine code depends on: the program, its inputs, torch and the machine."""
     program = exported.program
     parts = [str(_VERSION), torch.__version__, str(torch.version.git_version), torch._inductor.config.get_hash().hex()]
     parts += [platform.machine(), str(torch.cpu.get_capabilities())]
     parts.append(torch.cuda.get_device_name(device) if device.type == "cuda" else str(torch.get_num_threads()))
     parts += [module.code for module in program.graph_module.modules() if isinstance(module, GraphModule)]
-    parts += exported.clauses()
+    parts += exported.guard_expressions()
     for node in program.graph.nodes:
         if node.op == "placeholder" and isinstance(value := node.meta["val"], Tensor):
             strides = () if value.layout is not torch.strided else value.stride()

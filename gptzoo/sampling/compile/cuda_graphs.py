@@ -1,4 +1,4 @@
-"""Steps of decoding as CUDA graphs: recorded once for each number of rows, then started by one call."""
+"""CUDA graphs of single-token decode steps: captured once per batch size, then replayed by one call."""
 
 from __future__ import annotations
 
@@ -10,68 +10,77 @@ import torch
 from torch import Tensor
 
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.state_rows import States, copied
+from gptzoo.sampling.engine.state_rows import States, clone_states
 
-_WARM = 2  # steps before one is recorded: compiling, choosing algorithms and making workspaces cannot be
+_N_WARMUP_STEPS = 2  # compilation, algorithm selection and workspace allocation cannot be captured
 
 
-class Recorded(NamedTuple):
-    """A step of so many rows. It reads `tokens` and `positions`, both (B, 1), and writes `logits`, (B, 1, V)."""
+class CapturedStep(NamedTuple):
+    """A decode step of a fixed batch size. It reads `tokens` and `positions` (B, 1) and writes `logits` (B, 1, V)."""
 
     tokens: Tensor
     positions: Tensor
     logits: Tensor
     replay: Callable[[], None]
-    pool: Any  # memory that recordings may share, as no two are replayed at once
+    pool: Any  # memory that captured steps share, because no two are replayed at once
 
 
-class StepGraphs:
-    """A model's step of one token a row that goes on from a cache, on CUDA.
+class CudaGraphRunner:
+    """Single-token decode steps of a model as CUDA graphs.
 
-    A recording holds addresses, so for one number of rows the states must be the same tensors in each call. A model
-    that asks the device something in the middle of a step cannot be recorded: it is called, and a warning says so.
+    A graph holds addresses, so all calls with one batch size must pass the same state tensors. A model that needs a
+    device synchronisation in the middle of a step cannot be captured: it is called instead, and a warning says so.
     """
 
     def __init__(self, model: Architecture):
         self._model = model
-        self._recorded: dict[int, Recorded] = {}
-        self._can = True
+        self._captured: dict[int, CapturedStep] = {}  # by batch size
+        self._can_capture = True
 
     def __call__(self, tokens: Tensor, positions: Tensor, states: States) -> Tensor:
-        """Tokens (B, 1), positions (B|1, 1) -> logits (B, 1, V)."""
-        n_rows = len(tokens)
-        positions = positions.expand(n_rows, 1)
-        if self._can and n_rows not in self._recorded:
-            pool = next((step.pool for step in self._recorded.values()), None)
+        """Return logits (B, 1, V) for tokens (B, 1) at positions (B|1, 1)."""
+        batch_size = len(tokens)
+        positions = positions.expand(batch_size, 1)
+        if self._can_capture and batch_size not in self._captured:
+            pool = next((step.pool for step in self._captured.values()), None)
             try:
-                self._recorded[n_rows] = record(self._model, tokens, positions, states, pool)
+                self._captured[batch_size] = capture(self._model, tokens, positions, states, pool)
             except RuntimeError as error:
-                self._can = False
+                self._can_capture = False
                 reason = str(error).strip().partition("\n")[0]
-                warnings.warn(f"steps are not recorded as CUDA graphs: {reason}", stacklevel=2)
-        if n_rows not in self._recorded:
+                warnings.warn(f"decode steps cannot be captured as CUDA graphs: {reason}", stacklevel=2)
+        if batch_size not in self._captured:
             logits: Tensor = self._model(tokens, positions=positions, states=states)[0]
             return logits
-        step = self._recorded[n_rows]
+        step = self._captured[batch_size]
         step.tokens.copy_(tokens)
         step.positions.copy_(positions)
         step.replay()
-        return step.logits.clone()  # the next step writes over it
+        return step.logits.clone()  # the next replay overwrites it
 
 
-def record(model: Architecture, tokens: Tensor, positions: Tensor, states: States, pool: Any) -> Recorded:
-    """Record a step, which is not taken by that: the states stay as they are. Raises RuntimeError where CUDA does."""
+def capture(
+    model: Architecture,
+    tokens: Tensor,
+    positions: Tensor,
+    states: States,
+    pool: Any,  # noqa: ANN401  an opaque handle of torch
+) -> CapturedStep:
+    """Capture a decode step in a CUDA graph without running it: the states do not change.
+
+    Raises RuntimeError if the step cannot be captured.
+    """
     tokens, positions = tokens.clone(), positions.clone()
-    here = torch.cuda.current_stream(tokens.device)
-    aside = torch.cuda.Stream(tokens.device)
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        spare: Any = copied(states)
-        for _ in range(_WARM):
-            model(tokens, positions=positions, states=spare)
-    here.wait_stream(aside)
+    current_stream = torch.cuda.current_stream(tokens.device)
+    warmup_stream = torch.cuda.Stream(tokens.device)
+    warmup_stream.wait_stream(current_stream)
+    with torch.cuda.stream(warmup_stream):
+        scratch_states: Any = clone_states(states)
+        for _ in range(_N_WARMUP_STEPS):
+            model(tokens, positions=positions, states=scratch_states)
+    current_stream.wait_stream(warmup_stream)
     graph = torch.cuda.CUDAGraph()
-    # The outer context brings the stream back where a recording fails.
-    with torch.cuda.stream(here), torch.cuda.graph(graph, pool=pool):
+    # The outer context restores the stream if the capture fails.
+    with torch.cuda.stream(current_stream), torch.cuda.graph(graph, pool=pool):
         logits, _ = model(tokens, positions=positions, states=states)
-    return Recorded(tokens, positions, logits, graph.replay, graph.pool())
+    return CapturedStep(tokens, positions, logits, graph.replay, graph.pool())

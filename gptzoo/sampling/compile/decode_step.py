@@ -1,11 +1,11 @@
-"""Steps of decoding by compiled code: of all blocks at once, so that little is left to decide between products."""
+"""Compiled decode steps: `compile_decoding` runs all blocks of a model as one compiled function."""
 
 from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,129 +13,132 @@ from torch import Tensor
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.sublayer import SublayerOutput
 from gptzoo.errors import InputError
-from gptzoo.model.architecture import Architecture
-from gptzoo.model.stack import Stack, States
-from gptzoo.sampling.weights.onednn_linear import teach_inductor
+from gptzoo.model.architecture import Architecture, States
+from gptzoo.model.stack import Stack
+from gptzoo.sampling.compile.step_inputs import step_inputs
+from gptzoo.sampling.weights.onednn_linear import register_inductor_lowering
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.compile.aot_cache import Code
+    from gptzoo.sampling.compile.aot_cache import CompiledCode
 
-_MOST = 8  # pieces of code for one stack: one row and several, short contexts and long ones, and some to spare
-_MANY = 1024  # layouts of inputs that are remembered
+MAX_VARIANTS = 8  # compiled per stack: one row and several, short and long contexts, and some spare
+MAX_CACHED_LAYOUTS = 1024  # input layouts whose guards were evaluated
 
 
 def compile_decoding(model: Architecture) -> None:
-    """Have what is between embeddings and head compiled by the first step of one token a row that goes on from a cache.
+    """Compile the block stack on the first single-token decode step.
 
-    Sizes of batch and cache are left open, so what is compiled serves all steps; a batch of one row has code of its
-    own. Prompts are read as before, and so is what is to be captured. What torch cannot compile whole stays as it is,
-    and a warning says why. From the first step on the modules of the model, and its weights, are taken to be what they
-    were then: hooks that come later are not called in such steps. On CUDA, whoever decodes in batches records such
-    steps too (`gptzoo.sampling.compile.cuda_graphs`). Raises InputError where a C++ compiler is needed and there is none.
+    Batch size and cache size stay dynamic, so the code serves all steps; a batch of one row has its own code. Prefill,
+    longer chunks and steps with captures run uncompiled. If torch cannot compile the stack, it runs uncompiled and a
+    warning gives the reason. After the first step, changes to modules, weights and hooks have no effect on compiled
+    steps. On CUDA, batched decoding also captures the steps in CUDA graphs (`gptzoo.sampling.compile.cuda_graphs`).
+    Raises InputError on a CPU without a C++ compiler.
     """
     if next(model.parameters()).device.type == "cpu":
-        _need_compiler()
-    teach_inductor()
+        _require_cpp_compiler()
+    register_inductor_lowering()
     for name, stack in model.named_modules():
         if isinstance(stack, Stack):
-            stack.decode = _Compiled(name or type(stack).name)
+            stack.compiled_decode_step = CompiledDecode(name or type(stack).name)
 
 
-def _need_compiler() -> None:
+def _require_cpp_compiler() -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler:
-        raise InputError("compiling for a CPU needs a C++ compiler, and torch finds none: install g++") from None
+        raise InputError("compiling for a CPU needs a C++ compiler, and torch finds none. Install g++.") from None
 
 
 def is_compiled(model: Architecture) -> bool:
-    """Whether `compile_decoding` has seen the model."""
-    return any(isinstance(module, Stack) and module.decode is not None for module in model.modules())
+    """Return True if `compile_decoding` was called on the model."""
+    return any(isinstance(module, Stack) and module.compiled_decode_step is not None for module in model.modules())
 
 
-class _Piece(NamedTuple):
-    """Code for steps whose inputs meet its conditions, and what else it takes and gives."""
+class _Variant(NamedTuple):
+    """Compiled code of one stack for inputs that its guards accept."""
 
-    code: Code
+    code: CompiledCode
     weights: list[Tensor]
-    emitted: Callable[[Sequence[Tensor]], SublayerOutput]
+    to_output: Callable[[Sequence[Tensor]], SublayerOutput]
 
 
-Usable = list[tuple[_Piece, Callable[[int | None], bool]]]
+Candidates = list[tuple[_Variant, Callable[[int | None], bool]]]
+"""Variants that fit an input layout, each with the guard on the position limit that is left to check."""
 
 
-class _Compiled:
-    """`through` of one stack by code that was compiled for it; by the stack itself where that cannot be."""
+class CompiledDecode:
+    """Compiled decode steps of one stack. Variants are compiled on demand; `Stack.forward_blocks` is the fallback."""
 
     def __init__(self, name: str):
         self.name = name
-        self.pieces: list[_Piece] = []
-        self._usable: dict[Any, Usable] = {}  # by the layout of inputs
-        self._latest: tuple[Any, list[weakref.ref[Tensor]], Usable] = (None, [], [])  # what was fed, to which states
+        self.variants: list[_Variant] = []
+        self._candidates: dict[Hashable, Candidates] = {}  # by input layout
+        # Input layout, states and candidates of the last step.
+        self._last: tuple[Hashable, list[weakref.ref[Tensor]], Candidates] = (None, [], [])
         self._gave_up = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Compiled:
-        return _Compiled(self.name)  # the copied stack has other weights
+    def __deepcopy__(self, memo: dict[int, object]) -> CompiledDecode:
+        return CompiledDecode(self.name)  # the copied stack has its own weights
 
     def __call__(self, stack: Stack, x: Tensor, context: ForwardContext, states: States) -> SublayerOutput:
-        from gptzoo.sampling.compile.export import inputs_of
-
         if context.capture or context.memory is not None or torch.is_autocast_enabled(x.device.type):
-            return stack.through(x, context, states)
-        inputs = inputs_of(x, context, states)
-        usable = self._usable_for(inputs if context.position_limit is None else inputs[:-1], inputs)
-        piece = next((piece for piece, holds in usable if holds(context.position_limit)), None)
-        piece = piece or self._make(stack, x, context, states)
-        if piece is None:
-            return stack.through(x, context, states)
-        return piece.emitted(piece.code.run([*inputs, *piece.weights]))
+            return stack.forward_blocks(x, context, states)
+        inputs = step_inputs(x, context, states)
+        candidates = self._candidates_for(inputs if context.position_limit is None else inputs[:-1], inputs)
+        variant = next((variant for variant, guard in candidates if guard(context.position_limit)), None)
+        variant = variant or self._add_variant(stack, x, context, states)
+        if variant is None:
+            return stack.forward_blocks(x, context, states)
+        return variant.to_output(variant.code.run([*inputs, *variant.weights]))
 
-    def _usable_for(self, laid_out: list[Tensor], inputs: list[Tensor]) -> Usable:
-        """The pieces of code for inputs laid out like these, each with what is left to ask of the reach."""
-        x, positions, *states = laid_out
-        fed = x.dtype, x.shape, x.stride(), positions.dtype, positions.shape
-        latest_fed, latest, usable = self._latest
-        # To look at 36 tensors takes a hundredth of a step of GPT-2 in bfloat16, so those that were seen are not.
-        alike = fed == latest_fed and len(states) == len(latest)
-        if alike and all(tensor is seen() for tensor, seen in zip(states, latest, strict=True)):
-            return usable
-        layout = fed, tuple((t.shape, t.stride(), t.storage_offset(), t.dtype) for t in states)
-        if layout not in self._usable:
-            if len(self._usable) == _MANY:
-                self._usable.clear()
-            remaining = [(piece, piece.code.conditions.remaining(inputs)) for piece in self.pieces]
-            self._usable[layout] = [(piece, holds) for piece, holds in remaining if holds is not None]
-        self._latest = fed, [weakref.ref(t) for t in states], self._usable[layout]
-        return self._usable[layout]
+    def _candidates_for(self, fixed_inputs: list[Tensor], inputs: list[Tensor]) -> Candidates:
+        """Return the variants that fit the layout of `fixed_inputs`, the inputs without the position limit."""
+        x, positions, *states = fixed_inputs
+        step_layout = x.dtype, x.shape, x.stride(), positions.dtype, positions.shape
+        last_layout, last_states, candidates = self._last
+        # Reading the layout of 36 tensors takes 1% of a step of GPT-2 in bfloat16, so the same tensors are recognised.
+        same_layout = step_layout == last_layout and len(states) == len(last_states)
+        if same_layout and all(tensor is last() for tensor, last in zip(states, last_states, strict=True)):
+            return candidates
+        layout = step_layout, tuple((t.shape, t.stride(), t.storage_offset(), t.dtype) for t in states)
+        if layout not in self._candidates:
+            if len(self._candidates) == MAX_CACHED_LAYOUTS:
+                self._candidates.clear()
+            guards = [(variant, variant.code.guards.specialize(inputs)) for variant in self.variants]
+            self._candidates[layout] = [(variant, guard) for variant, guard in guards if guard is not None]
+        self._last = step_layout, [weakref.ref(t) for t in states], self._candidates[layout]
+        return self._candidates[layout]
 
-    def _make(self, stack: Stack, x: Tensor, context: ForwardContext, states: States) -> _Piece | None:
-        from gptzoo.sampling.compile.export import reason
+    def _add_variant(self, stack: Stack, x: Tensor, context: ForwardContext, states: States) -> _Variant | None:
+        """Compile a variant for these inputs. If that fails, warn, give up for good and return None."""
+        from gptzoo.sampling.compile.export import failure_reason
 
         if self._gave_up:
             return None
         try:
-            piece = self._compile(stack, x, context, states)
-        except Exception as error:  # whatever components and compilers raise about tensors without values
+            variant = self._compile(stack, x, context, states)
+        except Exception as error:  # components and compilers may raise anything when they are traced
             self._gave_up = True
-            which = f"another step of {self.name}" if self.pieces else self.name
-            warnings.warn(f"{which} is not compiled: {reason(error)}", stacklevel=2)
+            subject = f"another variant of {self.name}" if self.variants else self.name
+            warnings.warn(f"{subject} is not compiled: {failure_reason(error)}", stacklevel=2)
             return None
-        self.pieces.append(piece)
-        self._usable.clear()
-        self._latest = None, [], []
-        return piece
+        self.variants.append(variant)
+        self._candidates.clear()
+        self._last = None, [], []
+        return variant
 
-    def _compile(self, stack: Stack, x: Tensor, context: ForwardContext, states: States) -> _Piece:
-        from gptzoo.sampling.compile.aot_cache import compiled_ahead
-        from gptzoo.sampling.compile.export import export_step, inputs_of
+    def _compile(self, stack: Stack, x: Tensor, context: ForwardContext, states: States) -> _Variant:
+        # torch.export takes seconds to import, so it waits for the first compilation.
+        from gptzoo.sampling.compile.aot_cache import load_or_compile
+        from gptzoo.sampling.compile.export import export_decode_step
 
-        if len(self.pieces) == _MOST:
-            raise RuntimeError(f"there are {_MOST} pieces of code already, each for steps of other sizes")
-        exported, inputs = export_step(stack, x, context, states), inputs_of(x, context, states)
-        if not exported.conditions(exported.clauses()).hold(inputs):
-            raise RuntimeError("its states lie in the memory of others")
-        code = compiled_ahead(exported, inputs)
-        return _Piece(code, list(exported.weights.values()), exported.emitted)
+        if len(self.variants) == MAX_VARIANTS:
+            raise RuntimeError(f"it has {MAX_VARIANTS} compiled variants already, each for other sizes")
+        exported, inputs = export_decode_step(stack, x, context, states), step_inputs(x, context, states)
+        if not exported.guards(exported.guard_expressions()).accept(inputs):
+            raise RuntimeError("its states are views at an offset in the memory of other tensors")
+        code = load_or_compile(exported, inputs)
+        return _Variant(code, list(exported.weights.values()), exported.to_output)

@@ -1,4 +1,4 @@
-"""A step of decoding as torch exports it: a program of tensors alone, and what it takes for granted of them."""
+"""Export of a decode step as a program of tensors, and the guards under which the program is valid."""
 
 from __future__ import annotations
 
@@ -19,121 +19,114 @@ from torch.fx.experimental.symbolic_shapes import SYMPY_INTERP
 
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.sublayer import SublayerOutput
-from gptzoo.model.stack import Stack, States
+from gptzoo.model.architecture import States
+from gptzoo.model.stack import Stack
+from gptzoo.sampling.compile.step_inputs import step_inputs
 
 
 @dataclass(frozen=True)
-class Exported:
-    """`Stack.through` for one token a row that goes on from a cache.
+class ExportedStep:
+    """`Stack.forward_blocks` of a single-token decode step as an exported program.
 
-    The program takes what `inputs_of` returns, and then `weights`; the states among them it writes to. It returns the
-    output and whatever else the step emits, which `emitted` puts together.
+    The program takes the tensors of `step_inputs` and then `weights`, and updates the states among them in place. It
+    returns the output and the auxiliary outputs as a flat list, from which `to_output` makes a `SublayerOutput`.
     """
 
     program: ExportedProgram
     weights: dict[str, Tensor]
     n_inputs: int
-    has_reach: bool
-    emitted: Callable[[Sequence[Tensor]], SublayerOutput]
+    has_position_limit: bool
+    to_output: Callable[[Sequence[Tensor]], SublayerOutput]
 
-    def clauses(self) -> list[str]:
-        """What is taken for granted of sizes and strides, as Python. Compiling the program adds to it."""
-        told = self._told()
+    def guard_expressions(self) -> list[str]:
+        """Return the guards on sizes and strides as Python expressions. Compiling the program adds guards."""
+        values = self._input_values()
         names = [str(index) for index in range(self.n_inputs)]
-        clauses: list[str] = told[0].fake_mode.shape_env.produce_guards(told, names, ignore_static=False)
-        return clauses
+        expressions: list[str] = values[0].fake_mode.shape_env.produce_guards(values, names, ignore_static=False)
+        return expressions
 
-    def conditions(self, clauses: Sequence[str]) -> Conditions:
-        """Those under which code whose clauses these are may be used."""
-        return Conditions(
-            clauses, [value.dtype for value in self._told()], self.n_inputs - 1 if self.has_reach else None
-        )
+    def guards(self, expressions: Sequence[str]) -> Guards:
+        """Return the guards for code with these guard expressions."""
+        position_limit_input = self.n_inputs - 1 if self.has_position_limit else None
+        return Guards(expressions, [value.dtype for value in self._input_values()], position_limit_input)
 
-    def _told(self) -> list[Any]:
+    def _input_values(self) -> list[Any]:
+        """Return the fake tensors that stand for the inputs in the program."""
         return [node.meta["val"] for node in self.program.graph.nodes if node.op == "placeholder"][: self.n_inputs]
 
 
-def inputs_of(x: Tensor, context: ForwardContext, states: States) -> list[Tensor]:
-    """What differs from step to step, as tensors, laid out alike for all steps of as many rows.
-
-    The reach is the size of the last of them: to the program it so is a number, and one that may change.
-    """
-    positions = context.positions.expand(x.shape[0], 1).contiguous()
-    if positions.storage_offset():
-        positions = positions.clone()
-    reach = [] if context.position_limit is None else [positions.new_empty(context.position_limit)]
-    kept = [tensor for layer in states for state in layer.values() for tensor in state.values()]
-    return [x, positions, *kept, *reach]
-
-
-def export_step(stack: Stack, x: Tensor, context: ForwardContext, states: States) -> Exported:
-    """Trace the step; nothing is computed. Raises whatever torch does where it cannot, and components while traced."""
-    inputs, has_reach = inputs_of(x, context, states), context.position_limit is not None
-    traced = _Traced(stack, _places(states), has_reach=has_reach)
+def export_decode_step(stack: Stack, x: Tensor, context: ForwardContext, states: States) -> ExportedStep:
+    """Trace a decode step without computing it. Raises any exception of torch or of a component that is traced."""
+    inputs, has_position_limit = step_inputs(x, context, states), context.position_limit is not None
+    traced = _TracedStack(stack, _state_paths(states), has_position_limit=has_position_limit)
     weights = {name: w.detach() for name, w in (*traced.named_parameters(), *traced.named_buffers())}
     with torch.inference_mode(False), torch.no_grad():
-        # Stand-ins, as tensors of inference mode cannot be written to while they are traced.
-        like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in inputs]
-        sizes = [[Dim.AUTO if size > 1 else Dim.STATIC for size in t.shape] for t in like]
-        fixed = {name: [Dim.STATIC] * w.dim() for name, w in weights.items()}
-        with contextlib.redirect_stderr(io.StringIO()):  # on which torch prints the program as far as it got
-            program = torch.export.export(_Called(traced), (like, weights), dynamic_shapes=(sizes, fixed), strict=False)
-    return Exported(program, weights, len(inputs), has_reach, traced.emitted)
+        # Inference tensors cannot be written to while they are traced, so others with the same layout stand in.
+        examples = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in inputs]
+        input_sizes = [[Dim.AUTO if size > 1 else Dim.STATIC for size in t.shape] for t in examples]
+        weight_sizes = {name: [Dim.STATIC] * w.dim() for name, w in weights.items()}
+        with contextlib.redirect_stderr(io.StringIO()):  # torch prints the partial program if it fails
+            program = torch.export.export(
+                _WeightsAsInputs(traced), (examples, weights), dynamic_shapes=(input_sizes, weight_sizes), strict=False
+            )
+    return ExportedStep(program, weights, len(inputs), has_position_limit, traced.to_output)
 
 
-def reason(error: Exception) -> str:
-    """What torch could not do with a step, and where the component's own code asks for it."""
+def failure_reason(error: Exception) -> str:
+    """Return torch's message about a failed export or compilation, with the line of the component that caused it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    what = next((line.strip() for line in lines if " error: " in line), lines[0])
-    not_theirs = [Path(torch.__file__).parent, Path(__file__).parents[1]]
-    own = [
-        f"{at.filename}:{at.lineno}"
-        for at in traceback.extract_tb(error.__traceback__)
-        if not _STDLIB.match(at.filename) and not any(folder in Path(at.filename).parents for folder in not_theirs)
+    message = next((line.strip() for line in lines if " error: " in line), lines[0])
+    excluded = [Path(torch.__file__).parent, Path(__file__).parents[1]]
+    component_lines = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not _STDLIB.match(frame.filename) and not any(folder in Path(frame.filename).parents for folder in excluded)
     ]
-    return f"{what}, at {own[-1]}" if own else what
+    return f"{message}, at {component_lines[-1]}" if component_lines else message
 
 
 _STDLIB = re.compile(re.escape(sysconfig.get_paths()["stdlib"]) + r"/(?!site-packages/)|<")
 
 
-def _places(states: States) -> list[tuple[int, str, str]]:
-    """Layer, sublayer and name of each of their tensors, in order."""
+def _state_paths(states: States) -> list[tuple[int, str, str]]:
+    """Return (layer, sublayer, name) of each state tensor, in the order of `step_inputs`."""
     layers = enumerate(states)
     return [(i, sublayer, name) for i, layer in layers for sublayer, state in layer.items() for name in state]
 
 
-class _Traced(nn.Module):
-    """The stack as a function of tensors."""
+class _TracedStack(nn.Module):
+    """A stack as a function from tensors to tensors."""
 
-    def __init__(self, stack: Stack, places: Sequence[tuple[int, str, str]], *, has_reach: bool):
+    def __init__(self, stack: Stack, state_paths: Sequence[tuple[int, str, str]], *, has_position_limit: bool):
         super().__init__()
         self.stack = stack
-        self.places = places
-        self.has_reach = has_reach
-        self.names: list[list[str]] = [[], [], []]
+        self.state_paths = state_paths
+        self.has_position_limit = has_position_limit
+        self.auxiliary_names: list[list[str]] = [[], [], []]  # of losses, metrics and captures
 
     def forward(self, x: Tensor, positions: Tensor, *others: Tensor) -> list[Tensor]:
-        reach = others[-1].shape[0] if self.has_reach else None
+        position_limit = others[-1].shape[0] if self.has_position_limit else None
         states: States = [{} for _ in self.stack.blocks]
-        for (layer, sublayer, name), tensor in zip(self.places, others, strict=not self.has_reach):
+        for (layer, sublayer, name), tensor in zip(self.state_paths, others, strict=not self.has_position_limit):
             states[layer].setdefault(sublayer, {})[name] = tensor
-        y, *more = self.stack.through(x, ForwardContext(positions, no_past=False, position_limit=reach), states)
-        self.names = [list(named) for named in more]
-        return [y, *(tensor for named in more for tensor in named.values())]
+        context = ForwardContext(positions, no_past=False, position_limit=position_limit)
+        y, *auxiliary = self.stack.forward_blocks(x, context, states)
+        self.auxiliary_names = [list(tensors) for tensors in auxiliary]
+        return [y, *(tensor for tensors in auxiliary for tensor in tensors.values())]
 
-    def emitted(self, outputs: Sequence[Tensor]) -> SublayerOutput:
+    def to_output(self, outputs: Sequence[Tensor]) -> SublayerOutput:
+        """Build the output of the stack from the flat list that `forward` returns."""
         y, *rest = outputs
-        left = iter(rest)
-        return SublayerOutput(y, *({name: next(left) for name in names} for names in self.names))
+        remaining = iter(rest)
+        return SublayerOutput(y, *({name: next(remaining) for name in names} for names in self.auxiliary_names))
 
 
-class _Called(nn.Module):
-    """A module whose weights are arguments, so that code made of it holds none and need not be given other ones."""
+class _WeightsAsInputs(nn.Module):
+    """A module that takes its weights as an argument, so that compiled code contains no weights."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
-        self.hidden = [module]  # from torch, which would have its weights be the program's
+        self.hidden = [module]  # in a list, so that torch does not register the module's weights
 
     def forward(self, inputs: list[Tensor], weights: dict[str, Tensor]) -> list[Tensor]:
         outputs: list[Tensor] = torch.func.functional_call(self.hidden[0], weights, tuple(inputs))
@@ -141,46 +134,48 @@ class _Called(nn.Module):
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What code takes for granted of its inputs: it was told, components decided so, or a compiler did.
+class Guards:
+    """Shape, stride and dtype guards under which compiled code is valid.
 
-    Compiled code does not ask. With inputs of other sizes it would read and write what is not theirs.
+    Compiled code does not check its inputs. With inputs of other sizes it would access memory out of bounds.
     """
 
-    clauses: Sequence[str]
+    expressions: Sequence[str]
     dtypes: Sequence[torch.dtype]
-    reach: int | None  # which input has it as its size
+    position_limit_input: int | None  # index of the input whose size is the position limit
 
-    def remaining(self, inputs: Sequence[Tensor]) -> Callable[[int | None], bool] | None:
-        """What is left to ask of the reach where the other inputs are laid out like these; None: it is no use to ask.
+    def specialize(self, inputs: Sequence[Tensor]) -> Callable[[int | None], bool] | None:
+        """Evaluate all guards except those on the position limit, and return a check of the position limit.
 
-        To ask all of it in each step would take as long as a layer's attention.
+        Returns None if a guard fails for the layout of these inputs. Evaluating every guard at each step would take as
+        long as the attention of one layer.
         """
 
-        def known(match: re.Match[str]) -> str:
+        def value_of(match: re.Match[str]) -> str:
             index, method, dim = int(match[1]), match[2], match[3]
-            if index == self.reach and method == "size":
-                return "reach"
+            if index == self.position_limit_input and method == "size":
+                return "position_limit"
             value = getattr(inputs[index], method)()
             return str(value if dim is None else value[int(dim)])
 
-        clauses = sorted({_OF_INPUT.sub(known, clause) for clause in self.clauses})
-        fixed = [clause for clause in clauses if "reach" not in clause]
-        if [t.dtype for t in inputs] != self.dtypes or not all(_evaluate(clause) for clause in fixed):
+        expressions = sorted({_INPUT_PROPERTY.sub(value_of, expression) for expression in self.expressions})
+        fixed = [expression for expression in expressions if "position_limit" not in expression]
+        if [t.dtype for t in inputs] != self.dtypes or not all(_evaluate(expression) for expression in fixed):
             return None
-        asked = [f"({clause})" for clause in clauses if clause not in fixed] or ["True"]
-        holds: Callable[[int | None], bool] = _evaluate(f"lambda reach: {' and '.join(asked)}")
-        return holds
+        remaining = [f"({expression})" for expression in expressions if expression not in fixed] or ["True"]
+        check: Callable[[int | None], bool] = _evaluate(f"lambda position_limit: {' and '.join(remaining)}")
+        return check
 
-    def hold(self, inputs: Sequence[Tensor]) -> bool:
-        """Whether they hold for these inputs."""
-        holds = self.remaining(inputs)
-        return holds is not None and holds(None if self.reach is None else inputs[self.reach].shape[0])
-
-
-_OF_INPUT = re.compile(r"L\['(\d+)'\]\.(size|stride|storage_offset)\(\)(?:\[(\d+)\])?")
+    def accept(self, inputs: Sequence[Tensor]) -> bool:
+        """Return True if all guards hold for these inputs."""
+        check = self.specialize(inputs)
+        index = self.position_limit_input
+        return check is not None and check(None if index is None else inputs[index].shape[0])
 
 
-def _evaluate(text: str) -> Any:
-    """Of what torch wrote, with the names that it uses there."""
-    return eval(text, dict(SYMPY_INTERP))
+_INPUT_PROPERTY = re.compile(r"L\['(\d+)'\]\.(size|stride|storage_offset)\(\)(?:\[(\d+)\])?")
+
+
+def _evaluate(expression: str) -> Any:  # noqa: ANN401  the value of any expression
+    """Evaluate a guard expression of torch, with the functions that torch uses in them."""
+    return eval(expression, dict(SYMPY_INTERP))

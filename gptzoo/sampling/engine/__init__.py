@@ -1,1 +1,1 @@
-"""The sampling engine: continuous batching, KV cache, prefill, decode, speculation, stopping criteria."""
+"""The decoding engine: continuous batching, KV cache, prefill, decode, speculation and stopping criteria."""

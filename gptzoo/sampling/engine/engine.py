@@ -1,6 +1,6 @@
-"""Many prompts through one model: rows of one batch that are refilled as soon as a text ends.
+"""The decoding engine: continuous batching of many sequences through one model.
 
-What a row keeps belongs to the components; nothing of it is known here (`gptzoo.sampling.engine.kv_cache_manager`).
+A step of the engine decodes one token for every running sequence, then prefills waiting prompts into free slots.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from torch import Tensor
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_logits
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
-from gptzoo.sampling.engine.speculative import Draft, Proposal, check_reach, verified
+from gptzoo.sampling.engine.sampler import log_probabilities, sample_tokens, top_logprobs
+from gptzoo.sampling.engine.speculative import DraftModel, Proposal, accept_or_resample, check_draft_prompt
 from gptzoo.sampling.engine.stopping import StoppingCriteria
-from gptzoo.sampling.engine.token_choice import Choice, check, draw, likeliest, log_probabilities
-from gptzoo.sampling.processors.processor import build_processors
-from gptzoo.sampling.request import Event, Request, Text, process
-from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.utils.seeds import derive
+from gptzoo.sampling.events import TokenEvent
+from gptzoo.sampling.request import Request, check_prompt
 
 
 class Engine:
-    """Continuous batching over `n_rows` rows of up to `max_length` tokens each, prompt included.
+    """Continuous batching over `n_slots` slots of up to `max_length` tokens each, prompt included.
 
-    `submit` requests at any time, then `step` as long as the engine is `busy`. All memory for states is taken at the
-    start. Samples of one prompt read it once. Prompts may have any lengths: each is read without padding, and rows
-    stand at positions of their own. The engine belongs to one thread, and puts the model in eval mode.
+    Call `submit` at any time, and `step` while the engine is `busy`. The KV cache is allocated in the constructor. A
+    prompt is prefilled once for all of its samples. Prompts are prefilled without padding, and every slot has its own
+    position. The engine sets the model to eval mode. It is not thread-safe.
 
-    max_length: left out, it is as far as positions reach, else context_length.
-    draft: a smaller model of the same vocabulary, which proposes tokens for the requests that have `n_ahead`. Then rows
-    accept different numbers of tokens in a step. Raises InputError for models that do not go together.
+    max_length: by default the model's maximum length, or its context length if there is no maximum.
+    draft: a smaller model with the same vocabulary. It proposes tokens for requests with `n_draft_tokens` > 0
+    (speculative decoding). Raises InputError if it does not fit the model.
     """
 
     def __init__(
@@ -42,184 +41,183 @@ class Engine:
         model: Architecture,
         tokenizer: Tokenizer | None = None,
         *,
-        n_rows: int = 8,
+        n_slots: int = 8,
         max_length: int | None = None,
         draft: Architecture | None = None,
     ):
         self.model = model
         self.tokenizer = tokenizer
-        self.n_rows = n_rows
+        self.n_slots = n_slots
         self.max_length = max_length or model.max_length or model.spec.context_length
-        self._draft = None if draft is None else Draft(draft, model, n_rows, self.max_length)
-        self._reader = KVCacheManager(model, n_rows, self.max_length)
-        self._readers = [self._reader] if self._draft is None else [self._reader, self._draft.reader]
-        self._waiting: deque[Text] = deque()
-        self._writing: list[Text] = []  # number i is in row i of the readers
+        self._draft = None if draft is None else DraftModel(draft, model, n_slots, self.max_length)
+        self._cache = KVCacheManager(model, n_slots, self.max_length)
+        self._caches = [self._cache] if self._draft is None else [self._cache, self._draft.cache]
+        self._waiting: deque[EngineSequence] = deque()
+        self._running: list[EngineSequence] = []  # by slot
         self._ids = itertools.count()
-        self._last: StoppingCriteria | None = None  # of the last request
+        self._stopping: StoppingCriteria | None = None  # of the last request
 
     @property
     def busy(self) -> bool:
-        """Whether any sample waits or is being written."""
-        return bool(self._waiting or self._writing)
+        """True while any sequence is waiting or running."""
+        return bool(self._waiting or self._running)
 
     @property
-    def n_writing(self) -> int:
-        """Rows in use."""
-        return len(self._writing)
+    def n_running(self) -> int:
+        """The number of sequences in slots."""
+        return len(self._running)
 
     @property
     def n_waiting(self) -> int:
-        """Samples that wait for a row."""
+        """The number of sequences that wait for a slot."""
         return len(self._waiting)
 
     def submit(self, request: Request) -> Hashable:
-        """Queue a request; its id. Raises InputError for what cannot be written to its end, before any of it is.
+        """Queue the samples of a request and return its id.
 
-        That is an empty prompt, an id outside the vocabulary, more tokens than positions or the engine's rows reach,
-        and stop texts, a processor or tokens ahead that lack their tokenizer or draft model.
+        Raises InputError for a request that cannot be completed: an empty prompt, a token id outside the vocabulary,
+        more tokens than the model or a slot can hold, or a missing tokenizer or draft model.
         """
         self._check(request)
-        if self._last is None or self._last.spec is not request.spec:  # requests of one spec are processed together
-            processors = build_processors(request.spec.processors, self.tokenizer)
-            self._last = StoppingCriteria(request.spec, processors, self.tokenizer)
-        own = next(self._ids) if request.id is None else request.id
+        if self._stopping is None or self._stopping.spec is not request.spec:  # requests with one spec share processors
+            self._stopping = StoppingCriteria(request.spec, self.tokenizer)
+        request_id = next(self._ids) if request.id is None else request.id
         for sample in range(request.n_samples):
-            seed = derive(request.spec.seed, "sample", request.first_sample + sample)
-            row = TokenSequence(list(request.tokens), len(request.tokens))
-            generator = torch.Generator().manual_seed(seed)
-            self._waiting.append(Text(request, own, sample, row, self._last, generator))
-        return own
+            self._waiting.append(EngineSequence.start(request, request_id, sample, self._stopping))
+        return request_id
 
     @torch.inference_mode()
-    def cancel(self, request: Hashable) -> bool:
-        """Drop all samples of a request, and tell whether there were any; they have no more events."""
-        before = len(self._waiting) + len(self._writing)
-        self._waiting = deque(text for text in self._waiting if text.id != request)
-        for text in self._writing:
-            text.ended |= text.id == request
-        self._close_ranks()
-        return len(self._waiting) + len(self._writing) < before
+    def cancel(self, request_id: Hashable) -> bool:
+        """Drop all samples of a request without further events. Return False if there were none."""
+        n_before = len(self._waiting) + len(self._running)
+        self._waiting = deque(sequence for sequence in self._waiting if sequence.request_id != request_id)
+        for sequence in self._running:
+            sequence.finished |= sequence.request_id == request_id
+        self._compact_slots()
+        return len(self._waiting) + len(self._running) < n_before
 
     @torch.inference_mode()
-    def step(self) -> list[Event]:
-        """One token more for every row in use, or several that a draft proposed, those of a row in order.
+    def step(self) -> list[TokenEvent]:
+        """Decode one token for every running sequence, then prefill waiting prompts into the free slots.
 
-        Then rows that are free read waiting prompts and get their first.
+        With speculation a sequence may get several tokens. Its events are in the order of its tokens.
         """
-        events = self._write() if self._writing else []
-        while self._waiting and len(free := self._free_rows()) > 0:
-            events += self._seat(free)
-        self._close_ranks()
+        events = self._decode_step() if self._running else []
+        while self._waiting and (free_slots := self._free_slots()):
+            events += self._prefill_step(free_slots)
+        self._compact_slots()
         return events
 
     def _check(self, request: Request) -> None:
-        check(self.model, [request.tokens], request.spec)
-        length = len(request.tokens) + request.spec.max_new_tokens
+        check_prompt(self.model, request.prompt_ids, request.spec)
+        length = len(request.prompt_ids) + request.spec.max_new_tokens
         if length > self.max_length:
             raise InputError(
-                f"a prompt of {len(request.tokens)} tokens and {request.spec.max_new_tokens} new ones are {length} "
-                f"together, and the engine's rows have room for {self.max_length}: ask for fewer, or give the engine "
-                "a larger max_length"
+                f"a prompt of {len(request.prompt_ids)} tokens and {request.spec.max_new_tokens} new tokens need "
+                f"{length} positions, but each slot of the engine holds {self.max_length}. Ask for fewer tokens, or "
+                "give the engine a larger max_length."
             )
-        if request.n_ahead and self._draft is None:
-            raise InputError("there is no draft model to propose tokens ahead: give the engine a `draft`")
-        if request.n_ahead and self._draft is not None:
-            check_reach(self._draft.model, request.tokens, request.spec)
+        if request.n_draft_tokens and self._draft is None:
+            raise InputError("n_draft_tokens needs a draft model. Give the engine a `draft`.")
+        if request.n_draft_tokens and self._draft is not None:
+            check_draft_prompt(self._draft.model, request.prompt_ids, request.spec)
 
-    def _free_rows(self) -> list[int]:
-        ended = [index for index, text in enumerate(self._writing) if text.ended]
-        return [*ended, *range(len(self._writing), self.n_rows)]
+    def _free_slots(self) -> list[int]:
+        finished = [slot for slot, sequence in enumerate(self._running) if sequence.finished]
+        return [*finished, *range(len(self._running), self.n_slots)]
 
-    def _seat(self, free: Sequence[int]) -> list[Event]:
-        """Give rows to the first that wait, as many as are of one length, and choose their first tokens."""
+    def _prefill_step(self, free_slots: Sequence[int]) -> list[TokenEvent]:
+        """Prefill the first waiting prompts of one length into free slots, and sample their first tokens."""
         first = self._waiting[0]
-        if reason := first.endings.reason(first.row):  # nothing is to be written
+        if finish_reason := first.stopping.finish_reason(first):  # there is nothing to generate
             self._waiting.popleft()
-            return [Event(first.id, first.sample, None, reason)]
-        length = first.row.prompt_length
-        seated = [text for text in itertools.islice(self._waiting, len(free)) if text.row.prompt_length == length]
-        taken = set(seated)
-        self._waiting = deque(text for text in self._waiting if text not in taken)
+            return [TokenEvent(None, finish_reason=finish_reason, request_id=first.request_id, sample=first.sample)]
+        admitted = self._admit(len(free_slots))
         try:
-            self._reader.prefill({text.prompt for text in seated})
+            self._cache.prefill({sequence.prompt_ids for sequence in admitted})
             if self._draft is not None:
-                self._draft.reader.prefill({text.prompt for text in seated if text.request.n_ahead})
+                self._draft.cache.prefill({s.prompt_ids for s in admitted if s.request.n_draft_tokens})
         except InputError as error:
-            return [_failed(text, error) for text in seated]
+            return [sequence.fail(error) for sequence in admitted]
         logits = []
-        for row, text in zip(free, seated, strict=False):
-            logits.append(self._reader.seat(row, text.prompt))
-            if self._draft is not None and text.request.n_ahead:
-                self._draft.seat(row, text)
-            self._writing[row : row + 1] = [text]
-        for reader in self._readers:
-            reader.forget({text.prompt for text in self._waiting})
-        return self._choose(seated, torch.stack(logits))
+        for slot, sequence in zip(free_slots, admitted, strict=False):
+            logits.append(self._cache.assign_slot(slot, sequence.prompt_ids))
+            if self._draft is not None and sequence.request.n_draft_tokens:
+                self._draft.assign_slot(slot, sequence)
+            self._running[slot : slot + 1] = [sequence]  # replaces a finished sequence, or appends
+        waiting_prompts = {sequence.prompt_ids for sequence in self._waiting}
+        for cache in self._caches:
+            cache.keep_prefilled(waiting_prompts)
+        return self._sample(admitted, torch.stack(logits))
 
-    def _write(self) -> list[Event]:
-        """What the model makes of the last token of every row, and of the tokens that the draft proposes after it."""
-        texts = self._writing
-        proposed = [[] for _ in texts] if self._draft is None else self._draft.propose(texts)
-        if any(proposed):
-            self._reader.mark(len(texts))
-        n_read = [len(text.row.tokens) + len(ahead) for text, ahead in zip(texts, proposed, strict=True)]
-        logits = self._reader.read(
-            [[text.row.tokens[-1], *(token for token, _ in ahead)] for text, ahead in zip(texts, proposed, strict=True)]
-        )
-        events: list[Event] = []
-        going = list(range(len(texts)))
-        for place in range(logits.shape[1]):
-            columns = [place - 1 - len(proposed[index]) for index in going]  # a row's own are the last ones
-            here = logits[going, columns] if logits.shape[1] > 1 else logits[:, 0]
-            at = [proposed[index][place] if place < len(proposed[index]) else None for index in going]
-            events += self._choose([texts[index] for index in going], here, at)
-            going = [
-                index
-                for index, proposal in zip(going, at, strict=True)
-                if proposal is not None and not texts[index].ended and texts[index].row.tokens[-1] == proposal.token
+    def _admit(self, n_free: int) -> list[EngineSequence]:
+        """Take the sequences with the first one's prompt length out of the first `n_free` of the queue."""
+        candidates = [self._waiting.popleft() for _ in range(min(n_free, len(self._waiting)))]
+        length = candidates[0].prompt_length
+        self._waiting.extendleft(s for s in reversed(candidates) if s.prompt_length != length)
+        return [sequence for sequence in candidates if sequence.prompt_length == length]
+
+    def _decode_step(self) -> list[TokenEvent]:
+        """Decode the last token of every running sequence and the draft tokens after it; sample the next tokens."""
+        sequences = self._running
+        proposals = [[] for _ in sequences] if self._draft is None else self._draft.propose(sequences)
+        if any(proposals):
+            self._cache.snapshot(len(sequences))
+        inputs = [[s.tokens[-1], *(p.token for p in drafts)] for s, drafts in zip(sequences, proposals, strict=True)]
+        n_cached = [len(s.tokens) + len(drafts) for s, drafts in zip(sequences, proposals, strict=True)]
+        logits = self._cache.decode(inputs)  # (B, T, V)
+        events: list[TokenEvent] = []
+        active = list(range(len(sequences)))
+        for position in range(logits.shape[1]):
+            # Rows are padded on the left, so a slot's logits are counted from the end.
+            columns = [position - 1 - len(proposals[slot]) for slot in active]
+            position_logits = logits[active, columns] if logits.shape[1] > 1 else logits[:, 0]
+            drafts = [proposals[slot][position] if position < len(proposals[slot]) else None for slot in active]
+            events += self._sample([sequences[slot] for slot in active], position_logits, drafts)
+            active = [
+                slot
+                for slot, draft in zip(active, drafts, strict=True)
+                if draft is not None and not sequences[slot].finished and sequences[slot].tokens[-1] == draft.token
             ]
-            if not going:
+            if not active:
                 break
         if self._draft is not None:
-            self._reader.take_back([n + 1 - len(text.row.tokens) for text, n in zip(texts, n_read, strict=True)])
-            self._draft.settle(texts)
+            # The last token is sampled, so it is in no cache yet.
+            self._cache.rollback([n - (len(s.tokens) - 1) for s, n in zip(sequences, n_cached, strict=True)])
+            self._draft.accept(sequences)
         return events
 
-    def _choose(self, texts: Sequence[Text], logits: Tensor, proposals: Sequence[Proposal | None] = ()) -> list[Event]:
-        """The next token of each text from the model's logits (B, V)."""
+    def _sample(
+        self, sequences: Sequence[EngineSequence], logits: Tensor, proposals: Sequence[Proposal | None] = ()
+    ) -> list[TokenEvent]:
+        """Sample the next token of each sequence from logits (B, V), or verify its draft token."""
         logits = logits.float()
-        left, errors = process(texts, logits)
-        generators = [text.generator for text in texts]
-        tokens = verified(left, proposals, generators) if any(proposals) else draw(left, generators)
+        processed, errors = process_logits(sequences, logits)
+        generators = [sequence.generator for sequence in sequences]
+        if any(proposals):
+            tokens = accept_or_resample(processed, proposals, generators)
+        else:
+            tokens = sample_tokens(processed, generators)
         scores = log_probabilities(logits, tokens)
         events = []
-        for index, (text, token, score) in enumerate(zip(texts, tokens, scores, strict=True)):
-            if index in errors:
-                events.append(_failed(text, errors[index]))
+        for row, (sequence, token, score) in enumerate(zip(sequences, tokens, scores, strict=True)):
+            if row in errors:
+                events.append(sequence.fail(errors[row]))
                 continue
-            text.row.tokens.append(token)
-            end = text.endings.reason(text.row)
-            text.ended = end is not None
-            beside = likeliest(logits[index], text.request.n_likeliest) if text.request.n_likeliest else {}
-            events.append(Event(text.id, text.sample, Choice(token, score, end, beside), end))
+            n_top = sequence.request.n_top_logprobs
+            events.append(sequence.append(token, score, top_logprobs(logits[row], n_top) if n_top else {}))
         return events
 
-    def _close_ranks(self) -> None:
-        """Move the last rows to where texts have ended, so that those in use are the first ones."""
-        index = 0
-        while index < len(self._writing):
-            if not self._writing[index].ended:
-                index += 1
+    def _compact_slots(self) -> None:
+        """Drop finished sequences and move the last ones into their slots, so that the slots in use come first."""
+        slot = 0
+        while slot < len(self._running):
+            if not self._running[slot].finished:
+                slot += 1
                 continue
-            last = self._writing.pop()
-            if index < len(self._writing):  # what moved may have ended as well: look again
-                if not last.ended:
-                    for reader in self._readers:
-                        reader.move(index, len(self._writing))
-                self._writing[index] = last
-
-
-def _failed(text: Text, error: InputError) -> Event:
-    text.ended = True
-    return Event(text.id, text.sample, None, error=error)
+            last = self._running.pop()
+            if slot < len(self._running):  # `last` may have finished as well, so look at this slot again
+                if not last.finished:
+                    for cache in self._caches:
+                        cache.move_slot(slot, len(self._running))
+                self._running[slot] = last

@@ -1,4 +1,4 @@
-"""A model and what it keeps of the rows of one batch: it reads on in each, and can take back what it has read."""
+"""`KVCacheManager`: prefill and decode of one model, with a KV cache of a fixed number of slots."""
 
 from __future__ import annotations
 
@@ -8,111 +8,119 @@ import torch
 from torch import Tensor
 
 from gptzoo.model.architecture import Architecture, PrefillOutput
-from gptzoo.sampling.compile.cuda_graphs import StepGraphs
+from gptzoo.sampling.compile.cuda_graphs import CudaGraphRunner
 from gptzoo.sampling.compile.decode_step import is_compiled
-from gptzoo.sampling.engine.state_rows import States, copied, first_rows, put_row
+from gptzoo.sampling.engine.state_rows import States, clone_states, copy_row, view_first_rows
 
-Prompt = tuple[int, ...]
+Prompt = tuple[int, ...]  # token ids
 
 
 class KVCacheManager:
-    """`n_rows` rows of up to `max_length` tokens each in the states of one model; those in use are the first ones.
+    """A model and the states of up to `n_slots` sequences of up to `max_length` tokens each.
 
-    A row stands at a position of its own. What it keeps belongs to the components: rows of it are cloned and moved,
-    and nothing else is known of it. Use it in inference mode.
+    A slot is a row of the batch, and the slots in use are the first ones. Every slot has its own position. The states
+    belong to the model's components: the manager copies and moves rows of them and does not look inside, so it serves a
+    KV cache, a ring buffer or a recurrent state. Use it in inference mode.
     """
 
-    def __init__(self, model: Architecture, n_rows: int, max_length: int):
+    def __init__(self, model: Architecture, n_slots: int, max_length: int):
         self.model = model.eval()
         self.max_length = max_length
         with torch.inference_mode():
-            self.states = model.new_slot_states(n_rows, max_length)
-        self.supports_rollback = _rolls_back(model, self.states)
+            self.states = model.new_slot_states(n_slots, max_length)
+        self.supports_rollback = _supports_rollback(model, self.states)
         self._device = next(model.parameters()).device
-        self._graphs = StepGraphs(model) if self._device.type == "cuda" and is_compiled(model) else None
-        self._views = {n_rows: self.states}
-        self._positions = [0] * n_rows  # of the next token that the model is fed
-        self._primed: dict[Prompt, tuple[PrefillOutput, int]] = {}  # prompts that were read, and in which row
-        self._since: list[list[int]] | None = None  # what each row has read since the mark
-        self._marked: States = []  # as they were then
+        self._cuda_graphs = CudaGraphRunner(model) if self._device.type == "cuda" and is_compiled(model) else None
+        self._views: dict[int, States] = {n_slots: self.states}  # by number of slots in use
+        self._positions = [0] * n_slots  # of the next token of each slot
+        self._prefilled: dict[Prompt, tuple[PrefillOutput, int]] = {}  # the output and the prompt's row in it
+        self._decoded: list[list[int]] | None = None  # tokens of each slot since the snapshot
+        self._snapshot: States = []
 
     def prefill(self, prompts: Collection[Prompt]) -> None:
-        """Read prompts of one length side by side, for `seat`, but for those that it holds. Raises InputError."""
-        if new := sorted(set(prompts) - self._primed.keys()):
-            states = self.model.new_slot_states(len(new), self.max_length)
-            primed = self.model.prefill(new, self.max_length - len(new[0]), states=states)
-            self._primed |= {prompt: (primed, row) for row, prompt in enumerate(new)}
+        """Prefill prompts of one length in one forward pass, and keep the result for `assign_slot`.
 
-    def forget(self, wanted: Collection[Prompt]) -> None:
-        """Hold none of the prompts but these."""
-        self._primed = {prompt: read for prompt, read in self._primed.items() if prompt in wanted}
-
-    def seat(self, row: int, prompt: Prompt) -> Tensor:
-        """Put a prompt that was primed into a row; the logits (V,) of the token after it."""
-        primed, source = self._primed[prompt]
-        put_row(self.states, row, primed.states, source)
-        self._positions[row] = int(primed.positions.expand(len(primed.logits), -1)[source])
-        return primed.logits[source]
-
-    def move(self, row: int, source: int) -> None:
-        """Put what one row holds into another."""
-        put_row(self.states, row, self.states, source)
-        self._positions[row] = self._positions[source]
-
-    def read(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Read on in the first rows; the logits (B, T, V) of what follows each token, a row's last ones at the end.
-
-        Rows may get different numbers of tokens, and none: the shorter are padded on the left.
+        Prompts whose result is kept already are skipped. Raises InputError if the model cannot read a prompt.
         """
-        n_rows, longest = len(tokens), max(map(len, tokens))
-        if n_rows not in self._views:
-            self._views[n_rows] = first_rows(self.states, n_rows)
-        ids, places = [], []
-        for row, new in enumerate(tokens):
-            padding, start = longest - len(new), self._positions[row]
-            ids.append([*[0] * padding, *new])
-            places.append([*[-1] * padding, *range(start, start + len(new))])
-            self._positions[row] += len(new)
-            if self._since is not None:
-                self._since[row] += new
-        if all(place == places[0] for place in places):  # one row of positions does for all
-            places = places[:1]
-        new_ids = torch.tensor(ids, device=self._device)
-        positions = torch.tensor(places, device=self._device)
-        if self._graphs is not None and longest == 1:
-            return self._graphs(new_ids, positions, self._views[n_rows])
+        if new := sorted(set(prompts) - self._prefilled.keys()):
+            states = self.model.new_slot_states(len(new), self.max_length)
+            output = self.model.prefill(new, self.max_length - len(new[0]), states=states)
+            self._prefilled |= {prompt: (output, row) for row, prompt in enumerate(new)}
+
+    def keep_prefilled(self, prompts: Collection[Prompt]) -> None:
+        """Free the prefill results of all prompts except these."""
+        self._prefilled = {prompt: result for prompt, result in self._prefilled.items() if prompt in prompts}
+
+    def assign_slot(self, slot: int, prompt: Prompt) -> Tensor:
+        """Copy a prefilled prompt into a slot and return the logits (V,) of its first new token."""
+        output, row = self._prefilled[prompt]
+        copy_row(self.states, slot, output.states, row)
+        self._positions[slot] = int(output.positions.expand(len(output.logits), -1)[row])
+        return output.logits[row]
+
+    def move_slot(self, target: int, source: int) -> None:
+        """Move the sequence in slot `source` to slot `target`."""
+        copy_row(self.states, target, self.states, source)
+        self._positions[target] = self._positions[source]
+
+    def decode(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Append tokens to each of the first slots and return the logits (B, T, V) after each token.
+
+        `tokens[slot]` are the new tokens of a slot. Their numbers may differ and may be 0: shorter rows are padded on
+        the left, so the logits of a slot are the last `len(tokens[slot])` of its row.
+        """
+        n_slots, longest = len(tokens), max(map(len, tokens))
+        if n_slots not in self._views:
+            self._views[n_slots] = view_first_rows(self.states, n_slots)
+        padded_ids, padded_positions = [], []
+        for slot, new in enumerate(tokens):
+            n_padding, start = longest - len(new), self._positions[slot]
+            padded_ids.append([*[0] * n_padding, *new])
+            padded_positions.append([*[-1] * n_padding, *range(start, start + len(new))])
+            self._positions[slot] += len(new)
+            if self._decoded is not None:
+                self._decoded[slot] += new
+        if all(row == padded_positions[0] for row in padded_positions):  # one row of positions is cheaper to embed
+            padded_positions = padded_positions[:1]
+        ids = torch.tensor(padded_ids, device=self._device)
+        positions = torch.tensor(padded_positions, device=self._device)
+        if self._cuda_graphs is not None and longest == 1:
+            return self._cuda_graphs(ids, positions, self._views[n_slots])
         logits: Tensor
-        logits, _ = self.model(new_ids, positions=positions, states=self._views[n_rows])
+        logits, _ = self.model(ids, positions=positions, states=self._views[n_slots])
         return logits
 
-    def mark(self, n_rows: int) -> None:
-        """From here on, of the first rows, `take_back` can unread what is read."""
-        self._since = [[] for _ in range(n_rows)]
+    def snapshot(self, n_slots: int) -> None:
+        """Allow `rollback` to undo what the first `n_slots` slots decode from here on."""
+        self._decoded = [[] for _ in range(n_slots)]
         if not self.supports_rollback:
-            self._marked = copied(first_rows(self.states, n_rows))
+            self._snapshot = clone_states(view_first_rows(self.states, n_slots))
 
-    def take_back(self, n_tokens: Sequence[int]) -> None:
-        """Unread the last `n_tokens[row]` of what each row has read since the mark; there may be none."""
-        since, self._since = self._since, None
-        marked, self._marked = self._marked, []
-        if since is None or not any(n_tokens):
+    def rollback(self, n_tokens: Sequence[int]) -> None:
+        """Undo the last `n_tokens[slot]` tokens that each slot decoded since the snapshot, and drop the snapshot.
+
+        Without a snapshot this does nothing.
+        """
+        decoded, self._decoded = self._decoded, None
+        snapshot, self._snapshot = self._snapshot, []
+        if decoded is None or not any(n_tokens):
             return
-        if self.supports_rollback:  # what was written behind is not seen, and written over
-            for row, n in enumerate(n_tokens):
-                self._positions[row] -= n
+        if self.supports_rollback:  # entries beyond the position are masked, and overwritten later
+            for slot, n in enumerate(n_tokens):
+                self._positions[slot] -= n
             return
-        again: list[list[int]] = [[] for _ in since]
-        for row, n in enumerate(n_tokens):
+        replayed: list[list[int]] = [[] for _ in decoded]
+        for slot, n in enumerate(n_tokens):
             if n:
-                put_row(self.states, row, marked, row)
-                self._positions[row] -= len(since[row])
-                again[row] = since[row][:-n]
-        if any(again):
-            self.read(again)
+                copy_row(self.states, slot, snapshot, slot)
+                self._positions[slot] -= len(decoded[slot])
+                replayed[slot] = decoded[slot][:-n]
+        if any(replayed):
+            self.decode(replayed)
 
 
-def _rolls_back(model: Architecture, states: States) -> bool:
-    """Whether every part that keeps something says that it can go on from an earlier position."""
+def _supports_rollback(model: Architecture, states: States) -> bool:
+    """Return True if every sublayer with a state can continue from an earlier position."""
     blocks = getattr(model, "blocks", None)
     return blocks is not None and all(
         getattr(block, name).supports_rollback for block, layer in zip(blocks, states, strict=True) for name in layer

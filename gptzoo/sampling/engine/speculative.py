@@ -1,6 +1,6 @@
-"""Speculative decoding: a small model proposes tokens, and the large one checks several of them in one pass.
+"""Speculative decoding: a draft model proposes tokens, and the target model verifies several of them in one pass.
 
-What comes out has exactly the distribution of the large model alone (Leviathan et al. 2022, Fast Inference from
+The generated text has exactly the distribution of the target model (Leviathan et al. 2022, Fast Inference from
 Transformers via Speculative Decoding, arXiv:2211.17192; Chen et al. 2023, arXiv:2302.01318).
 """
 
@@ -14,112 +14,121 @@ from torch import Tensor
 
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_logits
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
-from gptzoo.sampling.engine.token_choice import check, distribution, pick, uniforms
-from gptzoo.sampling.request import Text, process
+from gptzoo.sampling.engine.sampler import draw_uniforms, probabilities, sample_from_weights
+from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.spec import SamplingSpec
 
 
 class Proposal(NamedTuple):
-    """A token that the draft model proposes."""
+    """A draft token, and the distribution that it was sampled from."""
 
     token: int
-    weights: Tensor  # (V,) float64, the distribution that it was drawn from
+    probabilities: Tensor  # (V,) float64
 
 
-class Draft:
-    """A smaller model beside that of an engine, with a row of its own for each of the engine's."""
+class DraftModel:
+    """A small model that proposes tokens for an engine. It has a slot for each of the engine's slots.
 
-    def __init__(self, model: Architecture, large: Architecture, n_rows: int, max_length: int):
-        """Raises InputError when the two models do not share a vocabulary or cannot be at places of their own."""
-        if large.spec.vocab_size != model.spec.vocab_size:
+    Raises InputError if the models have different vocabularies, or if an attention does not support the padding that
+    slots of different lengths need.
+    """
+
+    def __init__(self, model: Architecture, target: Architecture, n_slots: int, max_length: int):
+        if target.spec.vocab_size != model.spec.vocab_size:
             raise InputError(
-                f"the draft model has {model.spec.vocab_size} token ids and the model {large.spec.vocab_size}; "
-                "they must share a tokenizer"
+                f"the draft model has {model.spec.vocab_size} token ids and the target model has "
+                f"{target.spec.vocab_size}. Choose a draft model with the same tokenizer."
             )
-        for each in (large, model) if n_rows > 1 else ():
+        for each in (target, model) if n_slots > 1 else ():
             for attention in each.spec.per_layer("attention"):
                 if "padding" not in attention.component.supports:
                     raise InputError(
-                        f"attention {attention.type!r} does not honour padding, which speculation needs where rows "
-                        "beside each other accept different numbers of tokens: give it one row, or no draft"
+                        f"attention {attention.type!r} does not support padding. Speculation needs it in a batch, "
+                        "because sequences accept different numbers of draft tokens. "
+                        "Use one slot, or no draft model."
                     )
         self.model = model
-        self.reader = KVCacheManager(model, n_rows, max_length)
+        self.cache = KVCacheManager(model, n_slots, max_length)
 
-    def seat(self, row: int, text: Text) -> None:
-        """Put the prompt of a text, which was primed, into a row."""
-        self.reader.seat(row, text.prompt)
-        text.n_drafted = text.row.prompt_length
+    def assign_slot(self, slot: int, sequence: EngineSequence) -> None:
+        """Put the prefilled prompt of a sequence into a slot."""
+        self.cache.assign_slot(slot, sequence.prompt_ids)
+        sequence.n_draft_cached = sequence.prompt_length
 
-    def propose(self, texts: Sequence[Text]) -> list[list[Proposal]]:
-        """What may follow each text: as many tokens as it asks for at most, drawn from its own random stream.
+    def propose(self, sequences: Sequence[EngineSequence]) -> list[list[Proposal]]:
+        """Sample draft tokens for each sequence with its own generator, at most as many as its request asks for.
 
-        One less than it may still have, for the large model adds one.
+        One token of the remaining length is left to the target model, which always adds one.
         """
-        proposed: list[list[Proposal]] = [[] for _ in texts]
-        wanted = [min(text.request.n_ahead, text.n_left - 1) for text in texts]
-        lengths = [len(text.row.tokens) for text in texts]
-        going = [index for index, n in enumerate(wanted) if n > 0]
-        if not going:
-            return proposed
-        self.reader.mark(len(texts))
-        while going:
-            unread: list[list[int]] = [[] for _ in texts]
-            for index in going:
-                text = texts[index]
-                unread[index] = text.row.tokens[text.n_drafted :]
-                text.n_drafted = len(text.row.tokens)
-            logits = self.reader.read(unread)[going, -1].float()
-            left, failed = process([texts[index] for index in going], logits)
-            weights = distribution(left)
-            tokens = pick(weights, uniforms([texts[index].generator for index in going]))
-            for place, (index, token) in enumerate(zip(going, tokens, strict=True)):
-                if place not in failed:  # else the large model will come to it, if it comes so far
-                    proposed[index].append(Proposal(token, weights[place]))
-                    texts[index].row.tokens.append(token)
-            going = [
-                index
-                for place, index in enumerate(going)
-                if place not in failed
-                and len(proposed[index]) < wanted[index]
-                and texts[index].endings.reason(texts[index].row) is None
-            ]
-        for text, length in zip(texts, lengths, strict=True):
-            del text.row.tokens[length:]
-        return proposed
+        proposals: list[list[Proposal]] = [[] for _ in sequences]
+        limits = [min(s.request.n_draft_tokens, s.n_remaining - 1) for s in sequences]
+        lengths = [len(sequence.tokens) for sequence in sequences]
+        active = [slot for slot, limit in enumerate(limits) if limit > 0]
+        if not active:
+            return proposals
+        self.cache.snapshot(len(sequences))
+        while active:
+            uncached: list[list[int]] = [[] for _ in sequences]
+            for slot in active:
+                sequence = sequences[slot]
+                uncached[slot] = sequence.tokens[sequence.n_draft_cached :]
+                sequence.n_draft_cached = len(sequence.tokens)
+            logits = self.cache.decode(uncached)[active, -1].float()
+            processed, errors = process_logits([sequences[slot] for slot in active], logits)
+            distributions = probabilities(processed)
+            uniforms = draw_uniforms([sequences[slot].generator for slot in active])
+            tokens = sample_from_weights(distributions, uniforms)
+            still_active = []
+            for row, (slot, token) in enumerate(zip(active, tokens, strict=True)):
+                if row in errors:  # the target model raises it again, if the text gets that far
+                    continue
+                sequence = sequences[slot]
+                sequence.tokens.append(token)
+                proposals[slot].append(Proposal(token, distributions[row]))
+                if len(proposals[slot]) < limits[slot] and sequence.stopping.finish_reason(sequence) is None:
+                    still_active.append(slot)
+            active = still_active
+        for sequence, length in zip(sequences, lengths, strict=True):
+            del sequence.tokens[length:]
+        return proposals
 
-    def settle(self, texts: Sequence[Text]) -> None:
-        """Unread the proposals that have not become part of the texts, which have their new tokens now."""
-        right = [min(text.n_drafted, len(text.row.tokens) - 1) for text in texts]  # the last one is new to both models
-        self.reader.take_back([text.n_drafted - n for text, n in zip(texts, right, strict=True)])
-        for text, n in zip(texts, right, strict=True):
-            text.n_drafted = n
+    def accept(self, sequences: Sequence[EngineSequence]) -> None:
+        """Roll the cache back to the accepted tokens, after the sequences received their new tokens."""
+        kept = [min(s.n_draft_cached, len(s.tokens) - 1) for s in sequences]  # neither model has read the last token
+        self.cache.rollback([s.n_draft_cached - n for s, n in zip(sequences, kept, strict=True)])
+        for sequence, n in zip(sequences, kept, strict=True):
+            sequence.n_draft_cached = n
 
 
-def check_reach(draft: Architecture, prompt: Sequence[int], spec: SamplingSpec) -> None:
-    """Raise InputError for what a draft model cannot read to its end."""
+def check_draft_prompt(draft: Architecture, prompt_ids: Sequence[int], spec: SamplingSpec) -> None:
+    """Raise InputError unless the draft model can read the prompt and all new tokens."""
     try:
-        check(draft, [prompt], spec)
+        check_prompt(draft, prompt_ids, spec)
     except InputError as error:
-        raise InputError(f"the draft model cannot take part: {error}") from None
+        raise InputError(f"the draft model cannot be used: {error}") from None
 
 
-def verified(left: Tensor, proposals: Sequence[Proposal | None], generators: Sequence[torch.Generator]) -> list[int]:
-    """One token for each row by the logits (B, V) that processors have left of the large model's.
+def accept_or_resample(
+    logits: Tensor, proposals: Sequence[Proposal | None], generators: Sequence[torch.Generator]
+) -> list[int]:
+    """Return one token per row, distributed as the target model's processed logits (B, V) say.
 
-    It is the proposal as often as keeps that distribution, and else another token; drawn anew where there is none.
+    With the target distribution p and the draft distribution q, a proposed token x is accepted with probability
+    min(1, p(x) / q(x)). A rejected one is replaced by a sample from max(0, p - q). A row without a proposal is sampled
+    from p.
     """
     tokens = []
-    numbers = uniforms(generators)
-    for p, proposal, number, generator in zip(distribution(left), proposals, numbers, generators, strict=True):
+    uniforms = draw_uniforms(generators)
+    for p, proposal, uniform, generator in zip(probabilities(logits), proposals, uniforms, generators, strict=True):
         if proposal is None:
-            tokens += pick(p[None], number[None])
+            tokens += sample_from_weights(p[None], uniform[None])
             continue
         token, q = proposal
-        more = (p - q).clamp(min=0.0)  # what p has more than q had already
-        if number * q[token] < p[token] or not more.any():
+        residual = (p - q).clamp(min=0.0)
+        if uniform * q[token] < p[token] or not residual.any():
             tokens.append(token)
         else:
-            tokens += pick(more[None], uniforms([generator]))
+            tokens += sample_from_weights(residual[None], draw_uniforms([generator]))
     return tokens

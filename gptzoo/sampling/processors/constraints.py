@@ -1,123 +1,128 @@
-"""Processors that forbid tokens and texts, or ask for them."""
+"""Logits processors that ban or force tokens and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 from torch import Tensor
 
-from gptzoo.component import Config, refusal
+from gptzoo.component import custom_error
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.data.utf8 import utf8
+from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import InputError
-from gptzoo.sampling.processors.processor import NEVER, LogitsProcessor
-from gptzoo.sampling.processors.vocabulary import check_ids, pieces
+from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
+from gptzoo.sampling.processors.vocabulary import check_token_ids, token_bytes
 from gptzoo.sampling.sequence import TokenSequence
 
-Ids = Annotated[tuple[NonNegativeInt, ...], Strict(False)]
+TokenIds = Annotated[tuple[NonNegativeInt, ...], Strict(False)]
 Text = Annotated[str, Field(min_length=1)]
 
 
 class Constraint(LogitsProcessor):
-    """Base of processors that promise something of the text and raise InputError rather than break it."""
+    """Base class of processors that guarantee something about the text and raise InputError if they cannot."""
 
     constrains: ClassVar[bool] = True
 
-    def checked(self, left: Tensor) -> Tensor:
-        """The logits (B, V) that are left. Raises InputError for a row that has none."""
-        empty = left.amax(dim=-1) == NEVER
-        if empty.any():
+    def require_possible(self, logits: Tensor) -> Tensor:
+        """Return the logits (B, V) unchanged. Raises InputError if a row has no possible token."""
+        impossible = logits.amax(dim=-1) == NEG_INF
+        if impossible.any():
             raise InputError(
-                f"logits_processor {self.config.type!r}: of the tokens that are left by what comes before it, it allows"
-                f" none in row {int(empty.nonzero()[0])}; what they ask for cannot be had together"
+                f"logits_processor {self.config.type!r}: no token is possible in row {int(impossible.nonzero()[0])}. "
+                "It excludes every token that the processors before it allow, so the constraints contradict each other."
             )
-        return left
+        return logits
 
 
 class BannedTokens(Constraint):
-    """Excludes tokens by id, and every token that would complete a text, however the text is cut into tokens.
+    """Excludes token ids, and every token that would complete a banned text, however the text is split into tokens.
 
-    A text that the prompt ends in the middle of is not completed either.
+    A banned text that starts in the prompt is not completed either.
     """
 
     name = "banned_tokens"
     paper = "Gehman et al. 2020, RealToxicityPrompts (word filter), arXiv:2009.11462"
 
     class Config(Constraint.Config):
-        ids: Ids = ()
-        """Of tokens that are never written."""
+        ids: TokenIds = ()
+        """Token ids that are never generated."""
         texts: Annotated[tuple[Text, ...], Strict(False)] = Field((), examples=[["dragon"]])
-        """That are never written."""
+        """Strings that never appear in the text."""
 
         @model_validator(mode="after")
-        def _check(self) -> Any:
+        def _check(self) -> Self:
             if not self.ids and not self.texts:
-                raise refusal("say what is banned: `ids`, `texts` or both")
+                raise custom_error("nothing is banned. Give `ids`, `texts` or both.")
             return self
+
+    config: Config
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.always = set(self.config.ids)
-        self.completing: dict[bytes, list[int]] = {}  # where the row ends in these bytes, these tokens are banned
-        self.pieces: tuple[bytes, ...] = ()
-        if self.config.texts:
-            self.pieces = pieces(self.require_tokenizer())
-            for text in map(utf8, self.config.texts):
-                self.always.update(token for token, piece in enumerate(self.pieces) if text in piece)
-                for cut in range(1, len(text)):
-                    tokens = [token for token, piece in enumerate(self.pieces) if piece.startswith(text[cut:])]
-                    self.completing.setdefault(text[:cut], []).extend(tokens)
-        self.longest = max(map(len, self.completing), default=0)
+        self.always_banned = set(config.ids)
+        self.banned_after: dict[bytes, list[int]] = {}  # banned tokens, if the text ends with these bytes
+        self.token_bytes: tuple[bytes, ...] = ()
+        if config.texts:
+            self.token_bytes = token_bytes(self.require_tokenizer())
+            for text in map(encode_utf8, config.texts):
+                self.always_banned.update(token for token, data in enumerate(self.token_bytes) if text in data)
+                for split in range(1, len(text)):
+                    tokens = [token for token, data in enumerate(self.token_bytes) if data.startswith(text[split:])]
+                    self.banned_after.setdefault(text[:split], []).extend(tokens)
+        self.longest = max(map(len, self.banned_after), default=0)
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        check_ids(self.always, logits.shape[-1], self.name)
-        left = logits.clone()
-        left[:, list(self.always)] = NEVER
-        for index, row in enumerate(rows):
-            left[index, self._completing(row)] = NEVER
-        return self.checked(left)
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        check_token_ids(self.always_banned, logits.shape[-1], self.name)
+        masked = logits.clone()
+        masked[:, list(self.always_banned)] = NEG_INF
+        for row, sequence in enumerate(sequences):
+            masked[row, self._completing_tokens(sequence)] = NEG_INF
+        return self.require_possible(masked)
 
-    def _completing(self, row: TokenSequence) -> list[int]:
+    def _completing_tokens(self, sequence: TokenSequence) -> list[int]:
+        """Return the tokens that would complete a banned text."""
         tail = b""
-        for token in reversed(row.tokens):
+        for token in reversed(sequence.tokens):
             if len(tail) >= self.longest:
                 break
-            tail = self.pieces[token] + tail
-        return [token for end, tokens in self.completing.items() if tail.endswith(end) for token in tokens]
+            tail = self.token_bytes[token] + tail
+        return [token for end, tokens in self.banned_after.items() if tail.endswith(end) for token in tokens]
 
 
 class ForcedTokens(Constraint):
-    """Begins what is written with given tokens, or with a text."""
+    """Starts the generated text with given tokens or with a given text."""
 
     name = "forced_tokens"
     paper = "Wuebker et al. 2016, Models and Inference for Prefix-Constrained Machine Translation, ACL P16-1007"
 
     class Config(Constraint.Config):
-        ids: Ids = ()
-        """Of the first new tokens, in order."""
+        ids: TokenIds = ()
+        """Token ids of the first new tokens, in order."""
         text: str = Field("", examples=["Once upon a time"])
-        """That the new tokens begin with."""
+        """String that the generated text starts with."""
 
         @model_validator(mode="after")
-        def _check(self) -> Any:
+        def _check(self) -> Self:
             if bool(self.ids) == bool(self.text):
-                raise refusal("say what is forced: either `ids` or `text`")
+                raise custom_error("give either `ids` or `text`")
             return self
+
+    config: Config
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.tokens = self.config.ids or tuple(self.require_tokenizer().encode(self.config.text))
+        self.tokens = config.ids or tuple(self.require_tokenizer().encode(config.text))
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        check_ids(self.tokens, logits.shape[-1], self.name)
-        written = [len(row.tokens) - row.prompt_length for row in rows]
-        if min(written) >= len(self.tokens):
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        check_token_ids(self.tokens, logits.shape[-1], self.name)
+        if all(sequence.n_new >= len(self.tokens) for sequence in sequences):
             return logits
-        left = logits.clone()
-        for index, n_written in enumerate(written):
-            if n_written < len(self.tokens):
-                left[index] = NEVER
-                left[index, self.tokens[n_written]] = logits[index, self.tokens[n_written]]
-        return self.checked(left)
+        masked = logits.clone()
+        for row, sequence in enumerate(sequences):
+            if sequence.n_new < len(self.tokens):
+                forced = self.tokens[sequence.n_new]
+                masked[row] = NEG_INF
+                masked[row, forced] = logits[row, forced]
+        return self.require_possible(masked)

@@ -1,10 +1,10 @@
-"""Processors that let only such text be written as a regular expression or a JSON schema allows.
+"""Logits processors that constrain the text to a regular expression or a JSON schema, with llguidance.
 
-llguidance says what may come next, in some microseconds a token. Of the libraries for this it has one wheel for every
-Python from 3.9 on and no dependencies, is MIT-licensed and released month by month, works on bytes, so that a token may
-be part of a character, and refuses what it does not support of a schema instead of passing over it. outlines-core makes
-an index of the whole vocabulary for each pattern first, xgrammar brings transformers and triton along, and
-lm-format-enforcer is not released any more.
+llguidance computes the allowed tokens in microseconds per token. It was chosen because it has one wheel for every
+Python since 3.9 and no dependencies, is MIT-licensed and released monthly, works on bytes (so a token may be a part of
+a character), and rejects unsupported schema keywords instead of ignoring them. Of the alternatives, outlines-core first
+builds an index of the whole vocabulary for each pattern, xgrammar depends on transformers and triton, and
+lm-format-enforcer is no longer released.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,97 +25,99 @@ from gptzoo.component import Config
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.processors.constraints import Constraint
-from gptzoo.sampling.processors.processor import NEVER
-from gptzoo.sampling.processors.vocabulary import pieces
+from gptzoo.sampling.processors.processor import NEG_INF
+from gptzoo.sampling.processors.vocabulary import token_bytes
 from gptzoo.sampling.sequence import TokenSequence
 
 
-class _Read(NamedTuple):
-    """A text that has been read, and may go on."""
+class _MatcherState(NamedTuple):
+    """The grammar after some new tokens. The text may continue."""
 
-    matcher: Any
-    allowed: np.ndarray  # bool, by token id, the one that ends a text included
-    finished: bool
+    matcher: Any  # llguidance.LLMatcher
+    allowed: np.ndarray  # bool, by token id, including the end-of-text token
+    finished: bool  # nothing but the end of the text may follow
 
 
 class Grammar(Constraint):
-    """Base of processors whose new tokens make a text of a grammar.
+    """Base class of processors whose generated text follows a grammar.
 
-    The token that ends a text is possible exactly where the grammar may end. Where it must, or where it may and the
-    tokenizer has no such token but nothing else can follow either, the row is finished. A row that has ended stays as
-    it is. Of a row that is cut off by `max_new_tokens`, the text is the beginning of one of the grammar.
+    The end-of-text token is possible exactly where the grammar may end. A sequence is finished where the grammar must
+    end, or where it may end, no other token can follow and the tokenizer has no end-of-text token. Finished sequences
+    are left unchanged. A text that is cut off by `max_new_tokens` is a prefix of a text of the grammar.
 
-    Raises InputError where no token of the tokenizer goes on as the grammar demands: without a token for every byte,
-    that can be found out on the way only.
+    Raises InputError if no token of the tokenizer can continue the text. With a tokenizer that lacks some bytes, this
+    may happen in the middle of a text.
     """
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
         self.vocabulary = self.require_tokenizer()
-        library = _library()
-        source = f'%llguidance {{"no_forcing": true}}\n{self.lark()}'  # any token that fits, not only the longest
-        self.matcher = library.LLMatcher(_vocabulary(self.vocabulary), source, log_level=0)
+        llguidance = _import_llguidance()
+        # Without no_forcing only the longest token that fits would be allowed.
+        source = f'%llguidance {{"no_forcing": true}}\n{self.lark()}'
+        self.matcher = llguidance.LLMatcher(_ll_tokenizer(self.vocabulary), source, log_level=0)
         if self.matcher.is_error():
-            raise InputError(f"logits_processor {self.name!r}: {_reason(self.matcher)}")
-        self.read: dict[tuple[int, ...], _Read | None] = {}  # by new tokens, those of the last step; None has ended
+            raise InputError(f"logits_processor {self.name!r}: {_error_message(self.matcher)}")
+        # States after the new tokens of the last step. None: the text has ended. They only save time.
+        self.states: dict[tuple[int, ...], _MatcherState | None] = {}
 
     def lark(self) -> str:
-        """The grammar in llguidance's own language, beginning with the rule `start`."""
+        """Return the grammar in llguidance's dialect of Lark, starting with the rule `start`."""
         raise TypeError(f"{type(self).__name__} does not implement lark")
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        self.read = {tokens: self._read(tokens) for tokens in [tuple(row.new) for row in rows]}
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        self.states = {tokens: self._state_after(tokens) for tokens in [tuple(s.new) for s in sequences]}
         excluded = np.zeros(logits.shape, dtype=np.bool_)
-        for index, row in enumerate(rows):
-            read = self.read[tuple(row.new)]
-            if read is not None and not read.finished:
-                n_tokens = min(len(read.allowed), excluded.shape[1])
-                excluded[index] = True
-                excluded[index, :n_tokens] = ~read.allowed[:n_tokens]
-        return self.checked(logits.masked_fill(torch.from_numpy(excluded).to(logits.device), NEVER))
+        for row, sequence in enumerate(sequences):
+            state = self.states[tuple(sequence.new)]
+            if state is not None and not state.finished:
+                n_tokens = min(len(state.allowed), excluded.shape[1])
+                excluded[row] = True
+                excluded[row, :n_tokens] = ~state.allowed[:n_tokens]
+        return self.require_possible(logits.masked_fill(torch.from_numpy(excluded).to(logits.device), NEG_INF))
 
-    def finished(self, row: TokenSequence) -> bool:
-        tokens = tuple(row.new)
-        self.read[tokens] = read = self._read(tokens)
-        return read is None or read.finished
+    def finished(self, sequence: TokenSequence) -> bool:
+        tokens = tuple(sequence.new)
+        self.states[tokens] = state = self._state_after(tokens)
+        return state is None or state.finished
 
-    def _read(self, tokens: tuple[int, ...]) -> _Read | None:
-        """What may follow; from the last step's, where that was one token less."""
-        if tokens in self.read:
-            return self.read[tokens]
+    def _state_after(self, tokens: tuple[int, ...]) -> _MatcherState | None:
+        """Return the state after new tokens, continued from the last step's state if that is one token shorter."""
+        if tokens in self.states:
+            return self.states[tokens]
         if self.vocabulary.eot in tokens:
             return None
         matcher, unread = self.matcher, tokens
-        if tokens[:-1] in self.read:
-            before = self.read[tokens[:-1]]
-            if before is None:
+        if tokens[:-1] in self.states:
+            previous = self.states[tokens[:-1]]
+            if previous is None:
                 return None
-            matcher, unread = before.matcher, tokens[-1:]
+            matcher, unread = previous.matcher, tokens[-1:]
         matcher = matcher.deep_copy()
         if matcher.try_consume_tokens(list(unread)) < len(unread):
             return None
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         allowed = np.unpackbits(bits, bitorder="little")[: self.vocabulary.vocab_size].astype(np.bool_)
         if matcher.is_error():
-            raise InputError(f"logits_processor {self.name!r}: {self._stuck(matcher, tokens)}")
-        n_more = int(allowed.sum()) - (self.vocabulary.eot is not None and bool(allowed[self.vocabulary.eot]))
-        return _Read(matcher, allowed, finished=n_more == 0)
+            raise InputError(f"logits_processor {self.name!r}: {self._dead_end_message(matcher, tokens)}")
+        may_end = self.vocabulary.eot is not None and bool(allowed[self.vocabulary.eot])
+        return _MatcherState(matcher, allowed, finished=int(allowed.sum()) - may_end == 0)
 
-    def _stuck(self, matcher: Any, tokens: tuple[int, ...]) -> str:
+    def _dead_end_message(self, matcher: Any, tokens: tuple[int, ...]) -> str:  # noqa: ANN401  llguidance has no types
         if not matcher.get_error().startswith("NoExtensionBias"):
-            return _reason(matcher)
+            return _error_message(matcher)
         text = self.vocabulary.decode(tokens)
         return (
-            f"no token of tokenizer {self.vocabulary.name!r} goes on from {text[-40:]!r} as it demands; "
-            "a tokenizer that has all bytes can write every text"
+            f"no token of tokenizer {self.vocabulary.name!r} can continue {text[-40:]!r} as the grammar requires. "
+            "A tokenizer with all bytes can write every text."
         )
 
 
 class Regex(Grammar):
-    """Lets the new tokens be a text that matches a regular expression from its beginning to its end.
+    """Constrains the generated text to match a regular expression from beginning to end.
 
-    The syntax is that of Rust's `regex`: Python's without look-around and back-references, and without anchors, for
-    which there is no need. `\\d` is a digit from 0 to 9.
+    The syntax is that of Rust's `regex` crate: Python's syntax without look-around, back-references and anchors. `\\d`
+    matches 0 to 9 only.
     """
 
     name = "regex"
@@ -122,65 +125,73 @@ class Regex(Grammar):
 
     class Config(Grammar.Config):
         pattern: str = Field(examples=[r"\d{4}-\d{2}-\d{2}"])
-        """What the whole of the new text matches."""
+        """Regular expression that the whole generated text must match."""
+
+    config: Config
 
     def lark(self) -> str:
-        source = f"start: TEXT\nTEXT: {_literal(self.config.pattern)}"
-        alphabet = _alphabet(pieces(self.vocabulary))
-        return source if alphabet is None else f"{source} & {_literal(alphabet)}"
+        source = f"start: TEXT\nTEXT: {_lark_regex(self.config.pattern)}"
+        alphabet = _alphabet_pattern(token_bytes(self.vocabulary))
+        return source if alphabet is None else f"{source} & {_lark_regex(alphabet)}"
 
 
 class JsonSchema(Grammar):
-    """Lets the new tokens be a JSON value that is valid by a JSON schema."""
+    """Constrains the generated text to a JSON value that is valid under a JSON Schema."""
 
     name = "json_schema"
     paper = "Geng et al. 2025, JSONSchemaBench: Generating Structured Outputs from Language Models, arXiv:2501.10868"
 
     class Config(Grammar.Config):
         definition: dict[str, Any] = Field({}, examples=[{"type": "array", "items": {"type": "integer"}}])
-        """The schema; {} is any JSON. What cannot be followed of one is refused before the first token."""
+        """JSON Schema. {} allows any JSON value. Unsupported keywords are an error before the first token."""
         whitespace: bool = False
-        """Whether there may be whitespace between the parts of the value."""
+        """Allow whitespace between the parts of the value. Default: no."""
+
+    config: Config
 
     def lark(self) -> str:
         options = {"whitespace_flexible": self.config.whitespace}
         return f"start: %json {json.dumps({**self.config.definition, 'x-guidance': options})}"
 
 
-def _literal(pattern: str) -> str:
-    return f"/{_library().regex_to_lark(pattern, 'd')}/"  # 'd': \d is [0-9]
+def _lark_regex(pattern: str) -> str:
+    return f"/{_import_llguidance().regex_to_lark(pattern, 'd')}/"  # with 'd', \d is [0-9]
 
 
-def _alphabet(vocabulary: Sequence[bytes]) -> str | None:
-    """The pattern of what a vocabulary without a token for each byte can write, character by character."""
-    if {bytes([byte]) for byte in (*range(0xC0), *range(0xC2, 0xF5))} <= set(vocabulary):  # those of UTF-8
+def _alphabet_pattern(vocabulary: Sequence[bytes]) -> str | None:
+    """Return a regex of all texts that the tokens can write, or None if there is a token for each byte of UTF-8."""
+    if {bytes([byte]) for byte in (*range(0xC0), *range(0xC2, 0xF5))} <= set(vocabulary):
         return None
-    texts = {text for piece in vocabulary if (text := piece.decode("utf-8", errors="ignore")).encode() == piece}
+    texts = {text for data in vocabulary if (text := data.decode("utf-8", errors="ignore")).encode() == data}
     characters = [f"\\x{{{ord(text):x}}}" for text in sorted(texts) if len(text) == 1]
     return f"[{''.join(characters)}]*"
 
 
-def _reason(matcher: Any) -> str:
-    """The library's message, without what it quotes and where in our own grammar it stands."""
+def _error_message(matcher: Any) -> str:  # noqa: ANN401  llguidance has no types
+    """Return llguidance's message without its quotes from the generated grammar."""
     lines = matcher.get_error().splitlines()
-    explained = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return explained[0] if explained else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
+    reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return reasons[0] if reasons else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
 
 
 @lru_cache(maxsize=8)
-def _vocabulary(tokenizer: Tokenizer) -> Any:
-    """The library's form of a vocabulary; one without an id that ends a text gets one more."""
-    library = _library()
-    return library.LLTokenizer(library.TokenizerWrapper(_Vocabulary(tokenizer)))
+def _ll_tokenizer(tokenizer: Tokenizer) -> object:
+    """Return llguidance's form of a tokenizer."""
+    llguidance = _import_llguidance()
+    return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_TokenizerAdapter(tokenizer)))
 
 
-class _Vocabulary:
-    """What the library asks of a tokenizer. It marks tokens that stand for no text by a byte that is not of UTF-8."""
+class _TokenizerAdapter:
+    """A tokenizer with the attributes that llguidance reads.
+
+    A vocabulary without an end-of-text token gets one more id for it. Special tokens are marked by a byte that does not
+    occur in UTF-8.
+    """
 
     bos_token_id = None
 
     def __init__(self, tokenizer: Tokenizer):
-        known = pieces(tokenizer)
+        known = token_bytes(tokenizer)
         n_tokens = len(known) + (tokenizer.eot is None)
         self.eos_token_id = len(known) if tokenizer.eot is None else tokenizer.eot
         self.special_token_ids = [token for token in range(n_tokens) if token >= len(known) or not known[token]]
@@ -189,12 +200,13 @@ class _Vocabulary:
             self.tokens[token] = b"\xff[%d]" % token
 
     def __call__(self, text: bytes) -> list[int]:
-        return []  # asked for where tokens are forced, which they are not
+        return []  # llguidance encodes text only to force tokens, which is off
 
 
-def _library() -> Any:
+def _import_llguidance() -> ModuleType:
     try:
         import llguidance
     except ImportError:
         raise InputError("regex and json_schema need the package llguidance: pip install 'gptzoo[grammar]'") from None
-    return llguidance
+    module: ModuleType = llguidance
+    return module

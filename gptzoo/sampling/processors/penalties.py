@@ -1,4 +1,4 @@
-"""Processors that look at the tokens before: what was said becomes less likely to be said again."""
+"""Logits processors that depend on earlier tokens or on token ids: repetition penalties, n-gram blocking and biases."""
 
 from __future__ import annotations
 
@@ -10,66 +10,73 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, Strict
 from torch import Tensor
 
-from gptzoo.component import Config
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.sampling.processors.processor import NEVER, LogitsProcessor
-from gptzoo.sampling.processors.vocabulary import check_ids
+from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
+from gptzoo.sampling.processors.vocabulary import check_token_ids
 from gptzoo.sampling.sequence import TokenSequence
 
-Nats = Annotated[float, Field(ge=-1e4, le=1e4)]  # e^-10000 is no probability any more, and no sum of these overflows
+Nats = Annotated[float, Field(ge=-1e4, le=1e4)]  # exp(-1e4) is 0 already, and sums of these do not overflow
 
 
 class RepetitionPenalty(LogitsProcessor):
-    """Makes every token of the prompt and of the text so far less likely: its logit is divided by `value` if it is
-    positive, else multiplied."""
+    """Makes every token of the prompt and of the text so far less likely.
+
+    A positive logit is divided by `value`, a negative one is multiplied by it.
+    """
 
     name = "repetition_penalty"
     paper = "Keskar et al. 2019, CTRL: A Conditional Transformer Language Model, arXiv:1909.05858"
 
     class Config(LogitsProcessor.Config):
         value: float = Field(1.2, ge=1e-4, le=1e4)
-        """1 changes nothing; below 1 repetition is encouraged."""
+        """Penalty factor. 1 changes nothing, and values below 1 encourage repetition."""
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        at, _ = _counted((row.tokens for row in rows), logits)
-        seen = logits[at]
-        return logits.index_put(at, torch.where(seen > 0, seen / self.config.value, seen * self.config.value))
+    config: Config
+
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        index, _ = _count_tokens((sequence.tokens for sequence in sequences), logits)
+        old = logits[index]
+        return logits.index_put(index, torch.where(old > 0, old / self.config.value, old * self.config.value))
 
 
 class PresencePenalty(LogitsProcessor):
-    """Subtracts `value` from the logit of every token that was written, once; the prompt does not count."""
+    """Subtracts `value` once from the logit of every token that was generated. The prompt does not count."""
 
     name = "presence_penalty"
     paper = "OpenAI API reference, create completion, presence_penalty"
 
     class Config(LogitsProcessor.Config):
         value: Nats = 0.5
-        """In nats; OpenAI takes -2 to 2. Below 0 repetition is encouraged."""
+        """Penalty in nats (OpenAI's API allows -2 to 2). Negative values encourage repetition."""
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        at, _ = _counted((row.new for row in rows), logits)
-        return logits.index_put(at, logits[at] - self.config.value)
+    config: Config
+
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        index, _ = _count_tokens((sequence.new for sequence in sequences), logits)
+        return logits.index_put(index, logits[index] - self.config.value)
 
 
 class FrequencyPenalty(LogitsProcessor):
-    """Subtracts `value` from the logit of a token for every time that it was written; the prompt does not count."""
+    """Subtracts `value` from the logit of a token for each time it was generated. The prompt does not count."""
 
     name = "frequency_penalty"
     paper = "OpenAI API reference, create completion, frequency_penalty"
 
     class Config(LogitsProcessor.Config):
         value: Nats = 0.5
-        """In nats; OpenAI takes -2 to 2. Below 0 repetition is encouraged."""
+        """Penalty in nats per occurrence (OpenAI's API allows -2 to 2). Negative values encourage repetition."""
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        at, counts = _counted((row.new for row in rows), logits)
-        return logits.index_put(at, logits[at] - self.config.value * counts)
+    config: Config
+
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        index, counts = _count_tokens((sequence.new for sequence in sequences), logits)
+        return logits.index_put(index, logits[index] - self.config.value * counts)
 
 
 class NoRepeatNgram(LogitsProcessor):
-    """Excludes every token that would complete `size` tokens which stand in the prompt or the text so far already.
+    """Excludes every token that would repeat an n-gram of the prompt or of the text so far.
 
-    A row in which it would exclude all that is left stays as it is.
+    A row in which no token would be left stays unchanged.
     """
 
     name = "no_repeat_ngram"
@@ -77,52 +84,59 @@ class NoRepeatNgram(LogitsProcessor):
 
     class Config(LogitsProcessor.Config):
         size: PositiveInt = 3
-        """Of the n-grams that occur once only; 1 lets no token occur twice."""
+        """Length of the n-grams that may not repeat, in tokens. 1 lets no token occur twice."""
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        left = logits.clone()
-        for index, row in enumerate(rows):
-            left[index, torch.from_numpy(self._completing(np.asarray(row.tokens))).to(logits.device)] = NEVER
-        return torch.where(left.amax(dim=-1, keepdim=True) > NEVER, left, logits)
+    config: Config
 
-    def _completing(self, tokens: np.ndarray) -> np.ndarray:
-        """What stood after every earlier occurrence of the last `size - 1` tokens."""
-        n_before = self.config.size - 1
-        n_grams = len(tokens) - n_before
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        masked = logits.clone()
+        for row, sequence in enumerate(sequences):
+            repeating = self._repeating_tokens(np.asarray(sequence.tokens))
+            masked[row, torch.from_numpy(repeating).to(logits.device)] = NEG_INF
+        return torch.where(masked.amax(dim=-1, keepdim=True) > NEG_INF, masked, logits)
+
+    def _repeating_tokens(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the tokens that followed earlier occurrences of the last `size - 1` tokens."""
+        n_context = self.config.size - 1
+        n_grams = len(tokens) - n_context
         if n_grams < 1:
             return np.empty(0, dtype=np.int64)
-        same = np.ones(n_grams, dtype=np.bool_)
-        for offset in range(n_before):
-            same &= tokens[offset : offset + n_grams] == tokens[n_grams + offset]
-        return tokens[n_before:][same]
+        matches = np.ones(n_grams, dtype=np.bool_)
+        for offset in range(n_context):
+            matches &= tokens[offset : offset + n_grams] == tokens[n_grams + offset]
+        return tokens[n_context:][matches]
 
 
 class LogitBias(LogitsProcessor):
-    """Adds a number to the logits of certain tokens."""
+    """Adds a constant to the logits of given tokens."""
 
     name = "logit_bias"
     paper = "OpenAI API reference, create completion, logit_bias"
 
     class Config(LogitsProcessor.Config):
         biases: dict[Annotated[NonNegativeInt, Strict(False)], Nats] = Field(min_length=1, examples=[{"10": -2.0}])
-        """What is added, in nats, by token id. It does not make impossible; `banned_tokens` does."""
+        """Value added to the logit, in nats, by token id. Use `banned_tokens` to exclude a token."""
+
+    config: Config
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.tokens = torch.tensor(list(self.config.biases))
-        self.biases = torch.tensor(list(self.config.biases.values()), dtype=torch.float32)
+        self.tokens = torch.tensor(list(config.biases))
+        self.biases = torch.tensor(list(config.biases.values()), dtype=torch.float32)
 
-    def __call__(self, logits: Tensor, rows: Sequence[TokenSequence]) -> Tensor:
-        check_ids(self.config.biases, logits.shape[-1], self.name)
+    def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+        check_token_ids(self.config.biases, logits.shape[-1], self.name)
         biases = self.biases.to(logits.device).expand(len(logits), -1)
         return logits.index_add(-1, self.tokens.to(logits.device), biases)
 
 
-def _counted(texts: Iterable[Sequence[int]], logits: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Where in the logits the tokens of each row stand, each token once, and how often it occurs in the row."""
-    counted = [np.unique(np.asarray(text, dtype=np.int64), return_counts=True) for text in texts]
-    rows = np.repeat(np.arange(len(counted)), [len(tokens) for tokens, _ in counted])
-    tokens = np.concatenate([tokens for tokens, _ in counted])
+def _count_tokens(rows: Iterable[Sequence[int]], logits: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Return an index into the logits (B, V) for the distinct tokens of each row, and the count of each in its row."""
+    counted = [np.unique(np.asarray(row, dtype=np.int64), return_counts=True) for row in rows]
+    row_indices = np.repeat(np.arange(len(counted)), [len(tokens) for tokens, _ in counted])
+    token_ids = np.concatenate([tokens for tokens, _ in counted])
     counts = np.concatenate([counts for _, counts in counted]).astype(np.float32)
-    at_row, at_token, n_times = (torch.from_numpy(array).to(logits.device) for array in (rows, tokens, counts))
-    return (at_row, at_token), n_times
+    row_tensor, token_tensor, count_tensor = (
+        torch.from_numpy(array).to(logits.device) for array in (row_indices, token_ids, counts)
+    )
+    return (row_tensor, token_tensor), count_tensor

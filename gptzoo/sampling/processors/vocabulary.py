@@ -1,4 +1,4 @@
-"""The ids of a vocabulary and what each stands for: what processors that name tokens or look at text need to know."""
+"""The bytes of each token of a vocabulary, and the check of token ids in options."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from gptzoo.errors import InputError
 
 
 @lru_cache(maxsize=8)
-def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
-    """The bytes of each token, by id; none for a token that stands for no text, such as the one that ends it."""
+def token_bytes(tokenizer: Tokenizer) -> tuple[bytes, ...]:
+    """Return the bytes of each token by id. They are empty for special tokens such as the end-of-text token."""
     return tuple(tokenizer.decode_bytes([token]) for token in range(tokenizer.vocab_size))
 
 
-def check_ids(ids: Iterable[int], vocab_size: int, processor: str) -> None:
-    """Raise InputError for an id that the model does not have."""
+def check_token_ids(ids: Iterable[int], vocab_size: int, processor: str) -> None:
+    """Raise InputError for a token id in the options of `processor` that the model does not have."""
     if (largest := max(ids, default=0)) >= vocab_size:
         raise InputError(
-            f"logits_processor {processor!r}: token id {largest} is outside the model's vocabulary of {vocab_size}"
+            f"logits_processor {processor!r}: token id {largest} is outside the model's vocabulary of {vocab_size} "
+            "tokens"
         )

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest texts that can be found by keeping a few at a time."""
+"""Beam search: find likely texts by extending the best few at every step."""
 
 from __future__ import annotations
 
@@ -12,112 +12,127 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.state_rows import take_rows
 from gptzoo.sampling.engine.stopping import StoppingCriteria
-from gptzoo.sampling.engine.token_choice import Choice, check
-from gptzoo.sampling.processors.processor import NEVER, build_processors, processed
+from gptzoo.sampling.events import FinishReason, TokenEvent
+from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
+from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
 
 
 @dataclass(frozen=True)
 class Beam:
-    """A text that was found."""
+    """One text of a beam search."""
 
-    choices: tuple[Choice, ...]  # the stop token that ended it among them
-    score_sum: float  # what processors left of the log-probabilities of all of them
+    events: tuple[TokenEvent, ...]  # its tokens, including the stop token
+    score_sum: float  # sum of the processed log-probabilities of all tokens
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The new ids, without a stop token."""
-        return tuple(choice.token for choice in self.choices if choice.end != "stop_token")
+        """The new tokens, without the stop token."""
+        return tuple(token for token, event in zip(self.all_tokens, self.events, strict=True) if not _is_stop(event))
+
+    @property
+    def all_tokens(self) -> tuple[int, ...]:
+        """The new tokens, including the stop token."""
+        return tuple(event.token for event in self.events if event.token is not None)
 
     @property
     def log_probability(self) -> float:
-        """Of all choices, in nats, by the model itself."""
-        return sum(choice.log_probability for choice in self.choices)
+        """The log-probability of all tokens in nats, under the model itself."""
+        return sum(event.log_probability for event in self.events)
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the beam ends, or None if it is open."""
+        return self.events[-1].finish_reason if self.events else None
 
     def score(self, length_penalty: float) -> float:
-        """What beams are compared by: the sum over length ** length_penalty."""
-        return self.score_sum / max(1, len(self.choices)) ** length_penalty
+        """Return the score that ranks beams: the sum divided by length ** length_penalty."""
+        return self.score_sum / max(1, len(self.events)) ** length_penalty
+
+    def sequence(self, prompt_ids: Sequence[int], *next_tokens: int) -> TokenSequence:
+        """Return the beam as logits processors see it, optionally with further tokens."""
+        return TokenSequence([*prompt_ids, *self.all_tokens, *next_tokens], len(prompt_ids))
+
+
+def _is_stop(event: TokenEvent) -> bool:
+    return event.finish_reason == "stop_token"
 
 
 @torch.inference_mode()
 def beam_search(
     model: Architecture,
-    prompt: Sequence[int],
+    prompt_ids: Sequence[int],
     spec: SamplingSpec | None = None,
     tokenizer: Tokenizer | None = None,
     n_beams: int = 4,
     length_penalty: float = 1.0,
 ) -> list[Beam]:
-    """Up to `n_beams` continuations of a prompt, the best first (Graves 2012, Sequence Transduction with Recurrent
-    Neural Networks, arXiv:1211.3711).
+    """Return up to `n_beams` continuations of a prompt, the best first.
 
-    In each step the likeliest `n_beams` continuations of all open beams by one token stay open; those that end are set
-    aside. It ends when no open beam can become better than the worst of `n_beams` that have ended. The processors of
-    `spec` are applied to log-probabilities, which they may exclude or change. Raises InputError as `gptzoo.generate`.
+    Paper: Graves 2012, Sequence Transduction with Recurrent Neural Networks, arXiv:1211.3711.
+
+    At each step, the best `n_beams` one-token continuations of all open beams stay open, and beams that end are set
+    aside. The search stops when no open beam can still beat the worst of `n_beams` finished ones. The processors of
+    `spec` are applied to the log-probabilities. Raises InputError as `gptzoo.generate` does.
     """
     spec = spec or SamplingSpec()
-    check(model, [prompt], spec)
+    check_prompt(model, prompt_ids, spec)
     device = next(model.parameters()).device
     model.eval()
-    processors = build_processors(spec.processors, tokenizer)
-    endings = StoppingCriteria(spec, processors, tokenizer)
+    stopping = StoppingCriteria(spec, tokenizer)
     open_beams = [Beam((), 0.0)]
     finished: list[Beam] = []
-    if endings.reason(_row(prompt, open_beams[0])) is not None:
+    if stopping.finish_reason(open_beams[0].sequence(prompt_ids)) is not None:
         return open_beams
-    logits, states, positions = model.prefill([prompt], spec.max_new_tokens)
+    logits, states, positions = model.prefill([prompt_ids], spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
-        own = logits.float().log_softmax(-1)  # (beams, V)
-        left = processed(processors, own, [_row(prompt, beam) for beam in open_beams])
-        sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None] + left.double().cpu()
-        kept: list[tuple[int, Beam]] = []
-        for place, (parent, token, total) in enumerate(_best_first(sums)):
-            end = endings.reason(_row(prompt, open_beams[parent], token))
-            choice = Choice(token, float(own[parent, token]), end)
-            beam = Beam((*open_beams[parent].choices, choice), total)
-            if end in (None, "length"):
+        log_probs = logits.float().log_softmax(-1)  # (beams, V)
+        processed = apply_processors(stopping.processors, log_probs, [beam.sequence(prompt_ids) for beam in open_beams])
+        sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None]
+        kept: list[tuple[int, Beam]] = []  # index of the parent beam, and the extended beam
+        for rank, (parent, token, score_sum) in enumerate(_best_first(sums + processed.double().cpu())):
+            finish_reason = stopping.finish_reason(open_beams[parent].sequence(prompt_ids, token))
+            event = TokenEvent(token, float(log_probs[parent, token]), finish_reason)
+            beam = Beam((*open_beams[parent].events, event), score_sum)
+            if finish_reason in (None, "length"):
                 kept.append((parent, beam))
-            elif place < n_beams:  # one that would stay open, were it not at its end
+            elif rank < n_beams:  # it would have stayed open
                 finished.append(beam)
             if len(kept) == n_beams:
                 break
         open_beams = [beam for _, beam in kept]
         finished = sorted(finished, key=lambda beam: -beam.score(length_penalty))[:n_beams]
-        if index + 1 == spec.max_new_tokens or _settled(open_beams, finished, spec, n_beams, length_penalty):
+        if index + 1 == spec.max_new_tokens or _is_done(open_beams, finished, spec, n_beams, length_penalty):
             break
         states = take_rows(states, [parent for parent, _ in kept])
-        chosen = torch.tensor([beam.choices[-1].token for beam in open_beams], device=device)[:, None]
-        step, _ = model(chosen, positions=positions + index, states=states)
-        logits = step[:, -1]
+        tokens = torch.tensor([beam.all_tokens[-1] for beam in open_beams], device=device)[:, None]
+        step_logits, _ = model(tokens, positions=positions + index, states=states)
+        logits = step_logits[:, -1]
 
     return sorted([*finished, *open_beams], key=lambda beam: -beam.score(length_penalty))[:n_beams]
 
 
-def _row(prompt: Sequence[int], beam: Beam, *more: int) -> TokenSequence:
-    return TokenSequence([*prompt, *(choice.token for choice in beam.choices), *more], len(prompt))
-
-
 def _best_first(sums: Tensor) -> Iterator[tuple[int, int, float]]:
-    """(beam, token, sum) of what is possible, the best first; ties go to the earlier beam and the lower token."""
+    """Yield (beam, token, sum) from sums (beams, V), the best first. Ties go to the earlier beam and the lower id."""
     vocab_size = sums.shape[1]
     values, order = sums.flatten().sort(descending=True, stable=True)
-    for place, value in zip(order, values, strict=True):
-        if value == NEVER:
+    for index, value in zip(order, values, strict=True):
+        if value == NEG_INF:
             return
-        yield int(place) // vocab_size, int(place) % vocab_size, float(value)
+        yield int(index) // vocab_size, int(index) % vocab_size, float(value)
 
 
-def _settled(
+def _is_done(
     open_beams: Sequence[Beam], finished: Sequence[Beam], spec: SamplingSpec, n_beams: int, length_penalty: float
 ) -> bool:
-    """Whether no open beam can become better than the worst of enough finished ones."""
+    """Return True if no open beam can become better than the worst of `n_beams` finished ones."""
     if not open_beams:
         return True
     if len(finished) < n_beams:
         return False
-    # A log-probability only falls; over a power of the length it is best at the end of the range that suits the sign.
-    best_length = spec.max_new_tokens if length_penalty > 0 else len(open_beams[0].choices)
-    best = max(beam.score_sum for beam in open_beams)
-    return best / best_length**length_penalty <= finished[-1].score(length_penalty)
+    # The sum only falls, so the best possible score divides today's sum by the most favourable length.
+    best_length = spec.max_new_tokens if length_penalty > 0 else len(open_beams[0].events)
+    best_sum = max(beam.score_sum for beam in open_beams)
+    return best_sum / best_length**length_penalty <= finished[-1].score(length_penalty)

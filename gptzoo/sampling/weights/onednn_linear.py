@@ -1,44 +1,47 @@
-"""The product with weights that oneDNN has laid out, as an operator that compiled code can call.
+"""oneDNN's product with packed weights, as an operator that compiled code can call.
 
-torch's own compiler knows that product for weights that are constants of a graph, and then each block would need a
-graph of its own. This operator takes them as an argument.
+torch's compiler knows that product only for weights that are constants of a graph, so every block would need a graph of
+its own. This operator takes the weights as an argument.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch._inductor.ir import TensorBox
 
 _LIBRARY = torch.library.Library("gptzoo", "FRAGMENT")
 _LIBRARY.define("packed_product(Tensor x, Tensor packed, Tensor? bias) -> Tensor")
 
 
 def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """(…, K) by weights (N, K) from `mkldnn._reorder_linear_weight` -> (…, N)."""
+    """Multiply x (…, K) by weights (N, K) packed by `mkldnn._reorder_linear_weight`; the result is (…, N)."""
     if torch.compiler.is_compiling():
         y: Tensor = torch.ops.gptzoo.packed_product(x, packed, bias)
         return y
-    return _by_onednn(x, packed, bias)
+    return _onednn_linear(x, packed, bias)
 
 
-def _by_onednn(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+def _onednn_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
     return y
 
 
-def _shape_only(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+def _fake_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], packed.shape[0])
 
 
 for _key in ("CPU", "MkldnnCPU"):
-    _LIBRARY.impl("packed_product", _by_onednn, _key)
-torch.library.register_fake("gptzoo::packed_product", _shape_only, lib=_LIBRARY)
+    _LIBRARY.impl("packed_product", _onednn_linear, _key)
+torch.library.register_fake("gptzoo::packed_product", _fake_linear, lib=_LIBRARY)
 
 
-def teach_inductor() -> None:
-    """Have compiled code call oneDNN itself, without a detour through Python."""
+def register_inductor_lowering() -> None:
+    """Let code compiled by torch's Inductor call oneDNN directly instead of through Python."""
     from torch._inductor.ir import FixedLayout, TensorBox
     from torch._inductor.lowering import lowerings, register_lowering
     from torch._inductor.mkldnn_ir import LinearUnary
@@ -47,15 +50,15 @@ def teach_inductor() -> None:
     if operator in lowerings:
         return
 
-    def lower(x: Any, packed: Any, bias: Any) -> Any:
-        *rows, _ = x.get_size()
+    def lower(x: TensorBox, packed: TensorBox, bias: TensorBox | None) -> TensorBox:
+        *batch_sizes, _ = x.get_size()
         inputs = [LinearUnary.require_contiguous(LinearUnary.realize_input(x)), LinearUnary.realize_input(packed)]
-        arguments: list[Any] = ["none", [-1], ""]  # no function of the outputs
+        arguments: list[Any] = ["none", [-1], ""]  # no pointwise function of the output
         if bias is None:
             arguments.insert(0, None)
         else:
             inputs.append(LinearUnary.realize_input(bias))
-        layout = FixedLayout(x.get_device(), x.get_dtype(), [*rows, packed.get_size()[0]])
+        layout = FixedLayout(x.get_device(), x.get_dtype(), [*batch_sizes, packed.get_size()[0]])
         return TensorBox.create(LinearUnary(layout, inputs, arguments))
 
     register_lowering(operator, type_promotion_kind=None)(lower)

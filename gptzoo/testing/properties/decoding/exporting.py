@@ -1,60 +1,68 @@
-"""A step of decoding is a program of tensors, the same whatever their sizes, and computes what the model does."""
+"""Export: torch.export turns a decode step into one program for all batch sizes and positions."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gptzoo.components.context import ForwardContext
-from gptzoo.model.stack import Stack, States
-from gptzoo.sampling.engine.state_rows import copied
-from gptzoo.testing.compare import CLOSE, distance
-from gptzoo.testing.subject import HOST, PartSubject
+from gptzoo.model.architecture import States
+from gptzoo.model.stack import Stack
+from gptzoo.sampling.compile.step_inputs import step_inputs
+from gptzoo.sampling.engine.state_rows import clone_states
+from gptzoo.testing.compare import TOLERANCE, relative_difference
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed, Skipped
 
-# Rows, tokens that each has read, and for how many there is room.
-SIZES = ((3, 4, 16), (3, 5, 16), (2, 4, 11), (5, 9, 13))
+_SIZES = ((3, 4, 16), (3, 5, 16), (2, 4, 11), (5, 9, 13))  # batch size, past tokens, maximum length
 
 
-def exporting(subject: PartSubject) -> None:
-    """`torch.export` takes a step of decoding as one program for all batches and positions; it computes the same."""
-    from gptzoo.sampling.compile.export import export_step, inputs_of, reason
+def check_exporting(subject: ModelPartUnderTest) -> None:
+    """Check that `torch.export` makes one program of a decode step for all batch sizes and positions."""
+    from gptzoo.sampling.compile.export import export_decode_step, failure_reason
 
     model = subject.model(dtype=torch.float64)
     if not isinstance(model, Stack):
         raise Skipped("it is not made of blocks")
     exported = None
-    for n_rows, length, room in SIZES:
-        x, context, states = _going_on(subject, model, n_rows, length, room)
+    for batch_size, length, max_length in _SIZES:
+        x, context, states = _decode_step_inputs(subject, model, batch_size, length, max_length)
         if exported is None:
             try:
-                exported = export_step(model, x, context, states)
+                exported = export_decode_step(model, x, context, states)
             except Exception as error:
-                raise Failed(f"torch.export does not take a step of decoding: {reason(error)}") from None
-        inputs = inputs_of(x, context, copied(states))
-        if not exported.conditions(exported.clauses()).hold(inputs):
+                raise Failed(f"torch.export cannot export a decode step: {failure_reason(error)}") from None
+        inputs = step_inputs(x, context, clone_states(states))
+        if not exported.guards(exported.guard_expressions()).accept(inputs):
             raise Failed(
-                f"exported with {SIZES[0][0]} rows at position {SIZES[0][1]}, a step is another program than with "
-                f"{n_rows} rows at position {length} of {room}: a size became a Python number, as by len(x), "
-                "or was decided about"
+                f"a decode step exported for {_SIZES[0][0]} rows at position {_SIZES[0][1]} is not valid for "
+                f"{batch_size} rows at position {length} of {max_length}: a size became a Python number, as by "
+                "len(x), or a branch depends on it"
             )
         with torch.no_grad():
-            y, *emitted = exported.program.module()(inputs, exported.weights)
-            expected = model.through(x, context, states)
-        what = f"exported, a step of {n_rows} rows"
-        if (difference := distance(y, expected.y).max()) > CLOSE:
-            raise Failed(f"{what} computes otherwise, off by {difference:.2g}")
-        more = [tensor for named in expected[1:] for tensor in named.values()]
-        for one, other in zip([*inputs[2:-1], *emitted], [*inputs_of(x, context, states)[2:-1], *more], strict=True):
-            if distance(one.double(), other.double()).max() > CLOSE:
-                raise Failed(f"{what} leaves another state, or emits something else")
+            y, *auxiliary = exported.program.module()(inputs, exported.weights)
+            expected = model.forward_blocks(x, context, states)
+        setting = f"exported, a decode step of {batch_size} rows"
+        if (difference := relative_difference(y, expected.y).max()) > TOLERANCE:
+            raise Failed(f"{setting} gives another output, which differs by {difference:.2g}")
+        expected_auxiliary = [
+            tensor for outputs in (expected.losses, expected.metrics, expected.captures) for tensor in outputs.values()
+        ]
+        expected_states = step_inputs(x, context, states)[2:-1]
+        actual = [*inputs[2:-1], *auxiliary]
+        for tensor, other in zip(actual, [*expected_states, *expected_auxiliary], strict=True):
+            if relative_difference(tensor.double(), other.double()).max() > TOLERANCE:
+                raise Failed(f"{setting} leaves another state, or returns other auxiliary outputs")
 
 
-def _going_on(
-    subject: PartSubject, model: Stack, n_rows: int, length: int, room: int
-) -> tuple[torch.Tensor, ForwardContext, States]:
-    """What goes into a step of rows that have read so many tokens."""
+def _decode_step_inputs(
+    subject: ModelPartUnderTest, model: Stack, batch_size: int, length: int, max_length: int
+) -> tuple[Tensor, ForwardContext, States]:
+    """Return the inputs of a decode step after a prefill of `length` tokens."""
     with torch.no_grad():
-        primed = model.prefill(subject.tokens(n_rows, length).tolist(), room - length)
-    x = torch.randn(n_rows, 1, HOST["d_model"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    positions = primed.positions.expand(n_rows, 1).clone()
-    return x, ForwardContext(positions, no_past=False, position_limit=length + 1), primed.states
+        prefill = model.prefill(subject.tokens(batch_size, length).tolist(), max_length - length)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch_size, 1, TINY_MODEL["d_model"], generator=generator, dtype=torch.float64)
+    positions = prefill.positions.expand(batch_size, 1).clone()
+    return x, ForwardContext(positions, no_past=False, position_limit=length + 1), prefill.states

@@ -1,0 +1,86 @@
+"""`EngineSequence`: one sample of a request while the engine generates it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gptzoo.errors import InputError
+from gptzoo.sampling.engine.stopping import StoppingCriteria
+from gptzoo.sampling.events import TokenEvent
+from gptzoo.sampling.processors.processor import apply_processors
+from gptzoo.sampling.request import Request
+from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.utils.seeds import derive
+
+
+@dataclass
+class EngineSequence(TokenSequence):
+    """A `TokenSequence` with the fields that the engine needs. Logits processors use those of the base class."""
+
+    request: Request
+    request_id: Hashable
+    sample: int
+    stopping: StoppingCriteria
+    generator: torch.Generator
+    n_draft_cached: int = 0
+    """Number of tokens, including the prompt, that the draft model has in its cache."""
+    finished: bool = False
+
+    @classmethod
+    def start(cls, request: Request, request_id: Hashable, sample: int, stopping: StoppingCriteria) -> EngineSequence:
+        """Return the sequence of sample number `sample` before its first token."""
+        seed = derive(request.spec.seed, "sample", request.first_sample + sample)
+        generator = torch.Generator().manual_seed(seed)
+        prompt_ids = list(request.prompt_ids)
+        return cls(prompt_ids, len(prompt_ids), request, request_id, sample, stopping, generator)
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The tokens of the prompt."""
+        return tuple(self.tokens[: self.prompt_length])
+
+    @property
+    def n_remaining(self) -> int:
+        """How many more tokens may be generated."""
+        return self.request.spec.max_new_tokens - self.n_new
+
+    def append(self, token: int, log_probability: float, top_logprobs: dict[int, float]) -> TokenEvent:
+        """Append a token, check the stopping criteria and return the event to report."""
+        self.tokens.append(token)
+        finish_reason = self.stopping.finish_reason(self)
+        self.finished = finish_reason is not None
+        return TokenEvent(token, log_probability, finish_reason, top_logprobs, self.request_id, self.sample)
+
+    def fail(self, error: InputError) -> TokenEvent:
+        """Finish the sequence and return the event that reports the error."""
+        self.finished = True
+        return TokenEvent(None, request_id=self.request_id, sample=self.sample, error=error)
+
+
+def process_logits(sequences: Sequence[EngineSequence], logits: Tensor) -> tuple[Tensor, dict[int, InputError]]:
+    """Apply to each row of logits (B, V) the processors of its sequence.
+
+    Sequences with the same processors are processed together. Also returns the errors of processors, by row.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, sequence in enumerate(sequences):
+        groups.setdefault(id(sequence.stopping), []).append(row)
+    errors: dict[int, InputError] = {}
+    processed = []
+    for rows in groups.values():
+        group_logits = logits if len(groups) == 1 else logits[rows]
+        processors = sequences[rows[0]].stopping.processors
+        try:
+            group_logits = apply_processors(processors, group_logits, [sequences[row] for row in rows])
+        except InputError as error:
+            errors |= dict.fromkeys(rows, error)
+        processed.append(group_logits)
+    if len(groups) == 1:
+        return processed[0], errors
+    original_order = torch.tensor(list(itertools.chain(*groups.values())), device=logits.device).argsort()
+    return torch.cat(processed)[original_order], errors
