@@ -69,7 +69,7 @@ def in_own_process(case: tuple[str, int, int, list[str]], malloc: dict[str, str]
 def compare(model: str, batch_size: int, sequence_length: int, overrides: list[str]) -> dict[str, Any]:
     """Train, then estimate; bytes of both and estimated / measured."""
     import gptzoo
-    from gptzoo.model.accounting import account
+    from gptzoo.model.accounting import model_costs
 
     train({"context_length": 64, "vocab_size": 100, "d_model": 64, "n_layers": 1, "n_heads": 2}, 2, 64)
     before = memory("VmRSS")
@@ -77,7 +77,7 @@ def compare(model: str, batch_size: int, sequence_length: int, overrides: list[s
     spec = gptzoo.load_model_spec(MODELS / f"{model}.json", overrides)
     train(spec, batch_size, sequence_length)
     measured = memory("VmHWM") - before
-    costs = account(spec, batch_size=batch_size, sequence_length=sequence_length).training_memory
+    costs = model_costs(spec, batch_size=batch_size, sequence_length=sequence_length).training_memory
     assert costs is not None
     return {
         "model": model,

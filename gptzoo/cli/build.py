@@ -13,7 +13,7 @@ from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
     from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
-    from gptzoo.model.accounting import Account, Precision
+    from gptzoo.model.accounting import ModelCosts, Precision
     from gptzoo.spec.model import ModelSpec
 
 
@@ -53,9 +53,9 @@ def build(
     SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. Without --out nothing is
     allocated, so a model of any size can be looked at.
     """
-    from gptzoo.cli.reading import read_spec
+    from gptzoo.cli.inputs import read_spec
     from gptzoo.inspection.model_graph import build_model_graph
-    from gptzoo.model.accounting import account
+    from gptzoo.model.accounting import model_costs
     from gptzoo.spec.run import RunSpec
 
     described = read_spec(spec, overrides)
@@ -64,7 +64,7 @@ def build(
         model_spec, own_batch_size = described.model, micro if isinstance(micro, int) else described.batch_size
     else:
         model_spec, own_batch_size = described, 1
-    costs = account(
+    costs = model_costs(
         model_spec, sequence_length=sequence_length, batch_size=batch_size or own_batch_size, precision=precision
     )
     rows = build_model_graph(model_spec)
@@ -88,7 +88,7 @@ def _write(spec: ModelSpec, folder: Path, seed: int) -> None:
     click.echo(f"{folder}: initial weights, seed {seed}", err=True)
 
 
-def _as_data(spec: ModelSpec, rows: list[ModuleNode | BlockGroup], costs: Account) -> dict[str, Any]:
+def _as_data(spec: ModelSpec, rows: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
     from gptzoo.spec.named_components import named_parts
 
     return {

@@ -120,10 +120,10 @@ class MultiHeadAttention(Attention):
             )
             k, v = visible["k"].transpose(1, 2), visible["v"]  # (B, G, S, D), (B, S, G, D)
         y, weights = self.attend(q, k, v.transpose(1, 2), context, k_pos)
-        y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
+        output: Tensor = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
         if weights is None:
-            return y
-        return SublayerOutput(y, captures={"attention": weights, "k_pos": k_pos})
+            return output
+        return SublayerOutput(output, captures={"attention": weights, "k_pos": k_pos})
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext, k_pos: Tensor
@@ -227,5 +227,5 @@ class SdpaAttention(NaiveAttention):
             scores = scores + bias.view(bias.shape[0], G, H // G, -1)
         scores = scores.masked_fill(~context.attention_mask(k_pos, self.window), float("-inf"))
         weights = (scores - scores.amax(-1, keepdim=True)).exp()
-        y = (weights[..., None] * v).sum(-2) / weights.sum(-1, keepdim=True)  # (B, G, H/G, D)
+        y: Tensor = (weights[..., None] * v).sum(-2) / weights.sum(-1, keepdim=True)  # (B, G, H/G, D)
         return y.view(B, H, 1, D).to(dtype)

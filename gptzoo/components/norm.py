@@ -114,7 +114,8 @@ class Norm(Part):
     @classmethod
     def residual_gain(cls, config: Config, dims: Dims) -> float:
         """Return the factor on the initial standard deviation of layers that write the residual stream."""
-        return (2 * dims.n_layers) ** -0.5  # as in GPT-2: each block adds two outputs to the stream
+        gain: float = (2 * dims.n_layers) ** -0.5  # as in GPT-2: each block adds two outputs to the stream
+        return gain
 
     def forward(self, x: Tensor, sublayers: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
         """Pass the residual stream (B, T, C) through the sublayers of one block."""

@@ -91,7 +91,8 @@ class LearnedPositional(Positional):
         return self.table.num_embeddings
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        return x + self.table(positions.clamp(min=0))
+        embedding: Tensor = self.table(positions.clamp(min=0))
+        return x + embedding
 
 
 class SinusoidalPositional(Positional):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gptzoo.component import SpecModel
-from gptzoo.model.accounting import account
+from gptzoo.model.accounting import model_costs
 from gptzoo.model.architecture import Architecture
-from gptzoo.model.build import assemble, build
+from gptzoo.model.build import build_on_meta, build
 from gptzoo.spec.json_diff import Change, differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
@@ -56,7 +56,7 @@ def compare_specs(a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, *, values: boo
     values: build both models and compare their initial values. None does so if both together take at most 1 GiB.
     """
     spec_a, spec_b = _model_spec(a), _model_spec(b)
-    model_a, model_b = assemble(spec_a), assemble(spec_b)
+    model_a, model_b = build_on_meta(spec_a), build_on_meta(spec_b)
     return SpecDiff(
         spec=tuple(differences(_fields(a), _fields(b))),
         modules=_changes(_modules(model_a), _modules(model_b)),
@@ -151,7 +151,7 @@ def _only(options: Mapping[str, Any] | None, names: set[str]) -> dict[str, Any] 
 
 
 def _costs(spec: ModelSpec) -> dict[str, int | None]:
-    costs = account(spec)
+    costs = model_costs(spec)
     flops, memory = costs.flops_per_token, costs.training_memory
     return {
         "parameters": costs.parameters.total,

@@ -1,34 +1,36 @@
-"""One block: named sublayers, wired by the norm scheme."""
+"""One block of a stack: named sublayers, wired by the norm scheme."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gptzoo.components.context import ForwardContext
+from gptzoo.components.norm import Norm
 from gptzoo.components.sublayer import State, Sublayer, SublayerOutput
 
-_GRAPHS = 64  # of one code: all blocks share theirs, so a hybrid needs one for each of its kinds, mode and shape
+_RECOMPILE_LIMIT = 64
+"""Graphs that torch may compile for the code of a block. All blocks share it, so a hybrid needs one for each kind of
+block, mode and shape."""
 
 
-def allow_graphs() -> None:
-    """Let torch compile the same code as often as a hybrid of many kinds needs."""
+def raise_recompile_limit() -> None:
+    """Let torch compile the code of a block as often as a hybrid with many kinds of blocks needs."""
     import torch._dynamo
 
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _GRAPHS)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
 
 
 class Block(nn.Module):
-    """The residual stream through the sublayers, in the order and topology of `norm`."""
+    """The sublayers of one layer, in the order and residual topology of `norm`."""
 
     recompute = False
-    """Keep no activations for the backward pass, but make them again in it (Chen et al. 2016, arXiv:1604.06174)."""
+    """Activation checkpointing: recompute activations in the backward pass (Chen et al. 2016, arXiv:1604.06174)."""
 
-    def __init__(self, norm: nn.Module, sublayers: Mapping[str, Sublayer]):
+    def __init__(self, norm: Norm, sublayers: Mapping[str, Sublayer]):
         super().__init__()
         self.norm = norm
         self.names = tuple(sublayers)
@@ -36,28 +38,31 @@ class Block(nn.Module):
             self.add_module(name, sublayer)
 
     def forward(self, x: Tensor, context: ForwardContext, states: Mapping[str, State] | None = None) -> SublayerOutput:
-        """Returns an Emit whose losses, metrics and captures are named `<sublayer>.<name>`."""
+        """Map (B, T, C) to (B, T, C), with auxiliary outputs named `<sublayer>.<name>`."""
         if self.recompute and states is None and torch.is_grad_enabled():
-            emitted: SublayerOutput = checkpoint(self.run, x, context, None, use_reentrant=False)
-            return emitted
-        return self.run(x, context, states)
+            output: SublayerOutput = checkpoint(self._forward, x, context, None, use_reentrant=False)
+            return output
+        return self._forward(x, context, states)
 
-    def run(self, x: Tensor, context: ForwardContext, states: Mapping[str, State] | None) -> SublayerOutput:
-        gathered = SublayerOutput(x, {}, {}, {})
-        branches = {name: self._branch(name, context, (states or {}).get(name), gathered) for name in self.names}
-        return gathered._replace(y=self.norm(x, branches))
+    def _forward(self, x: Tensor, context: ForwardContext, states: Mapping[str, State] | None) -> SublayerOutput:
+        auxiliary = SublayerOutput(x, {}, {}, {})  # filled by the functions below
+        functions = {
+            name: self._sublayer_function(name, context, (states or {}).get(name), auxiliary) for name in self.names
+        }
+        return auxiliary._replace(y=self.norm(x, functions))
 
-    def _branch(
-        self, name: str, context: ForwardContext, state: State | None, gathered: SublayerOutput
+    def _sublayer_function(
+        self, name: str, context: ForwardContext, state: State | None, auxiliary: SublayerOutput
     ) -> Callable[[Tensor], Tensor]:
+        """Return a function of the residual stream alone, which adds the sublayer's auxiliary outputs to `auxiliary`."""
         sublayer = getattr(self, name)
 
-        def branch(x: Tensor) -> Tensor:
-            result: Any = sublayer(x, context, state)
-            if not isinstance(result, SublayerOutput):
-                return result
-            for own, everyone in zip(result[1:], gathered[1:], strict=True):
-                everyone.update({f"{name}.{key}": tensor for key, tensor in own.items()})
-            return result.y
+        def call_sublayer(x: Tensor) -> Tensor:
+            output: Tensor | SublayerOutput = sublayer(x, context, state)
+            if not isinstance(output, SublayerOutput):
+                return output
+            for from_sublayer, from_block in zip(output[1:], auxiliary[1:], strict=True):
+                from_block.update({f"{name}.{key}": tensor for key, tensor in from_sublayer.items()})
+            return output.y
 
-        return branch
+        return call_sublayer

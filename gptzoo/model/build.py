@@ -1,8 +1,8 @@
-"""From a spec to a model."""
+"""Construction of a model from its spec."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from gptzoo.errors import Problem, SpecError
 from gptzoo.model.architecture import Architecture
-from gptzoo.model.initialise import initialise, plain_tensor_attributes, shared_parameters
+from gptzoo.model.initialise import initialise, shared_parameters, unregistered_tensors
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
@@ -19,14 +19,22 @@ from gptzoo.spec.model import ModelSpec
 def build(
     spec: ModelSpec | str | Path | Mapping[str, Any], *, device: str | torch.device = "cpu", seed: int = 1
 ) -> Architecture:
-    """The model that a spec (or its file, or its JSON as a dict) describes, with initial values that `seed` decides.
+    """Build the model that `spec` describes, with random initial values that depend on `seed`.
 
-    On the meta device it has shapes and no values, and takes no memory. Values are made on the CPU and then moved, so
-    they are the same on every device. Raises SpecError.
+    Values are drawn on the CPU and then moved, so they are the same on every device. On the meta device the model has
+    shapes but no values, and takes no memory.
+
+    Args:
+        spec: A model spec, the path of its file, or its JSON as a dict.
+        device: The device of the model.
+        seed: Seed of the initial values.
+
+    Raises:
+        SpecError: The spec is invalid, or has no vocab_size.
     """
     if not isinstance(spec, ModelSpec):
         spec = load_model_spec(spec)
-    model = assemble(spec)
+    model = build_on_meta(spec)
     if torch.device(device).type == "meta":
         return model
     model.to_empty(device="cpu")
@@ -34,31 +42,38 @@ def build(
     return model.to(device)
 
 
-class _NoInitialValues(TorchFunctionMode):
-    """Makes `torch.nn.init` do nothing: what torch's layers draw when they are made would be overwritten anyway.
+class _SkipInit(TorchFunctionMode):
+    """A context in which `torch.nn.init` does nothing, since `initialise` overwrites what constructors draw.
 
-    On the meta device drawing it would also import torch's compiler, which takes longer than all the rest.
+    On the meta device, drawing would also import torch's compiler, which takes longer than building the model.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs.get("tensor", args[0] if args else None)
         return func(*args, **kwargs)
 
 
-def assemble(spec: ModelSpec) -> Architecture:
-    """The model on the meta device: every shape, no value."""
+def build_on_meta(spec: ModelSpec) -> Architecture:
+    """Build the model on the meta device, with shapes but no values."""
     if spec.vocab_size is None:
-        raise SpecError(
-            [Problem(spec.name, "$.vocab_size", "is required to build a model; in a run the tokenizer gives it")]
-        )
-    with torch.device("meta"), _NoInitialValues():
+        reason = "is required to build a model. In a training run, the tokenizer sets it."
+        raise SpecError([Problem(spec.name, "$.vocab_size", reason)])
+    with torch.device("meta"), _SkipInit():
         model: Architecture = spec.architecture.build(spec)
-    if plain := plain_tensor_attributes(model):
+    if unregistered := unregistered_tensors(model):
         raise RuntimeError(
-            f"{', '.join(plain)}: a plain tensor attribute; use register_buffer, so that it moves with the model"
+            f"{', '.join(unregistered)}: tensors as plain attributes do not move with the model. Use register_buffer."
         )
     if shared := shared_parameters(model):
-        raise RuntimeError(f"{' and '.join(shared)} are one parameter; let one module own it and hand it to the other")
+        raise RuntimeError(
+            f"{' and '.join(shared)} are the same parameter. Let one module own it and pass it to the other."
+        )
     return model

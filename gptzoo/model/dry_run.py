@@ -1,16 +1,16 @@
-"""One training step without values: how many floating-point operations it takes, how many bytes are alive at once.
+"""A dry run of one training step: counts FLOPs and live bytes without computing any values.
 
-Operations are counted on the meta device, where torch spells fused attention out as matrix products, which its counter
-knows; it has no entry for the fused kernel of a CPU. Bytes are counted with torch's fake tensors, which claim to be on
-a CPU: every operation then takes the kernel, and keeps for the backward pass, what a real step on a CPU does.
+FLOPs are counted on the meta device, where torch decomposes fused attention into matrix products. torch's FLOP counter
+knows these, but not the fused CPU kernel. Bytes are counted with fake tensors on a fake CPU, so every operation selects
+the same kernel, and saves the same tensors for the backward pass, as a real step on a CPU.
 """
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,57 +20,57 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from gptzoo.model.build import assemble
+from gptzoo.model.build import build_on_meta
 from gptzoo.spec.model import PER_LAYER, ModelSpec
 
 Precision = Literal["fp32", "bf16"]
 
 
-class Rehearsal(NamedTuple):
-    """What one step was seen to do. FLOPs are of one sequence, bytes of the whole batch."""
+class DryRun(NamedTuple):
+    """The counts of one training step. FLOPs are per sequence, bytes are for the whole batch and without weights."""
 
     n_parameters: int
     forward_flops: int
     training_flops: int  # forward and backward
-    activation_bytes: int  # alive between forward and backward, weights not counted
-    early_peak_bytes: int  # most alive until the backward pass has freed half of the activations, weights not counted
-    late_peak_bytes: int  # most alive after that
+    activation_bytes: int  # live between forward and backward
+    early_peak_bytes: int  # maximum until the backward pass has freed half of the activations
+    late_peak_bytes: int  # maximum after that
 
 
-def rehearse(
+def dry_run(
     spec: ModelSpec, n_parameters: int, *, batch_size: int, sequence_length: int, precision: Precision
-) -> Rehearsal:
-    """One training step of the model with `n_parameters` that the spec describes.
+) -> DryRun:
+    """Run one training step of the model with `n_parameters` that `spec` describes, without values.
 
-    A deep model is rehearsed at two small depths: where layers only repeat, each number grows by the same amount with
-    every repetition. The peak alone does not, which is why there are two: while activations pile up, and while
-    gradients do. If the number of parameters does not grow in that way either, the model is rehearsed whole.
+    For a deep model, run it at two smaller depths and extrapolate: if layers only repeat, each count grows linearly.
+    The peak itself does not, so there are two: one while activations accumulate, one while gradients do. If the
+    extrapolated number of parameters is not `n_parameters`, run the model at its full depth.
     """
 
-    def at_depth(n_layers: int) -> Rehearsal:
+    def at_depth(n_layers: int) -> DryRun:
         shallow = spec.model_copy(update={"n_layers": n_layers})
         flops = count_flops(shallow, sequence_length)
-        return Rehearsal(*flops, *count_bytes(shallow, batch_size, sequence_length, precision))
+        return DryRun(*flops, *count_bytes(shallow, batch_size, sequence_length, precision))
 
     lists = (getattr(spec, field) for field in PER_LAYER)
     period = math.lcm(*(len(value) for value in lists if isinstance(value, tuple)))
     base = 2 * period + spec.n_layers % period
     n_more = (spec.n_layers - base) // period
     if n_more > 1:
-        one, two = at_depth(base), at_depth(base + period)
-        whole = Rehearsal(*(a + n_more * (b - a) for a, b in zip(one, two, strict=True)))
-        if whole.n_parameters == n_parameters:
-            return whole
+        first, second = at_depth(base), at_depth(base + period)
+        extrapolated = DryRun(*(a + n_more * (b - a) for a, b in zip(first, second, strict=True)))
+        if extrapolated.n_parameters == n_parameters:
+            return extrapolated
     return at_depth(spec.n_layers)
 
 
 def count_flops(spec: ModelSpec, sequence_length: int) -> tuple[int, int, int]:
-    """Parameters; FLOPs of the logits of one sequence; the same with the backward pass.
+    """Return the number of parameters, and the FLOPs for one sequence: forward, and forward with backward.
 
-    Attention counts over the full T x T, whatever a mask hides. What is recomputed to save memory does not count, so a
-    backward pass is twice its forward; of a fused attention kernel torch's counter would say 2.5 times.
+    Attention counts as T x T even if a mask hides part of it. Recomputation to save memory does not count, so a backward
+    pass is twice its forward. (For a fused attention kernel, torch's counter would report 2.5 times.)
     """
-    model = assemble(spec)
+    model = build_on_meta(spec)
     batch = model.example_inputs(1, sequence_length, device="meta")
     with FlopCounterMode(display=False) as counter:
         logits, _ = model(**batch)
@@ -80,55 +80,62 @@ def count_flops(spec: ModelSpec, sequence_length: int) -> tuple[int, int, int]:
 
 
 def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision) -> tuple[int, int, int]:
-    """The activations and the two peaks of a `Rehearsal`."""
+    """Return the activation bytes and the early and late peak bytes of a `DryRun`."""
     with FakeTensorMode():
         model = spec.architecture.build(spec).train()
-        with LiveBytes([*model.parameters(), *model.buffers()]) as alive:
+        with LiveBytes([*model.parameters(), *model.buffers()]) as live:
             batch = model.example_inputs(batch_size, sequence_length)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 _, loss = model(**batch, targets=batch["tokens"].clone())
-            activations = alive.now
-            alive.begin_backward()
+            activations = live.now
+            live.begin_backward()
             loss.backward()
-    early_peak, late_peak = alive.peaks
+    early_peak, late_peak = live.peaks
     return activations, early_peak, late_peak
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the storages that are made under it, from the operation that makes one until it is freed."""
+    """A context that counts the bytes of storages allocated inside it, from allocation until they are freed."""
 
-    def __init__(self, not_counted: Iterable[Tensor]):
-        super().__init__()
+    def __init__(self, excluded: Iterable[Tensor]):
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
-        self.peaks = [0, 0]  # before and after half of what the forward pass left is freed
-        self._of_forward = 0  # of `now`, what the forward pass made
+        self.peaks = [0, 0]  # before and after half of the activations is freed
+        self._from_forward = 0  # the part of `now` that the forward pass allocated
         self._half = 0
         self._in_backward = False
-        self._seen = WeakIdKeyDictionary()
-        for tensor in not_counted:
-            self._seen[tensor.untyped_storage()] = True
+        self._counted = WeakIdKeyDictionary()
+        for tensor in excluded:
+            self._counted[tensor.untyped_storage()] = True
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Iterable[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
-                self._see(value.untyped_storage())
+                self._count_storage(value.untyped_storage())
         return result
 
     def begin_backward(self) -> None:
+        """Mark the end of the forward pass."""
         self._in_backward = True
-        self._half = self._of_forward // 2
+        self._half = self._from_forward // 2
 
-    def _see(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._seen:
+    def _count_storage(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._counted:
             return
-        self._seen[storage] = True
+        self._counted[storage] = True
         n_bytes = storage.nbytes()
-        self._count(n_bytes, not self._in_backward)
-        weakref.finalize(storage, self._count, -n_bytes, not self._in_backward)
+        self._add(n_bytes, from_forward=not self._in_backward)
+        weakref.finalize(storage, self._add, -n_bytes, from_forward=not self._in_backward)
 
-    def _count(self, n_bytes: int, of_forward: bool) -> None:
+    def _add(self, n_bytes: int, *, from_forward: bool) -> None:
         self.now += n_bytes
-        self._of_forward += n_bytes if of_forward else 0
-        late = self._of_forward < self._half
-        self.peaks[late] = max(self.peaks[late], self.now)
+        self._from_forward += n_bytes if from_forward else 0
+        is_late = self._from_forward < self._half
+        self.peaks[is_late] = max(self.peaks[is_late], self.now)

@@ -1,4 +1,4 @@
-"""The output head: residual stream to logits, or straight to the loss."""
+"""The output head: maps the residual stream to logits, or directly to the loss."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 from gptzoo.components.sublayer import AuxiliaryOutputs
 
-IGNORE = -100  # a target that does not count
+IGNORE_INDEX = -100  # a target that does not count in the loss
 
-# Above so many logits the loss is taken in chunks of positions; 2^24 logits are 64 MiB in float32.
-_CHUNK_LOGITS = 2**24
+_MAX_CHUNK_LOGITS = 2**24  # 64 MiB in float32; for more logits, the loss is computed in chunks of positions
 
 
 class Head(nn.Module):
-    """(B, T, C) -> (B, T, V). A tied head has no weight of its own: it is handed the embedding's."""
+    """A linear layer (B, T, C) -> (B, T, V). A tied head has no weight: `forward` receives the embedding's."""
 
     label_smoothing = 0.0
     """In training, the share of each target that is spread evenly over the vocabulary (Szegedy et al. 2016,
@@ -29,7 +28,7 @@ class Head(nn.Module):
         super().__init__()
         self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, d_model))
         self.bias = nn.Parameter(torch.empty(vocab_size)) if bias else None
-        self.packed: nn.Module | None = None  # for inference: the same product, its weights in another form
+        self.packed: nn.Module | None = None  # for inference: computes the same product from weights in another layout
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if self.packed is not None:
@@ -38,37 +37,41 @@ class Head(nn.Module):
         return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
 
     def loss(self, x: Tensor, embedding: Tensor, targets: Tensor, auxiliary: AuxiliaryOutputs) -> Tensor:
-        """Mean cross-entropy in nats over the targets (B, T) that are not IGNORE, in float32 or wider.
+        """Return the mean cross-entropy in nats over the targets (B, T) other than IGNORE_INDEX, in at least float32.
 
-        What label smoothing and z-loss add to it in training goes into `auxiliary.losses`, so that the
-        cross-entropy itself stays comparable between runs with and without them.
+        In training, the terms of label smoothing and z-loss are added to `auxiliary.losses`. The cross-entropy itself
+        stays comparable between runs with and without them.
         """
         rows, flat = x.flatten(0, 1), targets.flatten()
-        n_rows = max(1, _CHUNK_LOGITS // embedding.shape[0])
-        if len(rows) <= n_rows:
-            sums = self._sums(rows, embedding, flat)
+        chunk_size = max(1, _MAX_CHUNK_LOGITS // embedding.shape[0])
+        if len(rows) <= chunk_size:
+            sums = self._loss_sums(rows, embedding, flat)
         else:
-            # The logits of a chunk are made again in the backward pass, so that no more than one chunk is ever kept.
-            chunks = zip(rows.split(n_rows), flat.split(n_rows), strict=True)
-            sums = torch.stack([checkpoint(self._sums, r, embedding, t, use_reentrant=False) for r, t in chunks]).sum(0)
-        nats, *extra = (sums / (flat != IGNORE).sum().clamp(min=1)).unbind()
-        if extra:
-            uniform, squares = extra
+            # The backward pass recomputes the logits of a chunk, so the logits of only one chunk are ever in memory.
+            chunks = zip(torch.split(rows, chunk_size), torch.split(flat, chunk_size), strict=True)
+            sums = torch.stack(
+                [checkpoint(self._loss_sums, r, embedding, t, use_reentrant=False) for r, t in chunks]
+            ).sum(0)
+        cross_entropy, *terms = (sums / (flat != IGNORE_INDEX).sum().clamp(min=1)).unbind()
+        if terms:
+            uniform, squares = terms
             if self.label_smoothing:
-                auxiliary.losses["label_smoothing"] = self.label_smoothing * (uniform - nats)
+                auxiliary.losses["label_smoothing"] = self.label_smoothing * (uniform - cross_entropy)
             if self.z_loss:
                 auxiliary.losses["z_loss"] = self.z_loss * squares
-        return nats
+        return cross_entropy
 
-    def _sums(self, rows: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        """(1,): the cross-entropy summed over the targets that count. (3,) where more is asked for: also that of
-        targets spread evenly, and the squares of the log-normaliser."""
+    def _loss_sums(self, rows: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+        """Return sums over the targets that count: the cross-entropy (1,), or three sums (3,) in regularised training.
+
+        The others are the cross-entropy with uniform targets, and the squared log-normaliser.
+        """
         logits = self(rows, embedding)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        nats = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+        cross_entropy = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
         if not (self.training and (self.label_smoothing or self.z_loss)):
-            return nats[None]
-        counts = targets != IGNORE
+            return cross_entropy[None]
+        counts = targets != IGNORE_INDEX
         normaliser = logits.logsumexp(-1)
         uniform = normaliser - logits.mean(-1)
-        return torch.stack([nats, (uniform * counts).sum(), (normaliser.square() * counts).sum()])
+        return torch.stack([cross_entropy, (uniform * counts).sum(), (normaliser.square() * counts).sum()])

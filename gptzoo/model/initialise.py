@@ -1,12 +1,10 @@
-"""Initial values: each parameter from a generator of its own, seeded by (seed, its name).
+"""Initial values of parameters and buffers, each from its own generator, seeded by (seed, name).
 
-So they depend neither on the order of construction nor on what else is in the model: two variants with one seed share
-every initial value whose name, shape and scale they share.
+So they depend neither on the order of construction nor on the rest of the model. Two variants with the same seed have
+equal initial values wherever name, shape and scale are equal.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +15,11 @@ from gptzoo.utils.seeds import derive
 
 
 def initialise(model: Architecture, seed: int) -> None:
-    """Fill every parameter and buffer in place. Raises RuntimeError naming what nobody filled.
+    """Fill all parameters and buffers in place.
 
-    Weights are normal with the architecture's `init_std` (GPT-2: 0.02), those of layers that write the residual stream
-    smaller by the norm scheme's `residual_gain`, biases zero; parts fill what they own themselves.
+    Weights are normal with the architecture's `init_std` (GPT-2: 0.02), scaled by the norm scheme's `residual_gain` in
+    layers that write the residual stream. Biases are zero. Parts fill the tensors that they own themselves. Raises
+    RuntimeError with the names of tensors that nothing has filled.
     """
     std = getattr(model.config, "init_std", 0.02)
     norm = model.spec.norm
@@ -28,7 +27,7 @@ def initialise(model: Architecture, seed: int) -> None:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for tensor in tensors.values():
-            _poison(tensor)
+            _fill_with_sentinel(tensor)
         for path, module in model.named_modules():
             prefix = f"{path}." if path else ""
             if isinstance(module, Part):
@@ -46,14 +45,15 @@ def initialise(model: Architecture, seed: int) -> None:
                 with torch.random.fork_rng(devices=[]):  # torch's own layers draw from the global generator
                     torch.default_generator.manual_seed(derive(seed, path))  # torch.manual_seed would reseed CUDA too
                     reset()
-    if untouched := [name for name, tensor in tensors.items() if _is_poisoned(tensor)]:
+    if unfilled := [name for name, tensor in tensors.items() if _has_sentinel(tensor)]:
         raise RuntimeError(
-            f"nobody initialised {', '.join(untouched)}; a part fills its own parameters and buffers in initialise(rng)"
+            f"{', '.join(unfilled)}: not initialised. A part must fill its own parameters and buffers in "
+            "initialise(rng)."
         )
 
 
-def plain_tensor_attributes(model: nn.Module) -> list[str]:
-    """Tensors that modules hold as plain attributes: they would not move, load or save with the model."""
+def unregistered_tensors(model: nn.Module) -> list[str]:
+    """Return the paths of tensors in plain attributes, which are not moved, loaded or saved with the model."""
     return [
         f"{path}.{name}".lstrip(".")
         for path, module in model.named_modules()
@@ -63,14 +63,14 @@ def plain_tensor_attributes(model: nn.Module) -> list[str]:
 
 
 def shared_parameters(model: nn.Module) -> list[str]:
-    """All names of the parameters that have more than one; moving off the meta device would part them."""
+    """Return all names of parameters that have several; moving off the meta device would separate them."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    return [name for several in names.values() if len(several) > 1 for name in several]
+    return [name for aliases in names.values() if len(aliases) > 1 for name in aliases]
 
 
-def _holds_tensor(value: Any) -> bool:
+def _holds_tensor(value: object) -> bool:
     if isinstance(value, list | tuple | dict):
         return any(map(_holds_tensor, value.values() if isinstance(value, dict) else value))
     return isinstance(value, Tensor)
@@ -80,14 +80,15 @@ def _generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, name))
 
 
-def _poison(tensor: Tensor) -> None:
+def _fill_with_sentinel(tensor: Tensor) -> None:
+    """Fill a tensor with a value that no initialisation produces, to detect tensors that stay unfilled."""
     if tensor.is_floating_point() or tensor.is_complex():
         tensor.fill_(float("nan"))
-    elif tensor.dtype.is_signed:  # of unsigned numbers and truth values none is out of the ordinary
+    elif tensor.dtype.is_signed:  # unsigned and boolean tensors have no unusual value
         tensor.fill_(torch.iinfo(tensor.dtype).min)
 
 
-def _is_poisoned(tensor: Any) -> bool:
+def _has_sentinel(tensor: Tensor) -> bool:
     if tensor.is_floating_point() or tensor.is_complex():
         return bool(tensor.isnan().any())
     return tensor.dtype.is_signed and bool((tensor == torch.iinfo(tensor.dtype).min).any())

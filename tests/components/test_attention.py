@@ -80,7 +80,7 @@ def reference(attention: Any, x: Tensor, context: ForwardContext, window: int | 
 
 PADDED = [[-1, -1, 0, 1, 2, 3, 4, 5, 6], list(range(LENGTH))]
 SITUATIONS: dict[str, dict[str, Any]] = {
-    "plain": {"plain": True},
+    "plain": {"trivially_causal": True},
     "padding": {"positions": PADDED},
     "documents": {"documents": [[0, 0, 0, 1, 1, 1, 1, 2, 2], [4] * 3 + [3] * 6]},
 }

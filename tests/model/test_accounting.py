@@ -14,21 +14,21 @@ import gptzoo
 from gptzoo.components.attention import SdpaAttention
 from gptzoo.components.ffn import FeedForward
 from gptzoo.errors import InputError, SpecError
-from gptzoo.model.accounting import Account, account, count_parameters
-from gptzoo.model.build import assemble
+from gptzoo.model.accounting import ModelCosts, model_costs, count_parameters
+from gptzoo.model.build import build_on_meta
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "models"
 
 
-def account_of(spec: dict[str, Any], **settings: Any) -> Account:
-    return account(gptzoo.load_model_spec(spec), **settings)
+def account_of(spec: dict[str, Any], **settings: Any) -> ModelCosts:
+    return model_costs(gptzoo.load_model_spec(spec), **settings)
 
 
 # ---------------------------------------------------------------------- parameters
 
 
 def test_parts_and_embeddings_add_up_to_what_is_built(any_spec: dict[str, Any]) -> None:
-    counted = count_parameters(assemble(gptzoo.load_model_spec(any_spec)))
+    counted = count_parameters(build_on_meta(gptzoo.load_model_spec(any_spec)))
     assert counted.total == sum(parameter.numel() for parameter in gptzoo.build(any_spec).parameters())
     assert counted.total == sum(counted.by_part.values())
     assert counted.total == counted.embedding + counted.non_embedding
@@ -56,7 +56,7 @@ def test_parameters_of_gpt2_by_part() -> None:
     ],
 )
 def test_embedding_is_vocabulary_and_positions(changes: dict[str, Any], embedding: int) -> None:
-    assert count_parameters(assemble(gptzoo.load_model_spec(small(**changes)))).embedding == embedding
+    assert count_parameters(build_on_meta(gptzoo.load_model_spec(small(**changes)))).embedding == embedding
 
 
 class Gated(SdpaAttention):
@@ -119,7 +119,7 @@ def test_every_spec_can_be_rehearsed(any_spec: dict[str, Any]) -> None:
 def test_flops_per_token_of_tiny_are_those_of_the_closed_form() -> None:
     spec = gptzoo.load_model_spec(CONFIGS / "tiny.json")
     in_products = 4 * 12 * 128 * 128 + 5000 * 128
-    assert account(spec).as_dict()["flops_per_token"] == {
+    assert model_costs(spec).as_dict()["flops_per_token"] == {
         "forward": 2 * in_products + 4 * 512 * 128 * 4,
         "training": 3 * (2 * in_products + 4 * 512 * 128 * 4),
     }

@@ -14,9 +14,9 @@ from torch import nn
 
 import gptzoo
 from gptzoo.model import dry_run as rehearsal
-from gptzoo.model.build import assemble
+from gptzoo.model.build import build_on_meta
 from gptzoo.model.decoder import Decoder
-from gptzoo.model.dry_run import Rehearsal, count_bytes, count_flops, rehearse
+from gptzoo.model.dry_run import DryRun, count_bytes, count_flops, dry_run
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 ATTENTIONS = {
@@ -27,13 +27,13 @@ ATTENTIONS = {
 }
 
 
-def rehearsed(spec: Any, *, n_parameters: int | None = None, **settings: Any) -> Rehearsal:
+def rehearsed(spec: Any, *, n_parameters: int | None = None, **settings: Any) -> DryRun:
     if n_parameters is None:
-        n_parameters = sum(parameter.numel() for parameter in assemble(spec).parameters())
-    return rehearse(spec, n_parameters, **{"batch_size": 2, "sequence_length": 8, "precision": "fp32", **settings})
+        n_parameters = sum(parameter.numel() for parameter in build_on_meta(spec).parameters())
+    return dry_run(spec, n_parameters, **{"batch_size": 2, "sequence_length": 8, "precision": "fp32", **settings})
 
 
-def largest(seen: Rehearsal) -> Rehearsal:
+def largest(seen: DryRun) -> DryRun:
     """With the two peaks as the one that counts: where the one ends and the other begins is a matter of rounding."""
     peak = max(seen.early_peak_bytes, seen.late_peak_bytes)
     return seen._replace(early_peak_bytes=peak, late_peak_bytes=peak)
@@ -46,7 +46,7 @@ def largest(seen: Rehearsal) -> Rehearsal:
 @pytest.mark.parametrize("changes", [{}, {"ffn": "glu", "positional": "rope"}, {"tie_embeddings": False}])
 def test_flops_are_those_of_the_closed_form(attention: Any, changes: dict[str, Any]) -> None:
     spec = gptzoo.load_model_spec(small(attention=attention, **changes))
-    model, length = assemble(spec), 8
+    model, length = build_on_meta(spec), 8
     in_products = [module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear)]
     head = spec.dims.vocab_size * spec.d_model
     per_token = 2 * (sum(in_products) + head) + 4 * length * spec.d_model * spec.n_layers

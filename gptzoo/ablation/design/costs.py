@@ -1,4 +1,4 @@
-"""What the runs of an ablation cost by their specs alone: parameters, FLOPs, memory, steps and tokens."""
+"""The costs of runs, computed from their specs: parameters, FLOPs, memory, steps and tokens."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from gptzoo.ablation.design.isolated_call import in_a_child
+from gptzoo.ablation.design.isolated_call import call_isolated
 from gptzoo.data.batching.batching import Batching
 from gptzoo.data.token_store import TokenStore, prepare
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.model.accounting import account
+from gptzoo.model.accounting import model_costs
 from gptzoo.model.dry_run import Precision
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
@@ -20,88 +20,89 @@ from gptzoo.spec.run import RunSpec
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a model in training; None where it cannot be told from the spec, and `unknown` says why."""
+    """The costs of a model in training. FLOPs and memory are None if they cannot be computed; `unknown` says why."""
 
     n_parameters: int
     flops_per_token: float | None  # forward and backward
-    cache_bytes: int  # of a full context of one row
+    cache_bytes: int  # KV cache of one sequence of full context length
     memory_bytes: int | None  # of a training step
     unknown: str | None = None
 
 
-class Ledger:
-    """Looks costs and data up, each once."""
+class CostCache:
+    """Computes the costs of models and prepares the data of runs, each only once."""
 
     def __init__(self) -> None:
         self._costs: dict[str, Costs] = {}
         self._data: dict[str, tuple[Tokenizer, TokenStore]] = {}
 
     def with_vocabulary(self, spec: RunSpec) -> ModelSpec:
-        """The model of a run, with the vocabulary of its tokenizer where it leaves its own out."""
+        """Return the model of a run. If it has no vocabulary size, set that of the run's tokenizer."""
         if spec.model.vocab_size is not None:
             return spec.model
         return spec.model.model_copy(update={"vocab_size": self.data(spec)[1].vocab_size})
 
     def data(self, spec: RunSpec) -> tuple[Tokenizer, TokenStore]:
-        """The tokenizer and the tokens of a run, which are made for it if need be."""
+        """Return the tokenizer and the token store of a run. Tokenize the corpus if that was not done yet."""
         key = json.dumps([spec.corpus.model_dump(mode="json"), spec.tokenizer.model_dump(mode="json")])
         if key not in self._data:
             self._data[key] = prepare(spec.corpus.build(), spec.tokenizer)
         return self._data[key]
 
-    def learn(self, runs: Mapping[str, RunSpec]) -> None:
-        """Count the costs of runs, by the names of their variants, in another process, which a component may crash.
+    def compute_isolated(self, runs: Mapping[str, RunSpec]) -> None:
+        """Compute the costs of runs, by variant, in another process: a component may crash it.
 
-        Raises InputError that names the variant if one does.
+        Raise InputError with the name of the variant that does.
         """
-        asked: dict[str, tuple[str, Callable[[], Costs]]] = {}
+        to_compute: dict[str, tuple[str, Callable[[], Costs]]] = {}
         for name, run in runs.items():
-            key, count = self._counting(run)
+            key, compute = self._key_and_function(run)
             if key not in self._costs:
-                asked.setdefault(key, (name, count))
-        found = in_a_child(dict(asked.values()))
-        self._costs |= {key: found[name] for key, (name, _) in asked.items()}
+                to_compute.setdefault(key, (name, compute))
+        costs = call_isolated(dict(to_compute.values()))
+        self._costs |= {key: costs[name] for key, (name, _) in to_compute.items()}
 
     def costs(self, spec: RunSpec) -> Costs:
-        """Of the run's model in a micro-batch of its training."""
-        key, count = self._counting(spec)
+        """Return the costs of the run's model. Memory is that of one micro-batch."""
+        key, compute = self._key_and_function(spec)
         if key not in self._costs:
-            self._costs[key] = count()
+            self._costs[key] = compute()
         return self._costs[key]
 
-    def _counting(self, spec: RunSpec) -> tuple[str, Callable[[], Costs]]:
-        """What the costs of a run depend on, and what counts them."""
-        model = self.with_vocabulary(spec)
-        size = spec.micro_batch_size
-        batch_size = size if isinstance(size, int) else spec.batch_size
-        precision: Precision = "bf16" if spec.precision in ("bf16", "fp16") else "fp32"
-        described = {**model.resolved(), "name": ""}
-        key = json.dumps([described, batch_size, precision], sort_keys=True)
-        return key, partial(_counted, model, batch_size, precision)
-
     def n_steps(self, spec: RunSpec) -> int:
-        """Optimizer steps of a run."""
+        """Return the number of optimizer steps of a run."""
         if spec.steps is not None:
             return spec.steps
         if spec.tokens is not None:
             return math.ceil(spec.tokens / tokens_per_step(spec))
-        assert spec.epochs is not None  # the spec says one of the three
+        assert spec.epochs is not None  # RunSpec has exactly one of the three
         tokenizer, store = self.data(spec)
         batching: Batching = spec.batching.build(store, tokenizer, spec.model.context_length, spec.seed)
         return math.ceil(math.ceil(spec.epochs * batching.n_samples) / spec.batch_size)
 
+    def _key_and_function(self, spec: RunSpec) -> tuple[str, Callable[[], Costs]]:
+        """Return a key of everything that the costs of a run depend on, and the function that computes them."""
+        model = self.with_vocabulary(spec)
+        size = spec.micro_batch_size
+        batch_size = size if isinstance(size, int) else spec.batch_size
+        precision: Precision = "bf16" if spec.precision in ("bf16", "fp16") else "fp32"
+        without_name = {**model.resolved(), "name": ""}
+        key = json.dumps([without_name, batch_size, precision], sort_keys=True)
+        return key, partial(_compute_costs, model, batch_size, precision)
+
 
 def tokens_per_step(spec: RunSpec) -> int:
+    """Return the number of tokens in one optimizer step."""
     return spec.batch_size * spec.model.context_length
 
 
-def _counted(model: ModelSpec, batch_size: int, precision: Precision) -> Costs:
-    found = account(model, batch_size=batch_size, precision=precision)
-    flops, memory = found.flops_per_token, found.training_memory
+def _compute_costs(model: ModelSpec, batch_size: int, precision: Precision) -> Costs:
+    accounts = model_costs(model, batch_size=batch_size, precision=precision)
+    flops, memory = accounts.flops_per_token, accounts.training_memory
     return Costs(
-        n_parameters=found.parameters.total,
+        n_parameters=accounts.parameters.total,
         flops_per_token=None if flops is None else float(flops.training),
-        cache_bytes=found.state_bytes,
+        cache_bytes=accounts.state_bytes,
         memory_bytes=None if memory is None else memory.total_bytes,
-        unknown=found.not_rehearsed,
+        unknown=accounts.not_rehearsed,
     )

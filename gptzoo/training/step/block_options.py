@@ -1,20 +1,20 @@
-"""How the blocks of a model are run in training: compiled, or keeping less for the backward pass."""
+"""Compilation and activation checkpointing of the blocks of a model."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from gptzoo.model.block import Block, allow_graphs
+from gptzoo.model.block import Block, raise_recompile_limit
 
 
 def prepare_blocks(model: nn.Module, *, compile: bool, recompute: bool) -> None:
-    """Make every block compile itself when it is first called, and recompute its activations in the backward pass.
+    """Set every block to compile itself on its first call, and to recompute its activations in the backward pass.
 
-    Blocks are compiled one by one, so equal ones share a graph, and the names of parameters stay as they are.
+    Blocks are compiled one by one, so that equal blocks share a graph and parameter names stay the same.
     """
     for block in model.modules():
         if isinstance(block, Block):
             block.recompute = recompute
             if compile:
-                allow_graphs()
+                raise_recompile_limit()
                 block.compile()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.data.batching.batching import Batching
-from gptzoo.model.accounting import account, part_of
+from gptzoo.model.accounting import model_costs, parameter_group
 from gptzoo.model.architecture import Architecture
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.ranks import ALONE, Ranks
@@ -39,7 +39,7 @@ class Measures:
         self.every = spec.watch.every
         self.parts: dict[str, list[nn.Parameter]] = {}
         for path, parameter in parameters.items():
-            self.parts.setdefault(part_of(model, path), []).append(parameter)
+            self.parts.setdefault(parameter_group(model, path), []).append(parameter)
         self.before: dict[str, list[Tensor]] | None = None
         self.seconds_per_token = _best_seconds_per_token(spec, device, precision, ranks.size)
         attentions = spec.model.per_layer("attention")
@@ -92,5 +92,5 @@ def _best_seconds_per_token(spec: RunSpec, device: torch.device, precision: str,
     peak = peak_flops(device, precision) if given is None else 1e12 * given
     if peak is None:
         return None
-    flops = account(spec.model).flops_per_token
+    flops = model_costs(spec.model).flops_per_token
     return None if flops is None else flops.training / (peak * n_ranks)
