@@ -114,7 +114,7 @@ def test_a_few_steps_of_training_lower_the_loss(spec_of: Any, attention: Any) ->
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.context()
+        optimizer.step()
     assert losses[-1] < 0.2 * losses[0]
 
 

@@ -97,7 +97,7 @@ def trained(**options: Any) -> tuple[list[float], list[float]]:
         loss = model(tokens[:, :-1], tokens[:, 1:], auxiliary=seen)[1]
         optimizer.zero_grad()
         loss.backward()
-        optimizer.context()
+        optimizer.step()
         moe.after_optimizer_step({name.removeprefix("blocks.0.ffn."): value for name, value in seen.metrics.items()})
         losses.append(loss.item())
         imbalances.append(seen.metrics["blocks.0.ffn.imbalance"].item())

@@ -105,5 +105,5 @@ def test_a_few_steps_of_training_lower_the_loss(norm: str) -> None:
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.context()
+        optimizer.step()
     assert losses[-1] < 0.2 * losses[0]

@@ -212,7 +212,7 @@ def test_a_few_steps_of_training_lower_the_loss(positional: dict[str, Any]) -> N
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.context()
+        optimizer.step()
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -228,7 +228,7 @@ def test_a_bias_learns_to_copy_from_a_distance_that_only_positions_tell(name: st
         _, loss = model(tokens, targets)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.context()
+        optimizer.step()
     assert loss.item() < 1.3  # chance is ln 13 = 2.56
     after = model.positionals[0].parameters()
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True))

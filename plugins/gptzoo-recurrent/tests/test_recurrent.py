@@ -373,7 +373,7 @@ def test_a_few_steps_of_training_lower_the_loss(attention: Any) -> None:
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        optimizer.context()
+        optimizer.step()
     assert losses[-1] < 0.3 * losses[0]
 
 

@@ -10,7 +10,7 @@ import gptzoo
 
 
 class SquaredReLU(gptzoo.Activation):
-    """max(0, x)^2, of Primer."""
+    """Squared ReLU, max(0, x)^2, the activation that Primer found by architecture search."""
 
     name = "squared_relu"
     paper = "So et al. 2021, Primer: Searching for Efficient Transformers for Language Modeling, arXiv:2109.08668"
@@ -20,7 +20,7 @@ class SquaredReLU(gptzoo.Activation):
 
 
 class QuickGELU(gptzoo.Activation):
-    """x * sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+    """QuickGELU, x * sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
 
     name = "quick_gelu"
     paper = "Hendrycks and Gimpel 2016, Gaussian Error Linear Units, arXiv:1606.08415, section 2"

@@ -1,14 +1,13 @@
-"""ALiBi for gptzoo: `"positional": "alibi"`.
+"""ALiBi for gptzoo: attention with linear biases, `"positional": "alibi"`.
 
 Press et al. 2021, Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation,
-arXiv:2108.12409. No position is added to the embeddings; each head takes from its scores in proportion to the distance
-between query and key, every head at its own rate.
+arXiv:2108.12409. The token embeddings carry no positions. Each head instead subtracts `slope * distance` from its
+attention scores, where the distance is that between query and key and the slope differs from head to head.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,30 +16,35 @@ import gptzoo
 
 
 class Alibi(gptzoo.Positional):
-    """Takes slope * distance from each attention score, with a slope for each head; reaches beyond context_length."""
+    """ALiBi: subtracts slope * distance from each attention score, with one fixed slope per head.
+
+    It learns nothing and has no maximum length, so a model can be run on longer sequences than it was trained on.
+    """
 
     name = "alibi"
     paper = "Press et al. 2021, Train Short, Test Long, arXiv:2108.12409"
 
     slopes: Tensor
 
-    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
+    def __init__(self, config: gptzoo.Positional.Config, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)
-        # The slopes follow from the number of heads, so no checkpoint needs to hold them.
+        # The slopes follow from the number of heads, so they are not saved in checkpoints.
         self.register_buffer("slopes", torch.empty(dims.n_heads), persistent=False)
 
-    def initialise(self, rng: Any) -> None:
+    def initialise(self, rng: gptzoo.Rng) -> None:
         self.slopes.copy_(torch.tensor(slopes(len(self.slopes))))
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()  # (B|1, 1, T, S), also to the future
+        # The absolute distance also serves encoders, where keys may come after the query.
+        distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()  # (B|1, 1, T, S)
         return -self.slopes[:, None, None] * distance
 
 
 def slopes(n_heads: int) -> list[float]:
-    """The slope of each head: 2^(-8/n), 2^(-16/n), …, 2^-8 for a power of two n.
+    """Return the slope of each head: 2^(-8/n), 2^(-16/n), …, 2^-8 if the number of heads n is a power of two.
 
-    Other numbers of heads take the slopes of the power of two below, and then every second of those of the power above.
+    For any other n, start with the slopes for the next lower power of two. Then take every second slope of the next
+    higher power of two until there are n.
     """
     n = 2 ** int(math.log2(n_heads))
     geometric = [2 ** (-8 * (head + 1) / n) for head in range(n)]

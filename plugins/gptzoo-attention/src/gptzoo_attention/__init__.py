@@ -1,4 +1,4 @@
-"""Three attentions for gptzoo: `flex`, `block_sparse` and `differential`."""
+"""Attentions for gptzoo: `flex` (FlexAttention), `block_sparse` and `differential`."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""`"attention": "block_sparse"`: near blocks and every so-many-th of the far ones.
+"""Block-sparse attention, `"attention": "block_sparse"`: local blocks, and every stride-th block of the distant ones.
 
-Child et al. 2019, Generating Long Sequences with Sparse Transformers, arXiv:1904.10509. The first block is among those
-that all may see, a global block as in BigBird, Zaheer et al. 2020, arXiv:2007.14062.
+Child et al. 2019, Generating Long Sequences with Sparse Transformers, arXiv:1904.10509. All tokens attend to the first
+block, which makes it a global block as in BigBird, Zaheer et al. 2020, arXiv:2007.14062.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +15,14 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 import gptzoo
-from gptzoo_attention.dense import attention_weights, score_mask, weighted_sum
+from gptzoo_attention.dense import attention_weights, sdpa_mask, weighted_sum
 
 
 class BlockSparseAttention(gptzoo.MultiHeadAttention):
-    """A token sees the nearest blocks of `block_size` positions and every `stride`-th block from the first on.
+    """Block-sparse attention: a token attends to its local blocks of positions and to every `stride`-th other block.
 
-    Plain sequences, as in training, compute scores against those blocks alone. Padded rows, packed documents, cached
-    decoding and captured weights go through all scores under the same mask.
+    Unpadded sequences without a past, as in training, compute scores for these blocks alone. Padding, packed documents,
+    cached decoding and captured weights compute all scores and mask them.
     """
 
     name = "block_sparse"
@@ -31,33 +30,38 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
 
     class Config(gptzoo.MultiHeadAttention.Config):
         block_size: PositiveInt | None = None
-        """Positions in a block; null is a sixteenth of context_length."""
+        """Number of positions in a block. Default: a sixteenth of context_length."""
         n_local: PositiveInt = 2
-        """Near blocks that a token sees to each side, its own among them."""
+        """Number of local blocks in each direction, including the token's own block."""
         stride: PositiveInt | None = 8
-        """Blocks 0, stride, 2 stride, … are seen from everywhere; null: near blocks only."""
+        """Distance between global blocks: all tokens attend to blocks 0, stride, 2 stride, … Null: no global blocks."""
 
-        def size_in(self, dims: Any) -> int:
-            """Positions in a block of a model of `dims`."""
+        def resolved_block_size(self, dims: gptzoo.Dims) -> int:
+            """Return the number of positions in a block of a model with these dimensions."""
             return self.block_size or -(-dims.context_length // 16)
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
+            block_size = self.resolved_block_size(dims)
             if self.window:
-                yield "window", "n_local says already how far a token sees; leave the window out"
-            if self.n_local * self.size_in(dims) > dims.context_length:
+                yield "window", "is not supported: n_local sets the size of the window"
+            if self.n_local * block_size > dims.context_length:
                 yield (
                     "n_local",
-                    f"{self.n_local} blocks of {self.size_in(dims)} exceed context_length {dims.context_length}, "
-                    "so nothing would be sparse; take fewer or smaller blocks",
+                    f"{self.n_local} blocks of {block_size} positions exceed context_length {dims.context_length}, so "
+                    "attention would be dense; use fewer or smaller blocks",
                 )
             if self.stride == 1:
-                yield "stride", "of 1 shows every block, so nothing would be sparse; take 2 or more, or null"
+                yield "stride", "should not be 1, which makes attention dense; use 2 or more, or null"
 
-    def __init__(self, config: Any, dims: Any):
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
-        self.block_size = config.size_in(dims)
-        if config.stride is None:  # what is older is never seen again, so the cache may be a ring
+        self.block_size = config.resolved_block_size(dims)
+        if (
+            config.stride is None
+        ):  # blocks before the local ones are never read again, so the cache can be a ring buffer
             self.window = config.n_local * self.block_size
             self.supports_rollback = False
 
@@ -66,74 +70,75 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         dropout = self.config.dropout if self.training else 0.0
         if "attention" in context.capture:
-            visible = context.attention_mask(k_pos) & self.in_pattern(context.positions, k_pos)
-            weights = attention_weights(q, k, visible=visible, bias=context.bias(k_pos))
+            mask = context.attention_mask(k_pos) & self.pattern(context.positions, k_pos)
+            weights = attention_weights(q, k, mask=mask, bias=context.bias(k_pos))
             return weighted_sum(F.dropout(weights, dropout), v), weights
         if context.trivially_causal:
-            blocks = self.blocks_seen(-(-q.shape[2] // self.block_size), context.causal, q.device)
-            if blocks.shape[1] < blocks.shape[0]:  # else there is no work to save
-                return self._over_blocks(q, k, v, context, blocks, dropout), None
-        visible = context.attention_mask(k_pos) & self.in_pattern(context.positions, k_pos)
-        return self._attention(q, k, v, visible, context.bias(k_pos), dropout), None
+            blocks = self.key_blocks(-(-q.shape[2] // self.block_size), context.causal, q.device)
+            if blocks.shape[1] < blocks.shape[0]:  # otherwise the blocks save no work
+                return self._attend_by_blocks(q, k, v, context, blocks, dropout), None
+        mask = context.attention_mask(k_pos) & self.pattern(context.positions, k_pos)
+        return self._sdpa(q, k, v, mask, context.bias(k_pos), dropout), None
 
-    def in_pattern(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        """(B|1, 1, T, S) bool: the block of the key is one that the query may see. A padding query sees all."""
+    def pattern(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+        """Return the mask (B|1, 1, T, S) that is True if the key's block is local to the query's block or global.
+
+        The row of a padding query is True, so that its softmax is defined.
+        """
         q_block = q_pos[:, None, :, None] // self.block_size
         k_block = k_pos[:, None, None, :] // self.block_size
-        seen = (q_block - k_block).abs() < self.config.n_local
+        mask = (q_block - k_block).abs() < self.config.n_local
         if self.config.stride is not None:
-            seen = seen | (k_block % self.config.stride == 0)
-        return seen | (q_block < 0)
+            mask = mask | (k_block % self.config.stride == 0)
+        return mask | (q_block < 0)
 
-    def blocks_seen(self, n_blocks: int, causal: bool, device: Any) -> Tensor:
-        """(n_blocks, n_seen): the blocks that each block computes scores against; -1 for one that it does not have."""
+    def key_blocks(self, n_blocks: int, causal: bool, device: torch.device) -> Tensor:
+        """Return the indices (n_blocks, n_key_blocks) of the key blocks of each query block, with -1 for no block."""
         n_local, stride = self.config.n_local, self.config.stride
-        own = torch.arange(n_blocks, device=device)[:, None]
-        near = own + torch.arange(1 - n_local, 1 if causal else n_local, device=device)
-        near = near.masked_fill(near >= n_blocks, -1).clamp(min=-1)
+        query_block = torch.arange(n_blocks, device=device)[:, None]
+        local_blocks = query_block + torch.arange(1 - n_local, 1 if causal else n_local, device=device)
+        local_blocks = local_blocks.masked_fill(local_blocks >= n_blocks, -1).clamp(min=-1)
         if stride is None:
-            return near
-        far = torch.arange(0, n_blocks, stride, device=device).expand(n_blocks, -1)
-        hidden = (own - far).abs() < n_local  # near already
+            return local_blocks
+        global_blocks = torch.arange(0, n_blocks, stride, device=device).expand(n_blocks, -1)
+        excluded = (query_block - global_blocks).abs() < n_local  # already among the local blocks
         if causal:
-            hidden = hidden | (far > own)
-        return torch.cat([near, far.masked_fill(hidden, -1)], dim=1)
+            excluded = excluded | (global_blocks > query_block)
+        return torch.cat([local_blocks, global_blocks.masked_fill(excluded, -1)], dim=1)
 
-    def _over_blocks(
+    def _attend_by_blocks(
         self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, blocks: Tensor, dropout: float
     ) -> Tensor:
-        """Like `_attention`, each block of queries against the blocks of keys that it sees: (B, H, T, D)."""
+        """Like `_sdpa`, but with each block of queries against its own key blocks only: (B, H, T, D)."""
         B, H, T, D = q.shape
-        q, k, v = (self._in_blocks(x) for x in (q, k, v))  # (B*H, N, block_size, D)
-        # Blocks are rows of a batch now, which is all that the rules of a step need to know. An index of -1 takes some
-        # block, and the position -1 hides it.
-        position = F.pad(context.positions[0], (0, -T % self.block_size), value=-1).view(len(blocks), -1)
-        k_pos = position[blocks].masked_fill(blocks[..., None] < 0, -1).flatten(1)  # (N, n_seen * block_size)
-        rows = replace(context, positions=position, self_bias=None)
-        bias = rows.bias(k_pos)
-        y = self._attention(
+        q, k, v = (self._split_into_blocks(x) for x in (q, k, v))  # (B*H, N, block_size, D)
+        # The blocks become the batch dimension, for which the forward context computes masks and biases as usual. An
+        # index of -1 gathers the last block, and the position -1 masks it.
+        block_pos = F.pad(context.positions[0], (0, -T % self.block_size), value=-1).view(len(blocks), -1)
+        k_pos = block_pos[blocks].masked_fill(blocks[..., None] < 0, -1).flatten(1)  # (N, n_key_blocks * block_size)
+        block_context = replace(context, positions=block_pos, self_bias=None)
+        bias = block_context.bias(k_pos)
+        y = self._sdpa(
             q.transpose(0, 1),
-            k[:, blocks].flatten(2, 3).transpose(0, 1),  # (N, B*G, n_seen * block_size, D)
+            k[:, blocks].flatten(2, 3).transpose(0, 1),  # (N, B*G, n_key_blocks * block_size, D)
             v[:, blocks].flatten(2, 3).transpose(0, 1),
-            rows.attention_mask(k_pos),
+            block_context.attention_mask(k_pos),
             None if bias is None else bias.repeat(1, B, 1, 1),
             dropout,
         )  # (N, B*H, block_size, D)
         return y.transpose(0, 1).reshape(B, H, -1, D)[:, :, :T]
 
-    def _in_blocks(self, x: Tensor) -> Tensor:
-        """(B, H, T, D) -> (B*H, N, block_size, D), the end filled up."""
+    def _split_into_blocks(self, x: Tensor) -> Tensor:
+        """Split (B, H, T, D) into (B*H, N, block_size, D), with zeros after the last token."""
         x = F.pad(x, (0, 0, 0, -x.shape[2] % self.block_size))
         return x.reshape(x.shape[0] * x.shape[1], -1, self.block_size, x.shape[3])
 
-    def _attention(
-        self, q: Tensor, k: Tensor, v: Tensor, visible: Tensor, bias: Tensor | None, dropout: float
-    ) -> Tensor:
+    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
         return F.scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=score_mask(visible, bias, q.dtype),
+            attn_mask=sdpa_mask(mask, bias, q.dtype),
             dropout_p=dropout,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )

@@ -1,6 +1,6 @@
-"""What the attentions of this package share: weights spelled out, and the mask that torch's fused kernel takes.
+"""Dense attention weights and the mask for torch's fused kernel, shared by the attentions of this package.
 
-Query heads that share a key head stand side by side, so a group is one taller matrix and no key is copied.
+The query heads that share a key head form one taller matrix, so that no key is copied.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from torch import Tensor
 
 
 def attention_weights(
-    q: Tensor, k: Tensor, *, visible: Tensor, bias: Tensor | None, softcap: float | None = None
+    q: Tensor, k: Tensor, *, mask: Tensor, bias: Tensor | None, softcap: float | None = None
 ) -> Tensor:
-    """Queries (B, H, T, D), keys (B, G, S, D) -> the softmax of their scores (B, H, T, S), in float32 or better.
+    """Return the attention weights (B, H, T, S) of queries (B, H, T, D) and keys (B, G, S, D), in float32 or wider.
 
-    visible: (B|1, 1, T, S) bool; bias: (B|1, H, T, S); softcap: scores become softcap * tanh(score / softcap).
+    mask: (B|1, 1, T, S) bool, True where a query attends to a key. bias: (B|1, H, T, S), added to the scores.
+    softcap: replaces scores by softcap * tanh(score / softcap), before the bias.
     """
     B, H, T, D = q.shape
     G, S = k.shape[1:3]
@@ -24,16 +25,16 @@ def attention_weights(
         scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         scores = scores + bias
-    return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 
 def weighted_sum(weights: Tensor, v: Tensor) -> Tensor:
-    """Weights (B, H, T, S), values (B, G, S, D) -> (B, H, T, D)."""
+    """Return the sums (B, H, T, D) of values (B, G, S, D) with weights (B, H, T, S)."""
     B, H, T, S = weights.shape
     G, D = v.shape[1], v.shape[3]
     return (weights.to(v.dtype).reshape(B, G, H // G * T, S) @ v).view(B, H, T, D)
 
 
-def score_mask(visible: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """What `scaled_dot_product_attention` takes as `attn_mask`: the bool mask, or the bias with -inf where it hides."""
-    return visible if bias is None else bias.to(dtype).masked_fill(~visible, float("-inf"))
+def sdpa_mask(mask: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the `attn_mask` of torch's fused attention: the mask, or the bias with -inf where the mask is False."""
+    return mask if bias is None else bias.to(dtype).masked_fill(~mask, float("-inf"))

@@ -1,16 +1,16 @@
-"""`"attention": "flex"`: torch's FlexAttention.
+"""FlexAttention, `"attention": "flex"`.
 
 Dong et al. 2024, Flex Attention: A Programming Model for Generating Optimized Attention Kernels, arXiv:2412.05496.
-Masks and biases are functions that are compiled into the kernel, so that blocks which a mask hides are skipped, and
-neither the scores nor their mask is ever in memory.
+Masks and biases are functions that are compiled into the kernel. So blocks that are masked entirely are skipped, and
+neither the scores nor the mask are stored in memory.
 """
 
 from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import PositiveFloat
@@ -20,12 +20,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 import gptzoo
 from gptzoo_attention.dense import attention_weights, weighted_sum
 
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask  # slow to import
+
 
 class FlexAttention(gptzoo.MultiHeadAttention):
-    """Multi-head attention by torch's FlexAttention: windows and documents cost only what they show.
+    """Multi-head attention with torch's FlexAttention: the cost of windows and documents depends on what they unmask.
 
-    It has the weights of `naive` and `sdpa`. Its kernels need CUDA; elsewhere, for a single query, and where the
-    weights are captured, the same scores are spelled out.
+    It has the same parameters as `naive` and `sdpa`. The kernels need CUDA. Without CUDA, for a single query and for
+    captured weights, dense attention computes the same result.
     """
 
     name = "flex"
@@ -33,16 +36,19 @@ class FlexAttention(gptzoo.MultiHeadAttention):
 
     class Config(gptzoo.MultiHeadAttention.Config):
         softcap: PositiveFloat | None = None
-        """Scores become softcap * tanh(score / softcap) before biases are added (Gemma 2, arXiv:2408.00118: 50)."""
+        """Soft cap: scores become softcap * tanh(score / softcap) before biases are added (50 in Gemma 2,
+        arXiv:2408.00118). Null: no cap."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
             if self.dropout:
                 yield (
                     "dropout",
-                    "FlexAttention cannot drop attention weights: set attention.dropout to 0 (out_dropout and the "
-                    "model's own dropout may stay), or take attention 'sdpa'",
+                    "FlexAttention does not support dropout of attention weights; set attention.dropout to 0 "
+                    "(out_dropout and the model's dropout are not affected), or use attention 'sdpa'",
                 )
+
+    config: Config
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, k_pos: Tensor
@@ -53,17 +59,17 @@ class FlexAttention(gptzoo.MultiHeadAttention):
             if has_kernel(q, bias):
                 return flex(q, k, v, context, k_pos, bias=bias, window=self.window, softcap=self.config.softcap), None
             if self.training and not q.is_meta and not torch.compiler.is_compiling():
-                _say_that_scores_are_spelled_out()
-        visible = context.attention_mask(k_pos, self.window)
-        weights = attention_weights(q, k, visible=visible, bias=bias, softcap=self.config.softcap)
+                _warn_about_dense_attention()
+        mask = context.attention_mask(k_pos, self.window)
+        weights = attention_weights(q, k, mask=mask, bias=bias, softcap=self.config.softcap)
         return weighted_sum(weights, v), weights if capture else None
 
 
 def has_kernel(q: Tensor, bias: Tensor | None) -> bool:
-    """FlexAttention compiles for CUDA, heads of at least 16, at most float32 and biases that are not learned.
+    """Return True if FlexAttention's compiled kernel is used: CUDA, head width >= 16, float32 or narrower, fixed bias.
 
-    On a CPU it has no backward pass; uncompiled it is slower than the scores spelled out, compiled it needs a compiler
-    of C++ where nothing else here does. The gradient of a bias is summed in an order that changes from run to run.
+    On a CPU, FlexAttention has no backward pass, is slower than dense attention if it is not compiled, and needs a C++
+    compiler if it is. It sums the gradient of a learned bias in an order that varies from run to run.
     """
     return (
         q.is_cuda and q.shape[-1] >= 16 and q.dtype != torch.float64 and not (bias is not None and bias.requires_grad)
@@ -71,10 +77,11 @@ def has_kernel(q: Tensor, bias: Tensor | None) -> bool:
 
 
 @functools.cache
-def _say_that_scores_are_spelled_out() -> None:
+def _warn_about_dense_attention() -> None:
     warnings.warn(
-        "attention 'flex' trains without FlexAttention here, which needs CUDA, heads of at least 16, at most float32 "
-        "and no learned score bias: results are the same, but all T x T scores are computed and kept",
+        "attention 'flex' trains with dense attention instead of FlexAttention, which needs CUDA, a head width of at "
+        "least 16, a dtype of at most float32 and no learned score bias. Results are the same, but all T x T scores "
+        "are computed and stored. On a CPU, use attention 'sdpa'.",
         stacklevel=2,
     )
 
@@ -90,8 +97,8 @@ def flex(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Queries (B, H, T, D), keys and values (B, G, S, D) -> (B, H, T, D)."""
-    from torch.nn.attention.flex_attention import flex_attention  # takes a while to import
+    """Run FlexAttention on queries (B, H, T, D), keys and values (B, G, S, D). Return (B, H, T, D)."""
+    from torch.nn.attention.flex_attention import flex_attention  # a slow import
 
     return _compiled(flex_attention)(
         q.to(v.dtype),
@@ -104,9 +111,10 @@ def flex(
 
 
 def _score_mod(bias: Tensor | None, softcap: float | None) -> Callable[..., Tensor] | None:
+    """Return the function by which FlexAttention changes each score, or None if there is no bias and no soft cap."""
     if bias is None and softcap is None:
         return None
-    bias_at = None if bias is None else _reader(bias)
+    bias_at = None if bias is None else _lookup(bias)
 
     def score_mod(score: Tensor, b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
         if softcap is not None:
@@ -116,40 +124,50 @@ def _score_mod(bias: Tensor | None, softcap: float | None) -> Callable[..., Tens
     return score_mod
 
 
-# The block masks of the forward passes under way, by step and window: layers share them, and they go with their step.
-_masks: Any = WeakIdKeyDictionary()
+# Block masks of the running forward passes, by forward context and window. The layers of a pass share them, and the
+# weak keys release them with the context.
+_block_masks: MutableMapping[gptzoo.ForwardContext, dict[int | None, BlockMask]] = WeakIdKeyDictionary()
 
 
-def _block_mask(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> Any:
-    """The BlockMask of `context.attention_mask(k_pos, window)`."""
-    # Each layer has a cache of its own, whose positions change in place. A compiler sees a part of the step only.
+def _block_mask(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> BlockMask:
+    """Return the BlockMask that equals `context.attention_mask(k_pos, window)`."""
+    # With a KV cache, each layer has its own key positions, which change in place. The compiler sees a part of the
+    # forward pass only. In both cases the mask is not shared.
     if k_pos is not context.positions or torch.compiler.is_compiling():
         return _new_block_mask(context, k_pos, window)
-    known = _masks.setdefault(context, {})
-    if window not in known:
-        known[window] = _new_block_mask(context, k_pos, window)
-    return known[window]
+    by_window = _block_masks.setdefault(context, {})
+    if window not in by_window:
+        by_window[window] = _new_block_mask(context, k_pos, window)
+    return by_window[window]
 
 
-def _new_block_mask(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> Any:
+def _new_block_mask(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> BlockMask:
     from torch.nn.attention.flex_attention import create_block_mask
 
     per_token = (
         [context.positions, k_pos] if context.documents is None else [context.positions, k_pos, context.documents]
     )
-    n_rows = max(tensor.shape[0] for tensor in per_token)
+    batch_size = max(tensor.shape[0] for tensor in per_token)
     return _compiled(create_block_mask)(
-        mask_mod(context, k_pos, window), n_rows, None, context.positions.shape[1], k_pos.shape[1], device=k_pos.device
+        mask_mod(context, k_pos, window),
+        batch_size,
+        None,
+        context.positions.shape[1],
+        k_pos.shape[1],
+        device=k_pos.device,
     )
 
 
 def mask_mod(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) -> Callable[..., Tensor]:
-    """`context.attention_mask(k_pos, window)` by single entries, as FlexAttention asks for it. It must not hold the step."""
-    causal, q_at, k_at = context.causal, _reader(context.positions), _reader(k_pos)
-    document_at = None if context.documents is None else _reader(context.documents)
+    """Return `context.attention_mask(k_pos, window)` as a function of single entries, as FlexAttention requires.
 
-    def visible(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        q, k = q_at(b, t), k_at(b, s)
+    The function must not refer to the context, or the cached block masks would keep the context alive.
+    """
+    causal, q_pos_at, k_pos_at = context.causal, _lookup(context.positions), _lookup(k_pos)
+    document_at = None if context.documents is None else _lookup(context.documents)
+
+    def is_unmasked(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        q, k = q_pos_at(b, t), k_pos_at(b, s)
         mask = k >= 0
         if causal:
             mask = mask & (k <= q)
@@ -159,22 +177,22 @@ def mask_mod(context: gptzoo.ForwardContext, k_pos: Tensor, window: int | None) 
             mask = mask & (document_at(b, t) == document_at(b, s))
         return mask | (q < 0)
 
-    return visible
+    return is_unmasked
 
 
-def _reader(table: Tensor) -> Callable[..., Tensor]:
-    """(b, *index) -> the entry of a (B|1, …) table, whose one row may serve the whole batch."""
+def _lookup(table: Tensor) -> Callable[..., Tensor]:
+    """Return the function from an index (b, …) to the entry of a (B|1, …) table, which may be shared by the batch."""
     if table.shape[0] > 1:
         return lambda *index: table[index]
-    row = table[0]
-    return lambda b, *index: row[index]
+    shared = table[0]
+    return lambda b, *index: shared[index]
 
 
-def _compiled(function: Any) -> Any:
-    """The function compiled; inside of what is being compiled already, itself."""
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the compiled function. While a caller is being compiled, return the function itself."""
     return function if torch.compiler.is_compiling() else _compile(function)
 
 
 @functools.cache
-def _compile(function: Any) -> Any:
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function)

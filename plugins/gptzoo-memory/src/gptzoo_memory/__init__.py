@@ -1,7 +1,7 @@
-"""Attentions that remember with less than a full cache, for gptzoo: `mla` and `infini`.
+"""Attentions with a small memory for gptzoo: `mla` and `infini`.
 
-`mla` keeps one small latent vector for each token instead of the keys and values of every head; `infini` keeps the
-keys and values of one segment, and of all that is further back a matrix of fixed size.
+`mla` caches one small latent vector per token instead of the keys and values of every head. `infini` caches the keys
+and values of one segment, and summarises all earlier segments in a matrix of fixed size.
 """
 
 from __future__ import annotations

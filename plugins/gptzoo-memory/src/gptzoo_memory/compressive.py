@@ -1,8 +1,8 @@
-"""A memory of fixed size: what linear attention keeps of keys and values, as one matrix for each head.
+"""The compressive memory of Infini-attention: linear attention's sums over keys and values, one matrix per head.
 
-`memory` is (…, D, D + 1): the sum of the outer products of key features and values, and in its last column the sum of
-the key features alone, by which what is read is normalised. It is computed in no less than float32, also where
-autocast is on: small additions to a long sum would be lost in bfloat16.
+A memory is (…, D, D + 1). The first D columns hold the sum of the outer products of key features and values. The last
+column holds the sum of the key features, which normalises what is read. All of it is computed in float32 or wider, also
+under autocast, because bfloat16 would lose small additions to a long sum.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LEAST = 1e-12  # nothing was written yet where the normaliser is below: what is read then is 0
+_MIN_NORMALISER = 1e-12  # a smaller normaliser means an empty memory, from which 0 is read
 
 
 def features(x: Tensor) -> Tensor:
-    """Queries or keys -> what they are in the memory: elu + 1, which is positive."""
+    """Map queries or keys to their features elu(x) + 1, which are positive, in float32 or wider."""
     return F.elu(x.to(torch.promote_types(x.dtype, torch.float32))) + 1
 
 
 def read(queries: Tensor, memory: Tensor) -> Tensor:
-    """Query features (…, T, D) -> (…, T, D): the mean of the values, weighted by likeness of query and key features."""
-    sums = _product(queries, memory)
-    return sums[..., :-1] / sums[..., -1:].clamp(min=_LEAST)
+    """Return the mean (…, T, D) of the stored values for query features (…, T, D), weighted by query . key."""
+    sums = _matmul(queries, memory)
+    return sums[..., :-1] / sums[..., -1:].clamp(min=_MIN_NORMALISER)
 
 
-def written(keys: Tensor, values: Tensor, known: Tensor | None = None) -> Tensor:
-    """What key features and values (…, T, D) add to a memory; with `known`, without what that already says of them.
+def memory_update(keys: Tensor, values: Tensor, memory: Tensor | None = None) -> Tensor:
+    """Return the addition to a memory that stores values (…, T, D) under key features (…, T, D).
 
-    Tokens whose key features are 0 add nothing.
+    With `memory`, apply the delta rule: store the difference between the values and those that the memory holds under
+    these keys. Tokens whose key features are 0 add nothing.
     """
     values = values.to(keys.dtype)
-    if known is not None:
-        values = values - read(keys, known)  # the delta rule
-    return _product(keys.mT, F.pad(values, (0, 1), value=1.0))
+    if memory is not None:
+        values = values - read(keys, memory)
+    return _matmul(keys.mT, F.pad(values, (0, 1), value=1.0))
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product in the precision of its factors."""
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply two matrices in their own precision, also under autocast."""
     if not torch.amp.is_autocast_available(a.device.type):  # such as the meta device
         return a @ b
     with torch.autocast(a.device.type, enabled=False):

@@ -1,10 +1,10 @@
-"""Multi-head latent attention: keys and values of all heads are read off one small latent vector for each token."""
+"""Multi-head latent attention: the keys and values of all heads are projections of one small latent per token."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,13 @@ import gptzoo
 
 
 class LatentAttention(gptzoo.Attention):
-    """Multi-head latent attention (MLA): caches kv_rank + rope_dim numbers for each token, whatever the heads.
+    """Multi-head latent attention (MLA): caches kv_rank + rope_dim numbers per token, for any number of heads.
 
-    Each query and key has two parts: one read off a latent, which no position is turned into, and a rotated one, whose
-    key all heads share. New tokens among themselves, as in training, are attended to with keys and values spelled out.
-    From a cache that would spell out every token anew at each step, so there the matrices that do it are absorbed: a
-    query is carried into the space of the latents and compared there, as if all heads shared one key. Which of the two
-    is used follows from `context.no_past` alone; they are the same function.
+    Queries and keys have two parts: one is projected from a latent and not rotated, the other is rotated, with one key
+    that all heads share. In training and prefill, keys and values of every head are computed (the expanded form). In
+    decoding, that would repeat the projection of the whole past for each new token. So the projections are absorbed
+    into the queries and the output: a query is mapped to the space of the latents, as if all heads shared one key. Both
+    forms are the same function. `context.no_past` alone decides which one runs.
     """
 
     name = "mla"
@@ -31,36 +31,40 @@ class LatentAttention(gptzoo.Attention):
 
     class Config(gptzoo.Attention.Config):
         kv_rank: PositiveInt | None = None
-        """Width of the latent that keys and values are read off; null is 4 heads, as in DeepSeek-V2."""
+        """Width of the latent for keys and values. Default: 4 head widths, as in DeepSeek-V2."""
         q_rank: PositiveInt | None = None
-        """Width of a latent that queries are read off, to save parameters; null projects them directly."""
+        """Width of a latent for queries, which saves parameters. Null: project queries directly."""
         rope_dim: PositiveInt | None = None
-        """Width of the rotated part, whose key the heads share; null is half a head, as in DeepSeek-V2."""
+        """Width of the rotated part of queries and keys, even. Default: half a head width, as in DeepSeek-V2."""
         nope_dim: PositiveInt | None = None
-        """Width of the part of a query and key that is not rotated; null is a head's."""
+        """Width of the part of queries and keys that is not rotated. Default: a head width."""
         v_dim: PositiveInt | None = None
-        """Width of the value of a head; null is a head's."""
-        norm: Annotated[gptzoo.Config, gptzoo.Reference("norm_layer")] = gptzoo.by_default("rmsnorm")
-        """Normalises the latents."""
-        dropout: float | None = gptzoo.inherited("dropout", "Of the attention weights.")
-        out_dropout: float | None = gptzoo.inherited("dropout", "Of the output, before it joins the residual stream.")
-        qkv_bias: bool | None = gptzoo.inherited(
-            "bias", "Of what reads the residual stream; what reads latents has none."
-        )
-        out_bias: bool | None = gptzoo.inherited("bias")
+        """Width of the value of a head. Default: a head width."""
+        norm: Annotated[gptzoo.NormLayer.Config, gptzoo.Reference("norm_layer")] = gptzoo.by_default("rmsnorm")
+        """Norm layer of the latents."""
+        dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
+        """Dropout probability for attention weights. Default: the model's `dropout`."""
+        out_dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
+        """Dropout probability for the output, before the residual addition. Default: the model's `dropout`."""
+        qkv_bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
+        """Learn biases in the projections of the input, but not of latents. Default: the model's `bias`."""
+        out_bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
+        """Learn a bias in the output projection. Default: the model's `bias`."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if self.rope_dim and self.rope_dim % 2:
-                yield "rope_dim", f"is turned in pairs, so it must be even, not {self.rope_dim}"
+                yield "rope_dim", f"should be even, because channels are rotated in pairs, not {self.rope_dim}"
             for option in ("dropout", "out_dropout"):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
 
-    def __init__(self, config: Any, dims: Any):
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.n_heads = dims.n_heads
         self.kv_rank = config.kv_rank or 4 * dims.d_head
-        self.rope_dim = config.rope_dim or max(2, dims.d_head // 4 * 2)  # even: it is turned in pairs
+        self.rope_dim = config.rope_dim or max(2, dims.d_head // 4 * 2)  # even, because channels are rotated in pairs
         self.nope_dim = config.nope_dim or dims.d_head
         self.v_dim = config.v_dim or dims.d_head
         self.rotary_dim = self.rope_dim
@@ -74,14 +78,14 @@ class LatentAttention(gptzoo.Attention):
             self.q = nn.Sequential(OrderedDict(down=down, norm=config.norm.build(config.q_rank), up=up))
         self.kv_down = nn.Linear(dims.d_model, self.kv_rank + self.rope_dim, bias=config.qkv_bias)
         self.kv_norm = config.norm.build(self.kv_rank)
-        # No bias: on a key it would shift all scores of a query alike, on a value it would be one more bias of `out`.
+        # No bias: on keys it would shift all scores of a query equally, on values it would duplicate the bias of `out`.
         self.kv = nn.Linear(self.kv_rank, self.n_heads * (self.nope_dim + self.v_dim), bias=False)
         self.out = nn.Linear(self.n_heads * self.v_dim, dims.d_model, bias=config.out_bias)
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: dict[str, Tensor] | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         B, T, _ = x.shape
         q = self.q(x).view(B, T, self.n_heads, -1).transpose(1, 2)
@@ -91,16 +95,15 @@ class LatentAttention(gptzoo.Attention):
         q_rope, k_rope = context.rotate(q_rope, k_rope[:, None])  # (B, H, T, rope_dim), (B, 1, T, rope_dim)
         k_rope, k_pos = k_rope[:, 0], context.positions
         if state is not None:
-            new = {"latent": latent, "k_rope": k_rope}
-            seen, k_pos = gptzoo.extend(
+            cached, k_pos = gptzoo.extend(
                 state,
-                new,
+                {"latent": latent, "k_rope": k_rope},
                 context.positions,
                 no_past=context.no_past,
                 memo=context.memo,
                 position_limit=context.position_limit,
             )
-            latent, k_rope = seen["latent"], seen["k_rope"]  # (B, S, kv_rank), (B, S, rope_dim)
+            latent, k_rope = cached["latent"], cached["k_rope"]  # (B, S, kv_rank), (B, S, rope_dim)
         attend = self._expanded if context.no_past else self._absorbed
         y, weights = attend(q_nope, q_rope, latent, k_rope, context, k_pos)  # (B, H, T, v_dim)
         y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
@@ -117,16 +120,16 @@ class LatentAttention(gptzoo.Attention):
         context: gptzoo.ForwardContext,
         k_pos: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """Keys and values of every head, read off the latents."""
+        """Attend with the keys and values of every head, projected from the latents."""
         B, S, _ = latent.shape
         kv = self.kv(latent).view(B, S, self.n_heads, -1).transpose(1, 2)
         k_nope, v = kv.split([self.nope_dim, self.v_dim], dim=-1)  # (B, H, S, nope_dim), (B, H, S, v_dim)
         q = torch.cat([q_nope, q_rope], dim=-1)
         k = torch.cat([k_nope, k_rope[:, None].expand(-1, self.n_heads, -1, -1)], dim=-1)
-        v = F.pad(v, (0, max(0, k.shape[-1] - self.v_dim)))  # torch's fused kernels want one width for all three
-        # They are fastest without a mask tensor; that is exact when at most the future is to be masked.
+        v = F.pad(v, (0, max(0, k.shape[-1] - self.v_dim)))  # torch's fused kernels require equal widths of q, k and v
+        # The fastest kernels take no mask. That is exact if nothing but later tokens has to be masked.
         unmasked = context.trivially_causal and context.bias(k_pos) is None and "attention" not in context.capture
-        y, weights = self._attend(q, k, v, None if unmasked else _mask(context, k_pos, q.dtype), context)
+        y, weights = self._attend(q, k, v, None if unmasked else _sdpa_mask(context, k_pos, q.dtype), context)
         return y[..., : self.v_dim], weights
 
     def _absorbed(
@@ -138,17 +141,17 @@ class LatentAttention(gptzoo.Attention):
         context: gptzoo.ForwardContext,
         k_pos: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
-        """The same with q (W_k c) as (W_k^T q) c, and the sum of W_v c as W_v of the sum of the latents c.
+        """Attend to the latents c: q (W_k c) as (W_k^T q) c, and the sum of W_v c as W_v of the sum of c.
 
-        All heads share their keys, so they are folded into the queries: no key is copied for each head.
+        All heads have the same keys. So the heads are folded into the queries, and no key is copied.
         """
         H, T = q_nope.shape[1:3]
         up = self.kv.weight.view(H, -1, self.kv_rank)
         up_k, up_v = up.split([self.nope_dim, self.v_dim], dim=1)  # (H, nope_dim, kv_rank), (H, v_dim, kv_rank)
         q = torch.cat([torch.einsum("bhtd,hdr->bhtr", q_nope, up_k), q_rope], dim=-1)
-        k = torch.cat([latent, k_rope], dim=-1)[:, None]  # (B, 1, S, kv_rank + rope_dim); its first part are the values
-        mask = _mask(context, k_pos, q.dtype).expand(-1, H, -1, -1)
-        y, weights = self._attend(q.flatten(1, 2)[:, None], k, k, mask.flatten(1, 2)[:, None], context)
+        kv = torch.cat([latent, k_rope], dim=-1)[:, None]  # (B, 1, S, kv_rank + rope_dim), used as keys and as values
+        mask = _sdpa_mask(context, k_pos, q.dtype).expand(-1, H, -1, -1)
+        y, weights = self._attend(q.flatten(1, 2)[:, None], kv, kv, mask.flatten(1, 2)[:, None], context)
         y = y[:, 0, :, : self.kv_rank].unflatten(1, (H, T))
         y = torch.einsum("bhtr,hdr->bhtd", y, up_v)
         return y, None if weights is None else weights[:, 0].unflatten(1, (H, T))
@@ -156,8 +159,8 @@ class LatentAttention(gptzoo.Attention):
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, context: gptzoo.ForwardContext
     ) -> tuple[Tensor, Tensor | None]:
-        """Queries, keys and values of one width -> sums of values, and the weights if they are captured."""
-        scale = (self.nope_dim + self.rope_dim) ** -0.5  # of the heads, also where they are carried to the latents
+        """Return the weighted sums of the values, and the attention weights if they are captured."""
+        scale = (self.nope_dim + self.rope_dim) ** -0.5  # the width of a head's keys, also in the absorbed form
         dropout = self.config.dropout if self.training else 0.0
         if mask is not None and "attention" in context.capture:
             scores = q @ k.mT * scale
@@ -168,12 +171,14 @@ class LatentAttention(gptzoo.Attention):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
         return y, None
 
-    def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    def new_state(
+        self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
+    ) -> gptzoo.State:
         shapes = {"latent": (self.kv_rank,), "k_rope": (self.rope_dim,)}
         return gptzoo.new_cache(batch_size, max_length, shapes, device=device, dtype=dtype)
 
 
-def _mask(context: gptzoo.ForwardContext, k_pos: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B|1, H|1, T, S): what is visible, as bool, or what to add to the scores where the positional biases them."""
-    visible, bias = context.attention_mask(k_pos), context.bias(k_pos)
-    return visible if bias is None else bias.to(dtype).masked_fill(~visible, float("-inf"))
+def _sdpa_mask(context: gptzoo.ForwardContext, k_pos: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the mask (B|1, H|1, T, S): bool, or the score bias with -inf where keys are masked."""
+    mask, bias = context.attention_mask(k_pos), context.bias(k_pos)
+    return mask if bias is None else bias.to(dtype).masked_fill(~mask, float("-inf"))

@@ -1,4 +1,4 @@
-"""Rows of tokens cut into segments by their positions: a token's segment is its position // length."""
+"""Division of sequences into segments by position: the segment of a token is its position // length."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import gptzoo
 
 
 class Segments:
-    """Where each token of a step goes when every row is cut into `n` segments of `length` slots.
+    """The division of the new tokens of each sequence into `n` segments of `length` slots.
 
-    A row's first segment is that of its first token. In a plain step token t is at slot t; else rows are aligned: a
-    token goes to the slot of its position, and padding to one slot more, which is dropped.
+    The first segment of a sequence is that of its first token. Without padding and past, token t is in slot t.
+    Otherwise a token is in the slot of its position, so that segments of all sequences are aligned. Padding goes to one
+    additional slot, which is dropped.
     """
 
     def __init__(self, context: gptzoo.ForwardContext, n_tokens: int, length: int):
         self.n_tokens = n_tokens
-        self.slot: Tensor | None = None  # (B|1, T)
+        self.slot: Tensor | None = None  # (B|1, T), or None if token t is in slot t
         if context.trivially_causal:
             self.length = min(length, n_tokens)
             self.n = -(-n_tokens // self.length)
@@ -26,16 +27,17 @@ class Segments:
             self.positions = torch.arange(n_slots, device=context.positions.device)[None]  # (B|1, n_slots)
         else:
             self.length = length
-            self.n = (n_tokens + length - 2) // length + 1  # as many as they touch wherever the first one is
+            self.n = (n_tokens + length - 2) // length + 1  # the most segments that n_tokens positions can touch
             n_slots = self.n * self.length
-            at = context.positions
-            begin = torch.where(at >= 0, at, at.amax(1, keepdim=True)).amin(1, keepdim=True) // length * length
-            self.slot = torch.where(at >= 0, at - begin, n_slots)
-            empty = at.new_full((at.shape[0], n_slots + 1), -1)
-            self.positions = empty.scatter(1, self.slot, at)[:, :-1]
+            pos = context.positions
+            first_pos = torch.where(pos >= 0, pos, pos.amax(1, keepdim=True)).amin(1, keepdim=True)
+            segment_start = first_pos // length * length
+            self.slot = torch.where(pos >= 0, pos - segment_start, n_slots)
+            empty = pos.new_full((pos.shape[0], n_slots + 1), -1)
+            self.positions = empty.scatter(1, self.slot, pos)[:, :-1]
 
-    def cut(self, x: Tensor) -> Tensor:
-        """(B, H, T, D) -> (B, H, n, length, D), with 0 where there is no token."""
+    def split(self, x: Tensor) -> Tensor:
+        """Split (B, H, T, D) into segments (B, H, n, length, D). Slots without a token are 0."""
         n_slots = self.n * self.length
         if self.slot is None and self.n_tokens < n_slots:
             x = F.pad(x, (0, 0, 0, n_slots - self.n_tokens))
@@ -45,7 +47,7 @@ class Segments:
         return x.unflatten(2, (self.n, self.length))
 
     def join(self, x: Tensor) -> Tensor:
-        """(B, H, n, length, D) -> (B, H, T, D); what padding gets is of no meaning."""
+        """Join segments (B, H, n, length, D) into (B, H, T, D). The values for padding are arbitrary."""
         x = x.flatten(2, 3)
         if self.slot is None:
             return x[:, :, : self.n_tokens]
@@ -53,7 +55,7 @@ class Segments:
         return x.gather(2, index.expand(*x.shape[:2], -1, x.shape[3]))
 
     def last(self) -> Tensor:
-        """(B|1,): the segment of a row's last token, counted from the row's first segment; 0 if all is padding."""
+        """Return the index (B|1,) of the segment of each sequence's last token, or 0 if the sequence is all padding."""
         if self.slot is None:
             return self.positions[:, -1] // self.length
         return torch.where(self.slot < self.n * self.length, self.slot, 0).amax(1) // self.length

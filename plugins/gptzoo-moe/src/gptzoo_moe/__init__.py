@@ -1,4 +1,4 @@
-"""Mixture of experts for gptzoo, `"ffn": "moe"`, and the kind `router_balance`: what keeps the experts busy alike."""
+"""Mixture of experts for gptzoo, `"ffn": "moe"`, and the kind `router_balance` for load balancing of the experts."""
 
 from __future__ import annotations
 

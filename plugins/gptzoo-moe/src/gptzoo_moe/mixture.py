@@ -1,10 +1,10 @@
-"""Mixture of experts: many feed-forward networks, of which a router gives each token a few."""
+"""Mixture of experts: many feed-forward networks, and a router that selects a few of them for each token."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 import gptzoo
+from gptzoo_moe.balance import RouterBalance
 
 
 class MixtureOfExperts(gptzoo.FeedForward):
-    """Sends each token to `n_active` of `n_experts` networks and adds what they return, weighted by the router.
+    """Mixture of experts (MoE): each token passes `n_active` of `n_experts` networks, weighted by a router.
 
-    No expert has a capacity, so no token is dropped: tokens are sorted by expert, and each expert runs on its own, be
-    they many or none. Shapes: N tokens of the batch, E experts, A active, C d_model.
+    Experts have no capacity limit, so no token is dropped: tokens are sorted by expert, and each expert runs on its own
+    tokens. Shapes: N tokens of the batch, E experts, A active experts per token, C d_model.
     """
 
     name = "moe"
@@ -27,98 +28,107 @@ class MixtureOfExperts(gptzoo.FeedForward):
 
     class Config(gptzoo.FeedForward.Config):
         n_experts: PositiveInt = 8
-        """Networks that the router chooses from."""
+        """Number of experts that the router selects from."""
         n_active: PositiveInt = 2
-        """Networks that each token is sent to."""
+        """Number of experts that each token is sent to. At most n_experts."""
         n_shared: NonNegativeInt = 0
-        """Networks beside these that every token passes, with weight 1 (arXiv:2401.06066)."""
-        expert: Annotated[gptzoo.Config, gptzoo.Reference("ffn")] = gptzoo.by_default("mlp")
-        """What each of the networks is."""
+        """Number of additional experts that every token passes, with weight 1 (arXiv:2401.06066)."""
+        expert: Annotated[gptzoo.FeedForward.Config, gptzoo.Reference("ffn")] = gptzoo.by_default("mlp")
+        """Feed-forward network of each expert. It must not be a `moe` itself or keep state between tokens."""
         scores: Literal["softmax", "sigmoid"] = "softmax"
-        """Of the router: softmax over the experts, or each by itself (arXiv:2412.19437)."""
+        """Function from router logits to scores: softmax over the experts, or sigmoid of each (arXiv:2412.19437)."""
         normalise: bool = True
-        """Divide the scores of the chosen by their sum; otherwise they are the weights as they are."""
-        balance: Annotated[gptzoo.Config, gptzoo.Reference("router_balance")] | None = gptzoo.by_default("loss")
-        """What keeps the experts busy alike; null leaves it to chance."""
+        """Divide the scores of a token's selected experts by their sum. False: use the scores as weights directly."""
+        balance: Annotated[RouterBalance.Config, gptzoo.Reference("router_balance")] | None = gptzoo.by_default("loss")
+        """Load balancing of the experts. Null: none."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if self.n_active > self.n_experts:
-                yield "n_active", f"{self.n_active} of {self.n_experts} experts cannot be active"
+                yield "n_active", f"should be at most n_experts, {self.n_experts}, not {self.n_active}"
             if self.n_active == 1 and self.normalise:
-                yield "normalise", "makes the weight of the one active expert always 1, so the router does not learn"
-            if issubclass(self.expert.component, MixtureOfExperts):
-                yield "expert", "is a mixture itself; a router inside a router is not supported"
-            if self.expert.component.new_state is not gptzoo.Sublayer.new_state:
-                yield "expert", f"{self.expert.type!r} remembers earlier tokens, but an expert sees only some of them"
+                yield "normalise", "should be false with n_active 1: a normalised weight is always 1, with no gradient"
+            expert = self.expert.component
+            if issubclass(expert, MixtureOfExperts):
+                yield "expert", "is a mixture of experts itself, which is not supported"
+            if issubclass(expert, gptzoo.Sublayer) and expert.new_state is not gptzoo.Sublayer.new_state:
+                yield (
+                    "expert",
+                    f"{self.expert.type!r} keeps state from token to token, but an expert receives only some tokens",
+                )
 
-    def __init__(self, config: Any, dims: Any):
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.router = nn.Linear(dims.d_model, config.n_experts, bias=False)
         self.experts = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_experts))
         self.shared = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_shared))
         self.balance = config.balance.build(config.n_experts) if config.balance else None
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: Any = None) -> gptzoo.SublayerOutput:
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
+    ) -> gptzoo.SublayerOutput:
         tokens = x.flatten(0, 1)  # (N, C)
-        scores = self._scores(tokens)  # (N, E)
-        for_choice = scores if self.balance is None else self.balance.for_choice(scores)
-        chosen = for_choice.topk(self.config.n_active).indices  # (N, A)
-        weights = scores.gather(1, chosen)
+        scores = self._router_scores(tokens)  # (N, E)
+        selection_scores = scores if self.balance is None else self.balance.selection_scores(scores)
+        selected = selection_scores.topk(self.config.n_active).indices  # (N, A)
+        weights = scores.gather(1, selected)
         if self.config.normalise:
-            weights = _normalised(weights)
+            weights = _normalise(weights)
         positions = context.positions.expand(x.shape[:2]).flatten()  # (N,)
-        y = self._mixed(tokens, chosen, weights, positions, context).to(x.dtype).view_as(x)
+        y = self._dispatch(tokens, selected, weights, positions, context).to(x.dtype).view_as(x)
         for expert in self.shared:
             y = y + expert(x, context)
-        return self._with_statistics(y, scores, chosen, valid=positions >= 0)
+        return self._with_statistics(y, scores, selected, valid=positions >= 0)
 
-    def _scores(self, tokens: Tensor) -> Tensor:
-        """(N, C) -> (N, E), in float32 at least: what is chosen should not hang on rounding."""
+    def _router_scores(self, tokens: Tensor) -> Tensor:
+        """Return the scores (N, E) of tokens (N, C), in float32 or wider, so that rounding affects no selection."""
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         with _no_autocast(tokens.device.type):
             logits = F.linear(tokens.to(dtype), self.router.weight.to(dtype))
         return logits.softmax(-1) if self.config.scores == "softmax" else logits.sigmoid()
 
-    def _mixed(
-        self, tokens: Tensor, chosen: Tensor, weights: Tensor, positions: Tensor, context: gptzoo.ForwardContext
+    def _dispatch(
+        self, tokens: Tensor, selected: Tensor, weights: Tensor, positions: Tensor, context: gptzoo.ForwardContext
     ) -> Tensor:
-        """What the chosen experts make of each token, weighted and added up, (N, C), in the dtype of the weights."""
-        order = chosen.flatten().argsort(stable=True)  # (N A,) the chosen by expert, each in the order of the batch
-        token = order // self.config.n_active
-        run = self._each_on_its_own
-        if torch.compiler.is_compiling():  # as a decorator this would import the compiler with the plugin
+        """Send each token to its experts and return the weighted sums of their outputs, (N, C), in weights' dtype."""
+        order = selected.flatten().argsort(stable=True)  # (N A,) sorted by expert, then in the order of the batch
+        token_index = order // self.config.n_active
+        run = self._run_experts
+        if torch.compiler.is_compiling():  # as a decorator, `disable` would import the compiler with the plugin
             run = torch.compiler.disable(run, recursive=False)
-        y = run(tokens[token], chosen, positions[token], context)
-        # Each token gathers its own rows: to add rows up into tokens would have no fixed order on a GPU.
-        y = y[order.argsort()].unflatten(0, chosen.shape)  # (N, A, C)
+        y = run(tokens[token_index], selected, positions[token_index], context)
+        # Each token gathers the outputs of its experts. Scattering with addition would have no fixed order on a GPU.
+        y = y[order.argsort()].unflatten(0, selected.shape)  # (N, A, C)
         return (weights[..., None] * y).sum(1)
 
-    def _each_on_its_own(
-        self, rows: Tensor, chosen: Tensor, positions: Tensor, context: gptzoo.ForwardContext
+    def _run_experts(
+        self, tokens: Tensor, selected: Tensor, positions: Tensor, context: gptzoo.ForwardContext
     ) -> Tensor:
-        """Rows sorted by expert (N A, C) -> what each expert makes of its part, (N A, C).
+        """Run each expert on its part of tokens sorted by expert, (N A, C). Return the outputs in the same order.
 
-        Its parts depend on values, so it is in no compiled graph; each expert is in one, and all share it.
+        The sizes of the parts depend on values, so this method is outside of compiled graphs. Each expert is compiled,
+        and all experts share one graph.
         """
-        n_rows = self._rows_of_each(chosen)
-        parts = zip(self.experts, rows.split(n_rows), positions.split(n_rows), strict=True)
-        outputs = [expert(x[None], gptzoo.ForwardContext(at[None], context.positional)) for expert, x, at in parts]
+        counts = self._tokens_per_expert(selected)
+        parts = zip(self.experts, tokens.split(counts), positions.split(counts), strict=True)
+        outputs = [expert(x[None], gptzoo.ForwardContext(pos[None], context.positional)) for expert, x, pos in parts]
         return torch.cat([y.flatten(0, 1) for y in outputs])
 
-    def _rows_of_each(self, chosen: Tensor) -> list[int]:
-        """How many of the N A rows each expert runs on."""
-        n_rows, n_experts = chosen.numel(), self.config.n_experts
-        if _has_no_values(chosen):
-            # A cost is asked for, not a result. It does not depend on who gets which row, so let all have as many.
-            return [(n_rows + expert) // n_experts for expert in range(n_experts)]
-        return _histogram(chosen, torch.ones_like(chosen), n_experts).tolist()
+    def _tokens_per_expert(self, selected: Tensor) -> list[int]:
+        n_assignments, n_experts = selected.numel(), self.config.n_experts
+        if _is_dry_run(selected):
+            # A dry run measures cost, which hardly depends on the distribution. So all experts get the same number.
+            return [(n_assignments + expert) // n_experts for expert in range(n_experts)]
+        return _histogram(selected, torch.ones_like(selected), n_experts).tolist()
 
-    def _with_statistics(self, y: Tensor, scores: Tensor, chosen: Tensor, valid: Tensor) -> gptzoo.SublayerOutput:
-        """The balance loss and how the router is doing, over the tokens that are `valid` (N,), not padding."""
+    def _with_statistics(self, y: Tensor, scores: Tensor, selected: Tensor, valid: Tensor) -> gptzoo.SublayerOutput:
+        """Add balance losses and router metrics to the output. Only tokens that are `valid` (N,) count, not padding."""
         counts = valid[:, None].to(scores.dtype)
         n_valid = counts.sum().clamp(min=1)
-        shares = _normalised(scores)
-        load = _histogram(chosen, counts.expand(chosen.shape), self.config.n_experts) / (n_valid * self.config.n_active)
+        shares = _normalise(scores)
+        load = _histogram(selected, counts.expand(selected.shape), self.config.n_experts)
+        load = load / (n_valid * self.config.n_active)
         losses = self.balance.losses(load, (shares * counts).sum(0) / n_valid) if self.balance else {}
         with torch.no_grad():
             entropy = (torch.special.entr(shares) * counts).sum() / n_valid
@@ -130,22 +140,22 @@ class MixtureOfExperts(gptzoo.FeedForward):
             self.balance.after_optimizer_step(metrics["load"])
 
 
-def _normalised(scores: Tensor) -> Tensor:
-    """(N, …) -> (N, …), each row divided by its sum."""
+def _normalise(scores: Tensor) -> Tensor:
+    """Divide the scores (N, …) of each token by their sum."""
     return scores / scores.sum(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
 
 
-def _histogram(chosen: Tensor, amounts: Tensor, n_experts: int) -> Tensor:
-    """The sum of the amounts (N, A) for each expert, (E,)."""
-    return amounts.new_zeros(n_experts).scatter_add(0, chosen.flatten(), amounts.flatten())
+def _histogram(selected: Tensor, amounts: Tensor, n_experts: int) -> Tensor:
+    """Return the sum (E,) of the amounts (N, A) for each selected expert (N, A)."""
+    return amounts.new_zeros(n_experts).scatter_add(0, selected.flatten(), amounts.flatten())
 
 
-def _has_no_values(tensor: Tensor) -> bool:
-    """Whether a model is only being rehearsed: on the meta device, or with fake tensors that no compiler traces."""
+def _is_dry_run(tensor: Tensor) -> bool:
+    """Return True for tensors without values: on the meta device, or fake tensors outside of the compiler."""
     return tensor.is_meta or (isinstance(tensor, FakeTensor) and not torch.compiler.is_compiling())
 
 
-def _no_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:
+def _no_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Residual topologies for gptzoo, `"norm": "sandwich"` and others, and dynamic tanh, `"layer": "dyt"`."""
+"""Norm placements for gptzoo, such as `"norm": "sandwich"`, and dynamic tanh, `"layer": "dyt"`, in place of a norm."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Dynamic tanh: what stands in the place of a norm and normalises nothing."""
+"""Dynamic tanh, an elementwise squashing function in place of a normalisation layer."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from pydantic import PositiveFloat
@@ -12,22 +10,25 @@ import gptzoo
 
 
 class DynamicTanh(gptzoo.NormLayer):
-    """tanh(alpha x) with one learned alpha, scaled and, with bias, shifted per channel; takes no statistics."""
+    """Dynamic tanh (DyT): weight * tanh(alpha x) + bias, with a learned scalar alpha and no statistics of x."""
 
     name = "dyt"
     paper = "Zhu et al. 2025, Transformers without Normalization, arXiv:2503.10622"
 
-    class Config(gptzoo.Part.Config):  # nothing is divided, so not NormLayer's with its eps
+    class Config(gptzoo.Part.Config):  # not NormLayer.Config: there is no division, so there is no eps
         alpha: PositiveFloat = 0.5
-        """Initial value of the learned alpha."""
-        bias: bool | None = gptzoo.inherited("bias")
+        """Initial value of the learned scalar alpha."""
+        bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
+        """Learn a shift per channel. Default: the model's `bias`."""
 
-    def __init__(self, config: Any, width: int):
-        super().__init__(config, width)
+    config: Config  # type: ignore[assignment]  # without the eps of NormLayer's options
+
+    def __init__(self, config: Config, width: int):
+        super().__init__(config, width)  # type: ignore[arg-type]  # NormLayer's own options are not used here
         self.alpha = nn.Parameter(torch.empty(1))
         self.bias = nn.Parameter(torch.empty(width)) if config.bias else None
 
-    def initialise(self, rng: Any) -> None:
+    def initialise(self, rng: gptzoo.Rng) -> None:
         super().initialise(rng)
         nn.init.constant_(self.alpha, self.config.alpha)
         if self.bias is not None:

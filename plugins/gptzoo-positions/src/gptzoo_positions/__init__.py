@@ -1,8 +1,9 @@
-"""More positions for gptzoo: score biases that are learned, and RoPE that reaches further.
+"""Positional encodings for gptzoo: learned score biases, and rotary embeddings for longer contexts.
 
-- `t5`, `kerple`, `fire` add a learned bias to the attention scores;
-- `scaled_rope` and `xpos` turn queries and keys, as the built-in `rope` does;
-- `linear`, `ntk`, `yarn`, `llama3` are of a kind of this package, `rope_scaling`, that `scaled_rope` refers to.
+- `t5`, `kerple` and `fire` add a learned bias to the attention scores.
+- `scaled_rope` and `xpos` rotate queries and keys, as the built-in `rope` does.
+- `linear`, `ntk`, `yarn` and `llama3` are frequency scalings for `scaled_rope`. They belong to the kind `rope_scaling`,
+  which this package adds.
 """
 
 from __future__ import annotations

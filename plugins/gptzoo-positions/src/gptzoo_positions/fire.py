@@ -1,8 +1,6 @@
-"""FIRE: a small network from the position of a key, relative to its query, to the bias of every head."""
+"""FIRE: a score bias computed by a small network from the normalised distance of query and key."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +11,10 @@ import gptzoo
 
 
 class Fire(gptzoo.Positional):
-    """Adds MLP(log(1 + c * distance) / log(1 + c * max(L, q_pos))) to each attention score; c and L are learned.
+    """FIRE: adds MLP(log(1 + c * distance) / log(1 + c * max(L, q_pos))) to each attention score; c and L are learned.
 
-    The input stays within 0 and 1 however long the text, so the network meets nothing that it was not trained on. One
-    network serves all layers that name this config (FIRE-S in the paper).
+    The input of the network stays between 0 and 1 at any sequence length, so longer sequences than in training give no
+    unfamiliar inputs. One network serves all layers that name this config (FIRE-S in the paper).
     """
 
     name = "fire"
@@ -24,24 +22,30 @@ class Fire(gptzoo.Positional):
 
     class Config(gptzoo.Positional.Config):
         d_hidden: PositiveInt = 32
-        """Width of the network's one hidden layer."""
+        """Width of the network's single hidden layer."""
         c: PositiveFloat = 0.1
-        """Initial value: the larger, the more of the input's range near tokens get."""
+        """Initial value of the learned c. A larger c gives nearby tokens a larger part of the input range."""
         threshold: PositiveFloat = 512.0
-        """Initial value of L, in tokens: queries before it are all normalised alike."""
+        """Initial value of the learned L, in tokens. Below L, the bias depends on the distance alone."""
 
-    def __init__(self, config: Any, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)
         self.c = nn.Parameter(torch.empty(1))
-        self.threshold = nn.Parameter(torch.empty(1))  # L over its initial value, so that it learns at a weight's rate
+        # L is stored relative to its initial value, so that it changes at the same rate as a weight.
+        self.threshold = nn.Parameter(torch.empty(1))
         self.hidden_weight = nn.Parameter(torch.empty(config.d_hidden))
         self.hidden_bias = nn.Parameter(torch.empty(config.d_hidden))
-        # No bias at the end: it would add the same to all scores of a head, which a softmax does not see.
+        # The output layer has no bias: it would shift all scores of a head equally, which the softmax ignores.
         self.out_weight = nn.Parameter(torch.empty(dims.n_heads, config.d_hidden))
 
-    def initialise(self, rng: Any) -> None:
-        """The network as the authors do, in the ranges of torch's own layers. Weights of 0.02 would all but freeze it,
-        and with biases of 0 it is a straight line, as its input is never negative."""
+    def initialise(self, rng: gptzoo.Rng) -> None:
+        """Initialise the network like torch's own linear layers, as the authors do.
+
+        With weights of standard deviation 0.02 it would hardly learn. With biases of 0 it would be linear, because its
+        input is never negative.
+        """
         nn.init.constant_(self.c, self.config.c)
         nn.init.ones_(self.threshold)
         nn.init.uniform_(self.hidden_weight, -1, 1, generator=rng("hidden_weight"))
@@ -50,10 +54,11 @@ class Fire(gptzoo.Positional):
         nn.init.uniform_(self.out_weight, -limit, limit, generator=rng("out_weight"))
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        # In float32 up to the network whatever the weights are: bfloat16 does not tell 1000 from 1001.
+        # The network's input is computed in float32 for any dtype of the weights: bfloat16 rounds 1001 to 1000.
         distance = (q_pos[:, :, None] - k_pos[:, None, :]).abs().float()  # (B|1, T, S)
-        longest = torch.maximum(q_pos.float(), self.config.threshold * self.threshold.abs())[:, :, None]  # (B|1, T, 1)
+        max_distance = torch.maximum(q_pos.float(), self.config.threshold * self.threshold.abs())[:, :, None]
         c = self.c.abs()
-        nearness = torch.log1p(c * distance) / (torch.log1p(c * longest) + 1e-6)  # the authors' guard, for c near 0
-        hidden = F.relu(nearness[..., None] * self.hidden_weight + self.hidden_bias)  # (B|1, T, S, hidden)
+        # The authors add 1e-6 to the denominator as well, which matters if c is near 0.
+        normalised = torch.log1p(c * distance) / (torch.log1p(c * max_distance) + 1e-6)  # (B|1, T, S)
+        hidden = F.relu(normalised[..., None] * self.hidden_weight + self.hidden_bias)  # (B|1, T, S, d_hidden)
         return F.linear(hidden.to(self.out_weight.dtype), self.out_weight).permute(0, 3, 1, 2)  # (B|1, H, T, S)

@@ -1,4 +1,4 @@
-"""What the rotary positions of this package share: the frequencies, and the turning of pairs."""
+"""Frequencies and the rotation of channel pairs, shared by the rotary embeddings of this package."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from torch import Tensor
 
 
 def frequencies(theta: float, width: int, device: torch.device) -> Tensor:
-    """(width / 2,) float32, radians per token, fastest first: theta^(-2i / width)."""
+    """Return RoPE's frequencies theta^(-2i / width), (width / 2,) float32, in radians per token, fastest first."""
     return theta ** -(torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, H, T, D) with its first R channels turned as pairs (i, i + R/2); cos and sin are (B|1, 1, T, R/2) float32."""
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the channel pairs (i, i + R/2) among the first R channels of each head.
+
+    x is (B, H, T, D). cos and sin are (B|1, 1, T, R/2) in float32. The other D - R channels are returned unchanged.
+    """
     n_pairs = cos.shape[-1]
-    a, b, rest = x.split([n_pairs, n_pairs, x.shape[-1] - 2 * n_pairs], dim=-1)
-    turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)  # in float32 at least, as the tables are
-    return torch.cat([turned.to(x.dtype), rest], dim=-1)
+    a, b, unrotated = x.split([n_pairs, n_pairs, x.shape[-1] - 2 * n_pairs], dim=-1)
+    rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)  # in float32 or wider, like cos and sin
+    return torch.cat([rotated.to(x.dtype), unrotated], dim=-1)

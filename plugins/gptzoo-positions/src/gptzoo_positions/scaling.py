@@ -1,14 +1,14 @@
-"""The kind `rope_scaling`: how `scaled_rope` slows its frequencies so that it reaches beyond the context trained on.
+"""The kind `rope_scaling`: rules that slow RoPE's frequencies, so that `scaled_rope` serves longer contexts.
 
-A model that was trained up to length L has seen the angles of L tokens. Slower frequencies keep those of factor * L
-tokens within what it knows; the kinds differ in which frequencies they slow, since the fast ones tell neighbours apart.
+A model trained up to length L knows the rotation angles of L tokens. Slower frequencies keep the angles of factor * L
+tokens within that range. The rules differ in the frequencies that they slow: the fast ones distinguish neighbouring
+tokens, so most rules keep them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -18,29 +18,36 @@ import gptzoo
 
 
 class RopeScaling(gptzoo.Component):
-    """Base of the kind `rope_scaling`: (R/2,) frequencies in radians per token, fastest first -> slower ones."""
+    """Base class of the kind `rope_scaling`: maps RoPE's frequencies to slower ones."""
 
     kind = "rope_scaling"
 
     class Config(gptzoo.Component.Config):
         factor: float = Field(ge=1)
-        """How many times longer the context shall be."""
+        """Ratio of the longer context to the original context, at least 1."""
 
-    def __init__(self, config: Any):
+        def build(self) -> RopeScaling:
+            """Construct the scaling."""
+            scaling: RopeScaling = super().build()
+            return scaling
+
+    config: Config
+
+    def __init__(self, config: Config):
         self.config = config
 
     @property
     def attention_factor(self) -> float:
-        """What turned queries and keys are multiplied by."""
+        """Factor on rotated queries and on rotated keys."""
         return 1.0
 
     def scale(self, frequencies: Tensor, theta: float) -> Tensor:
-        """theta^(-2i/R) for i = 0 … R/2 - 1 -> the frequencies to use, same shape, float32."""
+        """Return scaled frequencies, (R/2,) float32, for theta^(-2i/R), i = 0 … R/2 - 1, in radians per token."""
         raise TypeError(f"{type(self).__name__} does not implement scale")
 
 
 class LinearScaling(RopeScaling):
-    """Position interpolation: all frequencies `factor` times slower, as if positions were divided by it."""
+    """Position interpolation: divides all frequencies by `factor`, which is the same as dividing positions by it."""
 
     name = "linear"
     paper = "Chen et al. 2023, Extending Context Window via Positional Interpolation, arXiv:2306.15595"
@@ -50,21 +57,21 @@ class LinearScaling(RopeScaling):
 
 
 class NtkScaling(RopeScaling):
-    """NTK-aware: the fastest frequency is kept, the slowest `factor` times slower, those between geometrically.
+    """NTK-aware scaling: divides the slowest frequency by `factor`, keeps the fastest, interpolates geometrically.
 
-    That is RoPE with theta * factor^(R / (R - 2)).
+    It equals RoPE with theta * factor^(R / (R - 2)).
     """
 
     name = "ntk"
     paper = "bloc97 2023, NTK-Aware Scaled RoPE; described in YaRN, arXiv:2309.00071, section 3.1"
 
     def scale(self, frequencies: Tensor, theta: float) -> Tensor:
-        slowness = torch.linspace(0, 1, len(frequencies), device=frequencies.device)
-        return frequencies * self.config.factor**-slowness
+        exponent = torch.linspace(0, 1, len(frequencies), device=frequencies.device)
+        return frequencies * self.config.factor**-exponent
 
 
 class YarnScaling(RopeScaling):
-    """YaRN: keeps frequencies that turn often within the original context, slows those that hardly turn, mixes between.
+    """YaRN: slows the frequencies that rotate little within the original context, keeps the others, with a ramp.
 
     It also sharpens attention, by a factor on queries and keys that grows with the logarithm of `factor`.
     """
@@ -73,62 +80,68 @@ class YarnScaling(RopeScaling):
     paper = "Peng et al. 2023, YaRN: Efficient Context Window Extension, arXiv:2309.00071"
 
     class Config(RopeScaling.Config):
-        original_context_length: PositiveInt | None = gptzoo.inherited(
-            "context_length", "Tokens of the context that the model was trained on before."
-        )
+        original_context_length: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("context_length")
+        """Context length of the original training, in tokens. Default: the model's `context_length`."""
         beta_fast: PositiveFloat = 32.0
-        """Turns within the original context from which on a frequency is kept."""
+        """Number of rotations within the original context above which a frequency is kept. Above beta_slow."""
         beta_slow: PositiveFloat = 1.0
-        """Turns below which it is slowed by the whole factor."""
+        """Number of rotations within the original context below which a frequency is divided by the whole `factor`."""
         attention_factor: PositiveFloat | None = None
-        """On queries and on keys, so scores get its square; null is the paper's 0.1 ln(factor) + 1."""
+        """Factor on queries and on keys, so scores are multiplied by its square. Default: 0.1 ln(factor) + 1."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if self.beta_fast <= self.beta_slow:
                 yield "beta_fast", f"should be above beta_slow, {self.beta_slow:g}, not {self.beta_fast:g}"
+
+    config: Config
 
     @property
     def attention_factor(self) -> float:
         return self.config.attention_factor or 0.1 * math.log(self.config.factor) + 1
 
     def scale(self, frequencies: Tensor, theta: float) -> Tensor:
-        n_pairs = len(frequencies)
+        n_pairs, original_length = len(frequencies), self.config.original_context_length
 
-        def pair_of(turns: float) -> float:
-            """The pair, as a fraction, that makes so many turns within the original context."""
-            per_turn = self.config.original_context_length / (2 * math.pi * turns)
-            return n_pairs * math.log(per_turn) / math.log(theta)
+        def pair_index(rotations: float) -> float:
+            """Return the fractional index of the pair that makes `rotations` rotations within the original context."""
+            tokens_per_radian = original_length / (2 * math.pi * rotations)
+            return n_pairs * math.log(tokens_per_radian) / math.log(theta)
 
-        # The paper mixes by turns; the authors' code, whose checkpoints are in use, by whole pairs, and so does this.
-        first = max(math.floor(pair_of(self.config.beta_fast)), 0)
-        last = min(math.ceil(pair_of(self.config.beta_slow)), 2 * n_pairs - 1)
-        pairs = torch.arange(n_pairs, device=frequencies.device, dtype=torch.float32)
-        slowed = ((pairs - first) / max(last - first, 0.001)).clamp(0, 1)  # 0: kept, 1: slowed
-        return frequencies * (1 - slowed) + frequencies / self.config.factor * slowed
+        # The paper ramps over the number of rotations. This ramps over whole pairs, as the authors' code does, because
+        # published checkpoints were trained with that code.
+        first = max(math.floor(pair_index(self.config.beta_fast)), 0)
+        last = min(math.ceil(pair_index(self.config.beta_slow)), 2 * n_pairs - 1)
+        index = torch.arange(n_pairs, device=frequencies.device, dtype=torch.float32)
+        ramp = ((index - first) / max(last - first, 0.001)).clamp(0, 1)  # 0: kept, 1: divided by the factor
+        return frequencies * (1 - ramp) + frequencies / self.config.factor * ramp
 
 
 class Llama3Scaling(RopeScaling):
-    """Llama 3.1's: keeps short wavelengths, slows long ones by `factor`, and goes smoothly from one to the other."""
+    """Llama 3.1's scaling: keeps short wavelengths, divides long ones' frequency by `factor`, with a smooth transition.
+
+    A wavelength counts as short or long by the number of its rotations within the original context.
+    """
 
     name = "llama3"
     paper = "Grattafiori et al. 2024, The Llama 3 Herd of Models, arXiv:2407.21783"
 
     class Config(RopeScaling.Config):
-        original_context_length: PositiveInt | None = gptzoo.inherited(
-            "context_length", "Tokens of the context that the model was trained on before."
-        )
+        original_context_length: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("context_length")
+        """Context length of the original training, in tokens. Default: the model's `context_length`."""
         low_freq_factor: PositiveFloat = 1.0
-        """Turns within the original context below which a frequency is slowed by the whole factor."""
+        """Number of rotations within the original context below which a frequency is divided by the whole `factor`."""
         high_freq_factor: PositiveFloat = 4.0
-        """Turns from which on it is kept."""
+        """Number of rotations within the original context above which a frequency is kept. Above low_freq_factor."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             low, high = self.low_freq_factor, self.high_freq_factor
             if high <= low:
                 yield "high_freq_factor", f"should be above low_freq_factor, {low:g}, not {high:g}"
 
+    config: Config
+
     def scale(self, frequencies: Tensor, theta: float) -> Tensor:
         low, high = self.config.low_freq_factor, self.config.high_freq_factor
-        turns = self.config.original_context_length / (2 * math.pi / frequencies)
-        kept = ((turns - low) / (high - low)).clamp(0, 1)
+        rotations = self.config.original_context_length / (2 * math.pi / frequencies)
+        kept = ((rotations - low) / (high - low)).clamp(0, 1)  # 1: kept, 0: divided by the factor
         return frequencies / self.config.factor * (1 - kept) + frequencies * kept

@@ -1,9 +1,8 @@
-"""T5's relative position bias: distances in buckets, and a learned number for each bucket and head."""
+"""T5's relative position bias: a learned score bias for each bucket of distances and each head."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +13,10 @@ import gptzoo
 
 
 class T5(gptzoo.Positional):
-    """Adds a learned bias for each head and bucket of distances, fine for near tokens and coarse for far ones.
+    """T5's relative position bias: one learned number per head and distance bucket, added to the attention scores.
 
-    Half of the buckets hold one distance each; the others grow geometrically up to max_distance, and the last holds
-    all beyond. One table serves all layers that name this config.
+    Half of the buckets hold one distance each. The others grow geometrically up to max_distance, and the last one holds
+    all larger distances. One table serves all layers that name this config.
     """
 
     name = "t5"
@@ -25,59 +24,64 @@ class T5(gptzoo.Positional):
 
     class Config(gptzoo.Positional.Config):
         n_buckets: PositiveInt = 32
-        """Rows of the table."""
+        """Number of distance buckets, at least 2 for each direction."""
         max_distance: PositiveInt = 128
-        """From here on all distances share the last bucket."""
+        """Distance in tokens from which on all distances share the last bucket."""
         bidirectional: bool = False
-        """For an encoder: half of the buckets are for tokens ahead, which otherwise all count as distance 0."""
+        """Separate buckets for keys after the query, for encoders. False: a key after the query has distance 0."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
-            one_way = self.n_buckets // 2 if self.bidirectional else self.n_buckets
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
+            per_direction = self.n_buckets // 2 if self.bidirectional else self.n_buckets
             if self.bidirectional and self.n_buckets % 2:
-                yield "n_buckets", f"{self.n_buckets} do not divide into two directions evenly"
-            elif one_way < 2:
+                yield (
+                    "n_buckets",
+                    f"should be even, half of the buckets for each direction, not {self.n_buckets}",
+                )
+            elif per_direction < 2:
                 yield "n_buckets", "should be at least 2 for each direction"
-            elif self.max_distance <= one_way // 2:
+            elif self.max_distance <= per_direction // 2:
                 yield (
                     "max_distance",
-                    f"should be above {one_way // 2}, the distances that have a bucket of their own, "
+                    f"should be above {per_direction // 2}, the number of distances with a bucket of their own, "
                     f"not {self.max_distance}",
                 )
 
+    config: Config
     bucket_of: Tensor
 
-    def __init__(self, config: Any, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
+    def __init__(self, config: Config, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)
         self.table = nn.Embedding(config.n_buckets, dims.n_heads)
-        self.nearest = -config.max_distance if config.bidirectional else 0
-        # The buckets follow from the options. As a table they are the same on every device, where a float32 logarithm
-        # on the edge between two buckets (distance 16, 32, 64) need not be.
-        n_distances = config.max_distance + 1 - self.nearest
+        self.min_distance = -config.max_distance if config.bidirectional else 0
+        # The buckets follow from the options. A table of them is the same on every device, whereas a float32 logarithm
+        # may round differently at the edge between two buckets (distance 16, 32, 64).
+        n_distances = config.max_distance + 1 - self.min_distance
         self.register_buffer("bucket_of", torch.empty(n_distances, dtype=torch.int64), persistent=False)
 
-    def initialise(self, rng: Any) -> None:
+    def initialise(self, rng: gptzoo.Rng) -> None:
         n_buckets, max_distance = self.config.n_buckets, self.config.max_distance
-        one_way = n_buckets // 2 if self.config.bidirectional else n_buckets
-        behind = [bucket(distance, one_way, max_distance) for distance in range(max_distance + 1)]
-        ahead = [one_way + own for own in behind[:0:-1]] if self.config.bidirectional else []
-        self.bucket_of.copy_(torch.tensor(ahead + behind))
+        per_direction = n_buckets // 2 if self.config.bidirectional else n_buckets
+        before = [bucket(distance, per_direction, max_distance) for distance in range(max_distance + 1)]
+        after = [per_direction + index for index in before[:0:-1]] if self.config.bidirectional else []
+        self.bucket_of.copy_(torch.tensor(after + before))
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        by_distance = self.table(self.bucket_of)  # (distances, H)
+        bias_of_distance = self.table(self.bucket_of)  # (n_distances, H)
         distance = q_pos[:, :, None] - k_pos[:, None, :]  # (B|1, T, S)
-        row = distance.clamp(self.nearest, self.config.max_distance) - self.nearest
-        # Not index_select, although it is faster on a CPU: on CUDA its gradients are summed in no fixed order.
-        return F.embedding(row, by_distance).permute(0, 3, 1, 2)  # (B|1, H, T, S)
+        index = distance.clamp(self.min_distance, self.config.max_distance) - self.min_distance
+        # index_select is faster on a CPU, but on CUDA it sums gradients in an order that varies from run to run.
+        return F.embedding(index, bias_of_distance).permute(0, 3, 1, 2)  # (B|1, H, T, S)
 
 
 def bucket(distance: int, n_buckets: int, max_distance: int) -> int:
-    """The bucket of a distance >= 0 in one direction, in whole numbers, so that no rounding moves an edge.
+    """Return the bucket of a distance >= 0 in one direction, computed in integers to avoid rounding at the edges.
 
-    With e = n_buckets // 2 exact ones, it is e + floor((n_buckets - e) log(distance / e) / log(max_distance / e)).
+    The first e = n_buckets // 2 buckets hold one distance each. From distance e on, the bucket is
+    e + floor((n_buckets - e) log(distance / e) / log(max_distance / e)).
     """
-    exact = n_buckets // 2
-    if distance < exact:
+    n_exact = n_buckets // 2
+    if distance < n_exact:
         return distance
-    n_log = n_buckets - exact
-    passed = (distance**n_log * exact**j >= max_distance**j * exact**n_log for j in range(1, n_log))
-    return exact + sum(passed)
+    n_log = n_buckets - n_exact
+    edges_passed = (distance**n_log * n_exact**j >= max_distance**j * n_exact**n_log for j in range(1, n_log))
+    return n_exact + sum(edges_passed)

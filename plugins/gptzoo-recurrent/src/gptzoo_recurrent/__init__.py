@@ -1,14 +1,15 @@
-"""Attention with a state of constant size for gptzoo: `"attention": "linear"`, `"retention"` or `"gated_delta"`.
+"""Recurrent attention for gptzoo: `"attention": "linear"`, `"retention"` or `"gated_delta"`.
 
-Where a cache keeps every key and value, these keep one matrix a head, which each token writes to and reads from. A
-thousand tokens or a million: decoding one more costs the same. Training runs in chunks, as products of matrices.
+A KV cache keeps every key and value. These attentions keep one matrix per head instead, which each token writes to and
+reads from. So the cost of decoding a token does not depend on the number of tokens before it. Training computes chunks
+of tokens as matrix products.
 
-| file | what |
+| file | content |
 |---|---|
-| `linear.py`, `retention.py`, `gated_delta.py` | a component each |
-| `recurrent.py` | what they share: projections, state, heads |
-| `accumulate.py`, `delta_rule.py` | the two ways to write to a state, in chunks and token by token |
-| `chunks.py` | how a sequence is cut, and what is forgotten between its tokens |
+| `linear.py`, `retention.py`, `gated_delta.py` | one component each |
+| `recurrent.py` | the base class: projections, heads and state |
+| `accumulate.py`, `delta_rule.py` | the two recurrences, in chunks and token by token |
+| `chunks.py` | chunks of a sequence, and the decay between their tokens |
 | `convolution.py` | the short convolution of `gated_delta` |
 """
 

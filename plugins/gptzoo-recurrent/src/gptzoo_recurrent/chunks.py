@@ -1,6 +1,6 @@
-"""A sequence in chunks, and how much is left of a state from token to token.
+"""Chunks of a sequence, and the decay of a recurrent state between the tokens of a chunk.
 
-Shapes: N chunks of K tokens; the rest as everywhere (B, T, C, H, D).
+Shapes: N chunks of K tokens. B, T, C, H and D have their usual meaning: batch, tokens, model width, heads, head width.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ from torch import Tensor
 
 
 class Decay(NamedTuple):
-    """What is left of something after the tokens that follow it: factors from 1, all, to 0, nothing."""
+    """Factors between 0 and 1 by which later tokens have shrunk a contribution to the state."""
 
-    within: Tensor  # (B|1, H|1, N, K, K): at token i, of what token j of the chunk wrote; 0 for j > i
+    within: Tensor  # (B|1, H|1, N, K, K): at token i, of the contribution of token j of the same chunk; 0 for j > i
     since_start: Tensor  # (B|1, H|1, N, K, 1): at token i, of the state before the chunk
-    to_end: Tensor  # (B|1, H|1, N, K, 1): after the chunk, of what token j wrote
-    over: Tensor  # (B|1, H|1, N, 1, 1): after the chunk, of the state before it
+    to_end: Tensor  # (B|1, H|1, N, K, 1): at the end of the chunk, of the contribution of token j
+    over: Tensor  # (B|1, H|1, N, 1, 1): at the end of the chunk, of the state before the chunk
 
 
-def in_chunks(x: Tensor, size: int) -> Tensor:
-    """(…, T, D) -> (…, N, K, D), the last chunk filled up with zeros."""
-    return F.pad(x, (0, 0, 0, -x.shape[-2] % size)).unflatten(-2, (-1, size))
+def in_chunks(x: Tensor, chunk_size: int) -> Tensor:
+    """Split (…, T, D) into chunks (…, N, K, D). The last chunk is padded with zeros."""
+    return F.pad(x, (0, 0, 0, -x.shape[-2] % chunk_size)).unflatten(-2, (-1, chunk_size))
 
 
-def decay_in_chunks(log_decay: Tensor, starts: Tensor | None, size: int) -> Decay:
-    """Logarithms of each token's own factor (B|1, H|1, T), none above 0, and where documents start (B, T) -> `Decay`.
+def decay_in_chunks(log_decay: Tensor, starts: Tensor | None, chunk_size: int) -> Decay:
+    """Return the decay of each chunk, from the logarithm of each token's own decay and the starts of documents.
 
-    Factors multiply as sums of logarithms, and only sums that are not above 0 are ever exponentiated. Nothing is left
-    across the start of a document: its logarithm is masked, not infinite, since inf - inf would be NaN.
+    log_decay is (B|1, H|1, T), at most 0. starts is (B, T) bool, or None for a single document. Decays multiply by
+    adding their logarithms, and only sums that are at most 0 are exponentiated. A state does not survive the start of a
+    document. There the logarithm is masked afterwards, because an infinite term would give inf - inf = NaN.
     """
-    fill = (0, -log_decay.shape[-1] % size)
-    total = F.pad(log_decay, fill).unflatten(-1, (-1, size)).cumsum(-1)  # (B|1, H|1, N, K)
+    padding = (0, -log_decay.shape[-1] % chunk_size)
+    total = F.pad(log_decay, padding).unflatten(-1, (-1, chunk_size)).cumsum(-1)  # (B|1, H|1, N, K)
     within = total[..., :, None] - total[..., None, :]
     since_start, to_end, over = total, total[..., -1:] - total, total[..., -1:]
-    unseen = torch.ones(size, size, dtype=torch.bool, device=total.device).triu(1)  # j > i
+    hidden = torch.ones(chunk_size, chunk_size, dtype=torch.bool, device=total.device).triu(1)  # j > i
     if starts is not None:
-        begun = F.pad(starts, fill).unflatten(-1, (-1, size)).cumsum(-1)[:, None]  # (B, 1, N, K), in this chunk
-        unseen = unseen | (begun[..., :, None] != begun[..., None, :])
-        since_start = since_start.masked_fill(begun > 0, float("-inf"))
-        to_end = to_end.masked_fill(begun < begun[..., -1:], float("-inf"))
-        over = over.masked_fill(begun[..., -1:] > 0, float("-inf"))
+        # The number of documents that have started in the chunk so far tells the documents of a chunk apart.
+        document = F.pad(starts, padding).unflatten(-1, (-1, chunk_size)).cumsum(-1)[:, None]  # (B, 1, N, K)
+        hidden = hidden | (document[..., :, None] != document[..., None, :])
+        since_start = since_start.masked_fill(document > 0, float("-inf"))
+        to_end = to_end.masked_fill(document < document[..., -1:], float("-inf"))
+        over = over.masked_fill(document[..., -1:] > 0, float("-inf"))
     return Decay(
-        within.masked_fill(unseen, float("-inf")).exp(),
+        within.masked_fill(hidden, float("-inf")).exp(),
         since_start.exp()[..., None],
         to_end.exp()[..., None],
         over.exp()[..., None],
@@ -53,7 +55,10 @@ def decay_in_chunks(log_decay: Tensor, starts: Tensor | None, size: int) -> Deca
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Autocast off: a state that sums over thousands of tokens would lose the small ones in bfloat16."""
-    if not torch.amp.is_autocast_available(device.type):  # the meta device knows no autocast
+    """Return a context manager that disables autocast.
+
+    A state sums over thousands of tokens. In bfloat16, small contributions would be lost.
+    """
+    if not torch.amp.is_autocast_available(device.type):  # such as the meta device
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)

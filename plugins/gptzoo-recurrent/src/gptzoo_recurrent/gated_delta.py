@@ -1,10 +1,9 @@
-"""Gated DeltaNet: a memory that is corrected rather than added to, and forgets as much as each token says."""
+"""Gated DeltaNet: a recurrent memory that is corrected by the delta rule and decays at a rate that each token sets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +13,16 @@ from torch import Tensor, nn
 import gptzoo
 from gptzoo_recurrent.convolution import short_convolution
 from gptzoo_recurrent.delta_rule import delta_rule
-from gptzoo_recurrent.recurrent import RecurrentAttention, State, document_starts, exact_dtype, present_tokens
+from gptzoo_recurrent.recurrent import RecurrentAttention, document_starts, present_tokens, state_dtype
 
 
 class GatedDelta(RecurrentAttention):
-    """S_t = alpha_t (I - beta_t k_t^T k_t) S_(t-1) + beta_t k_t^T v_t, y_t = q_t S_t, RMS norm by heads, swish gate.
+    """Gated DeltaNet: a recurrent attention that corrects the value stored under a key, with learned decay.
 
-    alpha_t, how much is kept, and beta_t, how much is written, are numbers from 0 to 1 that each token gives each head.
-    Queries, keys and values pass a short causal convolution and swish. Queries and keys are then rotated, where the
-    positional does that, and last scaled to length 1, so that the rule is stable whatever a rotation does to lengths.
+    S_t = alpha_t (I - beta_t k_t^T k_t) S_(t-1) + beta_t k_t^T v_t and y_t = q_t S_t, followed by an RMS norm per head
+    and a swish gate. Each token sets, for each head, the decay alpha_t and the write strength beta_t, both between 0
+    and 1. Queries, keys and values pass a short causal convolution and swish. Queries and keys are then rotated, if the
+    positional does that, and scaled to length 1. Scaling comes last, so the recurrence is stable with any rotation.
     """
 
     name = "gated_delta"
@@ -30,14 +30,16 @@ class GatedDelta(RecurrentAttention):
 
     class Config(RecurrentAttention.Config):
         conv_size: PositiveInt = 4
-        """Tokens that the convolution mixes, the last one included; 1 is no convolution."""
+        """Width of the short convolution in tokens, including the current one. 1 disables the convolution."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
             if self.conv_size > dims.context_length:
                 yield "conv_size", f"{self.conv_size} is longer than context_length {dims.context_length}"
 
-    def __init__(self, config: Any, dims: gptzoo.Dims):
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         width = 3 * dims.d_model
         self.taps = nn.Parameter(torch.empty(width, 1, config.conv_size)) if config.conv_size > 1 else None
@@ -48,8 +50,8 @@ class GatedDelta(RecurrentAttention):
         self.gate = nn.Linear(dims.d_model, dims.d_model, bias=config.bias)
         self.norm = nn.RMSNorm(dims.d_head, eps=1e-6)
 
-    def initialise(self, rng: Any) -> None:
-        """The ranges of Mamba-2 (arXiv:2405.21060): a head forgets in about 1 to 1000 tokens."""
+    def initialise(self, rng: gptzoo.Rng) -> None:
+        """Initialise the decay in the ranges of Mamba-2 (arXiv:2405.21060): a head forgets within 1 to 1000 tokens."""
         self.A_log.uniform_(1, 16, generator=rng("A_log")).log_()
         rate = self.dt_bias.uniform_(math.log(0.001), math.log(0.1), generator=rng("dt_bias")).exp()
         self.dt_bias.copy_(rate.expm1().log())  # so that softplus(dt_bias) is the rate
@@ -57,29 +59,31 @@ class GatedDelta(RecurrentAttention):
             bound = self.config.conv_size**-0.5
             self.taps.uniform_(-bound, bound, generator=rng("taps"))
 
-    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: State) -> tuple[Tensor, State]:
+    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State) -> tuple[Tensor, gptzoo.State]:
         present, starts = present_tokens(context), document_starts(context)
-        after = {}
-        qkv = self.qkv(x).to(exact_dtype(x))
+        new_state = {}
+        qkv = self.qkv(x).to(state_dtype(x))
         if self.taps is not None:
-            qkv, after["inputs"] = short_convolution(qkv, self.taps, state["inputs"], present, starts)
+            qkv, new_state["inputs"] = short_convolution(qkv, self.taps, state["inputs"], present, starts)
         q, k, v = self.heads(F.silu(qkv))  # (B, H, T, D)
-        q, k = (_unit(part) for part in context.rotate(q, k))
-        log_alpha, beta = self._gates(x)
+        q, k = (_unit_length(vectors) for vectors in context.rotate(q, k))
+        log_alpha, beta = self._decay_and_write_strength(x)
         if present is not None:
             log_alpha, beta = (gate.masked_fill(~present[:, None], 0.0) for gate in (log_alpha, beta))
-        y, after["memory"] = delta_rule(q, k, v, beta, log_alpha, starts, state["memory"], self.chunk)
+        y, new_state["memory"] = delta_rule(q, k, v, beta, log_alpha, starts, state["memory"], self.chunk_size)
         y = self.norm(y.transpose(1, 2).to(x.dtype))  # (B, T, H, D)
-        return F.silu(self.gate(x)) * y.flatten(-2), after
+        return F.silu(self.gate(x)) * y.flatten(-2), new_state
 
-    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, C) -> log alpha, none above 0, and beta; (B, H, T) each, in at least float32."""
-        alpha, beta = (linear(x).to(exact_dtype(x)).transpose(1, 2) for linear in (self.alpha, self.beta))
-        # -softplus(x) is logsigmoid(-x), of which the compiler knows the strides of the gradient (torch 2.13).
+    def _decay_and_write_strength(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log alpha, at most 0, and beta, (B, H, T) each, in float32 or wider, for x (B, T, C)."""
+        alpha, beta = (linear(x).to(state_dtype(x)).transpose(1, 2) for linear in (self.alpha, self.beta))
+        # logsigmoid(-x) is -softplus(x), but the compiler knows the strides of its gradient (torch 2.13).
         log_alpha = self.A_log.exp()[:, None] * F.logsigmoid(-(alpha + self.dt_bias[:, None]))
         return log_alpha, beta.sigmoid()
 
-    def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> State:
+    def new_state(
+        self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
+    ) -> gptzoo.State:
         state = super().new_state(batch_size, max_length, device=device, dtype=dtype)
         if self.taps is not None:
             width, _, n_taps = self.taps.shape
@@ -87,6 +91,6 @@ class GatedDelta(RecurrentAttention):
         return state
 
 
-def _unit(x: Tensor) -> Tensor:
-    """(…, D) -> the same direction, of length 1."""
+def _unit_length(x: Tensor) -> Tensor:
+    """Scale the vectors of (…, D) to length 1."""
     return x * (x.square().sum(dim=-1, keepdim=True) + 1e-6).rsqrt()

@@ -1,9 +1,9 @@
-"""What the recurrent attentions share: projections, heads, a state that starts at zero, padding and documents."""
+"""The base class of the recurrent attentions: projections, heads, the recurrent state, padding and documents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,28 +11,31 @@ from torch import Tensor, nn
 
 import gptzoo
 
-State = dict[str, Tensor]
-
 
 class RecurrentAttention(gptzoo.Attention):
-    """Base of attentions that keep a matrix (D, D) a head instead of a cache. A subclass says in `mix` how.
+    """Base class of attentions that keep one matrix (D, D) per head instead of a KV cache.
 
-    A run of tokens with one document id is a document: the state is empty at its start.
+    A subclass implements the recurrence in `mix`. Consecutive tokens with the same document id form a document, and
+    the state is reset at the start of each.
     """
 
     supports = frozenset({"rotate", "documents", "padding"})
-    chunk: ClassVar[int] = 64
-    """Tokens that meet as in attention, while from chunk to chunk only the state is carried. It changes no result."""
+    chunk_size: ClassVar[int] = 64
+    """Number of tokens that are computed together by matrix products. It affects speed and memory, not results."""
 
     class Config(gptzoo.Attention.Config):
-        dropout: float | None = gptzoo.inherited("dropout", "Of the output, before it joins the residual stream.")
-        bias: bool | None = gptzoo.inherited("bias", "Of the projections.")
+        dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
+        """Dropout probability for the output, before the residual addition. Default: the model's `dropout`."""
+        bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
+        """Learn biases in the linear projections. Default: the model's `bias`."""
 
-        def problems(self, dims: Any) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if not 0 <= (self.dropout or 0) < 1:
                 yield "dropout", "should be at least 0 and below 1"
 
-    def __init__(self, config: Any, dims: gptzoo.Dims):
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.n_heads, self.d_head = dims.n_heads, dims.d_head
         self.rotary_dim = self.d_head
@@ -41,47 +44,50 @@ class RecurrentAttention(gptzoo.Attention):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         B, T, _ = x.shape
-        exact = exact_dtype(x)
-        before = self.new_state(B, T, device=x.device, dtype=exact) if state is None else state
-        y, after = self.mix(x, context, {name: tensor.to(exact) for name, tensor in before.items()})
+        dtype = state_dtype(x)
+        old_state = self.new_state(B, T, device=x.device, dtype=dtype) if state is None else state
+        y, new_state = self.mix(x, context, {name: tensor.to(dtype) for name, tensor in old_state.items()})
         if state is not None:
-            for name, tensor in after.items():
+            for name, tensor in new_state.items():
                 state[name].copy_(tensor)
         return self.dropout(self.out(y.to(x.dtype)))
 
-    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: State) -> tuple[Tensor, State]:
-        """Tokens (B, T, C) and the state before them -> what they read (B, T, C), and the state after them."""
+    def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State) -> tuple[Tensor, gptzoo.State]:
+        """Run the recurrence over tokens (B, T, C) from a state. Return the outputs (B, T, C) and the new state."""
         raise TypeError(f"{type(self).__name__} does not implement mix")
 
     def heads(self, qkv: Tensor) -> Iterator[Tensor]:
-        """(B, T, 3C) -> queries, keys and values, (B, H, T, D) each, in at least float32."""
-        parts = qkv.to(exact_dtype(qkv)).chunk(3, dim=-1)
+        """Split (B, T, 3C) into queries, keys and values, (B, H, T, D) each, in float32 or wider."""
+        parts = qkv.to(state_dtype(qkv)).chunk(3, dim=-1)
         return (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
 
-    def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> State:
+    def new_state(
+        self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
+    ) -> gptzoo.State:
         shape = (batch_size, self.n_heads, self.d_head, self.d_head)
         return {"memory": torch.zeros(shape, device=device, dtype=torch.promote_types(dtype, torch.float32))}
 
 
-def exact_dtype(x: Tensor) -> torch.dtype:
-    """In which states and decays are computed: that of x, but at least float32."""
+def state_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype in which states and decays are computed: the dtype of x, but at least float32."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def present_tokens(context: gptzoo.ForwardContext) -> Tensor | None:
-    """(B|1, T) bool: what is not padding; None where nothing is."""
+    """Return a mask (B|1, T) that is False for padding, or None if there is no padding."""
     return None if context.trivially_causal else context.positions >= 0
 
 
 def document_starts(context: gptzoo.ForwardContext) -> Tensor | None:
-    """(B, T) bool: tokens of another document than the token before them, padding aside; None without documents."""
+    """Return a mask (B, T) that is True where a token and the last token before it belong to different documents.
+
+    Padding is skipped. Returns None if the sequences are not packed documents.
+    """
     if context.documents is None:
         return None
-    at = torch.arange(context.documents.shape[1], device=context.documents.device)
-    latest = (
-        torch.where(context.positions >= 0, at, 0).cummax(dim=1).values
-    )  # (B|1, T), the last one that is no padding
-    document = context.documents.gather(1, latest.expand_as(context.documents))
+    index = torch.arange(context.documents.shape[1], device=context.documents.device)
+    last_present = torch.where(context.positions >= 0, index, 0).cummax(dim=1).values  # (B|1, T)
+    document = context.documents.gather(1, last_present.expand_as(context.documents))
     return F.pad(document[:, 1:] != document[:, :-1], (1, 0))

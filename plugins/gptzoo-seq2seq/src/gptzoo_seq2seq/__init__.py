@@ -1,4 +1,4 @@
-"""Sequence to sequence for gptzoo: `"architecture": "encoder_decoder"`, trained with `"batching": "pairs"`."""
+"""Sequence-to-sequence models for gptzoo: `"architecture": "encoder_decoder"`, trained with `"batching": "pairs"`."""
 
 from __future__ import annotations
 

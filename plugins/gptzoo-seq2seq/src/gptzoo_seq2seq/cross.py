@@ -1,9 +1,8 @@
-"""Cross-attention: the target reads the source."""
+"""Cross-attention from the target to the encoded source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,30 +10,39 @@ from torch import Tensor, nn
 
 import gptzoo
 
-State = dict[str, Tensor]
-
 
 class CrossAttention(gptzoo.Sublayer):
-    """Multi-head attention from the target to all of the encoder's output that is no padding; it knows no positions."""
+    """Multi-head cross-attention: each target token attends to all source tokens, without positions."""
 
     kind = "cross_attention"
     name = "multi_head"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.2.3"
 
-    supports_rollback = True  # what it keeps is of the source: no token of the target changes it
+    supports_rollback = True  # the state holds the source only, so target tokens do not change it
 
     class Config(gptzoo.Sublayer.Config):
-        dropout: float | None = gptzoo.inherited("dropout", "Of the attention weights.")
-        out_dropout: float | None = gptzoo.inherited("dropout", "Of the output, before it joins the residual stream.")
-        qkv_bias: bool | None = gptzoo.inherited("bias")
-        out_bias: bool | None = gptzoo.inherited("bias")
+        dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
+        """Dropout probability for attention weights. Default: the model's `dropout`."""
+        out_dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
+        """Dropout probability for the output, before the residual addition. Default: the model's `dropout`."""
+        qkv_bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
+        """Learn a bias in the query, key and value projections. Default: the model's `bias`."""
+        out_bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
+        """Learn a bias in the output projection. Default: the model's `bias`."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             for option in ("dropout", "out_dropout"):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
 
-    def __init__(self, config: Any, dims: gptzoo.Dims):
+        def build(self, dims: gptzoo.Dims) -> gptzoo.Sublayer:
+            """Construct the cross-attention for the layer `dims.layer`."""
+            cross_attention: gptzoo.Sublayer = super().build(dims)
+            return cross_attention
+
+    config: Config
+
+    def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config)
         self.n_heads, self.d_head = dims.n_heads, dims.d_head
         self.q = nn.Linear(dims.d_model, dims.d_model, bias=config.qkv_bias)
@@ -44,21 +52,23 @@ class CrossAttention(gptzoo.Sublayer):
         self.out_dropout = nn.Dropout(config.out_dropout)
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
-        q = self._heads(self.q(x)).transpose(1, 2)  # (B, H, T, D)
-        k, v, valid = self._memory(context, state)
+        q = self._split_heads(self.q(x)).transpose(1, 2)  # (B, H, T, D)
+        k, v, valid = self._source(context, state)
         k, v = k.to(q.dtype).transpose(1, 2), v.to(q.dtype).transpose(1, 2)  # (B, H, M, D)
-        captured = "attention" in context.capture
-        y, weights = (_spelled_out if captured else _fused)(q, k, v, valid[:, None, None, :], self._dropout())
+        attend = _attend_with_weights if "attention" in context.capture else _attend_fused
+        y, weights = attend(q, k, v, valid[:, None, None, :], self.config.dropout if self.training else 0.0)
         y = self.out_dropout(self.out(y.transpose(1, 2).flatten(2)))  # (B, T, C)
         if weights is None:
             return y
         k_pos = torch.where(valid, valid.cumsum(1) - 1, -1)
         return gptzoo.SublayerOutput(y, captures={"attention": weights, "k_pos": k_pos})
 
-    def new_state(self, batch_size: int, max_length: int, *, device: Any, dtype: torch.dtype) -> State:
-        """Room for the keys and values of a source of up to `max_length` tokens."""
+    def new_state(
+        self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
+    ) -> gptzoo.State:
+        """Allocate keys and values for a source of up to `max_length` tokens."""
         shape = (batch_size, max_length, self.n_heads, self.d_head)
         return {
             "k": torch.zeros(shape, device=device, dtype=dtype),
@@ -66,11 +76,16 @@ class CrossAttention(gptzoo.Sublayer):
             "valid": torch.zeros(shape[:2], device=device, dtype=torch.bool),
         }
 
-    def _memory(self, context: gptzoo.ForwardContext, state: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values (B, M, H, D) and which of them count (B, M): of the step's memory, else of the one kept."""
+    def _source(self, context: gptzoo.ForwardContext, state: gptzoo.State | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys and values (B, M, H, D) of the source and the mask (B, M) that is False for padding.
+
+        They are computed from the encoder output in the context and cached in the state. Without an encoder output,
+        they are read from the state.
+        """
         if context.memory is None or context.memory_valid is None:
+            assert state is not None  # the architecture requires a source or states that hold one
             return state["k"], state["v"], state["valid"]
-        k, v = map(self._heads, self.kv(context.memory).chunk(2, dim=-1))
+        k, v = map(self._split_heads, self.kv(context.memory).chunk(2, dim=-1))
         if state is not None:
             length = k.shape[1]
             state["k"][:, :length] = k.to(state["k"].dtype)
@@ -78,19 +93,16 @@ class CrossAttention(gptzoo.Sublayer):
             state["valid"].zero_()[:, :length] = context.memory_valid
         return k, v, context.memory_valid
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, self.d_head))  # (B, …, C) -> (B, …, H, D)
 
-    def _dropout(self) -> float:
-        return self.config.dropout if self.training else 0.0
 
-
-def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, None]:
+def _attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, None]:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout), None
 
 
-def _spelled_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, Tensor]:
+def _attend_with_weights(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, Tensor]:
     scores = q @ k.mT * q.shape[-1] ** -0.5  # (B, H, T, M)
     weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
-    weights = weights.masked_fill(~mask, 0.0)  # a row with nothing to read is NaN; the fused kernel makes it 0
+    weights = weights.masked_fill(~mask, 0.0)  # the softmax over an empty source is NaN; the fused kernel returns 0
     return F.dropout(weights, dropout) @ v, weights

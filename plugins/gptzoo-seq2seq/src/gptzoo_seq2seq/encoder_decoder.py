@@ -1,30 +1,32 @@
-"""The architecture: a stack that reads the source, and a decoder whose blocks read what it made of it."""
+"""The encoder-decoder architecture: an encoder for the source, and a decoder whose blocks attend to its output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
 import gptzoo
+from gptzoo_seq2seq.cross import CrossAttention
 
-States = list[dict[str, dict[str, Tensor]]]
+T = TypeVar("T")
+States = list[dict[str, gptzoo.State]]  # by layer, then by sublayer
 
 _PER_LAYER = ("attention", "positional", "ffn")
-_ENCODER_NEEDS = {"noncausal": "lets tokens see the future", "padding": "pads short sources"}
+_ENCODER_REQUIRES = {"noncausal": "attends to later tokens", "padding": "pads short sources"}
 
 
 class Encoder(gptzoo.Stack):
-    """Blocks in which every token of the source sees all others."""
+    """Blocks in which every source token attends to all source tokens."""
 
 
 class EncoderDecoder(gptzoo.Decoder):
-    """An encoder reads the source, every token seeing all others; a causal decoder writes the target and reads it.
+    """Encoder-decoder transformer: a bidirectional encoder of the source, and a causal decoder with cross-attention.
 
-    One token embedding serves both. In sampling, a prompt is the source and, last, the token that a target starts with.
+    Both share the token embedding. In sampling, a prompt is the source followed by the first token of the target.
     """
 
     name = "encoder_decoder"
@@ -33,51 +35,67 @@ class EncoderDecoder(gptzoo.Decoder):
     required_inputs = frozenset({"source"})
 
     class Config(gptzoo.Decoder.Config):
-        n_encoder_layers: PositiveInt | None = gptzoo.inherited("n_layers", "Blocks of the encoder.")
-        encoder_attention: Annotated[Any, gptzoo.PerLayer("attention")] | None = gptzoo.inherited(
-            "attention", "Of the encoder; it must honour `noncausal` and `padding`."
+        n_encoder_layers: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("n_layers")
+        """Number of blocks of the encoder. Default: the model's `n_layers`."""
+        encoder_attention: gptzoo.Inherited[Annotated[Any, gptzoo.PerLayer("attention")]] = gptzoo.inherited(
+            "attention"
         )
-        encoder_positional: Annotated[Any, gptzoo.PerLayer("positional")] | None = gptzoo.inherited(
-            "positional", "Of the encoder; where it learns, it learns other values than the decoder's."
+        """Attention of the encoder, or a list that is cycled over its layers. It must support `noncausal` and
+        `padding`. Default: the model's `attention`."""
+        encoder_positional: gptzoo.Inherited[Annotated[Any, gptzoo.PerLayer("positional")]] = gptzoo.inherited(
+            "positional"
         )
-        encoder_ffn: Annotated[Any, gptzoo.PerLayer("ffn")] | None = gptzoo.inherited("ffn", "Of the encoder.")
-        cross: Annotated[gptzoo.Config, gptzoo.Reference("cross_attention")] = gptzoo.by_default("multi_head")
-        """What stands between attention and ffn in each block of the decoder and reads the encoder's output."""
+        """Positional of the encoder, or a list that is cycled over its layers. Its parameters are separate from the
+        decoder's. Default: the model's `positional`."""
+        encoder_ffn: gptzoo.Inherited[Annotated[Any, gptzoo.PerLayer("ffn")]] = gptzoo.inherited("ffn")
+        """Feed-forward network of the encoder, or a list that is cycled over its layers. Default: the model's `ffn`."""
+        cross: Annotated[CrossAttention.Config, gptzoo.Reference("cross_attention")] = gptzoo.by_default("multi_head")
+        """Cross-attention from the decoder to the encoder's output, between attention and ffn in each block."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             for kind in _PER_LAYER:
                 cycle = getattr(self, f"encoder_{kind}")
                 if isinstance(cycle, tuple) and len(cycle) > self.n_encoder_layers:
-                    yield f"encoder_{kind}", f"a list of {len(cycle)} for {self.n_encoder_layers} layers of the encoder"
+                    yield (
+                        f"encoder_{kind}",
+                        f"should have at most one entry per encoder layer, {self.n_encoder_layers}, not {len(cycle)}",
+                    )
             for attention in _distinct(self._encoder_layers("attention")):
-                for need in sorted(_ENCODER_NEEDS.keys() - attention.component.supports):
+                for feature in sorted(_ENCODER_REQUIRES.keys() - attention.component.supports):
                     yield (
                         "encoder_attention",
-                        f"{self.type!r} {_ENCODER_NEEDS[need]}, which attention {attention.type!r} does not honour",
+                        f"{attention.type!r} does not support {feature!r}: the encoder {_ENCODER_REQUIRES[feature]}",
                     )
             pairs = zip(self._encoder_layers("positional"), self._encoder_layers("attention"), strict=True)
             for positional, attention in _distinct(pairs):
                 if missing := positional.component.requires - attention.component.supports:
-                    needs = " and ".join(sorted(missing))
+                    features = " and ".join(repr(feature) for feature in sorted(missing))
                     yield (
                         "encoder_positional",
-                        f"{positional.type!r} needs {needs}, which attention {attention.type!r} does not honour",
+                        f"{positional.type!r} requires {features}, which attention {attention.type!r} does not support",
                     )
 
-        def _encoder_layers(self, kind: str) -> list[gptzoo.Config]:
+        def _encoder_layers(self, kind: str) -> list[Any]:
+            """Return the config of this kind for each layer of the encoder."""
             value = getattr(self, f"encoder_{kind}")
             cycle = value if isinstance(value, tuple) else (value,)
             return [cycle[layer % len(cycle)] for layer in range(self.n_encoder_layers)]
 
-    def __init__(self, config: Any, spec: gptzoo.ModelSpec):
+    config: Config
+
+    def __init__(self, config: Config, spec: gptzoo.ModelSpec):
         super().__init__(config, spec)
-        of_encoder = {kind: getattr(config, f"encoder_{kind}") for kind in _PER_LAYER}
-        changed = {**dict(spec), "n_layers": config.n_encoder_layers, **of_encoder}
-        self.encoder = Encoder(config, gptzoo.ModelSpec.model_validate(changed))
+        encoder_parts = {kind: getattr(config, f"encoder_{kind}") for kind in _PER_LAYER}
+        encoder_spec = {**dict(spec), "n_layers": config.n_encoder_layers, **encoder_parts}
+        self.encoder = Encoder(config, gptzoo.ModelSpec.model_validate(encoder_spec))
 
     def sublayers(self, dims: gptzoo.Dims) -> dict[str, gptzoo.Sublayer]:
-        own = super().sublayers(dims)
-        return {"attention": own["attention"], "cross": self.config.cross.build(dims), "ffn": own["ffn"]}
+        sublayers = super().sublayers(dims)
+        return {
+            "attention": sublayers["attention"],
+            "cross": self.config.cross.build(dims),
+            "ffn": sublayers["ffn"],
+        }
 
     def forward(  # type: ignore[override]
         self,
@@ -92,16 +110,17 @@ class EncoderDecoder(gptzoo.Decoder):
         capture: Iterable[str] = (),
         auxiliary: gptzoo.AuxiliaryOutputs | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Tokens (B, T) of the target -> logits (B, T, V), None; with targets -> None, the mean cross-entropy in nats.
+        """Return (logits, None), or (None, loss) if there are targets.
 
-        source: (B, M) token ids, -1 for padding, wherever it is. With states it is given once, in the first call.
-        The other arguments are those of `gptzoo.Decoder`; what the encoder emits is observed under `encoder.blocks`.
+        `source` holds token ids (B, M), with -1 for padding at any place. With states it is passed once, in the first
+        call. `tokens` (B, T) belong to the target. All other arguments are those of `gptzoo.Decoder`. Auxiliary outputs
+        of the encoder are added under `encoder.blocks`.
         """
-        going_on = states is not None and not no_past
-        self._refuse(tokens, source, positions, states, going_on)
-        seen = gptzoo.AuxiliaryOutputs() if auxiliary is None else auxiliary
+        has_past = states is not None and not no_past
+        self._check_arguments(tokens, source, positions, has_past)
+        auxiliary = gptzoo.AuxiliaryOutputs() if auxiliary is None else auxiliary
         capture = frozenset(capture)
-        memory, valid = (None, None) if source is None else self.encode(source, capture=capture, auxiliary=seen)
+        memory, valid = (None, None) if source is None else self.encode(source, capture=capture, auxiliary=auxiliary)
 
         trivially_causal = positions is None
         if positions is None:
@@ -112,55 +131,46 @@ class EncoderDecoder(gptzoo.Decoder):
             memory=memory,
             memory_valid=valid,
             trivially_causal=trivially_causal,
-            no_past=not going_on,
+            no_past=not has_past,
             capture=capture,
         )
-        x = self.run(x, context, states, seen)
+        x = self.run(x, context, states, auxiliary)
 
         if targets is None:
             return self.head(x[:, -1:] if last_only else x, self.embed.weight), None
-        loss = self.head.loss(x, self.embed.weight, targets, seen)
+        loss = self.head.loss(x, self.embed.weight, targets, auxiliary)
         if self.training:
-            loss = sum(seen.losses.values(), start=loss)
+            loss = sum(auxiliary.losses.values(), start=loss)
         return None, loss
 
     def encode(
         self, source: Tensor, *, capture: Iterable[str] = (), auxiliary: gptzoo.AuxiliaryOutputs | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Source (B, M), -1 for padding -> what the decoder reads (B, M, C), and which of it is no padding (B, M)."""
+        """Return the encoder output (B, M, C) for a source (B, M), and the mask (B, M) that is False for padding."""
         valid = source >= 0
         positions = torch.where(valid, valid.cumsum(1) - 1, -1)
         x = self.embed_dropout(self.encoder.embed_positions(self.embed(source.clamp(min=0)), positions))
         context = gptzoo.ForwardContext(positions, causal=False, capture=frozenset(capture))
-        seen = gptzoo.AuxiliaryOutputs()
-        memory = self.encoder.run(x, context, auxiliary=seen)
+        encoder_auxiliary = gptzoo.AuxiliaryOutputs()
+        memory = self.encoder.run(x, context, auxiliary=encoder_auxiliary)
         if auxiliary is not None:
-            auxiliary.add("encoder.", gptzoo.SublayerOutput(memory, seen.losses, seen.metrics, seen.captures))
+            auxiliary.add("encoder.", encoder_auxiliary)
         return memory, valid
 
-    def _refuse(
-        self,
-        tokens: Tensor,
-        source: Tensor | None,
-        positions: Tensor | None,
-        states: States | None,
-        going_on: bool,
-    ) -> None:
-        """Refuse, by ValueError, what would be wrong in silence or end in an assertion on the device."""
-        if source is None and not going_on:
-            raise ValueError("a source is needed, unless states that have read one are gone on from")
-        if positions is None and going_on:
-            raise ValueError("positions are needed to go on from cached states")
-        reach = super().max_length
-        if positions is None and reach is not None and tokens.shape[1] > reach:
-            raise ValueError(f"{tokens.shape[1]} tokens are more than positions reach, which is {reach}")
-        reach = self.encoder.max_length
-        if source is not None and reach is not None and source.shape[1] > reach:
-            raise ValueError(
-                f"a source of {source.shape[1]} tokens is more than the encoder's positions reach, which is {reach}"
-            )
+    def _check_arguments(self, tokens: Tensor, source: Tensor | None, positions: Tensor | None, has_past: bool) -> None:
+        """Raise ValueError for arguments that would give wrong results silently or fail an assertion on the device."""
+        if source is None and not has_past:
+            raise ValueError("a source is required without states that have a past")
+        if positions is None and has_past:
+            raise ValueError("positions are required with states that have a past")
+        max_target = super().max_length
+        if positions is None and max_target is not None and tokens.shape[1] > max_target:
+            raise ValueError(f"expected at most {max_target} target tokens, got {tokens.shape[1]}")
+        max_source = self.encoder.max_length
+        if source is not None and max_source is not None and source.shape[1] > max_source:
+            raise ValueError(f"expected at most {max_source} source tokens, got {source.shape[1]}")
 
-    # ------------------------------------------------------------------ writing token by token
+    # ------------------------------------------------------------------ prefill and decoding
 
     def new_states(
         self,
@@ -168,10 +178,13 @@ class EncoderDecoder(gptzoo.Decoder):
         max_length: int,
         *,
         source_length: int | None = None,
-        device: Any = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> States:
-        """Empty states for targets of up to `max_length` tokens and sources of `source_length`, or of as many."""
+        """Allocate empty states for targets of up to `max_length` tokens and sources of up to `source_length` tokens.
+
+        `source_length` defaults to `max_length`.
+        """
         states = super().new_states(batch_size, max_length, device=device, dtype=dtype)
         if source_length is not None:
             weight = self.embed.weight
@@ -183,47 +196,64 @@ class EncoderDecoder(gptzoo.Decoder):
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence that can be placed on either side, or None."""
+        """The longest sequence for which positions exist in both encoder and decoder, or None for no limit."""
         limits = (super().max_length, self.encoder.max_length)
         return min((limit for limit in limits if limit is not None), default=None)
 
     def remaining_length(self, prompt_length: int) -> int | None:
-        """None of the prompt but its last token takes up the target's positions; the rest must fit the encoder's."""
+        """Return how many target tokens can follow a prompt, or None for no limit.
+
+        Only the last token of the prompt has a position in the decoder. The tokens before it are the source, which must
+        fit into the encoder.
+        """
         if self.encoder.max_length is not None and prompt_length - 1 > self.encoder.max_length:
             return 0
-        reach = super().max_length
-        return None if reach is None else reach - 1
+        max_target = super().max_length
+        return None if max_target is None else max_target - 1
 
     def new_slot_states(self, batch_size: int, max_length: int) -> States:
         return self.new_states(batch_size, max_length, source_length=max_length)
 
     def prefill(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, states: States | None = None, **how: Any
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        states: States | None = None,
+        **forward_kwargs: object,
     ) -> gptzoo.PrefillOutput:
-        """Read prompts, each a source and, last, the token that its target starts with. Raises InputError."""
+        """Encode the source of each prompt and decode its last token, which is the first token of the target.
+
+        Raises InputError for a prompt of fewer than two tokens.
+        """
         if min(map(len, prompts)) < 2:
             raise gptzoo.InputError(
-                f"a prompt of {self.config.type!r} is a source and, last, the token that the target starts with: "
-                "give two tokens or more"
+                f"a prompt for {self.config.type!r} is a source followed by the first token of the target, so it needs "
+                "at least two tokens"
             )
         device = self.embed.weight.device
         longest = max(map(len, prompts)) - 1
-        source = torch.tensor([[*row[:-1], *[-1] * (longest + 1 - len(row))] for row in prompts], device=device)
-        tokens = torch.tensor([[row[-1]] for row in prompts], device=device)
+        source = torch.tensor(
+            [[*prompt[:-1], *[-1] * (longest + 1 - len(prompt))] for prompt in prompts], device=device
+        )
+        tokens = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
         if states is None:
             states = self.new_states(len(prompts), 1 + max_new_tokens, source_length=longest)
-        logits, _ = self(tokens, source=source, states=states, no_past=True, last_only=True, **how)
+        logits, _ = self(tokens, source=source, states=states, no_past=True, last_only=True, **forward_kwargs)
         return gptzoo.PrefillOutput(logits[:, -1], states, torch.ones(1, 1, dtype=torch.int64, device=device))
 
-    def example_inputs(self, batch_size: int, length: int, *, device: Any = None) -> dict[str, Tensor]:
-        """A source as long as the target."""
+    def example_inputs(
+        self, batch_size: int, length: int, *, device: torch.device | str | None = None
+    ) -> dict[str, Tensor]:
+        """Return arguments of `forward` with a source as long as the target."""
         batch = super().example_inputs(batch_size, length, device=device)
         return {**batch, "source": torch.zeros_like(batch["tokens"])}
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
+def _distinct(values: Iterable[T]) -> list[T]:
+    """Return the values without duplicates, in order."""
+    distinct: list[T] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct

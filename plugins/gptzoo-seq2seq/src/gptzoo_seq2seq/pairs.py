@@ -1,9 +1,8 @@
-"""The batching: every document is a source, a separator and a target."""
+"""Source-target pairs: each document is a source, a separator and a target."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +14,10 @@ _NO_TOKEN, _NO_TARGET = -1, -100
 
 
 class Pairs(gptzoo.Batching):
-    """Each document is cut where the separator first occurs: the source before it, the target after it.
+    """Source-target pairs: each document is split at its first separator into a source and a target.
 
-    The model is given the source, reads the separator and the target, and predicts the target and what ends a document.
-    An epoch visits every document once.
+    The encoder receives the source. The decoder receives the separator and the target, and predicts the target and the
+    end of the document. An epoch visits every document once.
     """
 
     name = "pairs"
@@ -27,101 +26,106 @@ class Pairs(gptzoo.Batching):
 
     class Config(gptzoo.Batching.Config):
         separator: str = "\t"
-        """What stands between source and target, a single token. A target starts with it."""
+        """Text between source and target, a single token. It is the first token of the target. Default: a tab."""
+
+    config: Config
 
     def __init__(
         self,
-        config: gptzoo.Config,
+        config: Config,
         store: gptzoo.TokenStore,
         tokenizer: gptzoo.Tokenizer,
         length: int,
         seed: int,
     ):
         super().__init__(config, store, tokenizer, length, seed)
-        self.separator = self._one_token(self.config.separator)
-        self.end = np.asarray(tokenizer.separator(), dtype=np.int64)
-        self.cuts = {split: self._cut(split) for split in ("train", "val")}
-        self.n_samples = len(self.cuts["train"])
-        self.val_bytes = len(tokenizer.decode_bytes(self._targets("val")))
+        self.separator = self._separator_token(self.config.separator)
+        self.end = np.asarray(tokenizer.separator(), dtype=np.int64)  # the tokens that end a document
+        self.pairs = {split: self._find_pairs(split) for split in ("train", "val")}
+        self.n_samples = len(self.pairs["train"])
+        self.val_bytes = len(tokenizer.decode_bytes(self._target_tokens("val")))
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
     def train(self, first: int, count: int) -> Batch:
         epochs, indices = np.divmod(np.arange(first, first + count), self.n_samples)
-        parts = [self._permutation(epoch)[indices[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
-        return self._batch("train", np.concatenate(parts))
+        documents = [self._document_order(epoch)[indices[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
+        return self._batch("train", np.concatenate(documents))
 
     def val(self, max_tokens: int) -> Iterator[Batch]:
-        n_documents = len(self.cuts["val"])
-        at_once = max(1, max_tokens // (2 * self.length))  # a row is a source and a target
-        for first in range(0, n_documents, at_once):
-            yield self._batch("val", np.arange(first, min(first + at_once, n_documents)))
+        n_documents = len(self.pairs["val"])
+        batch_size = max(1, max_tokens // (2 * self.length))  # a row holds a source and a target
+        for first in range(0, n_documents, batch_size):
+            yield self._batch("val", np.arange(first, min(first + batch_size, n_documents)))
 
-    def opening(self) -> list[int]:
-        begin, middle, _ = self.cuts["val"][0].tolist()
-        return self.store.val[begin : middle + 1].tolist()
+    def example_prompt(self) -> list[int]:
+        begin, separator, _ = self.pairs["val"][0].tolist()
+        return self.store.val[begin : separator + 1].tolist()
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        """The order of the documents in an epoch, a function of (seed, epoch); the last one asked for is kept."""
+    def _document_order(self, epoch: int) -> np.ndarray:
+        """Return the order of the documents in an epoch, a function of (seed, epoch). The last order is cached."""
         if epoch != self._epoch:
-            # Raw bits, because numpy promises them, and not its shuffles, to be the same in every version.
+            # numpy guarantees the same raw bits in every version, but not the same shuffle.
             bits = np.random.Philox(key=np.array([self.seed % 2**64, epoch], dtype=np.uint64))
             self._epoch, self._order = epoch, np.argsort(bits.random_raw(self.n_samples), kind="stable")
         return self._order
 
     def _batch(self, split: str, documents: np.ndarray) -> Batch:
-        text, cuts = getattr(self.store, split), self.cuts[split][documents].tolist()
-        rows = [np.concatenate([text[middle:end], self.end]) for _, middle, end in cuts]
+        tokens, pairs = getattr(self.store, split), self.pairs[split][documents].tolist()
+        decoder_tokens = [np.concatenate([tokens[separator:end], self.end]) for _, separator, end in pairs]
         return {
-            "tokens": _padded([row[:-1] for row in rows], 0),
-            "targets": _padded([row[1:] for row in rows], _NO_TARGET),
-            "source": _padded([text[begin:middle] for begin, middle, _ in cuts], _NO_TOKEN),
+            "tokens": _pad([sequence[:-1] for sequence in decoder_tokens], 0),
+            "targets": _pad([sequence[1:] for sequence in decoder_tokens], _NO_TARGET),
+            "source": _pad([tokens[begin:separator] for begin, separator, _ in pairs], _NO_TOKEN),
         }
 
-    def _targets(self, split: str) -> list[int]:
-        text, cuts = getattr(self.store, split), self.cuts[split].tolist()
-        return np.concatenate([part for _, middle, end in cuts for part in (text[middle + 1 : end], self.end)]).tolist()
+    def _target_tokens(self, split: str) -> list[int]:
+        """Return the target tokens of all documents of a split, each document with its end."""
+        tokens, pairs = getattr(self.store, split), self.pairs[split].tolist()
+        targets = [part for _, separator, end in pairs for part in (tokens[separator + 1 : end], self.end)]
+        return np.concatenate(targets).tolist()
 
-    # ------------------------------------------------------------------ cutting
-
-    def _one_token(self, separator: str) -> int:
+    def _separator_token(self, separator: str) -> int:
         try:
             ids = list(self.tokenizer.encode(separator))
         except gptzoo.DataError as error:
-            raise gptzoo.DataError(f"batching 'pairs': its separator: {error}") from None
+            raise gptzoo.DataError(f"batching 'pairs': separator: {error}") from None
         if len(ids) != 1:
             raise gptzoo.DataError(
-                f"batching 'pairs': the separator {separator!r} is {len(ids)} tokens of tokenizer "
-                f"{self.tokenizer.config.type!r}; choose a separator that is one"
+                f"batching 'pairs': tokenizer {self.tokenizer.config.type!r} encodes the separator {separator!r} as "
+                f"{len(ids)} tokens; use a separator that is a single token"
             )
         return ids[0]
 
-    def _cut(self, split: str) -> np.ndarray:
-        """int64 (n_documents, 3): where each begins, where its separator is, where it ends. Raises DataError."""
-        text, spans = getattr(self.store, split), self.store.spans[split]
+    def _find_pairs(self, split: str) -> np.ndarray:
+        """Return int64 (n_documents, 3): the indices of each document's begin, separator and end.
+
+        Raises DataError for the first document that is not a pair or is too long.
+        """
+        tokens, spans = getattr(self.store, split), self.store.spans[split]
         begin, end = spans[:, 0], spans[:, 1]
-        found = np.flatnonzero(text == self.separator)
-        middle = np.append(found, len(text))[np.searchsorted(found, begin)]
-        n_source, n_target = middle - begin, end - middle - 1 + len(self.end)
-        separator, length = self.config.separator, self.length
-        rules = {
-            f"has no {separator!r} between a source and a target; put it there, or set `separator` to what is there "
-            "(a tokenizer that merges characters may hide it: use 'byte' or 'char')": middle >= end,
-            f"begins with {separator!r}, so there is no source; leave the document out": n_source == 0,
-            f"its source is longer than context_length {length}; shorten it or raise context_length": n_source > length,
-            f"its target, with what ends it, is longer than context_length {length}; shorten it or raise "
+        separators = np.flatnonzero(tokens == self.separator)
+        separator = np.append(separators, len(tokens))[np.searchsorted(separators, begin)]
+        n_source, n_target = separator - begin, end - separator - 1 + len(self.end)
+        text, length = self.config.separator, self.length
+        reasons = {
+            f"no separator {text!r} between source and target; add it, or set `separator` to the one in the data "
+            "(a tokenizer that merges characters may hide it: use 'byte' or 'char')": separator >= end,
+            f"no source before the separator {text!r}; add a source or remove the document": n_source == 0,
+            f"the source is longer than context_length {length}; shorten it or raise context_length": n_source > length,
+            f"the target with its end is longer than context_length {length}; shorten it or raise "
             "context_length": n_target > length,
         }
-        for reason, broken in rules.items():
-            if broken.any():
-                number = int(np.argmax(broken)) + 1
+        for reason, affected in reasons.items():
+            if affected.any():
+                number = int(np.argmax(affected)) + 1
                 raise gptzoo.DataError(f"batching 'pairs', {split} split, document {number}: {reason}")
-        return np.stack([begin, middle, end], axis=1)
+        return np.stack([begin, separator, end], axis=1)
 
 
-def _padded(rows: Sequence[np.ndarray], fill: int) -> np.ndarray:
-    """int64 (B, longest row)."""
-    padded: Any = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
-    for row, values in zip(padded, rows, strict=True):
-        row[: len(values)] = values
+def _pad(sequences: Sequence[np.ndarray], fill: int) -> np.ndarray:
+    """Pad the sequences at the end with `fill`. Return int64 (B, longest sequence)."""
+    padded = np.full((len(sequences), max(map(len, sequences))), fill, dtype=np.int64)
+    for row, sequence in zip(padded, sequences, strict=True):
+        row[: len(sequence)] = sequence
     return padded
