@@ -24,8 +24,8 @@ from typing import Any
 
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.selection.halving import select
-from gptzoo.ablation.statistics.contrast import contrast
-from gptzoo.ablation.statistics.multiple_comparisons import judge
+from gptzoo.ablation.statistics.contrast import estimate_contrast
+from gptzoo.ablation.statistics.multiple_comparisons import apply_holm_correction
 
 N, KEPT, SEEDS = 199, 7, 5
 RECORDED = Path(__file__).parents[1] / "tests" / "ablation" / "data" / "seed_noise.csv"
@@ -52,8 +52,8 @@ def finalists(chosen_by: Mapping[str, Sequence[float]]) -> list[str]:
 def different(ends: Mapping[str, Sequence[float]], names: Sequence[str]) -> set[str]:
     """Who is called better or worse than v0, with Holm's correction over all of the names."""
     sides = {name: dict(enumerate(ends[name])) for name in ("v0", *names)}
-    contrasts = [contrast([(1, sides[name]), (-1, sides["v0"])], paired=False) for name in names]
-    judged = judge(contrasts, alpha=0.05, margin=0.001)
+    contrasts = [estimate_contrast([(1, sides[name]), (-1, sides["v0"])], paired=False) for name in names]
+    judged = apply_holm_correction(contrasts, alpha=0.05, margin=0.001)
     return {name for name, one in zip(names, judged, strict=True) if one and one.verdict in ("better", "worse")}
 
 

@@ -1,4 +1,4 @@
-"""What the statistics say of an ablation, as its report shows it."""
+"""The results of the statistics of an ablation, as plain data for its report."""
 
 from __future__ import annotations
 
@@ -7,56 +7,61 @@ from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["better", "worse", "same", "cannot tell", "no data", "stopped"]
-Cost = Literal["step", "tokens", "flops", "seconds"]  # what training has taken so far, of one trial
+Cost = Literal["step", "tokens", "flops", "seconds"]  # cumulative training cost of one trial: the x axis of curves
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its confidence interval; both ends None where one value tells nothing of the spread."""
+    """A mean with its confidence interval. `low` and `high` are None if a single value gives no interval."""
 
     value: float
     low: float | None
     high: float | None
-    n: int  # values that it rests on
-    sd: float | None  # of one value
+    n: int  # number of values
+    sd: float | None  # standard deviation of the values
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the baseline; differences are variant minus baseline, so below 0 is better.
+    """A variant compared with the baseline. Differences are variant minus baseline, so a negative one is better.
 
-    The interval of the difference is at the level of its step in Holm's correction, and the verdict is read off it.
+    The confidence level of the interval is that of the comparison's step in Holm's correction. The verdict follows from
+    the interval.
     """
 
     variant: str
     verdict: Verdict
     difference: Estimate | None
     paired: bool
-    p: float | None  # of no difference at all
-    p_adjusted: float | None  # for the number of comparisons (Holm)
+    p: float | None  # p value of the hypothesis of no difference
+    p_adjusted: float | None  # p value with Holm's correction for the number of comparisons
     effect_size: float | None  # the difference in standard deviations over seeds
-    detectable: float | None  # the smallest true difference found with the wanted power, given these n
-    more_seeds: int | None  # that would tell, where it cannot be told
-    n_failed: int  # trials of the variant without an endpoint
-    sentence: str  # the verdict in words, whole
+    detectable: float | None  # the smallest true difference that these n detect with the specified power
+    more_seeds: int | None  # seeds to add for a decision, if the verdict is "cannot tell"
+    n_failed: int  # number of the variant's trials without an endpoint
+    sentence: str  # the verdict as a complete sentence
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Of a factorial design: what a choice does on average over all others, or what two choices do beyond their sum."""
+    """An effect in a factorial design.
 
-    choices: Mapping[str, str]  # one for a main effect, two for an interaction
-    reference: Mapping[str, str]  # what they are compared with on the same axes
+    A main effect is the average effect of one choice over all other choices. An interaction is the effect of two
+    choices together beyond the sum of their main effects.
+    """
+
+    choices: Mapping[str, str]  # one choice for a main effect, two for an interaction
+    reference: Mapping[str, str]  # the choices on the same axes that they are compared with
     estimate: Estimate
     p_adjusted: float | None
     verdict: Verdict
     effect_size: float | None = None  # the estimate in standard deviations over seeds
-    sentence: str = ""  # the verdict in words, whole
+    sentence: str = ""  # the verdict as a complete sentence
 
 
 @dataclass(frozen=True)
 class Band:
-    """A metric of a variant along training: mean over seeds with its interval, where all its seeds have a value."""
+    """A training curve of a variant: the mean of a metric over its seeds, with an interval, where all have values."""
 
     variant: str
     metric: str
@@ -69,35 +74,35 @@ class Band:
 
 @dataclass(frozen=True)
 class Matched:
-    """Losses where all variants have cost the same: at the end of the one that ended cheapest."""
+    """The losses of all variants at equal cost, which is the total cost of the cheapest variant."""
 
-    cost: float  # FLOPs or seconds, of one trial
-    losses: Mapping[str, Estimate]  # by variant, between two evaluations on the straight line
-    cut_short: Sequence[str]  # variants whose trials went on: their learning rate was not at its end yet
-    untold: Sequence[str] = ()  # variants without a loss: their evaluations are too far apart for a straight line
+    cost: float  # FLOPs or seconds of one trial
+    losses: Mapping[str, Estimate]  # by variant, interpolated linearly between two evaluations
+    cut_short: Sequence[str]  # variants whose training continued, so their learning rate had not decayed fully here
+    untold: Sequence[str] = ()  # variants whose evaluations are too far apart to interpolate (a JSON key)
 
 
 @dataclass(frozen=True)
-class Point:
+class ParetoPoint:
     """A variant in the plane of loss and one cost."""
 
     variant: str
     loss: float
     cost: float
-    on_front: bool  # no cheaper one is as good, to within the margin
+    on_front: bool  # True if no cheaper variant is as good, to within the margin
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that a report states. Variants without any endpoint are in `comparisons` as "no data"."""
+    """All results that a report states. Variants without any endpoint are in `comparisons` with "no data"."""
 
     baseline: str
     metric: str
     ranking: Mapping[str, Estimate]  # by variant, best first
-    comparisons: Sequence[Comparison]  # of all others with the baseline, in the order of the ranking; stopped ones last
+    comparisons: Sequence[Comparison]  # of each other variant with the baseline, in ranking order; stopped ones last
     noise: Estimate | None  # standard deviation over seeds, pooled over variants
-    effects: Sequence[Effect]  # none where the design is not factorial
+    effects: Sequence[Effect]  # () unless the design is factorial
     bands: Sequence[Band]
-    matched: Mapping[Cost, Matched]  # by "flops" and "seconds", where they are known of every variant
-    fronts: Mapping[str, Sequence[Point]]  # by cost: "parameters", "seconds per token", "memory", "cache"
-    notes: Sequence[str]  # what a reader must know: failures, unequal seeds, assumptions that do not hold
+    matched: Mapping[Cost, Matched]  # by "flops" and "seconds", if that cost of every variant is known
+    fronts: Mapping[str, Sequence[ParetoPoint]]  # by cost: "parameters", "seconds per token", "memory", "cache"
+    notes: Sequence[str]  # caveats: failures, unequal seeds, assumptions that do not hold

@@ -86,7 +86,7 @@ def _methods(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         chosen_by = ", ".join(map(str, outcome.selection.seeds))
         yield (
             f"They are what successive halving left of {count(len(outcome.variants), 'variant')} by the mean "
-            f"{outcome.metric} of seed {chosen_by}, which nothing is compared by."
+            f"{outcome.metric} of seed {chosen_by}, which no comparison uses."
         )
     if analysis.noise is not None:
         yield f"The standard deviation over seeds is {interval(analysis.noise)}, pooled over variants."

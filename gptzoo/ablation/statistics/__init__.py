@@ -1,1 +1,1 @@
-"""The statistics of an ablation: contrasts, multiple comparisons, power and verdicts."""
+"""The statistics of an ablation: contrasts, Holm's correction, power, verdicts, and sentences that state them."""

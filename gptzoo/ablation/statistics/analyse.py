@@ -1,150 +1,198 @@
-"""From what an ablation has found to what may be said of it. `docs/statistics.md` has the formulas and the reasons."""
+"""The analysis of an ablation: from endpoints to verdicts. `docs/statistics.md` gives the formulas and the reasons."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Effect, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
-from gptzoo.ablation.statistics.contrast import Contrast, Endpoints, contrast, mean_estimate, noise, pooled_sd
-from gptzoo.ablation.statistics.curves import bands, matched
-from gptzoo.ablation.statistics.effects import Question, questions
-from gptzoo.ablation.statistics.multiple_comparisons import Judged, judge
-from gptzoo.ablation.statistics.notes import notes
-from gptzoo.ablation.statistics.pareto import fronts
-from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_same, seeds_needed
-from gptzoo.ablation.statistics.sentences import no_data, sentence, why_failed
+from gptzoo.ablation.statistics.contrast import (
+    Contrast,
+    Endpoints,
+    estimate_contrast,
+    estimate_noise,
+    mean_estimate,
+    pooled_sd,
+)
+from gptzoo.ablation.statistics.curves import curve_bands, losses_at_equal_cost
+from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts
+from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, apply_holm_correction
+from gptzoo.ablation.statistics.notes import report_notes
+from gptzoo.ablation.statistics.pareto import pareto_fronts
+from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
+from gptzoo.ablation.statistics.sentences import describe_failures, no_data_sentence, verdict_sentence
 
 
 def analyse(outcome: Outcome) -> Analysis:
-    """Judge an ablation, running or done.
+    """Analyse an ablation, running or done.
 
-    Comparisons with the baseline are one family, effects of a factorial design another; in each, alpha bounds how often
-    anything is called different where nothing is. Nothing is drawn at random, and the order of variants and trials does
-    not matter.
+    Comparisons with the baseline are one family for Holm's correction, and the effects of a factorial design another.
+    In each family, `outcome.alpha` bounds the probability of calling anything different if nothing is. The analysis is
+    deterministic and does not depend on the order of variants and trials.
     """
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
     ranked = sorted(losses, key=lambda name: (losses[name], name))
     ranking = {name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in ranked}
-    asked = questions(outcome, endpoints)
-    comparisons = _comparisons(outcome, endpoints, ranked)
+    contrasts = factorial_contrasts(outcome, endpoints)
+    matched = losses_at_equal_cost(outcome)
     return Analysis(
         baseline=outcome.baseline,
         metric=outcome.metric,
         ranking=ranking,
-        comparisons=comparisons,
-        noise=noise(list(endpoints.values()), outcome.alpha),
-        effects=_effects(outcome, asked),
-        bands=bands(outcome),
-        matched=(equal := matched(outcome)),
-        fronts=fronts(outcome, losses),
-        notes=list(notes(outcome, endpoints, asked, equal)),
+        comparisons=_compare_with_baseline(outcome, endpoints, ranked),
+        noise=estimate_noise(list(endpoints.values()), outcome.alpha),
+        effects=_estimate_effects(outcome, contrasts),
+        bands=curve_bands(outcome),
+        matched=matched,
+        fronts=pareto_fronts(outcome, losses),
+        notes=list(report_notes(outcome, endpoints, contrasts, matched)),
     )
 
 
-def _comparisons(outcome: Outcome, endpoints: Mapping[str, Endpoints], ranked: list[str]) -> list[Comparison]:
-    without = [variant.name for variant in outcome.variants if variant.name not in ranked]
-    compared = set(outcome.compared)
-    others = [name for name in [*ranked, *without] if name in compared]
-    contrasts = [
-        contrast([(1, endpoints[name]), (-1, endpoints[outcome.baseline])], paired=outcome.paired) for name in others
+def _compare_with_baseline(
+    outcome: Outcome, endpoints: Mapping[str, Endpoints], ranked: Sequence[str]
+) -> list[Comparison]:
+    without_data = [variant.name for variant in outcome.variants if variant.name not in ranked]
+    in_family = set(outcome.compared)
+    names = [name for name in [*ranked, *without_data] if name in in_family]
+    baseline = endpoints[outcome.baseline]
+    contrasts = [estimate_contrast([(1, endpoints[name]), (-1, baseline)], paired=outcome.paired) for name in names]
+    family = apply_holm_correction(contrasts, alpha=outcome.alpha, margin=outcome.margin)
+    comparisons = [
+        _without_data(outcome, endpoints, name)
+        if corrected is None
+        else _comparison(outcome, endpoints, name, corrected)
+        for name, corrected in zip(names, family, strict=True)
     ]
-    judged = judge(contrasts, alpha=outcome.alpha, margin=outcome.margin)
-    found = [_comparison(outcome, endpoints, name, one) for name, one in zip(others, judged, strict=True)]
-    return found if outcome.selection is None else [*found, *_not_compared(outcome, outcome.selection)]
+    return comparisons if outcome.selection is None else [*comparisons, *_not_selected(outcome, outcome.selection)]
 
 
-def _not_compared(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
-    """What the selection has stopped, or has not decided on yet. They are no part of the family: the seeds that the
-    others are compared by had no say in which those are."""
+def _not_selected(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
+    """Yield an entry for each variant that the selection stopped or has not decided on yet.
+
+    They are not members of the family: the seeds of the comparisons had no influence on which variants are finalists.
+    """
     for name in selection.ranking:
         if name == outcome.baseline or name in (selection.finalists or ()):
             continue
-        told, fate = selection.describe(name, outcome.metric), selection.status_of(name)
-        said = {
-            "stopped": f"{name} was {told}. How it would have ended is not known.",
-            "failed": f"{name} {told}: {selection.failure_reason(name)}.",
-        }.get(fate, f"{name} is {told}.")
-        verdict: Verdict = "stopped" if fate == "stopped" else "no data"
-        yield Comparison(name, verdict, None, False, None, None, None, None, None, int(fate == "failed"), said)
+        description, status = selection.describe(name, outcome.metric), selection.status_of(name)
+        sentence = {
+            "stopped": f"{name} was {description}. Its final {outcome.metric} is unknown.",
+            "failed": f"{name} {description}: {selection.failure_reason(name)}.",
+        }.get(status, f"{name} is {description}.")
+        verdict: Verdict = "stopped" if status == "stopped" else "no data"
+        yield _comparison_without_estimate(name, verdict, int(status == "failed"), sentence)
 
 
-def _comparison(outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str, judged: Judged | None) -> Comparison:
-    trials, failed = outcome.trials_of(name), outcome.failures(name)
-    if judged is None:
-        lacking = name if not endpoints[name] else outcome.baseline
-        said = no_data(lacking, outcome.trials_of(lacking), outcome.failures(lacking))
-        return Comparison(name, "no data", None, False, None, None, None, None, None, len(failed), said)
-    one = judged.contrast
-    sides = [endpoints[name], endpoints[outcome.baseline]]
-    more = _more_seeds(outcome, judged, one.sd, paired=one.paired)
-    said = sentence(name, outcome.baseline, judged, margin=outcome.margin, more_seeds=more)
-    if failed:
-        said += f" {why_failed(failed, len(trials))}."
+def _without_data(outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str) -> Comparison:
+    missing = name if not endpoints[name] else outcome.baseline
+    sentence = no_data_sentence(missing, outcome.trials_of(missing), outcome.failures(missing))
+    return _comparison_without_estimate(name, "no data", len(outcome.failures(name)), sentence)
+
+
+def _comparison_without_estimate(name: str, verdict: Verdict, n_failed: int, sentence: str) -> Comparison:
     return Comparison(
         variant=name,
-        verdict=judged.verdict,
-        difference=judged.estimate,
-        paired=one.paired,
-        p=one.p,
-        p_adjusted=judged.p_adjusted,
-        effect_size=_in_deviations(one, pooled_sd(sides)),
-        detectable=_detectable(outcome, one, (len(sides[0]), len(sides[1]))),
-        more_seeds=more,
-        n_failed=len(failed),
-        sentence=said,
+        verdict=verdict,
+        difference=None,
+        paired=False,
+        p=None,
+        p_adjusted=None,
+        effect_size=None,
+        detectable=None,
+        more_seeds=None,
+        n_failed=n_failed,
+        sentence=sentence,
     )
 
 
-def _effects(outcome: Outcome, asked: list[Question]) -> list[Effect]:
-    judged = judge([one.contrast for one in asked], alpha=outcome.alpha, margin=outcome.margin)
-    return [_effect(outcome, question, one) for question, one in zip(asked, judged, strict=True) if one is not None]
+def _comparison(
+    outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str, corrected: CorrectedContrast
+) -> Comparison:
+    contrast = corrected.contrast
+    sides = [endpoints[name], endpoints[outcome.baseline]]
+    more_seeds = _more_seeds(outcome, corrected, contrast.sd, paired=contrast.paired)
+    sentence = verdict_sentence(name, outcome.baseline, corrected, margin=outcome.margin, more_seeds=more_seeds)
+    failed = outcome.failures(name)
+    if failed:
+        sentence += f" {describe_failures(failed, len(outcome.trials_of(name)))}."
+    return Comparison(
+        variant=name,
+        verdict=corrected.verdict,
+        difference=corrected.estimate,
+        paired=contrast.paired,
+        p=contrast.p,
+        p_adjusted=corrected.p_adjusted,
+        effect_size=_effect_size(contrast, pooled_sd(sides)),
+        detectable=_detectable_difference(outcome, contrast, (len(sides[0]), len(sides[1]))),
+        more_seeds=more_seeds,
+        n_failed=len(failed),
+        sentence=sentence,
+    )
 
 
-def _detectable(outcome: Outcome, one: Contrast, n: tuple[int, int]) -> float | None:
-    if one.sd is None:
+def _estimate_effects(outcome: Outcome, contrasts: Sequence[FactorialContrast]) -> list[Effect]:
+    family = apply_holm_correction(
+        [factorial.contrast for factorial in contrasts], alpha=outcome.alpha, margin=outcome.margin
+    )
+    return [
+        _effect(outcome, factorial, corrected)
+        for factorial, corrected in zip(contrasts, family, strict=True)
+        if corrected is not None
+    ]
+
+
+def _effect(outcome: Outcome, factorial: FactorialContrast, corrected: CorrectedContrast) -> Effect:
+    contrast, labels = corrected.contrast, factorial.choices.values()
+    reference = "the sum of both" if len(labels) > 1 else next(iter(factorial.reference.values()))
+    # A contrast of more than two cells has more than n - 1 degrees of freedom if it is not paired. Student's t within a
+    # seed is the conservative choice.
+    sd = None if contrast.error is None else contrast.error * math.sqrt(contrast.n)
+    more_seeds = _more_seeds(outcome, corrected, sd, paired=True)
+    return Effect(
+        choices=factorial.choices,
+        reference=factorial.reference,
+        estimate=corrected.estimate,
+        p_adjusted=corrected.p_adjusted,
+        verdict=corrected.verdict,
+        effect_size=_effect_size(contrast, factorial.sd),
+        sentence=verdict_sentence(
+            " with ".join(labels), reference, corrected, margin=outcome.margin, more_seeds=more_seeds
+        ),
+    )
+
+
+def _detectable_difference(outcome: Outcome, contrast: Contrast, n: tuple[int, int]) -> float | None:
+    if contrast.sd is None:
         return None
     return detectable_difference(
-        one.sd,
-        one.n if one.paired else n,
+        contrast.sd,
+        contrast.n if contrast.paired else n,
         n_comparisons=max(1, len(outcome.compared)),
         alpha=outcome.alpha,
         power=outcome.power,
-        paired=one.paired,
+        paired=contrast.paired,
     )
 
 
-def _effect(outcome: Outcome, question: Question, judged: Judged) -> Effect:
-    one, labels = judged.contrast, question.choices.values()
-    reference = "the sum of both" if len(labels) > 1 else next(iter(question.reference.values()))
-    # The cells are more than two: Student's t within a seed, at n - 1 degrees of freedom, is on the safe side.
-    spread = None if one.error is None else one.error * math.sqrt(one.n)
-    more = _more_seeds(outcome, judged, spread, paired=True)
-    return Effect(
-        choices=question.choices,
-        reference=question.reference,
-        estimate=judged.estimate,
-        p_adjusted=judged.p_adjusted,
-        verdict=judged.verdict,
-        effect_size=_in_deviations(one, question.sd),
-        sentence=sentence(" with ".join(labels), reference, judged, margin=outcome.margin, more_seeds=more),
-    )
+def _more_seeds(outcome: Outcome, corrected: CorrectedContrast, sd: float | None, *, paired: bool) -> int | None:
+    """Return how many more seeds per side would decide a "cannot tell", if the true difference is the estimated one.
 
-
-def _more_seeds(outcome: Outcome, judged: Judged, sd: float | None, *, paired: bool) -> int | None:
-    """Seeds a side beyond those there are with which a difference such as this is told: apart, or the same."""
-    if judged.verdict != "cannot tell" or sd is None:
+    The decision is "better", "worse" or "same", whichever needs fewer seeds. Return None for other verdicts, and if no
+    number of seeds would decide.
+    """
+    if corrected.verdict != "cannot tell" or sd is None:
         return None
-    value, alpha, power = judged.contrast.value, judged.level, outcome.power
-    apart = seeds_needed(value, sd, alpha=alpha, power=power, paired=paired)
-    same = seeds_for_same(outcome.margin, sd, difference=value, alpha=alpha, power=power, paired=paired)
-    found = [n for n in (apart, same) if n is not None]
-    return max(1, min(found) - judged.contrast.n) if found else None
+    value, alpha, power = corrected.contrast.value, corrected.level, outcome.power
+    n_for_difference = seeds_needed(value, sd, alpha=alpha, power=power, paired=paired)
+    n_for_same = seeds_for_equivalence(outcome.margin, sd, difference=value, alpha=alpha, power=power, paired=paired)
+    candidates = [n for n in (n_for_difference, n_for_same) if n is not None]
+    return max(1, min(candidates) - corrected.contrast.n) if candidates else None
 
 
-def _in_deviations(one: Contrast, sd: float | None) -> float | None:
-    return one.value / sd if sd else None
+def _effect_size(contrast: Contrast, sd: float | None) -> float | None:
+    return contrast.value / sd if sd else None

@@ -1,9 +1,9 @@
-"""Effects of a factorial design: what a choice does on average, and what two choices do beyond the sum of both.
+"""Main effects and two-way interactions of a factorial design, as contrasts of its cells (the variants).
 
-Both are contrasts of cells, the variants. A main effect compares a choice with the baseline's on the same axis, over
-all combinations of the other axes that have both; an interaction compares what a choice does beside another choice with
-what it does beside the baseline's. Combinations that lack a cell are left out of the contrast whole, rather than filled
-in by a model without higher interactions.
+A main effect compares a choice with the baseline's choice on the same axis, averaged over the other axes. An
+interaction is the effect of two choices together beyond the sum of their separate effects, averaged likewise. If a
+combination of the other axes lacks a cell, the contrast leaves out the whole combination. The alternative, filling in
+the cell from a model without higher interactions, would assume what is to be tested.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.statistics.contrast import Contrast, Endpoints, contrast, pooled_sd
+from gptzoo.ablation.statistics.contrast import Contrast, Endpoints, estimate_contrast, pooled_sd
 
-Cells = Mapping[tuple[str, ...], Endpoints]  # by the choices on all axes, in their order
+Cells = Mapping[tuple[str, ...], Endpoints]  # by the choices on all axes, in the order of the axes
 
 
 @dataclass(frozen=True)
-class Question:
-    """A main effect (one axis) or an interaction (two), as a contrast; None where the cells for it are missing."""
+class FactorialContrast:
+    """A main effect (one axis) or an interaction (two axes)."""
 
-    choices: Mapping[str, str]
-    reference: Mapping[str, str]
-    contrast: Contrast | None
-    sd: float | None  # of one run over seeds, pooled over the cells
-    n_averaged: int  # combinations of the other axes that it is an average over
-    n_combinations: int  # that there are
+    choices: Mapping[str, str]  # by axis
+    reference: Mapping[str, str]  # the baseline's choices on the same axes
+    contrast: Contrast | None  # None if no combination of the other axes has all cells
+    sd: float | None  # standard deviation of one run over seeds, pooled over the cells
+    n_averaged: int  # combinations of the other axes in the average
+    n_combinations: int  # combinations of the other axes in the design
 
 
-def questions(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[Question]:
-    """All main effects, then all two-way interactions; none of a design that is not factorial in two or more axes."""
+def factorial_contrasts(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[FactorialContrast]:
+    """Return all main effects, then all two-way interactions; [] unless the design is factorial in two or more axes."""
     axes = {path: labels for path, labels in outcome.axes.items() if len(labels) > 1}
     if not outcome.factorial or len(axes) < 2:
         return []
@@ -41,35 +41,37 @@ def questions(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[Ques
         if endpoints[variant.name]
     }
     base = next(variant.choices for variant in outcome.variants if variant.name == outcome.baseline)
-    asked = [*itertools.combinations(axes, 1), *itertools.combinations(axes, 2)]
+    paths_of_effects = [*itertools.combinations(axes, 1), *itertools.combinations(axes, 2)]
     return [
-        _question(cells, axes, dict(zip(paths, labels, strict=True)), base, outcome.paired)
-        for paths in asked
-        for labels in itertools.product(*([x for x in axes[path] if x != base[path]] for path in paths))
+        _factorial_contrast(cells, axes, dict(zip(paths, labels, strict=True)), base, outcome.paired)
+        for paths in paths_of_effects
+        for labels in itertools.product(*([label for label in axes[path] if label != base[path]] for path in paths))
     ]
 
 
-def _question(
+def _factorial_contrast(
     cells: Cells, axes: Mapping[str, Sequence[str]], choices: Mapping[str, str], base: Mapping[str, str], paired: bool
-) -> Question:
+) -> FactorialContrast:
     reference = {path: base[path] for path in choices}
-    others = [path for path in axes if path not in choices]
+    other_axes = [path for path in axes if path not in choices]
     complete, n_combinations = [], 0
-    for labels in itertools.product(*(axes[path] for path in others)):
+    for labels in itertools.product(*(axes[path] for path in other_axes)):
         n_combinations += 1
-        rest = dict(zip(others, labels, strict=True))
+        other_choices = dict(zip(other_axes, labels, strict=True))
         corners = [
-            (sign, tuple((rest | corner)[path] for path in axes)) for sign, corner in _corners(choices, reference)
+            (sign, tuple((other_choices | corner)[path] for path in axes))
+            for sign, corner in _signed_corners(choices, reference)
         ]
         if all(cell in cells for _, cell in corners):
             complete.append(corners)
     weighted = [(sign / len(complete), cells[cell]) for corners in complete for sign, cell in corners]
-    found = contrast(weighted, paired=paired) if weighted else None
-    return Question(choices, reference, found, pooled_sd([c for _, c in weighted]), len(complete), n_combinations)
+    contrast = estimate_contrast(weighted, paired=paired) if weighted else None
+    sd = pooled_sd([endpoints for _, endpoints in weighted])
+    return FactorialContrast(choices, reference, contrast, sd, len(complete), n_combinations)
 
 
-def _corners(choices: Mapping[str, str], reference: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The cells of the contrast with their signs: +chosen, -reference; ++ - +- - -+ + -- for two axes."""
+def _signed_corners(choices: Mapping[str, str], reference: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the signs and cells of a contrast: (+1, chosen) and (-1, reference) for one axis, four cells for two."""
     for picks in itertools.product((True, False), repeat=len(choices)):
         corner = {path: choices[path] if pick else reference[path] for path, pick in zip(choices, picks, strict=True)}
         yield (-1) ** picks.count(False), corner

@@ -1,6 +1,6 @@
-"""What may be said of many differences at once: Holm's correction, the intervals that go with it, and the verdict.
+"""Correction for multiple comparisons (Holm 1979), and the verdicts on a family of comparisons.
 
-A verdict is read off the interval and off nothing else, so the two cannot contradict each other.
+A verdict follows from the confidence interval alone, so the two cannot contradict each other.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from gptzoo.ablation.statistics.contrast import Contrast
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A contrast with what the family that it belongs to leaves of it."""
+class CorrectedContrast:
+    """A contrast after Holm's correction over its family, with its verdict."""
 
     contrast: Contrast
     p_adjusted: float | None
-    level: float  # how often its interval misses the truth
+    level: float  # error probability of the interval
     verdict: Verdict
 
     @property
@@ -26,25 +26,28 @@ class Judged:
         return self.contrast.estimate(self.level)
 
 
-def judge(contrasts: Sequence[Contrast | None], *, alpha: float, margin: float) -> list[Judged | None]:
-    """Verdicts of a family of comparisons, in their order; None for those without data.
+def apply_holm_correction(
+    contrasts: Sequence[Contrast | None], *, alpha: float, margin: float
+) -> list[CorrectedContrast | None]:
+    """Apply Holm's correction to a family of contrasts and return their verdicts, in order. None stays None.
 
-    Those that cannot be tested (yet) count in the family: nothing becomes easier to claim because a trial failed.
+    A contrast that is None or has no p value counts as a member of the family with p = 1. So a failed trial never makes
+    it easier to call another variant different.
     """
-    ps = [None if one is None else one.p for one in contrasts]
-    adjusted, levels = holm([1.0 if p is None else p for p in ps], alpha)
-    judged: list[Judged | None] = []
-    for one, p, corrected, level in zip(contrasts, ps, adjusted, levels, strict=True):
-        if one is None:
-            judged.append(None)
+    p_values = [None if contrast is None else contrast.p for contrast in contrasts]
+    adjusted, levels = holm([1.0 if p is None else p for p in p_values], alpha)
+    corrected: list[CorrectedContrast | None] = []
+    for contrast, p, p_adjusted, level in zip(contrasts, p_values, adjusted, levels, strict=True):
+        if contrast is None:
+            corrected.append(None)
             continue
-        verdict = read_off(*one.interval(level), margin=margin)
-        judged.append(Judged(one, None if p is None else corrected, level, verdict))
-    return judged
+        verdict = verdict_from_interval(*contrast.interval(level), margin=margin)
+        corrected.append(CorrectedContrast(contrast, None if p is None else p_adjusted, level, verdict))
+    return corrected
 
 
-def read_off(low: float | None, high: float | None, *, margin: float) -> Verdict:
-    """The verdict that an interval of a difference allows; below 0 is better."""
+def verdict_from_interval(low: float | None, high: float | None, *, margin: float) -> Verdict:
+    """Return the verdict for the interval of a difference in loss. Negative differences are better."""
     if low is None or high is None:
         return "cannot tell"
     if -margin <= low and high <= margin:
@@ -54,21 +57,22 @@ def read_off(low: float | None, high: float | None, *, margin: float) -> Verdict
     return "worse" if low > 0 else "cannot tell"
 
 
-def holm(ps: Sequence[float], alpha: float) -> tuple[list[float], list[float]]:
-    """Adjusted p values, and for each the level of the step at which it is decided (Holm 1979).
+def holm(p_values: Sequence[float], alpha: float) -> tuple[list[float], list[float]]:
+    """Return the p values adjusted by Holm's step-down procedure (Holm 1979), and the level of each step.
 
-    The k-th smallest of m is held to alpha / (m - k + 1); from the first that fails on, all are held to the level of
-    that one. So an interval of this level excludes 0 exactly if the adjusted p value is at most alpha.
+    The k-th smallest of m p values is tested at alpha / (m - k + 1). The first one that fails ends the procedure, and
+    all larger ones get its level. A confidence interval at this level excludes 0 exactly if the adjusted p value is at
+    most alpha.
     """
-    m = len(ps)
+    m = len(p_values)
     adjusted, levels = [1.0] * m, [alpha] * m
     largest, level = 0.0, alpha / m if m else alpha
     failed = False
-    for step, index in enumerate(sorted(range(m), key=lambda index: ps[index])):
-        largest = max(largest, min(1.0, (m - step) * ps[index]))
+    for step, index in enumerate(sorted(range(m), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (m - step) * p_values[index]))
         adjusted[index] = largest
         if not failed:
             level = alpha / (m - step)
-            failed = ps[index] > level
+            failed = p_values[index] > level
         levels[index] = level
     return adjusted, levels

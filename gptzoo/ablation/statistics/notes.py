@@ -1,4 +1,4 @@
-"""What a reader must know beside the verdicts: what is missing, and what the figures take for granted and is not so."""
+"""Notes of a report: missing data, and assumptions of the statistics that do not hold."""
 
 from __future__ import annotations
 
@@ -9,108 +9,120 @@ from gptzoo.ablation.records.analysis import Cost, Matched
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.statistics.contrast import Endpoints
-from gptzoo.ablation.statistics.effects import Question
-from gptzoo.ablation.statistics.sentences import count, why_failed
+from gptzoo.ablation.statistics.effects import FactorialContrast
+from gptzoo.ablation.statistics.sentences import describe_failures, format_count
 
-_FAR = 8.0  # robust standard deviations; of normal noise with this few values, one in many thousand
-_ENOUGH = 8  # values from which a robust deviation means something
+_OUTLIER_THRESHOLD = 8.0  # robust standard deviations; normal noise exceeds it once in many thousand values
+_MIN_VALUES_FOR_OUTLIERS = 8  # values in all variants; a robust standard deviation of fewer is too uncertain
+_MAX_LISTED_VARIANTS = 6
+_MAD_TO_SD = 1.4826  # standard deviations per median absolute deviation, for normal noise
 
 
-def notes(
+def report_notes(
     outcome: Outcome,
     endpoints: Mapping[str, Endpoints],
-    asked: Sequence[Question],
-    equal_cost: Mapping[Cost, Matched],
+    contrasts: Sequence[FactorialContrast],
+    matched: Mapping[Cost, Matched],
 ) -> Iterator[str]:
-    """In the order of how much they matter."""
-    open_ones = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
-    if open_ones:
-        yield f"{open_ones} of {count(len(outcome.trials), 'trial')} not done yet: what is said here may change."
+    """Yield the notes of a report, the most important first."""
+    n_open = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
+    if n_open:
+        yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
     for variant in outcome.variants:
         if failed := outcome.failures(variant.name):
-            rest = "" if not endpoints[variant.name] else " What is said of it is of the runs that went well."
-            yield f"{variant.name}: {why_failed(failed, len(outcome.trials_of(variant.name)))}.{rest}"
+            rest = " Its results are those of its other runs." if endpoints[variant.name] else ""
+            yield f"{variant.name}: {describe_failures(failed, len(outcome.trials_of(variant.name)))}.{rest}"
     if outcome.selection is not None:
-        yield from _selection(outcome, outcome.selection)
-    yield from _pairing(outcome, endpoints)
-    yield from _far_seeds(endpoints)
-    yield from _effects(asked, max(map(len, endpoints.values())))
-    for cost, at in equal_cost.items():
-        if cut_short := [variant for variant in at.cut_short if variant not in at.untold]:
-            yield (
-                f"Losses at equal {cost}: {_named(cut_short)} trained on beyond that point, where its learning rate "
-                "had not come to its end; planned for that length, the loss there would have been lower."
-            )
-        if at.untold:
-            yield (
-                f"Losses at equal {cost} are not told of {_named(at.untold)}: evaluations are too far apart there. "
-                "Give a smaller eval.every."
-            )
+        yield from _selection_notes(outcome, outcome.selection)
+    yield from _pairing_notes(outcome, endpoints)
+    yield from _outlier_notes(endpoints)
+    yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
+    yield from _equal_cost_notes(matched)
 
 
-def _selection(outcome: Outcome, selection: Selection) -> Iterator[str]:
-    """What it means that variants were selected."""
+def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
     seeds = ", ".join(map(str, selection.seeds))
     if selection.finalists is None:
-        yield f"The selection goes on, by seed {seeds}: rung {len(selection.rungs)} of {selection.n_rungs}."
+        yield f"The selection by seed {seeds} is in rung {len(selection.rungs)} of {selection.n_rungs}."
     elif n_stopped := sum(selection.status_of(name) == "stopped" for name in selection.ranking):
         yield (
-            f"{count(n_stopped, 'variant')} of {len(outcome.variants)} were stopped early, by seed {seeds}, which "
-            "nothing is compared by; one that learns slowly at first and well in the end may be among them."
+            f"{format_count(n_stopped, 'variant')} of {len(outcome.variants)} were stopped early, by seed {seeds}, "
+            "which no comparison uses. Variants that learn slowly at first but end well may be among them."
         )
 
 
-def _named(variants: Sequence[str]) -> str:
-    """Their names; how many they are, where a list would bury the note."""
-    return ", ".join(variants) if len(variants) <= 6 else count(len(variants), "variant")
-
-
-def _pairing(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
-    base = set(endpoints[outcome.baseline])
-    if not outcome.paired or not base:
+def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
+    baseline_seeds = set(endpoints[outcome.baseline])
+    if not outcome.paired or not baseline_seeds:
         return
     for variant in outcome.variants:
-        own = set(endpoints[variant.name])
-        if not own or variant.name == outcome.baseline or own == base:
+        seeds = set(endpoints[variant.name])
+        if not seeds or variant.name == outcome.baseline or seeds == baseline_seeds:
             continue
-        if len(own & base) < 2 <= min(len(own), len(base)):
+        if len(seeds & baseline_seeds) < 2 <= min(len(seeds), len(baseline_seeds)):
             yield f"{variant.name} and {outcome.baseline} share too few seeds to pair: compared as independent runs."
-        elif alone := sorted(own ^ base):
-            seeds = ", ".join(map(str, alone))
-            yield f"{variant.name} against {outcome.baseline}: without partner and left out of it: seed {seeds}."
+        elif unpaired := sorted(seeds ^ baseline_seeds):
+            listed = ", ".join(map(str, unpaired))
+            yield f"{variant.name} against {outcome.baseline}: seed {listed} has no partner and is not compared."
 
 
-def _far_seeds(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
-    """Seeds so far from their others that the noise is hardly normal: by the median deviation over all variants, or of
-    their own variant where that is more, since variants differ in noise."""
-    off = {
+def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
+    """Yield a note for each seed too far from the others of its variant for the noise to be normal.
+
+    The scale is the median absolute deviation over all variants, or that of the seed's own variant if it is larger,
+    because variants may differ in noise.
+    """
+    deviations = {
         name: {seed: abs(value - median(values.values())) for seed, value in values.items()}
         for name, values in endpoints.items()
         if len(values) > 2
     }
-    everywhere = [distance for distances in off.values() for distance in distances.values()]
-    if len(everywhere) < _ENOUGH:
+    all_deviations = [deviation for by_seed in deviations.values() for deviation in by_seed.values()]
+    if len(all_deviations) < _MIN_VALUES_FOR_OUTLIERS:
         return
-    for name, distances in sorted(off.items()):
-        scale = 1.4826 * max(median(everywhere), median(distances.values()))
-        for seed, distance in sorted(distances.items()):
-            if distance > _FAR * scale > 0:
+    for name, by_seed in sorted(deviations.items()):
+        scale = _MAD_TO_SD * max(median(all_deviations), median(by_seed.values()))
+        for seed, deviation in sorted(by_seed.items()):
+            if deviation > _OUTLIER_THRESHOLD * scale > 0:
                 yield (
-                    f"{name}: seed {seed} ended at {endpoints[name][seed]:.4g}, far from its others. Intervals and p "
-                    "values take noise for normal; one such seed widens them. Look at the run."
+                    f"{name}: seed {seed} ended at {endpoints[name][seed]:.4g}, far from its other seeds. Intervals "
+                    "and p values assume normal noise, and one such seed widens them. Check this run."
                 )
 
 
-def _effects(asked: Sequence[Question], n_seeds: int) -> Iterator[str]:
-    for one in asked:
-        what = " with ".join(one.choices.values())
-        if one.contrast is None:
-            yield f"The effect of {what} cannot be had: no combination of the other choices has all the runs for it."
+def _effect_notes(contrasts: Sequence[FactorialContrast], n_seeds: int) -> Iterator[str]:
+    for factorial in contrasts:
+        effect = " with ".join(factorial.choices.values())
+        if factorial.contrast is None:
+            yield f"The effect of {effect} cannot be estimated: every combination of the other choices lacks runs."
             continue
-        if one.contrast.n < n_seeds:
-            yield f"The effect of {what} rests on {one.contrast.n} of {count(n_seeds, 'seed')}: the others lack runs."
-        if one.n_averaged < one.n_combinations:
+        if factorial.contrast.n < n_seeds:
             yield (
-                f"The effect of {what} is an average over {one.n_averaged} of "
-                f"{count(one.n_combinations, 'combination')} of the other choices: the rest lacks runs."
+                f"The effect of {effect} uses {factorial.contrast.n} of {format_count(n_seeds, 'seed')}: "
+                "runs of the others are missing."
             )
+        if factorial.n_averaged < factorial.n_combinations:
+            yield (
+                f"The effect of {effect} is an average over {factorial.n_averaged} of "
+                f"{format_count(factorial.n_combinations, 'combination')} of the other choices: "
+                "runs of the others are missing."
+            )
+
+
+def _equal_cost_notes(matched: Mapping[Cost, Matched]) -> Iterator[str]:
+    for cost, at_cost in matched.items():
+        if cut_short := [variant for variant in at_cost.cut_short if variant not in at_cost.untold]:
+            yield (
+                f"Losses at equal {cost}: {_listed(cut_short)} trained beyond this point, where the learning rate had "
+                "not decayed fully. A run planned to end there would have had a lower loss."
+            )
+        if at_cost.untold:
+            yield (
+                f"Losses at equal {cost} of {_listed(at_cost.untold)} are not shown: the evaluations are too far apart "
+                "to interpolate. Set a smaller eval.every."
+            )
+
+
+def _listed(variants: Sequence[str]) -> str:
+    """Return the names of the variants, or their number if there are many."""
+    return ", ".join(variants) if len(variants) <= _MAX_LISTED_VARIANTS else format_count(len(variants), "variant")

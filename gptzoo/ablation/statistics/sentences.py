@@ -1,4 +1,4 @@
-"""Verdicts in words: what was found, how sure it is, and what would make it so."""
+"""Verdicts as sentences: the finding, its uncertainty, and for "cannot tell" the number of seeds that would decide."""
 
 from __future__ import annotations
 
@@ -8,58 +8,67 @@ from dataclasses import replace
 
 from gptzoo.ablation.records.analysis import Estimate
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.statistics.multiple_comparisons import Judged
+from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast
 
-_TRAINABLE = 1000  # seeds; that it would take 22,044 is no advice
-
-
-def sentence(subject: str, reference: str, judged: Judged, *, margin: float, more_seeds: int | None) -> str:
-    """The verdict on a difference, whole: "none is worse than rope by 0.224 (0.201 to 0.247; 5 pairs of runs)."."""
-    estimate, paired = judged.estimate, judged.contrast.paired
-    if judged.verdict in ("better", "worse"):
-        by = estimate if estimate.value >= 0 else _turned(estimate)
-        return (
-            f"{subject} is {judged.verdict} than {reference} by {number(by.value, half(by))} ({_spread(by, paired)})."
-        )
-    difference = f"{number(estimate.value, half(estimate))} ({_spread(estimate, paired)})"
-    if judged.verdict == "same":
-        return f"{subject} is the same as {reference} to within {margin:g}: the difference is {difference}."
-    return f"Cannot tell {subject} from {reference}: the difference is {difference}; {_wanted(judged, more_seeds)}."
+_MAX_ADVISED_SEEDS = 1000  # a recommendation to train 22,044 more seeds helps nobody
 
 
-def no_data(variant: str, trials: Sequence[TrialOutcome], failed: Sequence[TrialOutcome]) -> str:
-    """Why nothing can be said of a variant: what came of its trials."""
+def verdict_sentence(
+    subject: str, reference: str, corrected: CorrectedContrast, *, margin: float, more_seeds: int | None
+) -> str:
+    """Return a verdict as a sentence, such as "none is worse than rope by 0.224 (0.201 to 0.247; 5 pairs of runs).".
+
+    more_seeds: for the verdict "cannot tell", the number of additional seeds that would decide.
+    """
+    estimate, paired = corrected.estimate, corrected.contrast.paired
+    if corrected.verdict in ("better", "worse"):
+        by = estimate if estimate.value >= 0 else _negated(estimate)
+        size = format_number(by.value, half_width(by))
+        return f"{subject} is {corrected.verdict} than {reference} by {size} ({_interval_and_runs(by, paired)})."
+    size = format_number(estimate.value, half_width(estimate))
+    difference = f"the difference is {size} ({_interval_and_runs(estimate, paired)})"
+    if corrected.verdict == "same":
+        return f"{subject} is the same as {reference} to within {margin:g}: {difference}."
+    return f"Cannot tell {subject} from {reference}: {difference}; {_advice(corrected, more_seeds)}."
+
+
+def no_data_sentence(variant: str, trials: Sequence[TrialOutcome], failed: Sequence[TrialOutcome]) -> str:
+    """Return a sentence that says why a variant has no data: its trials failed or are not done."""
     if len(failed) < len(trials) or not trials:
-        return f"No data of {variant} yet: {count(len(trials) - len(failed), 'trial')} to come{_failed_too(failed)}."
-    return f"No data of {variant}: {why_failed(failed, len(trials))}."
+        n_failed = f", {len(failed)} failed" if failed else ""
+        return f"No data for {variant} yet: {format_count(len(trials) - len(failed), 'trial')} not done{n_failed}."
+    return f"No data for {variant}: {describe_failures(failed, len(trials))}."
 
 
-def why_failed(failed: Sequence[TrialOutcome], n_trials: int) -> str:
-    """How many trials of how many failed, and what each reason was."""
+def describe_failures(failed: Sequence[TrialOutcome], n_trials: int) -> str:
+    """Return how many of the trials failed, for which seeds and reasons."""
     reasons = sorted({trial.reason or "it ended without the metric" for trial in failed})
     seeds = ", ".join(str(trial.seed) for trial in failed)
-    return f"{len(failed)} of {count(n_trials, 'trial')} failed (seed {seeds}): {'; '.join(reasons)}"
+    return f"{len(failed)} of {format_count(n_trials, 'trial')} failed (seed {seeds}): {'; '.join(reasons)}"
 
 
-def count(n: int, noun: str) -> str:
-    """1 seed, 2 seeds, 12,000 seeds."""
+def format_count(n: int, noun: str) -> str:
+    """Format a count with its noun: "1 seed", "2 seeds", "12,000 seeds"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def number(value: float, scale: float) -> str:
-    """A value to the second digit of its scale (0: to the fourth of its own), with a true minus."""
-    digits = 1 - math.floor(math.log10(scale)) if scale else 0
-    text = f"{value:.4g}" if not scale else f"{value:.2g}" if digits > 6 else f"{value:z.{max(digits, 0)}f}"
+def format_number(value: float, uncertainty: float) -> str:
+    """Format a value to the second significant digit of its uncertainty, with a typographic minus sign.
+
+    With an uncertainty of 0, format four significant digits.
+    """
+    digits = 1 - math.floor(math.log10(uncertainty)) if uncertainty else 0
+    text = f"{value:.4g}" if not uncertainty else f"{value:.2g}" if digits > 6 else f"{value:z.{max(digits, 0)}f}"
     return text.replace("-", "−")
 
 
-def half(estimate: Estimate) -> float:
-    """Half the width of the interval; 0 where it is not known."""
+def half_width(estimate: Estimate) -> float:
+    """Return half the width of the confidence interval, or 0 if there is none."""
     return 0.0 if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
 
 
-def _turned(estimate: Estimate) -> Estimate:
-    """The same difference seen from the other side."""
+def _negated(estimate: Estimate) -> Estimate:
+    """Return the same difference with the two sides exchanged."""
     low, high = estimate.low, estimate.high
     return replace(
         estimate,
@@ -69,22 +78,18 @@ def _turned(estimate: Estimate) -> Estimate:
     )
 
 
-def _spread(estimate: Estimate, paired: bool) -> str:
-    runs = f"{count(estimate.n, 'pair')} of runs" if paired else f"{count(estimate.n, 'run')} of each"
+def _interval_and_runs(estimate: Estimate, paired: bool) -> str:
+    runs = f"{format_count(estimate.n, 'pair')} of runs" if paired else f"{format_count(estimate.n, 'run')} of each"
     if estimate.low is None or estimate.high is None:
         return runs
-    width = half(estimate)
-    return f"{number(estimate.low, width)} to {number(estimate.high, width)}; {runs}"
+    uncertainty = half_width(estimate)
+    return f"{format_number(estimate.low, uncertainty)} to {format_number(estimate.high, uncertainty)}; {runs}"
 
 
-def _wanted(judged: Judged, more_seeds: int | None) -> str:
-    """What it takes where it cannot be told."""
-    if judged.contrast.error is None:
-        return "a single seed tells nothing of the spread over seeds"
-    if more_seeds is None or more_seeds > _TRAINABLE:
-        return "no number of seeds that one could train would tell"
-    return f"{count(more_seeds, 'more seed')} would tell, if the true difference is about that"
-
-
-def _failed_too(failed: Sequence[TrialOutcome]) -> str:
-    return f", {len(failed)} failed" if failed else ""
+def _advice(corrected: CorrectedContrast, more_seeds: int | None) -> str:
+    """Return what would decide between two variants that cannot be told apart."""
+    if corrected.contrast.error is None:
+        return "a single seed says nothing about the spread over seeds"
+    if more_seeds is None or more_seeds > _MAX_ADVISED_SEEDS:
+        return "no practical number of seeds would decide"
+    return f"{format_count(more_seeds, 'more seed')} would decide, if the true difference is about this large"

@@ -1,4 +1,4 @@
-"""The rungs of a selection as a person, or a script, reads them."""
+"""Prints the rungs of a selection by successive halving, or converts them to JSON."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 from rich.console import Console
 
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.records.selection import Selection
-from gptzoo.ablation.selection.halving import sizes
-from gptzoo.ablation.statistics.sentences import count
+from gptzoo.ablation.records.selection import RungEntry, RungTrial, Selection
+from gptzoo.ablation.selection.halving import rung_sizes
+from gptzoo.ablation.statistics.sentences import format_count
 from gptzoo.ablation.terminal.tables import plain_table
 
 
 def print_rungs(selection: Selection, console: Console) -> None:
-    """A row for each rung that there is: where it is, how far its trials are, and how many went on."""
-    table = plain_table(">rung", ">step", ">variants", ">trials", ">go on", "best")
+    """Print a table with a row for each rung: its step, its progress, and the number of promoted variants."""
+    table = plain_table(">rung", ">step", ">variants", ">trials", ">promoted", "best")
     for rung in selection.rungs:
-        states = [seen.state for entry in rung.entries for seen in entry.trials.values()]
-        n_ended = sum(state in ("done", "failed") for state in states)
+        states = _states(rung.entries)
+        n_ended = states["done"] + states["failed"]
         best = next((entry for entry in rung.entries if entry.mean is not None), None)
         table.add_row(
             f"{rung.number}/{selection.n_rungs}",
-            span([entry.step for entry in rung.entries]),
+            _step_range([entry.step for entry in rung.entries]),
             str(len(rung.entries)),
-            f"{n_ended}/{len(states)}",
+            f"{n_ended}/{states.total()}",
             str(len(rung.promoted(selection.baseline)) + 1) if rung.decided else "-",
             f"{best.variant} {best.mean:.4f}" if best else "-",
         )
@@ -35,51 +35,42 @@ def print_rungs(selection: Selection, console: Console) -> None:
 
 
 def planned_rungs(plan: Plan) -> Iterator[str]:
-    """What a selection is going to do, in lines: each rung, the end, and how many steps that is of those of all."""
-    spec, contest = plan.spec, plan.contest
+    """Yield a line for each rung of a plan, one for the final comparison, and one for the steps that are saved."""
+    spec, halving = plan.spec, plan.halving
     assert spec.halving is not None
-    assert contest is not None
-    n_seeds, n_rungs = len(contest.seeds), len(spec.halving.shares)
-    seeds = f"seed {contest.seeds[0]}" if n_seeds == 1 else "seeds " + ", ".join(map(str, contest.seeds))
-    expected = sizes(contest.n_expected, contest.eta, n_rungs)
-    for number, n in enumerate(expected[:-1]):
-        where = span([steps[number] for steps in contest.steps.values()])
-        trials = count((n + 1) * n_seeds, "trial")
-        yield f"rung {number + 1}, step {where}: {count(n, 'variant')} and the baseline on {seeds}: {trials}"
-    last = count((expected[-1] + 1) * len(spec.seeds), "trial")
-    left, of_their_own = count(expected[-1], "variant"), f"{count(len(spec.seeds), 'seed')} of their own"
-    yield f"the end: {left} and the baseline on {of_their_own}: {last}"
-    steps, whole = _steps(plan)
-    saved = 1 - steps / whole
-    yield f"about {steps:,} steps in all; every variant to the end on every seed is {whole:,}: {saved:.0%} saved"
-
-
-def _steps(plan: Plan) -> tuple[int, int]:
-    """Of all trials together: with the selection, if those that it stops are as long as variants are on average, and
-    without it."""
-    assert plan.contest is not None
-    mean = sum(variant.n_steps for variant in plan.variants) / len(plan.variants)
-    whole = round(mean * (plan.contest.n_expected + 1)) * len(plan.spec.seeds)
-    return round(sum(n * steps for n, steps in plan.phases())), whole
+    assert halving is not None
+    n_seeds, n_rungs = len(halving.seeds), len(spec.halving.fractions)
+    seeds = f"seed {halving.seeds[0]}" if n_seeds == 1 else "seeds " + ", ".join(map(str, halving.seeds))
+    sizes = rung_sizes(halving.n_expected, halving.eta, n_rungs)
+    for number, n in enumerate(sizes[:-1]):
+        step = _step_range([steps[number] for steps in halving.steps.values()])
+        trials = format_count((n + 1) * n_seeds, "trial")
+        yield f"rung {number + 1}, step {step}: {format_count(n, 'variant')} and the baseline on {seeds}: {trials}"
+    trials = format_count((sizes[-1] + 1) * len(spec.seeds), "trial")
+    final_seeds = f"{format_count(len(spec.seeds), 'seed')} not used in the rungs"
+    yield f"final comparison: {format_count(sizes[-1], 'variant')} and the baseline on {final_seeds}: {trials}"
+    steps, steps_without = _total_steps(plan)
+    saved = 1 - steps / steps_without
+    yield f"about {steps:,} steps in total instead of {steps_without:,} without halving: {saved:.0%} saved"
 
 
 def halving_as_dict(plan: Plan) -> dict[str, Any]:
-    """What a selection is going to do, as data."""
-    contest = plan.contest
-    assert contest is not None
-    steps, whole = _steps(plan)
+    """Convert the planned rungs to JSON."""
+    halving = plan.halving
+    assert halving is not None
+    steps, steps_without = _total_steps(plan)
     return {
-        "seeds": list(contest.seeds),
-        "rungs": {name: list(steps) for name, steps in contest.steps.items()},
-        "contestants": sizes(contest.n_expected, contest.eta, len(contest.steps[plan.baseline])),
-        "trials": [n for n, _ in plan.phases()],
+        "seeds": list(halving.seeds),
+        "rungs": {name: list(steps) for name, steps in halving.steps.items()},
+        "contestants": rung_sizes(halving.n_expected, halving.eta, len(halving.steps[plan.baseline])),
+        "trials": [n_trials for n_trials, _ in plan.phases()],
         "steps": steps,
-        "steps_without": whole,
+        "steps_without": steps_without,
     }
 
 
 def selection_as_dict(selection: Selection) -> dict[str, Any]:
-    """The rungs as data: who was in each, what its trials had there, and what became of it."""
+    """Convert the rungs so far to JSON: the variants in each, their metrics, and whether they were promoted."""
     return {
         "seeds": list(selection.seeds),
         "finalists": None if selection.finalists is None else list(selection.finalists),
@@ -88,7 +79,7 @@ def selection_as_dict(selection: Selection) -> dict[str, Any]:
                 "number": rung.number,
                 "keeps": rung.n_promoted,
                 "decided": rung.decided,
-                "states": dict(Counter(seen.state for entry in rung.entries for seen in entry.trials.values())),
+                "states": dict(_states(rung.entries)),
                 "entries": [
                     {
                         "variant": entry.variant,
@@ -106,11 +97,26 @@ def selection_as_dict(selection: Selection) -> dict[str, Any]:
     }
 
 
-def _values(trials: Mapping[int, Any]) -> dict[str, float | None]:
-    return {str(seed): seen.value for seed, seen in trials.items()}
+def _total_steps(plan: Plan) -> tuple[int, int]:
+    """Return the steps of all trials together, with halving and without it.
+
+    It is not known which variants will be stopped, so each counts with the average length.
+    """
+    assert plan.halving is not None
+    mean = sum(variant.n_steps for variant in plan.variants) / len(plan.variants)
+    steps_without = round(mean * (plan.halving.n_expected + 1)) * len(plan.spec.seeds)
+    return round(sum(n_trials * n_steps for n_trials, n_steps in plan.phases())), steps_without
 
 
-def span(steps: Sequence[int]) -> str:
-    """200, or 200 to 240 where runs are of unlike length."""
+def _states(entries: Sequence[RungEntry]) -> Counter[str]:
+    return Counter(trial.state for entry in entries for trial in entry.trials.values())
+
+
+def _values(trials: Mapping[int, RungTrial]) -> dict[str, float | None]:
+    return {str(seed): trial.value for seed, trial in trials.items()}
+
+
+def _step_range(steps: Sequence[int]) -> str:
+    """Format the steps of a rung: "200", or "200 to 240" if runs have different lengths."""
     low, high = min(steps), max(steps)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -10,7 +10,7 @@ import pytest
 from outcomes import outcome, trial
 
 from gptzoo.ablation.records.selection import RungTrial, Selection
-from gptzoo.ablation.selection.halving import select, sizes, steps_of_rungs
+from gptzoo.ablation.selection.halving import select, rung_sizes, rung_steps
 from gptzoo.ablation.statistics.analyse import analyse
 
 Curves = dict[str, dict[int, list[float | None]]]  # by variant and seed, the loss at each step; it ends where it fails
@@ -118,20 +118,20 @@ def test_the_baseline_goes_on_however_bad_it_is_and_takes_no_place() -> None:
 
 
 def test_a_grid_of_200_shrinks_as_the_paper_has_it() -> None:
-    assert sizes(199, 3, 3) == [199, 66, 22, 7]
-    assert sizes(8, 2, 5) == [8, 4, 2, 1]  # and no rung for one that has nobody to beat
-    assert sizes(1, 3, 3) == [1]
-    assert sizes(27, 3.0, 3) == [27, 9, 3, 1]
+    assert rung_sizes(199, 3, 3) == [199, 66, 22, 7]
+    assert rung_sizes(8, 2, 5) == [8, 4, 2, 1]  # and no rung for one that has nobody to beat
+    assert rung_sizes(1, 3, 3) == [1]
+    assert rung_sizes(27, 3.0, 3) == [27, 9, 3, 1]
 
 
 def test_a_run_pauses_where_it_is_evaluated_anyway() -> None:
-    assert steps_of_rungs(2700, 10, [1 / 27, 1 / 9, 1 / 3]) == [100, 300, 900]
-    assert steps_of_rungs(500, 20, [0.05, 0.2, 1.0]) == [40, 100, 500]
-    assert steps_of_rungs(510, 100, [1.0]) == [510]
+    assert rung_steps(2700, 10, [1 / 27, 1 / 9, 1 / 3]) == [100, 300, 900]
+    assert rung_steps(500, 20, [0.05, 0.2, 1.0]) == [40, 100, 500]
+    assert rung_steps(510, 100, [1.0]) == [510]
     with pytest.raises(ValueError, match=r"rung 1 is at step 100, as the next one is, .* every 100 steps"):
-        steps_of_rungs(900, 100, [1 / 27, 1 / 9, 1 / 3])
+        rung_steps(900, 100, [1 / 27, 1 / 9, 1 / 3])
     with pytest.raises(ValueError, match="rung 1 is at the end, step 100"):
-        steps_of_rungs(100, 100, [1 / 3])
+        rung_steps(100, 100, [1 / 3])
 
 
 def test_what_was_stopped_is_told_and_neither_compared_nor_counted_among_the_comparisons() -> None:
@@ -152,7 +152,7 @@ def test_what_was_stopped_is_told_and_neither_compared_nor_counted_among_the_com
     assert told["v4"] == (
         "stopped",
         "v4 was stopped at rung 1, step 1: val/loss 4.0000, rank 4 of 8, 2 promoted. "
-        "How it would have ended is not known.",
+        "Its final val/loss is unknown.",
     )
     assert told["v8"] == ("no data", "v8 failed before rung 1, step 1: seed 0: diverged.")
-    assert "5 variants of 9 were stopped early, by seed 0, which nothing is compared by" in " ".join(found.notes)
+    assert "5 variants of 9 were stopped early, by seed 0, which no comparison uses" in " ".join(found.notes)

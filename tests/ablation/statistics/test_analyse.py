@@ -1,4 +1,4 @@
-"""What is said of an ablation: verdicts on recorded and made-up endpoints, and what holds whatever they are."""
+"""Verdicts on recorded and synthetic endpoints, and invariants that hold for any endpoints."""
 
 from __future__ import annotations
 
@@ -31,38 +31,38 @@ def first_five(variant: str) -> dict[int, float]:
     return {seed: recorded()[variant][seed] for seed in range(1, 6)}
 
 
-# ---------------------------------------------------------------------- real runs
+# ---------------------------------------------------------------------- recorded runs
 
 
-def test_naive_and_sdpa_are_the_same_although_their_bits_differ() -> None:
+def test_naive_and_sdpa_are_the_same_despite_rounding() -> None:
     found = only(analyse(outcome({"sdpa": first_five("baseline"), "naive": first_five("naive")})))
     assert first_five("baseline") != first_five("naive")
     assert found.verdict == "same"
     assert found.sentence.startswith("naive is the same as sdpa to within 0.01: the difference is")
 
 
-def test_no_positions_are_worse_than_rope() -> None:
+def test_no_positional_is_worse_than_rope() -> None:
     found = only(analyse(outcome({"rope": first_five("baseline"), "none": first_five("none")})))
     assert found.verdict == "worse"
     assert found.paired
 
 
 @pytest.mark.parametrize("n_copies", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_the_baseline_under_other_names_is_rarely_called_different(n_copies: int) -> None:
-    """A perfect 5% test calls at most 16 of 200 different with a probability above 0.95."""
+def test_copies_of_the_baseline_are_rarely_called_different(n_copies: int) -> None:
+    """An exact 5% test calls at most 16 of 200 different with probability above 0.95."""
     losses, rng = list(recorded()["baseline"].values()), random.Random(1)
     called = 0
     for _ in range(200):
-        drawn = dict(enumerate(rng.sample(losses, 5 * (n_copies + 1))))  # seeds are in one variant only
+        drawn = dict(enumerate(rng.sample(losses, 5 * (n_copies + 1))))  # no two variants share a seed
         names = ["baseline", *(f"copy {copy}" for copy in range(n_copies))]
         sides = {name: {s: drawn[s] for s in range(5 * i, 5 * i + 5)} for i, name in enumerate(names)}
-        said = analyse(outcome(sides))
-        called += any(one.verdict in ("better", "worse") for one in said.comparisons)
+        analysis = analyse(outcome(sides))
+        called += any(one.verdict in ("better", "worse") for one in analysis.comparisons)
     assert stats.binom.cdf(16, 200, 0.05) > 0.95
     assert called <= 16
 
 
-def test_a_true_effect_of_the_announced_size_is_found_as_often_as_announced() -> None:
+def test_a_true_effect_of_the_detectable_size_is_found_with_the_stated_power() -> None:
     losses, rng = recorded()["baseline"], random.Random(2)
     effect = detectable_difference(float(np.std(list(losses.values()), ddof=1)), 5)
     found = 0
@@ -74,8 +74,8 @@ def test_a_true_effect_of_the_announced_size_is_found_as_often_as_announced() ->
     assert found >= 149
 
 
-def test_a_true_effect_is_found_as_often_as_announced_by_pairs_among_several() -> None:
-    """Three comparisons, one of which is real; the noise is what is left of real noise after pairing."""
+def test_paired_runs_find_one_true_effect_among_several_with_the_stated_power() -> None:
+    """Three comparisons, one with a true effect, with recorded noise."""
     losses, rng = list(recorded()["baseline"].values()), random.Random(3)
     sd = float(np.std(losses, ddof=1))
     effect = detectable_difference(sd * math.sqrt(2), 6, n_comparisons=3, paired=True)
@@ -84,15 +84,15 @@ def test_a_true_effect_is_found_as_often_as_announced_by_pairs_among_several() -
         drawn = [dict(enumerate(rng.sample(losses, 6))) for _ in range(4)]
         drawn[3] = {seed: loss - effect for seed, loss in drawn[3].items()}
         names = ("baseline", "copy", "another", "planted")
-        said = analyse(outcome(dict(zip(names, drawn, strict=True))))
-        found += next(one.verdict for one in said.comparisons if one.variant == "planted") == "better"
+        analysis = analyse(outcome(dict(zip(names, drawn, strict=True))))
+        found += next(one.verdict for one in analysis.comparisons if one.variant == "planted") == "better"
     assert found >= 149
 
 
 # ---------------------------------------------------------------------- against other libraries
 
 
-def test_paired_and_independent_differences_are_those_of_scipy() -> None:
+def test_paired_and_independent_differences_equal_those_of_scipy() -> None:
     rng = np.random.default_rng(4)
     base, other = rng.normal(3, 0.1, 6), rng.normal(3.1, 0.3, 6)
     sides = {"base": dict(enumerate(base)), "other": dict(enumerate(other))}
@@ -108,14 +108,14 @@ def test_paired_and_independent_differences_are_those_of_scipy() -> None:
         assert (ours.difference.low, ours.difference.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_adjusted_p_values_are_those_of_statsmodels() -> None:
+def test_adjusted_p_values_equal_those_of_statsmodels() -> None:
     from statsmodels.stats.multitest import multipletests
 
     rng = np.random.default_rng(5)
     losses = {f"v{i}": dict(enumerate(rng.normal(i * 0.03, 0.1, 5))) for i in range(7)}
-    said = analyse(outcome(losses))
-    theirs = multipletests([one.p for one in said.comparisons], method="holm")[1]
-    assert [one.p_adjusted for one in said.comparisons] == pytest.approx(theirs)
+    analysis = analyse(outcome(losses))
+    theirs = multipletests([one.p for one in analysis.comparisons], method="holm")[1]
+    assert [one.p_adjusted for one in analysis.comparisons] == pytest.approx(theirs)
 
 
 # ---------------------------------------------------------------------- verdicts
@@ -128,14 +128,14 @@ def test_identical_runs_are_the_same() -> None:
     assert "nan" not in found.sentence
 
 
-def test_a_difference_without_any_spread_is_no_nan() -> None:
+def test_a_difference_without_spread_has_a_verdict() -> None:
     sides = {"a": dict.fromkeys(range(3), 2.5), "b": dict.fromkeys(range(3), 2.75)}
     for paired in (True, False):
         found = only(analyse(outcome(sides, paired=paired)))
         assert (found.verdict, found.p, found.detectable) == ("worse", 0.0, 0.0)
 
 
-def test_a_certain_difference_inside_the_margin_is_the_same() -> None:
+def test_a_significant_difference_within_the_margin_is_the_same() -> None:
     sides = {"a": {s: s / 10 for s in range(5)}, "b": {s: s / 10 + 1e-6 + 1e-8 * s for s in range(5)}}
     found = only(analyse(outcome(sides)))
     assert found.p is not None
@@ -144,39 +144,41 @@ def test_a_certain_difference_inside_the_margin_is_the_same() -> None:
     assert only(analyse(outcome(sides, margin=0.0))).verdict == "worse"
 
 
-def test_one_seed_cannot_tell_and_says_why() -> None:
+def test_one_seed_cannot_tell_and_the_sentence_says_why() -> None:
     found = only(analyse(outcome({"a": {1: 2.0}, "b": {1: 3.0}})))
     assert found.verdict == "cannot tell"
     assert (found.p, found.detectable, found.more_seeds) == (None, None, None)
     assert found.sentence == (
         "Cannot tell b from a: the difference is 1 (1 pair of runs); "
-        "a single seed tells nothing of the spread over seeds."
+        "a single seed says nothing about the spread over seeds."
     )
 
 
-def test_an_interval_is_told_from_the_side_of_its_verdict() -> None:
+def test_the_interval_in_a_sentence_has_the_sign_of_the_verdict() -> None:
     losses = {"a": {1: 3.0, 2: 3.1, 3: 3.2}, "b": {1: 2.5, 2: 2.6, 3: 2.8}}
     found = only(analyse(outcome(losses)))
     assert found.verdict == "better"
-    told = re.fullmatch(r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", found.sentence)
-    assert told is not None, found.sentence
+    numbers = re.fullmatch(
+        r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", found.sentence
+    )
+    assert numbers is not None, found.sentence
     difference = found.difference
     assert difference is not None
     assert difference.low is not None
     assert difference.high is not None
     expected = [-difference.value, -difference.high, -difference.low]
-    assert [float(x) for x in told.groups()] == pytest.approx(expected, abs=0.006)
+    assert [float(x) for x in numbers.groups()] == pytest.approx(expected, abs=0.006)
 
 
-def test_a_number_of_seeds_that_nobody_trains_is_no_advice() -> None:
+def test_an_impractical_number_of_seeds_is_not_recommended() -> None:
     far = {"a": {1: 3.0, 2: 3.1, 3: 2.9}, "b": {1: 3.1003, 2: 3.0, 3: 2.9}}
     found = only(analyse(outcome(far)))
     assert found.more_seeds is not None
     assert found.more_seeds > 1000
-    assert found.sentence.endswith("no number of seeds that one could train would tell.")
+    assert found.sentence.endswith("no practical number of seeds would decide.")
 
 
-def test_what_cannot_be_told_says_how_many_more_seeds_would() -> None:
+def test_cannot_tell_says_how_many_more_seeds_would_decide() -> None:
     rng = np.random.default_rng(6)
     base, noise = rng.normal(3, 0.1, 400), rng.normal(0, 0.1, 400)
     sides = {"a": dict(enumerate(base)), "b": dict(enumerate(base + 0.06 + noise))}
@@ -184,34 +186,35 @@ def test_what_cannot_be_told_says_how_many_more_seeds_would() -> None:
     assert few.verdict == "cannot tell"
     assert few.difference is not None
     assert few.more_seeds is not None
-    assert f"{few.more_seeds} more seeds would tell" in few.sentence
-    enough = 5 + seeds_that_tell(few)
+    assert f"{few.more_seeds} more seeds would decide" in few.sentence
+    n_sufficient = 5 + sufficient_more_seeds(few)
     assert (
-        only(analyse(outcome({name: dict(list(of.items())[:enough]) for name, of in sides.items()}))).verdict == "worse"
+        only(analyse(outcome({name: dict(list(of.items())[:n_sufficient]) for name, of in sides.items()}))).verdict
+        == "worse"
     )
 
 
-def seeds_that_tell(few: Comparison) -> int:
+def sufficient_more_seeds(few: Comparison) -> int:
     assert few.more_seeds is not None
-    return 2 * few.more_seeds  # the first five told the size of the difference roughly
+    return 2 * few.more_seeds  # five seeds estimate the difference only roughly
 
 
-# ---------------------------------------------------------------------- what is missing
+# ---------------------------------------------------------------------- missing data
 
 
-def test_failures_are_told_wherever_they_are() -> None:
+def test_failures_are_reported_in_sentences_and_notes() -> None:
     losses = {"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {1: 2.5, 2: None, 3: 2.6}, "c": {1: None, 2: None, 3: None}}
-    said = analyse(outcome(losses))
-    b, c = said.comparisons
+    analysis = analyse(outcome(losses))
+    b, c = analysis.comparisons
     assert (b.variant, b.n_failed, b.difference and b.difference.n) == ("b", 1, 2)
     assert "1 of 3 trials failed (seed 2): diverged: the loss is nan" in b.sentence
     assert (c.variant, c.verdict, c.n_failed) == ("c", "no data", 3)
-    assert c.sentence == "No data of c: 3 of 3 trials failed (seed 1, 2, 3): diverged: the loss is nan."
-    assert [note[:2] for note in said.notes if "failed" in note] == ["b:", "c:"]
-    assert any("seed 2" in note and "partner" in note for note in said.notes)
+    assert c.sentence == "No data for c: 3 of 3 trials failed (seed 1, 2, 3): diverged: the loss is nan."
+    assert [note[:2] for note in analysis.notes if "failed" in note] == ["b:", "c:"]
+    assert any("seed 2" in note and "partner" in note for note in analysis.notes)
 
 
-def test_a_trial_that_ended_with_no_number_is_a_failure() -> None:
+def test_a_trial_that_ended_without_a_number_is_a_failure() -> None:
     losses = {"a": {1: 2.0, 2: 2.1}, "b": {1: 2.0, 2: 2.1}}
     made = outcome(losses)
     broken = dataclasses.replace(made.trials[3], rows=[*made.trials[3].rows, {"step": 11, "val/loss": None}])
@@ -219,30 +222,30 @@ def test_a_trial_that_ended_with_no_number_is_a_failure() -> None:
     assert found.n_failed == 1
 
 
-def test_a_failed_baseline_leaves_nothing_to_compare_with() -> None:
-    said = analyse(outcome({"a": {1: None, 2: None}, "b": {1: 2.0, 2: 2.1}}))
-    assert only(said).verdict == "no data"
-    assert "No data of a: 2 of 2 trials failed" in only(said).sentence
-    assert list(said.ranking) == ["b"]
+def test_without_a_baseline_there_is_no_data() -> None:
+    analysis = analyse(outcome({"a": {1: None, 2: None}, "b": {1: 2.0, 2: 2.1}}))
+    assert only(analysis).verdict == "no data"
+    assert "No data for a: 2 of 2 trials failed" in only(analysis).sentence
+    assert list(analysis.ranking) == ["b"]
 
 
-def test_before_any_trial_is_done_there_is_no_data_yet() -> None:
+def test_there_is_no_data_before_any_trial_is_done() -> None:
     made = outcome({"a": {1: 1.0}, "b": {1: 1.0}})
     waiting = [dataclasses.replace(one, state="waiting", rows=[]) for one in made.trials]
-    said = analyse(dataclasses.replace(made, trials=waiting))
-    assert only(said).verdict == "no data"
-    assert only(said).sentence == "No data of b yet: 1 trial to come."
-    assert said.noise is None
-    assert said.notes[0] == "2 of 2 trials not done yet: what is said here may change."
+    analysis = analyse(dataclasses.replace(made, trials=waiting))
+    assert only(analysis).verdict == "no data"
+    assert only(analysis).sentence == "No data for b yet: 1 trial not done."
+    assert analysis.noise is None
+    assert analysis.notes[0] == "2 of 2 trials not done yet: these results may change."
 
 
-def test_runs_that_share_no_seed_are_compared_as_independent() -> None:
-    said = analyse(outcome({"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {4: 2.5, 5: 2.6}}))
-    assert not only(said).paired
-    assert any("too few seeds" in note for note in said.notes)
+def test_runs_without_shared_seeds_are_compared_as_independent() -> None:
+    analysis = analyse(outcome({"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {4: 2.5, 5: 2.6}}))
+    assert not only(analysis).paired
+    assert any("too few seeds" in note for note in analysis.notes)
 
 
-def test_a_seed_far_from_its_others_is_named() -> None:
+def test_an_outlier_seed_is_noted() -> None:
     rng = np.random.default_rng(7)
     losses = {name: dict(enumerate(rng.normal(2, 0.01, 5))) for name in "ab"}
     assert not any("far from" in note for note in analyse(outcome(losses)).notes)
@@ -250,8 +253,8 @@ def test_a_seed_far_from_its_others_is_named() -> None:
     assert any(note.startswith("b: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
 
 
-def test_variants_that_differ_in_noise_have_no_seed_called_far() -> None:
-    """Where half of the variants have collapsed to one loss, the spread of the others is still theirs."""
+def test_variants_with_different_noise_have_no_outliers() -> None:
+    """A variant with much more noise than the others is measured by its own spread."""
     rng = np.random.default_rng(7)
     losses = {name: dict(enumerate(rng.normal(3, 1e-4, 5))) for name in "abcd"}
     losses |= {name: dict(enumerate(rng.normal(2, 0.05, 5))) for name in "ef"}
@@ -260,7 +263,7 @@ def test_variants_that_differ_in_noise_have_no_seed_called_far() -> None:
     assert any(note.startswith("e: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
 
 
-# ---------------------------------------------------------------------- whatever the numbers are
+# ---------------------------------------------------------------------- invariants
 
 
 @st.composite
@@ -275,10 +278,10 @@ def many_losses(draw: st.DrawFn) -> dict[str, dict[int, float | None]]:
 def test_no_verdict_contradicts_its_interval_and_nothing_is_nan(
     losses: dict[str, dict[int, float | None]], paired: bool, margin: float
 ) -> None:
-    said = analyse(outcome(losses, paired=paired, margin=margin))
-    json.dumps(dataclasses.asdict(said), allow_nan=False)
-    assert {one.variant for one in said.comparisons} == set(losses) - {"v0"}
-    for one in said.comparisons:
+    analysis = analyse(outcome(losses, paired=paired, margin=margin))
+    json.dumps(dataclasses.asdict(analysis), allow_nan=False)
+    assert {one.variant for one in analysis.comparisons} == set(losses) - {"v0"}
+    for one in analysis.comparisons:
         if one.difference is None or one.difference.low is None or one.difference.high is None:
             assert one.verdict in ("no data", "cannot tell")
             continue
@@ -302,7 +305,7 @@ def test_shifting_and_scaling_all_losses_changes_no_verdict(
         low, high = (None, None) if one.difference is None else (one.difference.low, one.difference.high)
         if low is None or high is None:
             assert (one.verdict, one.p) == (other.verdict, other.p)
-        elif high - low > 1e-9:  # losses that differ by the same everywhere do so up to rounding
+        elif high - low > 1e-9:  # constant differences are constant only up to rounding
             assert one.p == pytest.approx(other.p, rel=1e-6, abs=1e-9)
             if min(abs(abs(end) - edge) for end in (low, high) for edge in (0.0, 0.01)) > 1e-9:
                 assert one.verdict == other.verdict
@@ -325,8 +328,8 @@ def by_name(analysis: Analysis) -> list[Comparison]:
     return sorted(analysis.comparisons, key=lambda one: one.variant)
 
 
-def test_intervals_hold_the_truth_together_where_nothing_is_different() -> None:
-    """All differences are 0, so any interval without 0 is a false claim: at most alpha of ablations make one."""
+def test_false_differences_are_no_more_frequent_than_alpha_over_all_comparisons() -> None:
+    """All true differences are 0, so at most a share of alpha of the ablations may call any variant different."""
     rng = np.random.default_rng(8)
     missed = 0
     for _ in range(300):
@@ -335,6 +338,6 @@ def test_intervals_hold_the_truth_together_where_nothing_is_different() -> None:
     assert missed <= stats.binom.ppf(0.999, 300, 0.05)
 
 
-def test_a_trial_is_what_it_is_made_as() -> None:
+def test_the_trials_of_these_tests_have_the_given_endpoint() -> None:
     assert trial("a", 1, None).last("val/loss") is None
     assert trial("a", 1, 2.0).last("val/loss") == 2.0

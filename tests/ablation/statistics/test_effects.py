@@ -1,4 +1,4 @@
-"""Effects and interactions of factorial designs: the numbers that went in come out, whole or with holes."""
+"""Main effects and interactions of factorial designs, complete and with missing cells."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from gptzoo.ablation.records.analysis import Analysis, Effect
 from gptzoo.ablation.statistics.analyse import analyse
 
 AXES = {"model.attention": ["sdpa", "naive"], "model.positional": ["rope", "none", "alibi"]}
-WORTH = {"sdpa": 0.0, "naive": 0.1, "rope": 0.0, "none": 0.3, "alibi": -0.2}
-TOGETHER = {("naive", "alibi"): 0.5}
+CHOICE_EFFECTS = {"sdpa": 0.0, "naive": 0.1, "rope": 0.0, "none": 0.3, "alibi": -0.2}
+INTERACTIONS = {("naive", "alibi"): 0.5}
 CELLS = list(itertools.product(*AXES.values()))
 
 
 def losses(
     rng: np.random.Generator, *, sd: float = 0.01, n: int = 5, seed_sd: float = 0.0
 ) -> dict[str, dict[int, Any]]:
-    """Of additive choices and one interaction, with noise of each run and of each seed."""
+    """Return losses with additive choices, one interaction, and noise per run and per seed."""
     seeds = rng.normal(0, seed_sd, n) if seed_sd else np.zeros(n)
     return {
-        f"{a}-{p}": dict(enumerate(3 + WORTH[a] + WORTH[p] + TOGETHER.get((a, p), 0) + rng.normal(0, sd, n) + seeds))
+        f"{a}-{p}": dict(
+            enumerate(
+                3 + CHOICE_EFFECTS[a] + CHOICE_EFFECTS[p] + INTERACTIONS.get((a, p), 0) + rng.normal(0, sd, n) + seeds
+            )
+        )
         for a, p in CELLS
     }
 
@@ -35,7 +39,7 @@ def effects(analysis: Analysis) -> dict[tuple[str, ...], Effect]:
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_main_effects_are_averages_and_interactions_what_is_beyond_their_sum(paired: bool) -> None:
+def test_main_effects_are_averages_and_interactions_are_beyond_their_sum(paired: bool) -> None:
     found = effects(analyse(factorial(AXES, losses(np.random.default_rng(1)), paired=paired)))
     expected = {
         ("naive",): 0.1 + 0.5 / 3,  # over rope, none and alibi
@@ -52,8 +56,8 @@ def test_main_effects_are_averages_and_interactions_what_is_beyond_their_sum(pai
     assert found["naive", "none"].verdict in ("same", "cannot tell")
 
 
-def test_effects_of_pairs_are_least_squares_with_seeds_as_blocks() -> None:
-    """Two levels a axis: coefficients of a regression on plus and minus a half, whose blocks take up the seeds."""
+def test_paired_effects_equal_least_squares_with_seeds_as_blocks() -> None:
+    """Two levels per axis, coded as +1/2 and -1/2, with an indicator variable per seed."""
     axes = {"model.attention": ["sdpa", "naive"], "model.positional": ["rope", "none"]}
     rng = np.random.default_rng(2)
     made = {name: of for name, of in losses(rng, sd=0.05, seed_sd=1.0).items() if "alibi" not in name}
@@ -69,46 +73,46 @@ def test_effects_of_pairs_are_least_squares_with_seeds_as_blocks() -> None:
     assert values == pytest.approx([coefficients[0], coefficients[1], coefficients[2]])
 
 
-def test_pairing_takes_the_noise_of_seeds_out() -> None:
+def test_pairing_removes_the_noise_of_seeds() -> None:
     made = losses(np.random.default_rng(3), sd=0.01, seed_sd=1.0)
     assert effects(analyse(factorial(AXES, made)))["none",].verdict == "worse"
     assert effects(analyse(factorial(AXES, made, paired=False)))["none",].verdict == "cannot tell"
 
 
-def test_combinations_that_were_left_out_are_left_out_of_the_averages_and_told() -> None:
+def test_incomplete_combinations_are_excluded_from_averages_and_noted() -> None:
     made = losses(np.random.default_rng(4), sd=0.001)
     del made["naive-alibi"]
-    said = analyse(factorial(AXES, made))
-    found = effects(said)
+    analysis = analyse(factorial(AXES, made))
+    found = effects(analysis)
     assert found["naive",].estimate.value == pytest.approx(0.1, abs=0.01)  # over rope and none
-    assert found["alibi",].estimate.value == pytest.approx(-0.2, abs=0.01)  # beside sdpa
+    assert found["alibi",].estimate.value == pytest.approx(-0.2, abs=0.01)  # with sdpa
     assert ("naive", "alibi") not in found
-    assert any(note.startswith("The effect of naive with alibi cannot be had") for note in said.notes)
-    assert any(note.startswith("The effect of naive is an average over 2 of 3 combinations") for note in said.notes)
+    assert any(note.startswith("The effect of naive with alibi cannot be estimated") for note in analysis.notes)
+    assert any(note.startswith("The effect of naive is an average over 2 of 3 combinations") for note in analysis.notes)
 
 
-def test_a_failed_trial_takes_its_seed_out_of_the_effects_that_need_it() -> None:
+def test_a_failed_trial_removes_its_seed_from_the_effects_that_use_it() -> None:
     made = losses(np.random.default_rng(5))
     made["naive-none"][2] = None
-    said = analyse(factorial(AXES, made))
-    found = effects(said)
+    analysis = analyse(factorial(AXES, made))
+    found = effects(analysis)
     assert found["naive",].estimate.n == 4
     assert found["alibi",].estimate.n == 5
-    assert any(note.startswith("The effect of naive rests on 4 of 5 seeds") for note in said.notes)
+    assert any(note.startswith("The effect of naive uses 4 of 5 seeds") for note in analysis.notes)
 
 
-def test_designs_that_are_not_factorial_have_no_effects() -> None:
+def test_a_design_that_is_not_factorial_has_no_effects() -> None:
     made = losses(np.random.default_rng(6))
     assert analyse(factorial(AXES, made, factorial=False)).effects == []
     one_axis = {"model.attention": ["sdpa"], "model.positional": AXES["model.positional"]}
     assert analyse(factorial(one_axis, {n: of for n, of in made.items() if "sdpa" in n})).effects == []
 
 
-def test_effects_are_called_where_there_are_none_no_oftener_than_alpha() -> None:
+def test_nonexistent_effects_are_found_no_more_often_than_alpha() -> None:
     rng = np.random.default_rng(7)
     called = 0
     for _ in range(100):
         made = {f"{a}-{p}": dict(enumerate(rng.normal(size=3))) for a, p in CELLS}
-        said = analyse(factorial(AXES, made, paired=False))
-        called += any(one.verdict in ("better", "worse") for one in said.effects)
+        analysis = analyse(factorial(AXES, made, paired=False))
+        called += any(one.verdict in ("better", "worse") for one in analysis.effects)
     assert called <= stats.binom.ppf(0.999, 100, 0.05)

@@ -1,4 +1,4 @@
-"""The front of loss against cost."""
+"""Pareto fronts of loss against cost."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 from outcomes import outcome, variant
 
 from gptzoo.ablation.statistics.analyse import analyse
-from gptzoo.ablation.statistics.pareto import front, seconds_per_token
+from gptzoo.ablation.statistics.pareto import pareto_front, seconds_per_token
 
 FEW = st.integers(0, 4).map(float)
 
 
 @given(st.lists(st.tuples(FEW, FEW), min_size=1, max_size=9))
-def test_who_is_on_the_front_is_beaten_by_nobody(pairs: list[tuple[float, float]]) -> None:
+def test_no_variant_dominates_one_on_the_front(pairs: list[tuple[float, float]]) -> None:
     losses = {str(i): loss for i, (loss, _) in enumerate(pairs)}
     costs = {str(i): cost for i, (_, cost) in enumerate(pairs)}
-    for point in front(losses, costs):
-        beaten = any(
+    for point in pareto_front(losses, costs):
+        dominated = any(
             losses[other] <= point.loss
             and costs[other] <= point.cost
             and (losses[other], costs[other]) != (point.loss, point.cost)
             for other in losses
         )
-        assert point.on_front != beaten
+        assert point.on_front != dominated
 
 
-def test_a_difference_inside_the_margin_is_worth_no_cost() -> None:
+def test_a_difference_within_the_margin_does_not_justify_a_higher_cost() -> None:
     losses = {"sdpa": 2.3, "naive": 2.3 - 1e-6, "small": 2.308, "large": 2.2}
-    equal = front(losses, dict.fromkeys(losses, 1.0), margin=0.01)
+    equal = pareto_front(losses, dict.fromkeys(losses, 1.0), margin=0.01)
     assert [point.variant for point in equal if point.on_front] == ["large"]
     costs = {"sdpa": 2.0, "naive": 2.0, "small": 1.0, "large": 3.0}
     assert on_front(losses, costs, 0.0) == ["small", "naive", "large"]
@@ -39,10 +39,10 @@ def test_a_difference_inside_the_margin_is_worth_no_cost() -> None:
 
 
 def on_front(losses: dict[str, float], costs: dict[str, float], margin: float) -> list[str]:
-    return [point.variant for point in front(losses, costs, margin) if point.on_front]
+    return [point.variant for point in pareto_front(losses, costs, margin) if point.on_front]
 
 
-def test_fronts_are_of_every_cost_that_two_variants_have() -> None:
+def test_there_is_a_front_for_every_cost_that_is_known_for_two_variants() -> None:
     made = outcome({"a": {1: 2.0, 2: 2.1}, "b": {1: 1.0, 2: 1.1}, "c": {1: None}})
     variants = [
         variant("a", {}, n_parameters=10, cache_bytes=None, memory_bytes=7),
@@ -55,7 +55,7 @@ def test_fronts_are_of_every_cost_that_two_variants_have() -> None:
     assert [(point.variant, point.on_front) for point in found["memory"]] == [("b", True), ("a", False)]
 
 
-def test_time_is_that_of_a_usual_step() -> None:
+def test_the_time_per_token_ignores_slow_first_steps() -> None:
     made = outcome({"a": {1: 2.0}})
     rates = [1.0, 100.0, 100.0, 100.0]  # the first step is slow
     rows = [{"step": 0}, *({"step": i + 1, "tokens_per_second": rate} for i, rate in enumerate(rates))]

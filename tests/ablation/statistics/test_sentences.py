@@ -1,14 +1,14 @@
-"""Numbers and counts in sentences."""
+"""Formatting of numbers and counts in sentences."""
 
 from __future__ import annotations
 
 import pytest
 
-from gptzoo.ablation.statistics.sentences import count, number
+from gptzoo.ablation.statistics.sentences import format_count, format_number
 
 
 @pytest.mark.parametrize(
-    ("value", "scale", "text"),
+    ("value", "uncertainty", "text"),
     [
         (0.22419, 0.023, "0.224"),
         (-0.22419, 0.23, "−0.22"),
@@ -20,9 +20,9 @@ from gptzoo.ablation.statistics.sentences import count, number
         (-1e-9, 0.02, "0.000"),
     ],
 )
-def test_a_number_has_two_digits_of_its_uncertainty(value: float, scale: float, text: str) -> None:
-    assert number(value, scale) == text
+def test_a_number_has_two_significant_digits_of_its_uncertainty(value: float, uncertainty: float, text: str) -> None:
+    assert format_number(value, uncertainty) == text
 
 
-def test_counts_read_as_words_do() -> None:
-    assert [count(n, "seed") for n in (0, 1, 2, 12000)] == ["0 seeds", "1 seed", "2 seeds", "12,000 seeds"]
+def test_counts_have_the_right_plural_and_thousands_separators() -> None:
+    assert [format_count(n, "seed") for n in (0, 1, 2, 12000)] == ["0 seeds", "1 seed", "2 seeds", "12,000 seeds"]
