@@ -1,4 +1,4 @@
-"""An ablation from its spec to its outcome."""
+"""Runs an ablation from its spec to its outcome."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.ablation.design.costs import Ledger
-from gptzoo.ablation.design.optuna_search import N_AT_ONCE, extend, suggest
-from gptzoo.ablation.execution.runner import Rules, Runner
-from gptzoo.ablation.planning.folder import read_outcome, refuse_another, write_plan
+from gptzoo.ablation.design.costs import CostCache
+from gptzoo.ablation.design.optuna_search import DEFAULT_BATCH_SIZE, append_suggestions, suggest
+from gptzoo.ablation.execution.runner import RetryPolicy, Runner
+from gptzoo.ablation.planning.folder import check_same_ablation, read_outcome, write_plan
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial
 from gptzoo.ablation.records.outcome import Outcome
@@ -18,7 +18,7 @@ from gptzoo.ablation.records.trial import TrialState
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.files import load_ablation_spec
 
-Watch = Callable[[Sequence[PlannedTrial], Runner, Mapping[str, TrialState]], None]
+ProgressCallback = Callable[[Sequence[PlannedTrial], Runner, Mapping[str, TrialState]], None]
 
 
 def ablate(
@@ -26,65 +26,79 @@ def ablate(
     out: str | Path,
     *,
     retry_failed: bool = False,
-    tell: Callable[[Plan], None] = lambda plan: None,
-    watch: Watch = lambda trials, runner, states: None,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_progress: ProgressCallback = lambda trials, runner, states: None,
 ) -> Outcome:
-    """Run the trials of an ablation that are not done yet, in the folder `out`; returns what it has found.
+    """Run the trials of an ablation that are not done yet, in the folder `out`, and return the outcome.
 
-    A trial that fails is kept with its reason, and does not end the others; `retry_failed` tries those again. `tell`
-    gets the plan before anything runs, `watch` the states of trials whenever they may have changed.
-    Raises SpecError and FolderError for wrong input, and Interrupted after a signal, when what ran has saved.
+    A trial that fails is recorded with its reason and does not end the others. With `retry_failed`, trials that failed
+    earlier are run again.
+
+    `on_plan` is called with the plan before anything runs; `on_progress` is called with the states of the trials
+    whenever they may have changed.
+
+    Raise SpecError or FolderError for invalid input. After a signal, let the running trials save and raise Interrupted.
     """
     if not isinstance(spec, AblationSpec):
         spec = load_ablation_spec(spec)
     folder = Path(out)
-    refuse_another(folder, spec)
-    ledger = Ledger()
-    plan = make_plan(spec, folder, ledger=ledger)
-    write_plan(folder, plan)
-    tell(plan)
+    check_same_ablation(folder, spec)
+    costs = CostCache()
+    plan = _update_plan(spec, folder, costs)
+    on_plan(plan)
     if plan.tuning:
-        _runner(plan, plan.tuning, folder, watch, samples=False).run(retry_failed=retry_failed)
-        plan = make_plan(spec, folder, ledger=ledger)
-        write_plan(folder, plan)
-    tried_again: set[int | None] = set()  # rungs whose failures have had another chance
+        _runner(plan, plan.tuning, folder, on_progress, samples=False).run(retry_failed=retry_failed)
+        plan = _update_plan(spec, folder, costs)
+    retried: set[int | None] = set()  # rungs whose failed trials have been retried
     while plan.selecting:
         if plan.wants_suggestions:
-            _suggest(plan, folder)
+            _suggest_variants(plan, folder)
         else:
             rung = plan.selecting[0].rung
-            again = retry_failed and rung not in tried_again
-            _runner(plan, plan.selecting, folder, watch, samples=False).run(retry_failed=again)
-            tried_again.add(rung)
-        plan = make_plan(spec, folder, ledger=ledger)
-        write_plan(folder, plan)
-    _runner(plan, plan.trials, folder, watch, samples=spec.samples).run(retry_failed=retry_failed)
+            retry = retry_failed and rung not in retried
+            _runner(plan, plan.selecting, folder, on_progress, samples=False).run(retry_failed=retry)
+            retried.add(rung)
+        plan = _update_plan(spec, folder, costs)
+    _runner(plan, plan.trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
     return read_outcome(folder)
 
 
-def _suggest(plan: Plan, folder: Path) -> None:
-    """Keep the next batch of suggestions, made by what was found of all before."""
+def _update_plan(spec: AblationSpec, folder: Path, costs: CostCache) -> Plan:
+    """Plan the ablation from the results so far, and write the plan to the folder."""
+    plan = make_plan(spec, folder, costs=costs)
+    write_plan(folder, plan)
+    return plan
+
+
+def _suggest_variants(plan: Plan, folder: Path) -> None:
+    """Store the next batch of suggestions, based on the results of all earlier ones."""
     search, selection, spec = plan.search, plan.selection, plan.spec
     assert search is not None
     assert selection is not None
     means = {entry.variant: entry.mean for rung in selection.rungs for entry in rung.entries}
-    told = [(one, means.get(name or "")) for one, name in zip(search.suggestions, search.variants, strict=True)]
-    n_left = search.wanted - len({*search.variants} - {None, search.baseline})
-    n = min(spec.n_at_once or N_AT_ONCE, n_left)
-    extend(folder, search.n_kept, suggest(spec.axes, plan.axes, told, seed=spec.draw_seed, n=n))
+    results = [
+        (suggestion, means.get(name or ""))
+        for suggestion, name in zip(search.suggestions, search.variants, strict=True)
+    ]
+    n_left = search.n_wanted - len({*search.variants} - {None, search.baseline})
+    n = min(spec.n_at_once or DEFAULT_BATCH_SIZE, n_left)
+    suggestions = suggest(spec.axes, plan.axes, results, seed=spec.draw_seed, n=n)
+    append_suggestions(folder, search.n_stored, suggestions)
 
 
-def _runner(plan: Plan, trials: Sequence[PlannedTrial], folder: Path, watch: Watch, *, samples: bool) -> Runner:
-    """What works off trials of a plan. Components from files that are loaded here are loaded by each trial too."""
+def _runner(
+    plan: Plan, trials: Sequence[PlannedTrial], folder: Path, on_progress: ProgressCallback, *, samples: bool
+) -> Runner:
+    """Create a runner for some trials of a plan. Its trials load the same plugin files as this process."""
     spec = plan.spec
     runner = Runner(
         trials,
         folder,
         spec.executor.build(),
-        rules=Rules(retries=spec.retries, silence=spec.silence),
+        retry_policy=RetryPolicy(retries=spec.retries, hang_timeout=spec.silence),
         samples=samples,
-        until={trial.name: trial.until for trial in trials if trial.until is not None},
+        pauses={trial.name: trial.pause_at for trial in trials if trial.pause_at is not None},
         arguments=[part for file in registry.current().files for part in ("--plugin", str(file))],
-        watch=lambda states: watch(trials, runner, states),
+        on_change=lambda states: on_progress(trials, runner, states),
     )
     return runner

@@ -1,4 +1,4 @@
-"""gptzoo ablate: variants of a run, each with several seeds, compared."""
+"""The command `gptzoo ablate`: train variants of a run with several seeds each, and compare them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shlex
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,31 +16,35 @@ if TYPE_CHECKING:
     from gptzoo.ablation.records.outcome import Outcome
     from gptzoo.spec.ablation import AblationSpec
 
-_FAILED = 1  # exit code when trials failed
+_EXIT_TRIALS_FAILED = 1
 
 
-class _ByDefaultRun(click.Group):
-    """A group whose command `run` need not be named: `gptzoo ablate ablation.json`."""
+class _GroupWithDefaultRun(click.Group):
+    """A group in which `gptzoo ablate ablation.json` is short for `gptzoo ablate run ablation.json`."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
 
 
-@click.group(cls=_ByDefaultRun)
+@click.group(cls=_GroupWithDefaultRun)
 def ablate() -> None:
-    """Compare variants of a run: gptzoo ablate ablation.json [OPTIONS], which is short for `run`.
+    """Train variants of a run and compare them: gptzoo ablate ablation.json [OPTIONS].
 
-    Leaves with 0 if all trials are done, 1 if some failed, 2 if it was refused, 4 if a signal ended it: the same
-    command then goes on.
+    This is short for gptzoo ablate run ablation.json [OPTIONS].
+
+    Exit codes: 0 if all trials are done; 1 if some failed; 2 if the input is invalid; 4 if a signal stopped the
+    ablation. After a signal, run the same command to continue.
     """
 
 
 @ablate.command()
 @click.argument("ablation", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The folder to work in; left out, ablations/NAME.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and run nothing of it.")
-@click.option("--executor", metavar="JSON", help="Where trials run, instead of the spec's: local, or an object.")
-@click.option("--retry-failed", is_flag=True, help="Try again what was given up.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the ablation. Default: ablations/NAME.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, with estimated time and memory, and exit.")
+@click.option("--executor", metavar="JSON", help="Where to run the trials: a name such as local, or a JSON object.")
+@click.option("--retry-failed", is_flag=True, help="Run trials again that failed earlier.")
 @set_option
 @json_option
 @plugin_option
@@ -55,13 +59,13 @@ def run(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run what ABLATION, a JSON spec, describes, and print what it found.
+    """Run the trials of ABLATION, the path of a JSON spec, and print the results.
 
-    What is done already is not done again: more choices or seeds may be added to ABLATION later.
+    Trials that are done are not run again, so you can add choices and seeds to ABLATION later.
     """
     from gptzoo.ablation.ablate import ablate as run_ablation
     from gptzoo.ablation.design.axes import slug_of
-    from gptzoo.ablation.terminal.live_table import Watcher
+    from gptzoo.ablation.terminal.live_table import LiveTable
     from gptzoo.ablation.terminal.plan import print_plan
     from gptzoo.ablation.terminal.tables import plain_console
     from gptzoo.spec.files import load_ablation_spec
@@ -69,39 +73,39 @@ def run(
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
     spec = load_ablation_spec(ablation, overrides)
-    folder = out or Path("ablations") / slug_of(spec.name)  # a name is no path: it may lead out of here
+    folder = out or Path("ablations") / slug_of(spec.name)  # as a path, the name itself could lead elsewhere
     if dry_run:
         _dry_run(spec, folder, as_json)
         return
-    notes = plain_console(stderr=True)
-    with Watcher(notes) as watcher:
+    stderr = plain_console(stderr=True)
+    with LiveTable(stderr) as live_table:
         outcome = run_ablation(
             spec,
             folder,
             retry_failed=retry_failed,
-            tell=lambda plan: print_plan(plan, folder, None, notes),
-            watch=watcher,
+            on_plan=lambda plan: print_plan(plan, folder, None, stderr),
+            on_progress=live_table,
         )
     _print(outcome, as_json)
-    click.echo(f"as a page with figures: gptzoo report {shlex.quote(str(folder))}", err=True)
+    click.echo(f"To write a report with figures: gptzoo report {shlex.quote(str(folder))}", err=True)
     ctx.exit(_exit_code(outcome))
 
 
 def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
-    from gptzoo.ablation.planning.folder import refuse_another
+    from gptzoo.ablation.planning.folder import check_same_ablation
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
     from gptzoo.ablation.terminal.plan import plan_as_dict, print_plan
     from gptzoo.ablation.terminal.tables import plain_console
 
-    refuse_another(folder, spec)
+    check_same_ablation(folder, spec)
     with tempfile.TemporaryDirectory() as name:
         plan = make_plan(spec, folder, scratch=Path(name))
-        found = forecast(plan, folder, Path(name))
+        estimates = forecast(plan, folder, Path(name))
     if as_json:
-        click.echo(json.dumps(plan_as_dict(plan, found), indent=2))
+        click.echo(json.dumps(plan_as_dict(plan, estimates), indent=2))
     else:
-        print_plan(plan, folder, found, plain_console())
+        print_plan(plan, folder, estimates, plain_console())
 
 
 @ablate.command()
@@ -109,9 +113,9 @@ def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """Say how the ablation in FOLDER is doing, whether it runs or not.
+    """Print the results so far of the ablation in FOLDER, whether it is running or not.
 
-    Leaves with 0 unless trials have failed.
+    Exit codes: 0, or 1 if trials have failed.
     """
     from gptzoo.ablation.planning.folder import read_outcome
 
@@ -131,6 +135,6 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    failed = any(trial.state == "failed" for trial in outcome.trials)
-    in_selection = outcome.selection is not None and outcome.selection.failures()
-    return _FAILED if failed or in_selection else 0
+    has_failed_trials = any(trial.state == "failed" for trial in outcome.trials)
+    has_failures_in_selection = outcome.selection is not None and outcome.selection.failures()
+    return _EXIT_TRIALS_FAILED if has_failed_trials or has_failures_in_selection else 0

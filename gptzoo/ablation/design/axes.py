@@ -1,4 +1,4 @@
-"""Axes: the fields that an ablation varies, the choices on each, and how a choice is called and made."""
+"""Axes: the spec fields that an ablation varies, and the choices on each."""
 
 from __future__ import annotations
 
@@ -21,63 +21,63 @@ from gptzoo.spec.schema import kind_of
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of an axis: its label in tables, its part in the names of variants, and the fields that it sets."""
+    """One value of an axis."""
 
-    label: str
-    slug: str
-    fields: Mapping[str, Any]  # value by path
+    label: str  # in tables
+    slug: str  # in the names of variants
+    fields: Mapping[str, Any]  # the spec fields that it sets, by path
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What one axis chooses from. `when` has labels of other axes without which it is not there."""
+    """An axis with its choices."""
 
     name: str
     choices: Sequence[Choice]
-    when: Mapping[str, frozenset[str]]
+    when: Mapping[str, frozenset[str]]  # labels of other axes, one of which each must have for this axis to exist
 
 
 def read_axes(axes: Mapping[str, AxisSpec], model: type[BaseModel], base: dict[str, Any]) -> list[Axis]:
-    """The axes of an ablation whose base is JSON that `model` describes. Raises SpecError."""
+    """Expand the axes of an ablation into choices. `base` is JSON for the spec class `model`. Raise SpecError."""
     problems: list[Problem] = []
-    found = []
+    expanded = []
     for name, spec in axes.items():
         try:
             choices = _choices(name, spec, model, base)
         except ValueError as error:
             problems.append(Problem("axes", f"$.{name}", str(error)))
             continue
-        found.append(Axis(name, choices, {other: labels(wanted) for other, wanted in spec.when.items()}))
-    known = {axis.name: {choice.label for choice in axis.choices} for axis in found}
-    for axis in found if not problems else ():
+        expanded.append(Axis(name, choices, {other: condition_labels(wanted) for other, wanted in spec.when.items()}))
+    known = {axis.name: {choice.label for choice in axis.choices} for axis in expanded}
+    for axis in expanded if not problems else ():
         problems += condition_problems(axis.when, known, f"$.{axis.name}.when")
     if problems:
         raise SpecError(problems)
-    return found
+    return expanded
 
 
 def condition_problems(
-    when: Mapping[str, Iterable[str]], known: Mapping[str, Iterable[str]], place: str
+    when: Mapping[str, Iterable[str]], known: Mapping[str, Iterable[str]], path: str
 ) -> list[Problem]:
-    """What a condition names that there is not; `check_ids` are the labels of each axis."""
+    """Return a problem for each axis and label in a condition that does not exist. `known` has each axis's labels."""
     problems = []
     for axis, wanted in when.items():
         if axis not in known:
-            problems.append(Problem("axes", place, f"there is no axis {axis!r}{did_you_mean(axis, known)}"))
+            problems.append(Problem("axes", path, f"there is no axis {axis!r}{did_you_mean(axis, known)}"))
             continue
         for label in sorted({*wanted} - {*known[axis]}):
             reason = f"axis {axis!r} has no choice {label!r}  (known: {', '.join(known[axis])})"
-            problems.append(Problem("axes", place, reason))
+            problems.append(Problem("axes", path, reason))
     return problems
 
 
-def labels(wanted: Any) -> frozenset[str]:
-    """The labels that a condition names: one, or a list of them."""
-    return frozenset(map(label_of, wanted)) if isinstance(wanted, list | tuple) else frozenset({label_of(wanted)})
+def condition_labels(wanted: object) -> frozenset[str]:
+    """Return the labels that a condition accepts on one axis: a single one, or a list of them."""
+    return frozenset(map(label_of, wanted if isinstance(wanted, list | tuple) else (wanted,)))
 
 
-def apply(model: type[BaseModel], base: dict[str, Any], choices: Iterable[Choice]) -> dict[str, Any]:
-    """The base with what the choices set; a field before those within it."""
+def apply_choices(model: type[BaseModel], base: dict[str, Any], choices: Iterable[Choice]) -> dict[str, Any]:
+    """Return a copy of the base with the fields that the choices set. Outer fields are set before fields in them."""
     data = copy.deepcopy(base)
     fields = [(path.split("."), value) for choice in choices for path, value in choice.fields.items()]
     for path, value in sorted(fields, key=lambda field: len(field[0])):
@@ -85,57 +85,63 @@ def apply(model: type[BaseModel], base: dict[str, Any], choices: Iterable[Choice
     return data
 
 
-def label_of(value: Any) -> str:
-    """What a value is called in tables: a component by its type and options, a list by its items."""
+def label_of(value: object) -> str:
+    """Return the label of a value in tables: a component by its type and options, a list by its items."""
     match value:
         case str():
             return value
         case {"type": str(name), **options}:
-            told = ", ".join(f"{option}={label_of(of)}" for option, of in options.items())
-            return f"{name}({told})" if told else name
+            listed = ", ".join(f"{option}={label_of(of)}" for option, of in options.items())
+            return f"{name}({listed})" if listed else name
         case list() | tuple():
             return "+".join(map(label_of, value))
     return json.dumps(value)
 
 
+def slug_of(label: str) -> str:
+    """Turn a label into a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_.+=]+", "-", label).strip("-.") or "x"
+
+
 def _choices(name: str, spec: AxisSpec, model: type[BaseModel], base: dict[str, Any]) -> list[Choice]:
-    own = name.split(".")[0] in model.model_fields
-    if own:
+    root = name.split(".")[0]
+    is_field = root in model.model_fields
+    if is_field:
         kind = _kind_at(name.split("."), model, base)
     elif "." in name or not isinstance(spec.choices, dict):
-        known = sorted(model.model_fields)
         raise ValueError(
-            f"no field named {name.split('.')[0]!r}{did_you_mean(name.split('.')[0], known)}; the choices of an axis of "
-            "several fields are objects of them, by label"
+            f"no field named {root!r}{did_you_mean(root, sorted(model.model_fields))}; an axis that sets several "
+            'fields has labelled choices: {"swiglu": {"model.ffn": "glu", "model.activation": "silu"}}'
         )
     if spec.choices == "*":
         if kind is None:
             raise ValueError('"*" is for a field that names a component')
-        return _named(name, {type_: _as_in_base(type_, name, base) for type_ in registry.current().of_kind(kind)})
+        return _labelled(name, {type_: _as_in_base(type_, name, base) for type_ in registry.current().of_kind(kind)})
     if not isinstance(spec.choices, dict):
-        return _unnamed(name, spec.choices or ())
-    if own:
-        return _named(name, spec.choices)
-    return [_bundle(label, fields, model, base) for label, fields in spec.choices.items()]
+        return _unlabelled(name, spec.choices or ())
+    if is_field:
+        return _labelled(name, spec.choices)
+    return [_several_fields(label, fields, model, base) for label, fields in spec.choices.items()]
 
 
-def _named(name: str, values: Mapping[str, Any]) -> list[Choice]:
+def _labelled(name: str, values: Mapping[str, Any]) -> list[Choice]:
     return [Choice(label, slug_of(label), {name: value}) for label, value in values.items()]
 
 
-def _unnamed(name: str, values: Sequence[Any]) -> list[Choice]:
+def _unlabelled(name: str, values: Sequence[Any]) -> list[Choice]:
     last = name.split(".")[-1]
-    found = {}
+    by_label = {}
     for value in values:
         label = label_of(value)
-        if label in found:
-            raise ValueError(f"the choice {label!r} is there twice; give labels: {{label: value}}")
-        plain = isinstance(value, str | dict | list | tuple)  # a bare number would not say of what
-        found[label] = Choice(label, slug_of(label if plain else f"{last}={label}"), {name: value})
-    return list(found.values())
+        if label in by_label:
+            raise ValueError(f"two choices have the label {label!r}; give labels: {{label: value}}")
+        # A number alone would not say which field it is the value of.
+        speaks_for_itself = isinstance(value, str | dict | list | tuple)
+        by_label[label] = Choice(label, slug_of(label if speaks_for_itself else f"{last}={label}"), {name: value})
+    return list(by_label.values())
 
 
-def _bundle(label: str, fields: Any, model: type[BaseModel], base: dict[str, Any]) -> Choice:
+def _several_fields(label: str, fields: object, model: type[BaseModel], base: dict[str, Any]) -> Choice:
     if not isinstance(fields, dict):
         raise ValueError(f'{label!r} should be an object of fields: {{"model.ffn": "glu", …}}')
     for path in fields:
@@ -143,17 +149,17 @@ def _bundle(label: str, fields: Any, model: type[BaseModel], base: dict[str, Any
     return Choice(label, slug_of(label), fields)
 
 
-def _kind_at(path: Sequence[str], model: type[BaseModel] | None, base: Any) -> str | None:
-    """The kind of component that a field names, if any; raises ValueError for a field that cannot be.
+def _kind_at(path: Sequence[str], model: type[BaseModel] | None, base: object) -> str | None:
+    """Return the kind of component that a field names, or None. Raise ValueError for a field that cannot exist.
 
-    The options of a part depend on which it is, so they are known only where the base's own part has them.
+    The options of a component depend on its type, so they are known only for the components of the base.
     """
     for depth, part in enumerate(path):
         if model is None:
             return None
         field = model.model_fields.get(part)
         if field is None:
-            if issubclass(model, Config):  # of the base's part; another may have it
+            if issubclass(model, Config):  # the component of the base has no such option, but that of a variant may
                 return None
             raise ValueError(f"no field named {part!r}{did_you_mean(part, model.model_fields)}")
         kind = kind_of(field)
@@ -170,13 +176,8 @@ def _kind_at(path: Sequence[str], model: type[BaseModel] | None, base: Any) -> s
     return None
 
 
-def _as_in_base(type_: str, name: str, base: Any) -> Any:
-    """A component by name, or with the options that the base gives it."""
+def _as_in_base(type_: str, name: str, base: object) -> object:
+    """Return the base's component if it has this type, with its options; otherwise the type alone."""
     for part in name.split("."):
         base = base.get(part) if isinstance(base, dict) else None
     return base if isinstance(base, dict) and base.get("type") == type_ else type_
-
-
-def slug_of(label: str) -> str:
-    """A label as a part of a folder's name."""
-    return re.sub(r"[^A-Za-z0-9_.+=]+", "-", label).strip("-.") or "x"

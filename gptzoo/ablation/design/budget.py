@@ -1,4 +1,4 @@
-"""An equal budget for every variant: tokens, FLOPs, or time of training by a calibration."""
+"""Equal training budgets for all variants: tokens, FLOPs or seconds."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from gptzoo.spec.run import RunSpec
 
 
 def with_budget(spec: RunSpec, budget: BudgetSpec, costs: Costs, seconds_per_step: float | None) -> RunSpec:
-    """The run with as many steps as the budget allows, and at least one; of tokens as many as reach it.
+    """Return the run with as many steps as the budget allows, and at least one.
 
-    Raises SpecError where the cost of a step is not known.
+    A budget of tokens is rounded up to whole steps. Raise SpecError if the cost of a step is not known.
     """
     if budget.tokens is not None:
         steps = -(-budget.tokens // tokens_per_step(spec))
     elif budget.flops is not None:
         if costs.flops_per_token is None:
-            reason = f"FLOPs of {spec.name} cannot be told: {costs.unknown}; give tokens or seconds"
+            reason = f"cannot count the FLOPs of {spec.name}: {costs.unknown}; use a budget of tokens or seconds"
             raise SpecError([Problem(spec.name, "$.budget.flops", reason)])
         steps = round(budget.flops / (costs.flops_per_token * tokens_per_step(spec)))
     else:
-        assert budget.seconds is not None  # the spec says one of the three
+        assert budget.seconds is not None  # BudgetSpec has exactly one of the three
         if seconds_per_step is None:
-            raise SpecError([Problem(spec.name, "$.budget.seconds", f"no step of {spec.name} came to an end")])
+            reason = f"cannot measure the time of a step of {spec.name}: its calibration run failed"
+            raise SpecError([Problem(spec.name, "$.budget.seconds", reason)])
         steps = int(budget.seconds / seconds_per_step)
     return spec.model_copy(update={"steps": max(1, steps), "tokens": None, "epochs": None})

@@ -1,4 +1,4 @@
-"""Code of components is run in a process of its own first: one that crashes takes that along, and not the planner."""
+"""Isolated calls: run functions in a forked process, so that a component that crashes does not end the planner."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,49 +17,51 @@ from gptzoo.utils.forking import autograd_works
 T = TypeVar("T")
 
 
-def in_a_child(counts: Mapping[str, Callable[[], T]]) -> dict[str, T]:
-    """What each function returns, by the variant that it is for, all of them called in one fork of this process.
+def call_isolated(functions: Mapping[str, Callable[[], T]]) -> dict[str, T]:
+    """Call all functions in one fork of this process, and return their results. The keys are names of variants.
 
-    One that raises there is called again here, to raise here; so are all where a fork cannot use autograd. Raises
-    InputError, which names the variant, for one that ends the process.
+    A function that raises there is called again here, to raise the same error here. If autograd does not work in a fork
+    of this process, all functions are called here. Raise InputError with the name of the variant whose function ends
+    the process.
     """
-    if not counts:
+    if not functions:
         return {}
-    with FakeTensorMode():  # which imports for a second what each child would
+    with FakeTensorMode():  # import here, once, what would take each forked process a second
         torch.empty(())
-    context = multiprocessing.get_context("fork")  # components are known there, those of local files too
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_count, args=(theirs, counts), daemon=True)
+    context = multiprocessing.get_context("fork")  # a fork knows the components, including those of local files
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_call_all, args=(sender, functions), daemon=True)
     child.start()
-    theirs.close()  # so that its end is seen when the child has ended
-    found: dict[str, T] = {}
-    for name, count in counts.items():
+    sender.close()  # otherwise the receiver would not see the end of the child
+    results: dict[str, T] = {}
+    for name, function in functions.items():
         try:
-            again, value = ours.recv()
+            call_here, result = receiver.recv()
         except EOFError:
             child.join()
-            raise InputError(_crash(name, child.exitcode or 0)) from None
-        found[name] = count() if again else value
+            raise InputError(_crash_message(name, child.exitcode or 0)) from None
+        results[name] = function() if call_here else result
     child.join()
-    return found
+    return results
 
 
-def _count(answers: Connection, counts: Mapping[str, Callable[[], Any]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the planner, with which this ends
+def _call_all(sender: Connection, functions: Mapping[str, Callable[[], T]]) -> None:
+    """Send `(call_here, result)` for each function."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the planner, and this daemon process with it
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    torch.set_num_threads(1)  # those of the process that was forked are not here
-    can_count = autograd_works()
-    for count in counts.values():
+    torch.set_num_threads(1)  # a fork does not have the thread pool of its parent
+    can_call = autograd_works()
+    for function in functions.values():
         try:
-            answer = (False, count()) if can_count else (True, None)
-        except Exception:  # it is raised again where it can be told
-            answer = (True, None)
-        answers.send(answer)
+            message = (False, function()) if can_call else (True, None)
+        except Exception:  # the planner calls it again and reports the error
+            message = (True, None)
+        sender.send(message)
 
 
-def _crash(name: str, code: int) -> str:
-    how = f"is killed by {signal.Signals(-code).name}" if code < 0 else f"exits with code {code}"
+def _crash_message(name: str, code: int) -> str:
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     return (
-        f"variant {name}: the process that counts its parameters and FLOPs {how}: a component crashes where it "
-        "is built or runs on torch's meta device; mend that, or leave the variant out with `exclude`"
+        f"variant {name}: the process that counts its parameters and FLOPs {how}, because a component crashes when it "
+        "is built or run on torch's meta device. Fix the component, or exclude the variant with `exclude`."
     )

@@ -1,4 +1,4 @@
-"""Which points of the grid an ablation has: indices of choices, one for each axis."""
+"""The points of the grid that an ablation consists of. A point is a tuple of choice indices, one for each axis."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from gptzoo.spec.ablation import Mode
 
 Point = tuple[int, ...]
 
-_DRAWS = 64  # Latin designs of which the one with the fewest repeated pairs is taken
+_N_LATIN_DRAWS = 64
 
 
 def points(mode: Mode, sizes: Sequence[int], baseline: Point, *, n: int | None, seed: int) -> Iterator[Point]:
-    """The points in order, each once, the baseline among them but for `random` and `latin`.
+    """Yield the points of a mode in order, each once. `random` and `latin` may leave out the baseline.
 
-    `random` yields all points in a random order: who wants n valid ones stops then. Raises ValueError.
+    `random` yields all points in a random order; the caller stops when it has `n` valid ones. Raise ValueError if the
+    mode does not fit the sizes.
     """
     if mode == "grid":
         yield from itertools.product(*map(range, sizes))
@@ -30,7 +31,8 @@ def points(mode: Mode, sizes: Sequence[int], baseline: Point, *, n: int | None, 
                     yield (*baseline[:axis], choice, *baseline[axis + 1 :])
     elif mode == "paired":
         if len(set(sizes)) > 1:
-            raise ValueError(f"paired axes have equally many choices; these have {', '.join(map(str, sizes))}")
+            listed = ", ".join(map(str, sizes))
+            raise ValueError(f"the axes of mode 'paired' must have equal numbers of choices; these have {listed}")
         yield from ((index,) * len(sizes) for index in range(sizes[0]))
     elif mode == "random":
         yield from _shuffled(sizes, random.Random(seed))
@@ -39,11 +41,11 @@ def points(mode: Mode, sizes: Sequence[int], baseline: Point, *, n: int | None, 
 
 
 def _shuffled(sizes: Sequence[int], generator: random.Random) -> Iterator[Point]:
-    """All points in a random order, however many they are, without keeping those to come."""
+    """Yield all points of a grid of any size in a random order. Memory grows only with the points already drawn."""
     total = math.prod(sizes)
     drawn: set[int] = set()
     while len(drawn) < total:
-        if 2 * len(drawn) > total:  # few are left: draws would mostly hit what has been
+        if 2 * len(drawn) > total:  # most draws would repeat an earlier point, so enumerate the rest
             rest = [number for number in range(total) if number not in drawn]
             generator.shuffle(rest)
             yield from (_point(number, sizes) for number in rest)
@@ -55,7 +57,7 @@ def _shuffled(sizes: Sequence[int], generator: random.Random) -> Iterator[Point]
 
 
 def _point(number: int, sizes: Sequence[int]) -> Point:
-    """The point at a place in the grid's own order."""
+    """Return the point with this number in the order of the grid."""
     indices = []
     for size in reversed(sizes):
         number, index = divmod(number, size)
@@ -64,7 +66,10 @@ def _point(number: int, sizes: Sequence[int]) -> Point:
 
 
 def _latin(sizes: Sequence[int], n: int, generator: random.Random) -> list[Point]:
-    """n points with each choice of an axis as often as any other, up to one; of some draws, that with most pairs."""
+    """Draw n points in which the choices of each axis occur equally often, up to one.
+
+    Of several draws, return the one in which pairs of choices repeat the least.
+    """
 
     def draw() -> list[Point]:
         columns = []
@@ -79,5 +84,5 @@ def _latin(sizes: Sequence[int], n: int, generator: random.Random) -> list[Point
         counts = (Counter((point[a], point[b]) for point in design) for a, b in pairs)
         return sum(count * count for counter in counts for count in counter.values())
 
-    best = min((draw() for _ in range(_DRAWS)), key=repetition)
+    best = min((draw() for _ in range(_N_LATIN_DRAWS)), key=repetition)
     return list(dict.fromkeys(best))

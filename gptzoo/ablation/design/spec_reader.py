@@ -1,4 +1,4 @@
-"""Reads many specs of one base: what they have in common is validated once."""
+"""Reads many similar specs quickly: components that they share are validated once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gptzoo.reference import Reference
 from gptzoo.spec.files import spec_error
@@ -19,48 +19,52 @@ S = TypeVar("S", bound=RunSpec | ModelSpec)
 
 
 class SpecReader:
-    """Reads variants of one base. A component with its options that several have is validated once."""
+    """Reads the variants of one base. Relative paths in the specs are relative to `folder`."""
 
     def __init__(self, folder: Path):
         self.context = {"folder": folder}
-        self.seen: dict[tuple[Any, ...], Any] = {}
+        self.validated: dict[tuple[object, ...], object] = {}
 
     def read(self, model: type[S], data: dict[str, Any]) -> S:
-        """The spec; raises SpecError."""
+        """Validate `data` as a spec of the class `model`. Raise SpecError."""
         try:
-            return cast(S, model.model_validate(self._prepared(model, data), context=self.context))
+            return cast(S, model.model_validate(self._with_validated_components(model, data), context=self.context))
         except ValidationError as error:
             raise spec_error(error, {(): "spec"}) from None
 
-    def _prepared(self, model: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The data with components in place of their JSON, where that is valid by itself."""
-        prepared = dict(data)
-        for name, (reference, default) in _references(model).items():
+    def _with_validated_components(self, model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the JSON of components by their configs."""
+        replaced = dict(data)
+        for name, (reference, default) in _component_fields(model).items():
             value = data.get(name, default)
             if value is None:
                 continue
             if reference is None:
-                prepared[name] = self._prepared(ModelSpec, value) if isinstance(value, dict) else value
+                is_json = isinstance(value, dict)
+                replaced[name] = self._with_validated_components(ModelSpec, value) if is_json else value
                 continue
             key = (model, name, value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-            if key not in self.seen:
-                self.seen[key] = self._validated(reference, value)
-            prepared[name] = self.seen[key]
-        return prepared
+            if key not in self.validated:
+                self.validated[key] = self._validate(reference, value)
+            replaced[name] = self.validated[key]
+        return replaced
 
-    def _validated(self, reference: Reference, value: Any) -> Any:
+    def _validate(self, reference: Reference, value: object) -> object:
         try:
             return reference.validate(value, self.context)
-        except ValueError:  # which is told, with its place, when the whole is read
+        except ValueError:  # reported with its place when the complete spec is validated
             return value
 
 
 @cache
-def _references(model: Any) -> dict[str, tuple[Reference | None, Any]]:
-    """The fields of a spec that name components, each with its default; that of a model refers to none by itself."""
-    found: dict[str, tuple[Reference | None, Any]] = {}
-    for name, known in model.model_fields.items():
-        reference = next((item for item in known.metadata if isinstance(item, Reference)), None)
-        if reference is not None or known.annotation is ModelSpec:
-            found[name] = (reference, None if known.is_required() else known.default)
-    return found
+def _component_fields(model: type[BaseModel]) -> dict[str, tuple[Reference | None, Any]]:
+    """Return the fields of a spec class that name components, each with its default, and the field of a model spec.
+
+    The latter has no reference of its own.
+    """
+    fields: dict[str, tuple[Reference | None, Any]] = {}
+    for name, field in model.model_fields.items():
+        reference = next((item for item in field.metadata if isinstance(item, Reference)), None)
+        if reference is not None or field.annotation is ModelSpec:
+            fields[name] = (reference, None if field.is_required() else field.default)
+    return fields

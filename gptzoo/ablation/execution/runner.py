@@ -1,6 +1,7 @@
-"""Runs the trials of an ablation: each once, whoever starts it, however often the runner is killed.
+"""Runs the trials of an ablation, each exactly once, with any number of runners, which may be killed at any time.
 
-What is done is told by files in the folders of the trials, and what is being done by locks that die with their process.
+Files in the folders of the trials record what is done. Locks record what is running: the system releases them when the
+process that holds them ends.
 """
 
 from __future__ import annotations
@@ -15,155 +16,163 @@ from typing import Any
 from gptzoo.ablation.execution.executor import Executor, Job
 from gptzoo.ablation.execution.trial import Attempt, Trial, TrialFolder
 from gptzoo.ablation.records.trial import TrialState
-from gptzoo.errors import Interrupted
+from gptzoo.errors import Diverged, InputError, Interrupted
 from gptzoo.training.run.stop_request import StopRequest, listen_for_stop
 
-_ENDED, _REFUSED, _DIVERGED, _INTERRUPTED = 0, 2, 3, 4  # exit codes of gptzoo train
-_TICK = 0.5  # seconds between two looks at what runs
-_GRACE = 30.0  # seconds that a trial which was asked to end has before it is killed
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 30.0  # time between SIGTERM and SIGKILL
+_NOT_RETRIED = (InputError.exit_code, Diverged.exit_code)  # such a run would fail again in the same way
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What is done about trials that do not end well."""
+class RetryPolicy:
+    """When a trial counts as hung, and how often it is retried after a crash or a hang."""
 
-    retries: int = 1  # after a crash or a hang; a run that diverged or was refused would do so again
-    silence: float | None = 3600.0  # seconds without a step after which a trial counts as hung
+    retries: int = 1
+    hang_timeout: float | None = 3600.0  # seconds without a training step; None waits for ever
 
 
 @dataclass
-class _Running:
+class _RunningTrial:
     folder: TrialFolder
-    handle: Any
-    claim: contextlib.ExitStack
+    handle: Any  # of the executor
+    lock: contextlib.ExitStack
     started: float
-    asked_to_end: float | None = None
+    stop_sent: float | None = None  # when SIGTERM was sent
     hung: bool = False
 
 
 class Runner:
-    """Works off a list of trials with an executor."""
+    """Runs a list of trials with an executor."""
 
     def __init__(
         self,
         trials: Sequence[Trial],
         folder: Path,
-        executor: Executor,
+        executor: Executor[Any],
         *,
-        rules: Rules | None = None,
-        until: Mapping[str, int] | None = None,
+        retry_policy: RetryPolicy | None = None,
+        pauses: Mapping[str, int] | None = None,
         samples: bool = False,
         arguments: Sequence[str] = (),
-        watch: Callable[[Mapping[str, TrialState]], None] = lambda states: None,
+        on_change: Callable[[Mapping[str, TrialState]], None] = lambda states: None,
     ):
-        """`until` has steps by name at which trials pause; `samples` has each trial write text at its end; `arguments`
-        are given to each `gptzoo train`; `watch` hears of the states whenever they may have changed."""
+        """Prepare to run `trials` in `folder`/trials.
+
+        `pauses` are the steps at which trials pause, by name. With `samples`, each trial generates text at its end.
+        `arguments` are passed to each `gptzoo train`. `on_change` is called with the states of all trials whenever they
+        may have changed.
+        """
         self.trials = {trial.name: trial for trial in trials}
-        pauses = until or {}
+        pauses = pauses or {}
         self.folders = {
-            name: TrialFolder(folder / "trials" / name, wants_sample=samples, until=pauses.get(name))
+            name: TrialFolder(folder / "trials" / name, needs_sample=samples, pause_at=pauses.get(name))
             for name in self.trials
         }
         self.executor = executor
-        self.rules = rules or Rules()
+        self.retry_policy = retry_policy or RetryPolicy()
         self.arguments = ("--no-plot" if samples else "--bare", *arguments)
-        self.watch = watch
-        self.running: dict[str, _Running] = {}
+        self.on_change = on_change
+        self.running: dict[str, _RunningTrial] = {}
         self.states: dict[str, TrialState] = {}
 
     def run(self, *, retry_failed: bool = False) -> dict[str, TrialState]:
-        """Run what is not done yet; returns the state of each trial at the end. Raises Interrupted by a signal."""
+        """Run all trials that are not done, and return the final state of each. Raise Interrupted after a signal."""
         for name, folder in self.folders.items():
-            folder.prepare(self.trials[name].spec)
-            if retry_failed and folder.given_up:
-                folder.forgive()
+            folder.create(self.trials[name].spec)
+            if retry_failed and folder.failure:
+                folder.clear_failure()
         self.states = {name: folder.state for name, folder in self.folders.items()}
-        with listen_for_stop() as stop, contextlib.ExitStack() as claims:
-            claims.callback(self._release_all)
+        with listen_for_stop() as stop, contextlib.ExitStack() as locks:
+            locks.callback(self._release_locks)
             with self.executor:
-                while open_ones := self._open():
+                while unfinished := self._unfinished():
                     if stop:
-                        self._end_all(stop)
-                    self._start(open_ones)
-                    self.watch(self.states)
+                        self._stop_all(stop)
+                    self._start(unfinished)
+                    self.on_change(self.states)
                     if self.running:
-                        self.executor.wait([one.handle for one in self.running.values()], _TICK)
-                    else:  # all that is left is somebody else's
-                        time.sleep(_TICK)
-                    self._settle()
-        self.watch(self.states)
+                        self.executor.wait([trial.handle for trial in self.running.values()], _POLL_SECONDS)
+                    else:  # other runners have all trials that are left
+                        time.sleep(_POLL_SECONDS)
+                    self._poll_running()
+        self.on_change(self.states)
         return self.states
 
-    def _open(self) -> list[str]:
-        """The trials that have not come to an end."""
+    def _unfinished(self) -> list[str]:
+        """Return the trials that are neither done nor failed. Re-read the states of those that other runners run."""
         for name, state in self.states.items():
             if state in ("waiting", "running") and name not in self.running:
                 self.states[name] = self.folders[name].state
         return [name for name, state in self.states.items() if state in ("waiting", "running")]
 
     def _start(self, names: Iterable[str]) -> None:
+        """Start as many of the trials as there are free slots, except those of other runners."""
         for name in names:
             if self.executor.free_slots < 1:
                 return
             if name in self.running:
                 continue
-            folder, claim = self.folders[name], contextlib.ExitStack()
-            ours = claim.enter_context(folder.claim())
-            # Only now, with the claim in hand, is what its files say true until we change it.
-            if not ours or folder.given_up or folder.why_ended(0) == "":
-                claim.close()
+            folder, lock = self.folders[name], contextlib.ExitStack()
+            acquired = lock.enter_context(folder.acquire())
+            # Another runner may have ended the trial since we read its state. Under the lock nobody else changes it.
+            if not acquired or folder.failure or folder.describe_exit(0) == "":
+                lock.close()
                 self.states[name] = folder.state
                 continue
-            pause = () if folder.until is None else ("--until", str(folder.until))
+            pause = () if folder.pause_at is None else ("--until", str(folder.pause_at))
             arguments = ("train", str(folder.spec), "--out", str(folder.path), "--resume", *pause, *self.arguments)
             handle = self.executor.start(Job(arguments, folder.log))
-            self.running[name] = _Running(folder, handle, claim, time.monotonic())
+            self.running[name] = _RunningTrial(folder, handle, lock, time.monotonic())
             self.states[name] = "running"
 
-    def _settle(self) -> None:
-        """Take in what has ended, and end what has hung."""
-        for name, one in list(self.running.items()):
-            code = self.executor.poll(one.handle)
+    def _poll_running(self) -> None:
+        """Record the trials that have ended, and stop those that hang."""
+        for name, trial in list(self.running.items()):
+            code = self.executor.poll(trial.handle)
             if code is None:
-                self._end_if_hung(one)
+                self._stop_if_hung(trial)
                 continue
-            folder = one.folder
-            reason = folder.why_ended(code)
-            if one.hung:
-                reason = f"hung: no step for {self.rules.silence:g} s"
-            if (reason and code != _INTERRUPTED) or one.hung:
-                failures = 1 + sum(bool(attempt.reason) for attempt in folder.attempts)
-                hopeless = code in (_REFUSED, _DIVERGED) and not one.hung
-                attempt = Attempt(code, reason, round(time.monotonic() - one.started, 3))
-                folder.note(attempt, given_up=hopeless or failures > self.rules.retries)
+            self._record_end(trial, code)
             del self.running[name]
-            one.claim.close()
-            self.states[name] = folder.state
+            trial.lock.close()
+            self.states[name] = trial.folder.state
 
-    def _end_if_hung(self, one: _Running) -> None:
-        now = time.monotonic()
-        if one.asked_to_end is not None:
-            if now - one.asked_to_end > _GRACE:
-                self.executor.stop(one.handle, kill=True)
+    def _record_end(self, trial: _RunningTrial, code: int) -> None:
+        reason = trial.folder.describe_exit(code)
+        if trial.hung:
+            reason = f"hung: no step for {self.retry_policy.hang_timeout:g} s"
+        elif not reason or code == Interrupted.exit_code:
             return
-        if self.rules.silence is None or now - one.started < self.rules.silence:
+        n_failures = 1 + sum(bool(attempt.reason) for attempt in trial.folder.attempts)
+        retry_is_useless = code in _NOT_RETRIED and not trial.hung
+        attempt = Attempt(code, reason, round(time.monotonic() - trial.started, 3))
+        trial.folder.record_attempt(attempt, is_last=retry_is_useless or n_failures > self.retry_policy.retries)
+
+    def _stop_if_hung(self, trial: _RunningTrial) -> None:
+        timeout, now = self.retry_policy.hang_timeout, time.monotonic()
+        if trial.stop_sent is not None:
+            if now - trial.stop_sent > _GRACE_SECONDS:
+                self.executor.stop(trial.handle, kill=True)
+            return
+        if timeout is None or now - trial.started < timeout:
             return
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - one.folder.metrics.stat().st_mtime < self.rules.silence:
+            if time.time() - trial.folder.metrics.stat().st_mtime < timeout:
                 return
-        one.hung, one.asked_to_end = True, now
-        self.executor.stop(one.handle)
+        trial.hung, trial.stop_sent = True, now
+        self.executor.stop(trial.handle)
 
-    def _end_all(self, stop: StopRequest) -> None:
-        """Let what runs save and end, and leave."""
-        for one in self.running.values():
-            self.executor.stop(one.handle)
-        until = time.monotonic() + _GRACE
-        while self.running and time.monotonic() < until:
-            self.executor.wait([one.handle for one in self.running.values()], _TICK)
-            self._settle()
-        raise Interrupted(f"{stop.signal_name}: the trials that ran have saved; the same command goes on with them")
+    def _stop_all(self, stop: StopRequest) -> None:
+        """Let the running trials save and end, then raise Interrupted."""
+        for trial in self.running.values():
+            self.executor.stop(trial.handle)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while self.running and time.monotonic() < deadline:
+            self.executor.wait([trial.handle for trial in self.running.values()], _POLL_SECONDS)
+            self._poll_running()
+        raise Interrupted(f"{stop.signal_name}: the running trials have saved; run the same command to continue")
 
-    def _release_all(self) -> None:
-        for one in self.running.values():
-            one.claim.close()
+    def _release_locks(self) -> None:
+        for trial in self.running.values():
+            trial.lock.close()

@@ -1,4 +1,4 @@
-"""A trial is a run in a folder of its own; what came of it is in files there, so that any process can tell."""
+"""The folder of a trial. Its files record the state of the trial, so that any process can read it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import filelock
 
 from gptzoo.ablation.records.trial import TrialState
 from gptzoo.checkpoint.checkpoints import checkpoint_path
+from gptzoo.errors import Diverged, InputError, Interrupted
 from gptzoo.spec.provenance import stamped
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.run.metrics_file import last_whole_row
+from gptzoo.training.run.metrics_file import read_last_row
 from gptzoo.utils.atomic import write_json
 
-_MEANINGS = {2: "refused", 3: "diverged", 4: "interrupted"}  # of exit codes of gptzoo train
+_EXIT_MEANINGS = {InputError.exit_code: "refused", Diverged.exit_code: "diverged", Interrupted.exit_code: "interrupted"}
 
 
 class Trial(Protocol):
-    """What the runner needs to know of one."""
+    """A run with a name, as the runner sees it."""
 
     @property
     def name(self) -> str:
-        """Of its folder, relative to that of all trials."""
+        """The name of the trial's folder, relative to the folder of all trials."""
 
     @property
     def spec(self) -> RunSpec: ...
@@ -38,71 +39,67 @@ class Trial(Protocol):
 class Attempt:
     """One process that worked on a trial, and how it ended."""
 
-    code: int  # of the exit; negative for the signal that killed it
-    reason: str  # "" if it ended well
+    code: int  # exit code, negative for the signal that killed the process
+    reason: str  # why it failed, or ""
     seconds: float
 
 
 class TrialFolder:
-    """The files of one trial: spec.json, those of its run, train.log and attempts.json.
+    """The files of one trial: those of its run, and spec.json, train.log and attempts.json.
 
-    One that `wants_sample` is done when it has written its text too, or could not after all attempts; one that goes
-    `until` a step is done when it has got there, whatever comes after.
+    A trial is done when its run is done. With `needs_sample`, its sample must have been written too, unless all
+    attempts to write it failed. With `pause_at`, the trial is done when it has reached that step.
     """
 
-    def __init__(self, path: Path, *, wants_sample: bool = False, until: int | None = None):
+    def __init__(self, path: Path, *, needs_sample: bool = False, pause_at: int | None = None):
         self.path = path
-        self.wants_sample = wants_sample
-        self.until = until
+        self.needs_sample = needs_sample
+        self.pause_at = pause_at
         self.spec = path / "spec.json"
         self.log = path / "train.log"
         self.metrics = path / "metrics.jsonl"
 
-    def prepare(self, spec: RunSpec) -> None:
-        """Make the folder, with the spec that its run shall have."""
+    def create(self, spec: RunSpec) -> None:
+        """Create the folder and its spec.json, unless they exist."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.spec.exists():
             write_json(self.spec, stamped(spec))
 
     @property
     def state(self) -> TrialState:
-        """As the files have it; `running` is whatever somebody holds."""
-        status = self._read("status.json").get("status")
-        if self.until is not None and (status == "done" or self._has_reached(self.until, paused=status == "paused")):
+        """The state according to the files; "running" if any process holds a lock of the folder."""
+        status = self._read_json("status.json").get("status")
+        if self.pause_at is not None:
+            if status == "done" or self._has_reached(self.pause_at, paused=status == "paused"):
+                return "done"
+        elif status == "done" and (self.failure or not self.needs_sample or (self.path / "sample.txt").exists()):
             return "done"
-        trained = status == "done" and self.until is None
-        if trained and (self.given_up or not self.wants_sample or (self.path / "sample.txt").exists()):
-            return "done"
-        if self.given_up:
+        if self.failure:
             return "failed"
-        return "running" if self._is_held("claim.lock") or self._is_held(".lock") else "waiting"
+        return "running" if self._is_locked("claim.lock") or self._is_locked(".lock") else "waiting"
 
     @property
-    def given_up(self) -> str | None:
-        """Why it will not be tried again, if so."""
-        reason: str | None = self._read("attempts.json").get("given_up")
+    def failure(self) -> str | None:
+        """Why the trial has failed for good, or None if it may be attempted again."""
+        reason: str | None = self._read_json("attempts.json").get("given_up")
         return reason
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Those that have ended, in their order."""
-        return [Attempt(**attempt) for attempt in self._read("attempts.json").get("attempts", [])]
+        """The attempts that have ended, in order."""
+        return [Attempt(**attempt) for attempt in self._read_json("attempts.json").get("attempts", [])]
 
-    def note(self, attempt: Attempt, *, given_up: bool) -> None:
-        """Keep how an attempt ended, and whether that was the last."""
-        attempts = [*map(asdict, self.attempts), asdict(attempt)]
-        write_json(
-            self.path / "attempts.json", {"attempts": attempts, "given_up": attempt.reason if given_up else None}
-        )
+    def record_attempt(self, attempt: Attempt, *, is_last: bool) -> None:
+        """Record how an attempt ended. If it `is_last`, the trial has failed."""
+        self._write_attempts([*self.attempts, attempt], failure=attempt.reason if is_last else None)
 
-    def forgive(self) -> None:
-        """Let a trial that was given up be tried again."""
-        attempts = [asdict(attempt) for attempt in self.attempts]
-        write_json(self.path / "attempts.json", {"attempts": attempts, "given_up": None})
+    def clear_failure(self) -> None:
+        """Allow more attempts at a failed trial."""
+        self._write_attempts(self.attempts, failure=None)
 
     @contextmanager
-    def claim(self) -> Iterator[bool]:
-        """Hold the trial, so that no other runner starts it; yields False if another one does, or its run goes on."""
+    def acquire(self) -> Iterator[bool]:
+        """Lock the trial, so that no other runner starts it. Yield False if another runner or run holds a lock."""
         lock = filelock.FileLock(self.path / "claim.lock", timeout=0)
         try:
             lock.acquire()
@@ -110,53 +107,57 @@ class TrialFolder:
             yield False
             return
         try:
-            yield not self._is_held(".lock")  # a process whose runner has died trains on
+            yield not self._is_locked(".lock")  # a run outlives a runner that was killed
         finally:
             lock.release()
 
-    def why_ended(self, code: int) -> str:
-        """In words, without its path, why a process of this trial ended with this code; "" if its run is done."""
+    def describe_exit(self, code: int) -> str:
+        """Say why a process of this trial exited with `code`, without the folder's path; "" if the trial is done."""
         if code == 0 and self.state == "done":
             return ""
         if code < 0:
             name = signal.Signals(-code).name
-            return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+            return f"killed by {name}" + (" (possibly out of memory)" if name == "SIGKILL" else "")
         if code == 137:
-            return "ended with code 137, as a process does that ran out of memory"
-        told = self._read("status.json").get("reason", "")
-        if code in _MEANINGS:  # which says the class of the error, too
-            told = told.partition(": ")[2]
-        told = self._without_path(told or self._last_words())
-        meaning = _MEANINGS.get(code, f"ended with code {code}")
-        return f"{meaning}: {told}" if told else meaning
+            return "exited with code 137 (usually out of memory)"
+        message = self._read_json("status.json").get("reason", "")
+        if code in _EXIT_MEANINGS:  # the meaning replaces the name of the error class before the colon
+            message = message.partition(": ")[2]
+        message = self._without_path(message or self._last_log_line())
+        meaning = _EXIT_MEANINGS.get(code, f"exited with code {code}")
+        return f"{meaning}: {message}" if message else meaning
 
     def _without_path(self, text: str) -> str:
-        """The text with paths relative to this folder: what came of a trial is the same in any ablation's folder."""
+        """Make paths in a text relative to this folder, so that equal trials in any two folders have equal texts."""
         forms = (self.path.resolve(), self.path.absolute(), self.path)
-        here = rf"(?:{'|'.join(re.escape(str(form)) for form in forms)})(/|: |(?![\w-]))"
-        return re.sub(here, lambda found: "" if found[1] else self.path.name, text).rstrip(".")
+        folder = rf"(?:{'|'.join(re.escape(str(form)) for form in forms)})(/|: |(?![\w-]))"
+        return re.sub(folder, lambda match: "" if match[1] else self.path.name, text).rstrip(".")
 
     def _has_reached(self, step: int, *, paused: bool) -> bool:
-        """Whether its metrics reach to the step, and will not be cut off before it when the run goes on."""
-        last = last_whole_row(self.metrics).get("step", -1)
-        kept = paused or checkpoint_path(self.path / "checkpoints", step).is_dir()
-        return last > step or (last == step and kept)
+        """Return True if the metrics go up to `step` and resuming would not cut them off before it."""
+        last = read_last_row(self.metrics).get("step", -1)
+        is_saved = paused or checkpoint_path(self.path / "checkpoints", step).is_dir()
+        return last > step or (last == step and is_saved)
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except FileNotFoundError:
             return ""
         return lines[-1] if lines else ""
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the folder; return {} if it does not exist yet."""
         try:
             value: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there yet
+        except (OSError, ValueError):
             return {}
         return value
 
-    def _is_held(self, name: str) -> bool:
+    def _write_attempts(self, attempts: list[Attempt], failure: str | None) -> None:
+        write_json(self.path / "attempts.json", {"attempts": [*map(asdict, attempts)], "given_up": failure})
+
+    def _is_locked(self, name: str) -> bool:
         if not (self.path / name).exists():
             return False
         lock = filelock.FileLock(self.path / name, timeout=0)

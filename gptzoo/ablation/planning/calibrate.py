@@ -1,7 +1,7 @@
-"""How long a step of each variant takes where the trials will run: a few steps of each, by the ablation's executor.
+"""Measures the time of a training step of each variant, by running a few steps with the ablation's own executor.
 
-Calibrations are trials in a folder of their own. What is measured once stays measured, so a budget in seconds is the
-same number of steps whenever it is asked for.
+Calibrations are trials in a folder of their own. A measurement is kept, so that a budget in seconds means the same
+number of steps whenever the plan is made.
 """
 
 from __future__ import annotations
@@ -14,95 +14,97 @@ from statistics import median
 
 from gptzoo import registry
 from gptzoo.ablation.design.costs import Costs, tokens_per_step
-from gptzoo.ablation.design.variants import digest_of
-from gptzoo.ablation.execution.runner import Rules, Runner
+from gptzoo.ablation.design.enumeration import spec_digest
+from gptzoo.ablation.execution.runner import RetryPolicy, Runner
 from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.run.metrics_file import whole_rows
+from gptzoo.training.run.metrics_file import read_complete_rows
 
-_STEPS = 12
-_FIRST = 4  # steps that are not counted: they allocate and tune
-_MOST = 12  # variants that are measured for an estimate; those between them in size are taken to be between in time
+_N_STEPS = 12
+_N_WARMUP_STEPS = 4  # not counted, because they allocate memory and tune kernels
+MAX_MEASURED = 12  # variants that are measured for a forecast; the others are interpolated by size
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Seconds that one trial takes: a step of training, and an evaluation with its share of starting and saving."""
+    """The duration of parts of a trial, in seconds."""
 
-    step: float
-    evaluation: float
+    step: float  # one training step
+    evaluation: float  # one evaluation, including a share of starting and saving the run
 
-    def of_trial(self, n_steps: int, eval_every: int) -> float:
-        """The estimated seconds of a whole trial."""
+    def trial_seconds(self, n_steps: int, eval_every: int) -> float:
+        """Estimate the duration of a complete trial."""
         return n_steps * self.step + (2 + max(0, n_steps - 1) // eval_every) * self.evaluation
 
 
 @dataclass(frozen=True)
-class _Short:
-    """A trial of a few steps."""
-
+class _CalibrationTrial:
     name: str
     spec: RunSpec
 
 
 def calibrate(spec: AblationSpec, runs: Mapping[str, RunSpec], folder: Path) -> dict[str, Calibration]:
-    """By variant, what the clock says of the runs; one that failed is not among them."""
-    shorts = {name: _short(run) for name, run in runs.items()}
-    trials = list({short.name: short for short in shorts.values()}.values())
+    """Measure the runs, by variant, in `folder`. Runs that fail are left out of the result."""
+    shortened = {name: _calibration_trial(run) for name, run in runs.items()}
+    trials = list({trial.name: trial for trial in shortened.values()}.values())
     arguments = [part for file in registry.current().files for part in ("--plugin", str(file))]
-    rules = Rules(retries=0, silence=spec.silence)
-    Runner(trials, folder, spec.executor.build(), rules=rules, arguments=arguments).run()
-    measured = {trial.name: _measured(TrialFolder(folder / "trials" / trial.name), trial.spec) for trial in trials}
-    return {name: found for name, short in shorts.items() if (found := measured[short.name]) is not None}
+    policy = RetryPolicy(retries=0, hang_timeout=spec.silence)
+    Runner(trials, folder, spec.executor.build(), retry_policy=policy, arguments=arguments).run()
+    measured = {trial.name: _measure(TrialFolder(folder / "trials" / trial.name), trial.spec) for trial in trials}
+    calibrations = {name: measured[trial.name] for name, trial in shortened.items()}
+    return {name: calibration for name, calibration in calibrations.items() if calibration is not None}
 
 
-def spread(costs: Mapping[str, Costs], baseline: str) -> list[str]:
-    """The variants to measure for an estimate: the baseline, and others from the smallest to the largest."""
+def variants_to_measure(costs: Mapping[str, Costs], baseline: str) -> list[str]:
+    """Choose the variants to measure for a forecast: the baseline, and others evenly from smallest to largest."""
     ordered = sorted(costs, key=lambda name: (_size(costs[name]), name))
-    if len(ordered) <= _MOST:
+    if len(ordered) <= MAX_MEASURED:
         return ordered
     last = len(ordered) - 1
-    return list(dict.fromkeys([baseline, *(ordered[round(i * last / (_MOST - 2))] for i in range(_MOST - 1))]))
+    evenly = [ordered[round(i * last / (MAX_MEASURED - 2))] for i in range(MAX_MEASURED - 1)]
+    return list(dict.fromkeys([baseline, *evenly]))
 
 
-def estimated(measured: Mapping[str, Calibration], costs: Mapping[str, Costs]) -> dict[str, Calibration]:
-    """A calibration for every variant: its own, or that of the measured one nearest in size, by the ratio of sizes."""
+def estimate_calibrations(measured: Mapping[str, Calibration], costs: Mapping[str, Costs]) -> dict[str, Calibration]:
+    """Return a calibration for every variant. Those that were not measured are scaled from the nearest in size."""
     if not measured:
         return {}
-    found = {}
-    for name, own in costs.items():
-        near = name if name in measured else min(measured, key=lambda other: abs(_size(costs[other]) - _size(own)))
-        step = measured[near].step * _size(own) / _size(costs[near])
-        found[name] = Calibration(step, measured[near].evaluation)
-    return found
+    calibrations = {}
+    for name, cost in costs.items():
+        size = _size(cost)
+        near = name if name in measured else min(measured, key=lambda other: abs(_size(costs[other]) - size))
+        step = measured[near].step * size / _size(costs[near])
+        calibrations[name] = Calibration(step, measured[near].evaluation)
+    return calibrations
 
 
-def _short(run: RunSpec) -> _Short:
-    digest = digest_of(run.model_copy(update={"steps": None, "tokens": None, "epochs": None}))[:12]
-    checkpoint = run.checkpoint.model_copy(update={"every": _STEPS, "best": False})
-    length = {"steps": _STEPS, "tokens": None, "epochs": None, "early_stopping": None}
-    rare = run.eval.model_copy(update={"every": _STEPS})
-    return _Short(digest, run.model_copy(update={**length, "eval": rare, "checkpoint": checkpoint}))
+def wall_seconds(trials: Sequence[float], n_workers: int) -> float:
+    """Return the duration of trials, in seconds, if each starts as soon as a worker is free."""
+    busy_until = [0.0] * max(1, n_workers)
+    for seconds in trials:
+        first_free = busy_until.index(min(busy_until))
+        busy_until[first_free] += seconds
+    return max(busy_until)
 
 
-def _measured(folder: TrialFolder, run: RunSpec) -> Calibration | None:
+def _calibration_trial(run: RunSpec) -> _CalibrationTrial:
+    """Shorten a run to a few steps. Its name does not depend on the original length."""
+    digest = spec_digest(run.model_copy(update={"steps": None, "tokens": None, "epochs": None}))[:12]
+    checkpoint = run.checkpoint.model_copy(update={"every": _N_STEPS, "best": False})
+    length = {"steps": _N_STEPS, "tokens": None, "epochs": None, "early_stopping": None}
+    evaluation = run.eval.model_copy(update={"every": _N_STEPS})
+    return _CalibrationTrial(digest, run.model_copy(update={**length, "eval": evaluation, "checkpoint": checkpoint}))
+
+
+def _measure(folder: TrialFolder, run: RunSpec) -> Calibration | None:
     if folder.state != "done":
         return None
-    seconds = [tokens_per_step(run) / row["tokens_per_second"] for row in whole_rows(folder.metrics)[1:]]
-    # The run writes its spec when it is ready, and its status when it has ended: evaluations lie between, two of them.
-    between = os.stat(folder.path / "status.json").st_mtime - os.stat(folder.path / "run.json").st_mtime
-    return Calibration(median(seconds[_FIRST:]), max(0.0, between - sum(seconds)) / 2)
+    seconds = [tokens_per_step(run) / row["tokens_per_second"] for row in read_complete_rows(folder.metrics)[1:]]
+    # The run writes run.json when it is ready to train and status.json at its end. Two evaluations lie in between.
+    duration = os.stat(folder.path / "status.json").st_mtime - os.stat(folder.path / "run.json").st_mtime
+    return Calibration(median(seconds[_N_WARMUP_STEPS:]), max(0.0, duration - sum(seconds)) / 2)
 
 
 def _size(costs: Costs) -> float:
     return costs.flops_per_token or float(costs.n_parameters)
-
-
-def wall_seconds(trials: Sequence[float], n_workers: int) -> float:
-    """How long trials of these lengths take, each begun as soon as there is a free worker."""
-    free = [0.0] * max(1, n_workers)
-    for seconds in trials:
-        first = free.index(min(free))
-        free[first] += seconds
-    return max(free)

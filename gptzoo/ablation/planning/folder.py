@@ -1,9 +1,9 @@
-"""The folder of an ablation: what it is, what it enumerates, and its trials; and the outcome that these files tell.
+"""The folder of an ablation: writes its plan and reads its outcome.
 
-ablation.json    the spec, its base inline
-variants.json    the variants that it enumerates with their costs, and which folders their trials have
-calibration/     a few steps of each variant, where a budget in seconds asked for them
-trials/<variant>-seed<n>-<hash of the spec>/    a run each (`gptzoo.ablation.execution.trial`)
+ablation.json    the spec, with the base inline
+variants.json    the variants with their costs, and the folder of each trial
+calibration/     a few steps of each variant, if the budget is in seconds
+trials/<variant>-seed<n>-<hash of the spec>/    the run of a trial; see `gptzoo.ablation.execution.trial`
 """
 
 from __future__ import annotations
@@ -18,44 +18,38 @@ from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.selection.rungs import Contest
-from gptzoo.ablation.selection.trial_results import trial_outcome
+from gptzoo.ablation.selection.halving_plan import HalvingPlan
+from gptzoo.ablation.selection.trial_results import read_trial_outcome
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.json_diff import differences
 from gptzoo.utils.atomic import PREFIX, write_json
 
-_FIXED = ("base", "budget", "match", "tune")
-"""What may not change while trials are there: it would make all of them others."""
+_FIXED_FIELDS = ("base", "budget", "match", "tune")  # a change of these would change every trial
 
 
-def written(spec: AblationSpec) -> dict[str, Any]:
-    """The spec as its folder keeps it."""
-    return spec.model_dump(mode="json")
-
-
-def refuse_another(folder: Path, spec: AblationSpec) -> None:
-    """Raise FolderError if the folder holds an ablation of another base, or of other rules."""
+def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
+    """Raise FolderError if the folder has other contents, or an ablation with another base, budget, match or tune."""
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder}: is a file; choose another --out")
     file = folder / "ablation.json"
     if not file.exists():
         names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         used = {name for name in names - {"calibration"} if not name.startswith(PREFIX)}
-        if used and not file.exists():  # which another runner may have written just now
-            raise FolderError(f"{folder}: is used, and not by an ablation; choose another --out")
+        if used and not file.exists():  # another runner may have written it since
+            raise FolderError(f"{folder}: is not empty and has no ablation.json; choose another --out")
         if not used:
             return
-    before, now = _read(folder / "ablation.json"), written(spec)
-    changes = [c for name in _FIXED for c in differences(before.get(name), now.get(name), f"$.{name}")]
+    before, now = _read_json(folder / "ablation.json"), _spec_json(spec)
+    changes = [c for name in _FIXED_FIELDS for c in differences(before.get(name), now.get(name), f"$.{name}")]
     if changes:
-        told = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
-        raise FolderError(f"{folder}: holds another ablation: {told}; choose another --out")
+        listed = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
+        raise FolderError(f"{folder}: contains a different ablation: {listed}; choose another --out")
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
-    """Keep what is going to be done. Raises FolderError as `refuse_another` does, or where it cannot be written."""
-    refuse_another(folder, plan.spec)
+    """Write ablation.json and variants.json. Raise FolderError like `check_same_ablation`, or if writing fails."""
+    check_same_ablation(folder, plan.spec)
     design = {
         "baseline": plan.baseline,
         "axes": plan.axes,
@@ -64,38 +58,38 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "variants": [asdict(variant.as_variant()) for variant in plan.variants],
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
-        "contest": None if plan.contest is None else asdict(plan.contest),
+        "contest": None if plan.halving is None else asdict(plan.halving),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # First what says that the folder is an ablation's: another runner may begin between the two.
-        for name, value in (("ablation.json", written(plan.spec)), ("variants.json", design)):
-            if not (folder / name).exists() or _read(folder / name) != json.loads(json.dumps(value)):
+        # ablation.json comes first: another runner that starts in between recognises the folder by it.
+        for name, value in (("ablation.json", _spec_json(plan.spec)), ("variants.json", design)):
+            if not (folder / name).exists() or _read_json(folder / name) != json.loads(json.dumps(value)):
                 write_json(folder / name, value)
     except OSError as error:
         raise FolderError(f"{folder}: cannot be written: {error.strerror or error}; choose another --out") from None
 
 
 def trials_as_dicts(plan: Plan) -> list[dict[str, Any]]:
-    """The trials of the comparison as data; those of a variant that cannot be tuned have no folder."""
+    """Return the trials of the comparison as JSON. Trials of variants whose tuning failed have no folder."""
     planned = [{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in plan.trials]
-    hopeless = [
+    failed = [
         {"variant": variant.name, "seed": seed, "folder": None, "reason": variant.tuned}
         for variant in plan.variants
-        if variant.hopeless
+        if variant.tuning_failed
         for seed in sorted(plan.spec.seeds)
     ]
-    return planned + hopeless
+    return planned + failed
 
 
 def read_outcome(folder: str | Path) -> Outcome:
-    """What an ablation has found so far, all of it from the files in its folder. Raises FolderError."""
+    """Read the outcome of an ablation, finished or not, from the files in its folder. Raise FolderError."""
     path = Path(folder)
     if not (path / "ablation.json").is_file() or not (path / "variants.json").is_file():
-        raise FolderError(f"{path}: no ablation's folder; it would have ablation.json and variants.json")
-    spec, design = _read(path / "ablation.json"), _read(path / "variants.json")
-    contest = design.get("contest")
-    trials = [_trial(path, trial, spec.get("samples", True)) for trial in design["trials"]]
+        raise FolderError(f"{path}: is not the folder of an ablation: it has no ablation.json and variants.json")
+    spec, design = _read_json(path / "ablation.json"), _read_json(path / "variants.json")
+    halving = design.get("contest")
+    trials = [_trial_outcome(path, trial, spec.get("samples", True)) for trial in design["trials"]]
     return Outcome(
         name=spec["name"],
         folder=path,
@@ -112,24 +106,28 @@ def read_outcome(folder: str | Path) -> Outcome:
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
-        selection=None if contest is None else Contest(**contest).held(path, spec["metric"]),
+        selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
     )
 
 
-def _trial(path: Path, trial: Mapping[str, Any], wants_sample: bool) -> TrialOutcome:
-    if trial["folder"] is None:  # nothing to run: all tries of tuning failed
+def _trial_outcome(path: Path, trial: Mapping[str, Any], needs_sample: bool) -> TrialOutcome:
+    if trial["folder"] is None:
         return TrialOutcome(trial["variant"], trial["seed"], "failed", trial["reason"])
-    folder = TrialFolder(path / "trials" / trial["folder"], wants_sample=wants_sample)
-    return trial_outcome(folder, trial["variant"], trial["seed"])
+    folder = TrialFolder(path / "trials" / trial["folder"], needs_sample=needs_sample)
+    return read_trial_outcome(folder, trial["variant"], trial["seed"])
 
 
 def _environment(path: Path, trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """That of the first trial in order that has one."""
+    """Return the environment of the first trial that has recorded one."""
     files = (path / "trials" / trial["folder"] / "environment.json" for trial in trials if trial["folder"])
-    return next((_read(file) for file in files if file.is_file()), {})
+    return next((_read_json(file) for file in files if file.is_file()), {})
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _spec_json(spec: AblationSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a plan will take, and what it can tell: time, memory, and the smallest difference that its seeds can detect."""
+"""Forecasts the time and memory that a plan takes, and the smallest difference that it can detect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from gptzoo.ablation.planning.calibrate import Calibration, calibrate, estimated, spread, wall_seconds
+from gptzoo.ablation.planning.calibrate import (
+    Calibration,
+    calibrate,
+    estimate_calibrations,
+    variants_to_measure,
+    wall_seconds,
+)
 from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Outcome
@@ -18,66 +24,77 @@ from gptzoo.ablation.statistics.power import detectable_difference
 
 @dataclass(frozen=True)
 class Detectable:
-    """The smallest difference from the baseline that is found with the wanted power."""
+    """The smallest difference from the baseline that the comparison detects with the specified power.
 
-    difference: float | None  # None with one seed, which tells nothing of the spread
-    in_sd: bool  # in standard deviations over seeds, because those are not known yet
+    Its fields, and those of `Forecast`, are keys of the output of `gptzoo ablate --dry-run --json`.
+    """
+
+    difference: float | None  # None with a single seed, which says nothing about the spread over seeds
+    in_sd: bool  # True if the unit is standard deviations over seeds, because their size is not known yet
     n_seeds: int
     n_comparisons: int
-    source: str  # where the spread over seeds is known from, in words
+    source: str  # the source of the standard deviation
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Estimates; None where nothing could be measured."""
+    """Estimates for a plan; None if nothing could be measured."""
 
-    trial_seconds: Mapping[str, float]  # of one trial, by variant
-    total_seconds: float | None  # of all trials, those that are done not taken off
+    trial_seconds: Mapping[str, float]  # duration of one trial, by variant
+    total_seconds: float | None  # duration of all trials, including those that are done already
     n_workers: int | None
-    memory_bytes: int | None  # of as many of the largest trials as run at once
+    memory_bytes: int | None  # of as many of the largest trials as run at the same time
     detectable: Detectable
 
 
 def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
-    """Measure a few steps of the variants, in `scratch`, with the plan's own executor, and say what all will take."""
+    """Measure a few steps of the variants with the plan's executor, in `scratch`, and extrapolate to all trials."""
     runs = {variant.name: variant.spec for variant in plan.variants}
     costs = {variant.name: variant.costs for variant in plan.variants}
-    measured = calibrate(plan.spec, {name: runs[name] for name in spread(costs, plan.baseline)}, scratch)
-    each = estimated(measured, costs)
-    seconds = {v.name: each[v.name].of_trial(v.n_steps, v.spec.eval.every) for v in plan.variants if each}
+    names = variants_to_measure(costs, plan.baseline)
+    measured = calibrate(plan.spec, {name: runs[name] for name in names}, scratch)
+    calibrations = estimate_calibrations(measured, costs)
+    seconds = {
+        variant.name: calibrations[variant.name].trial_seconds(variant.n_steps, variant.spec.eval.every)
+        for variant in plan.variants
+        if calibrations
+    }
     with plan.spec.executor.build() as executor:
         n_workers = executor.free_slots
-    planned = [trial.variant for trial in (*plan.tuning, *plan.trials)]
-    planned += [variant.name for variant in plan.variants if not variant.ready for _ in plan.spec.seeds]
-    if plan.contest is None:
-        total = wall_seconds([seconds[name] for name in planned], n_workers) if seconds else None
-    else:
-        total = _with_selection(plan, each, n_workers) if each else None
+    trials = [trial.variant for trial in (*plan.tuning, *plan.trials)]
+    trials += [variant.name for variant in plan.variants if not variant.is_tuned for _ in plan.spec.seeds]
+    total = None
+    if calibrations and plan.halving is None:
+        total = wall_seconds([seconds[name] for name in trials], n_workers)
+    elif calibrations:
+        total = _seconds_with_halving(plan, calibrations, n_workers)
     memory = [variant.costs.memory_bytes for variant in plan.variants if variant.costs.memory_bytes is not None]
     return Forecast(
         trial_seconds=seconds,
         total_seconds=total,
         n_workers=n_workers,
-        memory_bytes=max(memory) * min(n_workers, max(1, len(planned))) if memory else None,
+        memory_bytes=max(memory) * min(n_workers, max(1, len(trials))) if memory else None,
         detectable=detectable(plan, folder),
     )
 
 
-def _with_selection(plan: Plan, each: Mapping[str, Calibration], n_workers: int) -> float:
-    """Rung after rung, of trials that are as long as those of all variants are on average."""
-    return sum(
-        wall_seconds(
-            [fmean(each[v.name].of_trial(round(steps), v.spec.eval.every) for v in plan.variants)] * n, n_workers
+def _seconds_with_halving(plan: Plan, calibrations: Mapping[str, Calibration], n_workers: int) -> float:
+    """Estimate the duration of all rungs. It is not known which variants get into a rung, so each takes the average."""
+    total = 0.0
+    for n_trials, n_steps in plan.phases():
+        trial_seconds = fmean(
+            calibrations[variant.name].trial_seconds(round(n_steps), variant.spec.eval.every)
+            for variant in plan.variants
         )
-        for n, steps in plan.phases()
-    )
+        total += wall_seconds([trial_seconds] * n_trials, n_workers)
+    return total
 
 
 def detectable(plan: Plan, folder: Path) -> Detectable:
-    """By the spread over seeds of the trials that are done in the folder, or else by what the spec says of it."""
+    """Compute the smallest detectable difference from the spread over seeds, in the folder or in the spec."""
     n, n_comparisons = len(plan.spec.seeds), max(1, plan.n_compared)
-    sd, source = _spread_of_differences(plan, folder)
-    found = detectable_difference(
+    sd, source = _sd_of_differences(plan, folder)
+    difference = detectable_difference(
         _pair_factor(plan) if sd is None else sd,
         n,
         n_comparisons=n_comparisons,
@@ -85,28 +102,29 @@ def detectable(plan: Plan, folder: Path) -> Detectable:
         power=plan.spec.power,
         paired=plan.paired,
     )
-    return Detectable(found if math.isfinite(found) else None, sd is None, n, n_comparisons, source)
+    return Detectable(difference if math.isfinite(difference) else None, sd is None, n, n_comparisons, source)
 
 
 def _pair_factor(plan: Plan) -> float:
-    """What makes the spread of a run that of a difference of two, if pairing gains nothing."""
+    """Return the ratio of the standard deviation of a paired difference to that of a run, without correlation."""
     return math.sqrt(2) if plan.paired else 1.0
 
 
-def _spread_of_differences(plan: Plan, folder: Path) -> tuple[float | None, str]:
-    """The standard deviation that the test of a difference meets, and where it is known from."""
+def _sd_of_differences(plan: Plan, folder: Path) -> tuple[float | None, str]:
+    """Return the standard deviation that the test of a difference uses, if it is known, and its source."""
     outcome = read_outcome(folder) if (folder / "variants.json").is_file() else None
-    pairs = _pair_factor(plan)
+    factor = _pair_factor(plan)
     if outcome is not None and plan.paired and (sd := pooled_sd(_differences(outcome))) is not None:
-        return sd, "differences within seeds of the trials that are done here"
+        return sd, "differences within seeds of the finished trials"
     if outcome is not None and (sd := pooled_sd([outcome.endpoints(v.name) for v in outcome.variants])) is not None:
-        return pairs * sd, "the trials that are done here"
+        return factor * sd, "the finished trials"
     if plan.spec.seed_noise is not None:
-        return pairs * plan.spec.seed_noise.sd, plan.spec.seed_noise.source
-    return None, "not known yet; two seeds of a variant tell, or seed_noise in the spec"
+        return factor * plan.spec.seed_noise.sd, plan.spec.seed_noise.source
+    return None, "not known yet; run two seeds of a variant, or set seed_noise in the spec"
 
 
 def _differences(outcome: Outcome) -> list[dict[int, float]]:
+    """Return the difference from the baseline by seed, for each other variant."""
     base = outcome.endpoints(outcome.baseline)
     others = [outcome.endpoints(v.name) for v in outcome.variants if v.name != outcome.baseline]
-    return [{seed: own[seed] - base[seed] for seed in own.keys() & base.keys()} for own in others]
+    return [{seed: ends[seed] - base[seed] for seed in ends.keys() & base.keys()} for ends in others]

@@ -1,4 +1,4 @@
-"""What an ablation is going to do, as data: its variants with their costs, and its trials."""
+"""The plan of an ablation as data: its variants with their costs, and its trials."""
 
 from __future__ import annotations
 
@@ -9,51 +9,52 @@ from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.optuna_search import Search
 from gptzoo.ablation.records.outcome import Exclusion, Variant
 from gptzoo.ablation.records.selection import Selection
-from gptzoo.ablation.selection.halving import sizes
-from gptzoo.ablation.selection.rungs import Contest
+from gptzoo.ablation.selection.halving import rung_sizes
+from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A variant with a seed. `name` is that of its folder, and ends in a hash of its spec."""
+    """A variant with a seed."""
 
-    name: str
+    name: str  # of the trial's folder; ends in a hash of the spec
     variant: str
     seed: int
     spec: RunSpec
-    until: int | None = None  # the step where it pauses
-    rung: int | None = None  # of a selection, that it pauses at
+    pause_at: int | None = None  # the step at which the trial pauses, in a rung
+    rung: int | None = None  # the number of that rung
 
 
 @dataclass(frozen=True)
 class PlannedVariant:
-    """A variant as its trials will train it."""
+    """A variant as its trials train it: with its matched size, budget and tuned learning rate."""
 
     name: str
     choices: Mapping[str, str]
     spec: RunSpec
     costs: Costs
     n_steps: int
-    differences: Sequence[str]
-    residue: str = ""
-    tuned: str = ""  # in words, what tuning chose or is about to choose
-    ready: bool = True  # nothing is left to be tuned
-    hopeless: bool = False  # every try of tuning failed
+    differences: Sequence[str]  # readable differences from the baseline
+    residue: str = ""  # the width that size matching chose, and the difference in size that is left
+    tuned: str = ""  # the value that the learning-rate grid chose, or its state
+    is_tuned: bool = True  # False until the learning-rate grid has chosen a value
+    tuning_failed: bool = False  # True if all trials of the learning-rate grid failed
 
     @property
     def n_tokens(self) -> int:
-        """Of training, of one trial."""
+        """Training tokens of one trial."""
         return self.n_steps * tokens_per_step(self.spec)
 
     @property
     def flops(self) -> float | None:
-        """Of training, of one trial."""
+        """Training FLOPs of one trial, or None if unknown."""
         per_token = self.costs.flops_per_token
         return None if per_token is None else per_token * self.n_tokens
 
     def as_variant(self) -> Variant:
+        """Convert to the record that is stored in variants.json."""
         spec = self.spec.resolved()
         del spec["seed"]
         return Variant(
@@ -72,7 +73,7 @@ class PlannedVariant:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that an ablation is going to do."""
+    """The plan of an ablation, as far as the results so far determine it."""
 
     spec: AblationSpec
     variants: Sequence[PlannedVariant]
@@ -81,42 +82,43 @@ class Plan:
     factorial: bool
     paired: bool
     exclusions: Sequence[Exclusion]
-    merged: Mapping[str, Sequence[Mapping[str, str]]]  # choices that describe the same as a variant, by its name
-    trials: Sequence[PlannedTrial]  # those that variants are compared by; of those alone that are tuned and selected
-    tuning: Sequence[PlannedTrial]  # those that tell which learning rate a variant gets
-    contest: Contest | None = None  # what variants are selected by
-    selection: Selection | None = None  # what that has said so far
-    selecting: Sequence[PlannedTrial] = ()  # the trials of the rung that is going on, which pause there
-    search: Search | None = None  # what was suggested, of mode tpe
-    notes: Sequence[str] = ()  # what a reader should know before it runs
+    merged: Mapping[str, Sequence[Mapping[str, str]]]  # choices whose specs equal that of a variant, by its name
+    trials: Sequence[PlannedTrial]  # of the final comparison; only of variants that are tuned and selected
+    tuning: Sequence[PlannedTrial]  # of the learning-rate grids
+    halving: HalvingPlan | None = None
+    selection: Selection | None = None  # the rungs of successive halving so far
+    selecting: Sequence[PlannedTrial] = ()  # the trials of the current rung, which pause there
+    search: Search | None = None  # the suggestions so far, in mode tpe
+    notes: Sequence[str] = ()  # caveats to read before the ablation runs
 
     @property
     def n_compared(self) -> int:
-        """How many variants are compared with the baseline at the end, as far as can be told beforehand."""
+        """The number of variants that the final comparison has with the baseline, or its expected number."""
         if self.selection is None:
             return len(self.variants) - 1
         if self.selection.finalists is not None:
             return len(self.selection.finalists)
-        assert self.contest is not None
-        return sizes(self.contest.n_expected, self.contest.eta, self.selection.n_rungs)[-1]
+        assert self.halving is not None
+        return rung_sizes(self.halving.n_expected, self.halving.eta, self.selection.n_rungs)[-1]
 
     @property
     def wants_suggestions(self) -> bool:
-        """Whether all that was suggested is known, and more is wanted."""
+        """True if the results of all suggestions are known, and the search is not complete."""
         if self.selection is None or self.search is None or self.search.complete:
             return False
         entries = [entry for rung in self.selection.rungs for entry in rung.entries if entry.variant != self.baseline]
-        return all(seen.state in ("done", "failed") for entry in entries for seen in entry.trials.values())
+        return all(trial.state in ("done", "failed") for entry in entries for trial in entry.trials.values())
 
     def phases(self) -> Iterator[tuple[int, float]]:
-        """Of each rung of a selection, and of the end: how many trials, and how many steps they make on average."""
-        contest = self.contest
-        assert contest is not None
+        """Yield the number of trials, and their average number of steps, of each rung and of the final comparison."""
+        halving = self.halving
+        assert halving is not None
         n_variants = len(self.variants)
-        contestants = sizes(contest.n_expected, contest.eta, len(contest.steps[self.baseline]))
-        before = 0.0
-        for number, n in enumerate(contestants[:-1]):
-            there = sum(steps[number] for steps in contest.steps.values()) / n_variants
-            yield (n + 1) * len(contest.seeds), there - before
-            before = there
-        yield (contestants[-1] + 1) * len(self.spec.seeds), sum(one.n_steps for one in self.variants) / n_variants
+        sizes = rung_sizes(halving.n_expected, halving.eta, len(halving.steps[self.baseline]))
+        previous = 0.0
+        for number, n_candidates in enumerate(sizes[:-1]):
+            reached = sum(steps[number] for steps in halving.steps.values()) / n_variants
+            yield (n_candidates + 1) * len(halving.seeds), reached - previous
+            previous = reached
+        final_steps = sum(variant.n_steps for variant in self.variants) / n_variants
+        yield (sizes[-1] + 1) * len(self.spec.seeds), final_steps

@@ -1,9 +1,10 @@
-"""Successive halving: many variants are trained a little, the best of them more, and few to the end.
+"""Successive halving: train all variants for a few steps, the best of them for longer, and a few to the end.
 
 A rung is a step at which trials pause and are ranked by the mean of the metric over the seeds of the selection. Every
-trial is one of the whole run, with its schedule, so who goes on goes on with the same run. What the rungs decide is a
-function of the values there and of nothing else: not of when a trial ended, nor of who trained it, nor of what was
-decided while there were fewer variants.
+trial is a pause of the complete run with its schedule, so a promoted variant continues the same run.
+
+The decisions of a rung depend only on the metric values at its step. They do not depend on the time at which a trial
+ended, on the machine that trained it, or on earlier decisions with fewer variants.
 """
 
 from __future__ import annotations
@@ -15,37 +16,42 @@ from statistics import fmean
 
 from gptzoo.ablation.records.selection import Rung, RungEntry, RungStatus, RungTrial, Selection
 
+ReadTrial = Callable[[str, int, int], RungTrial]
+"""Read the progress of a trial towards a rung, by variant, seed and step."""
 
-def steps_of_rungs(n_steps: int, every: int, shares: Sequence[float]) -> list[int]:
-    """Where a run of `n_steps` pauses: at the first evaluation at or after each share of it.
 
-    Raises ValueError where evaluations are too rare to tell the rungs apart.
+def rung_steps(n_steps: int, every: int, shares: Sequence[float]) -> list[int]:
+    """Return the steps at which a run of `n_steps` pauses: the first evaluation at or after each share of the run.
+
+    The run is evaluated every `every` steps. Raise ValueError if two rungs would be at the same step.
     """
     steps = [min(n_steps, math.ceil(round(share * n_steps / every, 9)) * every) for share in shares]
     end = [n_steps] if shares[-1] < 1 else []
-    for number, (one, other) in enumerate(itertools.pairwise([*steps, *end]), 1):
-        if one == other:
-            where = (
-                f"is at the end, step {n_steps}" if number == len(steps) else f"is at step {one}, as the next one is"
-            )
+    for number, (step, following) in enumerate(itertools.pairwise([*steps, *end]), 1):
+        if step == following:
+            is_last = number == len(steps)
+            place = f"the end of the run, step {n_steps}" if is_last else f"step {step}, like the next rung"
             raise ValueError(
-                f"rung {number} {where}, for the run is evaluated every {every} steps; give a smaller eval.every, or "
-                "fewer rungs"
+                f"rung {number} is at {place}, because the run is evaluated every {every} steps; use a smaller "
+                "eval.every, or fewer rungs"
             )
     return steps
 
 
-def kept(contestants: int, eta: float) -> int:
-    """How many of a rung's contestants go on: one in eta, rounded down, and one at the least."""
-    return max(1, math.floor(contestants / eta + 1e-9))
+def n_promoted(n_candidates: int, eta: float) -> int:
+    """Return how many candidates of a rung are promoted: one in `eta`, rounded down, but at least one."""
+    return max(1, math.floor(n_candidates / eta + 1e-9))
 
 
-def sizes(contestants: int, eta: float, n_rungs: int) -> list[int]:
-    """How many contestants each rung has, and last how many are left for the end; no rung has a single one."""
-    found = [contestants]
-    while len(found) <= n_rungs and found[-1] > 1:
-        found.append(kept(found[-1], eta))
-    return found
+def rung_sizes(n_candidates: int, eta: float, n_rungs: int) -> list[int]:
+    """Return the number of candidates in each rung, and last the number of finalists.
+
+    There is no rung with a single candidate: it has no competitor.
+    """
+    sizes = [n_candidates]
+    while len(sizes) <= n_rungs and sizes[-1] > 1:
+        sizes.append(n_promoted(sizes[-1], eta))
+    return sizes
 
 
 def select(
@@ -54,51 +60,52 @@ def select(
     *,
     eta: float,
     seeds: Sequence[int],
-    look: Callable[[str, int, int], RungTrial],
+    read_trial: ReadTrial,
     searching: bool = False,
 ) -> Selection:
-    """What the rungs say; while there are variants to come, the first alone, and nobody goes on from it.
+    """Rank the variants in each rung and decide which are promoted, as far as their trials have got.
 
-    `steps`: by variant, in the order of the design, where its trials pause; `look` tells of a variant's trial, by its
-    seed, on the way to a step. Those with the lowest mean go on, of equal ones the first. One of which a trial failed,
-    or had no number, is out.
+    `steps` are the steps at which the trials of each variant pause; its order is that of the design. Variants with the
+    lowest means are promoted; of equal ones, the first in the design. A variant fails if one of its trials fails or has
+    no finite metric. While `searching`, more variants will come, so only the first rung exists and promotes nobody.
     """
     n_rungs = len(steps[baseline])
-    there = [name for name in steps if name != baseline]
+    candidates = [name for name in steps if name != baseline]
     rungs: list[Rung] = []
     for number in range(1, n_rungs + 1):
-        if len(there) < 2 and not searching:  # who is alone has nobody to beat
+        if len(candidates) < 2 and not searching:
             break
-        entries = [_entry(name, steps[name][number - 1], seeds, look) for name in steps if name in {*there, baseline}]
-        rungs.append(_judged(Rung(number, kept(len(there), eta), entries), baseline, final=not searching))
+        names = {*candidates, baseline}
+        entries = [_entry(name, steps[name][number - 1], seeds, read_trial) for name in steps if name in names]
+        rungs.append(_ranked(Rung(number, n_promoted(len(candidates), eta), entries), baseline, decide=not searching))
         if not rungs[-1].decided:
             return Selection(baseline, seeds, n_rungs, rungs, None, searching)
-        there = rungs[-1].promoted(baseline)
-    return Selection(baseline, seeds, n_rungs, rungs, there)
+        candidates = rungs[-1].promoted(baseline)
+    return Selection(baseline, seeds, n_rungs, rungs, candidates)
 
 
-def _entry(variant: str, step: int, seeds: Sequence[int], look: Callable[[str, int, int], RungTrial]) -> RungEntry:
-    trials = {seed: look(variant, seed, step) for seed in seeds}
-    for seed, seen in trials.items():
-        if seen.state == "failed" or (seen.state == "done" and seen.value is None):
-            reason = f"seed {seed}: {seen.reason or 'the metric was no number'}"
+def _entry(variant: str, step: int, seeds: Sequence[int], read_trial: ReadTrial) -> RungEntry:
+    trials = {seed: read_trial(variant, seed, step) for seed in seeds}
+    for seed, trial in trials.items():
+        if trial.state == "failed" or (trial.state == "done" and trial.value is None):
+            reason = f"seed {seed}: {trial.reason or 'the metric is missing or NaN'}"
             return RungEntry(variant, step, trials, None, "failed", reason)
-    values = [seen.value for seen in trials.values() if seen.state == "done" and seen.value is not None]
+    values = [trial.value for trial in trials.values() if trial.state == "done" and trial.value is not None]
     return RungEntry(variant, step, trials, fmean(values) if len(values) == len(seeds) else None, "open")
 
 
-def _judged(rung: Rung, baseline: str, *, final: bool) -> Rung:
-    """The rung with its entries in their order, and with their statuses if all have come to an end."""
+def _ranked(rung: Rung, baseline: str, *, decide: bool) -> Rung:
+    """Sort the entries of a rung, best first. If `decide` and all trials have ended, also set their status."""
     entries = sorted(rung.entries, key=lambda entry: math.inf if entry.mean is None else entry.mean)  # stable
-    ended = all(seen.state in ("done", "failed") for entry in entries for seen in entry.trials.values())
-    if not (ended and final):
+    have_ended = all(trial.state in ("done", "failed") for entry in entries for trial in entry.trials.values())
+    if not (have_ended and decide):
         return Rung(rung.number, rung.n_promoted, entries)
-    places, judged = rung.n_promoted, []
+    n_left, decided = rung.n_promoted, []
     for entry in entries:
         status: RungStatus = entry.status
         if entry.variant == baseline:
             status = "on"
         elif status != "failed":
-            status, places = ("on", places - 1) if places else ("stopped", 0)
-        judged.append(RungEntry(entry.variant, entry.step, entry.trials, entry.mean, status, entry.reason))
-    return Rung(rung.number, rung.n_promoted, judged)
+            status, n_left = ("on", n_left - 1) if n_left else ("stopped", 0)
+        decided.append(RungEntry(entry.variant, entry.step, entry.trials, entry.mean, status, entry.reason))
+    return Rung(rung.number, rung.n_promoted, decided)

@@ -1,8 +1,8 @@
-"""A small grid of learning rates for every variant, so that nobody wins by a tuned baseline.
+"""A grid of learning rates for every variant, so that no variant wins because only the baseline was tuned.
 
-The rule: each variant is tried with the same multiples of its own value, on seeds that nothing is compared with, and
-keeps what had the lowest mean of the metric over those seeds; a value of which a try failed is out, and of equal ones
-the smaller is taken.
+Each variant is trained with the same multiples of its own learning rate, on seeds that are not used for the comparison.
+It keeps the value with the lowest mean of the metric over these seeds. A value with a failed trial is not eligible; of
+equally good values, the smallest is taken.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gptzoo.spec.run import RunSpec
 
 
 @dataclass(frozen=True)
-class Try:
-    """A variant with one of the values, on a seed that is for this only."""
+class GridTrial:
+    """A variant with one value of the grid and one seed."""
 
     value: float
     seed: int
@@ -31,39 +31,44 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What came of a variant's tries; `spec` is None until all have ended, and where none of them went well."""
+class GridResult:
+    """The value that a grid chose. `spec` is None until all trials have ended, and if all of them failed."""
 
     spec: RunSpec | None
-    ended: bool
-    told: str  # in words
+    complete: bool
+    description: str
 
 
-def tries(spec: RunSpec, tune: TuneSpec) -> list[Try]:
-    """What is tried of a variant. Raises SpecError where it has no such field."""
-    own = _value(spec, tune)
-    with_value = {own * factor: _with(spec, tune, own * factor) for factor in sorted(tune.factors)}
+def grid_trials(spec: RunSpec, tune: TuneSpec) -> list[GridTrial]:
+    """Return the trials of a variant's grid. Raise SpecError if the tuned field is not a number of this variant."""
+    base_value = _tuned_value(spec, tune)
+    values = [base_value * factor for factor in sorted(tune.factors)]
+    by_value = {value: _with_value(spec, tune, value) for value in values}
     return [
-        Try(value, seed, tried.model_copy(update={"seed": seed}))
-        for value, tried in with_value.items()
+        GridTrial(value, seed, run.model_copy(update={"seed": seed}))
+        for value, run in by_value.items()
         for seed in tune.seeds
     ]
 
 
-def tuned(spec: RunSpec, tune: TuneSpec, metric: str, outcome_of: Callable[[Try], TrialOutcome]) -> Tuned:
-    """What the tries of a variant say."""
-    ends = [(one, outcome_of(one)) for one in tries(spec, tune)]
-    if any(outcome.state not in ("done", "failed") for _, outcome in ends):
-        return Tuned(None, False, f"{tune.field} is being tuned")
-    values = {one.value for one, _ in ends}
-    found = {value: _mean([end.last(metric) for one, end in ends if one.value == value]) for value in sorted(values)}
-    well = {value: mean for value, mean in found.items() if mean is not None}
-    if not well:
-        return Tuned(None, True, f"no {tune.field} of the grid came to an end: {', '.join(f'{v:g}' for v in found)}")
-    best = min(well, key=lambda value: (well[value], value))
-    edge = ", at the edge of the grid" if best in (min(found), max(found)) else ""
-    told = f"{tune.field} {best:g}, the best of {', '.join(f'{value:g}' for value in found)}{edge}"
-    return Tuned(_with(spec, tune, best), True, told)
+def choose_value(
+    spec: RunSpec, tune: TuneSpec, metric: str, outcome_of: Callable[[GridTrial], TrialOutcome]
+) -> GridResult:
+    """Choose the value of the grid with the lowest mean metric."""
+    outcomes = [(trial, outcome_of(trial)) for trial in grid_trials(spec, tune)]
+    if any(outcome.state not in ("done", "failed") for _, outcome in outcomes):
+        return GridResult(None, False, f"{tune.field} is being tuned")
+    values = sorted({trial.value for trial, _ in outcomes})
+    means = {
+        value: _mean([outcome.last(metric) for trial, outcome in outcomes if trial.value == value]) for value in values
+    }
+    eligible = {value: mean for value, mean in means.items() if mean is not None}
+    grid = ", ".join(f"{value:g}" for value in values)
+    if not eligible:
+        return GridResult(None, True, f"all trials of the {tune.field} grid failed: {grid}")
+    best = min(eligible, key=lambda value: (eligible[value], value))
+    edge = ", at the edge of the grid" if best in (values[0], values[-1]) else ""
+    return GridResult(_with_value(spec, tune, best), True, f"{tune.field} {best:g}, the best of {grid}{edge}")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -71,16 +76,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def _value(spec: RunSpec, tune: TuneSpec) -> float:
-    value = spec.resolved()
+def _tuned_value(spec: RunSpec, tune: TuneSpec) -> float:
+    value: object = spec.resolved()
     for part in tune.field.split("."):
-        value = value.get(part) if isinstance(value, dict) else None  # type: ignore[assignment]
+        value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise SpecError([Problem(spec.name, "$.tune.field", f"{tune.field!r} is no number of this variant")])
+        raise SpecError([Problem(spec.name, "$.tune.field", f"{tune.field!r} is not a number in this variant")])
     return float(value)
 
 
-def _with(spec: RunSpec, tune: TuneSpec, value: float) -> RunSpec:
+def _with_value(spec: RunSpec, tune: TuneSpec, value: float) -> RunSpec:
     data = spec.resolved()
     set_field(RunSpec, data, tune.field.split("."), value)
     try:

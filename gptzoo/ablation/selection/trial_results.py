@@ -1,31 +1,33 @@
-"""What came of one trial, by the files in its folder."""
+"""Reads the result of a trial from the files in its folder."""
 
 from __future__ import annotations
 
 from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.training.run.metrics_file import whole_rows
+from gptzoo.training.run.metrics_file import read_complete_rows
 
 
-def seen_at(folder: TrialFolder, metric: str) -> RungTrial:
-    """How a trial is doing on its way to the step where it pauses, or what the metric is there."""
+def read_rung_trial(folder: TrialFolder, metric: str) -> RungTrial:
+    """Read the progress of a trial towards the step at which it pauses, and the metric at that step."""
     state = folder.state
     if state != "done":
-        return RungTrial(state, reason=(folder.given_up or "") if state == "failed" else "")
-    value = next((row.get(metric) for row in whole_rows(folder.metrics) if row["step"] == folder.until), None)
+        return RungTrial(state, reason=(folder.failure or "") if state == "failed" else "")
+    value = next(
+        (row.get(metric) for row in read_complete_rows(folder.metrics) if row["step"] == folder.pause_at), None
+    )
     return RungTrial("done", value)
 
 
-def trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOutcome:
-    """How a trial is doing, or what it found."""
+def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOutcome:
+    """Read the state, metrics and sample of a trial."""
     state = folder.state
     sample = folder.path / "sample.txt"
     return TrialOutcome(
         variant=variant,
         seed=seed,
         state=state,
-        reason=(folder.given_up or "") if state == "failed" else "",
-        rows=whole_rows(folder.metrics),
+        reason=(folder.failure or "") if state == "failed" else "",
+        rows=read_complete_rows(folder.metrics),
         sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
     )

@@ -1,4 +1,4 @@
-"""How trials are doing while they run: a live table where stderr is a terminal, and lines where it is a log."""
+"""Shows the progress of trials on stderr: a live table in a terminal, or lines in a log file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,26 +15,26 @@ from rich.text import Text
 from gptzoo.ablation.execution.runner import Runner
 from gptzoo.ablation.planning.plan_types import PlannedTrial
 from gptzoo.ablation.records.trial import TrialState
-from gptzoo.ablation.terminal.tables import duration, plain_console, plain_table
-from gptzoo.training.run.metrics_file import last_whole_row
-from gptzoo.training.tracking.progress import describe
+from gptzoo.ablation.terminal.tables import format_duration, plain_console, plain_table
+from gptzoo.training.run.metrics_file import read_last_row
+from gptzoo.training.tracking.progress import format_metrics
 
-_SHOWN = 12  # trials that ended last
+_N_ENDED_SHOWN = 12
 
 
-class Watcher:
-    """Is called with the trials and their states, whenever those may have changed."""
+class LiveTable:
+    """The progress display of `gptzoo ablate`. Call it with the trials and their states when they may have changed."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or plain_console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self.runner: Runner | None = None
         self.states: dict[str, TrialState] = {}
-        self.ended: list[str] = []  # what has been told of the trials that have ended
+        self.ended_lines: list[str] = []
         self.started = time.monotonic()
-        self.n_before = 0  # trials that had ended when this began
+        self.n_ended_at_start = 0
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> Self:
         if self.live is not None:
             self.live.__enter__()
         return self
@@ -45,23 +46,24 @@ class Watcher:
             self.live.__exit__(kind, error, traceback)
 
     def __call__(self, trials: Sequence[PlannedTrial], runner: Runner, states: Mapping[str, TrialState]) -> None:
-        if runner is not self.runner:  # other trials than before: tuning is done, or a rung
-            self.runner, self.started = runner, time.monotonic()
-            self.n_before = sum(map(_has_ended, states.values()))
-            self.states = dict(states)
         n_ended = sum(map(_has_ended, states.values()))
+        if runner is not self.runner:  # a new phase of the ablation, with other trials
+            self.runner, self.started = runner, time.monotonic()
+            self.n_ended_at_start = n_ended
+            self.states = dict(states)
         for trial in trials:
             if _has_ended(states[trial.name]) and states[trial.name] != self.states[trial.name]:
-                self._tell(trial, runner, states[trial.name], f"{_rung(trial)}{n_ended}/{len(states)}")
+                position = f"{_rung_prefix(trial)}{n_ended}/{len(states)}"
+                self._report_end(trial, runner, states[trial.name], position)
         self.states = dict(states)
         if self.live is not None:
             self.live.update(self._table(trials, runner, states), refresh=True)
 
-    def _tell(self, trial: PlannedTrial, runner: Runner, state: TrialState, place: str) -> None:
+    def _report_end(self, trial: PlannedTrial, runner: Runner, state: TrialState, position: str) -> None:
         folder = runner.folders[trial.name]
-        told = describe(last_whole_row(folder.metrics)) if state == "done" else folder.given_up
-        line = f"{place}  {state}  {trial.variant} seed {trial.seed}: {told}"
-        self.ended.append(line)
+        result = format_metrics(read_last_row(folder.metrics)) if state == "done" else folder.failure
+        line = f"{position}  {state}  {trial.variant} seed {trial.seed}: {result}"
+        self.ended_lines.append(line)
         if self.live is None:
             self.console.print(line, markup=False, soft_wrap=True)
 
@@ -69,24 +71,24 @@ class Watcher:
         table = plain_table("running", ">seed", ">step", "")
         for trial in trials:
             if states[trial.name] == "running":
-                row = last_whole_row(runner.folders[trial.name].metrics)
-                table.add_row(trial.variant, str(trial.seed), f"{row.get('step', 0):,}", describe(row))
-        counts = Counter(states.values())
-        told = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-        ended = [Text(line, "red" if "  failed  " in line else "") for line in self.ended[-_SHOWN:]]
-        return Group(*ended, table, Text(f"{_rung(trials[0])}{told}{self._time_left(states)}", "bold"))
+                row = read_last_row(runner.folders[trial.name].metrics)
+                table.add_row(trial.variant, str(trial.seed), f"{row.get('step', 0):,}", format_metrics(row))
+        counts = ", ".join(f"{n} {state}" for state, n in sorted(Counter(states.values()).items()))
+        ended = [Text(line, "red" if "  failed  " in line else "") for line in self.ended_lines[-_N_ENDED_SHOWN:]]
+        summary = f"{_rung_prefix(trials[0])}{counts}{self._time_left(states)}"
+        return Group(*ended, table, Text(summary, "bold"))
 
     def _time_left(self, states: Mapping[str, TrialState]) -> str:
-        """By the pace since this began; nothing before the first trial has ended."""
+        """Estimate the time left from the trials that ended in this phase; "" before the first has ended."""
         n_ended = sum(map(_has_ended, states.values()))
-        if n_ended == self.n_before:
+        if n_ended == self.n_ended_at_start:
             return ""
-        pace = (time.monotonic() - self.started) / (n_ended - self.n_before)
-        return f", about {duration(pace * (len(states) - n_ended))} left"
+        seconds_per_trial = (time.monotonic() - self.started) / (n_ended - self.n_ended_at_start)
+        return f", about {format_duration(seconds_per_trial * (len(states) - n_ended))} left"
 
 
-def _rung(trial: PlannedTrial) -> str:
-    return "" if trial.rung is None else f"rung {trial.rung}, to step {trial.until:,}: "
+def _rung_prefix(trial: PlannedTrial) -> str:
+    return "" if trial.rung is None else f"rung {trial.rung}, up to step {trial.pause_at:,}: "
 
 
 def _has_ended(state: TrialState) -> bool:

@@ -1,4 +1,4 @@
-"""What an ablation has found, as a person or a script reads it. The same files give the same text, byte for byte."""
+"""Prints the outcome of an ablation, or converts it to JSON. The same files give the same text, byte for byte."""
 
 from __future__ import annotations
 
@@ -8,39 +8,23 @@ from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
+from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.terminal.selection import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.tables import plain_table
-from gptzoo.training.run.verify_resume import CLOCKED
+from gptzoo.training.run.verify_resume import MACHINE_METRICS
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
-    """A row for each variant, best first; then what may be said of each, every failure, and what else to know."""
+    """Print the rungs, a table of the variants, the verdicts, the failures and the notes."""
     analysis = analyse(_without_clock(outcome))
-    sentences = {comparison.variant: comparison for comparison in analysis.comparisons}
     selection = outcome.selection
     if selection is not None and selection.rungs:
         print_rungs(selection, console)
-    rest = [one.variant for one in analysis.comparisons if one.variant not in analysis.ranking]
-    if outcome.baseline not in analysis.ranking:
-        rest.insert(0, outcome.baseline)
-    sizes = {variant.name: variant.n_parameters for variant in outcome.variants}
-    table = plain_table("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")
-    for name in (*analysis.ranking, *rest):
-        values = list(outcome.endpoints(name).values())
-        verdict = "the baseline" if name == outcome.baseline else sentences[name].verdict
-        told = "" if selection is None else selection.describe(name, outcome.metric)
-        table.add_row(
-            name,
-            f"{len(values)}/{len(outcome.trials_of(name))}" if not told else "-",
-            f"{statistics.fmean(values):.4f}" if values else "-",
-            f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-",
-            f"{sizes[name]:,}",
-            told or verdict,
-        )
-    console.print(table)
+    console.print(_variants_table(outcome, analysis))
     compared = [one.sentence for one in analysis.comparisons if one.variant in outcome.compared]
     lines = ["", *compared, *analysis.notes]
     lines += [
@@ -49,30 +33,45 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         if trial.state == "failed"
     ]
     if selection is not None:
-        lines += [f"failed: {told}" for told in selection.failures()]
-    counts = Counter(trial.state for trial in outcome.trials)
-    told = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    for line in (*lines, f"{outcome.name}: {len(outcome.trials)} trials: {told}"):
+        lines += [f"failed: {failure}" for failure in selection.failures()]
+    counts = ", ".join(f"{n} {state}" for state, n in sorted(_count_states(outcome).items()))
+    lines.append(f"{outcome.name}: {len(outcome.trials)} trials: {counts}")
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _without_clock(outcome: Outcome) -> Outcome:
-    """The outcome without what is another at each run of the same trials; the report has it."""
-    trials = [
-        replace(trial, rows=[{name: v for name, v in row.items() if name not in CLOCKED} for row in trial.rows])
-        for trial in outcome.trials
-    ]
-    return replace(outcome, trials=trials)
+def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
+    """Create a table with a row for each variant, best first; variants without data come last."""
+    verdicts = {comparison.variant: comparison.verdict for comparison in analysis.comparisons}
+    without_data = [name for name in verdicts if name not in analysis.ranking]
+    if outcome.baseline not in analysis.ranking:
+        without_data.insert(0, outcome.baseline)
+    sizes = {variant.name: variant.n_parameters for variant in outcome.variants}
+    selection = outcome.selection
+    table = plain_table("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")
+    for name in (*analysis.ranking, *without_data):
+        values = list(outcome.endpoints(name).values())
+        verdict = "the baseline" if name == outcome.baseline else verdicts[name]
+        progress = "" if selection is None else selection.describe(name, outcome.metric)
+        table.add_row(
+            name,
+            f"{len(values)}/{len(outcome.trials_of(name))}" if not progress else "-",
+            f"{statistics.fmean(values):.4f}" if values else "-",
+            f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-",
+            f"{sizes[name]:,}",
+            progress or verdict,
+        )
+    return table
 
 
 def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
-    """What has been found, as data: the verdicts, and each trial with its state and the metric at its end."""
+    """Convert the outcome to JSON: the verdicts, and the state and final metric of each trial."""
     analysis = analyse(_without_clock(outcome))
     return {
         "name": outcome.name,
         "baseline": outcome.baseline,
         "metric": outcome.metric,
-        "states": dict(Counter(trial.state for trial in outcome.trials)),
+        "states": dict(_count_states(outcome)),
         "verdicts": {one.variant: {"verdict": one.verdict, "sentence": one.sentence} for one in analysis.comparisons},
         "trials": [
             {
@@ -87,3 +86,16 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "selection": None if outcome.selection is None else selection_as_dict(outcome.selection),
         "notes": list(analysis.notes),
     }
+
+
+def _count_states(outcome: Outcome) -> Counter[str]:
+    return Counter(trial.state for trial in outcome.trials)
+
+
+def _without_clock(outcome: Outcome) -> Outcome:
+    """Remove the metrics that differ each time the same trials are run. They are in the report only."""
+    trials = [
+        replace(trial, rows=[{name: v for name, v in row.items() if name not in MACHINE_METRICS} for row in trial.rows])
+        for trial in outcome.trials
+    ]
+    return replace(outcome, trials=trials)

@@ -1,8 +1,9 @@
-"""A plan as a person, or a script, reads it before anything runs."""
+"""Prints the plan of an ablation, or converts it to JSON."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,18 @@ from gptzoo.ablation.planning.folder import trials_as_dicts
 from gptzoo.ablation.planning.forecast import Detectable, Forecast
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.terminal.selection import halving_as_dict, planned_rungs
-from gptzoo.ablation.terminal.tables import duration, plain_table
+from gptzoo.ablation.terminal.tables import format_duration, plain_table
 
-_SHOWN = 20  # reasons of exclusions
+_N_REASONS_SHOWN = 20
 
 
 def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Console) -> None:
-    """Variants with exact costs, what is left out and why, and, where there is a forecast, what it will take."""
-    table = plain_table("variant", ">parameters", ">FLOPs/token", ">memory", ">steps", ">tokens", ">a trial", "")
+    """Print the variants with their costs, the exclusions with reasons and, if given, the forecast."""
+    table = plain_table("variant", ">parameters", ">FLOPs/token", ">memory", ">steps", ">tokens", ">time/trial", "")
     for variant in plan.variants:
         per_token, memory = variant.costs.flops_per_token, variant.costs.memory_bytes
         seconds = None if forecast is None else forecast.trial_seconds.get(variant.name)
-        words = ["the baseline"] if variant.name == plan.baseline else []
+        baseline = "the baseline" if variant.name == plan.baseline else ""
         table.add_row(
             variant.name,
             f"{variant.costs.n_parameters:,}",
@@ -32,64 +33,82 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
             "?" if memory is None else f"{memory / 2**20:,.0f} MiB",
             f"{variant.n_steps:,}",
             f"{variant.n_tokens:,}",
-            "" if seconds is None else duration(seconds),
-            "; ".join([*words, *filter(None, (variant.residue, variant.tuned))]),
+            "" if seconds is None else format_duration(seconds),
+            "; ".join(filter(None, (baseline, variant.residue, variant.tuned))),
         )
     console.print(table)
-    for line in _lines(plan, folder, forecast):
+    for line in ("", *_summary(plan, folder), *_exclusions_and_notes(plan), *_forecast(plan, forecast)):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _lines(plan: Plan, folder: Path, forecast: Forecast | None) -> list[str]:
-    spec, n = plan.spec, len(plan.variants)
-    if plan.contest is not None:
-        told = ["", f"{spec.name}: {_how_many(plan)} by successive halving in {folder}", *planned_rungs(plan)]
+def _summary(plan: Plan, folder: Path) -> Iterator[str]:
+    spec, n_seeds = plan.spec, len(plan.spec.seeds)
+    if plan.halving is not None:
+        yield f"{spec.name}: {_n_variants(plan)} by successive halving in {folder}"
+        yield from planned_rungs(plan)
     else:
-        n_trials = len(spec.seeds) * sum(not variant.hopeless for variant in plan.variants)
-        told = ["", f"{spec.name}: {n} variants x {len(spec.seeds)} seeds = {n_trials} trials in {folder}"]
+        n_trials = n_seeds * sum(not variant.tuning_failed for variant in plan.variants)
+        yield f"{spec.name}: {len(plan.variants)} variants x {n_seeds} seeds = {n_trials} trials in {folder}"
     if spec.tune is not None:
         factors = ", ".join(f"{factor:g}" for factor in spec.tune.factors)
-        told.append(
-            f"before them {len(plan.tuning)} trials that tune {spec.tune.field}: each variant is tried with {factors} "
-            f"times its own value, on seeds that are for this only, and keeps what has the lowest mean {spec.metric}"
+        yield (
+            f"before the comparison: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant is trained with "
+            f"{factors} times its own value, on seeds not used in the comparison, and keeps the value with the lowest "
+            f"mean {spec.metric}"
         )
-    told.append(f"compared with {plan.baseline} by {spec.metric}, {'paired by seed' if plan.paired else 'not paired'}")
-    reasons = Counter(exclusion.reason for exclusion in plan.exclusions)
-    told += [f"left out, {count} of them: {reason}" for reason, count in reasons.most_common(_SHOWN)]
-    if len(reasons) > _SHOWN:
-        told.append(f"… and more for {len(reasons) - _SHOWN} other reasons; --json has all")
-    told += [f"{name} stands for {len(also)} more that describe the same" for name, also in plan.merged.items()]
-    told += [f"note: {note}" for note in plan.notes]
-    if forecast is not None:
-        if forecast.total_seconds is not None:
-            told.append(f"estimated {duration(forecast.total_seconds)} on {forecast.n_workers} workers")
-        if forecast.memory_bytes is not None:
-            told.append(f"estimated {forecast.memory_bytes / 2**30:.2f} GiB for as many of the largest as run at once")
-        told.append(_detectable(forecast.detectable, plan))
-    return told
+    yield f"comparison with {plan.baseline} by {spec.metric}, {'paired by seed' if plan.paired else 'not paired'}"
 
 
-def _how_many(plan: Plan) -> str:
+def _n_variants(plan: Plan) -> str:
     if plan.search is None or plan.search.complete:
         return f"{len(plan.variants)} variants"
-    return f"{plan.search.wanted} variants that TPE suggests, {len(plan.variants) - 1} of them so far,"
+    return f"{plan.search.n_wanted} variants suggested by TPE ({len(plan.variants) - 1} so far)"
 
 
-def _detectable(found: Detectable, plan: Plan) -> str:
-    if found.difference is None:
-        return "no difference can be detected with one seed: nothing tells how much of it is luck"
-    size = f"{found.difference:.2f} sd" if found.in_sd else f"{found.difference:.4f}"
+def _exclusions_and_notes(plan: Plan) -> Iterator[str]:
+    reasons = Counter(exclusion.reason for exclusion in plan.exclusions)
+    for reason, n in reasons.most_common(_N_REASONS_SHOWN):
+        yield f"excluded: {n} {'combination' if n == 1 else 'combinations'} of choices: {reason}"
+    if len(reasons) > _N_REASONS_SHOWN:
+        yield f"… and more for {len(reasons) - _N_REASONS_SHOWN} other reasons; --json shows all"
+    for name, merged in plan.merged.items():
+        yield f"{name} stands for {len(merged)} more combinations of choices with the same spec"
+    for note in plan.notes:
+        yield f"note: {note}"
+
+
+def _forecast(plan: Plan, forecast: Forecast | None) -> Iterator[str]:
+    if forecast is None:
+        return
+    if forecast.total_seconds is not None:
+        yield f"estimated time: {format_duration(forecast.total_seconds)} on {forecast.n_workers} workers"
+    if forecast.memory_bytes is not None:
+        gib = forecast.memory_bytes / 2**30
+        yield f"estimated memory: {gib:.2f} GiB, if the largest trials run at the same time"
+    yield _detectable(forecast.detectable, plan)
+
+
+def _detectable(detectable: Detectable, plan: Plan) -> str:
+    if detectable.difference is None:
+        return "no difference can be detected with one seed, because the spread over seeds is unknown; use more seeds"
+    unit = f"{detectable.difference:.2f} sd" if detectable.in_sd else f"{detectable.difference:.4f}"
     return (
-        f"smallest difference of {plan.spec.metric} that this detects: {size}, with power {plan.spec.power:g} over "
-        f"{found.n_comparisons} comparisons by {found.n_seeds} seeds  (spread over seeds: {found.source})"
+        f"smallest detectable difference of {plan.spec.metric}: {unit}, with power {plan.spec.power:g} for "
+        f"{detectable.n_comparisons} comparisons with {detectable.n_seeds} seeds  "
+        f"(standard deviation over seeds: {detectable.source})"
     )
 
 
 def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
-    """The plan as data."""
+    """Convert the plan to JSON."""
     variants = [
-        {**asdict(one.as_variant()), "steps": one.n_steps, "tokens": one.n_tokens, "flops": one.flops}
-        for one in plan.variants
+        {
+            **asdict(variant.as_variant()),
+            "steps": variant.n_steps,
+            "tokens": variant.n_tokens,
+            "flops": variant.flops,
+        }
+        for variant in plan.variants
     ]
     return {
         "name": plan.spec.name,
@@ -99,10 +118,10 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "paired": plan.paired,
         "variants": variants,
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
-        "merged": {name: list(also) for name, also in plan.merged.items()},
+        "merged": {name: list(merged) for name, merged in plan.merged.items()},
         "tuning": [{"variant": t.variant, "seed": t.seed, "folder": t.name} for t in plan.tuning],
         "trials": trials_as_dicts(plan),
-        "halving": None if plan.contest is None else halving_as_dict(plan),
+        "halving": None if plan.halving is None else halving_as_dict(plan),
         "notes": list(plan.notes),
         "forecast": None if forecast is None else asdict(forecast),
     }

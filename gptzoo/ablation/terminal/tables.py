@@ -1,21 +1,21 @@
-"""How tables and durations look in a terminal and in a log."""
+"""Formats tables and durations for terminals and log files."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
-_WIDE = 200  # columns of a log, whose lines nobody breaks
+_LOG_WIDTH = 200  # columns; lines of a log file should not be wrapped
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """Text as it is, as wide as the terminal, or as a log takes it."""
+    """Create a console without highlighting, as wide as the terminal, or wide enough for a log file."""
     console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_LOG_WIDTH)
 
 
 def plain_table(*columns: str) -> Table:
-    """A table without lines; a column whose name begins with > is one of numbers."""
+    """Create a table without lines. A column whose name starts with ">" is right-aligned, for numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         right = column.startswith(">")
@@ -23,8 +23,8 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
-def duration(seconds: float) -> str:
-    """As a person says it: 8 s, 3 min, 2 h 5 min."""
+def format_duration(seconds: float) -> str:
+    """Format a duration for people: 8 s, 3 min, 2 h 5 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,0 +1,140 @@
+"""Makes variants comparable: matches their sizes, sets their budgets and tunes their learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gptzoo.ablation.design.axes import label_of
+from gptzoo.ablation.design.budget import with_budget
+from gptzoo.ablation.design.costs import CostCache
+from gptzoo.ablation.design.enumeration import EnumeratedVariant, Variants
+from gptzoo.ablation.design.size_matching import match_size, model_size
+from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.planning.calibrate import Calibration, calibrate
+from gptzoo.ablation.planning.plan_types import PlannedTrial, PlannedVariant
+from gptzoo.ablation.planning.trial_names import TrialNames
+from gptzoo.ablation.records.outcome import Exclusion
+from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value, grid_trials
+from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.errors import SpecError
+from gptzoo.spec.ablation import AblationSpec, TuneSpec
+from gptzoo.spec.json_diff import differences
+from gptzoo.spec.run import RunSpec
+
+
+@dataclass(frozen=True)
+class PreparedVariants:
+    """The variants as they are trained, in the order of the design, and the trials that tune them."""
+
+    variants: Sequence[PlannedVariant]
+    tuning: Sequence[PlannedTrial]
+    unmatched: Sequence[Exclusion]  # variants whose size cannot be matched to the baseline
+
+
+def prepare_variants(
+    spec: AblationSpec, enumerated: Variants[RunSpec], folder: Path, scratch: Path | None, costs: CostCache
+) -> PreparedVariants:
+    """Apply the ablation's `match`, `budget` and `tune` to the enumerated variants. Raise SpecError.
+
+    The results of tuning are read from `folder`. A budget in seconds runs a calibration in `scratch`, or else in
+    `folder`/calibration.
+    """
+    # Computing the costs isolated first makes sure that size matching, in this process, runs no component that crashes.
+    costs.compute_isolated({variant.name: variant.spec for variant in enumerated})
+    sized, unmatched = _match_sizes(spec, enumerated, costs)
+    costs.compute_isolated({variant.name: variant.spec for variant, _ in sized})
+    calibrations: Mapping[str, Calibration] = {}
+    if spec.budget is not None and spec.budget.seconds is not None:
+        runs = {variant.name: variant.spec for variant, _ in sized}
+        calibrations = calibrate(spec, runs, scratch or folder / "calibration")
+    names = TrialNames(folder)
+    planned: list[PlannedVariant] = []
+    tuning: list[PlannedTrial] = []
+    baseline, _ = sized[0]
+    for variant, residue in sized:
+        run = variant.spec
+        if spec.budget is not None:
+            seconds = calibrations[variant.name].step if variant.name in calibrations else None
+            run = with_budget(run, spec.budget, costs.costs(variant.spec), seconds)
+        chosen = GridResult(run, True, "")
+        if spec.tune is not None:
+            trials, chosen = _tune(variant.name, run, spec.tune, spec.metric, folder, names)
+            tuning += trials
+        planned.append(
+            PlannedVariant(
+                name=variant.name,
+                choices=variant.choices,
+                spec=chosen.spec or run,
+                costs=costs.costs(variant.spec),
+                n_steps=costs.n_steps(run),
+                differences=describe_differences(baseline.spec, variant.spec),
+                residue=residue,
+                tuned=chosen.description,
+                is_tuned=chosen.spec is not None,
+                tuning_failed=chosen.spec is None and chosen.complete,
+            )
+        )
+    order = {variant.name: index for index, variant in enumerate(enumerated)}
+    planned.sort(key=lambda variant: order[variant.name])
+    return PreparedVariants(planned, tuning, unmatched)
+
+
+def describe_differences(baseline: RunSpec, variant: RunSpec) -> list[str]:
+    """Return a variant's differences from the baseline, such as "model.norm: pre_ln -> post_ln".
+
+    A component of another type is one difference; its options are not listed.
+    """
+    changes = list(differences(baseline.resolved(), variant.resolved()))
+    replaced = [change.name.removesuffix(".type") for change in changes if change.name.endswith(".type")]
+    lines = []
+    for change in changes:
+        path = change.name.removesuffix(".type")
+        is_option = any(path.startswith(f"{component}.") for component in replaced)
+        is_shadowed = path in replaced and not change.name.endswith(".type")
+        if is_option or is_shadowed or path in ("$.name", "$.model.name"):
+            continue
+        lines.append(f"{path.removeprefix('$.')}: {label_of(change.a)} -> {label_of(change.b)}")
+    return lines
+
+
+def _match_sizes(
+    spec: AblationSpec, enumerated: Variants[RunSpec], costs: CostCache
+) -> tuple[list[tuple[EnumeratedVariant[RunSpec], str]], list[Exclusion]]:
+    """Match the sizes of the variants to the baseline, which comes first in the result.
+
+    Return each variant with a description of the remaining difference in size, and the variants that cannot be matched.
+    """
+    baseline = next(variant for variant in enumerated if variant.name == enumerated.baseline)
+    others = [variant for variant in enumerated if variant is not baseline]
+    if spec.match is None:
+        return [(variant, "") for variant in (baseline, *others)], []
+    target = model_size(baseline.spec, spec.match, costs)
+    sized, unmatched = [(baseline, "")], []
+    for variant in others:
+        try:
+            run, residue = match_size(variant.spec, target, spec.match, costs)
+        except SpecError as error:
+            reason = f"its size cannot be matched to the baseline: {error.problems[0].reason}"
+            unmatched.append(Exclusion(variant.choices, reason))
+            continue
+        sized.append((replace(variant, spec=run), residue))
+    return sized, unmatched
+
+
+def _tune(
+    variant: str, run: RunSpec, tune: TuneSpec, metric: str, folder: Path, names: TrialNames
+) -> tuple[list[PlannedTrial], GridResult]:
+    """Return the trials of a variant's learning-rate grid, and the value that their results so far choose."""
+    trials = {
+        (trial.value, trial.seed): names.planned_trial(variant, trial.seed, trial.spec)
+        for trial in grid_trials(run, tune)
+    }
+
+    def outcome_of(grid_trial: GridTrial) -> TrialOutcome:
+        trial = trials[grid_trial.value, grid_trial.seed]
+        return read_trial_outcome(TrialFolder(folder / "trials" / trial.name), trial.variant, trial.seed)
+
+    return list(trials.values()), choose_value(run, tune, metric, outcome_of)
