@@ -1,4 +1,4 @@
-"""Tokenizing in shards: with any number of workers, after any death, the same bits; and in little memory."""
+"""Tokenizing in shards: the same files with any number of workers and after any crash, in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gptzoo.data import shards
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.shards import Counts
 from gptzoo.data.token_store import prepare
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
 
 
 class Generated(Corpus):
-    """So many documents, made as they are asked for."""
+    """A corpus of generated documents, created lazily."""
 
     def __init__(self, n_documents: int, size: int = 100):
         super().__init__(Config())
@@ -55,7 +55,7 @@ def files(cache: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
-def test_the_files_are_the_same_with_any_shards_and_workers(
+def test_the_files_do_not_depend_on_shard_size_or_workers(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
@@ -71,18 +71,18 @@ def test_the_files_are_the_same_with_any_shards_and_workers(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_is_done_is_reported_as_it_is_done(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_per_stage(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
-    seen: list[tuple[str, Counts]] = []
-    _, store = prepare(Generated(100), tokenizer("char"), workers=workers, report=lambda *told: seen.append(told))
-    assert list(dict.fromkeys(stage for stage, _ in seen)) == ["tokenizer", "train", "val"]
+    calls: list[tuple[str, Counts]] = []
+    _, store = prepare(Generated(100), tokenizer("char"), workers=workers, progress=lambda *call: calls.append(call))
+    assert list(dict.fromkeys(stage for stage, _ in calls)) == ["tokenizer", "train", "val"]
     for split, n_documents in (("train", 100), ("val", 3)):
-        totals = [sum(column) for column in zip(*(counts for stage, counts in seen if stage == split), strict=True)]
+        totals = [sum(column) for column in zip(*(counts for stage, counts in calls if stage == split), strict=True)]
         assert totals == [n_documents, len(getattr(store, split)), store.n_bytes[split]]
-    assert sum(stage == "train" for stage, _ in seen) == 10
+    assert sum(stage == "train" for stage, _ in calls) == 10
 
 
-def test_a_shard_that_is_done_is_not_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_shard_is_reused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
     encode, encoded = ByteTokenizer.encode, []
 
@@ -102,35 +102,37 @@ def test_a_shard_that_is_done_is_not_made_again(cache: Path, monkeypatch: pytest
     damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
     _, store = prepare(Generated(100), tokenizer("byte"))
     texts = [*Generated(100).documents("train")]
-    # 36 documents before; then the damaged shard, and all but those of the first and the third.
+    # The second call encodes the damaged shard and everything after the third shard.
     assert encoded[37:] == [*texts[10:20], *texts[30:], *Generated(100).documents("val")]
     assert [bytes(store.train[begin:end].tolist()).decode() for begin, end in store.spans["train"]] == texts
     assert not list(cache.glob("unfinished-*"))
 
 
-def test_a_shard_of_other_documents_is_not_taken(tmp_path: Path) -> None:
+def test_a_shard_of_different_documents_is_not_reused(tmp_path: Path) -> None:
     made = tokenizer("byte").build()
-    one, other = (next(shards.cut(Generated(3, size), "train")) for size in (50, 51))
-    shards.tokenize(tmp_path, one, made)
-    assert shards.tokenize(tmp_path, other, made) == Counts(3, 3 * 52 + 2, 3 * 52)
+    one, other = (next(shards.split_into_shards(Generated(3, size), "train")) for size in (50, 51))
+    shards.tokenize_shard(tmp_path, one, made)
+    assert shards.tokenize_shard(tmp_path, other, made) == Counts(3, 3 * 52 + 2, 3 * 52)
     assert (tmp_path / one.name / "tokens.bin").stat().st_size == 2 * (3 * 52 + 2)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_document_that_cannot_be_tokenized_is_named_and_nothing_is_left(workers: int, cache: Path) -> None:
+def test_the_error_for_a_document_names_it_and_no_files_remain(workers: int, cache: Path) -> None:
     class Wrong(Generated):
         def documents(self, split: Any) -> Iterator[str]:
             yield from super().documents(split)
             if split == "val":
                 yield "Ω"
 
-    with pytest.raises(DataError, match=r"val split, document 4: tokenizer 'char' has no id for 'Ω'"):
+    with pytest.raises(DataError, match=r"val split, document 4: tokenizer 'char' has no token for 'Ω'"):
         prepare(Wrong(10), tokenizer("char"), workers=workers)
     assert [path.suffix for path in (cache / "tokens").iterdir()] == [".lock"]
     assert not list(cache.glob("unfinished-*"))
 
 
-def test_a_worker_that_dies_is_told_and_what_is_done_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_death_of_a_worker_is_reported_and_finished_shards_are_kept(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
     encode, parent = ByteTokenizer.encode, os.getpid()
 
@@ -140,7 +142,7 @@ def test_a_worker_that_dies_is_told_and_what_is_done_is_kept(cache: Path, monkey
         return encode(self, text)
 
     monkeypatch.setattr(ByteTokenizer, "encode", dying)
-    with pytest.raises(DataError, match=r"has died.*start again, with fewer workers"):
+    with pytest.raises(DataError, match=r"process died.*Start again with fewer workers"):
         prepare(Generated(100), tokenizer("byte"), workers=2)
     assert list(cache.glob("unfinished-*/train-*"))
     _, store = prepare(Generated(100), tokenizer("byte"))
@@ -151,7 +153,7 @@ SLOW = """
 import sys, time
 from gptzoo.data import shards
 from gptzoo.data.token_store import prepare
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.reference import Reference
 
 shards.SHARD_BYTES = 3000
@@ -162,8 +164,8 @@ prepare(corpus, Reference("tokenizer").validate("byte"), workers=int(sys.argv[1]
 """
 
 
-def whole_shards(cache: Path) -> dict[str, int]:
-    """When each shard that is done was made. Others may be at work in the folder."""
+def finished_shards(cache: Path) -> dict[str, int]:
+    """Return the time of each finished shard, while other processes may write to the folder."""
     found = {}
     for file in glob.glob(f"{cache}/unfinished-*/*/shard.json"):
         with contextlib.suppress(FileNotFoundError):
@@ -173,7 +175,7 @@ def whole_shards(cache: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_again_and_again_it_ends_with_the_same_files(
+def test_repeatedly_killed_processes_end_with_the_same_files(
     workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, kills = random.Random(workers), 0
@@ -182,8 +184,8 @@ def test_killed_again_and_again_it_ends_with_the_same_files(
     done: dict[str, int] = {}
     while True:
         process = subprocess.Popen([sys.executable, "-c", SLOW, str(workers)], env=environment)
-        wanted = len(done) + rng.randrange(2, 7)  # kill it when so many shards are there
-        while process.poll() is None and len(whole_shards(cache)) < wanted:
+        wanted = len(done) + rng.randrange(2, 7)  # kill the process when this many shards are finished
+        while process.poll() is None and len(finished_shards(cache)) < wanted:
             time.sleep(0.005)
         if process.poll() is None:
             time.sleep(rng.random() * 0.05)
@@ -191,13 +193,13 @@ def test_killed_again_and_again_it_ends_with_the_same_files(
         process.kill()
         if process.wait() == 0:
             break
-        # The workers of a parent that was killed leave too, and with them the lock.
+        # The workers of a killed parent exit too and release the lock.
         for lock in glob.glob(f"{cache}/tokens/*.lock"):
             filelock.FileLock(lock).acquire(timeout=60).lock.release()
-        now = whole_shards(cache)
+        finished = finished_shards(cache)
         merged = glob.glob(f"{cache}/tokens/*/index.json")
-        assert merged or done.items() <= now.items()  # none of those that were whole was made again
-        done = now
+        assert merged or done.items() <= finished.items()  # no finished shard was written again
+        done = finished
     assert kills >= 3
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "never"))
     prepare(Reference("corpus").validate({"type": "stories", "n_stories": 100}).build(), tokenizer("byte"))
@@ -225,7 +227,7 @@ def test_memory_does_not_grow_with_the_corpus(
     assert many < few + 500_000
 
 
-def test_the_index_of_a_store_is_what_it_was_before_there_were_shards(cache: Path) -> None:
+def test_the_index_of_a_store_has_no_trace_of_shards(cache: Path) -> None:
     prepare(Generated(10), tokenizer("byte"))
     index = json.loads(files(cache)["index.json"])
     assert set(index) == {"corpus", "dtype", "vocab_size", "n_tokens", "n_bytes", "sha256"}

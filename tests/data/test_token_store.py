@@ -12,7 +12,8 @@ import pytest
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.token_store import TokenStore, prepare
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer, Tokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
 
@@ -20,7 +21,7 @@ TEXTS = {"train": ["one é\n", "two", "three"], "val": ["four", "five 🦊"]}
 
 
 class ListCorpus(Corpus):
-    """Documents given by a test, which counts how often they were read."""
+    """A corpus of given documents that counts how often they are read."""
 
     def __init__(self, texts: dict[str, list[str]] | None = None):
         super().__init__(Config())
@@ -44,16 +45,16 @@ def folders(cache: Path) -> list[str]:
 
 
 def contents(prepared: tuple[Tokenizer, TokenStore]) -> tuple[Any, ...]:
-    """All that matters, copied out of the files."""
+    """Return everything that `prepare` determines, copied from the files."""
     made, store = prepared
     ids = store.train.tolist(), store.val.tolist()
     return made.config, made.state, *ids, store.n_bytes, store.fingerprint, store.vocab_size
 
 
-# ---------------------------------------------------------------------- what is stored
+# ---------------------------------------------------------------------- content
 
 
-def test_documents_stand_in_order_with_the_end_of_text_between_them() -> None:
+def test_documents_are_stored_in_order_with_end_of_text_tokens_between_them() -> None:
     _, store = prepare(ListCorpus(), tokenizer("byte"))
     expected = [*"one é\n".encode(), 256, *b"two", 256, *b"three"]
     assert store.train.tolist() == expected
@@ -61,7 +62,7 @@ def test_documents_stand_in_order_with_the_end_of_text_between_them() -> None:
     assert store.vocab_size == 257
 
 
-def test_documents_stand_on_lines_of_their_own_where_nothing_ends_a_text() -> None:
+def test_without_an_end_of_text_token_documents_are_separated_by_newlines() -> None:
     made, store = prepare(ListCorpus({"train": ["ab", "c\n", "d"], "val": ["a", "b"]}), tokenizer("char"))
     assert made.decode(store.train.tolist()) == "ab\nc\n\nd"
     assert made.decode(store.val.tolist()) == "a\nb"
@@ -75,20 +76,20 @@ def test_nothing_is_added_to_a_single_document(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
-def test_bytes_are_counted_as_the_tokens_decode(kind: str) -> None:
+def test_n_bytes_counts_the_decoded_bytes(kind: str) -> None:
     made, store = prepare(ListCorpus(), tokenizer(kind))
     for split in ("train", "val"):
         assert store.n_bytes[split] == len(made.decode_bytes(getattr(store, split).tolist()))
         assert store.n_bytes[split] == len("".join(TEXTS[split]).encode())
 
 
-def test_newlines_between_documents_count_as_bytes() -> None:
+def test_n_bytes_includes_newline_separators() -> None:
     made, store = prepare(ListCorpus({"train": ["ab", "b\n"], "val": ["a", "b"]}), tokenizer("char"))
     assert store.n_bytes == {"train": 5, "val": 3}
     assert made.decode(store.train.tolist()) == "ab\nb\n"
 
 
-def test_a_tokenizer_learns_from_the_training_text_alone() -> None:
+def test_a_tokenizer_is_fitted_on_the_training_text_only() -> None:
     made, _ = prepare(ListCorpus({"train": ["abc"], "val": ["ab"]}), tokenizer("char"))
     assert made.vocab_size == 3
     with pytest.raises(DataError, match=r"val split, document 1: .*'d'"):
@@ -96,7 +97,7 @@ def test_a_tokenizer_learns_from_the_training_text_alone() -> None:
 
 
 @pytest.mark.parametrize(("vocab_size", "width"), [(257, 2), (65536, 2), (65537, 4)])
-def test_ids_take_two_bytes_as_long_as_they_fit(
+def test_ids_are_stored_in_two_bytes_if_they_fit(
     vocab_size: int, width: int, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ByteTokenizer, "vocab_size", vocab_size)
@@ -109,29 +110,27 @@ def test_ids_take_two_bytes_as_long_as_they_fit(
 
 
 @pytest.mark.parametrize("ids", [[257], [0, -1]])
-def test_ids_outside_of_the_vocabulary_are_refused(
-    ids: list[int], cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ids_outside_the_vocabulary_are_rejected(ids: list[int], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: ids)
-    with pytest.raises(DataError, match=r"'byte' gave ids from .* outside of its vocabulary of 257"):
+    with pytest.raises(DataError, match=r"'byte' returned ids from .* outside its vocabulary of 257"):
         prepare(ListCorpus(), tokenizer("byte"))
     assert folders(cache) == []
 
 
-def test_half_of_a_character_is_refused_with_its_document() -> None:
+def test_the_error_for_a_lone_surrogate_names_the_document() -> None:
     with pytest.raises(DataError, match=r"train split, document 2: .*lone surrogate"):
         prepare(ListCorpus({"train": ["ab", "c\udc00"], "val": ["ab"]}), tokenizer("byte"))
 
 
-def test_a_split_too_short_to_predict_anything_is_refused() -> None:
-    with pytest.raises(DataError, match=r"the val split is only 1 tokens; give more text, or a val_path"):
+def test_a_split_with_a_single_token_is_rejected() -> None:
+    with pytest.raises(DataError, match=r"the val split has 1 tokens, but needs 2; give more text, or a val_path"):
         prepare(ListCorpus({"train": ["abc"], "val": ["a"]}), tokenizer("byte"))
 
 
-# ---------------------------------------------------------------------- keeping it
+# ---------------------------------------------------------------------- caching
 
 
-def test_what_was_made_once_is_found_again(cache: Path) -> None:
+def test_a_second_call_uses_the_cache(cache: Path) -> None:
     corpus = ListCorpus()
     first = contents(prepare(corpus, tokenizer("bpe", vocab_size=270)))
     n_read = corpus.n_read
@@ -140,21 +139,21 @@ def test_what_was_made_once_is_found_again(cache: Path) -> None:
     assert len(folders(cache)) == 1
 
 
-def test_another_corpus_or_tokenizer_has_a_folder_of_its_own(cache: Path) -> None:
+def test_each_corpus_and_tokenizer_has_its_own_folder(cache: Path) -> None:
     other = {**TEXTS, "val": ["four", "five 🦊!"]}
-    prints = {
+    fingerprints = {
         prepare(corpus, config)[1].fingerprint
         for corpus in (ListCorpus(), ListCorpus(other))
         for config in (tokenizer("byte"), tokenizer("bpe"), tokenizer("bpe", vocab_size=270))
     }
     assert len(folders(cache)) == 6
-    # These few texts teach no more merges than 270 ids have room for.
-    assert len(prints) >= 4
+    # These few texts have no more merges than fit into 270 ids, so two tokenizers may be equal.
+    assert len(fingerprints) >= 4
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin", "index.json", "tokenizer.json"])
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])
-def test_a_damaged_cache_is_made_again(name: str, damage: str, cache: Path) -> None:
+def test_a_damaged_cache_is_rebuilt(name: str, damage: str, cache: Path) -> None:
     first = contents(prepare(ListCorpus(), tokenizer("bpe")))
     file = cache / "tokens" / folders(cache)[0] / name
     data = file.read_bytes()
@@ -165,12 +164,12 @@ def test_a_damaged_cache_is_made_again(name: str, damage: str, cache: Path) -> N
         flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
         file.write_bytes({"truncate": data[:-3], "flip": flipped, "empty": b""}[damage])
     if name == "index.json" and damage == "truncate":
-        file.write_bytes(data[:-10])  # the last three bytes are space and a brace
+        file.write_bytes(data[:-10])  # the last three bytes are whitespace and a brace
     assert contents(prepare(ListCorpus(), tokenizer("bpe"))) == first
     assert len(folders(cache)) == 1
 
 
-def test_a_process_that_dies_leaves_no_half_a_cache(cache: Path) -> None:
+def test_a_crash_leaves_no_incomplete_cache(cache: Path) -> None:
     class Killed(BaseException):
         pass
 
@@ -186,16 +185,16 @@ def test_a_process_that_dies_leaves_no_half_a_cache(cache: Path) -> None:
     assert prepare(ListCorpus(), tokenizer("byte"))[1].val.tolist()[:4] == list(b"four")
 
 
-def test_what_a_killed_process_left_is_cleared_away(cache: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(cache: Path) -> None:
     prepare(ListCorpus(), tokenizer("byte"))
-    whole = cache / "tokens" / folders(cache)[0]
-    left = whole.with_name(f".incomplete-{whole.name}-4194305")
-    foreign = whole.with_name(".incomplete-of-another-corpus-1")
-    whole.rename(left)
+    complete = cache / "tokens" / folders(cache)[0]
+    leftover = complete.with_name(f".incomplete-{complete.name}-4194305")
+    foreign = complete.with_name(".incomplete-of-another-corpus-1")
+    complete.rename(leftover)
     foreign.mkdir()
-    (left / "val.bin").unlink()
+    (leftover / "val.bin").unlink()
     prepare(ListCorpus(), tokenizer("byte"))
-    assert folders(cache) == sorted([foreign.name, whole.name])
+    assert folders(cache) == sorted([foreign.name, complete.name])
 
 
 def _prepare_and_report(barrier: Any, results: Any) -> None:
@@ -205,7 +204,7 @@ def _prepare_and_report(barrier: Any, results: Any) -> None:
     results.put((corpus.n_read, store.fingerprint, int(store.train.sum())))
 
 
-def test_of_processes_that_start_together_one_works_and_all_see_the_whole(cache: Path) -> None:
+def test_of_concurrent_processes_one_builds_the_store_and_all_read_it(cache: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(4), context.Queue()
     processes = [context.Process(target=_prepare_and_report, args=(barrier, results)) for _ in range(4)]
@@ -219,13 +218,13 @@ def test_of_processes_that_start_together_one_works_and_all_see_the_whole(cache:
     assert len(folders(cache)) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(cache: Path) -> None:
+def test_the_error_for_an_unwritable_cache_says_what_to_do(cache: Path) -> None:
     cache.write_text("a file where a folder should be")
-    with pytest.raises(DataError, match=r"cache.*tokens cannot be kept there.*set GPTZOO_CACHE"):
+    with pytest.raises(DataError, match=r"cache.*cannot write tokens.*set GPTZOO_CACHE"):
         prepare(ListCorpus(), tokenizer("byte"))
 
 
-def test_without_gptzoo_cache_the_home_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_cache_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPTZOO_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     prepare(ListCorpus(), tokenizer("byte"))
@@ -233,7 +232,7 @@ def test_without_gptzoo_cache_the_home_folder_is_used(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["byte", "char"])
-def test_spans_tell_where_each_document_lies(kind: str) -> None:
+def test_spans_give_the_position_of_each_document(kind: str) -> None:
     texts = {"train": ["one é\n", "two", "three"], "val": ["net", "hew"]}
     made, store = prepare(ListCorpus(texts), tokenizer(kind))
     for split, ids in (("train", store.train), ("val", store.val)):

@@ -4,39 +4,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptzoo.data.utf8 import read_utf8, utf8
+from gptzoo.data.utf8 import encode_utf8, read_utf8
 from gptzoo.errors import DataError
 
 
 @given(st.text())
-def test_the_bytes_of_a_text_decode_to_the_text(text: str) -> None:
-    assert utf8(text).decode("utf-8") == text
+def test_encoded_text_decodes_to_the_same_text(text: str) -> None:
+    assert encode_utf8(text).decode("utf-8") == text
 
 
-def test_half_of_a_character_is_refused_with_its_place() -> None:
+def test_a_lone_surrogate_is_rejected_with_its_position() -> None:
     with pytest.raises(DataError, match=r"lone surrogate, '\\ud800', at character 3"):
-        utf8("abc\ud800")
+        encode_utf8("abc\ud800")
 
 
-def test_line_ends_and_odd_separators_are_kept(tmp_path: Path) -> None:
+def test_line_ends_and_unicode_separators_are_kept(tmp_path: Path) -> None:
     text = "one\r\ntwo\rthree\nfour\x0bfive\u2028six"
     (tmp_path / "a.txt").write_bytes(text.encode())
     assert read_utf8(tmp_path / "a.txt") == text
 
 
-def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_removed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfabc")
     assert read_utf8(tmp_path / "a.txt") == "abc"
 
 
 @given(st.text(max_size=30))
-def test_the_first_wrong_byte_is_named(tmp_path_factory: pytest.TempPathFactory, before: str) -> None:
+def test_the_error_names_the_first_invalid_byte(tmp_path_factory: pytest.TempPathFactory, before: str) -> None:
     file = tmp_path_factory.mktemp("latin") / "latin.txt"
     file.write_bytes(before.encode() + b"\xff abc")
     with pytest.raises(DataError, match=rf"latin\.txt: byte {len(before.encode())} is not UTF-8"):
         read_utf8(file)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.txt: cannot be read: No such file"):
         read_utf8(tmp_path / "gone.txt")

@@ -61,7 +61,7 @@ class Batching(Component):
 
     def example_prompt(self) -> list[int]:
         """Return the first tokens of the held-out text, a prompt for any model trained with these batches."""
-        return self.store.val[:_EXAMPLE_PROMPT_TOKENS].tolist()
+        return list(map(int, self.store.val[:_EXAMPLE_PROMPT_TOKENS]))
 
 
 def predicted_bytes(store: TokenStore, tokenizer: Tokenizer) -> int:

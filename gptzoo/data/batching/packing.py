@@ -90,11 +90,11 @@ class Packing:
         n_full, remainder = np.divmod(end - begin, self.length)
         n_before = n_full  # full chunks before the shorter one: all of them, or a number that the key selects
         if key is not None:
-            n_before = (
-                splitmix64(document.astype(np.uint64) ^ np.uint64(key)) % (n_full + 1).astype(np.uint64)
-            ).astype(int)
+            hashes = splitmix64(document.astype(np.uint64) ^ np.uint64(key))
+            n_before = (hashes % (n_full + 1).astype(np.uint64)).astype(int)
         index = np.where(full, ordinal - (self.full_up_to[document] - n_full), n_before)
-        return begin + index * self.length + np.where(full & (index >= n_before), remainder, 0)
+        after_remainder = full & (index >= n_before)
+        return np.asarray(begin + index * self.length + np.where(after_remainder, remainder, 0))
 
     def _bounds(self, document: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the first and the end offset of the inputs of documents, with the separator before each document."""

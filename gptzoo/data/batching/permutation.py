@@ -40,4 +40,5 @@ def splitmix64(x: np.ndarray) -> np.ndarray:
     """Mix the bits of uint64 values with the finaliser of SplitMix64: each input bit changes about half of the bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed

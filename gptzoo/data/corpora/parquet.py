@@ -56,12 +56,12 @@ class ParquetCorpus(FileCorpus):
 def _is_text(arrow: ModuleType, data_type: pyarrow.DataType) -> bool:
     if arrow.types.is_dictionary(data_type):
         data_type = data_type.value_type
-    return arrow.types.is_string(data_type) or arrow.types.is_large_string(data_type)
+    return bool(arrow.types.is_string(data_type) or arrow.types.is_large_string(data_type))
 
 
 def _to_text(value: pyarrow.Scalar, location: str) -> str:
     try:
-        text = value.as_py()
+        text: str | None = value.as_py()
     except UnicodeDecodeError as error:
         raise DataError(f"{location}: byte {error.start} of the text is not UTF-8") from None
     if text is None:

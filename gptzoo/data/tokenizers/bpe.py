@@ -59,7 +59,8 @@ class BpeTokenizer(Tokenizer):
             show_progress=False,
         )
         library.train_from_iterator(texts, trainer)
-        return json.loads(library.to_str())
+        state: dict[str, Any] = json.loads(library.to_str())
+        return state
 
     def encode(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
@@ -84,7 +85,7 @@ class BpeTokenizer(Tokenizer):
 def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     """Load a `tokenizer.json` so that special tokens in a text are plain text, without truncation or padding."""
     try:
-        library = _import_tokenizers().Tokenizer.from_str(json.dumps(state))
+        library: tokenizers.Tokenizer = _import_tokenizers().Tokenizer.from_str(json.dumps(state))
     except DataError:
         raise
     except Exception as error:  # the library raises plain Exceptions

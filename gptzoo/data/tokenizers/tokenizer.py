@@ -109,7 +109,8 @@ def load_tokenizer(file: Path) -> Tokenizer:
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
         config = Reference("tokenizer").validate(saved["config"])
-        return config.build(saved["state"])
+        tokenizer: Tokenizer = config.build(saved["state"])
+        return tokenizer
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, ValidationError, PydanticCustomError) as error:

@@ -1,4 +1,4 @@
-"""What batches hold: rows of packed documents, and inputs disturbed by token dropout."""
+"""The content of batches: packed documents and token dropout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import gptzoo
 from gptzoo.data.batching.batching import Batching
 from gptzoo.data.token_store import TokenStore
 from gptzoo.reference import Reference
-from gptzoo.training.evaluation.full_pass import evaluate
+from gptzoo.training.evaluation.full_pass import validation_metrics
 
 LENGTH = 16
 
 
 def store_of(train: list[int], val: list[int], seed: int = 0) -> TokenStore:
-    """Documents of these many tokens of a byte vocabulary, with the end of text between them."""
+    """Return a store with documents of these numbers of byte tokens, separated by end-of-text tokens."""
     rng = np.random.default_rng(seed)
     splits, spans = {}, {}
     for split, sizes in (("train", train), ("val", val)):
@@ -43,17 +43,17 @@ def batching_of(kind: str, store: TokenStore = STORE, seed: int = 1, **options: 
 # ---------------------------------------------------------------------- packed
 
 
-def test_a_packed_document_begins_with_what_ended_the_last_one_and_predicts_what_ends_it() -> None:
+def test_a_packed_document_starts_with_the_previous_separator_and_predicts_the_next() -> None:
     store = store_of([5, 9, 1, 15, 3, 7] * 20, [5, 5])
     batching = batching_of("packed", store)
     batch = batching.train(0, batching.n_samples)
     inputs, ends = [], []
     for documents, tokens, targets in zip(batch["documents"], batch["tokens"], batch["targets"], strict=True):
         for number in set(documents.tolist()) - {-1}:
-            here = documents == number
-            assert targets[here][:-1].tolist() == tokens[here][1:].tolist()
-            inputs.append(tokens[here].tolist())
-            ends.append(int(targets[here][-1]))
+            in_document = documents == number
+            assert targets[in_document][:-1].tolist() == tokens[in_document][1:].tolist()
+            inputs.append(tokens[in_document].tolist())
+            ends.append(int(targets[in_document][-1]))
     text, spans = store.train.tolist(), store.spans["train"].tolist()
     expected = [[*([256] if begin else []), *text[begin:end]] for begin, end in spans]
     expected[-1] = expected[-1][:-1]  # the last token of the text has no target
@@ -61,7 +61,7 @@ def test_a_packed_document_begins_with_what_ended_the_last_one_and_predicts_what
     assert sorted(ends)[-119:] == [256] * 119
 
 
-def test_what_is_left_of_a_row_is_padding_and_counts_for_nothing() -> None:
+def test_the_rest_of_a_row_is_padding_without_targets() -> None:
     batching = batching_of("packed", store_of([5, 5], [5, 5]), restart_positions=True)
     batch = batching.train(0, 1)
     assert batch["documents"][0].tolist().count(-1) == LENGTH - 10
@@ -78,7 +78,7 @@ def test_an_epoch_predicts_every_token_but_the_first_once(epoch: int) -> None:
     assert np.array_equal(np.sort(counted), np.sort(STORE.train[1:]))
 
 
-def test_samples_are_the_same_however_they_are_asked_for() -> None:
+def test_a_sample_does_not_depend_on_the_batch_it_is_in() -> None:
     batching = batching_of("packed", token_dropout=0.3, restart_positions=True)
     first, count = batching.n_samples - 3, 7  # across an epoch
     whole = batching.train(first, count)
@@ -89,7 +89,7 @@ def test_samples_are_the_same_however_they_are_asked_for() -> None:
         assert np.array_equal(array, np.concatenate([part[name] for part in parts]))
 
 
-def test_the_options_say_what_a_batch_holds() -> None:
+def test_the_options_determine_the_inputs_of_a_batch() -> None:
     plain = {"tokens", "targets"}
     for options, extra in (
         ({}, {"documents"}),
@@ -99,7 +99,7 @@ def test_the_options_say_what_a_batch_holds() -> None:
         batching = batching_of("packed", **options)
         assert batching.train(0, 2).keys() == plain | extra
         assert next(batching.val(64)).keys() == plain | extra
-        assert batching.given(batching.config) == extra
+        assert batching.enabled_inputs(batching.config) == extra
     assert np.array_equal(
         batching_of("packed", mask=False).train(5, 9)["tokens"], batching_of("packed").train(5, 9)["tokens"]
     )
@@ -107,7 +107,7 @@ def test_the_options_say_what_a_batch_holds() -> None:
 
 def test_positions_that_restart_need_the_mask() -> None:
     spec = {"model": small(vocab_size=None), "steps": 1}
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.batching.*restart_positions needs the mask"):
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.batching.*restart_positions needs mask: true"):
         gptzoo.load_run_spec({**spec, "batching": {"type": "packed", "mask": False, "restart_positions": True}})
 
 
@@ -115,13 +115,13 @@ def test_positions_restart_in_each_document() -> None:
     batch = batching_of("packed", restart_positions=True).train(0, 30)
     for documents, positions in zip(batch["documents"], batch["positions"], strict=True):
         for number in set(documents.tolist()) - {-1}:
-            here = positions[documents == number]
-            assert here.tolist() == list(range(len(here)))
+            in_document = positions[documents == number]
+            assert in_document.tolist() == list(range(len(in_document)))
 
 
 @pytest.mark.parametrize("max_tokens", [1, 40, 10_000])
 @pytest.mark.parametrize("kind", ["packed", "windows"])
-def test_validation_predicts_every_token_but_the_first_once_and_is_fixed(kind: str, max_tokens: int) -> None:
+def test_validation_predicts_every_token_but_the_first_once_and_is_not_shuffled(kind: str, max_tokens: int) -> None:
     batches = list(batching_of(kind, token_dropout=0.5).val(max_tokens))
     assert all(batch["tokens"].size <= max(max_tokens, LENGTH) for batch in batches)
     inputs, targets = (np.concatenate([batch[name].ravel() for batch in batches]) for name in ("tokens", "targets"))
@@ -131,20 +131,20 @@ def test_validation_predicts_every_token_but_the_first_once_and_is_fixed(kind: s
     assert all(np.array_equal(one[name], two[name]) for one, two in zip(batches, again, strict=True) for name in one)
 
 
-def test_batchings_measure_the_same_text() -> None:
+def test_all_batchings_have_the_same_val_bytes() -> None:
     assert batching_of("packed").val_bytes == batching_of("windows").val_bytes == STORE.n_bytes["val"] - 1
 
 
 @pytest.mark.parametrize("restart", [True, False])
 @pytest.mark.parametrize("attention", ["sdpa", "naive"])
-def test_a_model_sees_each_packed_document_as_if_it_were_alone(attention: str, restart: bool) -> None:
+def test_packed_documents_have_the_same_loss_as_single_documents(attention: str, restart: bool) -> None:
     store = store_of([9, 9], [3, 7, 4, 6, 1])
     spec = small(
         vocab_size=257, context_length=LENGTH, attention=attention, positional="learned" if restart else "rope"
     )
     model = loud(gptzoo.build(spec, seed=1).eval())
     batching = batching_of("packed", store, restart_positions=restart)
-    found = evaluate(model, batching.val(10_000), n_bytes=batching.val_bytes)
+    metrics = validation_metrics(model, batching.val(10_000), n_bytes=batching.val_bytes)
     nats, count, last = 0.0, 0, len(store.val) - 1
     for begin, end in zip([0, *store.spans["val"][:-1, 1]], [*store.spans["val"][:-1, 1], last], strict=True):
         text = torch.from_numpy(store.val[begin : end + 1].astype(np.int64))[None]
@@ -152,12 +152,12 @@ def test_a_model_sees_each_packed_document_as_if_it_were_alone(attention: str, r
             nats += model(text[:, :-1], text[:, 1:])[1].item() * (end - begin)
         count += end - begin
     assert count == last
-    assert found["val/loss"] == pytest.approx(nats / count, rel=1e-5)
-    assert found["val/bits_per_byte"] == pytest.approx(nats / math.log(2) / batching.val_bytes, rel=1e-5)
+    assert metrics["val/loss"] == pytest.approx(nats / count, rel=1e-5)
+    assert metrics["val/bits_per_byte"] == pytest.approx(nats / math.log(2) / batching.val_bytes, rel=1e-5)
 
 
 @pytest.mark.parametrize("options", [{}, {"restart_positions": True}, {"mask": False}, {"token_dropout": 0.2}])
-def test_a_run_learns_from_packed_documents(options: dict[str, Any], tmp_path: Any) -> None:
+def test_a_model_learns_from_packed_documents(options: dict[str, Any], tmp_path: Any) -> None:
     spec = {
         "model": {"context_length": 32, "d_model": 16, "n_layers": 1, "n_heads": 2},
         "corpus": {"type": "stories", "n_stories": 40},
@@ -169,14 +169,14 @@ def test_a_run_learns_from_packed_documents(options: dict[str, Any], tmp_path: A
         "device": "cpu",
     }
     result = gptzoo.train(spec, tmp_path / "run", quiet=True)
-    assert result.metrics["val/loss"] < 3.5  # 5.5 is to know nothing
+    assert result.metrics["val/loss"] < 3.5  # 5.5 for a uniform prediction
 
 
 # ---------------------------------------------------------------------- token dropout
 
 
 @pytest.mark.parametrize("kind", ["packed", "windows"])
-def test_token_dropout_replaces_its_share_of_inputs_and_no_targets(kind: str) -> None:
+def test_token_dropout_replaces_the_given_fraction_of_inputs_and_no_targets(kind: str) -> None:
     plain, noisy = batching_of(kind).train(0, 400), batching_of(kind, token_dropout=0.25).train(0, 400)
     assert np.array_equal(plain["targets"], noisy["targets"])
     changed = plain["tokens"] != noisy["tokens"]
@@ -186,7 +186,7 @@ def test_token_dropout_replaces_its_share_of_inputs_and_no_targets(kind: str) ->
     assert abs(changed.mean(axis=0) - expected).max() < 5 * math.sqrt(expected / 400)
 
 
-def test_noise_is_as_frequent_as_the_tokens_of_the_text() -> None:
+def test_replacements_have_the_token_frequencies_of_the_text() -> None:
     plain, noisy = batching_of("windows").train(0, 2000), batching_of("windows", token_dropout=0.5).train(0, 2000)
     drawn = noisy["tokens"][plain["tokens"] != noisy["tokens"]]
     shares, expected = (np.bincount(ids, minlength=257) / len(ids) for ids in (drawn, STORE.train))
@@ -194,7 +194,7 @@ def test_noise_is_as_frequent_as_the_tokens_of_the_text() -> None:
     assert abs(shares - expected).max() < 0.02
 
 
-def test_noise_depends_on_seed_and_sample_and_on_nothing_else() -> None:
+def test_replacements_depend_only_on_seed_and_sample() -> None:
     def changed(first: int, count: int, seed: int = 1) -> np.ndarray:
         plain = batching_of("windows", seed=seed).train(first, count)["tokens"]
         return plain != batching_of("windows", seed=seed, token_dropout=0.3).train(first, count)["tokens"]
@@ -203,10 +203,10 @@ def test_noise_depends_on_seed_and_sample_and_on_nothing_else() -> None:
     assert np.array_equal(whole, np.concatenate([changed(10 + number, 1) for number in range(20)]))
     n_samples = batching_of("windows").n_samples
     for other in (changed(10 + n_samples, 20), changed(10, 20, seed=2), changed(11, 20)):
-        assert 0.25 < np.mean(whole != other) < 0.6  # 2 * 0.3 * 0.7, less what was drawn the same
+        assert 0.25 < np.mean(whole != other) < 0.6  # 2 * 0.3 * 0.7, less equal replacements
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+@pytest.mark.parametrize("probability", [-0.1, 1.0])
+def test_a_probability_outside_its_range_is_rejected(probability: float) -> None:
     with pytest.raises(ValueError, match="token_dropout"):
-        batching_of("windows", token_dropout=share)
+        batching_of("windows", token_dropout=probability)

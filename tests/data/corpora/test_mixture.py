@@ -1,4 +1,4 @@
-"""Corpora in proportion."""
+"""The corpus `mixture`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gptzoo.data.token_store import prepare
 from gptzoo.errors import DataError, SpecError
 from gptzoo.reference import Reference
 from gptzoo.testing.properties.catalog import properties_of
-from gptzoo.testing.runner import find, subject_of, verdict
+from gptzoo.testing.runner import check_property, find_component, put_under_test
 
 RUN = {"model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}, "steps": 1}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """a, b and c: 100, 40 and 3 documents to train with, two held out."""
+    """Write corpora a, b and c with 100, 40 and 3 training documents and two held-out documents each."""
     folder = tmp_path_factory.mktemp("mixture")
     for name, count in (("a", 100), ("b", 40), ("c", 3)):
         for split, n in (("train", count), ("val", 2)):
@@ -55,41 +55,41 @@ def mixture(*parts: dict[str, Any]) -> Corpus:
         (1e-2, {1: 1}),
     ],
 )
-def test_a_weight_says_how_often_each_document_is_taken(files: Path, weight: float, counts: dict[int, int]) -> None:
+def test_a_weight_is_the_number_of_copies_of_each_document(files: Path, weight: float, counts: dict[int, int]) -> None:
     found = Counter(mixture(part(files, "a", weight)).documents("train"))
     assert Counter(found.values()) == counts
 
 
 @given(weights=st.tuples(st.floats(0.1, 4), st.floats(0.1, 4)))
-def test_of_every_corpus_as_many_documents_come_as_its_weight_says(files: Path, weights: tuple[float, float]) -> None:
+def test_each_corpus_yields_documents_in_proportion_to_its_weight(files: Path, weights: tuple[float, float]) -> None:
     found = Counter(text[0] for text in mixture(*map(part, [files] * 2, "ab", weights)).documents("train"))
     for name, count, weight in (("a", 100, weights[0]), ("b", 40, weights[1])):
         assert count * weight - 1 < found[name] < count * weight + 1e-6
 
 
-def test_those_taken_are_spread_over_the_corpus(files: Path) -> None:
+def test_a_fraction_is_spread_evenly_over_the_corpus(files: Path) -> None:
     found = [int(text.split()[-1]) for text in mixture(part(files, "a", 0.25)).documents("train")]
     assert found == list(range(3, 100, 4))
 
 
-def test_a_document_does_not_follow_its_own_copy(files: Path) -> None:
+def test_copies_of_a_document_are_not_adjacent(files: Path) -> None:
     found = list(mixture(part(files, "a", 2.5), part(files, "b", 3)).documents("train"))
     assert all(one != other for one, other in itertools.pairwise(found))
 
 
-def test_validation_has_every_held_out_document_once(files: Path) -> None:
+def test_validation_has_each_held_out_document_once(files: Path) -> None:
     parts = part(files, "a", 3), part(files, "b", 0.1)
     expected = [f"{name} val {number}" for name in "ab" for number in range(2)]
     assert list(mixture(*parts).documents("val")) == expected
 
 
-def test_the_weight_is_one_if_left_out_and_mixtures_nest(files: Path) -> None:
+def test_the_default_weight_is_one_and_mixtures_nest(files: Path) -> None:
     inner = {"type": "mixture", "parts": [part(files, "a"), part(files, "c")]}
     found = Counter(mixture({"corpus": inner, "weight": 2}, part(files, "b")).documents("train"))
     assert Counter(found.values()) == {2: 103, 1: 40}
 
 
-def test_the_fingerprint_stands_for_parts_and_weights(files: Path) -> None:
+def test_the_fingerprint_covers_parts_and_weights(files: Path) -> None:
     made = [
         mixture(*parts).fingerprint()
         for parts in (
@@ -104,25 +104,27 @@ def test_the_fingerprint_stands_for_parts_and_weights(files: Path) -> None:
     assert mixture(part(files, "a", 1)).fingerprint() == made[0]
 
 
-def test_a_weight_that_takes_nothing_is_refused(files: Path) -> None:
-    with pytest.raises(DataError, match=r"part 2 \('jsonl'\) has so few documents that its weight of 0.25 takes none"):
+def test_a_weight_that_selects_no_document_is_rejected(files: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"part 2 \('jsonl'\) has too few documents for a weight of 0.25: none would be used"
+    ):
         list(mixture(part(files, "a"), part(files, "c", 0.25)).documents("train"))
 
 
-def test_what_is_wrong_is_named_with_its_place(files: Path) -> None:
-    def refusal(*parts: Any) -> str:
+def test_errors_name_the_location_in_the_spec(files: Path) -> None:
+    def error_of(*parts: Any) -> str:
         with pytest.raises(SpecError) as caught:
             gptzoo.load_run_spec({**RUN, "corpus": {"type": "mixture", "parts": list(parts)}})
         return str(caught.value)
 
-    assert refusal() == "spec: $.corpus.parts: name at least one corpus"
-    assert refusal({**part(files, "a"), "weight": 0}) == "spec: $.corpus.parts[0].weight: should be greater than 0"
-    assert "$.corpus.parts[1].corpus.feild: 'jsonl' has no option 'feild'; did you mean 'field'?" in refusal(
+    assert error_of() == "spec: $.corpus.parts: expected at least one corpus"
+    assert error_of({**part(files, "a"), "weight": 0}) == "spec: $.corpus.parts[0].weight: should be greater than 0"
+    assert "$.corpus.parts[1].corpus.feild: 'jsonl' has no option 'feild'; did you mean 'field'?" in error_of(
         part(files, "a"), {"corpus": {"type": "jsonl", "path": "x", "feild": 1}}
     )
 
 
-def test_a_spec_beside_the_files_reads_back_equal(files: Path) -> None:
+def test_a_spec_next_to_the_files_survives_a_round_trip(files: Path) -> None:
     parts = [{"corpus": {"type": "jsonl", "path": "a.train.jsonl"}, "weight": 0.5}, {"corpus": "stories"}]
     (files / "run.json").write_text(json.dumps({**RUN, "corpus": {"type": "mixture", "parts": parts}}))
     spec = gptzoo.load_run_spec(files / "run.json")
@@ -130,14 +132,14 @@ def test_a_spec_beside_the_files_reads_back_equal(files: Path) -> None:
     assert gptzoo.load_run_spec(spec.resolved()) == spec
 
 
-def test_a_mixture_is_tokenized_as_its_documents_come(files: Path) -> None:
-    it = mixture(part(files, "a", 0.5), part(files, "c", 2))
-    tokenizer, store = prepare(it, Reference("tokenizer").validate("byte"))
+def test_a_mixture_is_tokenized_in_the_order_of_its_documents(files: Path) -> None:
+    corpus = mixture(part(files, "a", 0.5), part(files, "c", 2))
+    tokenizer, store = prepare(corpus, Reference("tokenizer").validate("byte"))
     texts = [tokenizer.decode(store.train[begin:end].tolist()) for begin, end in store.spans["train"].tolist()]
-    assert texts == list(it.documents("train"))
+    assert texts == list(corpus.documents("train"))
 
 
 def test_it_has_the_properties_of_a_corpus(files: Path) -> None:
-    subject = subject_of(find("corpus:mixture"), {"parts": [part(files, "a", 0.5), part(files, "b", 2)]})
-    for one in properties_of("corpus"):
-        assert str(verdict(one, subject)) == f"{one.name} passed"
+    subject = put_under_test(find_component("corpus:mixture"), {"parts": [part(files, "a", 0.5), part(files, "b", 2)]})
+    for property_ in properties_of("corpus"):
+        assert str(check_property(property_, subject)) == f"{property_.name} passed"

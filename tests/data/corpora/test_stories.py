@@ -11,24 +11,24 @@ import pytest
 from gptzoo.data.corpora import stories
 from gptzoo.data.corpora.stories import StoriesCorpus
 from gptzoo.data.corpora.story_grammar import words
-from gptzoo.data.corpora.story_grammar.grammar import Teller, listing, sentences
-from gptzoo.data.corpora.story_grammar.plots import PLOTS, tell
+from gptzoo.data.corpora.story_grammar.grammar import StoryBuilder, capitalize_sentences, listing
+from gptzoo.data.corpora.story_grammar.plots import PLOTS, generate_story
 from gptzoo.reference import Reference
 
-MANY = [tell(number) for number in range(400)]
+MANY = [generate_story(number) for number in range(400)]
 
 
 def corpus(**options: int) -> StoriesCorpus:
     return Reference("corpus").validate({"type": "stories", **options}).build()
 
 
-def test_the_default_is_some_megabytes_with_one_story_in_twenty_held_out() -> None:
+def test_by_default_one_of_twenty_stories_is_held_out() -> None:
     train, val = (list(corpus().documents(split)) for split in ("train", "val"))
     assert (len(train), len(val)) == (3800, 200)
     assert 2e6 < len("".join(train)) < 4e6
 
 
-def test_the_same_stories_are_told_in_another_process() -> None:
+def test_another_process_generates_the_same_stories() -> None:
     code = (
         "from gptzoo.data.corpora.stories import StoriesCorpus as S; import hashlib\n"
         "text = ''.join(S(S.Config(n_stories=60)).documents('train'))\n"
@@ -43,63 +43,69 @@ def test_the_same_stories_are_told_in_another_process() -> None:
     assert len(digests) == 1
 
 
-def test_stories_need_no_torch() -> None:
-    code = "import sys, gptzoo.data.corpora.stories, gptzoo.data.token_store, gptzoo.data.batching.order; sys.exit('torch' in sys.modules)"
+def test_stories_are_generated_without_torch() -> None:
+    code = (
+        "import sys, gptzoo.data.corpora.stories, gptzoo.data.token_store, gptzoo.data.batching.windows"
+        "; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_no_story_is_in_both_splits_even_when_two_numbers_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stories, "tell", lambda number: f"story {number % 7}\n")
+def test_no_story_is_in_both_splits_even_if_two_seeds_give_the_same_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stories, "generate_story", lambda number: f"story {number % 7}\n")
     train, val = (list(corpus(n_stories=40).documents(split)) for split in ("train", "val"))
     assert len(train) == 38
     assert len(val) == 2
     assert not set(train) & set(val)
 
 
-def test_the_splits_are_told_from_different_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stories, "tell", lambda number: number)
+def test_the_splits_use_different_story_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stories, "generate_story", lambda number: number)
     train, val = (list(corpus(n_stories=100).documents(split)) for split in ("train", "val"))
     assert {int(number) % 2 for number in train} == {0}
     assert {int(number) % 2 for number in val} == {1}
 
 
 @pytest.mark.parametrize("n_stories", [2, 19, 100])
-def test_there_are_as_many_stories_as_asked_for_and_never_none(n_stories: int) -> None:
+def test_n_stories_is_the_total_and_no_split_is_empty(n_stories: int) -> None:
     train, val = (list(corpus(n_stories=n_stories).documents(split)) for split in ("train", "val"))
     assert len(train) + len(val) == n_stories
     assert train
     assert val
 
 
-def test_seeds_have_no_story_in_common() -> None:
+def test_different_corpus_seeds_share_no_story() -> None:
     first, second = (set(corpus(n_stories=200, seed=seed).documents("train")) for seed in (1, 2))
     assert not first & second
 
 
 def test_the_fingerprint_changes_with_every_option_and_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert corpus().fingerprint() == corpus(n_stories=4000, seed=1).fingerprint()
-    prints = [corpus().fingerprint(), corpus(seed=2).fingerprint(), corpus(n_stories=50).fingerprint()]
+    fingerprints = [corpus().fingerprint(), corpus(seed=2).fingerprint(), corpus(n_stories=50).fingerprint()]
     monkeypatch.setattr(stories, "_VERSION", stories._VERSION + 1)
-    prints.append(corpus().fingerprint())
-    assert len(set(prints)) == 4
+    fingerprints.append(corpus().fingerprint())
+    assert len(set(fingerprints)) == 4
 
 
-def test_the_text_is_the_one_that_the_version_stands_for() -> None:
-    """If this fails, a word or a plot changed: raise `_VERSION` in gptzoo/data/corpora/stories.py and keep the new digest."""
+def test_the_generated_text_matches_the_pinned_digest() -> None:
+    """Pin the text to the version.
+
+    After a change of a word or a plot, raise `_VERSION` in gptzoo/data/corpora/stories.py and save the new digest.
+    """
     golden = Path(__file__).with_name("stories_digest.txt").read_text(encoding="utf-8").split()
     assert golden == [str(stories._VERSION), stories_digest()]
 
 
 def stories_digest() -> str:
-    return hashlib.sha256("".join(tell(number) for number in range(2000)).encode()).hexdigest()
+    return hashlib.sha256("".join(generate_story(number) for number in range(2000)).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.__name__)
-def test_every_plot_is_well_formed_prose(plot: object) -> None:
+def test_every_plot_gives_well_formed_prose(plot: object) -> None:
     for seed in range(60):
-        teller = Teller(seed)
-        plot(teller)  # type: ignore[operator]
-        title, *lines = teller.text().removesuffix("\n").split("\n")
+        builder = StoryBuilder(seed)
+        plot(builder)  # type: ignore[operator]
+        title, *lines = builder.text().removesuffix("\n").split("\n")
         assert re.fullmatch(r"[A-Z][\w' ,]*", title), title
         assert len(lines) >= 3
         for line in lines:
@@ -116,7 +122,7 @@ def test_articles_agree_with_the_next_letter() -> None:
         assert not re.search(r"\b[Aa]n [^aeiouAEIOU]", story), story
 
 
-def test_no_word_begins_with_a_letter_that_lies_about_its_article() -> None:
+def test_no_word_needs_an_article_that_its_first_letter_does_not_suggest() -> None:
     nouns = [noun for adjectives, nouns in words.THINGS.values() for noun in (*adjectives, *nouns)]
     for word in (*nouns, *words.ANIMALS, *words.ANIMAL_ADJECTIVES, *words.COLOURS, *words.TRADES):
         assert not re.match(r"uni|use|usu|eu|one|once|ho(ur|nest|nour)|heir", word), word
@@ -130,8 +136,7 @@ def test_pronouns_agree_with_the_hero() -> None:
             assert not re.search(rf"\b{hero}\b[^.]* (in|emptied|turned|waiting for) his\b", story), story
 
 
-def test_what_is_asked_was_told_before() -> None:
-    """The generator keeps its promise that questions can be answered from the story."""
+def test_questions_can_be_answered_from_the_story() -> None:
     asked = 0
     for story in MANY:
         if match := re.search(r'"Who walked behind (.+?)\?" asked \w+\. "(.+?),"', story):
@@ -142,7 +147,7 @@ def test_what_is_asked_was_told_before() -> None:
     assert asked >= 5
 
 
-def test_the_vocabulary_is_rich_and_no_plot_rules() -> None:
+def test_the_vocabulary_is_rich_and_the_stories_are_varied() -> None:
     counts = Counter(re.findall(r"[a-z]+", "".join(MANY).lower()))
     assert sum(count >= 3 for count in counts.values()) > 700
     titles = [story.split("\n", 1)[0] for story in MANY]
@@ -150,21 +155,21 @@ def test_the_vocabulary_is_rich_and_no_plot_rules() -> None:
     assert len(set(MANY)) == len(MANY)
 
 
-def test_sentences_begin_with_a_capital_and_speech_tags_do_not() -> None:
-    assert sentences('"who has it?" "the fox." he ran.') == '"Who has it?" "The fox." He ran.'
-    assert sentences('"where is it?" asked Tom. it was gone.') == '"Where is it?" asked Tom. It was gone.'
-    assert sentences('"tell her," he said: "come!" said Mia.') == '"Tell her," he said: "Come!" said Mia.'
-    assert sentences("from top to bottom: red and blue.") == "From top to bottom: red and blue."
+def test_sentences_are_capitalised_and_speech_tags_are_not() -> None:
+    assert capitalize_sentences('"who has it?" "the fox." he ran.') == '"Who has it?" "The fox." He ran.'
+    assert capitalize_sentences('"where is it?" asked Tom. it was gone.') == '"Where is it?" asked Tom. It was gone.'
+    assert capitalize_sentences('"tell her," he said: "come!" said Mia.') == '"Tell her," he said: "Come!" said Mia.'
+    assert capitalize_sentences("from top to bottom: red and blue.") == "From top to bottom: red and blue."
 
 
-def test_a_listing_reads_like_english() -> None:
+def test_a_listing_uses_commas_and_a_final_and() -> None:
     assert [listing("abcd"[:n]) for n in range(1, 5)] == ["a", "a and b", "a, b and c", "a, b, c and d"]
 
 
-def test_a_teller_throws_fair_dice() -> None:
-    teller = Teller(0)
-    counts = Counter(teller.number(1, 6) for _ in range(6000))
+def test_random_choices_are_uniform() -> None:
+    builder = StoryBuilder(0)
+    counts = Counter(builder.number(1, 6) for _ in range(6000))
     assert sorted(counts) == [1, 2, 3, 4, 5, 6]
     assert all(850 < count < 1150 for count in counts.values())
-    samples = [tuple(teller.sample("abc", 3)) for _ in range(600)]
+    samples = [tuple(builder.sample("abc", 3)) for _ in range(600)]
     assert set(samples) == set(itertools.permutations("abc"))

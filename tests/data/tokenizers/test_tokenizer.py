@@ -17,7 +17,7 @@ from gptzoo.reference import Reference
 TRAINING = ["the cat sat on the mat, the hat and the bat.\n", "naïve café: 10 €, 日本語, 🦊🦊\n"] * 3
 
 needs_tiktoken_files = pytest.mark.skipif(
-    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR names no folder with the files of gpt2"
+    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR is not set to a folder with the gpt2 files"
 )
 KINDS = ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
 every_tokenizer = pytest.mark.parametrize("kind", KINDS)
@@ -35,7 +35,7 @@ def texts(kind: str) -> st.SearchStrategy[str]:
 
 @every_tokenizer
 @given(data=st.data())
-def test_text_comes_back_from_its_ids(kind: str, data: st.DataObject) -> None:
+def test_decoding_returns_the_encoded_text(kind: str, data: st.DataObject) -> None:
     tokenizer, text = fitted(kind), data.draw(texts(kind))
     ids = list(tokenizer.encode(text))
     assert tokenizer.decode(ids) == text
@@ -45,7 +45,7 @@ def test_text_comes_back_from_its_ids(kind: str, data: st.DataObject) -> None:
 
 @every_tokenizer
 @given(data=st.data())
-def test_each_id_has_bytes_of_its_own_whatever_stands_beside_it(kind: str, data: st.DataObject) -> None:
+def test_each_id_decodes_independently_of_its_neighbours(kind: str, data: st.DataObject) -> None:
     tokenizer = fitted(kind)
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
     assert tokenizer.decode_bytes(ids) == b"".join(tokenizer.decode_bytes([token]) for token in ids)
@@ -53,26 +53,26 @@ def test_each_id_has_bytes_of_its_own_whatever_stands_beside_it(kind: str, data:
 
 @every_tokenizer
 @given(data=st.data())
-def test_a_stream_is_the_decoded_whole_and_never_shows_half_a_character(kind: str, data: st.DataObject) -> None:
+def test_streaming_gives_the_decoded_text_in_whole_characters(kind: str, data: st.DataObject) -> None:
     tokenizer = fitted(kind)
     text = data.draw(texts(kind))
     decoder = StreamDecoder(tokenizer)
-    shown = ""
+    decoded = ""
     for token in tokenizer.encode(text):
-        shown += decoder.feed(token)
-        assert text.startswith(shown)
-    assert shown + decoder.flush() == text
+        decoded += decoder.feed(token)
+        assert text.startswith(decoded)
+    assert decoded + decoder.flush() == text
 
 
 @given(ids=st.lists(st.integers(0, 256), max_size=30))
-def test_a_stream_of_bytes_that_are_no_text_is_decoded_as_the_whole_is(ids: list[int]) -> None:
+def test_streaming_invalid_utf8_gives_the_decoded_text(ids: list[int]) -> None:
     tokenizer = fitted("byte")
     decoder = StreamDecoder(tokenizer)
     assert "".join(map(decoder.feed, ids)) + decoder.flush() == tokenizer.decode(ids)
 
 
 @every_tokenizer
-def test_the_id_that_ends_a_text_is_no_text(kind: str) -> None:
+def test_the_end_of_text_token_decodes_to_nothing(kind: str) -> None:
     tokenizer = fitted(kind)
     if tokenizer.eot is None:
         assert kind == "char"
@@ -83,13 +83,13 @@ def test_the_id_that_ends_a_text_is_no_text(kind: str) -> None:
 
 @every_tokenizer
 @pytest.mark.parametrize("wrong", [-1, 10**6])
-def test_an_id_outside_of_the_vocabulary_is_refused(kind: str, wrong: int) -> None:
+def test_an_id_outside_the_vocabulary_is_rejected(kind: str, wrong: int) -> None:
     with pytest.raises(DataError, match=rf"'{kind}' has no token {wrong}, only 0 to {fitted(kind).vocab_size - 1}"):
         fitted(kind).decode([0, wrong])
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)])
-def test_what_looks_like_a_special_token_is_text(kind: str) -> None:
+def test_special_tokens_in_a_text_are_encoded_as_text(kind: str) -> None:
     text = "a <|endoftext|> b</s>"
     ids = list(fitted(kind).encode(text))
     assert fitted(kind).eot not in ids
@@ -97,13 +97,13 @@ def test_what_looks_like_a_special_token_is_text(kind: str) -> None:
 
 
 @every_tokenizer
-def test_half_of_a_character_is_refused(kind: str) -> None:
+def test_a_lone_surrogate_is_rejected(kind: str) -> None:
     with pytest.raises(DataError, match="ud83e"):
         fitted(kind).encode("\ud83e")
 
 
 @every_tokenizer
-def test_a_loaded_tokenizer_is_the_saved_one(kind: str, tmp_path: Path) -> None:
+def test_a_loaded_tokenizer_equals_the_saved_one(kind: str, tmp_path: Path) -> None:
     saved = fitted(kind)
     save_tokenizer(saved, tmp_path / "tokenizer.json")
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
@@ -129,7 +129,7 @@ def test_a_loaded_tokenizer_is_the_saved_one(kind: str, tmp_path: Path) -> None:
         None,
     ],
 )
-def test_a_damaged_tokenizer_is_refused_with_the_name_of_the_file(content: str | bytes | None, tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_tokenizer_names_the_file(content: str | bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "damaged.json"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -140,13 +140,13 @@ def test_a_damaged_tokenizer_is_refused_with_the_name_of_the_file(content: str |
 # ---------------------------------------------------------------------- char
 
 
-def test_characters_are_numbered_by_code_point() -> None:
+def test_characters_are_numbered_in_code_point_order() -> None:
     assert list(fitted("char").encode("".join(sorted(set("".join(TRAINING)))))) == list(
         range(fitted("char").vocab_size)
     )
 
 
-def test_an_unknown_character_is_named_and_there_is_advice() -> None:
+def test_the_error_for_an_unknown_character_names_it_and_gives_advice() -> None:
     with pytest.raises(DataError, match=r"'Z'.*'byte'"):
         fitted("char").encode("the Zat")
 
@@ -162,9 +162,10 @@ def test_bpe_learns_merges_that_shorten_its_training_text() -> None:
     assert len(fitted("bpe", vocab_size=257).encode(text)) == len(text.encode())
 
 
-def test_bpe_learns_the_same_in_every_process() -> None:
+def test_bpe_training_is_the_same_in_every_process() -> None:
     code = (
-        "from gptzoo.data.tokenizers.tokenizer import BpeTokenizer as B; from gptzoo.data.corpora.stories import StoriesCorpus as S\n"
+        "from gptzoo.data.tokenizers.bpe import BpeTokenizer as B\n"
+        "from gptzoo.data.corpora.stories import StoriesCorpus as S\n"
         "import hashlib, json; texts = S(S.Config(n_stories=30)).documents('train')\n"
         "print(hashlib.sha256(json.dumps(B.fit(B.Config(vocab_size=600), texts)).encode()).hexdigest())"
     )
@@ -181,24 +182,24 @@ def test_bpe_learns_the_same_in_every_process() -> None:
     assert len(digests) == 1
 
 
-def test_bpe_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tokenizers_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Reference("tokenizer").validate("bpe")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(DataError, match=r"pip install 'gptzoo\[bpe\]'"):
         config.component.fit(config, TRAINING)
 
 
-def test_bpe_needs_room_for_all_bytes() -> None:
+def test_bpe_rejects_a_vocabulary_smaller_than_the_bytes() -> None:
     with pytest.raises(Exception, match="greater than or equal to 257"):
         Reference("tokenizer").validate({"type": "bpe", "vocab_size": 256})
 
 
-def foreign(state: Any) -> Tokenizer:
+def imported(state: Any) -> Tokenizer:
     return Reference("tokenizer").validate("bpe").build(state)
 
 
-def llama_style() -> dict[str, Any]:
-    """A tokenizer.json as SentencePiece models have it: U+2581 for a space, bytes for what is not in the vocabulary."""
+def sentencepiece_json() -> dict[str, Any]:
+    """Return a tokenizer.json in the style of SentencePiece: U+2581 for a space and byte fallback."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "ab"]
     prepend = {"type": "Prepend", "prepend": "▁"}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -226,33 +227,33 @@ def llama_style() -> dict[str, Any]:
 
 
 @given(text=st.text(st.sampled_from("ab é🦊\n"), min_size=1))
-def test_a_sentencepiece_tokenizer_decodes_as_its_library_does(text: str) -> None:
+def test_a_sentencepiece_tokenizer_decodes_like_its_library(text: str) -> None:
     import tokenizers
 
-    tokenizer = foreign(llama_style())
-    library = tokenizers.Tokenizer.from_str(json.dumps({**llama_style(), "truncation": None}))
+    tokenizer = imported(sentencepiece_json())
+    library = tokenizers.Tokenizer.from_str(json.dumps({**sentencepiece_json(), "truncation": None}))
     ids = list(tokenizer.encode(text))
     assert ids == library.encode(text, add_special_tokens=False).ids
-    # The library strips the space that stands before a text; here a text may be the continuation of another.
+    # The library strips the leading space. `decode_bytes` keeps it, because the ids may continue another text.
     assert tokenizer.decode(ids) == " " + library.decode(ids) == " " + text
     assert tokenizer.eot == 2
 
 
 @pytest.mark.parametrize("name", ["<|endoftext|>", "</s>", "<|end_of_text|>", "<|eot_id|>"])
-def test_a_foreign_tokenizer_ends_a_text_by_one_of_the_usual_names(name: str) -> None:
+def test_an_imported_tokenizer_finds_its_end_of_text_token_by_name(name: str) -> None:
     state = json.loads(json.dumps(fitted("bpe").state).replace("<|endoftext|>", name))
-    assert foreign(state).eot == fitted("bpe").eot
-    assert foreign(json.loads(json.dumps(state).replace(name, "<stop>"))).eot is None
+    assert imported(state).eot == fitted("bpe").eot
+    assert imported(json.loads(json.dumps(state).replace(name, "<stop>"))).eot is None
 
 
-def test_added_tokens_are_plain_text_and_special_ones_are_none() -> None:
+def test_added_tokens_are_text_unless_they_are_special() -> None:
     state = json.loads(json.dumps(fitted("bpe").state))
     size = fitted("bpe").vocab_size
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     # GPT-NeoX has runs of spaces like this one; its characters are outside of the byte alphabet.
     state["added_tokens"].append({"id": size, "content": "  é ", "special": False, **flags})
     state["added_tokens"].append({"id": size + 1, "content": "<|user|>", "special": True, **flags})
-    tokenizer = foreign(state)
+    tokenizer = imported(state)
     ids = list(tokenizer.encode("a  é b<|user|>"))
     assert size in ids
     assert size + 1 not in ids
@@ -261,23 +262,23 @@ def test_added_tokens_are_plain_text_and_special_ones_are_none() -> None:
     assert tokenizer.vocab_size == size + 2
 
 
-def test_a_gap_between_ids_stands_for_nothing() -> None:
+def test_unused_ids_decode_to_nothing() -> None:
     state = json.loads(json.dumps(fitted("bpe").state))
     size = fitted("bpe").vocab_size
     state["model"]["vocab"]["far"] = size + 3
-    tokenizer = foreign(state)
+    tokenizer = imported(state)
     assert tokenizer.vocab_size == size + 4
     assert tokenizer.decode([size, size + 3, size + 1]) == "far"
 
 
-def test_a_tokenizer_without_a_way_back_to_bytes_is_refused() -> None:
-    with pytest.raises(DataError, match=r"no way .* from its tokens to bytes.*WordPiece"):
-        foreign({**fitted("bpe").state, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}})
+def test_a_decoder_that_does_not_map_tokens_to_bytes_is_rejected() -> None:
+    with pytest.raises(DataError, match=r"expected a decoder that maps tokens to bytes.*got .*WordPiece"):
+        imported({**fitted("bpe").state, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}})
 
 
 @needs_tiktoken_files
 @given(text=st.text())
-def test_gpt2s_tokenizer_json_gives_the_ids_of_tiktoken(text: str) -> None:
+def test_the_tokenizer_json_of_gpt2_gives_the_ids_of_tiktoken(text: str) -> None:
     tokenizer = _gpt2_from_json()
     assert list(tokenizer.encode(text)) == list(fitted("tiktoken").encode(text))
     assert (tokenizer.eot, tokenizer.vocab_size) == (fitted("tiktoken").eot, fitted("tiktoken").vocab_size)
@@ -293,7 +294,7 @@ def _gpt2_from_json() -> Tokenizer:
     library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = tokenizers.decoders.ByteLevel()
     library.add_special_tokens(["<|endoftext|>"])
-    return foreign(json.loads(library.to_str()))
+    return imported(json.loads(library.to_str()))
 
 
 # ---------------------------------------------------------------------- tiktoken
@@ -301,7 +302,7 @@ def _gpt2_from_json() -> Tokenizer:
 
 @needs_tiktoken_files
 @given(text=st.text())
-def test_tiktoken_gives_the_ids_of_tiktoken(text: str) -> None:
+def test_the_ids_are_those_of_the_tiktoken_library(text: str) -> None:
     import tiktoken
 
     ours, theirs = fitted("tiktoken"), tiktoken.get_encoding("gpt2")
@@ -309,17 +310,17 @@ def test_tiktoken_gives_the_ids_of_tiktoken(text: str) -> None:
     assert (ours.vocab_size, ours.eot) == (50257, 50256)
 
 
-def test_an_unknown_encoding_is_refused_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_encoding_lists_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"'gpt22'.*gpt2.*cl100k_base"):
         fitted("tiktoken", name="gpt22")
 
 
-def test_an_encoding_that_cannot_be_downloaded_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     import tiktoken
 
     def offline(name: str) -> Any:
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(tiktoken, "get_encoding", offline)
-    with pytest.raises(DataError, match=r"'p50k_base'.*downloaded.*TIKTOKEN_CACHE_DIR.*'bpe' or 'byte'"):
+    with pytest.raises(DataError, match=r"'p50k_base'.*download.*TIKTOKEN_CACHE_DIR.*'bpe' or 'byte'"):
         fitted("tiktoken", name="p50k_base")

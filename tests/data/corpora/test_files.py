@@ -14,16 +14,16 @@ from gptzoo.reference import Reference
 TEXTS = [f"document {number} of many\n" for number in range(200)]
 
 
-def corpus(kind: str, path: Path, **options: Any) -> Corpus:
+def build_corpus(kind: str, path: Path, **options: Any) -> Corpus:
     return Reference("corpus").validate({"type": kind, "path": str(path), **options}).build()
 
 
-def documents(it: Corpus) -> tuple[list[str], list[str]]:
-    return list(it.documents("train")), list(it.documents("val"))
+def documents(corpus: Corpus) -> tuple[list[str], list[str]]:
+    return list(corpus.documents("train")), list(corpus.documents("val"))
 
 
-def everything(it: Corpus) -> list[str]:
-    train, val = documents(it)
+def everything(corpus: Corpus) -> list[str]:
+    train, val = documents(corpus)
     return train + val
 
 
@@ -45,27 +45,27 @@ def write_jsonl(file: Path, texts: list[Any], field: str = "text") -> Path:
 
 
 @given(text=st.text(min_size=2, max_size=200), fraction=st.floats(0.01, 0.99))
-def test_one_file_is_cut_once_and_nothing_is_lost(
+def test_one_file_is_cut_once_without_loss(
     tmp_path_factory: pytest.TempPathFactory, text: str, fraction: float
 ) -> None:
     file = tmp_path_factory.mktemp("corpus") / "a.txt"
     file.write_bytes(text.encode())
     cut = int(len(text) * (1 - fraction))
-    it = corpus("text", file, val_fraction=fraction)
+    corpus = build_corpus("text", file, val_fraction=fraction)
     if cut == 0:
-        with pytest.raises(DataError, match="nothing is left for the train split"):
-            documents(it)
+        with pytest.raises(DataError, match="no text for the train split"):
+            documents(corpus)
     else:
         expected = text[:cut], text[cut:]
         if text[0] == "\ufeff":
             return  # a byte order mark, not text
-        assert documents(it) == ([expected[0]], [expected[1]])
+        assert documents(corpus) == ([expected[0]], [expected[1]])
 
 
-def test_one_file_is_cut_as_nanogpt_does(tmp_path: Path) -> None:
+def test_one_file_is_cut_where_nanogpt_cuts_it(tmp_path: Path) -> None:
     text = "é" * 1003
     (tmp_path / "a.txt").write_bytes(text.encode())
-    train, val = documents(corpus("text", tmp_path / "a.txt"))
+    train, val = documents(build_corpus("text", tmp_path / "a.txt"))
     assert (len(train[0]), len(val[0])) == (int(1003 * 0.9), 1003 - int(1003 * 0.9))
 
 
@@ -74,24 +74,24 @@ def test_documents_are_held_out_by_their_content(kind: str, tmp_path: Path) -> N
     def make(name: str, texts: list[str]) -> Path:
         return write_folder(tmp_path / name, texts) if kind == "text" else write_jsonl(tmp_path / name, texts)
 
-    train, val = documents(corpus(kind, make("a", TEXTS)))
+    train, val = documents(build_corpus(kind, make("a", TEXTS)))
     assert sorted(train + val) == sorted(TEXTS)
     assert 8 <= len(val) <= 34  # 20 expected; three standard deviations are 13
-    # Another order, more documents, or one of them twice: each document stays where it was.
-    again = documents(corpus(kind, make("b", [*TEXTS[::-1], "a new one", *TEXTS[:5]])))
+    # Another order, more documents, or one of them twice: each document stays in its split.
+    again = documents(build_corpus(kind, make("b", [*TEXTS[::-1], "a new one", *TEXTS[:5]])))
     assert set(train) <= set(again[0])
     assert set(val) <= set(again[1])
     assert not set(again[0]) & set(again[1])
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.7])
-def test_the_fraction_held_out_is_about_the_one_asked_for(fraction: float, tmp_path: Path) -> None:
-    train, val = documents(corpus("jsonl", write_jsonl(tmp_path / "a", TEXTS), val_fraction=fraction))
+def test_about_val_fraction_of_the_documents_are_held_out(fraction: float, tmp_path: Path) -> None:
+    train, val = documents(build_corpus("jsonl", write_jsonl(tmp_path / "a", TEXTS), val_fraction=fraction))
     assert abs(len(val) / (len(train) + len(val)) - fraction) < 0.12
 
 
 @pytest.mark.parametrize("kind", ["text", "jsonl"])
-def test_val_path_leaves_all_of_path_for_training(kind: str, tmp_path: Path) -> None:
+def test_with_val_path_all_of_path_is_training_text(kind: str, tmp_path: Path) -> None:
     if kind == "text":
         paths = tmp_path / "train.txt", write_folder(tmp_path / "val", ["held", "out"])
         paths[0].write_text("all of this")
@@ -99,56 +99,56 @@ def test_val_path_leaves_all_of_path_for_training(kind: str, tmp_path: Path) -> 
     else:
         paths = write_jsonl(tmp_path / "train", TEXTS), write_jsonl(tmp_path / "val", ["held", "out"])
         expected = (TEXTS, ["held", "out"])
-    assert documents(corpus(kind, paths[0], val_path=str(paths[1]))) == expected
+    assert documents(build_corpus(kind, paths[0], val_path=str(paths[1]))) == expected
 
 
-def test_a_folder_is_searched_in_depth_in_sorted_order_for_its_kind_of_file(tmp_path: Path) -> None:
+def test_a_folder_is_searched_recursively_in_sorted_order_for_files_with_the_suffix(tmp_path: Path) -> None:
     for name in ("b.txt", "a/z.txt", "a/b.txt", "c.md", "a/x.jsonl"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text(name)
     (tmp_path / "val.txt").write_text("x")
-    assert documents(corpus("text", tmp_path / "in", val_path=str(tmp_path / "val.txt")))[0] == [
+    assert documents(build_corpus("text", tmp_path / "in", val_path=str(tmp_path / "val.txt")))[0] == [
         "a/b.txt",
         "a/z.txt",
         "b.txt",
     ]
 
 
-def test_documents_come_one_by_one(tmp_path: Path) -> None:
+def test_documents_are_read_lazily(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", TEXTS)
     with file.open("a") as lines:
         lines.write("{broken")
-    first = next(iter(corpus("jsonl", file).documents("train")))
+    first = next(iter(build_corpus("jsonl", file).documents("train")))
     assert first in TEXTS
 
 
-def test_empty_documents_are_left_out(tmp_path: Path) -> None:
+def test_empty_documents_are_skipped(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", ["", *TEXTS, ""])
-    assert "" not in everything(corpus("jsonl", file))
+    assert "" not in everything(build_corpus("jsonl", file))
 
 
 @pytest.mark.parametrize(
     ("kind", "texts", "options", "reason"),
     [
-        ("text", [""], {}, "nothing is left for the train split; give more text, or validation text of its own"),
-        ("jsonl", ["only one"], {}, "nothing is left for the val split; give more text, or validation text of its own"),
-        ("jsonl", [], {}, "nothing is left for the train split"),
+        ("text", [""], {}, "no text for the train split; give more text, or set val_path"),
+        ("jsonl", ["only one"], {}, "no text for the val split; give more text, or set val_path"),
+        ("jsonl", [], {}, "no text for the train split"),
     ],
 )
-def test_an_empty_split_says_what_to_give(
+def test_the_error_for_an_empty_split_says_what_to_do(
     kind: str, texts: list[str], options: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "it"
     write_jsonl(file, texts) if kind == "jsonl" else file.write_text("".join(texts))
-    with pytest.raises(DataError, match=rf"'{kind}': .*it: {reason}.*val_path"):
-        documents(corpus(kind, file, **options))
+    with pytest.raises(DataError, match=rf"'{kind}': .*it: {reason}.*"):
+        documents(build_corpus(kind, file, **options))
 
 
-def test_an_empty_val_path_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_empty_val_path(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("abc")
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(DataError, match=r"empty\.txt: nothing is left for the val split; put text into it"):
-        documents(corpus("text", tmp_path / "train.txt", val_path=str(tmp_path / "empty.txt")))
+    with pytest.raises(DataError, match=r"empty\.txt: no text for the val split; add text to it"):
+        documents(build_corpus("text", tmp_path / "train.txt", val_path=str(tmp_path / "empty.txt")))
 
 
 # ---------------------------------------------------------------------- reading
@@ -157,16 +157,16 @@ def test_an_empty_val_path_is_named(tmp_path: Path) -> None:
 def test_line_ends_are_kept(tmp_path: Path) -> None:
     text = "one\r\ntwo\rthree\n" * 10
     (tmp_path / "a.txt").write_bytes(text.encode())
-    train, val = documents(corpus("text", tmp_path / "a.txt"))
+    train, val = documents(build_corpus("text", tmp_path / "a.txt"))
     assert train[0] + val[0] == text
 
 
-def test_a_json_line_ends_at_a_newline_and_nowhere_else(tmp_path: Path) -> None:
+def test_json_lines_end_only_at_newlines(tmp_path: Path) -> None:
     texts = ["a\u2028b", "c\x0bd\x85e", "f\r\ng", *TEXTS]
     file = tmp_path / "a.jsonl"
     lines = "\r\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts)
     file.write_bytes(b"\xef\xbb\xbf" + lines.encode() + b"\n\n  \n")
-    assert sorted(everything(corpus("jsonl", file))) == sorted(texts)
+    assert sorted(everything(build_corpus("jsonl", file))) == sorted(texts)
 
 
 @pytest.mark.parametrize(
@@ -176,79 +176,81 @@ def test_a_json_line_ends_at_a_newline_and_nowhere_else(tmp_path: Path) -> None:
         (b"[" * 100_000, "not a line of JSON"),
         (b'{"txt": "a", "n": 1}', "has no text under 'text' (keys: 'txt', 'n'); set the corpus's `field`"),
         (b'{"text": 3}', "has no text under 'text' (keys: 'text')"),
-        (b'["text"]', "has no text under 'text' (it is not an object)"),
+        (b'["text"]', "has no text under 'text' (the line is not an object)"),
         (b'{"text": "\\ud800"}', "lone surrogate"),
         (b'{"text": "\xff"}', "byte 10 of the line is not UTF-8"),
         ('{"text": "a"}'.encode("utf-16"), "not UTF-8"),
     ],
 )
-def test_a_bad_line_is_named_with_its_number(line: bytes, reason: str, tmp_path: Path) -> None:
+def test_the_error_for_an_invalid_line_names_its_number(line: bytes, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_bytes(b'{"text": "good"}\n\n' + line + b"\n")
     with pytest.raises(DataError, match=rf"a\.jsonl:3: .*{re.escape(reason)}"):
-        documents(corpus("jsonl", file))
+        documents(build_corpus("jsonl", file))
 
 
-def test_the_field_can_be_chosen(tmp_path: Path) -> None:
+def test_the_text_field_is_configurable(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", TEXTS, field="content")
-    assert sorted(everything(corpus("jsonl", file, field="content"))) == sorted(TEXTS)
+    assert sorted(everything(build_corpus("jsonl", file, field="content"))) == sorted(TEXTS)
 
 
-def test_text_that_is_not_utf8_is_named_with_the_offset(tmp_path: Path) -> None:
+def test_the_error_for_invalid_utf8_names_the_offset(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("é".encode() + b"\xe9t\xe9")
     with pytest.raises(DataError, match=r"a\.txt: byte 2 is not UTF-8"):
-        documents(corpus("text", tmp_path / "a.txt"))
+        documents(build_corpus("text", tmp_path / "a.txt"))
 
 
 # ---------------------------------------------------------------------- paths
 
 
-def test_a_path_is_looked_up_beside_the_spec_and_then_in_the_current_folder(
+def test_a_relative_path_is_searched_in_the_spec_folder_then_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beside, here = tmp_path / "specs", tmp_path / "here"
-    for folder in (beside, here):
+    spec_folder, current_folder = tmp_path / "specs", tmp_path / "current_folder"
+    for folder in (spec_folder, current_folder):
         folder.mkdir()
         (folder / "both.txt").touch()
-    (here / "one.txt").touch()
-    monkeypatch.chdir(here)
+    (current_folder / "one.txt").touch()
+    monkeypatch.chdir(current_folder)
 
     def path_of(path: str, context: Any = None) -> str:
         return Reference("corpus").validate({"type": "text", "path": path}, context).path
 
-    context = {"folder": beside}
-    assert path_of("both.txt", context) == str(beside / "both.txt")
-    assert path_of("one.txt", context) == str(here / "one.txt")
-    assert path_of("both.txt") == str(here / "both.txt")
-    assert path_of("gone.txt", context) == str(beside / "gone.txt")
-    monkeypatch.setenv("HOME", str(beside))
-    assert path_of("~/both.txt") == str(beside / "both.txt")
+    context = {"folder": spec_folder}
+    assert path_of("both.txt", context) == str(spec_folder / "both.txt")
+    assert path_of("one.txt", context) == str(current_folder / "one.txt")
+    assert path_of("both.txt") == str(current_folder / "both.txt")
+    assert path_of("gone.txt", context) == str(spec_folder / "gone.txt")
+    monkeypatch.setenv("HOME", str(spec_folder))
+    assert path_of("~/both.txt") == str(spec_folder / "both.txt")
 
 
-def test_a_missing_path_says_where_it_was_sought_when_it_is_read(
+def test_the_error_for_a_missing_path_names_the_searched_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
+    current_folder = tmp_path / "current_folder"
+    current_folder.mkdir()
+    monkeypatch.chdir(current_folder)
     config = Reference("corpus").validate({"type": "jsonl", "path": "gone.jsonl"}, {"folder": tmp_path})
     for read in (lambda: config.build().fingerprint(), lambda: documents(config.build())):
-        with pytest.raises(DataError, match=re.escape(str(tmp_path / "gone.jsonl")) + ".*" + re.escape(str(here))):
+        with pytest.raises(
+            DataError, match=re.escape(str(tmp_path / "gone.jsonl")) + ".*" + re.escape(str(current_folder))
+        ):
             read()
 
 
-def test_an_empty_path_is_refused() -> None:
+def test_an_empty_path_is_rejected() -> None:
     with pytest.raises(ValueError, match="at least 1 character"):
         Reference("corpus").validate({"type": "text", "path": ""})
 
 
-def test_a_folder_without_files_of_the_kind_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_matching_files_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.md").touch()
     with pytest.raises(DataError, match=r"has no \.txt files"):
-        documents(corpus("text", tmp_path))
+        documents(build_corpus("text", tmp_path))
 
 
-def test_a_config_reads_back_equal(tmp_path: Path) -> None:
+def test_a_config_survives_a_json_round_trip(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", TEXTS)
     config = Reference("corpus").validate({"type": "jsonl", "path": "a.jsonl"}, {"folder": tmp_path})
     assert Reference("corpus").validate(json.loads(config.model_dump_json())) == config
@@ -257,26 +259,26 @@ def test_a_config_reads_back_equal(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- fingerprints
 
 
-def test_the_fingerprint_is_of_the_content_wherever_it_lies(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_content_not_the_path(tmp_path: Path) -> None:
     one, other = write_jsonl(tmp_path / "a.jsonl", TEXTS), write_jsonl(tmp_path / "b" / "c.jsonl", TEXTS)
-    assert corpus("jsonl", one).fingerprint() == corpus("jsonl", other).fingerprint()
+    assert build_corpus("jsonl", one).fingerprint() == build_corpus("jsonl", other).fingerprint()
 
 
-def test_the_fingerprint_changes_with_whatever_changes_the_documents(tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_the_documents(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "a.jsonl", TEXTS)
     changed = write_jsonl(tmp_path / "b.jsonl", [*TEXTS[:-1], "document 199 of mani\n"])
-    prints = [
-        it.fingerprint()
-        for it in (
-            corpus("jsonl", file),
-            corpus("jsonl", changed),
-            corpus("jsonl", file, val_fraction=0.2),
-            corpus("jsonl", file, val_path=str(changed)),
-            corpus("jsonl", changed, val_path=str(file)),
-            corpus("jsonl", file, field="other"),
-            corpus("text", file),
-            corpus("text", write_folder(tmp_path / "both", ["one", "two"])),
-            corpus("text", tmp_path / "both" / "part0", val_path=str(tmp_path / "both" / "part1")),
+    fingerprints = [
+        corpus.fingerprint()
+        for corpus in (
+            build_corpus("jsonl", file),
+            build_corpus("jsonl", changed),
+            build_corpus("jsonl", file, val_fraction=0.2),
+            build_corpus("jsonl", file, val_path=str(changed)),
+            build_corpus("jsonl", changed, val_path=str(file)),
+            build_corpus("jsonl", file, field="other"),
+            build_corpus("text", file),
+            build_corpus("text", write_folder(tmp_path / "both", ["one", "two"])),
+            build_corpus("text", tmp_path / "both" / "part0", val_path=str(tmp_path / "both" / "part1")),
         )
     ]
-    assert len(set(prints)) == len(prints)
+    assert len(set(fingerprints)) == len(fingerprints)
