@@ -1,17 +1,19 @@
-"""The command line: one file for each command, which imports what is heavy only when it runs.
+"""The command line, with one file per command.
 
-Data goes to stdout, notes and progress to stderr. Exit codes: 0 done, 1 failed, 2 wrong input, 3 diverged,
-4 stopped by a signal after saving (see `gptzoo.errors`).
+Commands import torch and other large packages only when they run. Data goes to stdout, notes and progress to stderr.
+Exit codes: 0 success, 1 failure, 2 invalid input, 3 divergence, 4 stopped by a signal after saving a checkpoint (see
+`gptzoo.errors`).
 """
 
 from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import sys
 import warnings
-from typing import Any
+from typing import TextIO
 
 import click
 
@@ -39,42 +41,48 @@ from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, VersionWarning
 
-# Before torch is imported: threads that wait by spinning are slowed by far when another process wants a core too.
+# Must be set before torch is imported. OpenMP threads that spin while waiting slow down if processes share a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 _show_other_warning = warnings.showwarning
 
 
-def _show_warning(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
-    """gptzoo's own warnings as notes, without the line of code that they come from."""
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print warnings of gptzoo as notes, without a source line."""
     if issubclass(category, VersionWarning):
         click.echo(f"note: {message}", err=True)
     else:
-        _show_other_warning(message, category, *place, **options)
+        _show_other_warning(message, category, filename, lineno, file, line)
 
 
-_WRONG_INPUT = 2
-_LESS_MEMORY = "a smaller micro_batch_size, a shorter context_length or a smaller model takes less"
+_INVALID_INPUT = 2  # exit code
 
 
-def _is_want_of_memory(error: Exception) -> bool:
-    """numpy raises a MemoryError, torch a RuntimeError: of a class of its own on a GPU, of none on a CPU."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Recognise numpy's MemoryError, torch's OutOfMemoryError on GPUs, and its plain RuntimeErrors on CPUs."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(text in str(error) for text in ("can't allocate memory", "Storage size calculation overflowed"))
 
 
 class CommandLine(click.Group):
-    """Says what gptzoo raises on purpose without a traceback, and leaves with its exit code."""
+    """The `gptzoo` command group, which prints expected errors without a traceback and sets the exit code."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-                stream.reconfigure(errors="replace")  # what a terminal has no letter for shall not end a command
-        return super().main(*args, **kwargs)
+                stream.reconfigure(errors="replace")  # print "?" for characters that the terminal's encoding lacks
+        return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:
@@ -84,54 +92,58 @@ class CommandLine(click.Group):
                     click.echo(str(error), err=True)
                 ctx.exit(error.exit_code)
             except (MemoryError, RuntimeError) as error:
-                if not _is_want_of_memory(error):
+                if not _is_out_of_memory(error):
                     raise
-                click.echo(f"out of memory: {str(error).splitlines()[0]}; {_LESS_MEMORY}", err=True)
-                ctx.exit(_WRONG_INPUT)
+                click.echo(
+                    f"out of memory: {str(error).splitlines()[0]}; "
+                    "try a smaller micro_batch_size, context_length or model",
+                    err=True,
+                )
+                ctx.exit(_INVALID_INPUT)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 click.echo(f"{error.filename or 'the output'}: cannot be written: {error.strerror}", err=True)
-                ctx.exit(_WRONG_INPUT)
+                ctx.exit(_INVALID_INPUT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of a day's work, not of the alphabet
+        return list(self.commands)  # in order of declaration, which follows a typical workflow
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Section by section, each with its first sentence whole: click's own list cuts them to a line."""
-        width = max(map(len, self.commands))  # one column over all sections
+        """List the commands by section, each with its full first sentence, which click would cut to one line."""
+        width = max(map(len, self.commands))  # the same column in all sections
         for title, commands in _SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl(
-                    [(str(each.name).ljust(width), each.get_short_help_str(limit=200)) for each in commands]
+                    [(str(command.name).ljust(width), command.get_short_help_str(limit=200)) for command in commands]
                 )
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, verify_resume),
     "Compare": (ablate, report, diff),
-    "Write and look inside": (sample, score, serve, inspect, import_hf),
+    "Generate and inspect": (sample, score, serve, inspect, import_hf),
     "Extend": (components, plugins, new_plugin, check),
-    "For editors, docs and bug reports": (schema, reference, doctor),
+    "Editors, docs and bug reports": (schema, reference, doctor),
 }
-_BEGIN = """\b
-To begin with:
+_EPILOG = """\b
+Getting started:
   gptzoo train configs/runs/quickstart.json --out runs/quickstart
   gptzoo sample runs/quickstart --prompt "The Birthday of"
   gptzoo COMMAND --help
 
 \b
-Completion in bash; zsh_source and fish_source are for those shells:
+Shell completion for bash (for other shells, use zsh_source or fish_source):
   eval "$(_GPTZOO_COMPLETE=bash_source gptzoo)"
 """
 
 
-@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_BEGIN)
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(gptzoo.__version__, prog_name="gptzoo")
 def main() -> None:
-    """Build, train and sample GPTs whose every part is a plugin."""
+    """Build, train, compare and sample GPTs from JSON specs. Every component is a plugin."""
 
 
-for command in (each for commands in _SECTIONS.values() for each in commands):
+for command in itertools.chain.from_iterable(_SECTIONS.values()):
     command.epilog = command.epilog or epilog(str(command.name))
     main.add_command(command)

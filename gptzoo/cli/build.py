@@ -1,4 +1,4 @@
-"""gptzoo build: what a spec describes, what it costs, and, with --out, its initial weights."""
+"""`gptzoo build`: the structure and costs of a model, and optionally a folder with initial weights."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
     from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
-    from gptzoo.model.accounting import ModelCosts, Precision
+    from gptzoo.model.accounting import ModelCosts
+    from gptzoo.model.dry_run import Precision
     from gptzoo.spec.model import ModelSpec
 
 
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="For the training memory; left out, that of the run, or else 1."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Batch size for the training memory (default: the run's micro-batch or batch size; 1 for a model).",
 )
 @click.option(
-    "--sequence-length", type=click.IntRange(min=1), help="For FLOPs and memory; left out, the context_length."
+    "--sequence-length",
+    type=click.IntRange(min=1),
+    help="Sequence length in tokens for FLOPs and memory (default: context_length).",
 )
 @click.option(
     "--dtype",
@@ -31,10 +36,12 @@ if TYPE_CHECKING:
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="Of cache and activations; bf16 trains by autocast, with weights in fp32.",
+    help="Data type of KV cache and activations. bf16 keeps fp32 weights and trains with autocast.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write a model folder with initial weights.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the weights in --out.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write a model folder with initial weights to this path.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed for the weights in --out."
+)
 @json_option
 @set_option
 @plugin_option
@@ -48,47 +55,48 @@ def build(
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Show the model that SPEC describes: its stack, parameters, FLOPs, cache and training memory.
+    """Show the blocks, parameters, FLOPs, KV cache and training memory of a model.
 
-    SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. Without --out nothing is
-    allocated, so a model of any size can be looked at.
+    SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. No weights are allocated unless
+    --out is given, so this works for a model of any size.
     """
     from gptzoo.cli.inputs import read_spec
     from gptzoo.inspection.model_graph import build_model_graph
     from gptzoo.model.accounting import model_costs
     from gptzoo.spec.run import RunSpec
 
-    described = read_spec(spec, overrides)
-    if isinstance(described, RunSpec):
-        micro = described.micro_batch_size
-        model_spec, own_batch_size = described.model, micro if isinstance(micro, int) else described.batch_size
+    model_or_run = read_spec(spec, overrides)
+    if isinstance(model_or_run, RunSpec):
+        micro_batch_size = model_or_run.micro_batch_size
+        model_spec = model_or_run.model
+        default_batch_size = micro_batch_size if isinstance(micro_batch_size, int) else model_or_run.batch_size
     else:
-        model_spec, own_batch_size = described, 1
+        model_spec, default_batch_size = model_or_run, 1
     costs = model_costs(
-        model_spec, sequence_length=sequence_length, batch_size=batch_size or own_batch_size, precision=precision
+        model_spec, sequence_length=sequence_length, batch_size=batch_size or default_batch_size, precision=precision
     )
-    rows = build_model_graph(model_spec)
+    nodes = build_model_graph(model_spec)
     if out is not None:
-        _write(model_spec, out, seed)
+        _write_initial_weights(model_spec, out, seed)
     if as_json:
-        click.echo(json.dumps(_as_data(model_spec, rows, costs), indent=2))
+        click.echo(json.dumps(_to_json(model_spec, nodes, costs), indent=2))
         return
     from rich.console import Console
 
     from gptzoo.cli.card import print_card
 
-    print_card(Console(highlight=False), model_spec, rows, costs)
+    print_card(Console(highlight=False), model_spec, nodes, costs)
 
 
-def _write(spec: ModelSpec, folder: Path, seed: int) -> None:
+def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
     from gptzoo.checkpoint.model_folder import save_model
     from gptzoo.model.build import build as build_model
 
     save_model(folder, build_model(spec, seed=seed))
-    click.echo(f"{folder}: initial weights, seed {seed}", err=True)
+    click.echo(f"{folder}: wrote initial weights, seed {seed}", err=True)
 
 
-def _as_data(spec: ModelSpec, rows: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
+def _to_json(spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
     from gptzoo.spec.named_components import named_parts
 
     return {
@@ -96,20 +104,17 @@ def _as_data(spec: ModelSpec, rows: list[ModuleNode | BlockGroup], costs: ModelC
         "spec": spec.resolved(),
         **costs.as_dict(),
         "components": [part.as_dict() for part in named_parts(spec)],
-        "stack": [_row_as_data(row) for row in rows],
+        "stack": [_node_to_json(node) for node in nodes],
     }
 
 
-def _row_as_data(row: ModuleNode | BlockGroup) -> dict[str, Any]:
+def _node_to_json(value: object) -> object:
     from gptzoo.component import Config
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, Config):
-            return value.model_dump(mode="json")
-        if dataclasses.is_dataclass(value):
-            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-    return plain(row)
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _node_to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_node_to_json(item) for item in value]
+    return {key: _node_to_json(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,4 +1,7 @@
-"""The steps of a block as a drawing: a spine of steps, and rails that carry a value past the steps that do not take it.
+"""The data flow of a block as a drawing.
+
+Operations follow each other on a vertical spine. A rail beside the spine carries a value past the operations that do
+not take it, such as the residual stream past a norm and a sublayer:
 
 ╭─┤
 │ ├ norm_layer
@@ -18,37 +21,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """One line: the drawing, the operation whose label belongs beside it, and what to draw below that label."""
+    """One line of the drawing."""
 
     drawing: str
-    operation: int | None = None
-    below: str = ""
+    operation: int | None = None  # index of the operation whose label follows the drawing
+    below: str = ""  # the drawing for further lines of that label
 
 
 @dataclass(frozen=True)
 class _Rail:
-    source: int  # the operation whose result it carries; -1 is what comes into the block
+    source: int  # the operation whose result it carries; -1 is the input of the block
     targets: tuple[int, ...]
-    x: int
+    x: int  # column
 
     def passes(self, operation: int) -> bool:
         return self.source < operation <= self.targets[-1]
 
 
 def draw(operations: Sequence[Operation]) -> Iterator[Line]:
-    """The lines of the drawing, all equally wide, top to bottom."""
-    rails, spine = _rails(operations)
-    by_source = {rail.source: rail for rail in rails}
+    """Yield the lines of the drawing from top to bottom. All have the same width."""
+    rails, spine = _layout(operations)
+    rail_by_source = {rail.source: rail for rail in rails}
     for index in range(-1, len(operations)):
-        on = index + 1 == len(operations) or index in operations[index + 1].inputs
+        continues = index + 1 == len(operations) or index in operations[index + 1].inputs
         if index >= 0:
-            yield Line(_step(operations, rails, spine, index), index, _below(rails, spine, index, on))
-        if index in by_source:
-            yield Line(_fork(rails, spine, by_source[index], on))
+            yield Line(_operation(operations, rails, spine, index), index, _below(rails, spine, index, continues))
+        if index in rail_by_source:
+            yield Line(_fork(rails, spine, rail_by_source[index], continues))
 
 
-def _rails(operations: Sequence[Operation]) -> tuple[list[_Rail], int]:
-    """The rails, short ones nearest to the spine, and the column of the spine."""
+def _layout(operations: Sequence[Operation]) -> tuple[list[_Rail], int]:
+    """Return the rails and the column of the spine. Short rails are nearest to the spine."""
     targets = {
         source: tuple(i for i, operation in enumerate(operations) if source in operation.inputs and i != source + 1)
         for source in range(-1, len(operations))
@@ -64,7 +67,7 @@ def _rails(operations: Sequence[Operation]) -> tuple[list[_Rail], int]:
     return rails, 2 * n_columns
 
 
-def _step(operations: Sequence[Operation], rails: Sequence[_Rail], spine: int, index: int) -> str:
+def _operation(operations: Sequence[Operation], rails: Sequence[_Rail], spine: int, index: int) -> str:
     operation = operations[index]
     arriving = [rail for rail in rails if index in rail.targets]
     if operation.name == "add":
@@ -75,25 +78,25 @@ def _step(operations: Sequence[Operation], rails: Sequence[_Rail], spine: int, i
         mark = "┼" if arriving else "├"
     line = _verticals(rails, spine, [rail for rail in rails if rail.passes(index)]) + mark
     for rail in arriving:
-        line = _join(line, rail.x, spine, "╰" if index == rail.targets[-1] else "├")
+        line = _connect(line, rail.x, spine, "╰" if index == rail.targets[-1] else "├")
     return line
 
 
-def _fork(rails: Sequence[_Rail], spine: int, rail: _Rail, on: bool) -> str:
+def _fork(rails: Sequence[_Rail], spine: int, rail: _Rail, continues: bool) -> str:
     passing = [other for other in rails if other.source < rail.source < other.targets[-1]]
-    return _join(_verticals(rails, spine, passing) + ("┤" if on else "╯"), rail.x, spine, "╭")
+    return _connect(_verticals(rails, spine, passing) + ("┤" if continues else "╯"), rail.x, spine, "╭")
 
 
-def _below(rails: Sequence[_Rail], spine: int, index: int, on: bool) -> str:
+def _below(rails: Sequence[_Rail], spine: int, index: int, continues: bool) -> str:
     passing = [rail for rail in rails if rail.source < index < rail.targets[-1]]
-    return _verticals(rails, spine, passing) + ("│" if on else " ")
+    return _verticals(rails, spine, passing) + ("│" if continues else " ")
 
 
 def _verticals(rails: Sequence[_Rail], spine: int, passing: Sequence[_Rail]) -> str:
     return "".join("│" if any(rail.x == x for rail in passing) else " " for x in range(spine))
 
 
-def _join(line: str, start: int, spine: int, corner: str) -> str:
-    """A horizontal from a rail to the spine, crossing what is between."""
+def _connect(line: str, start: int, spine: int, corner: str) -> str:
+    """Draw a horizontal line from a rail to the spine, across the rails between them."""
     between = "".join("┼" if char in "│┼" else "─" for char in line[start + 1 : spine])
     return line[:start] + corner + between + line[spine:]

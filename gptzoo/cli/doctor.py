@@ -1,4 +1,4 @@
-"""gptzoo doctor: what a bug report needs, and what is wrong with this installation."""
+"""`gptzoo doctor`: the environment for a bug report, and problems of the installation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gptzoo import __version__
 from gptzoo.cli.options import json_option
+
+if TYPE_CHECKING:
+    from gptzoo.registry import Registry
 
 _VARIABLES = ("GPTZOO_", "OMP_", "MKL_", "CUDA_", "TORCH", "PYTORCH_", "TIKTOKEN_", "HF_")
 
@@ -20,11 +23,11 @@ _VARIABLES = ("GPTZOO_", "OMP_", "MKL_", "CUDA_", "TORCH", "PYTORCH_", "TIKTOKEN
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Print what a bug report needs: versions, devices, plugins, settings; and what is wrong here, if anything.
+    """Print versions, devices, plugins and settings for a bug report, and problems of this installation.
 
-    Exit code 1 when something is wrong.
+    The exit code is 1 if there is a problem.
     """
-    report = _report()
+    report = _collect()
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
@@ -33,37 +36,37 @@ def doctor(as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _report() -> dict[str, Any]:
+def _collect() -> dict[str, Any]:
     import platform
 
     from gptzoo import registry
 
-    found = registry.current()
-    cache = _cache()
+    plugins = registry.current()
+    cache_text, cache_problems = _check_cache()
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"system": platform.platform(), "cores": os.cpu_count(), "memory": _memory()},
         "torch": _torch(),
-        "plugins": {origin.plugin: str(origin) for origin in found.plugins},
-        "disabled": {origin.plugin: str(origin) for origin in found.disabled},
-        "cache": cache["text"],
+        "plugins": {origin.plugin: str(origin) for origin in plugins.plugins},
+        "disabled": {origin.plugin: str(origin) for origin in plugins.disabled},
+        "cache": cache_text,
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)},
-        "problems": [*_quarantined(found), *cache["problems"]],
+        "problems": [*_plugin_problems(plugins), *cache_problems],
     }
 
 
 def _versions() -> dict[str, str]:
-    """gptzoo and all that it depends on, extras included where they are installed."""
+    """Return the versions of gptzoo and its installed dependencies, including those of extras."""
     versions = {"gptzoo": __version__}
     try:
         requirements = metadata.requires("gptzoo") or ()
-    except metadata.PackageNotFoundError:  # run from its source, without being installed
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
         requirements = ()
     for text in requirements:
-        name = re.match(r"[\w.\-]+", text)[0]  # type: ignore[index]  # requirements begin with a name
+        name = re.match(r"[\w.\-]+", text)[0]  # type: ignore[index]  # a requirement starts with a name
         try:
             versions.setdefault(name, metadata.version(name))
-        except metadata.PackageNotFoundError:  # of an extra that is not installed
+        except metadata.PackageNotFoundError:  # a dependency of an extra that is not installed
             continue
     return versions
 
@@ -71,7 +74,7 @@ def _versions() -> dict[str, str]:
 def _memory() -> str:
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
-    except (AttributeError, ValueError, OSError):  # not on Windows
+    except (AttributeError, ValueError, OSError):  # not available on Windows
         return "unknown"
 
 
@@ -89,22 +92,22 @@ def _torch() -> dict[str, Any]:
     }
 
 
-def _cache() -> dict[str, Any]:
-    """Where prepared tokens and compiled code are kept, and whether they can be."""
+def _check_cache() -> tuple[str, list[str]]:
+    """Return a description of the cache folder, and a problem if it is not writable."""
     import shutil
 
     from gptzoo.utils.cache_folder import cache_folder
 
     folder = cache_folder()
-    there: Path = next(place for place in (folder, *folder.parents) if place.exists())
+    existing: Path = next(path for path in (folder, *folder.parents) if path.exists())
     problems = []
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        problems.append(f"{folder}: cannot be written; set GPTZOO_CACHE to a folder that can")
-    return {"text": f"{folder}, {shutil.disk_usage(there).free / 2**30:.0f} GiB free", "problems": problems}
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        problems.append(f"{folder}: not writable; set GPTZOO_CACHE to a writable folder")
+    return f"{folder}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free", problems
 
 
-def _quarantined(registry: Any) -> list[str]:
-    return [f"plugin {bad.origin.plugin!r} ({bad.origin}) is refused: {bad.reason}" for bad in registry.quarantined]
+def _plugin_problems(plugins: Registry) -> list[str]:
+    return [f"plugin {bad.origin.plugin!r} ({bad.origin}) is disabled: {bad.reason}" for bad in plugins.quarantined]
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -121,6 +124,6 @@ def _print(report: dict[str, Any]) -> None:
             text = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
             console.print(Text.assemble((f"  {name} " if name else "  ", "dim"), text), soft_wrap=True)
     if not report["problems"]:
-        console.print(Text("nothing wrong", "green"))
+        console.print(Text("no problems found", "green"))
     for problem in report["problems"]:
         console.print(Text(problem, "red"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The examples at the end of `gptzoo COMMAND --help`: commands as they may be typed in a clone of the repository."""
+"""Examples for `gptzoo COMMAND --help`, to be run in a clone of the repository."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ EXAMPLES = {
 
 
 def epilog(command: str) -> str | None:
-    """The examples of a command as click's epilog, which keeps their lines as they are; None where there are none."""
+    """Return the examples of a command as an epilog for click, or None. The \\b keeps the line breaks."""
     lines = EXAMPLES.get(command)
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None

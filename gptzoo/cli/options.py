@@ -18,22 +18,22 @@ def _load_plugins(ctx: click.Context, param: click.Parameter, files: tuple[str, 
             registry.current().load_file(file)
 
 
-def complete_kind(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    """For a shell: the kinds that begin so."""
+def complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the kinds that start with `incomplete`, for shell completion."""
     from gptzoo import registry
 
-    return [kind for kind in registry.current().kinds if kind.startswith(begun)]
+    return [kind for kind in registry.current().kinds if kind.startswith(incomplete)]
 
 
-def complete_name(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    """For a shell: the components of the kind before it that begin so."""
+def complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the components of the given kind that start with `incomplete`, for shell completion."""
     from gptzoo import registry
 
-    return [name for name in registry.registered(ctx.params.get("kind") or "") if name.startswith(begun)]
+    return [name for name in registry.registered(ctx.params.get("kind") or "") if name.startswith(incomplete)]
 
 
 def plugin_option(command: F) -> F:
-    """`--plugin FILE`: load a plugin from a Python file, before anything else is read."""
+    """Add `--plugin FILE`, which loads a plugin file before any other argument is read."""
     return click.option(
         "--plugin",
         metavar="FILE",
@@ -41,61 +41,63 @@ def plugin_option(command: F) -> F:
         is_eager=True,
         expose_value=False,
         callback=_load_plugins,
-        help="Load components from a Python file with a gptzoo_components() hook. May be given again.",
+        help="Load components from a Python file that defines the hook gptzoo_components(). Repeatable.",
     )(command)
 
 
 def model_options(command: F) -> F:
-    """Which weights of a RUN, and where they compute: `--checkpoint`, `--averaged`, `--device`; see `read_model`."""
-    command = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(command)
-    command = click.option("--averaged", is_flag=True, help="The moving average of the weights in their place.")(
+    """Add `--checkpoint`, `--averaged` and `--device`, which select the weights of RUN and the device."""
+    command = click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")(
         command
     )
-    return click.option("--checkpoint", default="last", show_default=True, help="Of a run: last, best, or a step.")(
-        command
-    )
+    command = click.option(
+        "--averaged", is_flag=True, help="Use the averaged (EMA) weights instead of the trained weights."
+    )(command)
+    return click.option(
+        "--checkpoint", default="last", show_default=True, help="Checkpoint of a run: last, best, or a step number."
+    )(command)
 
 
 def dtype_option(command: F) -> F:
-    """`--dtype`: of the weights and caches of a model that writes; see `read_model`."""
+    """Add `--dtype`, the data type of weights and caches for generation."""
     return click.option(
         "--dtype",
         type=click.Choice(["fp32", "bf16", "int8"]),
         default="fp32",
         show_default=True,
-        help="Of the weights; caches are in bf16 beside int8.",
+        help="Data type of the weights and KV cache. int8 uses a bf16 cache.",
     )(command)
 
 
 def compile_option(command: F) -> F:
-    """`--compile`: of what adds a token; see `read_model`."""
+    """Add `--compile`, which compiles the decode step."""
     return click.option(
         "--compile",
         is_flag=True,
-        help="Compile what adds a token (needs a C++ compiler): the first ones take long.",
+        help="Compile the decode step. Needs a C++ compiler; the first tokens take longer.",
     )(command)
 
 
-def context_of(checkpoint: str) -> int | None:
-    """The step that `--checkpoint` names, or None for last and best."""
+def checkpoint_step(checkpoint: str) -> int | None:
+    """Return the step that `--checkpoint` names, or None for "last" and "best"."""
     if checkpoint in ("last", "best"):
         return None
     if not checkpoint.isdecimal():
-        raise click.BadParameter(f"{checkpoint!r}: last, best, or a step", param_hint="--checkpoint")
+        raise click.BadParameter(f"expected last, best or a step number, got {checkpoint!r}", param_hint="--checkpoint")
     return int(checkpoint)
 
 
 def set_option(command: F) -> F:
-    """`--set a.b=value`: change a field of the spec."""
+    """Add `--set FIELD=VALUE`, which changes a field of the spec."""
     return click.option(
         "--set",
         "overrides",
         metavar="FIELD=VALUE",
         multiple=True,
-        help="Change a field of the spec: attention.window=64, norm=post_ln. May be given again.",
+        help="Set a field of the spec, such as attention.window=64 or norm=post_ln. Repeatable.",
     )(command)
 
 
 def json_option(command: F) -> F:
-    """`--json`: the same as data."""
+    """Add `--json`, which prints the output as JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(command)

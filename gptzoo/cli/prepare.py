@@ -1,4 +1,4 @@
-"""gptzoo prepare: tokens ahead of training."""
+"""`gptzoo prepare`: tokenization ahead of training."""
 
 from __future__ import annotations
 
@@ -15,75 +15,83 @@ import click
 from gptzoo.cli.options import json_option, plugin_option, set_option
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from gptzoo.component import Config
     from gptzoo.data.shards import Counts
     from gptzoo.data.token_store import ProgressCallback, TokenStore
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_REDRAWS = 0.1
 
 
-class _Job(NamedTuple):
-    source: str
+class _Source(NamedTuple):
+    argument: str
     corpus: Config
     tokenizer: Config
 
 
 @click.command()
 @click.argument("sources", metavar="RUN_OR_CORPUS...", nargs=-1, required=True)
-@click.option("--tokenizer", default="byte", show_default=True, help="For a corpus: a name, or JSON with options.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that tokenize; left out, one for each core.")
+@click.option(
+    "--tokenizer",
+    default="byte",
+    show_default=True,
+    help="Tokenizer for a corpus: a name, or JSON with options. A run names its own.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Number of processes (default: one per CPU core).")
 @json_option
 @set_option
 @plugin_option
 def prepare(
     sources: tuple[str, ...], tokenizer: str, workers: int | None, as_json: bool, overrides: tuple[str, ...]
 ) -> None:
-    """Tokenize what runs will read, ahead of training, in parallel.
+    """Tokenize the text of runs or corpora ahead of training, in parallel.
 
-    RUN_OR_CORPUS is a run spec or a run folder; or the name of a corpus, or its JSON, inline or in a file. Killed and
-    started again, it goes on where it was. Training then finds the tokens in $GPTZOO_CACHE, or ~/.cache/gptzoo.
+    RUN_OR_CORPUS is a run spec, a run folder, the name of a corpus, or a corpus as JSON, inline or in a file. Training
+    reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. An interrupted command continues where it
+    stopped.
     """
     from gptzoo.data.token_store import prepare as prepare_store
 
-    jobs = [_job(source, tokenizer, overrides) for source in sources]
-    rows = []
-    for job in jobs:
-        with _progress(job.source) as report:
-            _, store = prepare_store(job.corpus.build(), job.tokenizer, workers=workers or _cores(), progress=report)
-        rows.append(_as_data(job, store))
+    read_sources = [_read_source(argument, tokenizer, overrides) for argument in sources]
+    results = []
+    for source in read_sources:
+        with _show_progress(source.argument) as progress:
+            _, store = prepare_store(
+                source.corpus.build(), source.tokenizer, workers=workers or _n_usable_cores(), progress=progress
+            )
+        results.append(_to_json(source, store))
         if not as_json:
-            _print(rows[-1])
+            _print(results[-1])
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps(results, indent=2))
 
 
-def _cores() -> int:
-    """Those that this process may use, which on a shared machine are fewer than it has."""
+def _n_usable_cores() -> int:
+    """Return the number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# ---------------------------------------------------------------------- what to prepare
-
-
-def _job(source: str, tokenizer: str, overrides: tuple[str, ...]) -> _Job:
-    """Raises SpecError for what is neither a run nor a corpus."""
-    from gptzoo.cli.reading import read_component, read_corpus
+def _read_source(argument: str, tokenizer: str, overrides: tuple[str, ...]) -> _Source:
+    """Read a run or a corpus. Raises SpecError or DataError."""
+    from gptzoo.cli.inputs import read_component, read_corpus
     from gptzoo.spec.run import RunSpec
 
-    found = read_corpus(source, overrides)
-    if isinstance(found, RunSpec):
-        return _Job(source, found.corpus, found.tokenizer)
-    return _Job(source, found, read_component("tokenizer", tokenizer, "--tokenizer"))
+    run_or_corpus = read_corpus(argument, overrides)
+    if isinstance(run_or_corpus, RunSpec):
+        return _Source(argument, run_or_corpus.corpus, run_or_corpus.tokenizer)
+    return _Source(argument, run_or_corpus, read_component("tokenizer", tokenizer, "--tokenizer"))
 
 
-# ---------------------------------------------------------------------- what came of it
+# ---------------------------------------------------------------------- output
 
 
-def _as_data(job: _Job, store: TokenStore) -> dict[str, Any]:
+def _to_json(source: _Source, store: TokenStore) -> dict[str, Any]:
     return {
-        "source": job.source,
-        "corpus": job.corpus.model_dump(mode="json"),
-        "tokenizer": job.tokenizer.model_dump(mode="json"),
+        "source": source.argument,
+        "corpus": source.corpus.model_dump(mode="json"),
+        "tokenizer": source.tokenizer.model_dump(mode="json"),
         "folder": str(store.folder),
         "fingerprint": store.fingerprint,
         "vocab_size": store.vocab_size,
@@ -98,41 +106,41 @@ def _as_data(job: _Job, store: TokenStore) -> dict[str, Any]:
     }
 
 
-def _print(row: dict[str, Any]) -> None:
-    click.echo(f"{row['source']}: corpus {row['corpus']['type']}, tokenizer {row['tokenizer']['type']}")
-    for split, counts in row["splits"].items():
+def _print(result: dict[str, Any]) -> None:
+    click.echo(f"{result['source']}: corpus {result['corpus']['type']}, tokenizer {result['tokenizer']['type']}")
+    for split, counts in result["splits"].items():
         numbers = "  ".join(f"{counts[name]:>15,} {name}" for name in ("tokens", "documents", "bytes"))
         click.echo(f"  {split:<6}{numbers}")
-    click.echo(f"  vocabulary   {row['vocab_size']:,}")
-    click.echo(f"  fingerprint  {row['fingerprint']}")
-    click.echo(f"  in           {row['folder']}")
+    click.echo(f"  vocabulary   {result['vocab_size']:,}")
+    click.echo(f"  fingerprint  {result['fingerprint']}")
+    click.echo(f"  folder       {result['folder']}")
 
 
-# ---------------------------------------------------------------------- while it works
+# ---------------------------------------------------------------------- progress
 
 
 @contextlib.contextmanager
-def _progress(source: str) -> Iterator[ProgressCallback]:
-    """On stderr: a bar where it is a terminal, else a line every ten seconds and one at the end of each stage."""
+def _show_progress(source: str) -> Iterator[ProgressCallback]:
+    """Show progress on stderr: a bar in a terminal, else a line every ten seconds and after each stage."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(source)
+        lines = _ProgressLines(source)
         yield lines
         lines.end()
         return
     columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[numbers]}")
-    # Without the thread that would redraw it: processes are forked meanwhile.
+    # No refresh thread: worker processes are forked while the bar is shown.
     with Progress(*columns, TimeElapsedColumn(), console=console, auto_refresh=False) as bar:
-        report = _Bar(bar)
+        report = _ProgressBar(bar)
         yield report
         report.end()
 
 
-class _Stages:
-    """Adds up what is reported of each stage."""
+class _StageTotals:
+    """A progress callback that sums the counts of the current stage."""
 
     def __init__(self) -> None:
         self.begin("")
@@ -147,13 +155,13 @@ class _Stages:
             self.begin(stage)
         self.documents += counts.documents
         self.n_bytes += counts.n_bytes
-        self.show()
+        self.update()
 
-    def show(self) -> None:
-        """What is known now."""
+    def update(self) -> None:
+        """Show the current totals if it is time to."""
 
     def end(self) -> None:
-        """The stage is over."""
+        """Show the final totals of the stage."""
 
     @property
     def numbers(self) -> str:
@@ -161,33 +169,35 @@ class _Stages:
         return f"{self.n_bytes / 1e6:,.1f} MB, {speed:,.1f} MB/s, {self.documents:,} documents"
 
 
-class _Lines(_Stages):
+class _ProgressLines(_StageTotals):
     def __init__(self, source: str):
         self.source = source
         super().__init__()
 
     def begin(self, stage: str) -> None:
         super().begin(stage)
-        self.last = self.started
+        self.last_printed = self.started
 
-    def show(self) -> None:
-        if time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
-            self.say()
+    def update(self) -> None:
+        if time.monotonic() - self.last_printed >= _SECONDS_BETWEEN_LINES:
+            self.print()
 
     def end(self) -> None:
         if self.stage:
-            self.say()
+            self.print()
 
-    def say(self) -> None:
-        self.last = time.monotonic()
+    def print(self) -> None:
+        self.last_printed = time.monotonic()
         print(f"{self.source}: {self.stage}: {self.numbers}", file=sys.stderr, flush=True)
 
 
-class _Bar(_Stages):
-    """One line for each stage; how much is to come is not known, since documents are streamed."""
+class _ProgressBar(_StageTotals):
+    """One bar per stage, without a total, because documents are streamed."""
 
-    def __init__(self, bar: Any):
-        self.bar, self.task, self.drawn = bar, None, 0.0
+    def __init__(self, bar: Progress):
+        self.bar = bar
+        self.task: TaskID | None = None
+        self.last_drawn = 0.0
         super().__init__()
 
     def begin(self, stage: str) -> None:
@@ -195,14 +205,11 @@ class _Bar(_Stages):
         if stage:
             self.task = self.bar.add_task(stage, total=None, numbers="")
 
-    def show(self) -> None:
-        if time.monotonic() - self.drawn >= 0.1:
-            self.draw()
+    def update(self) -> None:
+        if self.task is not None and time.monotonic() - self.last_drawn >= _SECONDS_BETWEEN_REDRAWS:
+            self.last_drawn = time.monotonic()
+            self.bar.update(self.task, numbers=self.numbers, refresh=True)
 
     def end(self) -> None:
         if self.task is not None:
-            self.draw(total=1, completed=1)
-
-    def draw(self, **changes: Any) -> None:
-        self.drawn = time.monotonic()
-        self.bar.update(self.task, numbers=self.numbers, refresh=True, **changes)
+            self.bar.update(self.task, numbers=self.numbers, total=1, completed=1, refresh=True)

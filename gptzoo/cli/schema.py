@@ -1,4 +1,4 @@
-"""gptzoo schema: the JSON Schema of specs, for editors."""
+"""`gptzoo schema`: the JSON Schema of specs, for editors."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from gptzoo.cli.options import json_option, plugin_option
 @json_option
 @plugin_option
 def schema(what: str, as_json: bool) -> None:
-    """Print the JSON Schema of model, run, ablation or sampling specs, with every component that is installed.
+    """Print the JSON Schema of model, run, ablation or sampling specs with all installed components.
 
-    Save it, and name it in a spec as "$schema": an editor then completes and checks as you type. It is JSON with and
-    without --json.
+    Save the output to a file and set "$schema" in a spec to that file: an editor then completes and checks the spec.
+    The output is JSON with and without --json.
     """
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, run_schema
 
-    makers: dict[str, Callable[[], dict[str, Any]]] = {
+    schemas: dict[str, Callable[[], dict[str, Any]]] = {
         "model": model_schema,
         "run": run_schema,
         "ablation": ablation_schema,
         "sampling": partial(file_schema, SamplingSpec),
     }
-    made = makers[what]()
-    click.echo(json.dumps(made, indent=2))
+    click.echo(json.dumps(schemas[what](), indent=2))

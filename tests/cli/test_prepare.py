@@ -67,7 +67,7 @@ def test_training_finds_what_was_prepared(folder: Path, monkeypatch: pytest.Monk
     def never(*arguments: Any) -> Any:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(store_module, "_make", never)
+    monkeypatch.setattr(store_module, "_build", never)
     done = gptzoo("train", "run.json", "--out", "out")
     assert done.exit_code == 0, done.output
     assert row["fingerprint"] in (folder / "out" / "environment.json").read_text()

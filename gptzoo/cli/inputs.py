@@ -1,0 +1,173 @@
+"""Readers for command-line arguments that name a spec, a model, a component, a corpus or a text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gptzoo.cli.options import checkpoint_step
+
+if TYPE_CHECKING:
+    from gptzoo.checkpoint.model_folder import LoadedModel
+    from gptzoo.component import Config
+    from gptzoo.sampling.weights.prepare import WeightFormat
+    from gptzoo.spec.model import ModelSpec
+    from gptzoo.spec.run import RunSpec
+
+
+def read_spec(path: Path, overrides: tuple[str, ...] = ()) -> ModelSpec | RunSpec:
+    """Read a model or run spec from a file, or from the folder of a model, a checkpoint or a run.
+
+    The model of a run gets the vocabulary size of the run's tokenizer, which is fitted first if necessary.
+    """
+    from gptzoo.errors import FolderError
+    from gptzoo.spec.files import load_model_spec
+
+    if path.is_dir():
+        file = next((path / name for name in ("model.json", "run.json") if (path / name).is_file()), None)
+        if file is None:
+            raise FolderError(f"{path}: neither a model folder (model.json) nor a run folder (run.json)")
+        path = file
+    return _read_run(path, overrides) if _is_run(path) else load_model_spec(path, overrides)
+
+
+def read_model(
+    run: Path,
+    *,
+    checkpoint: str = "last",
+    averaged: bool = False,
+    device: str = "auto",
+    dtype: WeightFormat | None = None,
+    one_row: bool = False,
+    compile: bool = False,
+) -> LoadedModel:
+    """Load the model that RUN and the options of `model_options` select. Raises InputError.
+
+    dtype: Prepare the model for generation with weights in this format. Default: keep the modules of the spec, for
+    inspection.
+    one_row: With dtype, optimise for a single sequence instead of a batch.
+    compile: With dtype, compile the decode step.
+    """
+    from gptzoo.checkpoint.model_folder import find_model_folder, load
+    from gptzoo.training.hardware.device import choose_device
+
+    chosen_device = choose_device(device)
+    folder = find_model_folder(run, best=checkpoint == "best", step=checkpoint_step(checkpoint))
+    loaded = load(folder, device=chosen_device, averaged=averaged)
+    if dtype is not None:
+        from gptzoo.sampling.weights.prepare import prepare_for_inference
+
+        prepare_for_inference(loaded.model, dtype, one_row=one_row, compile=compile)
+    return loaded
+
+
+def read_text(file: str) -> str:
+    """Read a UTF-8 file, or stdin for "-", and remove one trailing newline. Raises DataError."""
+    from gptzoo.data.utf8 import decode_utf8, read_utf8
+
+    text = decode_utf8(sys.stdin.buffer.read(), "stdin") if file == "-" else read_utf8(Path(file))
+    return text.removesuffix("\n")
+
+
+def _is_run(path: Path) -> bool:
+    """Return True for the file of a run spec, which has a field `model`; a model spec has none."""
+    from gptzoo.spec.files import read_json
+
+    if not path.is_file():
+        return False
+    spec = read_json(path)
+    return isinstance(spec, dict) and "model" in spec
+
+
+def _read_run(path: Path, overrides: tuple[str, ...]) -> RunSpec:
+    from gptzoo.data.token_store import prepare
+    from gptzoo.spec.files import load_run_spec
+
+    run = load_run_spec(path, overrides)
+    if run.model.vocab_size is not None:
+        return run
+    _, store = prepare(run.corpus.build(), run.tokenizer)
+    return run.model_copy(update={"model": run.model.model_copy(update={"vocab_size": store.vocab_size})})
+
+
+def read_component(kind: str, text: str, source: str) -> Config:
+    """Read a component from its name or its JSON; `source` names the text in errors. Raises SpecError."""
+    from gptzoo.spec.strict_json import parse_json
+
+    value = parse_json(text, source) if text.lstrip().startswith("{") else text
+    return validate_component(kind, value, source, Path.cwd())
+
+
+def validate_component(kind: str, value: object, source: str, folder: Path) -> Config:
+    """Validate the JSON value of a component; paths are relative to `folder`. Raises SpecError."""
+    from pydantic import ValidationError
+    from pydantic_core import PydanticCustomError
+
+    from gptzoo.errors import Problem, SpecError
+    from gptzoo.reference import Reference
+    from gptzoo.spec.files import spec_error
+
+    try:
+        config: Config = Reference(kind).validate(value, {"folder": folder})
+        return config
+    except ValidationError as error:
+        raise spec_error(error, {(): source}) from None
+    except PydanticCustomError as error:
+        raise SpecError([Problem(source, "$", error.message())]) from None
+
+
+def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Config:
+    """Read a run spec, or a corpus from its name, its JSON or a JSON file. A run folder counts as its run spec.
+
+    Raises SpecError or DataError for anything else.
+    """
+    from gptzoo import registry
+    from gptzoo.component import did_you_mean
+    from gptzoo.errors import DataError, Problem, SpecError
+    from gptzoo.spec.files import load_run_spec, nearest_path, read_json
+
+    is_inline_json = source.lstrip().startswith("{")
+    path = Path() if is_inline_json else Path(source)
+    if not is_inline_json and path.is_dir():
+        path = path / "run.json"
+    if path.suffix == ".json":
+        value = read_json(path) if path.is_file() else {}
+        if not (isinstance(value, dict) and "type" in value):
+            return load_run_spec(path, overrides)
+        return validate_component("corpus", value, path.name, path.parent.resolve())
+    if not is_inline_json and path.is_file():
+        example = json.dumps({"type": "text", "path": source})
+        raise SpecError([Problem(source, "$", f"expected a spec. To read this file as a corpus, write '{example}'.")])
+    if not is_inline_json and source not in registry.registered("corpus"):
+        known = registry.registered("corpus")
+        hint = did_you_mean(source, known) or nearest_path(path)
+        raise DataError(f"{source}: no such file or folder, and no corpus{hint}  (corpora: {', '.join(known)})")
+    return read_component("corpus", source, "corpus")
+
+
+def read_text_source(source: str) -> Config | Path:
+    """Read a corpus like `read_corpus`, or return the path of a folder of prepared tokens.
+
+    A file that is not JSON becomes a corpus whose training and validation splits are both the whole file.
+    """
+    from gptzoo import registry
+    from gptzoo.errors import DataError
+    from gptzoo.spec.files import nearest_path
+    from gptzoo.spec.run import RunSpec
+
+    path = Path(source)
+    if source.lstrip().startswith("{"):
+        return read_component("corpus", source, "--data")
+    if path.is_dir() and not (path / "run.json").is_file():
+        return path
+    if path.is_file() and path.suffix != ".json":
+        corpora = registry.registered("corpus").items()
+        type_by_suffix = {getattr(component, "suffix", None): name for name, component in corpora}
+        value = {"type": type_by_suffix.get(path.suffix, "text"), "path": source, "val_path": source}
+        return validate_component("corpus", value, source, Path.cwd())
+    if not path.exists() and (path.suffix or len(path.parts) > 1):
+        raise DataError(f"{source}: no such file or folder{nearest_path(path)}")
+    run_or_corpus = read_corpus(source)
+    return run_or_corpus.corpus if isinstance(run_or_corpus, RunSpec) else run_or_corpus
