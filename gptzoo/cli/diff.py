@@ -40,7 +40,7 @@ def diff(a: Path, b: Path | None, values: bool | None, as_json: bool, overrides:
 
         gptzoo diff tiny.json --set attention=naive
     """
-    from gptzoo.cli.reading import read_spec
+    from gptzoo.cli.inputs import read_spec
     from gptzoo.errors import InputError
     from gptzoo.inspection.spec_diff import compare_specs
 

@@ -1,4 +1,4 @@
-"""gptzoo eval: what held-out text says of a model."""
+"""The command `gptzoo eval`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import context_of, json_option, plugin_option
+from gptzoo.cli.options import checkpoint_step, json_option, plugin_option
 
 if TYPE_CHECKING:
     from gptzoo.training.evaluation.evaluate import Evaluation, Protocol
@@ -19,27 +19,33 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="FILE|CORPUS|FOLDER",
-    help="A file of text, all of it measured on; a corpus or a run spec; or a folder that `gptzoo prepare` made. "
-    "Left out, what the run was trained on.",
+    help="Text to evaluate on: a text file, a corpus, a run spec, or a folder from `gptzoo prepare`. "
+    "Default: the data that the run was trained on.",
 )
-@click.option("--split", type=click.Choice(["val", "train"]), default="val", show_default=True)
-@click.option("--checkpoint", default="last", show_default=True, help="Of a run: last, best, or a step.")
-@click.option("--averaged", is_flag=True, help="The moving average of the weights in place of the weights.")
+@click.option(
+    "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Split of the text."
+)
+@click.option(
+    "--checkpoint", default="last", show_default=True, help="Checkpoint of a run: last, best, or a step number."
+)
+@click.option("--averaged", is_flag=True, help="Use the averaged (EMA) weights instead of the trained weights.")
 @click.option(
     "--protocol",
     type=click.Choice(["full", "random-batches"]),
     default="full",
     show_default=True,
-    help="Every token once, or nanoGPT's random windows, to compare with figures that were measured so.",
+    help="Predict every token once, or use nanoGPT's random windows, to compare with its published losses.",
 )
-@click.option("--batches", type=click.IntRange(min=1), help="Of random-batches; 200 if left out.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Of random-batches; 12 if left out.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of random-batches; 1 if left out.")
-@click.option("--batching", metavar="NAME|JSON", help="How text is cut; left out, as in the run, else windows.")
+@click.option("--batches", type=click.IntRange(min=1), help="Number of random batches (default: 200).")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Sequences per random batch (default: 12).")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed of the random batches (default: 1).")
+@click.option("--batching", metavar="NAME|JSON", help="Batching of the text. Default: the run's, else windows.")
 @click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]), help="Left out, that of the run."
+    "--precision",
+    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
+    help="Precision of the computation. Default: the run's.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
 @json_option
 @plugin_option
 def evaluate(
@@ -57,21 +63,21 @@ def evaluate(
     device: str,
     as_json: bool,
 ) -> None:
-    """Measure the model in RUN: loss, perplexity and bits per byte.
+    """Print loss, perplexity and bits per byte of the model in RUN.
 
-    RUN is a run folder, a checkpoint, or a folder that `build --out` or `import-hf` made. The full pass predicts every
-    token of the split but the first once, so that its result depends on neither a batch size nor a seed; bits per byte
-    compare models of different tokenizers.
+    RUN is a run folder, a checkpoint, or a model folder from `build --out` or `import-hf`. The full pass predicts every
+    token of the split but the first once, so its result depends on no batch size and no seed. Use bits per byte to
+    compare models with different tokenizers.
     """
-    from gptzoo.cli.reading import read_component, read_text_source
+    from gptzoo.cli.inputs import read_component, read_text_source
     from gptzoo.training.evaluation.evaluate import evaluate as evaluate_saved
 
-    found = evaluate_saved(
+    evaluation = evaluate_saved(
         run,
         None if data is None else read_text_source(data),
         split=split,  # type: ignore[arg-type]  # click has checked it
         best=checkpoint == "best",
-        step=context_of(checkpoint),
+        step=checkpoint_step(checkpoint),
         averaged=averaged,
         protocol=_protocol(protocol, {"batches": batches, "batch_size": batch_size, "seed": seed}),
         batching=None if batching is None else read_component("batching", batching, "--batching"),
@@ -79,9 +85,9 @@ def evaluate(
         device=device,
     )
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(json.dumps(evaluation.as_dict(), indent=2))
     else:
-        _print(found)
+        _print(evaluation)
 
 
 def _protocol(name: str, options: dict[str, int | None]) -> Protocol:
@@ -92,15 +98,16 @@ def _protocol(name: str, options: dict[str, int | None]) -> Protocol:
         return RandomBatches(**given)
     if given:
         option = next(iter(given)).replace("_", "-")
-        raise click.UsageError(f"--{option} is of --protocol random-batches; a full pass depends on none")
+        raise click.UsageError(f"--{option} requires --protocol random-batches; the full pass does not use it")
     return FullPass()
 
 
-def _print(found: Evaluation) -> None:
-    measured = found.measured
-    click.echo(f"{found.folder}: {found.split} split, {found.batching}, {found.protocol}, {found.precision}")
-    click.echo(f"  loss           {measured.loss:.4f} nats per token")
-    click.echo(f"  perplexity     {measured.perplexity:.4g}")
-    click.echo(f"  bits per byte  {measured.bits_per_byte:.4f}")
-    click.echo(f"  tokens         {measured.n_tokens:,}, of {measured.n_bytes:,} bytes")
-    click.echo(f"  data           {found.data[:16]}")
+def _print(evaluation: Evaluation) -> None:
+    likelihood = evaluation.likelihood
+    settings = f"{evaluation.split} split, {evaluation.batching}, {evaluation.protocol}, {evaluation.precision}"
+    click.echo(f"{evaluation.folder}: {settings}")
+    click.echo(f"  loss           {likelihood.loss:.4f} nats per token")
+    click.echo(f"  perplexity     {likelihood.perplexity:.4g}")
+    click.echo(f"  bits per byte  {likelihood.bits_per_byte:.4f}")
+    click.echo(f"  tokens         {likelihood.n_tokens:,} ({likelihood.n_bytes:,} bytes)")
+    click.echo(f"  data           {evaluation.data[:16]}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gptzoo.cli.options import json_option, model_options, plugin_option
-from gptzoo.cli.reading import read_model, read_text
+from gptzoo.cli.inputs import read_model, read_text
 
 
 @click.command()
