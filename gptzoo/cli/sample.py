@@ -1,4 +1,4 @@
-"""gptzoo sample: text from a run, a checkpoint or a model folder."""
+"""`gptzoo sample`: generate text with a run, a checkpoint or a model folder."""
 
 from __future__ import annotations
 
@@ -14,32 +14,45 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gptzoo.cli.inputs import read_model, read_text
+from gptzoo.cli.option_sections import SectionedCommand, option, section
 from gptzoo.cli.options import compile_option, dtype_option, json_option, model_options, plugin_option
-from gptzoo.cli.reading import read_model, read_text
 from gptzoo.cli.sampling import read_strategy, sampling_options
-from gptzoo.cli.sections import Sectioned, option, section
 
 if TYPE_CHECKING:
     from gptzoo.sampling.strategies import Strategy
-    from gptzoo.sampling.text import Sample
-    from gptzoo.sampling.weights.prepare import Weights
+    from gptzoo.sampling.text_stream import Sample
+    from gptzoo.sampling.weights.prepare import WeightFormat
 
 
-@click.command(cls=Sectioned)
+@click.command(cls=SectionedCommand)
 @click.argument("run", type=click.Path(path_type=Path))
 @section(
-    "What to go on from",
-    option("--prompt", help="This text; left out, the start of a text."),
-    option("--file", metavar="FILE|-", help="The text of a file, or of stdin."),
-    option("--prompts", "prompts_file", metavar="JSONL", type=click.Path(path_type=Path), help="Many; with --out."),
-    option("--interactive", is_flag=True, help="What you type, again and again."),
+    "Prompt",
+    option("--prompt", help="Text to continue. Default: start a new text."),
+    option("--file", metavar="FILE|-", help="File with the text to continue; - for stdin."),
+    option(
+        "--prompts",
+        "prompts_file",
+        metavar="JSONL",
+        type=click.Path(path_type=Path),
+        help="File with many prompts, one per line. Needs --out.",
+    ),
+    option("--interactive", is_flag=True, help="Read prompts from the terminal until the end of input."),
 )
 @section(
-    "How much",
-    option("--num-samples", type=click.IntRange(min=1), default=1, show_default=True),
-    option("--seed", type=click.IntRange(min=0), help="Of what is drawn; 1 if left out."),
-    option("--out", metavar="JSONL", type=click.Path(path_type=Path), help="Of --prompts; goes on where it ends."),
-    option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Of --prompts: side by side."),
+    "Samples",
+    option(
+        "--num-samples", type=click.IntRange(min=1), default=1, show_default=True, help="Number of samples per prompt."
+    ),
+    option("--seed", type=click.IntRange(min=0), help="Random seed (default: 1)."),
+    option(
+        "--out",
+        metavar="JSONL",
+        type=click.Path(path_type=Path),
+        help="Output file for --prompts. An existing file is resumed.",
+    ),
+    option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Batch size for --prompts."),
 )
 @sampling_options
 @dtype_option
@@ -59,29 +72,30 @@ def sample(
     checkpoint: str,
     averaged: bool,
     device: str,
-    dtype: Weights,
+    dtype: WeightFormat,
     compile: bool,
     as_json: bool,
-    **options: Any,
+    **options: Any,  # noqa: ANN401  the options of sampling_options
 ) -> None:
     """Continue a prompt with the model in RUN.
 
-    RUN is a run folder, a checkpoint, or a folder that `build --out` or `import-hf` made. A sample depends on the
-    prompt, the options, the seed and its number alone, not on how many are written.
+    RUN is a run folder, a checkpoint, or a model folder made by `build --out` or `import-hf`. A sample depends only on
+    the prompt, the options, the seed and its number. It does not depend on the number of samples.
     """
+    best_of = options["best_of"]
     sources = {"--prompt": prompt, "--file": file, "--prompts": prompts_file, "--interactive": interactive or None}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
-        raise click.UsageError(f"{given[0]} and {given[1]} are two places for a prompt; give one")
+        raise click.UsageError(f"{given[0]} and {given[1]} cannot be combined")
     if (prompts_file is None) != (out is None):
-        raise click.UsageError("--prompts and --out go together")
-    if interactive and (as_json or num_samples > 1 or options["best_of"]):
-        raise click.UsageError("--interactive writes one sample after each prompt, as text")
-    if options["best_of"] is not None and options["best_of"] < num_samples:
-        raise click.UsageError(f"--best-of {options['best_of']} cannot keep {num_samples} samples")
+        raise click.UsageError("--prompts and --out must be given together")
+    if interactive and (as_json or num_samples > 1 or best_of):
+        raise click.UsageError("--interactive prints one sample per prompt as text, without --json or --best-of")
+    if best_of is not None and best_of < num_samples:
+        raise click.UsageError(f"--best-of {best_of} is less than --num-samples {num_samples}")
 
-    one_row = (options["best_of"] or num_samples) == 1 if prompts_file is None else rows == 1
-    one_row = one_row and all(options[name] is None for name in ("beams", "contrastive", "draft"))
+    batch_size = (best_of or num_samples) if prompts_file is None else rows
+    one_row = batch_size == 1 and all(options[name] is None for name in ("beams", "contrastive", "draft"))
     loaded = read_model(
         run,
         checkpoint=checkpoint,
@@ -93,16 +107,17 @@ def sample(
     )
     strategy = read_strategy(loaded, options, dtype, compile=compile)
     if interactive:
-        _talk(strategy)
+        _sample_interactively(strategy)
     elif prompts_file is not None and out is not None:
-        _write_all(strategy, prompts_file, out, num_samples, options["best_of"], rows)
+        _sample_prompt_file(strategy, prompts_file, out, num_samples, best_of, rows)
     else:
         text = prompt or "" if file is None else read_text(file)
-        _write_one(strategy, text, num_samples, options["best_of"], as_json)
+        _sample_prompt(strategy, text, num_samples, best_of, as_json)
 
 
-def _write_one(strategy: Strategy, prompt: str, n: int, best_of: int | None, as_json: bool) -> None:
-    strategy.refuse(prompt, best_of or n)
+def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None, as_json: bool) -> None:
+    """Print the samples of one prompt. A single one is streamed."""
+    strategy.check(prompt, best_of or n)
     if n == 1 and best_of is None and not as_json:
         click.echo(prompt, nl=False)
         for piece in strategy.stream(prompt):
@@ -113,31 +128,33 @@ def _write_one(strategy: Strategy, prompt: str, n: int, best_of: int | None, as_
     samples = strategy.samples(prompt, n, best_of)
     seconds = time.perf_counter() - started
     if as_json:
-        report = {"model": str(strategy.loaded.folder), "prompt": prompt, **_described(strategy)}
+        report = {"model": str(strategy.loaded.folder), "prompt": prompt, **_settings(strategy)}
         results = {"samples": list(map(_as_dict, samples)), "seconds": seconds}
         click.echo(json.dumps({**report, **results}))
         return
     for number, one in enumerate(samples, start=1):
-        click.echo(f"{'' if number == 1 else chr(10)}--- sample {number}\n{prompt}{one.text}")
+        separator = "" if number == 1 else "\n"
+        click.echo(f"{separator}--- sample {number}\n{prompt}{one.text}")
 
 
-def _described(strategy: Strategy) -> dict[str, Any]:
+def _settings(strategy: Strategy) -> dict[str, Any]:
+    """Return the strategy and the sampling spec as JSON values."""
     return {"strategy": strategy.describe(), "sampling": strategy.spec.model_dump(mode="json")}
 
 
-def _as_dict(one: Sample) -> dict[str, Any]:
-    return {**asdict(one), "mean_log_probability": one.mean_log_probability}
+def _as_dict(sample: Sample) -> dict[str, Any]:
+    """Return a sample as JSON values."""
+    fields = {("end" if name == "finish_reason" else name): value for name, value in asdict(sample).items()}
+    return {**fields, "mean_log_probability": sample.mean_log_probability}
 
 
-def _talk(strategy: Strategy) -> None:
-    """Go on from what is typed, until stdin ends; what cannot be gone on from is told, and the next line is read."""
+def _sample_interactively(strategy: Strategy) -> None:
+    """Continue texts from the terminal until the end of input. Errors are printed, and the next line is read."""
     from gptzoo.errors import InputError
 
-    click.echo(
-        "Type a text to go on from. Enter alone goes on with the last one; Ctrl-C stops it; Ctrl-D ends.", err=True
-    )
+    click.echo("Type a prompt. Press Enter to continue the last text, Ctrl-C to stop it, and Ctrl-D to quit.", err=True)
     text = ""
-    while (line := _typed()) is not None:
+    while (line := _read_line()) is not None:
         text = line or text
         try:
             click.echo(text, nl=False)
@@ -150,10 +167,11 @@ def _talk(strategy: Strategy) -> None:
         click.echo()
 
 
-def _typed() -> str | None:
+def _read_line() -> str | None:
+    """Read a line from the terminal, or return None at the end of input."""
     if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):  # Windows has none
-            import readline  # noqa: F401 (so that what is typed can be edited)
+        with contextlib.suppress(ImportError):  # Windows has no readline
+            import readline  # noqa: F401 (enables line editing in input())
         click.echo("> ", nl=False, err=True)
     try:
         return input()
@@ -161,28 +179,34 @@ def _typed() -> str | None:
         return None
 
 
-def _write_all(strategy: Strategy, prompts_file: Path, out: Path, n: int, best_of: int | None, n_rows: int) -> None:
+def _sample_prompt_file(
+    strategy: Strategy, prompts_file: Path, out: Path, n: int, best_of: int | None, n_slots: int
+) -> None:
+    """Append the samples of all prompts in a file to `out`, except for those that are there already."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from gptzoo.sampling.prompt_file import Results, read_prompts
+    from gptzoo.sampling.prompt_file import ResultFile, read_prompts
 
     prompts = read_prompts(prompts_file)
     for prompt in prompts:
-        with _located(f"{prompts_file}:{prompt.line}"):
-            strategy.refuse(prompt.text, best_of or n)
-    with Results(out, _job(strategy, n, best_of)) as results, Progress(console=Console(stderr=True)) as bar:
-        left = results.left(prompts)
-        task = bar.add_task("prompts", total=len(prompts), completed=len(prompts) - len(left))
-        for index, samples in strategy.many([prompt.text for prompt in left], n, best_of, n_rows):
-            results.add(left[index], {"samples": list(map(_as_dict, samples))})
+        with _locate_errors(f"{prompts_file}:{prompt.line}"):
+            strategy.check(prompt.text, best_of or n)
+    with ResultFile(out, _job_digest(strategy, n, best_of)) as results, Progress(console=Console(stderr=True)) as bar:
+        remaining = results.remaining(prompts)
+        n_done = len(prompts) - len(remaining)
+        task = bar.add_task("prompts", total=len(prompts), completed=n_done)
+        texts = [prompt.text for prompt in remaining]
+        for index, samples in strategy.samples_of_prompts(texts, n, best_of, n_slots):
+            results.add(remaining[index], {"samples": list(map(_as_dict, samples))})
             bar.advance(task)
-    before = len(prompts) - len(left)
-    click.echo(f"wrote {out}: {len(left)} prompts{f', beside {before} that were there' if before else ''}", err=True)
+    skipped = f" ({n_done} were there already)" if n_done else ""
+    click.echo(f"wrote {out}: {len(remaining)} prompts{skipped}", err=True)
 
 
 @contextlib.contextmanager
-def _located(place: str) -> Iterator[None]:
+def _locate_errors(place: str) -> Iterator[None]:
+    """Add a place to the message of an InputError."""
     from gptzoo.errors import InputError
 
     try:
@@ -191,13 +215,13 @@ def _located(place: str) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from None
 
 
-def _job(strategy: Strategy, n: int, best_of: int | None) -> str:
-    """A digest of all that decides what is written after a prompt."""
+def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
+    """Return a digest of the weights and of all options that the samples depend on."""
     import torch
 
     weights = hashlib.sha256()
     for name, tensor in strategy.loaded.model.state_dict().items():
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    what = [weights.hexdigest(), _described(strategy), n, best_of]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    parts = [weights.hexdigest(), _settings(strategy), n, best_of]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The options of `gptzoo sample` that say how a text is written, and what they make of them."""
+"""The options of `gptzoo sample` that select the decoding strategy and the logits processors."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from gptzoo.cli.sections import option, section
+from gptzoo.cli.option_sections import OptionSpec, option, section
 
 if TYPE_CHECKING:
-    from gptzoo.checkpoint.model_folder import Loaded
+    from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.component import Config
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.strategies import Strategy
-    from gptzoo.sampling.weights.prepare import Weights
+    from gptzoo.sampling.weights.prepare import WeightFormat
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TEMPERATURE = 0.8  # where nothing else says
+DEFAULT_TEMPERATURE = 0.8
 
 
-class _Processor(NamedTuple):
-    """An option that is one field of one built-in logits processor."""
+class _ProcessorOption(NamedTuple):
+    """An option that sets one field of a built-in logits processor."""
 
     flag: str
     type: str
     field: str
     help: str
-    how: Mapping[str, Any] = {"type": float}
+    attributes: Mapping[str, Any] = {"type": float}  # keyword arguments of click.option
 
     @property
     def name(self) -> str:
@@ -37,215 +37,259 @@ class _Processor(NamedTuple):
 
 
 _CONSTRAINTS = (
-    _Processor("--ban", "banned_tokens", "texts", "Never write this. May be given again.", {"multiple": True}),
-    _Processor("--force", "forced_tokens", "text", "Begin with this.", {"metavar": "TEXT"}),
-    _Processor("--regex", "regex", "pattern", "Write what this pattern matches as a whole.", {"metavar": "PATTERN"}),
-    _Processor(
+    _ProcessorOption(
+        "--ban",
+        "banned_tokens",
+        "texts",
+        "Never generate this text. Repeatable.",
+        {"multiple": True, "metavar": "TEXT"},
+    ),
+    _ProcessorOption("--force", "forced_tokens", "text", "Start with this text.", {"metavar": "TEXT"}),
+    _ProcessorOption(
+        "--regex", "regex", "pattern", "Generate text that matches this pattern as a whole.", {"metavar": "PATTERN"}
+    ),
+    _ProcessorOption(
         "--json-schema",
         "json_schema",
         "definition",
-        "Write a JSON value that is valid by this schema; {} is any.",
+        "Generate JSON that is valid under this JSON Schema; {} is any JSON.",
         {"metavar": "JSON|FILE"},
     ),
 )
 _PENALTIES = (
-    _Processor("--repetition-penalty", "repetition_penalty", "value", "Above 1: avoid tokens that were there before."),
-    _Processor("--presence-penalty", "presence_penalty", "value", "In nats, for tokens that were written before."),
-    _Processor("--frequency-penalty", "frequency_penalty", "value", "In nats, for every time that they were."),
-    _Processor("--no-repeat-ngram", "no_repeat_ngram", "size", "Write no N tokens twice.", {"type": int}),
-    _Processor(
+    _ProcessorOption(
+        "--repetition-penalty", "repetition_penalty", "value", "Penalty factor for tokens of the prompt and the text."
+    ),
+    _ProcessorOption(
+        "--presence-penalty", "presence_penalty", "value", "Penalty in nats for tokens that were generated before."
+    ),
+    _ProcessorOption(
+        "--frequency-penalty", "frequency_penalty", "value", "Penalty in nats for each time a token was generated."
+    ),
+    _ProcessorOption(
+        "--no-repeat-ngram", "no_repeat_ngram", "size", "Generate no n-gram of this size twice.", {"type": int}
+    ),
+    _ProcessorOption(
         "--logit-bias",
         "logit_bias",
         "biases",
-        "Add nats to a token's logit. May be given again.",
+        "Add a value in nats to the logit of a token. Repeatable.",
         {"metavar": "ID=NATS", "multiple": True},
     ),
 )
 _TRUNCATIONS = (
-    _Processor("--temperature", "temperature", "value", f"0 is greedy; {TEMPERATURE} if left out."),
-    _Processor("--top-k", "top_k", "k", "Keep the so many likeliest tokens.", {"type": int}),
-    _Processor("--top-p", "top_p", "p", "Keep the likeliest tokens up to this probability."),
-    _Processor("--min-p", "min_p", "p", "Keep tokens at least so likely, as a fraction of the likeliest."),
-    _Processor("--typical", "typical", "p", "Keep the most typical tokens up to this probability."),
+    _ProcessorOption(
+        "--temperature", "temperature", "value", f"Temperature; 0 is greedy (default: {DEFAULT_TEMPERATURE})."
+    ),
+    _ProcessorOption("--top-k", "top_k", "k", "Keep only the k most likely tokens.", {"type": int}),
+    _ProcessorOption("--top-p", "top_p", "p", "Keep the most likely tokens up to this total probability."),
+    _ProcessorOption("--min-p", "min_p", "p", "Drop tokens below this fraction of the highest probability."),
+    _ProcessorOption("--typical", "typical", "p", "Keep the most typical tokens up to this total probability."),
 )
 
 
-def _options(processors: Sequence[_Processor]) -> list[Any]:
-    return [option(each.flag, help=each.help, **each.how) for each in processors]
+def _options(processors: Sequence[_ProcessorOption]) -> list[OptionSpec]:
+    return [option(each.flag, help=each.help, **each.attributes) for each in processors]
+
+
+_SECTIONS = (
+    section(
+        "Length and stopping",
+        option(
+            "--max-new-tokens",
+            type=click.IntRange(min=0),
+            help="Maximum number of new tokens (default: 200, or what fits).",
+        ),
+        option("--stop", metavar="TEXT", multiple=True, help="Stop before this text. Repeatable."),
+        option("--stop-token", metavar="ID", type=int, multiple=True, help="Stop before this token id. Repeatable."),
+    ),
+    section("Temperature and truncation", *_options(_TRUNCATIONS)),
+    section("Repetition penalties", *_options(_PENALTIES)),
+    section("Constraints", *_options(_CONSTRAINTS)),
+    section(
+        "Decoding strategy",
+        option("--beams", type=click.IntRange(min=1), metavar="N", help="Beam search with N beams."),
+        option(
+            "--length-penalty",
+            type=float,
+            help="For --beams: exponent of the length; above 1 favours longer texts (default: 1).",
+        ),
+        option(
+            "--contrastive",
+            type=click.FloatRange(min=0, max=1),
+            metavar="ALPHA",
+            help="Contrastive search with this penalty weight; 0.6 is common.",
+        ),
+        option(
+            "--candidates",
+            type=click.IntRange(min=1),
+            help="For --contrastive: number of candidate tokens (default: 4).",
+        ),
+        option(
+            "--draft",
+            type=click.Path(path_type=Path),
+            metavar="RUN",
+            help="Speculative decoding with this smaller draft model, which needs the same tokenizer.",
+        ),
+        option("--ahead", type=click.IntRange(min=1), help="For --draft: number of draft tokens (default: 4)."),
+        option(
+            "--best-of",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Generate N samples and keep the most likely.",
+        ),
+    ),
+    section(
+        "Spec and plugins",
+        option(
+            "--processor",
+            "processor",
+            metavar="NAME|JSON",
+            multiple=True,
+            help="Logits processor, built in or from a plugin. Repeatable; they are applied in order.",
+        ),
+        option(
+            "--spec",
+            "spec_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="JSON file with a sampling spec. Other options override it.",
+        ),
+    ),
+)
 
 
 def sampling_options(command: F) -> F:
-    """All options of this file; they arrive as one keyword argument each."""
-    for decorate in reversed(
-        (
-            section(
-                "Length and endings",
-                option(
-                    "--max-new-tokens", type=click.IntRange(min=0), help="200 if left out, or what there is room for."
-                ),
-                option("--stop", metavar="TEXT", multiple=True, help="End before this text. May be given again."),
-                option("--stop-token", metavar="ID", type=int, multiple=True, help="End before this token too."),
-            ),
-            section("Which tokens", *_options(_TRUNCATIONS)),
-            section("Against repetition", *_options(_PENALTIES)),
-            section("What the text must be", *_options(_CONSTRAINTS)),
-            section(
-                "Other ways to write",
-                option("--beams", type=click.IntRange(min=1), metavar="N", help="Beam search: the likeliest texts."),
-                option("--length-penalty", type=float, help="Of beams: above 1 for longer texts; 1 if left out."),
-                option(
-                    "--contrastive",
-                    type=click.FloatRange(min=0, max=1),
-                    metavar="ALPHA",
-                    help="Contrastive search: likely tokens that repeat the least; 0.6 is usual.",
-                ),
-                option("--candidates", type=click.IntRange(min=1), help="Of contrastive search; 4 if left out."),
-                option(
-                    "--draft",
-                    type=click.Path(path_type=Path),
-                    metavar="RUN",
-                    help="Speculative decoding: a smaller model with the same tokenizer proposes.",
-                ),
-                option("--ahead", type=click.IntRange(min=1), help="Tokens that the draft proposes; 4 if left out."),
-                option(
-                    "--best-of", type=click.IntRange(min=1), metavar="N", help="Write N samples, keep the likeliest."
-                ),
-            ),
-            section(
-                "All of it",
-                option(
-                    "--processor",
-                    "processor",
-                    metavar="NAME|JSON",
-                    multiple=True,
-                    help="Any logits processor, also one of a plugin. May be given again: they are applied in order.",
-                ),
-                option(
-                    "--spec",
-                    "spec_file",
-                    type=click.Path(path_type=Path),
-                    metavar="FILE",
-                    help="A sampling spec in JSON; options beside it change it.",
-                ),
-            ),
-        )
-    ):
-        command = decorate(command)
+    """Add the options of the decoding strategy and of the logits processors, in sections."""
+    for add_section in reversed(_SECTIONS):
+        command = add_section(command)
     return command
 
 
-def read_strategy(loaded: Loaded, options: Mapping[str, Any], dtype: Weights, *, compile: bool = False) -> Strategy:
-    """The strategy that the options ask for; a draft model is read with `dtype` and `compile`. Raises InputError."""
-    from gptzoo.cli.reading import read_model
+def read_strategy(
+    loaded: LoadedModel, options: Mapping[str, Any], dtype: WeightFormat, *, compile: bool = False
+) -> Strategy:
+    """Return the decoding strategy that the options select. Raises InputError.
+
+    A draft model is loaded with the same `dtype` and `compile`.
+    """
+    from gptzoo.cli.inputs import read_model
     from gptzoo.sampling import strategies
 
-    asked = [name for name in ("beams", "contrastive", "draft") if options[name] is not None]
-    if len(asked) > 1:
-        raise click.UsageError(f"--{asked[0]} and --{asked[1]} are two ways to write; give one")
-    own = {"length_penalty": "beams", "candidates": "contrastive", "ahead": "draft"}
-    for name, of in own.items():
-        if options[name] is not None and of not in asked:
-            raise click.UsageError(f"--{name.replace('_', '-')} is an option of --{of}")
-    more = [options[name] for name in own if options[name] is not None]
-    spec, as_room = read_sampling_spec(loaded, options, random=asked in ([], ["draft"]))
+    selected = [name for name in ("beams", "contrastive", "draft") if options[name] is not None]
+    if len(selected) > 1:
+        raise click.UsageError(f"--{selected[0]} and --{selected[1]} cannot be combined")
+    suboptions = {"length_penalty": "beams", "candidates": "contrastive", "ahead": "draft"}
+    for name, parent in suboptions.items():
+        if options[name] is not None and parent not in selected:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --{parent}")
+    suboption_values = [options[name] for name in suboptions if options[name] is not None]
+    spec = read_sampling_spec(loaded, options, random=selected in ([], ["draft"]))
+    fit_length = "max_new_tokens" not in spec.model_fields_set
     if options["beams"] is not None:
-        return strategies.Beams(loaded, spec, options["beams"], *more, as_room=as_room)
+        return strategies.Beams(loaded, spec, options["beams"], *suboption_values, fit_length=fit_length)
     if options["contrastive"] is not None:
-        return strategies.Contrastive(loaded, spec, options["contrastive"], *more, as_room=as_room)
+        return strategies.Contrastive(loaded, spec, options["contrastive"], *suboption_values, fit_length=fit_length)
     if options["draft"] is not None:
         device = next(loaded.model.parameters()).device
         draft = read_model(options["draft"], device=str(device), dtype=dtype, compile=compile)
-        return strategies.Speculative(loaded, spec, draft, *more, as_room=as_room)
-    return strategies.Sampling(loaded, spec, as_room=as_room)
+        return strategies.Speculative(loaded, spec, draft, *suboption_values, fit_length=fit_length)
+    return strategies.Sampling(loaded, spec, fit_length=fit_length)
 
 
-def read_sampling_spec(loaded: Loaded, options: Mapping[str, Any], *, random: bool) -> tuple[SamplingSpec, bool]:
-    """The spec of --spec changed by the other options, and whether nobody said how long: then fewer tokens will do too.
+def read_sampling_spec(loaded: LoadedModel, options: Mapping[str, Any], *, random: bool) -> SamplingSpec:
+    """Return the spec of --spec, overridden by the other options. Raises InputError.
 
-    random: it has a temperature, given or not. Raises InputError.
-
-    Processors come in this order: constraints, penalties, those of the spec, those of --processor, temperature,
-    truncations. One that the spec has too takes the place that it has there.
+    The processors come in this order: constraints, penalties, those of the spec, those of --processor, temperature and
+    truncation. An option for a processor of the spec replaces it in its place. `random` adds the default temperature if
+    neither the spec nor an option sets one. The field `max_new_tokens` counts as set only if the spec or an option sets
+    it.
     """
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.text import tokenizer_of
     from gptzoo.spec.files import load_spec
 
     spec = SamplingSpec() if options["spec_file"] is None else load_spec(SamplingSpec, options["spec_file"])
-    changed: dict[str, Any] = {"processors": _processors(spec, options, random)}
+    overrides: dict[str, Any] = {"processors": _merge_processors(spec, options, random)}
     eot = tokenizer_of(loaded).eot
     if "stop_tokens" not in spec.model_fields_set and eot is not None:
-        changed["stop_tokens"] = (eot,)
+        overrides["stop_tokens"] = (eot,)
     if options["stop_token"]:
-        changed["stop_tokens"] = (*changed.get("stop_tokens", spec.stop_tokens), *options["stop_token"])
+        overrides["stop_tokens"] = (*overrides.get("stop_tokens", spec.stop_tokens), *options["stop_token"])
     if options["stop"]:
-        changed["stop_texts"] = options["stop"]
+        overrides["stop_texts"] = options["stop"]
     if options["seed"] is not None:
-        changed["seed"] = options["seed"]
+        overrides["seed"] = options["seed"]
     if options["max_new_tokens"] is not None:
-        changed["max_new_tokens"] = options["max_new_tokens"]
-    fields = {**spec.model_dump(mode="json"), **changed}
-    as_room = "max_new_tokens" not in changed.keys() | spec.model_fields_set
-    return load_spec(SamplingSpec, fields), as_room
+        overrides["max_new_tokens"] = options["max_new_tokens"]
+    return load_spec(SamplingSpec, {**spec.model_dump(mode="json", exclude_unset=True), **overrides})
 
 
-def _processors(spec: SamplingSpec, options: Mapping[str, Any], random: bool) -> list[Any]:
-    from gptzoo.cli.reading import read_component
+def _merge_processors(spec: SamplingSpec, options: Mapping[str, Any], random: bool) -> list[dict[str, Any]]:
+    """Return the configs of all processors of the spec and of the options, in the order of application."""
+    from gptzoo.cli.inputs import read_component
 
-    of_spec = list(spec.processors)
-    others = [read_component("logits_processor", text, "--processor") for text in options["processor"]]
-    if random and options["spec_file"] is None and all(config.type != "temperature" for config in others):
-        options = {**options, "temperature": TEMPERATURE if options["temperature"] is None else options["temperature"]}
+    spec_configs = list(spec.processors)
+    plugin_configs = [read_component("logits_processor", text, "--processor") for text in options["processor"]]
+    has_temperature = options["temperature"] is not None or any(c.type == "temperature" for c in plugin_configs)
+    if random and options["spec_file"] is None and not has_temperature:
+        options = {**options, "temperature": DEFAULT_TEMPERATURE}
 
-    def given(processors: Sequence[_Processor]) -> Iterator[Config]:
+    def added(processors: Sequence[_ProcessorOption]) -> Iterator[Config]:
+        """Yield the configs of the given options, except for those that replace one of the spec."""
         for each in processors:
             if options[each.name] in (None, ()):
                 continue
-            config = _config(each, options[each.name])
-            at = next((index for index, other in enumerate(of_spec) if other.type == each.type), None)
-            if at is None:
+            config = _read_processor(each, options[each.name])
+            index = next((index for index, other in enumerate(spec_configs) if other.type == each.type), None)
+            if index is None:
                 yield config
             else:
-                of_spec[at] = config
+                spec_configs[index] = config
 
-    first, last = [*given((*_CONSTRAINTS, *_PENALTIES))], [*given(_TRUNCATIONS)]
-    configs = [*first, *of_spec, *others, *last]
-    configs.sort(key=lambda config: not config.component.constrains)  # which keeps their order else
+    before, after = [*added((*_CONSTRAINTS, *_PENALTIES))], [*added(_TRUNCATIONS)]
+    configs = [*before, *spec_configs, *plugin_configs, *after]
+    configs.sort(key=lambda config: not config.component.constrains)  # a stable sort: constraints first
     return [config.model_dump(mode="json") for config in configs]
 
 
-def _config(option: _Processor, value: Any) -> Config:
-    from gptzoo.cli.reading import validated_component
+def _read_processor(processor: _ProcessorOption, value: object) -> Config:
+    """Return the config of a processor with the value of its option."""
+    from gptzoo.cli.inputs import validate_component
 
-    if option.type == "logit_bias":
-        value = _biases(value)
-    elif option.type == "json_schema":
-        value = _schema(value)
-    elif option.type == "banned_tokens":
-        value = list(value)
-    return validated_component("logits_processor", {"type": option.type, option.field: value}, option.flag, Path.cwd())
+    parse = _PARSERS.get(processor.type)
+    options = {"type": processor.type, processor.field: value if parse is None else parse(value)}
+    return validate_component("logits_processor", options, processor.flag, Path.cwd())
 
 
-def _biases(items: Sequence[str]) -> dict[str, float]:
+def _parse_biases(items: Sequence[str]) -> dict[str, float]:
     biases = {}
     for item in items:
         token, _, nats = item.partition("=")
         try:
             biases[str(int(token))] = float(nats)
         except ValueError:
-            raise click.BadParameter(f"{item!r} is no ID=NATS such as 50=-2.5", param_hint="--logit-bias") from None
+            raise click.BadParameter(
+                f"expected ID=NATS such as 50=-2.5, got {item!r}", param_hint="--logit-bias"
+            ) from None
     return biases
 
 
-def _schema(text: str) -> Any:
+def _parse_schema(text: str) -> object:
     from gptzoo.errors import DataError
-    from gptzoo.spec.files import parse_json
+    from gptzoo.spec.strict_json import parse_json
 
     if text.lstrip().startswith("{"):
         return parse_json(text, "--json-schema")
     try:
         return parse_json(Path(text).read_text(encoding="utf-8"), text)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"--json-schema: {text!r} is neither a JSON object nor a file that can be read: {error}"
-        ) from None
+        raise DataError(f"--json-schema: expected a JSON object or a readable file, got {text!r}: {error}") from None
+
+
+# Parsers of option values, by processor.
+_PARSERS: dict[str, Callable[[Any], object]] = {
+    "logit_bias": _parse_biases,
+    "json_schema": _parse_schema,
+    "banned_tokens": list,
+}

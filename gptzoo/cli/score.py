@@ -1,4 +1,4 @@
-"""gptzoo score: how likely a model finds a text."""
+"""`gptzoo score`: the likelihood of a text under a model."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import json_option, model_options, plugin_option
 from gptzoo.cli.inputs import read_model, read_text
+from gptzoo.cli.options import json_option, model_options, plugin_option
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("text", required=False)
-@click.option("--file", metavar="FILE|-", help="The text of a file, or of stdin, instead.")
-@click.option("--tokens", is_flag=True, help="Also each token with its log-probability.")
+@click.option("--file", metavar="FILE|-", help="File with the text, instead of TEXT; - for stdin.")
+@click.option("--tokens", is_flag=True, help="Also print the log-probability of each token.")
 @model_options
 @json_option
 @plugin_option
@@ -29,36 +29,37 @@ def score(
     device: str,
     as_json: bool,
 ) -> None:
-    """Say how likely the model in RUN finds TEXT: log-probability, loss, perplexity and bits per byte.
+    """Print the log-probability, loss, perplexity and bits per byte of TEXT under the model in RUN.
 
-    The text is read as training reads it: from the token that ends the text before, if the tokenizer has one, and in
-    windows of context_length. --json lists the log-probability of each token. `gptzoo eval` measures whole corpora.
+    The text is read as in training: after an end-of-text token, if the tokenizer has one, and in windows of
+    context_length tokens. --json includes the log-probability of each token. Use `gptzoo eval` for whole corpora.
     """
     from gptzoo.data.tokenizers.tokenizer import StreamDecoder
     from gptzoo.sampling.score import score_text
     from gptzoo.sampling.text import tokenizer_of
 
     if (text is None) == (file is None):
-        raise click.UsageError("give a TEXT or a --file")
+        raise click.UsageError("give either TEXT or --file")
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    found = score_text(loaded, read_text(file) if file is not None else text or "")
-    numbers = {
-        "log_probability": -found.nats,
-        "loss": found.loss,
-        "perplexity": found.perplexity,
-        "bits_per_byte": found.bits_per_byte,
-        "n_tokens": found.n_tokens,
-        "n_bytes": found.n_bytes,
+    result = score_text(loaded, read_text(file) if file is not None else text or "")
+    totals = {
+        "log_probability": -result.nats,
+        "loss": result.loss,
+        "perplexity": result.perplexity,
+        "bits_per_byte": result.bits_per_byte,
+        "n_tokens": result.n_tokens,
+        "n_bytes": result.n_bytes,
     }
     if as_json:
-        each = {"tokens": found.tokens, "log_probabilities": found.log_probabilities}
-        click.echo(json.dumps({"model": str(loaded.folder), **numbers, **each}))
+        per_token = {"tokens": result.tokens, "log_probabilities": result.log_probabilities}
+        click.echo(json.dumps({"model": str(loaded.folder), **totals, **per_token}))
         return
     if tokens:
         decoder = StreamDecoder(tokenizer_of(loaded))
-        for token, nats in zip(found.tokens, found.log_probabilities, strict=True):
-            click.echo(f"{nats:10.4f}  {token:7d}  {decoder.feed(token)!r}")
-    click.echo(f"log-probability  {-found.nats:.4f} nats, of {found.n_tokens:,} tokens and {found.n_bytes:,} bytes")
-    click.echo(f"loss             {found.loss:.4f} nats per token")
-    click.echo(f"perplexity       {found.perplexity:.4g}")
-    click.echo(f"bits per byte    {found.bits_per_byte:.4f}")
+        for token, log_probability in zip(result.tokens, result.log_probabilities, strict=True):
+            click.echo(f"{log_probability:10.4f}  {token:7d}  {decoder.feed(token)!r}")
+    size = f"{result.n_tokens:,} tokens, {result.n_bytes:,} bytes"
+    click.echo(f"log-probability  {-result.nats:.4f} nats ({size})")
+    click.echo(f"loss             {result.loss:.4f} nats per token")
+    click.echo(f"perplexity       {result.perplexity:.4g}")
+    click.echo(f"bits per byte    {result.bits_per_byte:.4f}")

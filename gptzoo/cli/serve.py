@@ -1,4 +1,4 @@
-"""gptzoo serve: a model behind OpenAI's completions endpoint."""
+"""`gptzoo serve`: serve a model over OpenAI's completions API."""
 
 from __future__ import annotations
 
@@ -9,29 +9,48 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gptzoo.cli.inputs import read_model
 from gptzoo.cli.options import compile_option, dtype_option, model_options, plugin_option
-from gptzoo.cli.reading import read_model
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.weights.prepare import Weights
+    from gptzoo.sampling.weights.prepare import WeightFormat
 
-KEY = "GPTZOO_API_KEY"
+API_KEY_VARIABLE = "GPTZOO_API_KEY"
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is the whole network.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--name", help="What clients call the model; the name of the folder RUN if left out.")
-@click.option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Texts written side by side.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for any free port."
+)
+@click.option("--name", help="Model name that clients use (default: the name of the folder RUN).")
+@click.option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Batch size: number of slots.")
 @click.option(
     "--max-length",
     type=click.IntRange(min=2),
-    help="Tokens of a prompt and what is written after it; as far as the model reaches if left out.",
+    help="Maximum tokens of a prompt and its completion (default: the model's maximum).",
 )
-@click.option("--max-waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Texts in the queue.")
-@click.option("--max-body", type=click.IntRange(min=1), default=2**20, show_default=True, help="Bytes of a request.")
-@click.option("--draft", type=click.Path(path_type=Path), metavar="RUN", help="A smaller model, to speculate with.")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    help="Maximum number of texts in the request queue.",
+)
+@click.option(
+    "--max-body",
+    type=click.IntRange(min=1),
+    default=2**20,
+    show_default=True,
+    help="Maximum size of a request body, in bytes.",
+)
+@click.option(
+    "--draft",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Smaller draft model for speculative decoding.",
+)
 @dtype_option
 @compile_option
 @model_options
@@ -49,26 +68,26 @@ def serve(
     checkpoint: str,
     averaged: bool,
     device: str,
-    dtype: Weights,
+    dtype: WeightFormat,
     compile: bool,
 ) -> None:
-    """Answer OpenAI clients with the model in RUN, until Ctrl-C.
+    """Serve the model in RUN over OpenAI's completions API until Ctrl-C.
 
-    POST /v1/completions, with streaming; requests share the model as they come. If the environment has GPTZOO_API_KEY,
-    clients must give it. Needs gptzoo[serve].
+    The endpoint is POST /v1/completions, with streaming. Concurrent requests share a batch. If the environment variable
+    GPTZOO_API_KEY is set, clients must send it as their API key. Needs gptzoo[serve].
     """
     from gptzoo.errors import InputError
 
-    try:
-        import starlette  # noqa: F401 (told here, before a model is loaded)
+    try:  # before the model is loaded, so that a missing package is reported at once
+        import starlette  # noqa: F401
         import uvicorn
     except ImportError as error:
         raise InputError(f"gptzoo serve needs {error.name}: pip install 'gptzoo[serve]'") from None
     from gptzoo.sampling.engine.engine import Engine
-    from gptzoo.sampling.strategies import check_draft
+    from gptzoo.sampling.strategies import check_draft_tokenizer
     from gptzoo.serving.app import make_app
-    from gptzoo.serving.jobs import Jobs, Limits
-    from gptzoo.serving.worker import Worker
+    from gptzoo.serving.request_builder import Limits, RequestBuilder
+    from gptzoo.serving.scheduler import Scheduler
 
     loaded = read_model(
         run,
@@ -79,25 +98,28 @@ def serve(
         one_row=rows == 1 and draft is None,
         compile=compile,
     )
-    reach = loaded.model.max_length
-    if max_length is not None and reach is not None and max_length > reach:
-        raise InputError(f"--max-length {max_length} is more than the {reach} that positions reach")
-    drafting = None if draft is None else read_model(draft, device=device, dtype=dtype, compile=compile)
-    if drafting is not None:
-        check_draft(loaded, drafting)
+    n_positions = loaded.model.max_length
+    if max_length is not None and n_positions is not None and max_length > n_positions:
+        raise InputError(f"--max-length {max_length} exceeds the {n_positions} positions of the model")
+    draft_loaded = None if draft is None else read_model(draft, device=device, dtype=dtype, compile=compile)
+    if draft_loaded is not None:
+        check_draft_tokenizer(loaded, draft_loaded)
     engine = Engine(
         loaded.model,
         loaded.tokenizer,
-        n_rows=rows,
+        n_slots=rows,
         max_length=max_length,
-        draft=None if drafting is None else drafting.model,
+        draft=None if draft_loaded is None else draft_loaded.model,
     )
-    jobs = Jobs(loaded, Limits(max_length=engine.max_length, max_body=max_body), drafting)
-    key = os.environ.get(KEY) or None
+    builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft_loaded)
+    api_key = os.environ.get(API_KEY_VARIABLE) or None
     name = name or run.resolve().name
-    app = make_app(Worker(engine, max_waiting=max_waiting), jobs, name=name, api_key=key)
-    if key is None and not _is_loopback(host):
-        click.echo(f"note: {host} is not this machine alone, and whoever reaches it may use it: set {KEY}", err=True)
+    app = make_app(Scheduler(engine, max_waiting=max_waiting), builder, name=name, api_key=api_key)
+    if api_key is None and not _is_loopback(host):
+        click.echo(
+            f"warning: {host} can be reached from other machines, and no API key is set. Set {API_KEY_VARIABLE}.",
+            err=True,
+        )
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, limits, and errors in the shape that the clients expect."""
+"""The HTTP application: routes, authentication, limits, and errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from starlette.routing import Route
 
 from gptzoo.serving.completion import Completion
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.jobs import Jobs
 from gptzoo.serving.protocol import read_request
-from gptzoo.serving.worker import Worker
+from gptzoo.serving.request_builder import RequestBuilder
+from gptzoo.serving.scheduler import Scheduler
 
-_LOOK_FOR_CLIENT = 0.5  # seconds between two looks at whether it is still there
+_DISCONNECT_POLL_SECONDS = 0.5
 
 
-def make_app(worker: Worker, jobs: Jobs, *, name: str, api_key: str | None = None) -> Starlette:
-    """The ASGI application that answers for the worker's model under `name`.
+def make_app(scheduler: Scheduler, builder: RequestBuilder, *, name: str, api_key: str | None = None) -> Starlette:
+    """Return the ASGI application that serves the scheduler's model under `name`.
 
-    With `api_key`, requests without it as their bearer token get 401.
+    With `api_key`, requests that do not have it as their bearer token get status 401.
     """
-    service = _Service(worker, jobs, name, api_key)
+    service = _Service(scheduler, builder, name, api_key)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        with worker:
+        with scheduler:
             yield
 
     routes = [
@@ -43,102 +43,109 @@ def make_app(worker: Worker, jobs: Jobs, *, name: str, api_key: str | None = Non
         Route("/v1/models/{name:path}", service.model),
         Route("/v1/completions", service.completions, methods=["POST"]),
     ]
-    handlers: dict[Any, Any] = {RequestError: _refuse, HTTPException: _refuse_route, Exception: _fail}
+    handlers: dict[Any, Any] = {
+        RequestError: _on_request_error,
+        HTTPException: _on_http_exception,
+        Exception: _on_exception,
+    }
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
 
 
 class _Service:
-    def __init__(self, worker: Worker, jobs: Jobs, name: str, api_key: str | None):
-        self.worker, self.jobs, self.name, self.api_key = worker, jobs, name, api_key
+    """The endpoints."""
+
+    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, name: str, api_key: str | None):
+        self.scheduler, self.builder, self.name, self.api_key = scheduler, builder, name, api_key
         self.card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "gptzoo"}
 
     async def health(self, request: Request) -> Response:
-        if self.worker.failure is not None:
-            raise RequestError(503, f"the model's thread has ended: {self.worker.failure}")
-        return JSONResponse({"status": "ok", "open": self.worker.n_open})
+        if self.scheduler.failure is not None:
+            raise RequestError(503, f"the scheduler thread has ended: {self.scheduler.failure}")
+        return JSONResponse({"status": "ok", "open": self.scheduler.n_open})
 
     async def models(self, request: Request) -> Response:
-        self._admit(request)
+        self._authenticate(request)
         return JSONResponse({"object": "list", "data": [self.card]})
 
     async def model(self, request: Request) -> Response:
-        self._admit(request)
-        self._check_name(request.path_params["name"])
+        self._authenticate(request)
+        self._check_model_name(request.path_params["name"])
         return JSONResponse(self.card)
 
     async def completions(self, request: Request) -> Response:
-        self._admit(request)
-        asked = read_request(await self._body(request))
-        self._check_name(asked.model)
-        completion = Completion(asked, self.jobs.of(asked), self.jobs.tokenizer, self.name)
-        completion.submit(self.worker)
-        if asked.stream:
-            return StreamingResponse(self._events(completion), media_type="text/event-stream")
-        return await self._whole(completion, request)
+        self._authenticate(request)
+        body = read_request(await self._read_body(request))
+        self._check_model_name(body.model)
+        completion = Completion(body, self.builder.build(body), self.builder.tokenizer, self.name)
+        completion.submit(self.scheduler)
+        if body.stream:
+            return StreamingResponse(self._server_sent_events(completion), media_type="text/event-stream")
+        return await self._response(completion, request)
 
-    async def _whole(self, completion: Completion, request: Request) -> Response:
-        """The answer at once; given up when the client goes away."""
+    async def _response(self, completion: Completion, request: Request) -> Response:
+        """Return the complete response. Cancel the request if the client disconnects."""
         try:
             while not completion.done.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_FOR_CLIENT):
+                    async with asyncio.timeout(_DISCONNECT_POLL_SECONDS):
                         await completion.done.wait()
                 if not completion.done.is_set() and await request.is_disconnected():
-                    return Response(status_code=499)  # which nobody reads
-            return JSONResponse(completion.answer())
+                    return Response(status_code=499)  # nobody reads it
+            return JSONResponse(completion.response())
         finally:
-            self.worker.cancel(completion.numbers)
+            self.scheduler.cancel(completion.request_ids)
 
-    async def _events(self, completion: Completion) -> AsyncIterator[str]:
-        """Server-sent events: a piece each, and [DONE]."""
+    async def _server_sent_events(self, completion: Completion) -> AsyncIterator[str]:
+        """Yield one server-sent event per chunk, then [DONE]."""
         try:
-            async for piece in completion.stream():
-                yield f"data: {json.dumps(piece, ensure_ascii=False)}\n\n"
+            async for chunk in completion.stream():
+                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
             yield "data: [DONE]\n\n"
-        except RequestError as error:  # the status has gone out already
+        except RequestError as error:  # the status line was sent already
             yield f"data: {json.dumps(error.body, ensure_ascii=False)}\n\n"
         finally:
-            self.worker.cancel(completion.numbers)
+            self.scheduler.cancel(completion.request_ids)
 
-    def _admit(self, request: Request) -> None:
+    def _authenticate(self, request: Request) -> None:
         if self.api_key is None:
             return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self.api_key.encode()):
-            raise RequestError(401, "this server asks for an API key, and yours is not it", code="invalid_api_key")
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(key.encode(), self.api_key.encode()):
+            raise RequestError(401, "the API key is missing or wrong", code="invalid_api_key")
 
-    def _check_name(self, name: str) -> None:
+    def _check_model_name(self, name: str) -> None:
         if name != self.name:
             raise RequestError(
-                404, f"no model {name!r} here; this server has {self.name!r}", param="model", code="model_not_found"
+                404, f"no model {name!r}; this server has {self.name!r}", param="model", code="model_not_found"
             )
 
-    async def _body(self, request: Request) -> bytes:
-        too_long = RequestError(413, f"the body is longer than the {self.jobs.limits.max_body} bytes that are read")
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self.jobs.limits.max_body:
+    async def _read_body(self, request: Request) -> bytes:
+        max_body = self.builder.limits.max_body
+        too_long = RequestError(413, f"the request body is longer than {max_body} bytes")
+        content_length = request.headers.get("content-length", "")
+        if content_length.isdigit() and int(content_length) > max_body:
             raise too_long
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self.jobs.limits.max_body:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_body:
                 raise too_long
         return bytes(body)
 
 
-def _answer(error: RequestError) -> Response:
+def _error_response(error: RequestError) -> Response:
     return JSONResponse(error.body, error.status, headers=error.headers)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _answer(error)
+    return _error_response(error)
 
 
-async def _refuse_route(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _answer(RequestError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+    return _error_response(RequestError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
 
 
-async def _fail(request: Request, error: Exception) -> Response:
-    return _answer(RequestError(500, "something is wrong with this server; its log says what"))
+async def _on_exception(request: Request, error: Exception) -> Response:
+    return _error_response(RequestError(500, "internal server error. See the server's log."))

@@ -1,144 +1,158 @@
-"""One request on its way: what the model's thread chooses becomes OpenAI's JSON, at once or piece by piece."""
+"""`Completion`: collects the token events of one HTTP request and returns OpenAI's JSON, at once or as a stream."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
-from gptzoo.sampling.text import Writing
+from gptzoo.sampling.events import TokenEvent
+from gptzoo.sampling.score import ScoredToken
+from gptzoo.sampling.text_stream import TextStream
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.logprobs import LogProbs
 from gptzoo.serving.protocol import CompletionRequest
-from gptzoo.serving.worker import Job, PromptToken, Taken, Worker
+from gptzoo.serving.scheduler import QueuedRequest, Scheduler
 
-_FINISH = {"stop_token": "stop", "stop_text": "stop", "finished": "stop", "length": "length"}
+# OpenAI's finish reasons, by gptzoo's.
+_FINISH_REASONS = {"stop_token": "stop", "stop_text": "stop", "finished": "stop", "length": "length"}
 
 
 class Completion:
-    """What one request gets. It lives on the event loop, and hands its jobs to the worker."""
+    """The response to one HTTP request. It lives on the event loop.
 
-    def __init__(self, asked: CompletionRequest, jobs: Sequence[Job], tokenizer: Tokenizer, name: str):
-        """`jobs` are of the prompts, in order."""
-        self.asked, self.jobs = asked, jobs
-        self.head = {
+    `requests` are those of the prompts in the body, in order.
+    """
+
+    def __init__(
+        self, body: CompletionRequest, requests: Sequence[QueuedRequest], tokenizer: Tokenizer, model_name: str
+    ):
+        self.body, self.requests = body, requests
+        self.header = {
             "id": f"cmpl-{secrets.token_hex(12)}",
             "object": "text_completion",
             "created": int(time.time()),
-            "model": name,
+            "model": model_name,
         }
-        n = asked.n_samples
-        self.texts = [_Text(i * n + s, job, asked, tokenizer) for i, job in enumerate(jobs) for s in range(n)]
-        self.n_open = len(self.texts)
-        self.pieces: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()  # None is the end
+        n = body.n_samples
+        self.choices = [
+            _Choice(i * n + s, queued, body, tokenizer) for i, queued in enumerate(requests) for s in range(n)
+        ]
+        self.n_open = len(self.choices)
+        self.chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()  # None marks the end
         self.done = asyncio.Event()
         self.failure: RequestError | None = None
-        self.numbers: list[int] = []
+        self.request_ids: list[int] = []
 
-    def submit(self, worker: Worker) -> None:
-        """Raises RequestError (429) where the worker has no room for it."""
+    def submit(self, scheduler: Scheduler) -> None:
+        """Submit the requests to the scheduler. Raises RequestError (429) if its queue is full."""
         loop = asyncio.get_running_loop()
-        for index, job in enumerate(self.jobs):
-            job.take = partial(loop.call_soon_threadsafe, partial(self._take, index))
-        self.numbers = worker.submit(self.jobs)
 
-    def _take(self, job: int, taken: Taken) -> None:
+        def on_event_loop(function: Callable[..., None], index: int) -> Callable[..., object]:
+            return partial(loop.call_soon_threadsafe, partial(function, index))
+
+        for index, queued in enumerate(self.requests):
+            queued.on_event = on_event_loop(self._add_event, index)
+            queued.on_prompt_scores = on_event_loop(self._add_prompt_scores, index)
+        self.request_ids = scheduler.submit(self.requests)
+
+    def _add_prompt_scores(self, request_index: int, scores: Sequence[ScoredToken]) -> None:
+        first = request_index * self.body.n_samples
+        for choice in self.choices[first : first + self.body.n_samples]:
+            choice.add_prompt_scores(scores)
+
+    def _add_event(self, request_index: int, event: TokenEvent) -> None:
         if self.done.is_set():
             return
-        if taken.error is not None:
-            self.failure = _as_request_error(taken.error)
-            self._end()
+        if event.error is not None:
+            self.failure = _as_request_error(event.error)
+            self._finish()
             return
-        first = job * self.asked.n_samples
-        for text in self.texts[first : first + self.asked.n_samples] if taken.prompt else ():
-            text.take_prompt(taken.prompt)
-        if taken.choice is None and taken.end is None:
-            return
-        text = self.texts[first + taken.sample]
-        piece = text.take(taken)
-        if self.asked.stream and piece is not None:
-            self.pieces.put_nowait(self._chunk([piece]))
-        if text.finish_reason is not None:
+        choice = self.choices[request_index * self.body.n_samples + event.sample]
+        chunk = choice.add_event(event)
+        if self.body.stream and chunk is not None:
+            self.chunks.put_nowait(self._response([chunk]))
+        if choice.finish_reason is not None:
             self.n_open -= 1
             if self.n_open == 0:
-                self._end()
+                self._finish()
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         self.done.set()
-        self.pieces.put_nowait(None)
+        self.chunks.put_nowait(None)
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """The pieces as they come. Raises RequestError when it fails on its way."""
-        while (piece := await self.pieces.get()) is not None:
-            yield piece
+        """Yield chunks as they become available. Raises RequestError if the request fails on the way."""
+        while (chunk := await self.chunks.get()) is not None:
+            yield chunk
         if self.failure is not None:
             raise self.failure
-        if self.asked.stream_options is not None and self.asked.stream_options.include_usage:
-            yield {**self._chunk([]), "usage": self._usage()}
+        if self.body.stream_options is not None and self.body.stream_options.include_usage:
+            yield {**self._response([]), "usage": self._usage()}
 
-    def answer(self) -> dict[str, Any]:
-        """The whole of it, once it is done. Raises RequestError if it failed."""
+    def response(self) -> dict[str, Any]:
+        """Return the complete response, once it is done. Raises RequestError if the request failed."""
         if self.failure is not None:
             raise self.failure
-        n_samples, n = self.asked.n_samples, self.asked.n
-        chosen: list[_Text] = []
-        for start in range(0, len(self.texts), n_samples):
-            texts = self.texts[start : start + n_samples]
+        n_samples, n = self.body.n_samples, self.body.n
+        kept: list[_Choice] = []
+        for start in range(0, len(self.choices), n_samples):
+            choices = self.choices[start : start + n_samples]
             if n < n_samples:
-                texts = sorted(texts, key=lambda text: -text.writing.sample().mean_log_probability)[:n]
-            chosen += texts
-        return {**self._chunk([text.whole(index) for index, text in enumerate(chosen)]), "usage": self._usage()}
+                choices = sorted(choices, key=lambda choice: -choice.text.sample().mean_log_probability)[:n]
+            kept += choices
+        return {**self._response([choice.as_json(index) for index, choice in enumerate(kept)]), "usage": self._usage()}
 
-    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.head, "choices": choices}
+    def _response(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self.header, "choices": choices}
 
     def _usage(self) -> dict[str, int]:
-        read = sum(len(job.request.tokens) for job in self.jobs)
-        written = sum(len(text.writing.choices) for text in self.texts)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        n_prompt = sum(len(queued.request.prompt_ids) for queued in self.requests)
+        n_new = sum(len(choice.text.events) for choice in self.choices)
+        return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
 
 
-class _Text:
+class _Choice:
     """One sample of one prompt."""
 
-    def __init__(self, index: int, job: Job, asked: CompletionRequest, tokenizer: Tokenizer):
+    def __init__(self, index: int, queued: QueuedRequest, body: CompletionRequest, tokenizer: Tokenizer):
         self.index = index
-        self.writing = Writing(tokenizer, job.request.spec)
-        self.echo = tokenizer.decode(job.request.tokens) if asked.echo else ""
-        self.logprobs = None if asked.logprobs is None else LogProbs(tokenizer, asked.logprobs)
+        self.text = TextStream(tokenizer, queued.request.spec)
+        self.echo = tokenizer.decode(queued.request.prompt_ids) if body.echo else ""
+        self.logprobs = None if body.logprobs is None else LogProbs(tokenizer, body.logprobs)
         self.finish_reason: str | None = None
-        self.begun = False
+        self.started = False
 
-    def take_prompt(self, tokens: Sequence[PromptToken]) -> None:
+    def add_prompt_scores(self, scores: Sequence[ScoredToken]) -> None:
         if self.logprobs is not None:
-            for token, log_probability, likeliest in tokens:
-                self.logprobs.add(token, log_probability, likeliest)
+            for token, log_probability, top_logprobs in scores:
+                self.logprobs.add(token, log_probability, top_logprobs)
 
-    def take(self, taken: Taken) -> dict[str, Any] | None:
-        """What a stream tells of it: nothing, where no text is certain yet."""
-        choice, text = taken.choice, ""
-        end = taken.end if choice is None else choice.end
-        if choice is not None:
-            text = self.writing.feed(choice)
-            if self.logprobs is not None and end != "stop_token":
-                self.logprobs.add(choice.token, choice.log_probability, choice.likeliest)
-        if end is not None:
-            self.finish_reason = _FINISH[end]
-        if not self.begun:
-            text, self.begun = self.echo + text, True
+    def add_event(self, event: TokenEvent) -> dict[str, Any] | None:
+        """Add an event and return the chunk to stream, or None if no text is final yet."""
+        text = ""
+        if event.token is not None:
+            text = self.text.feed(event)
+            if self.logprobs is not None and event.finish_reason != "stop_token":
+                self.logprobs.add(event.token, event.log_probability, event.top_logprobs)
+        if event.finish_reason is not None:
+            self.finish_reason = _FINISH_REASONS[event.finish_reason]
+        if not self.started:
+            text, self.started = self.echo + text, True
         if not text and self.finish_reason is None:
             return None
-        logprobs = None if self.logprobs is None else self.logprobs.since()
+        logprobs = None if self.logprobs is None else self.logprobs.take_new()
         return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": self.finish_reason}
 
-    def whole(self, index: int) -> dict[str, Any]:
+    def as_json(self, index: int) -> dict[str, Any]:
+        """Return the finished choice with another index."""
         logprobs = None if self.logprobs is None else self.logprobs.all()
-        text = self.echo + self.writing.text
+        text = self.echo + self.text.text
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": self.finish_reason}
 
 
@@ -147,4 +161,4 @@ def _as_request_error(error: Exception) -> RequestError:
         return error
     if isinstance(error, InputError):
         return RequestError(400, str(error))
-    return RequestError(500, "the model failed on this request; the server's log says how")
+    return RequestError(500, "the model failed on this request. See the server's log.")

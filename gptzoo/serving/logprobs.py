@@ -1,4 +1,4 @@
-"""Log-probabilities as OpenAI's completions show them: by the text of tokens."""
+"""Log-probabilities in the format of OpenAI's completions API."""
 
 from __future__ import annotations
 
@@ -9,54 +9,63 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
 
 class _Entry(NamedTuple):
+    """The log-probability of one token, and of the most likely tokens at its place, by their text."""
+
     text: str
     log_probability: float | None
-    likeliest: dict[str, float] | None
-    offset: int  # characters of text before it
+    top_logprobs: dict[str, float] | None
+    offset: int  # in characters
 
 
 class LogProbs:
-    """Four lists with one entry a token: what `logprobs` of a choice holds."""
+    """The `logprobs` object of one choice: four lists with one entry per token."""
 
-    def __init__(self, tokenizer: Tokenizer, n_likeliest: int):
-        self.tokenizer, self.n_likeliest = tokenizer, n_likeliest
+    def __init__(self, tokenizer: Tokenizer, n_top: int):
+        self.tokenizer, self.n_top = tokenizer, n_top
         self.entries: list[_Entry] = []
         self.offset = 0
-        self.n_told = 0
+        self.n_returned = 0
 
-    def add(self, token: int, log_probability: float | None, likeliest: Mapping[int, float]) -> None:
-        """In nats; the first token of all has none. As at OpenAI, the token itself is told among the likeliest."""
-        text, length = self._shown(token)
-        shown: dict[str, float] | None = None
-        if log_probability is not None and self.n_likeliest:
-            shown = {}
-            for other, value in likeliest.items():
-                shown.setdefault(self._shown(other)[0], value)  # of ids for the same text the likeliest
-            shown.setdefault(text, log_probability)
-        self.entries.append(_Entry(text, log_probability, shown, self.offset))
+    def add(self, token: int, log_probability: float | None, top_logprobs: Mapping[int, float]) -> None:
+        """Add a token with its log-probability in nats. The first token of a text has none.
+
+        As in OpenAI's API, the top log-probabilities include the token itself.
+        """
+        text, length = self._text_of(token)
+        top_by_text: dict[str, float] | None = None
+        if log_probability is not None and self.n_top:
+            top_by_text = {}
+            for other, value in top_logprobs.items():
+                top_by_text.setdefault(self._text_of(other)[0], value)  # the most likely of ids with the same text
+            top_by_text.setdefault(text, log_probability)
+        self.entries.append(_Entry(text, log_probability, top_by_text, self.offset))
         self.offset += length
 
-    def since(self) -> dict[str, Any]:
-        """Those that were not told yet."""
-        told, self.n_told = self.n_told, len(self.entries)
-        return _lists(self.entries[told:])
+    def take_new(self) -> dict[str, Any]:
+        """Return the entries that were added since the last call."""
+        start, self.n_returned = self.n_returned, len(self.entries)
+        return _as_lists(self.entries[start:])
 
     def all(self) -> dict[str, Any]:
-        return _lists(self.entries)
+        """Return all entries."""
+        return _as_lists(self.entries)
 
-    def _shown(self, token: int) -> tuple[str, int]:
-        """The text of a token and its length; `bytes:\\xe2` and 0 for a part of a character, as at OpenAI."""
-        piece = self.tokenizer.decode_bytes([token])
+    def _text_of(self, token: int) -> tuple[str, int]:
+        """Return the text of a token and its length in characters.
+
+        A part of a character is `bytes:\\xe2` with length 0, as in OpenAI's API.
+        """
+        data = self.tokenizer.decode_bytes([token])
         try:
-            return piece.decode(), len(piece.decode())
+            return data.decode(), len(data.decode())
         except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece), 0
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data), 0
 
 
-def _lists(entries: Sequence[_Entry]) -> dict[str, Any]:
+def _as_lists(entries: Sequence[_Entry]) -> dict[str, Any]:
     return {
         "tokens": [entry.text for entry in entries],
         "token_logprobs": [entry.log_probability for entry in entries],
-        "top_logprobs": [entry.likeliest for entry in entries],
+        "top_logprobs": [entry.top_logprobs for entry in entries],
         "text_offset": [entry.offset for entry in entries],
     }

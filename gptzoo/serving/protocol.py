@@ -1,152 +1,173 @@
-"""The body of `POST /v1/completions`, as OpenAI's API has it, and what it means for the sampler."""
+"""The request body of `POST /v1/completions`, in OpenAI's format with gptzoo's extensions."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
-from gptzoo.component import Config, SpecModel, located, reason_of, refusal
+from gptzoo.component import Config, SpecModel, custom_error, error_at, reason_of
 from gptzoo.reference import Reference
 from gptzoo.serving.errors import RequestError
 
-_IN_CHAIN = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "response_format")
+# Fields that stand for logits processors, so they exclude the field `processors`.
+_PROCESSOR_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "response_format")
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 
 
 class StreamOptions(SpecModel):
-    """What a stream holds beside text."""
+    """Options of a streamed response."""
 
     include_usage: bool = False
+    """Send a last chunk with the number of tokens. Default: no."""
     include_obfuscation: bool | None = None
-    """Accepted and without effect."""
+    """Accepted for compatibility. It has no effect."""
 
 
-class AskedBeams(SpecModel):
-    """Beam search: the likeliest texts, the best first."""
+class BeamOptions(SpecModel):
+    """Beam search. The samples are the best beams, the best first."""
 
     type: Literal["beams"]
     n_beams: Annotated[int, Field(ge=1, le=64)] = 4
+    """Number of beams."""
     length_penalty: Annotated[float, Field(ge=-10.0, le=10.0)] = 1.0
+    """Exponent of the length by which scores are divided. Values above 1 favour longer texts."""
 
 
-class AskedContrastive(SpecModel):
-    """Contrastive search: likely tokens that repeat the text before the least."""
+class ContrastiveOptions(SpecModel):
+    """Contrastive search: likely tokens that repeat the context least."""
 
     type: Literal["contrastive"]
     alpha: Annotated[float, Field(ge=0.0, le=1.0)] = 0.6
+    """Weight of the penalty for repetition. 0 is greedy decoding."""
     n_candidates: Annotated[int, Field(ge=1, le=64)] = 4
+    """Number of tokens to choose from at each step."""
 
 
-class AskedSpeculative(SpecModel):
-    """Drawn from the same distribution, with the help of the server's draft model."""
+class SpeculativeOptions(SpecModel):
+    """Speculative decoding with the server's draft model. The distribution of texts does not change."""
 
     type: Literal["speculative"]
     n_ahead: Annotated[int, Field(ge=1, le=32)] = 4
+    """Maximum number of draft tokens per step."""
 
 
 class ResponseFormat(SpecModel):
-    """What the text must be, as OpenAI's chat has it."""
+    """A format that the text must have, as in OpenAI's chat API."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
-    """An object whose "schema" is the JSON Schema; its name and what else it says have no effect."""
+    """Object whose "schema" is a JSON Schema. Its other fields, such as "name", have no effect."""
 
     @model_validator(mode="after")
-    def _check(self) -> ResponseFormat:
-        given = self.json_schema is not None
-        if given != (self.type == "json_schema"):
-            raise refusal(f"type {self.type!r} {'takes no' if given else 'needs a'} json_schema")
-        if given and not isinstance((self.json_schema or {}).get("schema"), dict):
-            raise refusal('json_schema is an object with a "schema", which is one too')
+    def _check(self) -> Self:
+        is_given = self.json_schema is not None
+        if is_given != (self.type == "json_schema"):
+            raise custom_error(f"type {self.type!r} {'does not take' if is_given else 'needs'} a json_schema")
+        if is_given and not isinstance((self.json_schema or {}).get("schema"), dict):
+            raise custom_error('json_schema must be an object with a "schema" that is an object')
         return self
 
-    def chain(self) -> list[dict[str, Any]]:
-        """The logits processors that it stands for."""
+    def processor_configs(self) -> list[dict[str, Any]]:
+        """Return the configs of the logits processors that enforce the format."""
         if self.type == "text":
             return []
         definition = {"type": "object"} if self.json_schema is None else self.json_schema["schema"]
         return [{"type": "json_schema", "definition": definition}]
 
 
-AskedStrategy = Annotated[AskedBeams | AskedContrastive | AskedSpeculative, Field(discriminator="type")]
+StrategyOptions = Annotated[BeamOptions | ContrastiveOptions | SpeculativeOptions, Field(discriminator="type")]
 
 
 class CompletionRequest(SpecModel):
-    """What is asked. Fields of OpenAI's API mean what they mean there.
+    """The body of a completion request. Fields of OpenAI's API have the meaning that they have there.
 
-    Beyond its completions are `response_format`, which its chat has, and gptzoo's own `processors`, `strategy` and
-    `stop_tokens`.
+    The extensions are `response_format`, which is a field of OpenAI's chat API, and gptzoo's own `processors`,
+    `strategy` and `stop_tokens`.
     """
 
     model: str
+    """Name of the model, as /v1/models lists it."""
     prompt: str | list[str] | list[int] | list[list[int]] = ""
-    """One or many, as text or as ids; empty, the start of a text."""
+    """One or several prompts, as text or as token ids. An empty prompt starts a new text."""
     max_tokens: NonNegativeInt | None = 16
+    """Maximum number of new tokens. null: as many as fit."""
     n: Annotated[int, Field(ge=1, le=128)] = 1
+    """Number of samples per prompt to return."""
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
-    """So many are sampled, and the `n` of the highest mean log-probability are the answer."""
+    """Number of samples to generate. The `n` with the highest mean log-probability are returned. Default: n."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
+    """Sampling temperature. 0 is greedy decoding. Default: 1."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Total probability that nucleus sampling keeps. Default: 1, which keeps all tokens."""
     presence_penalty: _Penalty | None = None
+    """Penalty in nats for tokens that were generated before. Default: 0."""
     frequency_penalty: _Penalty | None = None
+    """Penalty in nats for each time that a token was generated before. Default: 0."""
     logit_bias: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] | None = None
+    """Value added to the logit, in nats, by token id."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = None
-    """One text, or up to so many."""
+    """One or up to 16 strings that end the text. They are not part of it."""
     stop_tokens: list[NonNegativeInt] | None = None
-    """Ids that end a text, beside the token that ends all texts."""
+    """Token ids that end the text, in addition to the end-of-text token."""
     seed: int | None = None
-    """Left out, every request gets another."""
+    """Random seed. Default: a new one for each request."""
     stream: bool | None = False
+    """Send the text in pieces, as server-sent events."""
     stream_options: StreamOptions | None = None
+    """Options of a streamed response."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Number of top log-probabilities to return with each token. Default: no log-probabilities."""
     echo: bool | None = False
+    """Return the prompt before the new text."""
     suffix: None = None
-    """A decoder writes on from a prompt; it cannot be given the end."""
+    """Not supported: a decoder-only model cannot be given the end of a text."""
     user: str | None = None
+    """Accepted for compatibility. It has no effect."""
     response_format: ResponseFormat | None = None
+    """Format that the text must have."""
     processors: list[Annotated[Config, Reference("logits_processor")]] | None = None
-    """The whole chain of processors, in place of those that the fields above stand for."""
-    strategy: AskedStrategy | None = None
-    """Another way to write than by drawing tokens."""
+    """All logits processors, in order. They replace those that the fields above stand for."""
+    strategy: StrategyOptions | None = None
+    """Decoding strategy. Default: sampling."""
 
     @field_validator("stop", mode="before")
     @classmethod
-    def _one_stop(cls, value: Any) -> Any:
+    def _one_stop(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
     @field_validator("prompt", mode="before")
     @classmethod
-    def _shape(cls, value: Any) -> Any:
-        """One message instead of one for each thing that a prompt may be."""
+    def _check_prompt_type(cls, value: object) -> object:
+        """Raise one error instead of one for each type that a prompt may have."""
         if isinstance(value, str) or (isinstance(value, list) and (_all(value, str) or _all(value, int))):
             return value
         if isinstance(value, list) and _all(value, list) and all(ids and _all(ids, int) for ids in value):
             return value
-        raise refusal("should be a text, a list of texts, a list of token ids, or a list of such lists")
+        raise custom_error("should be a text, a list of texts, a list of token ids, or a list of such lists")
 
     @model_validator(mode="after")
-    def _check(self) -> CompletionRequest:
+    def _check(self) -> Self:
         errors = []
         if self.best_of is not None and self.best_of < self.n:
-            errors.append(located(f"must be at least n, which is {self.n}", "best_of", value=self.best_of))
+            errors.append(error_at(f"must be at least n, which is {self.n}", "best_of", value=self.best_of))
         if self.stream and self.best_of not in (None, self.n):
-            errors.append(located("which of them are best is known at the end only; it cannot be streamed", "best_of"))
+            errors.append(error_at("cannot be streamed, because all samples must be finished first", "best_of"))
         if self.stream_options is not None and not self.stream:
-            errors.append(located("is for requests with stream", "stream_options"))
+            errors.append(error_at("requires stream", "stream_options"))
         if self.processors is not None:
-            for name in _IN_CHAIN:
+            for name in _PROCESSOR_FIELDS:
                 if getattr(self, name) is not None:
-                    errors.append(located("is what processors says already; give one of the two", name))
+                    errors.append(error_at("cannot be combined with processors", name))
         if errors:
             raise ValidationError.from_exception_data("CompletionRequest", errors)
         return self
 
     @property
     def prompts(self) -> Sequence[str | list[int]]:
-        """Each prompt, as text or as ids."""
+        """The prompts, each as text or as token ids."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
@@ -155,34 +176,34 @@ class CompletionRequest(SpecModel):
 
     @property
     def n_samples(self) -> int:
-        """How many are sampled of each prompt."""
+        """The number of samples to generate per prompt."""
         return self.best_of or self.n
 
-    def chain(self) -> list[Any]:
-        """The logits processors that the request asks for, in order."""
+    def processor_configs(self) -> list[Any]:
+        """Return the configs of the logits processors that the request asks for, in order."""
         if self.processors is not None:
             return list(self.processors)
-        chain = [] if self.response_format is None else self.response_format.chain()
+        configs = [] if self.response_format is None else self.response_format.processor_configs()
         if self.presence_penalty:
-            chain.append({"type": "presence_penalty", "value": self.presence_penalty})
+            configs.append({"type": "presence_penalty", "value": self.presence_penalty})
         if self.frequency_penalty:
-            chain.append({"type": "frequency_penalty", "value": self.frequency_penalty})
+            configs.append({"type": "frequency_penalty", "value": self.frequency_penalty})
         if self.logit_bias:
-            chain.append({"type": "logit_bias", "biases": self.logit_bias})
+            configs.append({"type": "logit_bias", "biases": self.logit_bias})
         if self.temperature not in (None, 1.0):
-            chain.append({"type": "temperature", "value": float(self.temperature)})
+            configs.append({"type": "temperature", "value": float(self.temperature)})
         if self.top_p not in (None, 1.0):
-            chain.append({"type": "top_p", "p": float(self.top_p)})
-        return chain
+            configs.append({"type": "top_p", "p": float(self.top_p)})
+        return configs
 
 
 def _all(values: list[Any], kind: type) -> bool:
-    """Whether there are values, all of one type, and no id below 0."""
+    """Return True if the list is not empty, all values have one type, and no int is negative."""
     return bool(values) and all(type(value) is kind and (type(value) is not int or value >= 0) for value in values)
 
 
 def read_request(body: bytes) -> CompletionRequest:
-    """The request in a body. Raises RequestError (400) that names the field."""
+    """Parse a request body. Raises RequestError (400) with the name of the wrong field."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:

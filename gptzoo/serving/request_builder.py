@@ -1,0 +1,160 @@
+"""`RequestBuilder`: the body of an HTTP request becomes requests for the scheduler."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import ValidationError
+
+from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.component import reason_of
+from gptzoo.errors import InputError
+from gptzoo.sampling.engine.stopping import StoppingCriteria
+from gptzoo.sampling.events import TokenEvent
+from gptzoo.sampling.request import Request
+from gptzoo.sampling.score import ScoredToken, score_with_top_logprobs
+from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.strategies import Beams, Contrastive, Strategy
+from gptzoo.sampling.text import encode_prompt, tokenizer_of
+from gptzoo.serving.errors import RequestError
+from gptzoo.serving.protocol import BeamOptions, CompletionRequest, SpeculativeOptions
+from gptzoo.serving.scheduler import QueuedRequest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one HTTP request."""
+
+    max_length: int  # tokens, prompt and new tokens together
+    max_texts: int = 128  # prompts times samples per prompt
+    max_body: int = 2**20  # bytes
+
+
+class RequestBuilder:
+    """Builds requests for one model. `draft` is the engine's draft model, if there is one."""
+
+    def __init__(self, loaded: LoadedModel, limits: Limits, draft: LoadedModel | None = None):
+        self.loaded, self.limits, self.draft = loaded, limits, draft
+        self.tokenizer = tokenizer_of(loaded)
+
+    def build(self, body: CompletionRequest) -> list[QueuedRequest]:
+        """Return one request per prompt. Raises RequestError if one cannot be served. Computes nothing."""
+        n_texts = len(body.prompts) * body.n_samples
+        if n_texts > self.limits.max_texts:
+            raise RequestError(
+                400,
+                f"{len(body.prompts)} prompts with {body.n_samples} samples each are more than the "
+                f"{self.limits.max_texts} texts that one request may ask for",
+                param="prompt",
+            )
+        prompts = [self._encode(prompt) for prompt in body.prompts]
+        seed = secrets.randbits(48) if body.seed is None else body.seed % 2**63
+        return [self._build_one(body, prompt_ids, seed) for prompt_ids in prompts]
+
+    def _build_one(self, body: CompletionRequest, prompt_ids: Sequence[int], seed: int) -> QueuedRequest:
+        speculative = body.strategy if isinstance(body.strategy, SpeculativeOptions) else None
+        remaining = self._remaining_length(prompt_ids, with_draft=speculative is not None)
+        max_new_tokens = remaining if body.max_tokens is None else body.max_tokens
+        if max_new_tokens > remaining:
+            raise RequestError(
+                400,
+                f"the prompt has {len(prompt_ids)} tokens and max_tokens is {max_new_tokens}, "
+                f"{len(prompt_ids) + max_new_tokens} together; the maximum is {len(prompt_ids) + remaining} tokens",
+                param="max_tokens",
+                code="context_length_exceeded",
+            )
+        spec = self._spec(body, max_new_tokens, seed)
+        n_top_logprobs = body.logprobs or 0
+        request = Request(
+            prompt_ids,
+            spec,
+            n_samples=body.n_samples,
+            n_top_logprobs=n_top_logprobs,
+            n_draft_tokens=0 if speculative is None else speculative.n_ahead,
+        )
+        scores_prompt = body.echo and body.logprobs is not None
+        return QueuedRequest(
+            request,
+            score_prompt=partial(self._score_prompt, prompt_ids, n_top_logprobs) if scores_prompt else None,
+            search=self._search(body, prompt_ids, spec),
+        )
+
+    def _encode(self, prompt: str | list[int]) -> list[int]:
+        vocab_size = self.loaded.model.spec.dims.vocab_size
+        if isinstance(prompt, str):
+            try:
+                return encode_prompt(self.loaded, prompt)
+            except InputError as error:
+                raise RequestError(400, str(error), param="prompt") from None
+        if unknown := [token for token in prompt if token >= vocab_size]:
+            raise RequestError(
+                400, f"token id {unknown[0]} is outside the model's vocabulary of {vocab_size} tokens", param="prompt"
+            )
+        return prompt
+
+    def _remaining_length(self, prompt_ids: Sequence[int], *, with_draft: bool) -> int:
+        """Return how many tokens may follow a prompt. Raises RequestError if the prompt itself is too long."""
+        models = [self.loaded.model]
+        if with_draft:
+            models.append(self._require_draft().model)
+        by_positions = [n for model in models if (n := model.remaining_length(len(prompt_ids))) is not None]
+        remaining = min([self.limits.max_length - len(prompt_ids), *by_positions])
+        if remaining < 0:
+            raise RequestError(
+                400,
+                f"the prompt has {len(prompt_ids)} tokens, {-remaining} more than the maximum",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        return remaining
+
+    def _spec(self, body: CompletionRequest, max_new_tokens: int, seed: int) -> SamplingSpec:
+        eot = () if self.tokenizer.eot is None else (self.tokenizer.eot,)
+        try:
+            spec = SamplingSpec.model_validate(
+                {
+                    "max_new_tokens": max_new_tokens,
+                    "processors": body.processor_configs(),
+                    "stop_tokens": (*eot, *(body.stop_tokens or ())),
+                    "stop_texts": body.stop or (),
+                    "seed": seed,
+                }
+            )
+            StoppingCriteria(spec, self.tokenizer)  # builds the processors, which may reject their options
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise RequestError(400, f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}") from None
+        except InputError as error:
+            raise RequestError(400, str(error), param="processors" if body.processors else None) from None
+        return spec
+
+    def _search(
+        self, body: CompletionRequest, prompt_ids: Sequence[int], spec: SamplingSpec
+    ) -> Callable[[], Iterable[Iterable[TokenEvent]]] | None:
+        """Return the search that generates the samples, or None if the engine does."""
+        if body.strategy is None or isinstance(body.strategy, SpeculativeOptions):
+            return None
+        options = body.strategy.model_dump(exclude={"type"})
+        strategy: Strategy
+        try:
+            if isinstance(body.strategy, BeamOptions):
+                strategy = Beams(self.loaded, spec, **options)
+            else:
+                strategy = Contrastive(self.loaded, spec, **options)
+            strategy.check_n_samples(body.n_samples)
+        except InputError as error:
+            raise RequestError(400, str(error), param="strategy") from None
+        return lambda: strategy.generate(prompt_ids, spec, body.n_samples)
+
+    def _require_draft(self) -> LoadedModel:
+        if self.draft is None:
+            message = "this server has no draft model for speculative decoding. Start it with --draft."
+            raise RequestError(400, message, param="strategy")
+        return self.draft
+
+    def _score_prompt(self, prompt_ids: Sequence[int], n_top_logprobs: int) -> list[ScoredToken]:
+        scored = score_with_top_logprobs(self.loaded.model, prompt_ids, n_top_logprobs)
+        return [ScoredToken(prompt_ids[0], None, {}), *scored]

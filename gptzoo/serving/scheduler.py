@@ -1,0 +1,204 @@
+"""The scheduler thread: it owns the model, runs the engine, and reports token events to the requests."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from gptzoo.sampling.engine.engine import Engine
+from gptzoo.sampling.events import TokenEvent
+from gptzoo.sampling.request import Request
+from gptzoo.sampling.score import ScoredToken
+from gptzoo.serving.errors import RequestError
+
+_log = logging.getLogger(__name__)
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+@dataclass(eq=False)
+class QueuedRequest:
+    """The samples of one prompt in the request queue. The scheduler thread calls its functions."""
+
+    request: Request
+    on_event: Callable[[TokenEvent], object] = _ignore
+    """Called with each generated token, with the end of a sample without a token, and with an error that ends all."""
+    on_prompt_scores: Callable[[Sequence[ScoredToken]], object] = _ignore
+    """Called once with the result of `score_prompt`, before any event."""
+    score_prompt: Callable[[], Sequence[ScoredToken]] | None = None
+    """Computes the log-probabilities of the prompt. None if the client does not ask for them."""
+    search: Callable[[], Iterable[Iterable[TokenEvent]]] | None = None
+    """Generates the samples without the engine, as beam search does. None: the engine generates them."""
+
+    def search_events(self) -> Iterator[TokenEvent]:
+        """Yield the events of `search`, with a final event for each sample."""
+        assert self.search is not None
+        n_samples = self.request.n_samples
+        n_found = 0
+        for sample, events in zip(range(n_samples), self.search(), strict=False):
+            n_found = sample + 1
+            event = None
+            for event in events:
+                yield event._replace(sample=sample)
+            if event is None:
+                yield TokenEvent(None, finish_reason="length", sample=sample)
+        for sample in range(n_found, n_samples):  # a search may find fewer texts
+            yield TokenEvent(None, finish_reason="finished", sample=sample)
+
+
+class Scheduler:
+    """A request queue and the thread that serves it. The thread runs while the scheduler's `with` block is open.
+
+    Requests that are unfinished at the end of the block get an error.
+
+    max_waiting: maximum number of samples that wait, in addition to those in the engine's slots.
+    """
+
+    def __init__(self, engine: Engine, *, max_waiting: int = 64):
+        self.engine, self.max_waiting = engine, max_waiting
+        self.failure: BaseException | None = None  # the exception that ended the thread
+        self._open: dict[int, QueuedRequest] = {}  # by request id
+        self._n_unfinished: dict[int, int] = {}  # samples, by request id
+        self._submitted: list[int] = []  # ids that the thread has not seen yet
+        self._cancelled: list[int] = []
+        self._searches: dict[int, Iterator[TokenEvent]] = {}
+        self._ids = itertools.count()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="gptzoo-scheduler", daemon=True)
+
+    def __enter__(self) -> Scheduler:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def n_open(self) -> int:
+        """The number of samples that are waiting or running."""
+        return sum(self._n_unfinished.values())
+
+    def submit(self, requests: Sequence[QueuedRequest]) -> list[int]:
+        """Queue requests, all or none, and return their ids. Raises RequestError if the queue is full or closed."""
+        n_samples = sum(queued.request.n_samples for queued in requests)
+        with self._changed:
+            if self.failure is not None or self._closing:
+                raise RequestError(503, "the model is not running any more")
+            if self.n_open + n_samples > self.engine.n_slots + self.max_waiting:
+                raise RequestError(
+                    429,
+                    f"the queue is full: {self.n_open} texts are waiting or running, and the request asks for "
+                    f"{n_samples} more. Try again later.",
+                    code="rate_limit_exceeded",
+                )
+            ids = [next(self._ids) for _ in requests]
+            self._open |= dict(zip(ids, requests, strict=True))
+            self._n_unfinished |= {i: queued.request.n_samples for i, queued in zip(ids, requests, strict=True)}
+            self._submitted += ids
+            self._changed.notify()
+        return ids
+
+    def cancel(self, ids: Iterable[int]) -> None:
+        """Drop requests. Finished ones are ignored."""
+        with self._changed:
+            self._cancelled += ids
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._step()
+            self._fail_all(RequestError(503, "the server is shutting down"))
+        except BaseException as failure:  # clients must get an answer, whatever happens
+            self.failure = failure
+            _log.exception("the scheduler thread ends")
+            self._fail_all(RequestError(500, "the model failed. See the server's log."))
+
+    def _wait_for_work(self) -> bool:
+        """Block until there is work, and start and cancel requests. Return False if the thread should end."""
+        with self._changed:
+            while not (self._closing or self._submitted or self._cancelled or self.engine.busy or self._searches):
+                self._changed.wait()
+            submitted, self._submitted = self._submitted, []
+            cancelled, self._cancelled = self._cancelled, []
+            closing = self._closing
+        for request_id in submitted:
+            self._start(request_id)
+        for request_id in cancelled:
+            if self._searches.pop(request_id, None) is None:
+                self.engine.cancel(request_id)
+            self._remove(request_id)
+        return not closing
+
+    def _start(self, request_id: int) -> None:
+        queued = self._open[request_id]
+        try:
+            if queued.score_prompt is not None:
+                queued.on_prompt_scores(queued.score_prompt())
+            if queued.search is not None:
+                self._searches[request_id] = queued.search_events()
+            else:
+                self.engine.submit(replace(queued.request, id=request_id))
+        except Exception as error:
+            self._fail(request_id, error)
+
+    def _step(self) -> None:
+        """Run one engine step and one step of the oldest search."""
+        if self.engine.busy:
+            for event in self.engine.step():
+                self._dispatch(event.request_id, event)
+        for request_id in list(self._searches)[:1]:  # one at a time, because each needs the memory of a batch
+            try:
+                search_event = next(self._searches[request_id], None)
+            except Exception as error:
+                del self._searches[request_id]
+                self._fail(request_id, error)
+                continue
+            if search_event is None:
+                del self._searches[request_id]
+                self._remove(request_id)
+            else:
+                self._dispatch(request_id, search_event)
+
+    def _dispatch(self, request_id: int, event: TokenEvent) -> None:
+        """Report an event to its request, and remove the request if it is finished."""
+        queued = self._open.get(request_id)
+        if queued is None:
+            return
+        if event.error is not None:
+            self.engine.cancel(request_id)
+            self._fail(request_id, event.error)
+            return
+        queued.on_event(event)
+        if event.finish_reason is not None:
+            self._n_unfinished[request_id] -= 1
+            if self._n_unfinished[request_id] == 0:
+                self._remove(request_id)
+
+    def _fail(self, request_id: int, error: Exception) -> None:
+        queued = self._open[request_id]
+        self._remove(request_id)
+        if not isinstance(error, RequestError | ValueError):
+            _log.warning("a request failed: %s: %s", type(error).__name__, error)
+        queued.on_event(TokenEvent(None, error=error))
+
+    def _fail_all(self, error: Exception) -> None:
+        for request_id in list(self._open):
+            self._fail(request_id, error)
+
+    def _remove(self, request_id: int) -> None:
+        with self._changed:
+            self._open.pop(request_id, None)
+            self._n_unfinished.pop(request_id, None)
