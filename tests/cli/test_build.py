@@ -1,4 +1,4 @@
-"""gptzoo build, as a user meets it."""
+"""The command `gptzoo build`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "models").glob("*.json")), ids=lambda file: file.stem)
-def test_every_model_config_has_a_card_that_fits_80_columns(file: Path) -> None:
+def test_the_card_of_every_model_config_fits_80_columns(file: Path) -> None:
     result = gptzoo("build", file)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -72,8 +72,8 @@ def test_every_model_config_has_a_card_that_fits_80_columns(file: Path) -> None:
     assert f"{as_data(file)['parameters']['total']:,} parameters" in lines[1]
 
 
-def drawing_of(card: str) -> list[str]:
-    """The first word of each step in the block, in order; ⊕ for a sum."""
+def operations_in(card: str) -> list[str]:
+    """Return the first word of each operation in the block, in order; ⊕ for a sum."""
     lines = card.splitlines()
     start, end = (next(i for i, line in enumerate(lines) if line.startswith(corner)) for corner in (" ╭", " ╰"))
     marks = [line.removeprefix(" │").replace("│", " ").split() for line in lines[start + 1 : end]]
@@ -87,8 +87,8 @@ def drawing_of(card: str) -> list[str]:
         ("post_ln", ["attention", "⊕", "norm", "ffn", "⊕", "norm"]),
     ],
 )
-def test_the_card_shows_where_the_norms_are(norm: str, expected: list[str]) -> None:
-    assert drawing_of(gptzoo("build", TINY, "--set", f"norm={norm}").stdout) == expected
+def test_the_card_shows_the_position_of_the_norms(norm: str, expected: list[str]) -> None:
+    assert operations_in(gptzoo("build", TINY, "--set", f"norm={norm}").stdout) == expected
 
 
 def test_the_card_groups_equal_layers() -> None:
@@ -99,14 +99,14 @@ def test_the_card_groups_equal_layers() -> None:
     assert card.count("rope") == 1
 
 
-def test_the_card_says_where_positions_come_in() -> None:
+def test_the_card_shows_the_effect_of_the_positional() -> None:
     assert "⊕ positional  learned" in gptzoo("build", TINY).stdout
     rotary = gptzoo("build", TINY, "--set", 'positional=["rope","none"]').stdout
-    assert "layers 0, 2: rope, theta 10000: turns queries and keys" in rotary
+    assert "layers 0, 2: rope, theta 10000: rotates queries and keys" in rotary
     assert "⊕ positional" not in rotary
 
 
-def test_the_card_names_the_plugin_that_a_part_is_from(tmp_path: Path, fresh_registry: Any, spec: Path) -> None:
+def test_the_card_names_the_plugin_of_each_component(tmp_path: Path, fresh_registry: Any, spec: Path) -> None:
     (tmp_path / "theirs.py").write_text(PLUGIN)
     plugin = ("--plugin", tmp_path / "theirs.py", "--set", "activation=squared", "--set", "norm=parallel")
     card = gptzoo("build", spec, *plugin).stdout
@@ -115,7 +115,7 @@ def test_the_card_names_the_plugin_that_a_part_is_from(tmp_path: Path, fresh_reg
     assert "╰─┼─┬ ffn" in card
 
 
-def test_the_card_says_what_could_not_be_counted(tmp_path: Path, fresh_registry: Any, spec: Path) -> None:
+def test_the_card_says_which_costs_are_unknown(tmp_path: Path, fresh_registry: Any, spec: Path) -> None:
     (tmp_path / "theirs.py").write_text(PLUGIN.replace("x.relu().square()", "x[x > 0].sum() * x"))
     result = gptzoo("build", spec, "--plugin", tmp_path / "theirs.py", "--set", "activation=squared")
     assert result.exit_code == 0, result.output
@@ -124,10 +124,10 @@ def test_the_card_says_what_could_not_be_counted(tmp_path: Path, fresh_registry:
     assert "KV cache" in result.stdout
 
 
-# ---------------------------------------------------------------------- the same as data
+# ---------------------------------------------------------------------- JSON
 
 
-def test_json_has_all_that_the_card_has(spec: Path) -> None:
+def test_json_has_the_content_of_the_card(spec: Path) -> None:
     data = as_data(spec, "--batch-size", 3, "--sequence-length", 8)
     assert data["name"] == "mine"
     assert data["spec"] == zoo.load_model_spec(spec).resolved()
@@ -145,7 +145,7 @@ def test_json_has_all_that_the_card_has(spec: Path) -> None:
     assert blocks["sublayers"]["ffn"][0]["layers"] == [0, 1]
 
 
-def test_json_names_every_component_with_its_place_and_origin(spec: Path) -> None:
+def test_json_lists_every_component_with_path_and_origin(spec: Path) -> None:
     data = as_data(spec, "--set", "attention.qk_norm=rmsnorm")
     parts = {part["path"]: part for part in data["components"]}
     assert parts["$.attention"]["options"]["qk_norm"] == {"type": "rmsnorm", "eps": 1e-05}
@@ -159,10 +159,10 @@ def test_dtype_halves_the_cache(spec: Path) -> None:
     assert full == 2 * half
 
 
-# ---------------------------------------------------------------------- what is built
+# ---------------------------------------------------------------------- initial weights
 
 
-def test_out_is_a_model_folder_with_the_weights_of_the_seed(spec: Path, tmp_path: Path) -> None:
+def test_out_writes_a_model_folder_with_the_weights_of_the_seed(spec: Path, tmp_path: Path) -> None:
     result = gptzoo("build", spec, "--set", "n_layers=1", "--out", tmp_path / "made", "--seed", 5)
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "made") in result.stderr
@@ -173,14 +173,14 @@ def test_out_is_a_model_folder_with_the_weights_of_the_seed(spec: Path, tmp_path
     assert as_data(tmp_path / "made")["spec"]["n_layers"] == 1
 
 
-def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_is(spec: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_rejected_and_unchanged(spec: Path, tmp_path: Path) -> None:
     result = gptzoo("build", spec, "--out", tmp_path)
     assert result.exit_code == 2
     assert str(tmp_path) in result.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["spec.json"]
 
 
-def test_a_run_is_built_with_its_model_vocabulary_and_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_provides_model_vocabulary_size_and_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
     run = {"model": small(vocab_size=None), "corpus": "stories", "tokenizer": "byte", "steps": 1, "batch_size": 6}
     (tmp_path / "run").mkdir()
@@ -191,7 +191,7 @@ def test_a_run_is_built_with_its_model_vocabulary_and_batch(tmp_path: Path, monk
         assert data["training_memory"]["batch_size"] == 2
 
 
-# ---------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------- invalid input
 
 
 @pytest.mark.parametrize(
@@ -201,19 +201,19 @@ def test_a_run_is_built_with_its_model_vocabulary_and_batch(tmp_path: Path, monk
         ([CONFIGS], "neither a model folder"),
         ([TINY, "--set", "attention.windw=3"], "did you mean 'window'?"),
         ([TINY, "--set", "positional=roep"], "did you mean 'rope'?"),
-        ([TINY, "--sequence-length", "513"], "513 tokens is longer than its 512 positions"),
+        ([TINY, "--sequence-length", "513"], "sequence length 513 exceeds the model's maximum of 512"),
         ([TINY, "--dtype", "int8"], "int8"),
         ([TINY, "--plugin", "nowhere.py"], "no such file"),
     ],
 )
-def test_wrong_input_is_explained(arguments: list[str | Path], message: str) -> None:
+def test_the_error_for_invalid_input_explains_it(arguments: list[str | Path], message: str) -> None:
     result = gptzoo("build", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
 
 
-def test_175_billion_parameters_take_no_memory() -> None:
+def test_a_model_of_175_billion_parameters_needs_no_memory_for_its_weights() -> None:
     measure = """
 import resource, sys
 from gptzoo.cli import main
@@ -228,4 +228,4 @@ print(used if sys.platform == "linux" else used // 1024, file=sys.stderr)
     data = json.loads(done.stdout)
     assert data["parameters"]["total"] == 174_604_259_328
     assert data["flops_per_token"]["forward"] == 2 * (96 * 12 * 12288**2 + 50257 * 12288) + 4 * 2048 * 12288 * 96
-    assert int(done.stderr) < 2**21  # KiB: torch, of which builds for CUDA are larger, and not 1/300 of the weights
+    assert int(done.stderr) < 2**21  # KiB: enough for torch, also with CUDA, but less than 1/300 of the weights

@@ -1,4 +1,4 @@
-"""The command line as a whole: how it says what went wrong outside of any one command."""
+"""The command line as a whole: help, completion, and errors that are not specific to a command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs" / "models" / "tiny.json"
 
 
-def test_a_terminal_without_the_letters_of_a_card_ends_no_command() -> None:
+def test_an_ascii_terminal_does_not_break_a_command() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(
         [sys.executable, "-m", "gptzoo", "build", str(TINY)], capture_output=True, check=False, env=environment
@@ -29,8 +29,8 @@ def test_a_terminal_without_the_letters_of_a_card_ends_no_command() -> None:
     assert b"1,498,880 parameters" in done.stdout
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_an_output_without_room_is_told_in_a_line() -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_reported_in_one_line() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "gptzoo", "schema", "model"], stdout=full, stderr=subprocess.PIPE, check=False
@@ -48,35 +48,35 @@ def test_an_output_without_room_is_told_in_a_line() -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_want_of_memory_is_told_with_what_takes_less(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask_for_too_much(*_: object) -> None:
+def test_an_out_of_memory_error_says_what_to_reduce(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out_of_memory(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("gptzoo.cli.reading.read_spec", ask_for_too_much)
+    monkeypatch.setattr("gptzoo.cli.inputs.read_spec", run_out_of_memory)
     done = CliRunner().invoke(main, ["build", str(TINY)])
     assert done.exit_code == 2
-    assert done.stderr.startswith(f"out of memory: {error}; a smaller micro_batch_size")
+    assert done.stderr.startswith(f"out of memory: {error}; try a smaller micro_batch_size")
 
 
-def test_another_error_of_torch_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_torch_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr("gptzoo.cli.reading.read_spec", fail)
+    monkeypatch.setattr("gptzoo.cli.inputs.read_spec", fail)
     done = CliRunner().invoke(main, ["build", str(TINY)])
     assert isinstance(done.exception, RuntimeError)
 
 
-def test_help_lists_every_command_with_its_sentence_whole() -> None:
-    told = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
-    assert "..." not in told.partition("\n")[2]
+def test_help_lists_every_command_with_its_full_first_sentence() -> None:
+    help_text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    assert "..." not in help_text.partition("\n")[2]
     for name, command in main.commands.items():
-        assert f"\n  {name} " in told
-        assert " ".join(command.get_short_help_str(200).split()[-2:]) in " ".join(told.split())
+        assert f"\n  {name} " in help_text
+        assert " ".join(command.get_short_help_str(200).split()[-2:]) in " ".join(help_text.split())
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples_at_the_end_of_a_help_are_commands(name: str) -> None:
+def test_the_examples_in_the_help_are_valid_commands(name: str) -> None:
     shown = CliRunner().invoke(main, [name, "--help"]).stdout
     for example in EXAMPLES[name]:
         assert f"  {example}\n" in shown
@@ -99,7 +99,7 @@ def test_examples_at_the_end_of_a_help_are_commands(name: str) -> None:
         ("gptzoo new-plugin mine --kind norm_", "norm_layer"),
     ],
 )
-def test_a_shell_completes_commands_kinds_and_components(words: str, completed: str) -> None:
+def test_shell_completion_of_commands_kinds_and_components(words: str, completed: str) -> None:
     environment = {"_GPTZOO_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
         [sys.executable, "-c", "from gptzoo.cli import main; main(prog_name='gptzoo')"],

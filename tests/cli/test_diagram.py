@@ -69,15 +69,15 @@ def drawing(*steps: tuple[str, tuple[int, ...]]) -> str:
         ([("norm", (-1,)), ("attention", (0,)), ("add", (-1, 1)), ("ffn", (0,)), ("add", (2, 3))], PARALLEL),
         ([("a", (-1,)), ("add", (-1, 0)), ("b", (1,)), ("mul", (2, -1))], TWICE),
     ],
-    ids=["pre-norm", "post-norm", "parallel", "one value taken twice"],
+    ids=["pre-norm", "post-norm", "parallel", "one value used twice"],
 )
-def test_a_value_is_carried_past_the_steps_that_do_not_take_it(
+def test_a_rail_carries_a_value_past_operations_that_do_not_take_it(
     steps: list[tuple[str, tuple[int, ...]]], expected: str
 ) -> None:
     assert drawing(*steps) == expected
 
 
-def test_all_lines_are_equally_wide_and_rails_go_on_below_a_label() -> None:
+def test_all_lines_have_the_same_width_and_rails_continue_below_a_label() -> None:
     operations = [Operation("norm", (-1,)), Operation("attention", (0,)), Operation("add", (-1, 1))]
     lines = list(draw(operations))
     assert {len(line.drawing) for line in lines} == {3}

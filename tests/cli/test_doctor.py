@@ -21,10 +21,10 @@ def test_a_healthy_installation_is_described(fresh_registry: registry.Registry) 
     assert report["torch"]["version"] == torch.__version__
     assert report["plugins"] == {"builtin": f"gptzoo {gptzoo.__version__}"}
     assert report["problems"] == []
-    assert "nothing wrong" in CliRunner().invoke(main, ["doctor"]).stdout
+    assert "no problems found" in CliRunner().invoke(main, ["doctor"]).stdout
 
 
-def test_settings_that_matter_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_only_relevant_environment_variables_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("SECRET_TOKEN", "hidden")
     report = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
@@ -38,11 +38,11 @@ def test_a_broken_plugin_is_a_problem(install: Callable[..., None]) -> None:
     with registry.use(registry.discover("broken")):
         result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 1
-    assert "plugin 'broken' (gptzoo-broken 1.2.3) is refused: ModuleNotFoundError" in " ".join(result.stdout.split())
+    assert "plugin 'broken' (gptzoo-broken 1.2.3) is disabled: ModuleNotFoundError" in " ".join(result.stdout.split())
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can write to any folder")
+def test_an_unwritable_cache_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
     result = CliRunner().invoke(main, ["doctor", "--json"])
@@ -50,7 +50,7 @@ def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyP
     assert "set GPTZOO_CACHE" in json.loads(result.stdout)["problems"][0]
 
 
-def test_it_describes_what_runs_from_its_source_too(
+def test_it_works_without_an_installed_distribution(
     fresh_registry: registry.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(name: str) -> list[str]:

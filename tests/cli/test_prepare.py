@@ -1,4 +1,4 @@
-"""gptzoo prepare, as a user meets it."""
+"""The command `gptzoo prepare`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXTS = [f"document {number} says é\n" for number in range(200)]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run spec and the text that it names."""
+    """Create a folder with a run spec and its text."""
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(RUN))
@@ -47,25 +47,25 @@ def prepared(*arguments: str | Path) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-def test_it_tells_what_there_is_and_where(folder: Path) -> None:
+def test_it_reports_counts_and_the_folder(folder: Path) -> None:
     (row,) = prepared("run.json", "--workers", "1")
     assert {split: counts["documents"] for split, counts in row["splits"].items()}.keys() == {"train", "val"}
     assert sum(counts["documents"] for counts in row["splits"].values()) == 200
     for counts in row["splits"].values():
         assert counts["bytes"] == counts["tokens"] + counts["documents"]  # é is two bytes in one token
-    place = Path(row["folder"])
-    assert place.parent == folder / "cache" / "tokens"
-    assert (place / "train.bin").stat().st_size == 2 * row["splits"]["train"]["tokens"]
+    tokens_folder = Path(row["folder"])
+    assert tokens_folder.parent == folder / "cache" / "tokens"
+    assert (tokens_folder / "train.bin").stat().st_size == 2 * row["splits"]["train"]["tokens"]
     text = gptzoo("prepare", "run.json").stdout
     for shown in (row["folder"], row["fingerprint"], f"{row['splits']['val']['tokens']:,} tokens", "corpus jsonl"):
         assert shown in text
 
 
-def test_training_finds_what_was_prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_uses_the_prepared_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = prepared("run.json", "--workers", "2")
 
     def never(*arguments: Any) -> Any:
-        raise AssertionError("made again")
+        raise AssertionError("tokenized again")
 
     monkeypatch.setattr(store_module, "_build", never)
     done = gptzoo("train", "run.json", "--out", "out")
@@ -74,17 +74,17 @@ def test_training_finds_what_was_prepared(folder: Path, monkeypatch: pytest.Monk
     assert prepared("out")[0]["fingerprint"] == row["fingerprint"]  # a run folder
 
 
-def test_a_run_can_be_changed_on_the_command_line(folder: Path) -> None:
+def test_set_changes_a_field_of_the_run(folder: Path) -> None:
     assert prepared("run.json", "--set", "tokenizer=byte")[0]["vocab_size"] == 257
 
 
-def test_a_corpus_is_named_or_written_out(folder: Path) -> None:
+def test_a_corpus_is_a_name_inline_json_or_a_file(folder: Path) -> None:
     corpus = {"type": "jsonl", "path": "text.jsonl"}
     (folder / "corpus.json").write_text(json.dumps(corpus))
     rows = prepared("corpus.json", json.dumps(corpus), '{"type": "stories", "n_stories": 30}', "run.json")
     assert rows[0]["fingerprint"] == rows[1]["fingerprint"]
     assert [row["vocab_size"] for row in rows[:3]] == [257] * 3
-    assert rows[3]["tokenizer"] == {"type": "char"}  # a run says its own
+    assert rows[3]["tokenizer"] == {"type": "char"}  # a run names its own
     (row,) = prepared("corpus.json", "--tokenizer", '{"type": "bpe", "vocab_size": 300}')
     assert 257 <= row["vocab_size"] <= 300
 
@@ -94,20 +94,20 @@ def test_a_corpus_is_named_or_written_out(folder: Path) -> None:
     [
         (["storys"], "storys: no such file or folder, and no corpus; did you mean 'stories'?"),
         (['{"type": "stories", "n": 3}'], "corpus: $.n: 'stories' has no option 'n'"),
-        (["text.jsonl"], 'text.jsonl: $: is no spec; say which corpus reads it, such as \'{"type": "text"'),
+        (["text.jsonl"], 'text.jsonl: $: expected a spec. To read this file as a corpus, write \'{"type": "text"'),
         (["nowhere.json"], "nowhere.json: $: cannot be read"),
         (["stories", "--tokenizer", "bite"], "--tokenizer: $: no tokenizer named 'bite'; did you mean 'byte'?"),
         (["run.json", "--set", "corpus.path=gone.jsonl"], "gone.jsonl: no such file or folder"),
         (["run.json", "--set", "stepz=1"], "run.json: $.stepz: no field named 'stepz'"),
     ],
 )
-def test_wrong_input_says_what_is_wrong(folder: Path, arguments: list[str], message: str) -> None:
+def test_the_error_for_invalid_input_explains_it(folder: Path, arguments: list[str], message: str) -> None:
     done = gptzoo("prepare", *arguments)
     assert done.exit_code == 2
     assert message in done.stderr
 
 
-def test_a_log_file_gets_lines_and_stdout_the_data_alone(folder: Path) -> None:
+def test_without_a_terminal_progress_is_lines_on_stderr_and_stdout_is_only_json(folder: Path) -> None:
     command = [sys.executable, "-m", "gptzoo", "prepare", "run.json", "--json", "--workers", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     json.loads(done.stdout)
@@ -118,7 +118,7 @@ def test_a_log_file_gets_lines_and_stdout_the_data_alone(folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_a_terminal_gets_a_bar(folder: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(folder: Path) -> None:
     import pty
 
     master, slave = pty.openpty()
@@ -126,12 +126,12 @@ def test_a_terminal_gets_a_bar(folder: Path) -> None:
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=slave, env=environment) as process:
         os.close(slave)
-        seen = b""
-        with contextlib.suppress(OSError):  # what Linux says when nobody can write there any more
+        output = b""
+        with contextlib.suppress(OSError):  # Linux raises EIO when the other end is closed
             while piece := os.read(master, 65536):
-                seen += piece
+                output += piece
         os.close(master)
         assert process.wait(timeout=60) == 0
-    shown = seen.decode(errors="replace")
+    shown = output.decode(errors="replace")
     assert all(stage in shown for stage in ("tokenizer", "train", "val", "━", "MB/s", "documents"))
-    assert "…" not in shown  # it fits
+    assert "…" not in shown  # not truncated

@@ -1,4 +1,4 @@
-"""gptzoo schema, as a user meets it."""
+"""The command `gptzoo schema`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_plugin_from_a_file_is_in_the_schema(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["$defs"]["activation_squared"]["description"] == "max(0, x)^2."
 
 
-def test_another_word_is_refused() -> None:
+def test_an_unknown_argument_is_rejected() -> None:
     result = CliRunner().invoke(main, ["schema", "corpus"])
     assert result.exit_code == 2
     assert "model" in result.stderr

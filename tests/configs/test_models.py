@@ -1,4 +1,4 @@
-"""The model specs that people start from: what they say, and exactly how large they are."""
+"""The model specs in configs/models and their parameter counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gptzoo
-from gptzoo.model.build import assemble
+from gptzoo.model.build import build_on_meta
 
 FOLDER = Path(__file__).parents[2] / "configs" / "models"
 PARAMETERS = {
@@ -33,17 +33,17 @@ def number_of_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_every_spec_is_pinned_here() -> None:
+def test_every_spec_has_a_pinned_parameter_count() -> None:
     assert {file.stem for file in FOLDER.glob("*.json")} == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_spec_has_exactly_so_many_parameters(name: str) -> None:
+def test_the_number_of_parameters_is_exact(name: str) -> None:
     assert number_of_parameters(gptzoo.build(FOLDER / f"{name}.json", device="meta")) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_spec_says_its_version_and_name_first_and_each_of_its_parts(name: str) -> None:
+def test_a_spec_starts_with_version_and_name_and_names_its_components(name: str) -> None:
     spec = json.loads((FOLDER / f"{name}.json").read_text())
     assert list(spec)[:2] == ["spec_version", "name"]
     assert spec["name"] == name
@@ -51,18 +51,18 @@ def test_a_spec_says_its_version_and_name_first_and_each_of_its_parts(name: str)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_spec_makes_logits(name: str) -> None:
+def test_a_model_returns_logits(name: str) -> None:
     spec = gptzoo.load_model_spec(FOLDER / f"{name}.json")
     shallow = spec.model_copy(update={"n_layers": min(spec.n_layers, 4)})
-    logits, _ = assemble(shallow)(torch.zeros(2, 3, dtype=torch.int64, device="meta"))
+    logits, _ = build_on_meta(shallow)(torch.zeros(2, 3, dtype=torch.int64, device="meta"))
     assert logits.shape == (2, 3, spec.vocab_size)
 
 
-def test_gpt2_with_a_head_of_its_own_has_exactly_so_many_parameters() -> None:
+def test_the_number_of_parameters_of_gpt2_with_untied_head_is_exact() -> None:
     spec = gptzoo.load_model_spec(FOLDER / "gpt2.json", ["tie_embeddings=false"])
-    assert number_of_parameters(assemble(spec)) == 163_037_184
+    assert number_of_parameters(build_on_meta(spec)) == 163_037_184
 
 
-def test_local_global_looks_far_in_every_fourth_layer() -> None:
+def test_local_global_has_full_attention_in_every_fourth_layer() -> None:
     windows = [layer.window for layer in gptzoo.load_model_spec(FOLDER / "local-global.json").per_layer("attention")]
     assert windows == [64, 64, 64, None] * 2

@@ -1,4 +1,4 @@
-"""The run specs that people start from."""
+"""The run specs in configs/runs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ RUNS = Path(__file__).parent.parent.parent / "configs" / "runs"
 
 
 @pytest.mark.parametrize("file", sorted(RUNS.glob("*.json")), ids=lambda file: file.stem)
-def test_every_run_config_reads_and_its_resolved_form_is_the_same_run(file: Path) -> None:
+def test_every_run_config_is_valid_and_equals_its_resolved_form(file: Path) -> None:
     spec = gptzoo.load_run_spec(file)
     assert spec.name == file.stem
     assert gptzoo.load_run_spec(spec.resolved()) == spec
 
 
-def test_the_muon_run_is_the_quickstart_with_another_optimizer_and_shorter() -> None:
+def test_the_muon_run_is_a_shorter_quickstart_with_another_optimizer() -> None:
     muon, quickstart = (gptzoo.load_run_spec(RUNS / f"{name}.json") for name in ("muon", "quickstart"))
     assert muon.model == quickstart.model
     other = {c.name.split(".")[1] for c in differences(quickstart.resolved(), muon.resolved())}
     assert other == {"name", "optimizer", "steps", "eval", "checkpoint"}
 
 
-def test_the_names_that_scripts_rely_on_are_there() -> None:
+def test_the_run_configs_named_in_the_docs_exist() -> None:
     assert {file.stem for file in RUNS.glob("*.json")} >= {"quickstart", "shakespeare-char"}
 
 
-def test_the_shakespeare_run_is_nanogpts_published_cpu_setting() -> None:
+def test_the_shakespeare_run_is_the_published_cpu_setting_of_nanogpt() -> None:
     """From nanoGPT's README: 4 layers, 4 heads, 128, T 64, batch 12, 2000 iterations, dropout 0, no bias."""
     spec = gptzoo.load_run_spec(RUNS / "shakespeare-char.json")
     model = spec.model
@@ -40,6 +40,6 @@ def test_the_shakespeare_run_is_nanogpts_published_cpu_setting() -> None:
     optimizer = spec.optimizer.model_dump()
     assert (optimizer["lr"], optimizer["betas"], optimizer["weight_decay"]) == (1e-3, (0.9, 0.99), 0.1)
     schedule = spec.schedule.build(spec.steps)
-    assert schedule.factor(100) == 1.0
-    assert schedule.factor(1999) == pytest.approx(0.1, abs=1e-4)
-    assert schedule.factor(0) == pytest.approx(1 / 101)
+    assert schedule.lr_factor(100) == 1.0
+    assert schedule.lr_factor(1999) == pytest.approx(0.1, abs=1e-4)
+    assert schedule.lr_factor(0) == pytest.approx(1 / 101)
