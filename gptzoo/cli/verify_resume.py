@@ -1,4 +1,4 @@
-"""gptzoo verify-resume: is a run that is killed and resumed, bit by bit, the run that was not?"""
+"""The command `gptzoo verify-resume`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gptzoo.cli.options import json_option, set_option
 
 @click.command("verify-resume")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=click.IntRange(min=4), default=20, show_default=True, help="Length of the two trainings.")
-@click.option("--kills", type=click.IntRange(min=1), default=1, show_default=True, help="How often one of them dies.")
-@click.option("--out", type=click.Path(path_type=Path), help="Keep the two runs here; left out, they are removed.")
+@click.option("--steps", type=click.IntRange(min=4), default=20, show_default=True, help="Steps of each training.")
+@click.option("--kills", type=click.IntRange(min=1), default=1, show_default=True, help="Number of kills.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the two runs in. Default: delete them.")
 @click.option("--plugin", "plugins", metavar="FILE", multiple=True, help="Load components from a Python file.")
 @json_option
 @set_option
@@ -29,13 +29,13 @@ def verify_resume(
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train RUN for a few steps twice, once killed with SIGKILL and resumed, and compare the two bit by bit.
+    """Check that RUN can be resumed bit by bit.
 
-    Compared are weights, optimizer state and metrics, but for those that depend on the clock. Leaves with 0 if nothing
-    differs, and with 1 if something does.
+    Trains RUN for a few steps twice: once without a break, and once killed with SIGKILL and resumed. Compares weights,
+    optimizer state and metrics, except metrics that depend on the clock. Exits with code 0 if nothing differs, else 1.
     """
     from gptzoo import registry
-    from gptzoo.checkpoint.model_folder import refuse_used
+    from gptzoo.checkpoint.model_folder import require_empty_folder
     from gptzoo.spec.files import load_run_spec
     from gptzoo.training.run.verify_resume import verify_resume as verify
 
@@ -43,15 +43,15 @@ def verify_resume(
         registry.current().load_file(file)
     spec = load_run_spec(run, overrides)
     if out is not None:
-        refuse_used(out)
+        require_empty_folder(out)
     with tempfile.TemporaryDirectory() as temporary:
-        found = verify(spec, out or Path(temporary), steps=steps, kills=kills, plugins=plugins)
+        verification = verify(spec, out or Path(temporary), steps=steps, kills=kills, plugins=plugins)
     if as_json:
-        click.echo(json.dumps({"holds": found.holds, **asdict(found)}, indent=2))
+        click.echo(json.dumps({"holds": verification.holds, **asdict(verification)}, indent=2))
     else:
-        at = ", ".join(map(str, found.killed_after))
-        click.echo(f"{spec.name}: {found.steps} steps, killed after step {at} and resumed: ", nl=False)
-        click.echo("bitwise the same" if found.holds else "NOT the same")
-        for difference in found.differences:
+        kill_steps = ", ".join(map(str, verification.killed_after))
+        click.echo(f"{spec.name}: {verification.steps} steps, killed after step {kill_steps} and resumed: ", nl=False)
+        click.echo("bitwise the same" if verification.holds else "NOT the same")
+        for difference in verification.differences:
             click.echo(f"  {difference}")
-    click.get_current_context().exit(0 if found.holds else 1)
+    click.get_current_context().exit(0 if verification.holds else 1)

@@ -1,4 +1,4 @@
-"""What a run begins with: its vocabulary and objective, weights from elsewhere, parameters that stay as they are."""
+"""The setup of a run: its data, model, optimizer and trackers, built from the spec."""
 
 from __future__ import annotations
 
@@ -6,94 +6,138 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from gptzoo.checkpoint.model_folder import find_model_folder
+from gptzoo.data.token_store import prepare
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.model.architecture import Architecture
+from gptzoo.model.build import build
 from gptzoo.model.head import Head
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.hardware.device import describe_device
+from gptzoo.training.distributed.optimizer_check import check_optimizer_on_shards
+from gptzoo.training.distributed.parallelize import parallelize
+from gptzoo.training.distributed.process_group import rank_device
+from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
+from gptzoo.training.hardware.device import choose_precision, describe_device
 from gptzoo.training.optim.optimizers import describe_optimizer
+from gptzoo.training.run.run_folder import RunFolder
+from gptzoo.training.step.block_options import prepare_blocks
+from gptzoo.training.step.train_step import TrainStep
+from gptzoo.training.tracking.monitor import Monitor
 
-_SHOWN = 6
+_MAX_NAMES = 6  # parameters named in a message
 
 
-def take_weights(load: Callable[[Path], None], path: str, tokenizer: Tokenizer) -> str:
-    """`load` the weights of a run, a checkpoint or a model folder into a model; returns in words which.
+class Setup:
+    """The parts of a run on this rank. All of them follow from the spec; nothing is written or resumed yet."""
 
-    Raises FolderError when they do not fit, and DataError when they were trained on the ids of another tokenizer.
+    def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = SINGLE_RANK):
+        self.folder = folder
+        self.ranks = ranks
+        self.trackers = [tracker.build() for tracker in spec.trackers]  # first, to report a missing library at once
+        self.device = rank_device(spec.device)
+        self.precision = choose_precision(spec.precision, self.device)
+        self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
+        self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
+        self.tokenizer.encode(spec.sample.prompt or "")  # reports a prompt that cannot be encoded before training
+        self.batching = spec.batching.build(self.store, self.tokenizer, spec.model.context_length, spec.seed)
+        splits_weights = spec.parallel.shard > 1 or spec.parallel.tensor > 1
+        self.model = build(spec.model, device="cpu" if splits_weights else self.device, seed=spec.seed).train()
+        set_objective(self.model, spec)
+        trained = freeze_parameters(self.model, spec.freeze)
+        prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
+        self.parallelized = parallelize(self.model, spec.parallel, ranks, self.device)
+        parameters = self.parallelized.parameters()  # parallelize may have replaced them
+        self.parameters = {name: parameters[name] for name in trained}
+        if splits_weights:
+            check_optimizer_on_shards(spec, next(iter(self.parameters.values())))
+        self.train_step = TrainStep(
+            spec, self.parallelized, self.parameters, device=self.device, precision=self.precision
+        )
+        self.monitor = Monitor(
+            spec, self.model, self.parameters, device=self.device, precision=self.precision, ranks=ranks
+        )
+
+    def describe(self) -> str:
+        """Return device, precision, compilation and optimizer for the first line of a run."""
+        blocks = "compiled blocks" if self.spec.compile else "eager"
+        optimizer = describe_optimizer(self.train_step.optimizer)
+        return f"{describe_device(self.device)}, {self.precision}, {blocks}, {optimizer}"
+
+
+def with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
+    """Return the spec with the tokenizer's vocabulary size in the model, if the spec leaves it out.
+
+    Raises DataError if the spec's vocabulary is too small for the tokenizer.
     """
-    folder = find_model_folder(Path(path))
-    file = folder / "tokenizer.json"
-    if file.exists():
-        theirs = load_tokenizer(file)
-        if (theirs.config, theirs.state) != (tokenizer.config, tokenizer.state):
-            raise DataError(
-                f"init_from {folder}: its weights belong to another tokenizer ({theirs.config.type!r}) than this run's "
-                f'({tokenizer.config.type!r}); take it with "tokenizer": {{"type": "saved", "path": "{file}"}}'
-            )
-    try:
-        load(folder)
-    except FolderError as error:
-        raise FolderError(
-            f'init_from {folder}: {error}. Take its model with "model": "{folder / "model.json"}"'
-        ) from None
-    return f"weights from {folder}"
-
-
-def trained(model: nn.Module, frozen: Sequence[str]) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name; those whose name matches a pattern of `frozen` are stopped.
-
-    Raises InputError for a pattern that matches nothing, and when nothing is left to train.
-    """
-    parameters = dict(model.named_parameters())
-    for index, pattern in enumerate(frozen):
-        matched = [name for name in parameters if fnmatchcase(name, pattern)]
-        if not matched:
-            names = [name for name in parameters if not name.startswith("blocks.") or name.startswith("blocks.0.")]
-            more = ", …" if len(names) > _SHOWN else ""
-            raise InputError(
-                f"$.freeze[{index}]: {pattern!r} matches no parameter; there are {', '.join(names[:_SHOWN])}{more}"
-            )
-        for name in matched:
-            parameters[name].requires_grad_(False)
-    left = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
-    if not left:
-        raise InputError("$.freeze: every parameter is frozen; leave at least one to train")
-    return left
-
-
-def describe_means(spec: RunSpec, device: torch.device, precision: str, optimizer: torch.optim.Optimizer) -> str:
-    """What a run computes with, in the words of its first line."""
-    blocks = "compiled blocks" if spec.compile else "eager"
-    return f"{describe_device(device)}, {precision}, {blocks}, {describe_optimizer(optimizer)}"
+    model_vocab_size = spec.model.vocab_size
+    if model_vocab_size is None:
+        return spec.model_copy(update={"model": spec.model.model_copy(update={"vocab_size": vocab_size})})
+    if model_vocab_size < vocab_size:
+        raise DataError(
+            f"{spec.name}: $.model.vocab_size: {model_vocab_size} is too small for tokenizer {spec.tokenizer.type!r}, "
+            f"which has {vocab_size} ids. Leave vocab_size out to use the tokenizer's"
+        )
+    return spec
 
 
 def set_objective(model: Architecture, spec: RunSpec) -> None:
-    """What the spec adds to the cross-entropy. Raises InputError for an architecture that has another head."""
-    wanted = {"label_smoothing": spec.label_smoothing, "z_loss": spec.z_loss}
+    """Set label smoothing and z-loss of the output head. Raises InputError for an architecture with another head."""
+    options = {"label_smoothing": spec.label_smoothing, "z_loss": spec.z_loss}
     heads = [module for module in model.modules() if isinstance(module, Head)]
-    for name, value in wanted.items():
+    for name, value in options.items():
         if value and not heads:
             raise InputError(
-                f"{spec.name}: $.{name}: is computed by gptzoo's output head, which architecture "
-                f"{spec.model.architecture.type!r} does not have"
+                f"{spec.name}: $.{name}: gptzoo's output head computes it, and architecture "
+                f"{spec.model.architecture.type!r} has another head. Remove {name}"
             )
         for head in heads:
             setattr(head, name, value)
 
 
-def with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:
-    """The run with a model whose vocabulary is the tokenizer's, or checked to hold it."""
-    own = spec.model.vocab_size
-    if own is None:
-        return spec.model_copy(update={"model": spec.model.model_copy(update={"vocab_size": vocab_size})})
-    if own < vocab_size:
-        raise DataError(
-            f"{spec.name}: $.model.vocab_size: {own} is too small for tokenizer {spec.tokenizer.type!r}, which has "
-            f"{vocab_size} ids; leave vocab_size out to take the tokenizer's"
-        )
-    return spec
+def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Freeze the parameters whose names match a pattern; return the names of the parameters to train.
+
+    Raises InputError for a pattern that matches nothing, and if no parameter is left to train.
+    """
+    parameters = dict(model.named_parameters())
+    for index, pattern in enumerate(patterns):
+        matched = [name for name in parameters if fnmatchcase(name, pattern)]
+        if not matched:
+            names = [name for name in parameters if not name.startswith("blocks.") or name.startswith("blocks.0.")]
+            more = ", …" if len(names) > _MAX_NAMES else ""
+            raise InputError(
+                f"$.freeze[{index}]: {pattern!r} matches no parameter. Parameters: "
+                f"{', '.join(names[:_MAX_NAMES])}{more}"
+            )
+        for name in matched:
+            parameters[name].requires_grad_(False)
+    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
+    if not trained:
+        raise InputError("$.freeze: every parameter is frozen. Leave at least one to train")
+    return trained
+
+
+def load_initial_weights(load: Callable[[Path], None], path: str, tokenizer: Tokenizer) -> str:
+    """Call `load` with the model folder of a run, a checkpoint or a model folder; return a message for the log.
+
+    Raises FolderError if the weights do not fit the model, and DataError if they belong to another tokenizer.
+    """
+    folder = find_model_folder(Path(path))
+    file = folder / "tokenizer.json"
+    if file.exists():
+        other = load_tokenizer(file)
+        if (other.config, other.state) != (tokenizer.config, tokenizer.state):
+            raise DataError(
+                f"init_from {folder}: the weights belong to another tokenizer ({other.config.type!r}) than this run's "
+                f'({tokenizer.config.type!r}). Use it with "tokenizer": {{"type": "saved", "path": "{file}"}}'
+            )
+    try:
+        load(folder)
+    except FolderError as error:
+        raise FolderError(
+            f'init_from {folder}: {error}. Use its model with "model": "{folder / "model.json"}"'
+        ) from None
+    return f"weights from {folder}"

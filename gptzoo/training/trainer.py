@@ -1,7 +1,7 @@
-"""The training loop. It knows no component by name, and a run that was killed and resumed is bitwise the same run.
+"""The training loop. It names no component, and a run that was killed and resumed has bitwise the same weights.
 
-Everything that happens in a step is a function of (spec, step): the batch, the learning rate, the dropout masks. What
-is left to keep is the model, the optimizer, and how far the run is.
+Everything in a step is a function of (spec, step): the batch, the learning rate, the dropout masks. So a checkpoint
+stores only the model, the optimizer and a few counters (`TrainState`).
 """
 
 from __future__ import annotations
@@ -14,43 +14,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gptzoo.checkpoint.checkpoints import checkpoint_path, newest_valid
-from gptzoo.data.token_store import prepare
-from gptzoo.errors import Diverged, FolderError, GptzooError, InputError, Interrupted
-from gptzoo.model.build import build
+from gptzoo.checkpoint.checkpoints import checkpoint_path
+from gptzoo.errors import InputError, Interrupted
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.distributed.optimizer_check import refuse_if_not_shardable
-from gptzoo.training.distributed.parallelize import own_device, processes, spread, told_of_the_lost
-from gptzoo.training.distributed.ranks import ALONE, Ranks
-from gptzoo.training.evaluation.full_pass import EVALUATED_AT_ONCE, evaluate
-from gptzoo.training.hardware.device import choose_precision, float32_products, undisturbed_rng
-from gptzoo.training.optim.ema import EMA
-from gptzoo.training.run.checkpoint import Contents, save
-from gptzoo.training.run.metrics_file import appending, cut, read, without_nan
-from gptzoo.training.run.optimizer_state import read_training_state
-from gptzoo.training.run.run_folder import Change, RunFolder
-from gptzoo.training.run.run_view import RunView, Status
+from gptzoo.training.distributed.process_group import lost_rank_errors, process_group, rank_device
+from gptzoo.training.distributed.ranks import attempt
+from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
+from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
+from gptzoo.training.run.checkpoint import CheckpointContents, save_on_all_ranks
+from gptzoo.training.run.divergence import diagnosed_divergence
+from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
+from gptzoo.training.run.resume import StartingPoint, start_or_resume
+from gptzoo.training.run.run_folder import AllowedChange, RunFolder
+from gptzoo.training.run.run_length import RunLength
+from gptzoo.training.run.run_view import RunView
 from gptzoo.training.run.stop_request import listen_for_stop
-from gptzoo.training.run.train_state import TrainState
-from gptzoo.training.setup import describe_means, set_objective, take_weights, trained, with_vocabulary
-from gptzoo.training.step.block_options import prepare_blocks
-from gptzoo.training.step.micro_batch_size import resolve_micro_batch_size
+from gptzoo.training.setup import Setup
+from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
 from gptzoo.training.step.prefetch import prefetch
-from gptzoo.training.step.train_step import Gradient, MicroBatch, Update, micro_batches
-from gptzoo.training.tracking.dispatch import watched
-from gptzoo.training.tracking.monitors import Measures
+from gptzoo.training.tracking.observers import RunObservers, observe_run
 from gptzoo.training.tracking.progress import Progress, show_progress
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run is that has ended or pauses, how many steps it has made, and its last row of metrics."""
+    """The result of a run that is done or paused."""
 
     folder: Path
-    steps: int
-    metrics: Mapping[str, Any]
-    opening: str  # how the validation text begins: a prompt that suits any tokenizer
+    steps: int  # done so far
+    metrics: Mapping[str, Any]  # the last row
+    opening: str  # the start of the validation text: a prompt that suits any tokenizer
     best_step: int | None  # of the evaluation with the lowest validation loss
     paused: bool = False
 
@@ -65,261 +59,227 @@ def train(
     until: int | None = None,
     quiet: bool = False,
 ) -> TrainResult:
-    """Train what a run spec describes, into the folder `out`.
+    """Train the model of a run spec into the run folder `out`.
 
-    With `resume` it goes on from the newest valid checkpoint there, or starts at step 0 if there is none. With `extend`
-    also if the spec's length is another than before, and with `override` whatever else is: the run is then that of the
-    new spec from here on, and changes.jsonl keeps what changed. With `until` it pauses after that step, saved: what is
-    resumed later is bitwise the run that did not pause.
-    Raises SpecError, DataError and FolderError for wrong input, Diverged when the loss or the gradient stops being
-    finite (before the update that would spread it), and Interrupted after saving when a signal asked it to stop.
-    Started by torchrun, all processes train this one run together; they return and raise alike.
+    resume: continue from the newest valid checkpoint in `out`, or start at step 0 if there is none.
+    extend: resume even if steps, tokens or epochs have changed.
+    override: resume even if any field of the spec, or the training data, has changed. changes.jsonl records the
+        changes.
+    until: pause after this step, with a checkpoint. A run that pauses ends bitwise like one that does not.
+    quiet: print nothing.
+
+    All processes that torchrun starts train this one run together, and return or raise together.
+
+    Raises SpecError, DataError and FolderError for wrong input; Diverged before an update with a loss or gradient that
+    is not finite; and Interrupted after a signal, with a checkpoint.
     """
     if not isinstance(spec, RunSpec):
         spec = load_run_spec(spec)
     if until is not None and until < 1:
-        raise InputError(f"until: a run pauses after a step that it has made, 1 at the least, not {until}")
+        raise InputError(f"until: expected a step of at least 1, got {until}")
     folder = RunFolder(out)
-    may_change: Change = "anything" if override else "length" if extend else "nothing"
-    with processes(spec) as ranks, contextlib.ExitStack() as held, undisturbed_rng(own_device(spec.device)):
-        opened = folder.open(resume=resume or may_change != "nothing")
-        ranks.on_main(lambda: held.enter_context(opened))
-        trainer = ranks.everywhere(lambda: Trainer(spec, folder, ranks))
-        return trainer.run(may_change, until=until, quiet=quiet)
+    allowed_change: AllowedChange = "anything" if override else "length" if extend else "nothing"
+    with process_group(spec) as ranks, contextlib.ExitStack() as stack, preserve_rng_state(rank_device(spec.device)):
+        lock = folder.lock(resume=resume or allowed_change != "nothing")
+        ranks.on_main_rank(lambda: stack.enter_context(lock))
+        setup = ranks.on_all_ranks(lambda: Setup(spec, folder, ranks))
+        start = start_or_resume(setup, allowed_change)
+        return _run(setup, start, until=until, quiet=quiet)
+
+
+def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) -> TrainResult:
+    """Train with progress, status file, trackers and hooks around the loop."""
+    spec, folder, ranks, train_state = setup.spec, setup.folder, setup.ranks, start.train_state
+    length = RunLength(train_state, start.n_steps, spec.early_stopping, until)
+    view = RunView(spec, folder.path, start.n_steps, start.resume_step, str(setup.device))
+    with (
+        contextlib.ExitStack() as stack,
+        lost_rank_errors(),
+        float32_matmul_precision(setup.precision),
+        show_progress(start.n_steps, train_state.step, quiet=quiet or not ranks.is_main) as progress,
+    ):
+        status_file = folder.track_status(length.status)
+        ranks.on_main_rank(lambda: stack.enter_context(status_file))
+        for message in start.messages:
+            progress.report(message)
+        with observe_run(view, setup.model, setup.trackers, progress.report, ranks, length.status) as observers:
+            Trainer(setup, start, length, progress, observers).run()
+    opening = setup.tokenizer.decode(setup.batching.example_prompt())
+    last_row = ranks.on_main_rank(lambda: read_metrics(folder.metrics)[-1])
+    paused = length.status() == "paused"
+    return TrainResult(folder.path, train_state.step, last_row, opening, train_state.best_step, paused)
 
 
 class Trainer:
-    """One run: its data, model and optimizer, and how far it is."""
+    """The loop of one run, which every rank executes together with the others."""
 
-    def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = ALONE):
-        self.folder = folder
-        self.ranks = ranks
-        self.trackers = [tracker.build() for tracker in spec.trackers]  # first: one that lacks its library says so now
-        self.device = device = own_device(spec.device)
-        self.precision = choose_precision(spec.precision, self.device)
-        self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
-        self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
-        self.tokenizer.encode(spec.sample.prompt or "")  # a prompt that it cannot read is told now, not after the run
-        self.length = spec.model.context_length
-        self.batching = spec.batching.build(self.store, self.tokenizer, self.length, spec.seed)
-        cut = spec.parallel.shard > 1 or spec.parallel.tensor > 1
-        self.model = build(spec.model, device="cpu" if cut else device, seed=spec.seed).train()
-        set_objective(self.model, spec)
-        names = trained(self.model, spec.freeze)
-        prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
-        self.spread = spread(self.model, spec.parallel, ranks, device)
-        parameters = self.spread.parameters()  # others than before, if they are cut now
-        self.parameters = {name: parameters[name] for name in names}
-        if cut:
-            refuse_if_not_shardable(spec, next(iter(self.parameters.values())))
-        self.update = Update(spec, self.spread, self.parameters, device=device, precision=self.precision)
-        self.measures = Measures(
-            spec, self.model, self.parameters, device=device, precision=self.precision, ranks=ranks
-        )
-        self.standing = TrainState()
+    def __init__(
+        self,
+        setup: Setup,
+        start: StartingPoint,
+        length: RunLength,
+        progress: Progress,
+        observers: RunObservers,
+    ):
+        self.spec = setup.spec
+        self.folder = setup.folder
+        self.ranks = setup.ranks
+        self.device = setup.device
+        self.precision = setup.precision
+        self.tokenizer = setup.tokenizer
+        self.batching = setup.batching
+        self.model = setup.model
+        self.parallelized = setup.parallelized
+        self.parameters = setup.parameters
+        self.train_step = setup.train_step
+        self.monitor = setup.monitor
+        self.train_state = start.train_state
+        self.ema = start.ema
+        self.micro_batch_size = start.micro_batch_size
+        self.length = length
+        self.schedule = start.schedule
+        self.progress = progress
+        self.observers = observers
 
-    def run(self, may_change: Change = "nothing", *, until: int | None = None, quiet: bool = False) -> TrainResult:
-        """Resume if there is something to resume, train to the end or until the step where it pauses, save."""
-        self.until = until
-        notes = [describe_means(self.spec, self.device, self.precision, self.update.optimizer)]
-        fingerprint = self.store.fingerprint
-        changed = self.ranks.on_main(
-            lambda: self.folder.record(self.spec, self.device, fingerprint, notes.append, may_change=may_change)
-        )
-        self.micro_batch_size = resolve_micro_batch_size(
-            self.spec, self.update, self.batching, self.folder, notes.append
-        )
-        self._begin(notes)
-        self.n_steps = self.standing.last_step(self.spec, self.batching.n_samples)
-        if self.standing.step > self.n_steps:
-            raise self.ranks.agreed(
-                FolderError(
-                    f"{self.folder.path}: has made {self.standing.step} steps already, which is over {self.n_steps}"
-                )
-            )
-        self.schedule = self.spec.schedule.build(self.n_steps)
-        if changed:
-            self.ranks.on_main(lambda: self.folder.note_changes(self.spec, fingerprint, self.standing.step, changed))
-            notes += [f"changed at step {self.standing.step}: {change}" for change in changed]
-        kept = self.standing.step or -1  # without a checkpoint, the row of step 0 is made again too
-        self.ranks.on_main(lambda: cut(self.folder.metrics, kept))
-        view = RunView(self.spec, self.folder.path, self.n_steps, kept, str(self.device))
+    def run(self) -> None:
+        """Train to the end of the run or to a pause, and leave a checkpoint there.
+
+        A step is: get the batch, train on it, evaluate if due, append the metrics, save if due, stop if asked.
+        """
+        spec, state = self.spec, self.train_state
         with (
-            contextlib.ExitStack() as held,
-            told_of_the_lost(),
-            float32_products(self.precision),
-            show_progress(self.n_steps, self.standing.step, quiet=quiet or not self.ranks.main) as progress,
+            listen_for_stop() as stop_request,
+            contextlib.ExitStack() as stack,
+            prefetch(self._load_micro_batches) as prefetcher,
         ):
-            self.ranks.on_main(lambda: held.enter_context(self.folder.status(self._ending)))
-            for note in notes:
-                progress.say(note)
-            with watched(view, self.model, self.trackers, progress.say, self.ranks, self._ending) as self.watch:
-                self._loop(progress)
-        opening = self.tokenizer.decode(self.batching.opening())
-        last = self.ranks.on_main(lambda: read(self.folder.metrics)[-1])
-        paused = self._ending() == "paused"
-        return TrainResult(self.folder.path, self.standing.step, last, opening, self.standing.best_step, paused)
+            metrics_file = open_metrics(self.folder.metrics, write=self.ranks.is_main)
+            metrics = self.ranks.on_all_ranks(lambda: stack.enter_context(metrics_file))
+            if state.step == 0:
+                validation, _ = self._evaluate()
+                row = replace_non_finite({"step": 0, **validation})
+                self.ranks.on_all_ranks(partial(metrics.append, row))
+                self._show(row)
+            while not self.length.is_reached():
+                next_sample = state.samples + spec.batch_size
+                micro_batches = self.ranks.on_all_ranks(partial(prefetcher.get, state.samples, next_sample))
+                row = self._train_on(micro_batches)
 
-    def _loop(self, progress: Progress) -> None:
-        spec, standing = self.spec, self.standing
-        with (
-            listen_for_stop() as stop,
-            contextlib.ExitStack() as held,
-            prefetch(self._batch) as batches,
-        ):
-            record = appending(self.folder.metrics, keep=self.ranks.main)
-            metrics = self.ranks.everywhere(lambda: held.enter_context(record))
-            if standing.step == 0:
-                row = without_nan({"step": 0, **self._evaluate()[0]})
-                self.ranks.everywhere(partial(metrics.add, row))
-                self._show(progress, row)
-            while not self._ended():
-                following = standing.samples + spec.batch_size
-                parts = self.ranks.everywhere(partial(batches.get, standing.samples, following))
-                row = self._update(parts)
-                best = False
-                if standing.step == self.n_steps or standing.step % spec.eval.every == 0:
-                    measured, best = self._evaluate()
-                    row |= measured
-                row = without_nan(row)
-                stopped = stop.agreed(self.ranks, partial(metrics.add, row))
-                self._show(progress, row)
-                ended = self._ended()
-                if ended or stopped or standing.step % spec.checkpoint.every == 0 or (best and self._keeps_best()):
-                    self.ranks.everywhere(metrics.sync)  # no checkpoint may be newer than its metrics
-                    self._save()
-                if stopped and not ended:
-                    raise self.ranks.agreed(
+                is_best = False
+                if state.step == self.length.n_steps or state.step % spec.eval.every == 0:
+                    validation, is_best = self._evaluate()
+                    row |= validation
+
+                row = replace_non_finite(row)
+                _, write_error = attempt(partial(metrics.append, row))
+                stop_signal = stop_request.on_any_rank(self.ranks, write_error)
+                self._show(row)
+
+                ended = self.length.is_reached()
+                checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
+                if ended or stop_signal or checkpoint_is_due:
+                    self.ranks.on_all_ranks(metrics.sync)  # a checkpoint must not be newer than its metrics
+                    self._save_checkpoint()
+                if stop_signal and not ended:
+                    raise self.ranks.as_collective(
                         Interrupted(
-                            f"{self.folder.path}: {stopped} at step {standing.step}: saved; go on with --resume"
+                            f"{self.folder.path}: {stop_signal} at step {state.step}. A checkpoint was saved; continue "
+                            "with --resume"
                         )
                     )
-        if standing.step < self.n_steps and self._ending() == "done":
-            progress.say(f"ended early: no evaluation since step {standing.best_step} was better")
+        if state.step < self.length.n_steps and self.length.is_done():
+            self.progress.report(f"early stopping: the best evaluation is that of step {state.best_step}")
 
-    # ------------------------------------------------------------------ one step
-
-    def _batch(self, first: int) -> list[MicroBatch]:
-        """The batch whose first sample is number `first`."""
-        batch = self.batching.train(first, self.spec.batch_size)
-        rank, n_ranks = self.ranks.data_rank, self.ranks.data_size
-        pinned = self.device.type == "cuda"
-        return micro_batches(batch, self.micro_batch_size, pinned=pinned, rank=rank, n_ranks=n_ranks)
-
-    def _update(self, parts: Sequence[MicroBatch]) -> dict[str, Any]:
-        """Make one update with a batch; returns the step's row of metrics."""
-        started = time.perf_counter()
-        step = self.standing.step
-        factor = self.schedule.factor(step)
-        gradient = self.update.gradient(parts, step)
-        overflow = self.update.loss_scale.update(gradient.finite) and gradient.losses_are_finite
-        self.measures.before_update(step + 1)
-        if gradient.finite:
-            self.update.apply(gradient, factor)
-        else:
-            if not overflow and self.standing.skipped_in_a_row >= self.spec.skip_non_finite:
-                raise self._diverged(gradient, parts)
-            self.update.discard()
-        self.standing.note_skipped(not gradient.finite and not overflow)
-        self.standing.step += 1
-        self.standing.samples += self.spec.batch_size
-        if self.averages is not None:
-            self.averages.update(self.standing.step)
-        scale = {"loss_scale": self.update.loss_scale.value} if self.update.loss_scale.enabled else {}
-        skipped = {"skipped": self.standing.skipped} if self.standing.skipped else {}
-        tokens_per_second = self.spec.batch_size * self.length / (time.perf_counter() - started)
-        return {
-            "step": self.standing.step,
-            "tokens": self.standing.samples * self.length,
-            **{name: value.tolist() for name, value in gradient.measured.items()},
-            "lr": self.update.peak_lrs[0] * factor,
-            "grad_norm": gradient.norm,
-            **scale,
-            **skipped,
-            "tokens_per_second": tokens_per_second,
-            **self.measures.after_optimizer_step(tokens_per_second),
-        }
-
-    def _diverged(self, gradient: Gradient, parts: Sequence[MicroBatch]) -> GptzooError:
-        what, rows, where = self.update.explain(gradient, parts, self.standing.step)
-        first = self.standing.samples + rows.start
-        kept = newest_valid(self.folder.checkpoints) if self.ranks.main else None
-        return self.ranks.agreed(
-            Diverged(
-                f"{self.folder.path}: the {what}, over samples {first} to {first + len(rows) - 1}; {where}. "
-                "The update was not made. "
-                f"{f'The last checkpoint is {kept.name}.' if kept else 'There is no checkpoint yet.'} "
-                "Try a lower learning rate, a longer warmup or clip_norm."
-            )
+    def _load_micro_batches(self, first: int) -> list[MicroBatch]:
+        """Return this rank's micro-batches of the batch that starts with sample number `first`."""
+        return split_into_micro_batches(
+            self.batching.train(first, self.spec.batch_size),
+            self.micro_batch_size,
+            pin_memory=self.device.type == "cuda",
+            rank=self.ranks.data_rank,
+            n_ranks=self.ranks.data_size,
         )
 
-    # ------------------------------------------------------------------ measuring and keeping
+    def _train_on(self, micro_batches: Sequence[MicroBatch]) -> dict[str, Any]:
+        """Do one optimizer step on a batch, or skip it if its gradient is not finite; return the row of metrics."""
+        started = time.perf_counter()
+        state, train_step = self.train_state, self.train_step
+        lr_factor = self.schedule.lr_factor(state.step)
+
+        gradient = train_step.accumulate_gradients(micro_batches, state.step)
+        scale_was_lowered = train_step.loss_scale.update(gradient.is_finite)
+        fp16_overflow = scale_was_lowered and gradient.losses_are_finite
+
+        self.monitor.before_optimizer_step(state.step + 1)
+        if gradient.is_finite:
+            train_step.clip_gradients(gradient.norm)
+            train_step.optimizer_step(lr_factor)
+            train_step.zero_grad()
+            train_step.update_sublayers(gradient.metrics)
+        elif fp16_overflow or state.skipped_in_a_row < self.spec.skip_non_finite:
+            train_step.zero_grad()
+        else:
+            raise diagnosed_divergence(self.folder, state, train_step, gradient, micro_batches)
+
+        state.record_update(skipped=not gradient.is_finite and not fp16_overflow)
+        state.step += 1
+        state.samples += self.spec.batch_size
+        if self.ema is not None:
+            self.ema.update(state.step)
+
+        length = self.spec.model.context_length
+        tokens_per_second = self.spec.batch_size * length / (time.perf_counter() - started)
+        row = {
+            "step": state.step,
+            "tokens": state.samples * length,
+            **{name: value.tolist() for name, value in gradient.metrics.items()},
+            "lr": train_step.peak_lrs[0] * lr_factor,
+            "grad_norm": gradient.norm,
+        }
+        if train_step.loss_scale.enabled:
+            row["loss_scale"] = train_step.loss_scale.value
+        if state.skipped:
+            row["skipped"] = state.skipped
+        row["tokens_per_second"] = tokens_per_second
+        return row | self.monitor.after_optimizer_step(tokens_per_second)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """What the validation text says of the model, and whether that is the best so far."""
-        measured = self._measure() | self.measures.at_evaluation(self.batching)
-        self.spread.rest()
-        if self.averages is not None:
-            with self.averages.in_place():
-                measured["val/ema_loss"] = self._measure()["val/loss"]
+        """Evaluate the model on the validation text; return the metrics, and True if the loss is the best so far."""
+        metrics = self._validation_metrics() | self.monitor.evaluation_metrics(self.batching)
+        self.parallelized.reshard()
+        if self.ema is not None:
+            with self.ema.swapped_in():
+                metrics["val/ema_loss"] = self._validation_metrics()["val/loss"]
         stopping = self.spec.early_stopping
-        best = self.standing.judge(measured["val/loss"], 0.0 if stopping is None else stopping.min_delta)
-        return measured, best
+        min_delta = 0.0 if stopping is None else stopping.min_delta
+        is_best = self.train_state.record_evaluation(metrics["val/loss"], min_delta)
+        return metrics, is_best
 
-    def _measure(self) -> dict[str, float]:
-        batches = self.batching.val(EVALUATED_AT_ONCE)
-        n_bytes = self.batching.val_bytes
-        found = evaluate(self.model, batches, n_bytes=n_bytes, precision=self.precision, ranks=self.ranks)
-        self.spread.rest()
-        return found
+    def _validation_metrics(self) -> dict[str, float]:
+        batches = self.batching.val(MAX_TOKENS_PER_BATCH)
+        metrics = validation_metrics(
+            self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
+        )
+        self.parallelized.reshard()
+        return metrics
 
-    def _finished(self) -> bool:
-        stopping = self.spec.early_stopping
-        patient = stopping is None or self.standing.evaluations_since_best < stopping.patience
-        return self.standing.step >= self.n_steps or not patient
-
-    def _ended(self) -> bool:
-        """Whether this process has made all the steps that it was to make."""
-        return self._finished() or (self.until is not None and self.standing.step >= self.until)
-
-    def _ending(self) -> Status:
-        return "done" if self._finished() else "paused"
+    def _show(self, row: Mapping[str, Any]) -> None:
+        self.progress.show(row)
+        self.observers.log(row)
 
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None
 
-    def _show(self, progress: Progress, row: Mapping[str, Any]) -> None:
-        progress.step(row)
-        self.watch.row(row)
-
-    def _save(self) -> None:
-        state = {"standing": asdict(self.standing), "loss_scale": self.update.loss_scale.state()}
-        averages = None if self.averages is None else self.averages.values
-        contents = Contents(self.spread, self.tokenizer, state, self.update.optimizer, self.parameters, averages)
-        keep, best = self.spec.checkpoint.keep, self.standing.best_step if self._keeps_best() else None
-        self.watch.before_checkpoint()
-        save(contents, self.folder.checkpoints, self.standing.step, self.ranks, keep=keep, best=best)
-        self.watch.checkpoint(self.standing.step, checkpoint_path(self.folder.checkpoints, self.standing.step))
-
-    # ------------------------------------------------------------------ beginning
-
-    def _begin(self, notes: list[str]) -> None:
-        """Start where the newest valid checkpoint is, or else with the weights that the spec asks for."""
-        checkpoint = self.ranks.on_main(lambda: newest_valid(self.folder.checkpoints, notes.append))
-        self.ranks.everywhere(lambda: self._restore(checkpoint, notes))
-
-    def _restore(self, checkpoint: Path | None, notes: list[str]) -> None:
-        if checkpoint is not None:
-            self.spread.load(checkpoint)
-        elif self.spec.init_from is not None:
-            notes.append(take_weights(self.spread.load, self.spec.init_from, self.tokenizer))
-        decay = self.spec.ema_decay
-        self.averages = None if decay is None else EMA(self.parameters, decay)
-        if checkpoint is not None:
-            averages = None if self.averages is None else self.averages.values
-            state = read_training_state(
-                checkpoint, self.update.optimizer, self.parameters, averages, self.spread.orders
-            )
-            self.standing = TrainState(**state["standing"])
-            self.update.loss_scale.restore(state["loss_scale"])
-            notes.append(f"resumed at step {self.standing.step}")
+    def _save_checkpoint(self) -> None:
+        step, checkpoints = self.train_state.step, self.folder.checkpoints
+        contents = CheckpointContents(
+            parallelized=self.parallelized,
+            tokenizer=self.tokenizer,
+            state={"standing": asdict(self.train_state), "loss_scale": self.train_step.loss_scale.state_dict()},
+            optimizer=self.train_step.optimizer,
+            parameters=self.parameters,
+            ema=None if self.ema is None else self.ema.values,
+        )
+        best = self.train_state.best_step if self._keeps_best() else None
+        self.observers.before_checkpoint()
+        save_on_all_ranks(contents, checkpoints, step, self.ranks, keep=self.spec.checkpoint.keep, best=best)
+        self.observers.after_checkpoint(step, checkpoint_path(checkpoints, step))

@@ -1,1 +1,1 @@
-"""Training over several processes: ranks, data, sharded and tensor parallelism."""
+"""Training on several ranks: process group, collectives, data, sharded and tensor parallelism."""

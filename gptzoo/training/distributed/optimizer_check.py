@@ -1,9 +1,8 @@
-"""Whether an optimizer that nobody here has heard of updates sharded weights as it updates whole ones: it is tried."""
+"""A trial of whether an optimizer updates sharded weights as it updates full ones."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,59 +17,64 @@ _SHAPES = {
     "blocks.0.ffn.up.bias": (6,),
     "blocks.0.ffn.down.weight": (4, 6),
 }
-_STEPS = 2  # the second finds a state
-_TOLERANCE = 0.1  # of the update: what rounding in bf16 makes of it; another algorithm is off by far more
+_STEPS = 2  # the second step uses the optimizer state of the first
+_TOLERANCE = 0.1  # relative to the update: more than rounding to bf16, less than another algorithm
 
 
-def refuse_if_not_shardable(spec: RunSpec, like: Any) -> None:
-    """Make two small updates of whole weights, and of weights that are sharded as `like` is, and compare.
+def check_optimizer_on_shards(spec: RunSpec, parameter: Tensor) -> None:
+    """Update a few small weights, full and split, and compare. `parameter` gives the device mesh and the placements.
 
-    Where processes share products, they are cut as in Megatron: up by rows, down by columns.
-    All processes must call it. Raises InputError where torch cannot do what the optimizer asks for, or does something
-    else.
+    For tensor parallelism the weights are split as in Megatron: `up` by rows, `down` by columns. All ranks must call
+    it. Raises InputError if torch cannot run the optimizer on DTensors, or if the results differ.
     """
-    device = like.device
+    device = parameter.device
+
+    def split(name: str, tensor: Tensor) -> Tensor:
+        return (
+            _split_as_megatron(parameter, name, tensor)
+            if spec.parallel.tensor > 1
+            else distribute_like(parameter, tensor)
+        )
+
     try:
-        expected = _updated(spec, lambda name, tensor: tensor.to(device))
-        found = _updated(spec, partial(_shared_out, like) if spec.parallel.tensor > 1 else partial(_laid_out, like))
+        expected = _train(spec, lambda name, tensor: tensor.to(device))
+        actual = _train(spec, split)
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        raise _refusal(
-            spec, f"torch cannot do on sharded weights what it does: {str(error).splitlines()[0].rstrip('.')}"
-        ) from error
+        message = str(error).splitlines()[0].rstrip(".")
+        raise _error(spec, f"torch cannot run it on sharded weights ({message})") from error
     for name, weights in expected.items():
-        if (found[name] - weights).norm() > _TOLERANCE * (weights - _values()[name].to(device)).norm():
-            raise _refusal(spec, "it makes of sharded weights something else than of whole ones")
+        update = weights - _random_values()[name].to(device)
+        if (actual[name] - weights).norm() > _TOLERANCE * update.norm():
+            raise _error(spec, "it updates sharded weights differently from full ones")
 
 
-def _updated(spec: RunSpec, place: Any) -> dict[str, Tensor]:
-    parameters = {name: nn.Parameter(place(name, values)) for name, values in _values().items()}
+def _train(spec: RunSpec, place: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
+    """Return the weights after a few steps of the spec's optimizer on tensors that `place` has placed."""
+    parameters = {name: nn.Parameter(place(name, values)) for name, values in _random_values().items()}
     optimizer = spec.optimizer.build().create(parameters)
     for step in range(_STEPS):
-        for name, gradient in _values(1 + step).items():
+        for name, gradient in _random_values(1 + step).items():
             parameters[name].grad = place(name, gradient)
         optimizer.step()
     return {name: full_tensor(parameter.detach()) for name, parameter in parameters.items()}
 
 
-def _laid_out(like: Any, name: str, tensor: Tensor) -> Tensor:
-    return distribute_like(like, tensor)
+def _split_as_megatron(parameter: Tensor, name: str, tensor: Tensor) -> Tensor:
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    placement = Shard(0) if ".up." in name else Shard(1) if ".down." in name else Replicate()
+    return distribute_tensor(tensor, parameter.device_mesh, [placement], src_data_rank=None)
 
 
-def _shared_out(like: Any, name: str, tensor: Tensor) -> Tensor:
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-
-    cut = Shard(0) if ".up." in name else Shard(1) if ".down." in name else Replicate()
-    return distribute_tensor(tensor, like.device_mesh, [cut], src_data_rank=None)
-
-
-def _values(seed: int = 0) -> dict[str, Tensor]:
+def _random_values(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(shape, generator=generator) for name, shape in _SHAPES.items()}
 
 
-def _refusal(spec: RunSpec, why: str) -> InputError:
+def _error(spec: RunSpec, reason: str) -> InputError:
     name = "shard" if spec.parallel.tensor == 1 else "tensor"
     return InputError(
-        f"{spec.name}: $.optimizer: {spec.optimizer.type!r} does not go with parallel.{name} "
-        f"{getattr(spec.parallel, name)}: {why}. Take another optimizer, or set {name} to 1"
+        f"{spec.name}: $.optimizer: {spec.optimizer.type!r} does not support parallel.{name} "
+        f"{getattr(spec.parallel, name)}: {reason}. Choose another optimizer, or set {name} to 1"
     )

@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they have to agree on."""
+"""The ranks of a run: the processes that train one model together, and their collectives."""
 
 from __future__ import annotations
 
@@ -13,145 +13,159 @@ from torch import Tensor
 from gptzoo.errors import GptzooError, InputError, SpecError
 
 T = TypeVar("T")
-_FAILED = 1000  # more than any number of a signal
+_FAILED = 1000  # above every signal number
 
 
 class Ranks:
-    """Processes 0, 1, … of a run; a process alone is the main one, and what it finds is agreed.
+    """This process's rank among those of a run, and the collectives that keep the ranks in step.
 
-    All of them call each method in the same order: what one finds out by itself (a signal, a full disk, a loss that is
-    not finite) may lead it elsewhere only after it was agreed upon, or the others would wait for it for ever.
+    Every rank must call the collectives in the same order, or the others wait for it forever. So a rank that
+    finds something alone (a signal, a full disk, a loss that is not finite) shares it before it acts on it. With
+    one process, each collective returns its input.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, tensor: int = 1):
+    def __init__(self, rank: int = 0, size: int = 1, tensor_size: int = 1):
         self.rank = rank
         self.size = size
-        self.tensor = tensor  # so many in a row share each product, and have the same rows of a batch
+        self.tensor_size = tensor_size  # consecutive ranks of one tensor-parallel group; they have the same data
 
     @property
     def data_rank(self) -> int:
-        """Whose rows of a batch this process has, of `data_size`."""
-        return self.rank // self.tensor
+        """Index of this rank's part of a batch, below `data_size`."""
+        return self.rank // self.tensor_size
 
     @property
     def data_size(self) -> int:
-        """Into how many parts a batch is cut."""
-        return self.size // self.tensor
+        """Number of parts that a batch is split into."""
+        return self.size // self.tensor_size
 
     @property
-    def main(self) -> bool:
-        """Whether this is the process that writes the folder and talks to people."""
+    def is_main(self) -> bool:
+        """True on the rank that writes the run folder and prints."""
         return self.rank == 0
 
-    def everywhere(self, action: Callable[[], T]) -> T:
-        """What `action` returns in this process; when it fails in one, all of them raise."""
-        return self.everywhere_and_greatest(action, 0)[0]
-
-    def everywhere_and_greatest(self, action: Callable[[], T], number: int) -> tuple[T, int]:
-        """The same, and of the numbers (below 1000) of all processes the greatest, by one small message."""
-        if self.size == 1:
-            return action(), number
-        value, own = _attempt(action)
-        greatest = self.greatest(number if own is None else _FAILED)
-        if greatest < _FAILED:
-            return value, greatest  # type: ignore[return-value]
-        told: list[Any] = [None] * self.size
-        dist.all_gather_object(told, None if own is None else _in_transit(own, self.rank))
-        if own is not None and not isinstance(own, GptzooError):
-            raise _arrived(told[self.rank], own, silent=False)
-        for rank, error in enumerate(told):
-            if error is not None:
-                raise _arrived(error, own if rank == self.rank else None, silent=rank != self.rank)
-        raise AssertionError("one of the processes has failed")
-
-    def on_main(self, action: Callable[[], T]) -> T:
-        """What `action` returns in the main process, or raises there, in all of them."""
+    def on_all_ranks(self, action: Callable[[], T]) -> T:
+        """Run `action` on each rank and return this rank's result. Raise on all ranks if it fails on one."""
         if self.size == 1:
             return action()
-        value, own = _attempt(action) if self.main else (None, None)
-        box = [(value, None if own is None else _in_transit(own, self.rank))]
-        dist.broadcast_object_list(box, src=0)
-        value, error = box[0]
-        if error is not None:
-            raise _arrived(error, own, silent=True)
+        value, error = attempt(action)
+        self.raise_on_all_ranks(error)
         return value  # type: ignore[return-value]
 
-    def from_rank(self, rank: int, value: T) -> T:
-        """The `value` that process number `rank` has."""
+    def raise_on_all_ranks(self, error: Exception | None, number: int = 0) -> int:
+        """Raise on all ranks if any rank has an `error`; else return the maximum of `number` over the ranks.
+
+        One all-reduce if no rank has an error. `number` is at least 0 and below 1000.
+        """
+        if self.size == 1:
+            if error is not None:
+                raise error
+            return number
+        maximum = self.all_reduce_max(number if error is None else _FAILED)
+        if maximum < _FAILED:
+            return maximum
+        errors: list[Any] = [None] * self.size
+        dist.all_gather_object(errors, None if error is None else _serialize(error, self.rank))
+        if error is not None and not isinstance(error, GptzooError):
+            raise _deserialize(errors[self.rank], error, silent=False)
+        for rank, serialized in enumerate(errors):
+            if serialized is not None:
+                raise _deserialize(serialized, error if rank == self.rank else None, silent=rank != self.rank)
+        raise AssertionError("one rank must have an error")
+
+    def on_main_rank(self, action: Callable[[], T]) -> T:
+        """Run `action` on the main rank and return its result on all ranks. Raise on all ranks if it fails."""
+        if self.size == 1:
+            return action()
+        value, error = attempt(action) if self.is_main else (None, None)
+        box = [(value, None if error is None else _serialize(error, self.rank))]
+        dist.broadcast_object_list(box, src=0)
+        value, serialized = box[0]
+        if serialized is not None:
+            raise _deserialize(serialized, error, silent=True)
+        return value  # type: ignore[return-value]
+
+    def broadcast_from(self, rank: int, value: T) -> T:
+        """Return the `value` of `rank` on all ranks."""
         if self.size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=rank)
         return box[0]
 
-    def agreed(self, error: GptzooError) -> GptzooError:
-        """An error that all processes raise; the main one alone says it."""
-        error.agreed, error.told_elsewhere = True, not self.main
+    def as_collective(self, error: GptzooError) -> GptzooError:
+        """Mark an error that every rank raises at the same point, so that only the main rank prints it."""
+        error.agreed, error.told_elsewhere = True, not self.is_main
         return error
 
-    def greatest(self, value: int) -> int:
-        """Of the values of all processes."""
+    def all_reduce_max(self, value: int) -> int:
+        """Return the maximum of `value` over the ranks."""
         if self.size == 1:
             return value
-        tensor = torch.tensor(value)  # on the CPU: nothing has to wait for a device
+        tensor = torch.tensor(value)  # on the CPU, so that no kernel is waited for
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
-    def sums(self, *values: float) -> tuple[float, ...]:
-        """Each of the values, summed over the processes."""
+    def all_reduce_sum(self, *values: float) -> tuple[float, ...]:
+        """Return each of the values summed over the ranks."""
         if self.size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor)
         return tuple(tensor.tolist())
 
-    def pooled(self, sums: Mapping[str, Tensor], losses: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
-        """Tensors by name, summed over the processes, and the `losses` (n,) of all of them one after the other.
+    def all_reduce_metrics(self, metrics: Mapping[str, Tensor], losses: Tensor) -> tuple[Mapping[str, Tensor], Tensor]:
+        """Sum named tensors over the ranks and concatenate their `losses` (n,), with one all-reduce.
 
-        One reduction for both: a loss that is not finite stays in its own place. What those have found who share
-        products counts once, by its mean.
+        Each loss has a place of its own, so that one that is not finite does not spoil the others. The ranks of a
+        tensor-parallel group count once, by their mean.
         """
         if self.size == 1:
-            return sums, losses
+            return metrics, losses
         places = losses.new_zeros(self.data_size, len(losses), dtype=torch.float64)
         places[self.data_rank] = losses
-        names = sorted(sums)
-        flat = torch.cat([places.flatten(), *(sums[name].double().flatten() for name in names)])
+        names = sorted(metrics)
+        flat = torch.cat([places.flatten(), *(metrics[name].double().flatten() for name in names)])
         dist.all_reduce(flat)
-        flat /= self.tensor
-        everyones, *summed = flat.split([places.numel(), *(sums[name].numel() for name in names)])
-        return {n: s.view_as(sums[n]) for n, s in zip(names, summed, strict=True)}, everyones.to(losses.dtype)
+        flat /= self.tensor_size
+        all_losses, *sums = flat.split([places.numel(), *(metrics[name].numel() for name in names)])
+        summed = {name: value.view_as(metrics[name]) for name, value in zip(names, sums, strict=True)}
+        return summed, all_losses.to(losses.dtype)
 
-    def dealt(self, items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-        """The items in turn to each process, and whether it is for this one to count.
+    def round_robin(self, items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+        """Yield this rank's share of the items, each with True if this rank counts it.
 
-        All get equally many, for they compute together: where the last round has too few, its first is given again.
-        Those who share products get the same, and the first of them counts it.
+        All ranks get equally many items, because they compute together. If the last round is short, its first item
+        is repeated and not counted. The ranks of a tensor-parallel group get the same items, and the first of them
+        counts.
         """
         remaining = iter(items)
         while round_ := list(islice(remaining, self.data_size)):
-            there = self.data_rank < len(round_)
-            yield round_[self.data_rank if there else 0], there and self.rank % self.tensor == 0
+            has_own = self.data_rank < len(round_)
+            yield round_[self.data_rank if has_own else 0], has_own and self.rank % self.tensor_size == 0
 
 
-ALONE = Ranks()
+SINGLE_RANK = Ranks()
 
 
-def _attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
+def attempt(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Return the result of `action` and None, or None and the exception that it raised."""
     try:
         return action(), None
     except Exception as error:
         return None, error
 
 
-def _in_transit(error: Exception, rank: int) -> tuple[type[GptzooError], str]:
-    """An error as it travels: some exceptions cannot be pickled."""
+def _serialize(error: Exception, rank: int) -> tuple[type[GptzooError], str]:
+    """Return an error's class and message, because some exceptions cannot be pickled."""
     if isinstance(error, GptzooError):
         return InputError if isinstance(error, SpecError) else type(error), str(error)
     return GptzooError, f"process {rank} failed: {type(error).__name__}: {error}"
 
 
-def _arrived(told: tuple[type[GptzooError], str], own: Exception | None, *, silent: bool) -> Exception:
-    error: Any = told[0](told[1]) if own is None else own
-    error.agreed, error.told_elsewhere = True, silent and own is None
+def _deserialize(serialized: tuple[type[GptzooError], str], own_error: Exception | None, *, silent: bool) -> Exception:
+    """Return the error to raise on this rank: its own if it has one, else a copy that is silent if another prints."""
+    error_type, message = serialized
+    error: Any = error_type(message) if own_error is None else own_error
+    error.agreed, error.told_elsewhere = True, silent and own_error is None
     return error

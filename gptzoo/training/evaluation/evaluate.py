@@ -1,26 +1,25 @@
-"""What held-out text says of a saved model: the full pass of training, and nanoGPT's random batches for its figures."""
+"""Evaluation of a saved model on held-out text: by a full pass, or by nanoGPT's random batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from gptzoo.checkpoint.model_folder import LoadedModel, find_model_folder, load
 from gptzoo.component import Config
 from gptzoo.data.batching.batching import Batch
-from gptzoo.data.batching.order import windows
+from gptzoo.data.batching.windows import slice_windows
 from gptzoo.data.corpora.corpus import Split
-from gptzoo.data.token_store import TokenStore, open_store, prepare
-from gptzoo.data.tokenizers.saved import SavedTokenizer
-from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from gptzoo.errors import DataError, FolderError, InputError
-from gptzoo.spec.files import load_run_spec, parse_json
-from gptzoo.spec.run import RunSpec
-from gptzoo.training.evaluation.full_pass import EVALUATED_AT_ONCE, measure
+from gptzoo.data.token_store import TokenStore
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.errors import DataError, InputError
+from gptzoo.training.evaluation.evaluation_data import evaluation_spec, load_tokens, run_of_checkpoint, swap_splits
+from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, compute_likelihood
 from gptzoo.training.hardware.device import choose_device, choose_precision
 from gptzoo.utils.likelihood import Likelihood
 from gptzoo.utils.seeds import derive
@@ -28,7 +27,7 @@ from gptzoo.utils.seeds import derive
 
 @dataclass(frozen=True)
 class RandomBatches:
-    """nanoGPT's `estimate_loss`: the mean over batches of windows that start anywhere, some tokens twice, most not."""
+    """nanoGPT's `estimate_loss`: the mean over random windows. Some tokens are predicted twice, most of them never."""
 
     batches: int = 200
     batch_size: int = 12
@@ -39,7 +38,7 @@ class RandomBatches:
 
 @dataclass(frozen=True)
 class FullPass:
-    """Each token of the split once, as the run's batching has it; nothing is drawn, and no batch size matters."""
+    """One prediction of every token of the split but the first. It depends on no batch size and no seed."""
 
     name = "full"
 
@@ -49,23 +48,29 @@ Protocol = FullPass | RandomBatches
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A measure, and all that decides it."""
+    """The result of an evaluation, with everything that determines it."""
 
-    folder: Path  # of the model or the checkpoint
+    folder: Path  # the model folder or checkpoint
     data: str  # fingerprint of the tokens
     split: Split
     protocol: str
     batching: str
     precision: str
     device: str
-    measured: Likelihood
+    likelihood: Likelihood
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON, with loss (nats per token), perplexity and bits per byte in place of the sum."""
-        named = {name: str(value) for name, value in vars(self).items() if name != "measured"}
-        found = self.measured
-        numbers = {"loss": found.loss, "perplexity": found.perplexity, "bits_per_byte": found.bits_per_byte}
-        return {**named, **numbers, "n_tokens": found.n_tokens, "n_bytes": found.n_bytes}
+        """Return the fields and numbers as JSON: loss in nats per token, perplexity, bits per byte and counts."""
+        settings = {name: str(value) for name, value in vars(self).items() if name != "likelihood"}
+        likelihood = self.likelihood
+        return {
+            **settings,
+            "loss": likelihood.loss,
+            "perplexity": likelihood.perplexity,
+            "bits_per_byte": likelihood.bits_per_byte,
+            "n_tokens": likelihood.n_tokens,
+            "n_bytes": likelihood.n_bytes,
+        }
 
 
 def evaluate(
@@ -79,125 +84,72 @@ def evaluate(
     protocol: Protocol = FullPass(),
     batching: Config | None = None,
     precision: str | None = None,
-    device: str = "auto",
+    device: torch.device | str = "auto",
 ) -> Evaluation:
-    """Measure the model in a run, a checkpoint or a model folder on one split of a corpus, with its own tokenizer.
+    """Evaluate the model of a run, a checkpoint or a model folder, with its own tokenizer.
 
-    data: a corpus, or a folder of tokens that `prepare` made; left out, what the run was trained on.
-    best, step: of a run, another checkpoint than the newest. averaged: the moving average of the weights.
-    batching, precision: left out, those of the run, or else windows and auto.
-    Raises FolderError for what is missing or damaged, DataError for tokens of another tokenizer, SpecError for a
-    batching that does not suit the model, and InputError where there is nothing to measure on.
+    data: a corpus, or a folder that `gptzoo prepare` has written. Default: the data that the run was trained on.
+    split: `val` or `train`.
+    best, step: the checkpoint of a run to evaluate. Default: the newest.
+    averaged: evaluate the exponential moving average of the weights.
+    protocol: a full pass over the split, or random batches.
+    batching, precision: Default: those of the run; without a run, windows and auto.
+
+    Raises FolderError if a folder is missing or damaged, DataError for tokens of another tokenizer, SpecError for a
+    batching that the model does not support, and InputError if there is no data to evaluate on.
     """
     if split not in get_args(Split):
-        raise InputError(f"split {split!r}: there are {' and '.join(get_args(Split))}")
+        raise InputError(f"split: expected {' or '.join(get_args(Split))}, got {split!r}")
     folder = find_model_folder(Path(path), best=best, step=step)
-    where = choose_device(device)
-    loaded = load(folder, device=where, averaged=averaged)
+    chosen_device = choose_device(str(device))
+    loaded = load(folder, device=chosen_device, averaged=averaged)
     if loaded.tokenizer is None:
-        raise InputError(f"{folder}: has no tokenizer.json, so what its tokens stand for is not known")
-    run = _run_of(folder)
-    spec = _spec(loaded, run, data, batching)
-    tokenizer, store = _tokens(loaded, loaded.tokenizer, run, spec, data)
+        raise InputError(f"{folder}: has no tokenizer.json, so text cannot be turned into its tokens")
+    run = run_of_checkpoint(folder)
+    spec = evaluation_spec(loaded, run, data, batching)
+    tokenizer, store = load_tokens(loaded, loaded.tokenizer, run, spec, data)
     if split == "train":
-        store = _exchanged(store)
-    arithmetic = choose_precision(precision or spec.precision, where)
-    cut = spec.batching.build(store, tokenizer, loaded.spec.context_length, spec.seed)
+        store = swap_splits(store)
+    chosen_precision = choose_precision(precision or spec.precision, chosen_device)
+    spec_batching = spec.batching.build(store, tokenizer, loaded.spec.context_length, spec.seed)
     if isinstance(protocol, RandomBatches):
-        batches, n_bytes = _drawn(protocol, loaded, store, tokenizer)
+        batches, n_bytes = _random_batches(protocol, loaded, store, tokenizer)
     else:
-        batches, n_bytes = cut.val(EVALUATED_AT_ONCE), cut.val_bytes
-    measured = measure(loaded.model, batches, n_bytes=n_bytes, precision=arithmetic)
+        batches, n_bytes = spec_batching.val(MAX_TOKENS_PER_BATCH), spec_batching.val_bytes
+    likelihood = compute_likelihood(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
     return Evaluation(
-        folder, store.fingerprint, split, protocol.name, spec.batching.type, arithmetic, str(where), measured
+        folder=folder,
+        data=store.fingerprint,
+        split=split,
+        protocol=protocol.name,
+        batching=spec.batching.type,
+        precision=chosen_precision,
+        device=str(chosen_device),
+        likelihood=likelihood,
     )
 
 
-def _run_of(folder: Path) -> Path | None:
-    """The run that a checkpoint belongs to."""
-    run = folder.absolute().parent.parent
-    return run if folder.absolute().parent.name == "checkpoints" and (run / "run.json").is_file() else None
-
-
-def _spec(loaded: LoadedModel, run: Path | None, data: Config | Path | None, batching: Config | None) -> RunSpec:
-    """The run that would read this text in this way: what does not fit together is told as it would be in training."""
-    if run is not None:
-        found: dict[str, Any] = load_run_spec(run / "run.json").resolved()
-    elif data is None:
-        raise InputError(f"{loaded.folder}: is no checkpoint of a run; say on what text it is to be measured: --data")
-    else:
-        found = {"steps": 1}
-    found["model"] = loaded.spec.model_dump(mode="json")
-    if isinstance(data, Config):
-        found["corpus"] = data.model_dump(mode="json")
-    if batching is not None:
-        found["batching"] = batching.model_dump(mode="json")
-    return load_run_spec(found)
-
-
-def _tokens(
-    loaded: LoadedModel, own: Tokenizer, run: Path | None, spec: RunSpec, data: Config | Path | None
-) -> tuple[Tokenizer, TokenStore]:
-    if isinstance(data, Path):
-        return own, _prepared(data, own)
-    if data is not None:
-        return prepare(spec.corpus.build(), SavedTokenizer.Config(type="saved", path=str(loaded.folder)))
-    assert run is not None  # or there would be data
-    tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer)
-    environment = run / "environment.json"
-    if not environment.is_file():
-        raise FolderError(
-            f"{environment}: is missing, so what data the run had is not known; give what to measure: --data"
-        )
-    if store.fingerprint != parse_json(environment.read_text(encoding="utf-8"), environment.name).get("data"):
-        raise FolderError(f"{run}: the data is not that which the run was trained on; give what to measure on: --data")
-    return tokenizer, store
-
-
-def _prepared(folder: Path, own: Tokenizer) -> TokenStore:
-    store = open_store(folder)
-    if store is None:
-        raise FolderError(f"{folder}: holds no tokens that `gptzoo prepare` made, or damaged ones; prepare them again")
-    theirs = load_tokenizer(folder / "tokenizer.json")
-    if theirs.fingerprint() != own.fingerprint():
-        raise DataError(
-            f"{folder}: its tokens are those of another tokenizer ({theirs.config.type!r}) than the model's "
-            f"({own.config.type!r}), whose ids mean something else; give the corpus itself as --data"
-        )
-    return store
-
-
-def _exchanged(store: TokenStore) -> TokenStore:
-    """The store with its splits exchanged: what is held out of it is what was trained on."""
-    other = {"train": "val", "val": "train"}
-    return replace(
-        store,
-        train=store.val,
-        val=store.train,
-        spans={split: store.spans[other[split]] for split in other},
-        n_bytes={split: store.n_bytes[other[split]] for split in other},
-    )
-
-
-def _drawn(
+def _random_batches(
     protocol: RandomBatches, loaded: LoadedModel, store: TokenStore, tokenizer: Tokenizer
 ) -> tuple[Iterator[Batch], int]:
-    """The batches, and the bytes that their targets stand for."""
+    """Return the batches, and the bytes of text that their targets encode."""
     if loaded.model.required_inputs:
         raise InputError(
-            f"random-batches draws windows of plain text, and architecture {loaded.spec.architecture.type!r} requires "
-            f"{', '.join(sorted(loaded.model.required_inputs))}; measure it by the full pass"
+            f"random-batches: supports plain text only, and architecture {loaded.spec.architecture.type!r} requires "
+            f"{', '.join(sorted(loaded.model.required_inputs))}. Use the full pass"
         )
     text, length = store.val, loaded.spec.context_length
     if len(text) <= length:
-        raise DataError(f"the split has {len(text)} tokens, too few for a window of {length}; measure the full pass")
+        raise DataError(
+            f"random-batches: the split has {len(text)} tokens, too few for a window of {length}. Use the full pass"
+        )
     rng = np.random.default_rng(derive(protocol.seed, protocol.name))
     starts = rng.integers(0, len(text) - length, (protocol.batches, protocol.batch_size))
     n_bytes = sum(len(tokenizer.decode_bytes(text[s + 1 : s + 1 + length].tolist())) for s in starts.flatten().tolist())
 
     def batches() -> Iterator[Batch]:
-        for row in starts:
-            tokens, targets = windows(text, row, length)
+        for batch_starts in starts:
+            tokens, targets = slice_windows(text, batch_starts, length)
             yield {"tokens": tokens, "targets": targets}
 
     return batches(), n_bytes

@@ -1,4 +1,4 @@
-"""The measure of a model: one full pass over held-out text, the same whatever the batch size or the seed."""
+"""The full pass: a model's loss over all held-out text, independent of batch size and seed."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from torch import Tensor
 
 from gptzoo.data.batching.batching import Batch
 from gptzoo.model.architecture import Architecture
-from gptzoo.training.distributed.ranks import ALONE, Ranks
+from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import autocast
-from gptzoo.training.step.train_step import n_targets
+from gptzoo.training.step.micro_batch import count_targets
 from gptzoo.utils.likelihood import Likelihood
 
-EVALUATED_AT_ONCE = 16384  # tokens; bounds memory, the result does not depend on it
+MAX_TOKENS_PER_BATCH = 16384  # bounds memory; the result does not depend on it
 
 
-def measure(
-    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = ALONE
+def compute_likelihood(
+    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = SINGLE_RANK
 ) -> Likelihood:
-    """The targets in `batches`, which stand for `n_bytes` of text; each counts the same whatever batch it is in.
+    """Sum the loss over all targets in `batches`, which encode `n_bytes` of text. Each target has the same weight.
 
-    Several processes share the batches among them, and all find the same.
+    Several ranks split the batches and return the same result.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    nats, count = 0.0, 0
-    # What is gathered of a sharded model in inference mode could not be used in training any more.
+    nats, n_targets = 0.0, 0
+    # Weights that FSDP gathers in inference mode cannot be used in training again.
     without_gradient = torch.inference_mode if ranks.size == 1 else torch.no_grad
-    for batch, own in ranks.dealt(batches):
+    for batch, counts in ranks.round_robin(batches):
         with without_gradient(), autocast(device, precision):
-            _, loss = model(**on_device(batch, device))
-        if own:
-            size = n_targets(batch)
-            nats += loss.item() * size
-            count += size
+            _, loss = model(**batch_to(device, batch))
+        if counts:
+            batch_targets = count_targets(batch)
+            nats += loss.item() * batch_targets
+            n_targets += batch_targets
     model.train(was_training)
-    all_nats, all_count = ranks.sums(nats, count)
-    return Likelihood(all_nats, int(all_count), n_bytes)
+    total_nats, total_targets = ranks.all_reduce_sum(nats, n_targets)
+    return Likelihood(total_nats, int(total_targets), n_bytes)
 
 
-def evaluate(
-    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = ALONE
+def validation_metrics(
+    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = SINGLE_RANK
 ) -> dict[str, float]:
-    """Loss (nats per token), perplexity and bits per byte of the targets in `batches`, as metrics of a run."""
-    found = measure(model, batches, n_bytes=n_bytes, precision=precision, ranks=ranks)
+    """Return loss (nats per token), perplexity and bits per byte as metrics of a run."""
+    likelihood = compute_likelihood(model, batches, n_bytes=n_bytes, precision=precision, ranks=ranks)
     return {
-        "val/loss": found.loss,
-        "val/perplexity": found.perplexity,
-        "val/bits_per_byte": found.bits_per_byte,
+        "val/loss": likelihood.loss,
+        "val/perplexity": likelihood.perplexity,
+        "val/bits_per_byte": likelihood.bits_per_byte,
     }
 
 
-def on_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    """The arrays of a batch as tensors where the model is."""
+def batch_to(device: torch.device, batch: Batch) -> dict[str, Tensor]:
+    """Return the arrays of a batch as tensors on the device."""
     return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in batch.items()}

@@ -1,4 +1,4 @@
-"""Which device a run uses, and in which precision."""
+"""The device and the precision of a run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU. Raises InputError for a device that is not here."""
+    """Return the device of this name; `auto` is CUDA if available, else the CPU. Raises InputError."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"device {name!r} is not one that torch knows; use auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):  # mps has no float64, which losses are summed in
-        raise InputError(f"device {name!r}: gptzoo computes on cpu and cuda alone; use one of them, or auto")
+        raise InputError(f"device {name!r}: torch does not know it. Use auto, cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda"):  # mps has no float64, and losses are summed in float64
+        raise InputError(f"device {name!r}: gptzoo supports cpu and cuda only. Use one of them, or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: torch sees no CUDA device here; use --device cpu")
+        raise InputError(f"device {name!r}: torch finds no CUDA device. Use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise InputError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices. Indices start at 0"
+        )
     return device
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words."""
+    """Return the device with its model name, or with its number of threads on a CPU."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     n = torch.get_num_threads()
@@ -38,29 +40,29 @@ def describe_device(device: torch.device) -> str:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """One of fp32, tf32, bf16, fp16. Raises InputError where the device cannot do what is asked for."""
+    """Return fp32, tf32, bf16 or fp16. Raises InputError if the device does not support the precision."""
     if name == "auto":
-        # A GPU from before Ampere, such as a T4, computes in bf16 only by way of fp32, and slower than in that.
-        own_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if own_bf16 else "fp32"
+        # GPUs older than Ampere, such as a T4, emulate bf16 in fp32 and are slower than in fp32.
+        native_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if native_bf16 else "fp32"
     if name == "bf16" and not _has_bf16(device):
-        raise InputError(f"precision bf16: the {device.type} here has no bf16 arithmetic; use fp32")
+        raise InputError(f"precision bf16: this {device.type} has no bf16 arithmetic. Use fp32")
     if name == "tf32" and device.type != "cuda":
-        raise InputError(f"precision tf32: is of CUDA devices, and this run is on {device.type}; use fp32")
+        raise InputError(f"precision tf32: needs a CUDA device, and this run is on {device.type}. Use fp32")
     return name
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """Matrix products in bf16 or fp16, weights and sums in fp32; nothing for fp32 and tf32."""
+    """Return torch's autocast for bf16 and fp16, and a context without effect for fp32 and tf32."""
     if precision not in _AUTOCAST:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
 
 
-def undisturbed_rng(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Inside, torch's own random numbers may be seeded for a run on `device`; afterwards they go on as before.
+def preserve_rng_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Restore the state of torch's generators after the block, so that a run may seed them.
 
-    A GPU is not touched for a run on the CPU. Where CUDA is in use, `torch.manual_seed` seeds every GPU.
+    `torch.manual_seed` seeds every GPU if CUDA is in use. A run on the CPU does not initialise CUDA.
     """
     in_use = device.type == "cuda" or torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if in_use else ()
@@ -68,8 +70,8 @@ def undisturbed_rng(device: torch.device) -> contextlib.AbstractContextManager[N
 
 
 @contextlib.contextmanager
-def float32_products(precision: str) -> Iterator[None]:
-    """Inside, matrix products of float32 tensors are rounded to TF32 for `tf32`, and exact for all else."""
+def float32_matmul_precision(precision: str) -> Iterator[None]:
+    """Round float32 matrix products to TF32 in the block if `precision` is `tf32`, else compute them exactly."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:

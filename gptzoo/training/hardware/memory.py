@@ -1,4 +1,4 @@
-"""How much memory a process may still take."""
+"""The memory that is available to this process."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from pathlib import Path
 
 import torch
 
-# Of cgroups 2 and 1: what may be used, what is, and of that the pages of files, which give way.
-_NAMES = (
+# For cgroup v2 and v1: the file of the limit, the file of the usage, and the statistic of reclaimable page cache.
+_CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
 def available_bytes(device: torch.device) -> int:
-    """Of the device, or of the host for the CPU: what is free there, or would be if caches gave way."""
+    """Return the free bytes of a GPU, or for the CPU those of the host, reclaimable caches included."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return host_bytes()
+    return available_host_bytes()
 
 
-def host_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """What the kernel says is available, or the limit of a container where that is nearer."""
-    return min([_of_kernel(proc), *_of_containers(proc, cgroups)])
+def available_host_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the smaller of what the kernel reports as available and what a container's limit leaves."""
+    return min([_available_by_kernel(proc), *_available_by_cgroups(proc, cgroups)])
 
 
-def _of_kernel(proc: Path) -> int:
+def _available_by_kernel(proc: Path) -> int:
     try:
         lines = (proc / "meminfo").read_text().splitlines()
-    except OSError:  # not Linux: half of all there is, for others need some too
+    except OSError:  # not Linux: assume half of all memory, because other processes need some too
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
 
 
-def _of_containers(proc: Path, cgroups: Path) -> Iterator[int]:
-    """What each group of processes that this one is in has left; a group without a limit says nothing."""
+def _available_by_cgroups(proc: Path, cgroups: Path) -> Iterator[int]:
+    """Yield the bytes left in each cgroup of this process that has a limit."""
     try:
         groups = (proc / "self" / "cgroup").read_text().splitlines()
     except OSError:
@@ -46,19 +46,19 @@ def _of_containers(proc: Path, cgroups: Path) -> Iterator[int]:
             continue
         root = cgroups / controllers
         inside = root / path.lstrip("/")
-        # Seen from inside a container its group may be the root itself, whatever the path says.
-        for place in [inside, *inside.parents]:
-            yield from _left_in(place)
-            if place == root:
+        # A container may see its own cgroup as the root, whatever the path says.
+        for group in [inside, *inside.parents]:
+            yield from _bytes_left_in(group)
+            if group == root:
                 break
 
 
-def _left_in(group: Path) -> Iterator[int]:
-    for limit, usage, cache in _NAMES:
+def _bytes_left_in(group: Path) -> Iterator[int]:
+    for limit_file, usage_file, cache in _CGROUP_FILES:
         try:
-            allowed, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+            limit, usage = (group / limit_file).read_text().strip(), int((group / usage_file).read_text())
             statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         except OSError:
             continue
-        if allowed != "max":
-            yield max(0, int(allowed) - used + int(statistics.get(cache, 0)))
+        if limit != "max":
+            yield max(0, int(limit) - usage + int(statistics.get(cache, 0)))

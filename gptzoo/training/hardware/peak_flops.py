@@ -1,4 +1,4 @@
-"""How fast devices are at best, for the share of it that a run makes use of (MFU)."""
+"""Peak FLOP/s of GPUs, for the model FLOP/s utilisation (MFU) of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import torch
 
-# Dense matrix products in TFLOP/s by precision, from NVIDIA's data sheets; where those tell of sparse ones, half of it.
+# Dense TFLOP/s by precision, from NVIDIA's data sheets. Where a sheet gives sparse figures, half of those.
 _TFLOPS = {
     "B200": {"bf16": 2250.0, "tf32": 1125.0, "fp32": 75.0},
     "H200": {"bf16": 989.5, "tf32": 494.7, "fp32": 67.0},
@@ -20,15 +20,15 @@ _TFLOPS = {
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """FLOP/s of the device at best, in the precision of a run; None where that is not known, as of any CPU."""
+    """Return the peak FLOP/s of a device in this precision, or None if unknown, as for every CPU."""
     if device.type != "cuda":
         return None
-    return peak_of(torch.cuda.get_device_name(device), precision)
+    return peak_flops_of(torch.cuda.get_device_name(device), precision)
 
 
-def peak_of(name: str, precision: str) -> float | None:
-    """The same by the name of a GPU, as torch tells it."""
+def peak_flops_of(gpu: str, precision: str) -> float | None:
+    """Return the peak FLOP/s of a GPU by torch's name for it, or None if unknown."""
     for known, tflops in _TFLOPS.items():
-        if re.search(rf"{known}(?!\w)", name):  # an L40 is no L4; a GH200 has an H200
+        if re.search(rf"{known}(?!\w)", gpu):  # an L40 is not an L4; a GH200 has an H200
             return 1e12 * tflops["bf16" if precision == "fp16" else precision]
     return None

@@ -1,4 +1,4 @@
-"""Averages of the weights over the steps of a run, which are often better than the last weights themselves."""
+"""The exponential moving average (EMA) of the weights, which often has a lower loss than the last weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
-    """The exponential moving average of each parameter that is trained.
+    """The exponential moving average of each trained parameter.
 
-    Its decay grows to `decay` over the first steps, as (1 + step) / (10 + step), so that the initial values are soon
-    forgotten. Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging.
+    The decay grows to `decay` over the first steps, as (1 + step) / (10 + step), so that the initial values soon
+    fade. Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float):
@@ -24,19 +24,19 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after update number `step`, counted from 1."""
+        """Average in the weights after optimizer step number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(list(self.values.values()), [p.detach() for p in self.parameters.values()], step)
 
     @contextlib.contextmanager
     @torch.no_grad()
-    def in_place(self) -> Iterator[None]:
-        """Inside, the model's weights are the averages."""
-        trained = [parameter.clone() for parameter in self.parameters.values()]
+    def swapped_in(self) -> Iterator[None]:
+        """Put the averages into the model for the length of the block, then restore the weights."""
+        weights = [parameter.clone() for parameter in self.parameters.values()]
         try:
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.values[name])
             yield
         finally:
-            for parameter, value in zip(self.parameters.values(), trained, strict=True):
-                parameter.copy_(value)
+            for parameter, weight in zip(self.parameters.values(), weights, strict=True):
+                parameter.copy_(weight)

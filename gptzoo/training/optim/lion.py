@@ -1,4 +1,4 @@
-"""Lion: steps of one size in the direction of a sign."""
+"""Lion, an optimizer whose update is the sign of a running mean."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from gptzoo.training.optim.optimizers import Betas, GroupedOptimizer
 
 
 class Lion(GroupedOptimizer):
-    """Moves every weight by the learning rate, in the sign of a mean of gradients; keeps half the state of Adam."""
+    """Moves every weight by the learning rate, in the sign of a running mean. Its state is half as large as Adam's."""
 
     name = "lion"
     paper = "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, arXiv:2302.06675"
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-4
-        """Peak learning rate; the schedule scales it. The paper advises a third to a tenth of AdamW's."""
+        """Peak learning rate, scaled by the schedule. The paper advises a third to a tenth of AdamW's."""
         weight_decay: NonNegativeFloat = 1.0
-        """Of matrices, embeddings included, apart from the gradient; biases and norms do not decay. The paper advises
-        as many times AdamW's as `lr` is below it."""
+        """Decoupled weight decay of matrices, embeddings included; biases and norms have none. The paper advises to
+        raise it against AdamW's by the factor by which `lr` is lower."""
         betas: Betas = (0.9, 0.99)
-        """How much of the running mean of the gradient counts in the update, and how much of it is kept."""
+        """Decay of the running mean of the gradient: first in the update, then in the mean that is kept."""
+
+    config: Config
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         return _Lion(self.groups(parameters), {"betas": self.config.betas})
 
 
 class _Lion(torch.optim.Optimizer):
-    """Torch has none of its own."""
+    """The torch optimizer; torch has no Lion of its own."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,17 +1,17 @@
-"""The scale of the loss in fp16, whose smallest gradients would else be zero."""
+"""Dynamic loss scaling for fp16, in which small gradients would underflow to zero."""
 
 from __future__ import annotations
 
-_SMALLEST = 1.0
-_LARGEST = 2.0**24
+_MIN_SCALE = 1.0
+_MAX_SCALE = 2.0**24
 
 
 class LossScale:
-    """Halved when a gradient overflows, doubled after `growth_interval` steps without: dynamic loss scaling.
+    """A factor on the loss that halves when a gradient overflows and doubles after `growth_interval` steps without.
 
-    Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740. It is told whether the norm of all gradients
-    was finite, a number that processes that train together have in common, so their scales never part; torch's
-    GradScaler decides on what each process sees of the gradients.
+    Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740. It depends only on whether the global
+    gradient norm is finite, which is the same on all ranks, so the ranks' scales stay equal. torch's GradScaler
+    decides by the gradients that a rank holds.
     """
 
     def __init__(self, enabled: bool, *, growth_interval: int = 2000):
@@ -20,23 +20,23 @@ class LossScale:
         self.enabled = enabled
         self.growth_interval = growth_interval
 
-    def update(self, finite: bool) -> bool:
-        """Learn from a step; returns whether an overflow is one that a smaller scale may mend."""
+    def update(self, gradient_is_finite: bool) -> bool:
+        """Adjust the scale after a step; return True if it was lowered because of an overflow."""
         if not self.enabled:
             return False
-        mendable = not finite and self.value > _SMALLEST
+        lower = not gradient_is_finite and self.value > _MIN_SCALE
         self.steps_since_change += 1
-        if mendable:
-            self.value, self.steps_since_change = max(_SMALLEST, self.value / 2), 0
-        elif finite and self.steps_since_change >= self.growth_interval:
-            self.value, self.steps_since_change = min(_LARGEST, self.value * 2), 0
-        return mendable
+        if lower:
+            self.value, self.steps_since_change = max(_MIN_SCALE, self.value / 2), 0
+        elif gradient_is_finite and self.steps_since_change >= self.growth_interval:
+            self.value, self.steps_since_change = min(_MAX_SCALE, self.value * 2), 0
+        return lower
 
-    def state(self) -> dict[str, float]:
-        """What is to be saved."""
+    def state_dict(self) -> dict[str, float]:
+        """Return the state for a checkpoint; empty if loss scaling is off."""
         return {"value": self.value, "steps_since_change": self.steps_since_change} if self.enabled else {}
 
-    def restore(self, state: dict[str, float]) -> None:
-        """Go on as when `state` was saved."""
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Restore the state from a checkpoint."""
         if self.enabled and state:
             self.value, self.steps_since_change = float(state["value"]), int(state["steps_since_change"])

@@ -1,4 +1,4 @@
-"""The kind `optimizer`, and those that torch has: AdamW, SGD, Adafactor."""
+"""The kind `optimizer`, and the optimizers that torch implements: AdamW, SGD, Adafactor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationE
 from torch import nn
 
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
-from gptzoo.component import Component, Config, error_at
+from gptzoo.component import Component, error_at
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 
@@ -19,51 +19,53 @@ Betas = Annotated[tuple[Beta, Beta], Strict(False)]
 
 
 class Optimizer(Component):
-    """Base of the kind. `create` makes a torch optimizer, whose state the trainer saves by parameter name."""
+    """Base class of optimizers. Checkpoints store the state of the torch optimizer by parameter name."""
 
     kind = "optimizer"
 
     class Config(Component.Config):
         lr: PositiveFloat
-        """Peak learning rate; the schedule scales it."""
+        """Peak learning rate, scaled by the schedule."""
 
-    config: Any
+    config: Config
 
     def __init__(self, config: Config):
         self.config = config
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-        """An optimizer of the named parameters; each of its groups starts with its own peak `lr`."""
+        """Return a torch optimizer for the named parameters. Each of its groups has its own peak `lr`."""
         raise TypeError(f"{type(self).__name__} does not implement create")
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
-    """The algorithms that it has, each with whether one kernel makes the whole update: `Muon + AdamW (fused)`."""
+    """Return the names of its algorithms, such as `Muon + AdamW (fused)`; fused is one kernel for the whole update."""
     fused: dict[str, bool] = {}
     for group in optimizer.param_groups:
         name = group.get("algorithm", type(optimizer).__name__)
         fused[name] = fused.get(name, True) and bool(group.get("fused"))
-    return " + ".join(f"{name} (fused)" if whole else name for name, whole in fused.items())
+    return " + ".join(f"{name} (fused)" if is_fused else name for name, is_fused in fused.items())
 
 
 class GroupedOptimizer(Optimizer):
-    """Base of those in which matrices decay and vectors do not, and the learning rate may fall from block to block."""
+    """Base class of optimizers with weight decay for matrices only and an optional learning-rate decay per layer."""
 
     class Config(Optimizer.Config):
         weight_decay: NonNegativeFloat
-        """Of matrices, embeddings included, apart from the gradient; biases and norms do not decay."""
+        """Decoupled weight decay of matrices, embeddings included; biases and norms have none."""
         layer_lr_decay: float = Field(1.0, gt=0.0, le=1.0)
-        """Learning rate of each block as a fraction of the next one's. The last block and the head have the full one,
-        the embeddings the lowest."""
+        """Learning rate of each block as a fraction of that of the next block. The last block and the head have the
+        full learning rate, the embeddings the lowest."""
+
+    config: Config
 
     def groups(self, parameters: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
-        """The groups that torch's optimizers take, each with its `lr` and `weight_decay`."""
+        """Return the parameter groups for a torch optimizer, each with its `lr` and `weight_decay`."""
         scales = lr_scales(parameters, self.config.layer_lr_decay)
         return lr_groups(parameters, self.config.lr, self.config.weight_decay, scales)
 
 
 class AdamW(GroupedOptimizer):
-    """Adam with decoupled weight decay, of matrices only."""
+    """Adam with decoupled weight decay, for matrices only."""
 
     name = "adamw"
     paper = "Loshchilov and Hutter 2017, Decoupled Weight Decay Regularization, arXiv:1711.05101"
@@ -74,7 +76,9 @@ class AdamW(GroupedOptimizer):
         betas: Betas = (0.9, 0.95)
         """Decay of the running means of the gradient and of its square."""
         eps: PositiveFloat = 1e-8
-        """Added to the root of the mean square."""
+        """Constant added to the denominator, for numerical stability."""
+
+    config: Config
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
@@ -90,11 +94,11 @@ class SGD(GroupedOptimizer):
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 0.1
         weight_decay: NonNegativeFloat = 0.0
-        """Of matrices, embeddings included, added to the gradient; biases and norms do not decay."""
+        """Weight decay of matrices, embeddings included, added to the gradient; biases and norms have none."""
         momentum: Beta = 0.9
-        """How much of the previous update is kept."""
+        """Fraction of the previous update that is kept."""
         nesterov: bool = False
-        """Look ahead along the momentum before the update is made."""
+        """Use Nesterov momentum."""
 
         @model_validator(mode="after")
         def _nesterov_needs_momentum(self) -> SGD.Config:
@@ -103,31 +107,34 @@ class SGD(GroupedOptimizer):
                 raise ValidationError.from_exception_data("sgd", [error_at(reason, "nesterov", value=True)])
             return self
 
+    config: Config
+
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
-        fused = not any(map(is_dtensor, parameters.values()))  # torch has no kernel for sharded weights
+        fused = not any(map(is_dtensor, parameters.values()))  # torch has no fused kernel for DTensors
         return torch.optim.SGD(
             self.groups(parameters), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )
 
 
 class Adafactor(GroupedOptimizer):
-    """Keeps of the mean square of a matrix only the sums of its rows and columns, and scales updates to the weights."""
+    """Stores the mean square of a matrix as row and column sums only, and scales updates to the size of the weights."""
 
     name = "adafactor"
     paper = "Shazeer and Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, arXiv:1804.04235"
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-2
-        """Peak learning rate, relative to the size of the weights; the schedule scales it. It is never above
-        1/sqrt(step)."""
+        """Peak learning rate relative to the size of the weights, scaled by the schedule and at most 1/sqrt(step)."""
         weight_decay: NonNegativeFloat = 0.0
         beta2_decay: float = Field(-0.8, lt=0.0)
-        """Step t keeps 1 - t^beta2_decay of the running mean of the squared gradient."""
+        """Exponent of the decay of the mean square: step t keeps 1 - t^beta2_decay of it."""
         clip_threshold: float = Field(1.0, ge=1.0)
-        """Largest root mean square of an update before it is scaled to the weights."""
+        """Largest root mean square of an update, before it is scaled to the size of the weights."""
         min_scale: PositiveFloat = 1e-3
-        """Root mean square that weights are taken to have at least, so that zeros can move."""
+        """Lower bound on the root mean square of the weights, so that weights of zero can change."""
+
+    config: Config
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config

@@ -1,17 +1,17 @@
-"""The kind `schedule`: the learning rate as a pure function of the step, so that there is nothing to save."""
+"""The kind `schedule`: the learning rate as a pure function of the step, so that a checkpoint need not store it."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt
 
-from gptzoo.component import Component, Config
+from gptzoo.component import Component
 
 
 class Schedule(Component):
-    """Base of the kind: linear warmup, then whatever `after_warmup` says."""
+    """Base class of schedules: linear warmup, then `after_warmup`."""
 
     kind = "schedule"
 
@@ -19,21 +19,21 @@ class Schedule(Component):
         warmup_steps: NonNegativeInt = 0
         """Steps over which the learning rate rises linearly to its peak."""
 
-    config: Any
+    config: Config
 
     def __init__(self, config: Config, n_steps: int):
         self.config = config
         self.n_steps = n_steps
 
-    def factor(self, step: int) -> float:
-        """The learning rate of update number `step` (0, 1, …, n_steps - 1) as a fraction of the peak."""
+    def lr_factor(self, step: int) -> float:
+        """Return the learning rate of step number `step` (0, 1, …, n_steps - 1) as a fraction of the peak."""
         warmup_steps = self.config.warmup_steps
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         return self.after_warmup((step - warmup_steps) / max(1, self.n_steps - warmup_steps))
 
     def after_warmup(self, progress: float) -> float:
-        """`progress` runs from 0 right after warmup to (nearly) 1 at the last step."""
+        """Return the fraction of the peak at `progress`, which runs from 0 after warmup to almost 1 at the end."""
         raise TypeError(f"{type(self).__name__} does not implement after_warmup")
 
 
@@ -46,6 +46,8 @@ class Cosine(Schedule):
     class Config(Schedule.Config):
         min_ratio: float = Field(0.1, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
+
+    config: Config
 
     def after_warmup(self, progress: float) -> float:
         low = self.config.min_ratio
@@ -71,41 +73,45 @@ class Linear(Schedule):
         min_ratio: float = Field(0.0, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
 
+    config: Config
+
     def after_warmup(self, progress: float) -> float:
         return 1 - (1 - self.config.min_ratio) * min(progress, 1.0)
 
 
 class WarmupStableDecay(Schedule):
-    """Stays at the peak, then falls to `min_ratio` of it: what comes before the fall suits runs of any length."""
+    """Stays at the peak, then falls to `min_ratio` of it. The stable phase does not depend on the length of the run."""
 
     name = "wsd"
     paper = "Hu et al. 2024, MiniCPM, arXiv:2404.06395; Hägele et al. 2024 (1-sqrt), arXiv:2405.18392"
 
     class Config(Schedule.Config):
         decay_fraction: float = Field(0.2, gt=0.0, le=1.0)
-        """Of the steps after the warmup, the last ones in which the learning rate falls."""
+        """Fraction of the steps after warmup, at the end of the run, in which the learning rate falls."""
         decay: Literal["linear", "1-sqrt"] = "1-sqrt"
-        """How it falls: evenly, or fast at first."""
+        """Shape of the decay: a straight line, or one minus a square root, which falls fast at first."""
         min_ratio: float = Field(0.0, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
 
+    config: Config
+
     def after_warmup(self, progress: float) -> float:
         fraction = self.config.decay_fraction
-        fallen = min(max((progress - (1 - fraction)) / fraction, 0.0), 1.0)
+        decayed = min(max((progress - (1 - fraction)) / fraction, 0.0), 1.0)
         if self.config.decay == "1-sqrt":
-            fallen = math.sqrt(fallen)
-        return 1 - (1 - self.config.min_ratio) * fallen
+            decayed = math.sqrt(decayed)
+        return 1 - (1 - self.config.min_ratio) * decayed
 
 
 class InverseSqrt(Schedule):
-    """Falls with one over the square root of the step, whatever the length of the run.
+    """Falls with the inverse square root of the step, whatever the length of the run.
 
-    The warmup is the scale: after four times as many steps the learning rate is half the peak.
+    The warmup sets the scale: after four times as many steps the learning rate is half the peak.
     """
 
     name = "inverse_sqrt"
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762"
 
-    def factor(self, step: int) -> float:
-        peak = self.config.warmup_steps + 1  # the update, counted from 1, that has the peak
-        return min((step + 1) / peak, math.sqrt(peak / (step + 1)))
+    def lr_factor(self, step: int) -> float:
+        peak_step = self.config.warmup_steps + 1  # counted from 1
+        return min((step + 1) / peak_step, math.sqrt(peak_step / (step + 1)))

@@ -1,11 +1,10 @@
-"""A checkpoint of a run, written by all of its processes: the folder that a process alone would write."""
+"""Checkpoints that all ranks of a run write together. The files do not depend on the number of ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,62 +22,67 @@ from gptzoo.utils.atomic import write_json
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a checkpoint is made of. Of tensors that processes hold together, each has its part."""
+class CheckpointContents:
+    """Everything that a checkpoint stores. Each rank has its shards of split tensors."""
 
-    spread: ParallelizedModel
+    parallelized: ParallelizedModel
     tokenizer: Tokenizer
-    state: Mapping[str, Any]  # as JSON
+    state: Mapping[str, object]  # for state.json
     optimizer: torch.optim.Optimizer
     parameters: Mapping[str, nn.Parameter]
-    averages: Mapping[str, Tensor] | None
+    ema: Mapping[str, Tensor] | None
 
     def write(self, folder: Path, ranks: Ranks) -> None:
-        """Fill a folder. All processes must call it; what fails in one is raised in all of them."""
+        """Write the files of a checkpoint. All ranks must call it; an error on one rank is raised on all."""
         entries, scalars = optimizer_entries(self.optimizer, self.parameters)
-        files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.spread.tensors(), OPTIMIZER: entries}
-        if self.averages is not None:
-            files[EMA_WEIGHTS] = self.averages
+        files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.parallelized.state_dict(), OPTIMIZER: entries}
+        if self.ema is not None:
+            files[EMA_WEIGHTS] = self.ema
+        row_orders = self.parallelized.row_orders
         for name, tensors in files.items():
+            file = folder / name
             if ranks.size == 1:
-                write_tensors(folder / name, tensors)
+                write_tensors(file, tensors)
             else:
-                orders = self.spread.orders
-                write_sharded_file(folder / name, tensors, orders, is_main=ranks.main, on_all_ranks=ranks.everywhere)
-        if ranks.main:
-            write_spec_and_tokenizer(folder, self.spread.model, self.tokenizer)
+                write_sharded_file(file, tensors, row_orders, is_main=ranks.is_main, on_all_ranks=ranks.on_all_ranks)
+        if ranks.is_main:
+            write_spec_and_tokenizer(folder, self.parallelized.model, self.tokenizer)
             write_json(folder / STATE, {**self.state, "optimizer_scalars": scalars})
 
 
-def save(contents: Contents, folder: Path, step: int, ranks: Ranks, *, keep: int, best: int | None) -> None:
-    """Make the checkpoint of `step` under `folder`, and drop older ones. Raises FolderError where it cannot be written.
+def save_on_all_ranks(
+    contents: CheckpointContents, folder: Path, step: int, ranks: Ranks, *, keep: int, best: int | None
+) -> None:
+    """Save the checkpoint of `step` under `folder` and delete old ones. Raises FolderError if the disk refuses.
 
-    The main process makes the folder, tells the others, and puts it in its place when all have written their part.
+    The main rank creates a temporary folder and broadcasts its path. It gives the folder its final name after all
+    ranks have written their shards.
     """
-    told: list[Path] = []
+    broadcast: list[Path] = []
 
-    def write(temporary: Path) -> None:
-        told.append(ranks.from_rank(0, temporary))
+    def write_on_main(temporary: Path) -> None:
+        ranks.broadcast_from(0, temporary)
+        broadcast.append(temporary)
         contents.write(temporary, ranks)
 
     def save_main() -> None:
         try:
-            save_checkpoint(folder, step, write, keep=keep, best=best)
+            save_checkpoint(folder, step, write_on_main, keep=keep, best=best)
         finally:
-            if not told:  # the folder could not be made
-                ranks.from_rank(0, None)
+            if not broadcast:  # the temporary folder could not be created, and the other ranks still wait for its path
+                ranks.broadcast_from(0, None)
 
-    def follow() -> None:
-        temporary: Path | None = ranks.from_rank(0, None)
+    def save_other() -> None:
+        temporary: Path | None = ranks.broadcast_from(0, None)
         if temporary is not None:
             contents.write(temporary, ranks)
 
     try:
-        ranks.everywhere(save_main if ranks.main else follow)
+        ranks.on_all_ranks(save_main if ranks.is_main else save_other)
     except (OSError, SafetensorError, GptzooError) as error:
-        raise ranks.agreed(
+        raise ranks.as_collective(
             FolderError(
                 f"{folder}: the checkpoint of step {step} cannot be written: {error}. "
-                "Those before it are whole; make room and go on with --resume"
+                "Earlier checkpoints are intact. Free some space and continue with --resume"
             )
         ) from error

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a step, the run's own record."""
+"""metrics.jsonl, the metrics of a run: one JSON object per step."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gptzoo.training.run.disk import writing
+from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.utils.atomic import write_text
 
-_TAIL = 4096  # bytes at the end of a file, which hold its last row mostly
+_TAIL_BYTES = 4096  # usually holds the last row
 
 
 class MetricsFile:
-    """Rows that are appended one by one, each on disk, in the eyes of other processes, when `add` returns.
+    """A file to which rows are appended. When `append` returns, other processes can read the row.
 
-    Without a descriptor it keeps nothing: of several processes that train together, one keeps the record.
+    Without a file descriptor it stores nothing: only the main rank writes metrics.
     """
 
     def __init__(self, path: Path, descriptor: int | None):
         self.path = path
         self.descriptor = descriptor
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row. Raises FolderError where there is no room for it."""
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Append a row. Raises FolderError if the disk is full."""
         if self.descriptor is None:
             return
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
-        with writing(self.path):
-            while line:  # a disk that is nearly full takes a part, and refuses the rest
+        with report_disk_errors(self.path):
+            while line:  # a disk that is almost full writes a part of the line first, then fails
                 line = line[os.write(self.descriptor, line) :]
 
     def sync(self) -> None:
-        """Make what was appended survive a crash of the machine. Raises FolderError."""
+        """Flush all rows to disk, so that they survive a crash of the machine. Raises FolderError."""
         if self.descriptor is None:
             return
-        with writing(self.path):
+        with report_disk_errors(self.path):
             os.fsync(self.descriptor)
 
 
 @contextlib.contextmanager
-def appending(path: Path, *, keep: bool = True) -> Iterator[MetricsFile]:
-    """The file, open for rows at its end; unless it is to `keep` them it is not touched. Raises FolderError."""
-    if not keep:
+def open_metrics(path: Path, *, write: bool = True) -> Iterator[MetricsFile]:
+    """Open the file for appending; without `write` it is not touched. Raises FolderError."""
+    if not write:
         yield MetricsFile(path, None)
         return
-    with writing(path):
+    with report_disk_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         yield MetricsFile(path, descriptor)
@@ -57,8 +57,8 @@ def appending(path: Path, *, keep: bool = True) -> Iterator[MetricsFile]:
         os.close(descriptor)
 
 
-def cut(path: Path, step: int) -> None:
-    """Drop the rows after `step`, and a row that a kill left half written."""
+def truncate_after(path: Path, step: int) -> None:
+    """Remove the rows after `step`, and a row that a killed process left incomplete."""
     if not path.exists():
         return
     kept = []
@@ -70,49 +70,49 @@ def cut(path: Path, step: int) -> None:
         if row["step"] > step:
             break
         kept.append(line + "\n")
-    with writing(path):
+    with report_disk_errors(path):
         write_text(path, "".join(kept))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """All rows; none without a file."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return all rows, or none if the file does not exist."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run that may be going on: its last row may be half written, and is then left out."""
+def read_complete_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run that may be in progress. An incomplete last row is left out."""
     if not path.exists():
         return []
-    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in whole]
+    *complete, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in complete]
 
 
-def last_whole_row(path: Path) -> dict[str, Any]:
-    """The last whole row of a run that may be going on, without reading all of it; {} before there is one."""
+def read_last_row(path: Path) -> dict[str, Any]:
+    """Return the last complete row of a run that may be in progress, or {}. Reads only the end of the file."""
     try:
         with open(path, "rb") as file:
-            size, n_bytes = file.seek(0, 2), _TAIL
+            size, n_bytes = file.seek(0, 2), _TAIL_BYTES
             while True:
                 first = max(0, size - n_bytes)
                 file.seek(first)
                 *lines, _ = file.read(size - first).split(b"\n")
                 if len(lines) > 1 or first == 0:
                     break
-                n_bytes *= 2  # a row with the load of each expert of each layer is long
+                n_bytes *= 2  # rows can be long, such as with the load of each expert in each layer
     except FileNotFoundError:
         return {}
     row: dict[str, Any] = json.loads(lines[-1]) if lines else {}
     return row
 
 
-def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with null for what is not finite, in lists too: JSON has no such numbers."""
-    return {name: _without_nan(value) for name, value in row.items()}
+def replace_non_finite(row: Mapping[str, object]) -> dict[str, Any]:
+    """Return the row with None for numbers that are not finite, also in lists: JSON has no such numbers."""
+    return {name: _none_if_not_finite(value) for name, value in row.items()}
 
 
-def _without_nan(value: Any) -> Any:
+def _none_if_not_finite(value: object) -> object:
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [_none_if_not_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,6 @@
-"""What a checkpoint keeps beside the model: the optimizer by parameter name, and where the run is.
+"""The training state in a checkpoint: optimizer.safetensors by parameter name, averages.safetensors and state.json.
 
-Data order, learning rate and dropout are functions of (seed, step), so there is nothing of theirs to keep.
+Data order, learning rate and dropout masks are functions of (seed, step), so nothing of them is stored.
 """
 
 from __future__ import annotations
@@ -24,24 +24,27 @@ STATE = "state.json"
 
 def write_training_state(
     folder: Path,
-    state: Mapping[str, Any],
+    state: Mapping[str, object],
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
-    averages: Mapping[str, Tensor] | None = None,
+    ema: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """optimizer.safetensors with `<parameter>|<entry>` tensors, averages.safetensors if there are any, and state.json,
-    which has `state` and those entries of the optimizer that are no tensors."""
+    """Write the training state of a run with one process.
+
+    optimizer.safetensors has the tensors of the optimizer as `<parameter>|<entry>`; state.json has `state`, and the
+    entries that are not tensors. averages.safetensors is written if there is an EMA.
+    """
     tensors, scalars = optimizer_entries(optimizer, parameters)
     write_tensors(folder / OPTIMIZER, tensors)
-    if averages is not None:
-        write_tensors(folder / EMA_WEIGHTS, averages)
+    if ema is not None:
+        write_tensors(folder / EMA_WEIGHTS, ema)
     write_json(folder / STATE, {**state, "optimizer_scalars": scalars})
 
 
 def optimizer_entries(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What an optimizer keeps, as `<parameter>|<entry>`: its tensors, and all else."""
+    """Return the state of an optimizer by `<parameter>|<entry>`: its tensors, and all other values."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for name, parameter in parameters.items():
@@ -57,47 +60,50 @@ def read_training_state(
     folder: Path,
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
-    averages: Mapping[str, Tensor] | None = None,
-    orders: Mapping[str, Tensor] | None = None,
+    ema: Mapping[str, Tensor] | None = None,
+    row_orders: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Give the optimizer and the averages what they had; returns the `state`.
+    """Load a checkpoint's training state into the optimizer and the EMA; return the contents of state.json.
 
-    orders: of some parameters by name, the order in which their rows are held.
+    row_orders: for some parameters, the order in which memory holds their rows.
 
-    Raises FolderError when it belongs to other parameters.
+    Raises FolderError if the state belongs to other parameters.
     """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    if averages is not None:
-        _restore(averages, folder, orders)
+    if ema is not None:
+        _load_ema(ema, folder, row_orders)
     entries: dict[str, Any] = {**read_tensors(folder / OPTIMIZER), **state["optimizer_scalars"]}
-    by_name: dict[str, dict[str, Any]] = {}
+    by_parameter: dict[str, dict[str, Any]] = {}
     for key, value in entries.items():
         name, _, entry = key.partition("|")
-        by_name.setdefault(name, {})[entry] = value
-    for name in sorted(by_name.keys() - parameters.keys()):
-        raise FolderError(f"{folder}: has optimizer state of {name}, which this model does not train")
-    saved = optimizer.state_dict()
-    order = {parameter: index for index, parameter in enumerate(_in_group_order(optimizer))}
-    for name, own in by_name.items():
+        by_parameter.setdefault(name, {})[entry] = value
+    for name in sorted(by_parameter.keys() - parameters.keys()):
+        raise FolderError(f"{folder}: has optimizer state for {name}, which is not a trained parameter of this model")
+    state_dict = optimizer.state_dict()
+    indices = {parameter: index for index, parameter in enumerate(_in_group_order(optimizer))}
+    for name, values in by_parameter.items():
         parameter = parameters[name]
-        for entry, value in own.items():
-            # Entries as large as their parameter must be of its shape; counters and factored moments are not so large.
-            as_large = isinstance(value, Tensor) and value.ndim > 0 and value.numel() == parameter.numel()
-            if as_large and value.shape != parameter.shape:
-                raise FolderError(f"{folder}: {entry} of {name} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+        for entry, value in values.items():
+            # An entry with as many values as its parameter must have its shape. Counters and factored moments differ.
+            same_size = isinstance(value, Tensor) and value.ndim > 0 and value.numel() == parameter.numel()
+            if same_size and value.shape != parameter.shape:
+                raise FolderError(
+                    f"{folder}: {entry} of {name}: expected shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
+                )
             if isinstance(value, Tensor) and value.ndim > 0:
-                own[entry] = distribute_like(parameter, reorder_rows(orders, name, value), replicate=not as_large)
-        saved["state"][order[parameter]] = own
-    optimizer.load_state_dict(saved)  # also puts the tensors where the parameters are
+                ordered = reorder_rows(row_orders, name, value)
+                values[entry] = distribute_like(parameter, ordered, replicate=not same_size)
+        state_dict["state"][indices[parameter]] = values
+    optimizer.load_state_dict(state_dict)  # also moves the tensors to the devices of the parameters
     return state
 
 
-def _restore(averages: Mapping[str, Tensor], folder: Path, orders: Mapping[str, Tensor] | None) -> None:
+def _load_ema(ema: Mapping[str, Tensor], folder: Path, row_orders: Mapping[str, Tensor] | None) -> None:
     saved = read_tensors(folder / EMA_WEIGHTS)
-    if saved.keys() != averages.keys():
-        raise FolderError(f"{folder / EMA_WEIGHTS}: is of other parameters than this run trains")
-    for name, value in averages.items():
-        value.copy_(distribute_like(value, reorder_rows(orders, name, saved[name])))
+    if saved.keys() != ema.keys():
+        raise FolderError(f"{folder / EMA_WEIGHTS}: has other parameters than those that this run trains")
+    for name, value in ema.items():
+        value.copy_(distribute_like(value, reorder_rows(row_orders, name, saved[name])))
 
 
 def _in_group_order(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""A run is a folder: its spec, surroundings, metrics and checkpoints; one process at a time may write it."""
+"""The folder of a run: its spec, environment, status, metrics and checkpoints. One process at a time may write it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from gptzoo import __version__, registry
 from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.json_diff import differences
-from gptzoo.spec.provenance import stamped
+from gptzoo.spec.provenance import add_provenance
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.run.disk import writing
+from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.training.run.run_view import Status, status_of
 from gptzoo.utils.atomic import remove_incomplete, write_json
 
-# Where and how a run is watched may change when it goes on; what it computes may not.
-_MAY_CHANGE = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
-_LENGTH = ("steps", "tokens", "epochs")
+# Fields that may always change when a run is resumed, because they do not change its results.
+_RESUMABLE_FIELDS = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
+_LENGTH_FIELDS = ("steps", "tokens", "epochs")
+# Differences in these keys of environment.json are not reported.
+_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size"}
 
-Change = Literal["nothing", "length", "anything"]
-"""What of a run that is resumed may be otherwise than it was."""
+AllowedChange = Literal["nothing", "length", "anything"]
+"""Which fields of a spec may differ from the run that is resumed."""
 
 
 class RunFolder:
-    """The folder of one run. Nothing in it is touched before `open` holds its lock."""
+    """The folder of one run. Nothing in it changes before `lock` holds its lock."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -42,16 +44,19 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
 
     @contextlib.contextmanager
-    def open(self, *, resume: bool) -> Iterator[None]:
-        """Hold the folder. Raises FolderError if it is used and not to be resumed, or if another process holds it."""
-        self._refuse_if_used(resume)
+    def lock(self, *, resume: bool) -> Iterator[None]:
+        """Create and lock the folder, and remove incomplete files of killed processes.
+
+        Raises FolderError if the folder is in use by another process, or not empty and `resume` is False.
+        """
+        self._check_unused(resume)
         lock = filelock.FileLock(self.path / ".lock", timeout=0)
-        with writing(self.path):
+        with report_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._acquire(lock)
         try:
-            self._refuse_if_used(resume)
-            with writing(self.path):
+            self._check_unused(resume)
+            with report_disk_errors(self.path):
                 remove_incomplete(self.path)
                 if self.checkpoints.is_dir():
                     remove_incomplete(self.checkpoints)
@@ -62,125 +67,129 @@ class RunFolder:
     def _acquire(self, lock: filelock.BaseFileLock) -> None:
         try:
             lock.acquire()
-        except filelock.Timeout:  # it is an OSError, but no disk is to blame
+        except filelock.Timeout:  # an OSError that is no error of the disk
             raise FolderError(
-                f"{self.path}: another process is training in it; wait for it, or choose another --out"
+                f"{self.path}: another process is training in this folder. Wait for it, or choose another --out"
             ) from None
 
-    def _refuse_if_used(self, resume: bool) -> None:
+    def _check_unused(self, resume: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
-            raise FolderError(f"{self.path}: is a file; choose another --out")
+            raise FolderError(f"{self.path}: is a file. Choose another --out")
         if resume or not self.path.is_dir():
             return
         if any(entry.name != ".lock" for entry in self.path.iterdir()):
             if not (self.path / "run.json").exists():
-                raise FolderError(f"{self.path}: holds files, and no run; choose another --out")
-            raise FolderError(f"{self.path}: is used already; go on with --resume, or choose another --out")
+                raise FolderError(f"{self.path}: has files that are not a run. Choose another --out")
+            raise FolderError(f"{self.path}: already has a run. Continue it with --resume, or choose another --out")
 
-    def record(
+    def write_or_check_spec(
         self,
         spec: RunSpec,
         device: torch.device,
         fingerprint: str,
         report: Callable[[str], None],
         *,
-        may_change: Change = "nothing",
+        allowed_change: AllowedChange = "nothing",
     ) -> list[str]:
-        """Write run.json and environment.json, or compare with those that are there.
+        """Write run.json and environment.json, or compare them with the files of the run that is resumed.
 
-        Raises FolderError when the run that is there is another one or had other data than may be; reports what else
-        differs. Returns what has changed and may.
+        Returns the allowed changes. Calls `report` for differences of the environment. Raises FolderError for changes
+        of the spec or the training data that are not allowed.
         """
-        changed: list[str] = []
+        changes: list[str] = []
 
-        def same_run(_: Mapping[str, Any]) -> None:
-            with warnings.catch_warnings(record=True, category=VersionWarning) as told:
+        def check_spec(_: Mapping[str, object]) -> None:
+            with warnings.catch_warnings(record=True, category=VersionWarning) as caught:
                 warnings.simplefilter("always", VersionWarning)
-                run = load_run_spec(self.path / "run.json")
-            for warning in told:
+                previous = load_run_spec(self.path / "run.json")
+            for warning in caught:
                 report(str(warning.message))
-            changed.extend(self._changes(run.resolved(), spec.resolved(), may_change))
+            changes.extend(self._allowed_changes(previous.resolved(), spec.resolved(), allowed_change))
 
-        self._settle("run.json", stamped(spec), same_run)
+        self._write_or_check("run.json", add_provenance(spec), check_spec)
         environment = describe_environment(device, fingerprint)
 
-        def compare(before: Mapping[str, Any]) -> None:
-            if before.get("data") != environment["data"]:
-                if may_change != "anything":
+        def check_environment(previous: Mapping[str, object]) -> None:
+            if previous.get("data") != environment["data"]:
+                if allowed_change != "anything":
                     raise FolderError(
-                        f"{self.path}: the data is not that which the run began with; restore it, start anew, or go on "
-                        "all the same with --override"
+                        f"{self.path}: the training data has changed since this run started. Restore the data, start a "
+                        "new run, or continue with --override"
                     )
-                changed.append("the data is another")
-            for key in sorted({*before, *environment} - {"git_commit", "host", "micro_batch_size"}):
-                if before.get(key) != environment.get(key):
-                    report(f"resumed with another {key}: {before.get(key)} before, {environment.get(key)} now")
+                changes.append("the training data has changed")
+            for key in sorted({*previous, *environment} - _UNREPORTED_KEYS):
+                before, now = previous.get(key), environment.get(key)
+                if before != now:
+                    report(f"{key} has changed since the run started: {before} before, {now} now")
 
-        self._settle("environment.json", environment, compare)
-        return changed
+        self._write_or_check("environment.json", environment, check_environment)
+        return changes
 
-    def note_changes(self, spec: RunSpec, fingerprint: str, step: int, changed: Sequence[str]) -> None:
-        """Make run.json and environment.json those of the changed run, and keep for good what changed at which step."""
-        row = json.dumps({"step": step, "changes": list(changed)}, ensure_ascii=False)
-        with writing(self.path / "changes.jsonl"), open(self.path / "changes.jsonl", "a", encoding="utf-8") as file:
+    def record_changes(self, spec: RunSpec, fingerprint: str, step: int, changes: Sequence[str]) -> None:
+        """Append the changes to changes.jsonl, and replace run.json and the data in environment.json."""
+        row = json.dumps({"step": step, "changes": list(changes)}, ensure_ascii=False)
+        path = self.path / "changes.jsonl"
+        with report_disk_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(row + "\n")
-        self.note_environment(data=fingerprint)
-        self._write("run.json", stamped(spec))
+        self.update_environment(data=fingerprint)
+        self._write("run.json", add_provenance(spec))
 
-    def environment(self) -> dict[str, Any]:
-        """What environment.json says, once `record` has written it or found it."""
-        found: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
-        return found
+    def read_environment(self) -> dict[str, Any]:
+        """Return the contents of environment.json."""
+        environment: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        return environment
 
-    def note_environment(self, **changes: Any) -> None:
-        """Put into environment.json what has changed, or was decided since."""
-        self._write("environment.json", {**self.environment(), **changes})
+    def update_environment(self, **changes: object) -> None:
+        """Set some keys of environment.json."""
+        self._write("environment.json", {**self.read_environment(), **changes})
 
     @contextlib.contextmanager
-    def status(self, ending: Callable[[], Status] = lambda: "done") -> Iterator[None]:
-        """Keep in status.json how a run is doing in the block, and how it ended: by an error, or as `ending` says."""
+    def track_status(self, final_status: Callable[[], Status] = lambda: "done") -> Iterator[None]:
+        """Keep status.json up to date: `running` in the block, then `final_status()`, or the status of an error."""
         self._write_status("running")
         try:
             yield
         except BaseException as error:
-            with contextlib.suppress(FolderError):  # the disk may be full; why the run failed is to be told, not that
+            with contextlib.suppress(FolderError):  # on a full disk, the error that ended the run matters more
                 self._write_status(status_of(error), f"{type(error).__name__}: {error}")
             raise
-        self._write_status(ending())
+        self._write_status(final_status())
 
     def _write_status(self, status: Status, reason: str | None = None) -> None:
         self._write("status.json", {"status": status, **({"reason": reason} if reason else {})})
 
-    def _write(self, name: str, value: Any) -> None:
-        with writing(self.path / name):
+    def _write(self, name: str, value: object) -> None:
+        with report_disk_errors(self.path / name):
             write_json(self.path / name, value)
 
-    def _settle(self, name: str, value: Mapping[str, Any], compare: Callable[[Mapping[str, Any]], None]) -> None:
+    def _write_or_check(
+        self, name: str, value: Mapping[str, object], check: Callable[[Mapping[str, object]], None]
+    ) -> None:
         file = self.path / name
         if not file.exists():
             self._write(name, value)
             return
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
+            previous = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise FolderError(f"{file}: cannot be read: {error}") from None
-        compare(before)
+        check(previous)
 
-    def _changes(self, before: Mapping[str, Any], now: Mapping[str, Any], may_change: Change) -> list[str]:
-        """In words, what differs between two specs and may; raises FolderError for what may not."""
-        changes = [c for c in differences(before, now) if c.name.split(".")[1] not in _MAY_CHANGE]
-        told = [f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes]
-        only_longer = all(change.name.split(".")[1] in _LENGTH for change in changes)
-        if not changes or may_change == "anything" or (may_change == "length" and only_longer):
-            return told
-        advice = "--extend makes it a run of another length" if only_longer else "--override goes on all the same"
-        raise FolderError(
-            f"{self.path}: holds another run, which cannot go on with this spec: {'; '.join(told)}; {advice}"
-        )
+    def _allowed_changes(
+        self, previous: Mapping[str, object], current: Mapping[str, object], allowed_change: AllowedChange
+    ) -> list[str]:
+        """Describe the changes between two specs. Raises FolderError for changes that are not allowed."""
+        changes = [c for c in differences(previous, current) if c.name.split(".")[1] not in _RESUMABLE_FIELDS]
+        descriptions = [f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes]
+        only_length = all(change.name.split(".")[1] in _LENGTH_FIELDS for change in changes)
+        if not changes or allowed_change == "anything" or (allowed_change == "length" and only_length):
+            return descriptions
+        advice = "Use --extend to change its length" if only_length else "Use --override to continue with the new spec"
+        raise FolderError(f"{self.path}: its run has another spec: {'; '.join(descriptions)}. {advice}")
 
 
 def describe_environment(device: torch.device, fingerprint: str) -> dict[str, Any]:
-    """What, besides the spec, decides the bits of a run."""
+    """Return everything besides the spec that determines the bits of a run."""
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "gptzoo": __version__,
@@ -197,12 +206,12 @@ def describe_environment(device: torch.device, fingerprint: str) -> dict[str, An
 
 
 def _git_commit() -> str | None:
-    """The commit of the folder that the run was started in, marked if there were changes; None outside of git."""
+    """Return the commit of the working directory, marked if it has changes, or None outside a git repository."""
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        done = subprocess.run(
+        result = subprocess.run(
             command, capture_output=True, text=True, timeout=10, check=True, env={**os.environ, "LC_ALL": "C"}
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()

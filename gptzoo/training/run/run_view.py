@@ -1,4 +1,4 @@
-"""What those who watch a run are told of it."""
+"""A run as trackers and hooks see it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Status = Literal["running", "done", "paused", "interrupted", "diverged", "failed
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as trackers and hooks see it; nothing in it can be changed."""
+    """Read-only facts about a run, for trackers and hooks."""
 
     spec: RunSpec
-    """Resolved: every default is in it."""
+    """The resolved spec, with every default filled in."""
     folder: Path
-    """Of the run. A tracker may write below it, under its own name."""
+    """The run folder. A tracker may write files or folders with its own name below it."""
     n_steps: int
-    """The step that the run ends with."""
-    kept: int
-    """The last step whose metrics are kept from before; -1 where the run begins, else that of the checkpoint."""
+    """Number of optimizer steps in the whole run."""
+    resume_step: int
+    """Step of the checkpoint that the run continues from; -1 for a new run. Later rows are logged again."""
     device: str
-    """Where it computes: `cpu`, `cuda:0`."""
+    """Device of the run, such as `cpu` or `cuda:0`."""
 
 
 def status_of(error: BaseException) -> Status:
-    """How a run has ended that was left by `error`."""
+    """Return the status of a run that ended with `error`."""
     if isinstance(error, Interrupted):
         return "interrupted"
     return "diverged" if isinstance(error, Diverged) else "failed"

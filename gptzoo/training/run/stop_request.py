@@ -1,40 +1,45 @@
-"""Asked to stop: finish the step, save, leave; asked twice: leave at once."""
+"""Requests to stop by signal.
+
+The first signal ends the run after the current step and a checkpoint, the second one at once.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 from gptzoo.training.distributed.ranks import Ranks
 
-# Schedulers of clusters announce that time is up with one of the last two.
+# Cluster schedulers announce the time limit with SIGUSR1 or SIGUSR2.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class StopRequest:
-    """Set by the first signal; `signal_name` says which."""
+    """A flag that the first signal sets; `signal_name` is its name."""
 
     signal_name: str | None = None
 
     def __bool__(self) -> bool:
         return self.signal_name is not None
 
-    def agreed(self, ranks: Ranks, action: Callable[[], None]) -> str | None:
-        """Do `action`; the name of the signal that any of the processes of a run has had. What fails in one raises in
-        all."""
-        own = 0 if self.signal_name is None else signal.Signals[self.signal_name].value
-        _, number = ranks.everywhere_and_greatest(action, own)
+    def on_any_rank(self, ranks: Ranks, error: Exception | None) -> str | None:
+        """Return the name of a signal that any rank has received. Raise on all ranks if any rank has an `error`.
+
+        Both take one all-reduce together.
+        """
+        own_number = 0 if self.signal_name is None else signal.Signals[self.signal_name].value
+        number = ranks.raise_on_all_ranks(error, own_number)
         return signal.Signals(number).name if number else None
 
 
 @contextlib.contextmanager
 def listen_for_stop() -> Iterator[StopRequest]:
-    """Turn SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a request.
+    """Turn SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a StopRequest.
 
-    The handler only sets a flag: nothing may be written inside one.
+    The handler only sets a flag, because a signal handler must not write files.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,1 +1,1 @@
-"""One training step: micro-batches, forward, backward, gradient accumulation, optimizer step."""
+"""One training step: micro-batches, gradient accumulation, clipping, optimizer step."""

@@ -1,9 +1,10 @@
-"""The size of micro-batches that fits in memory: tried out on a GPU, reckoned from a small rehearsal on a CPU.
+"""The automatic micro-batch size: the largest that fits in memory.
 
-Several processes reckon too, and all take what the one with the least room can: tried out, one would run out of memory
-while the others wait for its part of a sum.
+One GPU tries full steps. A CPU, and several ranks, estimate from the forward and backward passes of one and of two
+sequences: a trial that runs out of memory would kill a process on a CPU, and leave other ranks waiting in a collective.
 
-The loss does not depend on it but for rounding. The bits do, so a run keeps the size that it began with.
+The micro-batch size changes the loss by rounding only, but it does change its bits. So a run keeps the size that it
+started with.
 """
 
 from __future__ import annotations
@@ -22,145 +23,150 @@ from gptzoo.model.dry_run import LiveBytes
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.hardware.memory import available_bytes
 from gptzoo.training.run.run_folder import RunFolder
-from gptzoo.training.step.train_step import Update, micro_batches
+from gptzoo.training.step.micro_batch import split_into_micro_batches
+from gptzoo.training.step.train_step import TrainStep
 
-_USED = 0.8  # of what is available: allocators hoard, and a machine has other work
-_OPTIMIZER_COPIES = 2  # of what is trained, as in AdamW; on a GPU the optimizer itself is tried
+_MEMORY_FRACTION = 0.8  # of the available memory; the rest is for fragmentation and other processes
+_OPTIMIZER_COPIES = 2  # of the trained parameters, as in AdamW; trials on a GPU use the real optimizer
 
 
 def resolve_micro_batch_size(
-    spec: RunSpec, update: Update, batching: Batching, folder: RunFolder, say: Callable[[str], None]
+    spec: RunSpec, train_step: TrainStep, batching: Batching, folder: RunFolder, report: Callable[[str], None]
 ) -> int:
-    """Sequences of a micro-batch, as the spec has it; what `auto` found when the run began is kept in its folder."""
-    ranks = update.spread.ranks
-    n_own = spec.batch_size // ranks.data_size
+    """Return the number of sequences in a micro-batch. The run folder keeps the result of `auto` for resuming."""
+    ranks = train_step.ranks
+    n_rows = spec.batch_size // ranks.data_size
     if spec.micro_batch_size != "auto":
-        size, why = min(spec.micro_batch_size or n_own, n_own), ""
+        size, reason = min(spec.micro_batch_size or n_rows, n_rows), ""
     else:
-        size, why = ranks.on_main(lambda: folder.environment().get("micro_batch_size", 0)), "found when the run began"
-        if not size or n_own % size:
-            size, why = fitting_size(spec, update, batching)
-            ranks.on_main(lambda: folder.note_environment(micro_batch_size=size))
-    say(f"{size} of {n_own} sequences at once{f' (auto: {why})' if why else ''}")
+        size = ranks.on_main_rank(lambda: folder.read_environment().get("micro_batch_size", 0))
+        reason = "chosen when the run started"
+        if not size or n_rows % size:
+            size, reason = find_micro_batch_size(spec, train_step, batching)
+            ranks.on_main_rank(lambda: folder.update_environment(micro_batch_size=size))
+    report(f"micro-batch: {size} of {n_rows} sequences{f' (auto: {reason})' if reason else ''}")
     return size
 
 
-def fitting_size(spec: RunSpec, update: Update, batching: Batching) -> tuple[int, str]:
-    """The largest part of what a process has of a batch that one pass has room for, and in words why.
+def find_micro_batch_size(spec: RunSpec, train_step: TrainStep, batching: Batching) -> tuple[int, str]:
+    """Return the largest micro-batch size that fits in memory and divides a rank's rows, and the reason for a message.
 
-    It divides what it has. The model is left as it was, and the optimizer is begun anew. Raises InputError when a GPU
-    has no room for a single sequence.
+    Restores the model and resets the optimizer. Raises InputError if a GPU has no room for a single sequence.
     """
-    if update.device.type == "cuda" and update.spread.ranks.size == 1:
-        size = largest_that_runs(_halves(spec.batch_size), lambda size: _try(spec, update, batching, size))
-        return size, f"the largest of {spec.batch_size} and its halves that ran"
-    return _reckoned(spec, update, batching)
+    if train_step.device.type == "cuda" and train_step.ranks.size == 1:
+        size = largest_size_that_runs(
+            _halvings(spec.batch_size), lambda size: _run_trial_steps(spec, train_step, batching, size)
+        )
+        return size, f"the largest of {spec.batch_size} and its halvings that ran"
+    return _estimate_size(spec, train_step, batching)
 
 
-def largest_that_runs(sizes: Sequence[int], attempt: Callable[[int], None]) -> int:
-    """The first of `sizes` whose attempt does not run out of the memory of a GPU. Raises InputError if none is."""
+def largest_size_that_runs(sizes: Sequence[int], attempt: Callable[[int], None]) -> int:
+    """Return the first of `sizes` whose attempt does not run out of GPU memory. Raises InputError if none fits."""
     for size in sizes:
         with contextlib.suppress(torch.OutOfMemoryError):
             attempt(size)
             return size
-        gc.collect()  # what the attempt held is in cycles of frames and their exception
+        gc.collect()  # the exception and its frames form cycles that hold the tensors of the attempt
         torch.cuda.empty_cache()
     raise InputError(
-        "micro_batch_size auto: the GPU has no room for a step with one sequence; try activation_checkpointing, "
+        "micro_batch_size auto: the GPU has no room for a step with one sequence. Try activation_checkpointing, "
         "bf16, a shorter context_length or a smaller model"
     )
 
 
 def _divisors(number: int) -> list[int]:
-    """From the number down to 1."""
+    """Return the divisors in descending order."""
     return [divisor for divisor in range(number, 0, -1) if number % divisor == 0]
 
 
-def _halves(number: int) -> list[int]:
-    """From the number down to 1, each the largest divisor that is at most half of the one before."""
-    found = [number]
+def _halvings(number: int) -> list[int]:
+    """Return divisors from the number down to 1, each the largest that is at most half of the one before."""
+    halvings = [number]
     for divisor in _divisors(number):
-        if divisor <= found[-1] // 2:
-            found.append(divisor)
-    return found
+        if divisor <= halvings[-1] // 2:
+            halvings.append(divisor)
+    return halvings
 
 
-# ---------------------------------------------------------------------- on a GPU
+# ---------------------------------------------------------------------- trials on one GPU
 
 
-def _try(spec: RunSpec, update: Update, batching: Batching, size: int) -> None:
-    """Two gradients with an update between them, so that all is there that a run holds in its steps."""
-    copies = sum(parameter.nbytes for parameter in update.parameters.values()) if spec.ema_decay is not None else 0
-    averages = torch.empty(copies, dtype=torch.uint8, device=update.device)
-    with _undone(spec, update), _eager():
+def _run_trial_steps(spec: RunSpec, train_step: TrainStep, batching: Batching, size: int) -> None:
+    """Run two steps, so that everything is allocated that a run needs: gradients, optimizer state, EMA."""
+    ema_bytes = sum(p.nbytes for p in train_step.parameters.values()) if spec.ema_decay is not None else 0
+    ema = torch.empty(ema_bytes, dtype=torch.uint8, device=train_step.device)
+    with _restoring(train_step), _eager_blocks():
         for _ in range(2):
-            update.gradient(micro_batches(batching.train(0, size), size, pinned=True), 0)
-            update.optimizer.step()
-            update.discard()
-    del averages
+            batch = batching.train(0, size)
+            train_step.accumulate_gradients(split_into_micro_batches(batch, size, pin_memory=True), 0)
+            train_step.optimizer.step()
+            train_step.zero_grad()
+    del ema
     torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager
-def _undone(spec: RunSpec, update: Update) -> Iterator[None]:
-    """Weights, buffers and the optimizer are afterwards what they were before the first update, whatever happens."""
-    tensors = [*update.model.parameters(), *update.model.buffers()]
+def _restoring(train_step: TrainStep) -> Iterator[None]:
+    """Restore weights and buffers and reset the optimizer after the block, even if it raises."""
+    tensors = [*train_step.model.parameters(), *train_step.model.buffers()]
     before = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
     try:
         yield
     finally:
-        update.discard()
-        update.begin_optimizer(spec)
+        train_step.zero_grad()
+        train_step.reset_optimizer()
         with torch.no_grad():
             for tensor, saved in zip(tensors, before, strict=True):
                 tensor.copy_(saved)
 
 
-def _eager() -> contextlib.AbstractContextManager[object]:
-    """Blocks are not compiled for sizes that the run will not use; what is compiled needs no more memory."""
+def _eager_blocks() -> contextlib.AbstractContextManager[object]:
+    """Run blocks uncompiled: compiling for sizes that are not used takes long, and eager needs at least the memory."""
     return torch.compiler.set_stance("force_eager")
 
 
-# ---------------------------------------------------------------------- on a CPU, and with others
+# ---------------------------------------------------------------------- estimates on a CPU, and for several ranks
 
 
-def _reckoned(spec: RunSpec, update: Update, batching: Batching) -> tuple[int, str]:
-    """From what is alive at once with one row and with two: the rest grows with each row alike."""
-    ranks = update.spread.ranks
-    one, two = (_rehearsed_bytes(update, batching, size) for size in (1, 2))
-    a_row = max(1, two - one)
-    trained = sum(local_shard(parameter).nbytes for parameter in update.parameters.values())
+def _estimate_size(spec: RunSpec, train_step: TrainStep, batching: Batching) -> tuple[int, str]:
+    """Extrapolate from the peak memory of one and of two sequences, which grows linearly with their number."""
+    ranks = train_step.ranks
+    one, two = (_peak_activation_bytes(train_step, batching, size) for size in (1, 2))
+    per_sequence = max(1, two - one)
+    trained = sum(local_shard(parameter).nbytes for parameter in train_step.parameters.values())
     copies = _OPTIMIZER_COPIES + (spec.ema_decay is not None)
-    room = int(_USED * available_bytes(update.device)) // _n_sharing(update) - trained * copies - (one - a_row)
+    available = int(_MEMORY_FRACTION * available_bytes(train_step.device)) // _n_sharing_memory(train_step)
+    available -= trained * copies + (one - per_sequence)
     sizes = _divisors(spec.batch_size // ranks.data_size)
-    size = next((size for size in sizes if size * a_row <= room), 1)
-    why = f"{_in_words(a_row)} a sequence, {_in_words(max(0, room))} for them"
-    why = why if size * a_row <= room else f"{why}, which may be too little"
-    smallest = -ranks.greatest(-size)
-    return smallest, why if smallest == size else f"{why}, but less in another process"
+    size = next((size for size in sizes if size * per_sequence <= available), 1)
+    reason = f"{_format_bytes(per_sequence)} per sequence, {_format_bytes(max(0, available))} available"
+    reason = reason if size * per_sequence <= available else f"{reason}, which may be too little"
+    smallest = -ranks.all_reduce_max(-size)
+    return smallest, reason if smallest == size else f"{reason}, but less on another rank"
 
 
-def _n_sharing(update: Update) -> int:
-    """How many processes share the memory: that of the host those of a machine, a GPU none."""
-    alone = update.device.type == "cuda" or update.spread.ranks.size == 1
+def _n_sharing_memory(train_step: TrainStep) -> int:
+    """Return the number of ranks that share the memory: all of a machine on a CPU, one on a GPU."""
+    alone = train_step.device.type == "cuda" or train_step.ranks.size == 1
     return 1 if alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def _rehearsed_bytes(update: Update, batching: Batching, size: int) -> int:
-    """Most that is alive at once in a forward and a backward pass over `size` rows, beside the model."""
-    parts = micro_batches(batching.train(0, size), size)
-    if update.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(update.device)
-        before = torch.cuda.memory_allocated(update.device)
-        with _eager():
-            update.gradient(parts, 0)
-        update.discard()
-        return torch.cuda.max_memory_allocated(update.device) - before
-    with _eager(), LiveBytes([*update.model.parameters(), *update.model.buffers()]) as alive:
-        update.gradient(parts, 0)
-    update.discard()
-    return max(alive.peaks)
+def _peak_activation_bytes(train_step: TrainStep, batching: Batching, size: int) -> int:
+    """Return the peak bytes of a forward and a backward pass over `size` rows, model not included."""
+    micro_batches = split_into_micro_batches(batching.train(0, size), size)
+    if train_step.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(train_step.device)
+        before = torch.cuda.memory_allocated(train_step.device)
+        with _eager_blocks():
+            train_step.accumulate_gradients(micro_batches, 0)
+        train_step.zero_grad()
+        return torch.cuda.max_memory_allocated(train_step.device) - before
+    with _eager_blocks(), LiveBytes([*train_step.model.parameters(), *train_step.model.buffers()]) as live:
+        train_step.accumulate_gradients(micro_batches, 0)
+    train_step.zero_grad()
+    return max(live.peaks)
 
 
-def _in_words(n_bytes: int) -> str:
+def _format_bytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"

@@ -1,76 +1,115 @@
-"""Where a number that is not finite came from: what a person wants to know of a run that diverged."""
+"""The diagnosis of a loss or gradient that is not finite: which number, in which rows, from which module."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gptzoo.checkpoint.sharded_tensors import full_tensor
+from gptzoo.training.step.micro_batch import MicroBatch
+from gptzoo.training.step.train_step import Gradient, TrainStep
+
+_MAX_NAMES = 3  # parameters named in a message
 
 
-def origin_of_non_finite(model: nn.Module, tensors: Mapping[str, Tensor], forward: Callable[[], Any]) -> str:
-    """In words, the first of a model's tensors or module outputs that is not finite when `forward` runs it once more.
+@dataclass(frozen=True)
+class Diagnosis:
+    """The value that is not finite, the rows of the batch that it is computed from, and its origin."""
 
-    Modules are told by their path; of nested ones the innermost is named. Raises nothing and changes no weight.
+    value: str
+    rows: range
+    origin: str
+
+
+def diagnose(train_step: TrainStep, gradient: Gradient, micro_batches: Sequence[MicroBatch], step: int) -> Diagnosis:
+    """Find where a gradient that is not finite comes from. All ranks must call it."""
+    ranks = train_step.ranks
+    n_rows = sum(micro_batch.n_rows for micro_batch in micro_batches)
+
+    def loss(micro_batch: MicroBatch) -> Tensor:
+        return train_step.forward(micro_batch, step)[0]
+
+    if gradient.losses_are_finite:
+        losses = [partial(loss, micro_batch) for micro_batch in micro_batches] if ranks.size == 1 else []
+        origin = origin_in_backward(train_step.model, train_step.parallelized.parameters(), losses)
+        return Diagnosis(
+            f"gradient norm of step {step + 1} is {gradient.norm}", range(n_rows * ranks.data_size), origin
+        )
+    index = int(gradient.losses.isfinite().logical_not().nonzero()[0])
+    data_rank, local_index = divmod(index, len(micro_batches))
+    tensors = train_step.parallelized.state_dict()
+    origin = origin_in_forward(train_step.model, tensors, partial(loss, micro_batches[local_index]))
+    origin = ranks.broadcast_from(data_rank * ranks.tensor_size, origin)
+    first = data_rank * n_rows + sum(micro_batch.n_rows for micro_batch in micro_batches[:local_index])
+    rows = range(first, first + micro_batches[local_index].n_rows)
+    return Diagnosis(f"loss of step {step + 1} is {gradient.losses[index].item()}", rows, origin)
+
+
+def origin_in_forward(model: nn.Module, tensors: Mapping[str, Tensor], forward: Callable[[], object]) -> str:
+    """Describe the first tensor of the model, or else module output in `forward`, that is not finite.
+
+    Of nested modules the innermost is named. Changes no weight.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not full_tensor(tensor).isfinite().all():
             return f"{name} is not finite itself"
-    found: list[str] = []
+    paths: list[str] = []
 
-    def note(path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and any(_is_non_finite(value) for value in tree_leaves(output)):
-                found.append(path)
+    def record(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if not paths and any(_is_non_finite(value) for value in tree_leaves(output)):
+                paths.append(path)
 
         return hook
 
-    hooks = [module.register_forward_hook(note(path)) for path, module in model.named_modules() if path]
+    hooks = [module.register_forward_hook(record(path)) for path, module in model.named_modules() if path]
     try:
         with torch.no_grad():
             forward()
     finally:
         for hook in hooks:
             hook.remove()
-    return f"first in the output of {found[0]}" if found else "in no module's output, but in the loss"
+    return f"first in the output of {paths[0]}" if paths else "in no module's output, but in the loss"
 
 
-def origin_of_gradient(
+def origin_in_backward(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], losses: Iterable[Callable[[], Tensor]]
 ) -> str:
-    """In words, the first module in the backward passes of `losses` that makes a gradient that is not finite.
+    """Describe the first module in the backward passes of `losses` that outputs a gradient that is not finite.
 
-    It is looked for among modules that hold no others. The gradients that are there are added to.
+    Only modules without submodules are checked. The backward passes add to the gradients of the parameters.
     """
-    found: list[str] = []
+    paths: list[str] = []
 
-    def note(path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, of_inputs: Any, of_outputs: Any) -> None:
-            if not found and any(map(_is_non_finite, of_inputs)) and not any(map(_is_non_finite, of_outputs)):
-                found.append(path)
+    def record(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, input_gradients: Iterable[object], output_gradients: Iterable[object]) -> None:
+            created_here = any(map(_is_non_finite, input_gradients)) and not any(map(_is_non_finite, output_gradients))
+            if not paths and created_here:
+                paths.append(path)
 
         return hook
 
     leaves = [(path, module) for path, module in model.named_modules() if not any(module.children())]
-    hooks = [module.register_full_backward_hook(note(path)) for path, module in leaves]
+    hooks = [module.register_full_backward_hook(record(path)) for path, module in leaves]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch says of embeddings that none of their inputs has a gradient
+            warnings.simplefilter("ignore")  # torch warns that the inputs of embeddings have no gradient
             for loss in losses:
                 loss().backward()
-                if found:
-                    return f"first in the backward pass of {found[0]}"
+                if paths:
+                    return f"first in the backward pass of {paths[0]}"
     finally:
         for hook in hooks:
             hook.remove()
     names = [n for n, p in parameters.items() if p.grad is not None and not full_tensor(p.grad).isfinite().all()]
-    return f"in the gradient of {', '.join(names[:3])}{', …' if names[3:] else ''}"
+    return f"in the gradient of {', '.join(names[:_MAX_NAMES])}{', …' if names[_MAX_NAMES:] else ''}"
 
 
-def _is_non_finite(value: Any) -> bool:
+def _is_non_finite(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all())

@@ -1,4 +1,4 @@
-"""Batches made by a thread while the device computes on the one before."""
+"""Prefetching: a thread builds the next batch while the device computes on the current one."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Calls `make(first)`, a pure function, one call ahead of who asks for its results.
+    """Calls `load(first)`, a pure function, one call ahead of its use.
 
-    Which results are made does not depend on the thread: one that was made for another `first` is thrown away.
+    The results do not depend on the thread: a prefetched result for another `first` is discarded.
     """
 
-    def __init__(self, make: Callable[[int], T], pool: ThreadPoolExecutor):
-        self.make = make
+    def __init__(self, load: Callable[[int], T], pool: ThreadPoolExecutor):
+        self.load = load
         self.pool = pool
-        self.first = -1
-        self.result: Future[T] | None = None
+        self.prefetched_first = -1
+        self.prefetched: Future[T] | None = None
 
-    def get(self, first: int, following: int) -> T:
-        """The result of `first`; that of `following` is begun. What `make` raises is raised here."""
-        result = self.result if self.result is not None and self.first == first else self.pool.submit(self.make, first)
-        value = result.result()
-        self.first, self.result = following, self.pool.submit(self.make, following)
+    def get(self, first: int, next_first: int) -> T:
+        """Return `load(first)` and start `load(next_first)`. An exception in `load` is raised here."""
+        if self.prefetched is not None and self.prefetched_first == first:
+            future = self.prefetched
+        else:
+            future = self.pool.submit(self.load, first)
+        value = future.result()
+        self.prefetched_first = next_first
+        self.prefetched = self.pool.submit(self.load, next_first)
         return value
 
 
 @contextlib.contextmanager
-def prefetch(make: Callable[[int], T]) -> Iterator[Prefetcher[T]]:
-    """An `Prefetcher` whose thread ends with the block."""
+def prefetch(load: Callable[[int], T]) -> Iterator[Prefetcher[T]]:
+    """Yield a `Prefetcher` whose thread ends with the block."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:
-        yield Prefetcher(make, pool)
+        yield Prefetcher(load, pool)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,1 +1,1 @@
-"""Trackers, hooks of plugins, progress and metrics of a running training."""
+"""Observation of a run: metrics, trackers, hooks of plugins, progress."""

@@ -1,12 +1,12 @@
-"""The hooks of plugins, called at the moments of a run."""
+"""The caller of plugin hooks during a run."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
+from pluggy import HookRelay
 from torch import nn
 
 from gptzoo import hooks, registry
@@ -14,47 +14,47 @@ from gptzoo.errors import StopRun
 from gptzoo.registry import Origin
 from gptzoo.training.run.run_view import RunView
 
-MOMENTS = [name for name in vars(hooks) if name.startswith("gptzoo_") and name != "gptzoo_components"]
+RUN_HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_") and name != "gptzoo_components"]
 
 
 class HookCaller:
-    """The hooks that still work. One that raises anything but `StopRun` is told of, and its plugin left out."""
+    """Calls the hooks of plugins. A plugin whose hook raises anything but `StopRun` is not called again."""
 
     def __init__(self, run: RunView, model: nn.Module, report: Callable[[str], None]):
         self.run, self.model, self.report = run, model, report
-        self.plugins: dict[Origin, Any] = dict(registry.current().watchers)
-        self.meddling: set[Origin] = set()  # whose hooks have changed the model
+        self.plugins: dict[Origin, HookRelay] = dict(registry.current().watchers)
+        self.reported_changes: set[Origin] = set()  # plugins that have changed the model
         self.tensors = [*model.parameters(), *model.buffers()]
         device = self.tensors[0].device
         self.devices = [device] if device.type == "cuda" else []
 
     @property
-    def any(self) -> bool:
-        """Whether a plugin that is left has a hook."""
-        return any(getattr(own, name).get_hookimpls() for own in self.plugins.values() for name in MOMENTS)
+    def has_hooks(self) -> bool:
+        """True if any of the plugins implements a hook of a run."""
+        return any(getattr(relay, name).get_hookimpls() for relay in self.plugins.values() for name in RUN_HOOKS)
 
-    def tell(self, moment: str, **facts: Any) -> None:
-        """Call the hook of this name of each plugin that has it."""
-        for origin, own in tuple(self.plugins.items()):
-            hook = getattr(own, moment)
+    def call(self, name: str, **arguments: object) -> None:
+        """Call the hook of this name in every plugin that implements it."""
+        for origin, relay in tuple(self.plugins.items()):
+            hook = getattr(relay, name)
             if not hook.get_hookimpls():
                 continue
             try:
-                with self._undisturbed(origin):
-                    hook(run=self.run, model=self.model, **facts)
+                with self._isolated(origin):
+                    hook(run=self.run, model=self.model, **arguments)
             except StopRun:
                 raise
             except Exception as error:
                 del self.plugins[origin]
                 self.report(
-                    f"plugin {origin.plugin!r}: its hook {moment} raised {type(error).__name__}: {error}; "
-                    "the run goes on without its hooks"
+                    f"plugin {origin.plugin!r}: hook {name} raised {type(error).__name__}: {error}. "
+                    "The run continues without the plugin's hooks"
                 )
 
     @contextlib.contextmanager
-    def _undisturbed(self, origin: Origin) -> Iterator[None]:
-        """Put back what a hook may have touched in passing, and tell of what it has changed for good."""
-        before = self._versions()
+    def _isolated(self, origin: Origin) -> Iterator[None]:
+        """Restore torch's generators, training mode and gradients after a hook, and report changes of the model."""
+        before = self._n_writes()
         with torch.random.fork_rng(self.devices):
             try:
                 yield
@@ -62,13 +62,13 @@ class HookCaller:
                 self.model.train()
                 for tensor in self.tensors:
                     tensor.grad = None
-        if self._versions() != before and origin not in self.meddling:
-            self.meddling.add(origin)
+        if self._n_writes() != before and origin not in self.reported_changes:
+            self.reported_changes.add(origin)
             self.report(
-                f"plugin {origin.plugin!r}: a hook of it has changed weights or buffers of the model; from here on the "
-                "run is not what its spec alone describes"
+                f"plugin {origin.plugin!r}: a hook has changed weights or buffers of the model. The spec alone no "
+                "longer describes this run"
             )
 
-    def _versions(self) -> int:
-        """How often tensors of the model were written in place, all together; torch counts it."""
+    def _n_writes(self) -> int:
+        """Return how often the model's tensors were written in place, by torch's version counters."""
         return sum(tensor._version for tensor in self.tensors)

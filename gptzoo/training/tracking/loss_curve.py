@@ -1,4 +1,4 @@
-"""The loss curve of a run, as a picture."""
+"""A plot of the loss curve of a run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 
-def draw_curve(rows: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
-    """Training and validation loss over the steps, as PNG. Needs matplotlib (the extra `plot`)."""
+def plot_loss_curve(rows: Sequence[Mapping[str, Any]], title: str, file: Path) -> None:
+    """Plot training and validation loss over the steps to a PNG file. Needs matplotlib (the extra `plot`)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -43,7 +43,7 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], title: str, file: Path) -> Non
 
 
 def _smooth(values: np.ndarray, fraction: float = 0.02) -> np.ndarray:
-    """Centred moving average over a fraction of the curve, narrower at its ends."""
+    """Return the centred moving average over a fraction of the curve, with narrower windows at its ends."""
     half = max(1, int(len(values) * fraction / 2))
     total = np.concatenate([[0.0], values.cumsum()])
     low = np.maximum(np.arange(len(values)) - half, 0)

@@ -1,6 +1,6 @@
-"""What a person sees of a run: a bar in a terminal or a notebook, now and then a line in a log file.
+"""The progress that a run shows: a bar in a terminal or a notebook, lines in a log file.
 
-All of it is on stderr but a notebook's, which is the output of its cell.
+Everything goes to stderr, except in a notebook, where it is the output of the cell.
 """
 
 from __future__ import annotations
@@ -10,100 +10,105 @@ import html
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 _SECONDS_BETWEEN_LINES = 10.0
-_SECONDS_BETWEEN_PICTURES = 0.5
+_SECONDS_BETWEEN_DRAWS = 0.5
 
 
 class Progress(Protocol):
-    def say(self, message: str) -> None: ...
-    def step(self, row: Mapping[str, Any]) -> None: ...
+    """A display of messages and of the latest metrics."""
+
+    def report(self, message: str) -> None: ...
+    def show(self, row: Mapping[str, Any]) -> None: ...
 
 
-class Silent:
-    """For callers who want no output."""
+class SilentProgress:
+    """A display that shows nothing."""
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         pass
 
-    def step(self, row: Mapping[str, Any]) -> None:
+    def show(self, row: Mapping[str, Any]) -> None:
         pass
 
 
-class Lines:
-    """Plain lines: every evaluation, and else one each ten seconds."""
+class LineProgress:
+    """Plain lines: one per evaluation, otherwise one every ten seconds."""
 
     def __init__(self, n_steps: int):
         self.n_steps = n_steps
-        self.last = time.monotonic()
+        self.last_shown = time.monotonic()
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    def step(self, row: Mapping[str, Any]) -> None:
+    def show(self, row: Mapping[str, Any]) -> None:
         now = time.monotonic()
-        if "val/loss" in row or now - self.last >= _SECONDS_BETWEEN_LINES:
-            self.last = now
-            self.say(f"step {row['step']}/{self.n_steps}  {describe(row)}")
+        if "val/loss" in row or now - self.last_shown >= _SECONDS_BETWEEN_LINES:
+            self.last_shown = now
+            self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row)}")
 
 
-class Bar:
-    """A live bar with time left; evaluations stay above it as lines."""
+class BarProgress:
+    """A live bar with the remaining time, below a line per evaluation."""
 
-    def __init__(self, bar: Any, n_steps: int, first_step: int):
+    def __init__(self, bar: RichProgress, n_steps: int, first_step: int):
         self.bar = bar
         self.n_steps = n_steps
         self.task = bar.add_task("training", total=n_steps, completed=first_step, numbers="")
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         self.bar.console.print(message, highlight=False, markup=False)
 
-    def step(self, row: Mapping[str, Any]) -> None:
-        self.bar.update(self.task, completed=row["step"], numbers=describe(row))
+    def show(self, row: Mapping[str, Any]) -> None:
+        self.bar.update(self.task, completed=row["step"], numbers=format_metrics(row))
         if "val/loss" in row:
-            self.say(f"step {row['step']}/{self.n_steps}  {describe(row)}")
+            self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row)}")
 
 
-class Notebook:
-    """The output of a cell: a bar, and evaluations below it; drawn anew in place, and kept with the notebook.
+class NotebookProgress:
+    """The output of a notebook cell: a bar and the evaluations below it, redrawn in place and saved with the notebook.
 
-    Plain HTML, not rich's own live display: that needs ipywidgets, and what widgets show is not saved.
+    It is plain HTML, because rich's live display needs ipywidgets, and their output is not saved.
     """
 
     def __init__(self, n_steps: int, first_step: int):
         from IPython.display import display
 
-        self.n_steps, self.done = n_steps, first_step
-        self.numbers, self.lines = "", list[str]()
-        self.last = time.monotonic()
-        self.shown: Any = display(self, display_id=True)
+        self.n_steps, self.step = n_steps, first_step
+        self.metrics, self.lines = "", list[str]()
+        self.last_drawn = time.monotonic()
+        self.display_handle: Any = display(self, display_id=True)
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         self.lines.append(message)
         self._draw()
 
-    def step(self, row: Mapping[str, Any]) -> None:
-        self.done, self.numbers = row["step"], describe(row)
+    def show(self, row: Mapping[str, Any]) -> None:
+        self.step, self.metrics = row["step"], format_metrics(row)
         if "val/loss" in row:
-            self.say(f"step {row['step']}/{self.n_steps}  {self.numbers}")
-        elif time.monotonic() - self.last >= _SECONDS_BETWEEN_PICTURES:
+            self.report(f"step {row['step']}/{self.n_steps}  {self.metrics}")
+        elif time.monotonic() - self.last_drawn >= _SECONDS_BETWEEN_DRAWS:
             self._draw()
 
     def _draw(self) -> None:
-        self.last = time.monotonic()
-        self.shown.update(self)
+        self.last_drawn = time.monotonic()
+        self.display_handle.update(self)
 
     def _repr_html_(self) -> str:
-        bar = f'<progress value="{self.done}" max="{self.n_steps}"></progress> {self.done}/{self.n_steps}'
-        return f"{bar} {html.escape(self.numbers)}<pre>{html.escape(chr(10).join(self.lines))}</pre>"
+        bar = f'<progress value="{self.step}" max="{self.n_steps}"></progress> {self.step}/{self.n_steps}'
+        return f"{bar} {html.escape(self.metrics)}<pre>{html.escape(chr(10).join(self.lines))}</pre>"
 
-    def __repr__(self) -> str:  # where there is no HTML
-        return "\n".join([*self.lines, f"step {self.done}/{self.n_steps}  {self.numbers}"])
+    def __repr__(self) -> str:  # for notebooks without HTML
+        return "\n".join([*self.lines, f"step {self.step}/{self.n_steps}  {self.metrics}"])
 
 
-def describe(row: Mapping[str, Any]) -> str:
-    """The numbers of a metrics row that a person follows."""
+def format_metrics(row: Mapping[str, Any]) -> str:
+    """Return the main metrics of a row: training loss, validation loss and speed."""
     parts = []
     if "train/loss" in row:
         parts.append(f"loss {row['train/loss']:.4f}")
@@ -116,20 +121,19 @@ def describe(row: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iterator[Progress]:
-    """A bar where stderr is a terminal or this is a notebook, lines where neither is so; nothing if quiet."""
+    """Yield a bar in a terminal or a notebook, lines elsewhere, and a silent display if `quiet`."""
     if quiet:
-        yield Silent()
+        yield SilentProgress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if console.is_jupyter:
-        yield Notebook(n_steps, first_step)
+        yield NotebookProgress(n_steps, first_step)
         return
     if not console.is_terminal:
-        yield Lines(n_steps)
+        yield LineProgress(n_steps)
         return
     columns = (
         BarColumn(bar_width=24),
@@ -137,5 +141,5 @@ def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iter
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console) as bar:
-        yield Bar(bar, n_steps, first_step)
+    with Progress(*columns, console=console) as bar:
+        yield BarProgress(bar, n_steps, first_step)

@@ -1,59 +1,62 @@
-"""The kind `tracker`: where the metrics of a run go beside metrics.jsonl, which is the run's own record."""
+"""The kind `tracker`: a place for the metrics of a run besides metrics.jsonl."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, ClassVar
 
-from gptzoo.component import Component, Config
+from gptzoo.component import Component
 from gptzoo.errors import InputError
 from gptzoo.training.run.run_view import RunView, Status
 
 
 class Tracker(Component):
-    """Base of the kind: a place where the metrics of a run are kept or shown.
+    """Base class of trackers: a place where the metrics of a run are stored or shown.
 
-    It gets every row once, also in a run that is killed and resumed: `start` says what it holds, what it lacks comes
-    from the run's own metrics. Raising is no disaster: the tracker is left out from there on, and the run goes on.
+    A tracker gets every row once, also if the run is killed and resumed: `start` returns the last step that it has,
+    and gptzoo logs the later rows from metrics.jsonl. If it raises, it is not called again, and the run continues.
     """
 
     kind = "tracker"
     extra: ClassVar[str] = ""
-    """What to install for it, such as `gptzoo[wandb]`; named where a library is missing."""
+    """What to install for its library, such as `gptzoo[wandb]`. Used in the error message for a missing library."""
 
     class Config(Component.Config):
         required: bool = False
-        """Whether the run fails when it does; otherwise that is told once, and the run goes on without it."""
+        """End the run if the tracker fails. Default: report the failure once and continue without the tracker."""
 
-    config: Any
+    config: Config
 
     def __init__(self, config: Config):
         self.config = config
 
     def start(self, run: RunView) -> int:
-        """Begin, or go on with what the same run has left in its folder; returns the last step that it holds, or -1.
+        """Start, or continue what the same run has left in its folder; return the last step that it has, or -1.
 
-        Rows after `run.kept` come again, so that it drops those it has, or returns their last step and is spared them.
+        Rows after `run.resume_step` are logged again. So drop them and return a step that is not later, or return
+        their last step to skip them.
         """
         raise TypeError(f"{type(self).__name__} does not implement start")
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """One step's metrics: `step`, and numbers by name; some are lists of numbers, None is one that is not finite.
+        """Log the metrics of one step: `step`, and numbers by name.
 
-        Called in the training loop, so it should take far less time than a step.
+        A value may also be a list of numbers, or None for a number that is not finite. The training loop calls this,
+        so it should be much faster than a step.
         """
         raise TypeError(f"{type(self).__name__} does not implement log")
 
     def flush(self) -> None:
-        """Make what was logged survive the death of this process; called before each checkpoint."""
+        """Store the logged rows so that they survive a kill of this process. Called before each checkpoint."""
 
     def finish(self, status: Status) -> None:
-        """The run has ended, in whatever way a process can tell: done, paused, interrupted, diverged or failed."""
+        """Finish at the end of the run: done, paused, interrupted, diverged or failed."""
 
     @staticmethod
     def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-        """The numbers of a row one by one: `name.0`, `name.1`, … for a list, nothing for None. `step` is among them."""
+        """Flatten a row: lists become `name.0`, `name.1`, …, and None is left out. `step` is kept."""
         flat: dict[str, float] = {}
         for name, value in row.items():
             if isinstance(value, list):
@@ -62,8 +65,8 @@ class Tracker(Component):
                 flat[name] = value
         return flat
 
-    def library(self, module: str) -> Any:
-        """A module that is imported late. Raises InputError where it is not installed."""
+    def library(self, module: str) -> ModuleType:
+        """Import a module when the tracker is created. Raises InputError if it is not installed."""
         try:
             return importlib.import_module(module)
         except ImportError as error:

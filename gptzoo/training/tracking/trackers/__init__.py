@@ -1,1 +1,1 @@
-"""The trackers that ship: each imports its library when a run uses it."""
+"""The built-in trackers. Each imports its library only when a run uses it."""

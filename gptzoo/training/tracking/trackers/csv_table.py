@@ -1,4 +1,4 @@
-"""metrics.csv: the metrics as a table, for spreadsheets and pandas."""
+"""The tracker `csv`: the metrics as a table for spreadsheets and pandas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gptzoo.utils.atomic import write_text
 
 
 class CsvTracker(Tracker):
-    """`metrics.csv` in the run folder: a row for each step, a column for each number; empty where a step has none."""
+    """Writes `metrics.csv` in the run folder: one row per step, one column per number; a missing number is empty."""
 
     name = "csv"
 
@@ -25,16 +25,16 @@ class CsvTracker(Tracker):
     def start(self, run: RunView) -> int:
         self.path = run.folder / "metrics.csv"
         self.columns, rows = _read(self.path)
-        rows = [row for row in rows if int(row["step"]) <= run.kept]
+        rows = [row for row in rows if int(row["step"]) <= run.resume_step]
         self._rewrite(rows)
         return int(rows[-1]["step"]) if rows else -1
 
     def log(self, row: Mapping[str, Any]) -> None:
         cells = self.scalars(row)
-        if new := [name for name in cells if name not in self.columns]:
+        if new_columns := [name for name in cells if name not in self.columns]:
             self.file.close()
             _, rows = _read(self.path)
-            self.columns += new
+            self.columns += new_columns
             self._rewrite(rows)
         csv.DictWriter(self.file, self.columns).writerow(cells)
         self.file.flush()
@@ -48,14 +48,14 @@ class CsvTracker(Tracker):
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.path, text.getvalue())
-        self.file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # until `finish`
+        self.file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # open until `finish`
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns and rows of a table; without a last line that a kill left half written."""
+    """Return the columns and rows of a table, without a last line that a kill left incomplete."""
     if not path.exists():
         return ["step"], []
     with open(path, encoding="utf-8", newline="") as file:
-        whole = [line for line in file if line.endswith("\n")]
-    reader = csv.DictReader(whole)
+        complete_lines = [line for line in file if line.endswith("\n")]
+    reader = csv.DictReader(complete_lines)
     return list(reader.fieldnames or ["step"]), list(reader)

@@ -1,4 +1,4 @@
-"""MLflow, by its client: no global state, so that a program may train several runs."""
+"""The tracker `mlflow`. It uses MLflow's client, which has no global state, so a program can train several runs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gptzoo.component import Config
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
 
-_AT_ONCE = 1000  # metrics; a server takes no more in one request
-_SECONDS = 5.0  # between two requests: a database takes longer for one than a small model for a step
-_IN_EACH_ROW = ("tokens", "val/loss")  # of every step, and of step 0
-_PARAMETERS_AT_ONCE = 100
-_LONGEST = 6000  # characters of a parameter
-_ENDED: dict[Status, str] = {
+_MAX_METRICS_PER_REQUEST = 1000  # a limit of MLflow's servers
+_MAX_PARAMETERS_PER_REQUEST = 100
+_MAX_PARAMETER_LENGTH = 6000  # characters
+_SECONDS_BETWEEN_REQUESTS = 5.0  # for a database, a request can take longer than a step of a small model
+_METRICS_IN_ALL_ROWS = ("tokens", "val/loss")  # the first in every step, the second in step 0
+_STATUS: dict[Status, str] = {
     "done": "FINISHED",
-    "paused": "KILLED",  # MLflow has no word for it, and a run that goes on is set to running again
+    "paused": "KILLED",  # MLflow has no status for a pause; a resumed run is set to RUNNING again
     "interrupted": "KILLED",
     "diverged": "FAILED",
     "failed": "FAILED",
@@ -27,35 +26,37 @@ _ENDED: dict[Status, str] = {
 
 
 class MlflowTracker(Tracker):
-    """A run of MLflow, the same one when the run goes on; its id is in `mlflow.json` of the run folder."""
+    """Logs to a run of MLflow. A resumed run continues the same MLflow run, whose id is in `mlflow.json`."""
 
     name = "mlflow"
     extra = "gptzoo[mlflow]"
 
     class Config(Tracker.Config):
         uri: str | None = None
-        """Of the tracking server, or of a database, `sqlite:///mlflow.db`; left out, what MLflow itself would take."""
+        """URI of a tracking server or a database, such as `sqlite:///mlflow.db`. Default: MLflow's own default."""
         experiment: str = "gptzoo"
-        """That the run belongs to; made where there is none."""
+        """Name of the MLflow experiment. It is created if it does not exist."""
+
+    config: Config
 
     def __init__(self, config: Config):
         super().__init__(config)
         self.entities = self.library("mlflow.entities")
         self.client = self.library("mlflow.tracking").MlflowClient(tracking_uri=config.uri, registry_uri="")
-        self.waiting: list[Any] = []
-        self.sent = time.monotonic()
+        self.buffer: list[Any] = []
+        self.last_sent = time.monotonic()
 
     def start(self, run: RunView) -> int:
         file = run.folder / "mlflow.json"
         if file.exists():
             self.run_id = json.loads(file.read_text(encoding="utf-8"))["run_id"]
             self.client.update_run(self.run_id, status="RUNNING")
-            held = (self.client.get_metric_history(self.run_id, name) for name in _IN_EACH_ROW)
-            return max((point.step for points in held for point in points), default=-1)
-        self.run_id = self.client.create_run(self._experiment(), run_name=run.spec.name).info.run_id
-        parameters = [self.entities.Param(name, value) for name, value in _flat("", run.spec.resolved())]
-        for first in range(0, len(parameters), _PARAMETERS_AT_ONCE):
-            self.client.log_batch(self.run_id, params=parameters[first : first + _PARAMETERS_AT_ONCE])
+            histories = (self.client.get_metric_history(self.run_id, name) for name in _METRICS_IN_ALL_ROWS)
+            return max((point.step for points in histories for point in points), default=-1)
+        self.run_id = self.client.create_run(self._experiment_id(), run_name=run.spec.name).info.run_id
+        parameters = [self.entities.Param(name, value) for name, value in _flatten("", run.spec.resolved())]
+        for first in range(0, len(parameters), _MAX_PARAMETERS_PER_REQUEST):
+            self.client.log_batch(self.run_id, params=parameters[first : first + _MAX_PARAMETERS_PER_REQUEST])
         write_json(file, {"run_id": self.run_id})
         return -1
 
@@ -63,29 +64,32 @@ class MlflowTracker(Tracker):
         now = int(time.time() * 1000)
         numbers = self.scalars(row).items()
         new = [self.entities.Metric(name, value, now, row["step"]) for name, value in numbers if name != "step"]
-        if len(self.waiting) + len(new) > _AT_ONCE or time.monotonic() - self.sent >= _SECONDS:
+        is_full = len(self.buffer) + len(new) > _MAX_METRICS_PER_REQUEST
+        if is_full or time.monotonic() - self.last_sent >= _SECONDS_BETWEEN_REQUESTS:
             self.flush()
-        self.waiting += new
+        self.buffer += new
 
     def flush(self) -> None:
-        for first in range(0, len(self.waiting), _AT_ONCE):
-            self.client.log_batch(self.run_id, metrics=self.waiting[first : first + _AT_ONCE])
-        self.waiting.clear()
-        self.sent = time.monotonic()
+        for first in range(0, len(self.buffer), _MAX_METRICS_PER_REQUEST):
+            self.client.log_batch(self.run_id, metrics=self.buffer[first : first + _MAX_METRICS_PER_REQUEST])
+        self.buffer.clear()
+        self.last_sent = time.monotonic()
 
     def finish(self, status: Status) -> None:
         self.flush()
-        self.client.set_terminated(self.run_id, _ENDED[status])
+        self.client.set_terminated(self.run_id, _STATUS[status])
 
-    def _experiment(self) -> str:
-        known = self.client.get_experiment_by_name(self.config.experiment)
-        return str(self.client.create_experiment(self.config.experiment) if known is None else known.experiment_id)
+    def _experiment_id(self) -> str:
+        experiment = self.client.get_experiment_by_name(self.config.experiment)
+        if experiment is None:
+            return str(self.client.create_experiment(self.config.experiment))
+        return str(experiment.experiment_id)
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The fields of a spec one by one, as `model.attention.window`; what is null is left out."""
+def _flatten(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a spec as `model.attention.window` and their values; null is left out."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flat(f"{prefix}.{name}" if prefix else name, inner)
+            yield from _flatten(f"{prefix}.{name}" if prefix else name, inner)
     elif value is not None:
-        yield prefix, (value if isinstance(value, str) else json.dumps(value))[:_LONGEST]
+        yield prefix, (value if isinstance(value, str) else json.dumps(value))[:_MAX_PARAMETER_LENGTH]

@@ -1,4 +1,4 @@
-"""TensorBoard, by torch's own writer of event files."""
+"""The tracker `tensorboard`, with torch's own writer of event files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gptzoo.training.tracking.tracker import Tracker
 
 
 class TensorBoardTracker(Tracker):
-    """Event files in `tensorboard/` of the run folder; `tensorboard --logdir runs` shows all runs of a folder."""
+    """Writes event files to `tensorboard/` in the run folder. `tensorboard --logdir runs` shows all runs in `runs`."""
 
     name = "tensorboard"
     extra = "gptzoo[tensorboard]"
@@ -20,15 +20,15 @@ class TensorBoardTracker(Tracker):
     def __init__(self, config: Tracker.Config):
         super().__init__(config)
         self.library("tensorboard")
-        self.writers = self.library("torch.utils.tensorboard")
+        self.module = self.library("torch.utils.tensorboard")
 
     def start(self, run: RunView) -> int:
         folder = run.folder / "tensorboard"
-        held = run.kept if folder.is_dir() else -1
-        _wait_for_a_later_name(folder)
-        # What an earlier process wrote after the checkpoint is hidden by the step from which on it is made again.
-        self.writer = self.writers.SummaryWriter(str(folder), purge_step=held + 1)
-        return held
+        last_step = run.resume_step if folder.is_dir() else -1
+        _wait_for_new_file_name(folder)
+        # purge_step hides the steps that an earlier process wrote after the checkpoint.
+        self.writer = self.module.SummaryWriter(str(folder), purge_step=last_step + 1)
+        return last_step
 
     def log(self, row: Mapping[str, Any]) -> None:
         for name, value in self.scalars(row).items():
@@ -42,8 +42,10 @@ class TensorBoardTracker(Tracker):
         self.writer.close()
 
 
-def _wait_for_a_later_name(folder: Path) -> None:
-    """Files are read in the order of their names, which begin with the second in which each was made; what follows it
-    does not tell the order."""
-    made = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*")]
-    time.sleep(min(max(max(made, default=0) + 1 - time.time(), 0), 1))
+def _wait_for_new_file_name(folder: Path) -> None:
+    """Wait until a new event file sorts after the others, because TensorBoard reads them in the order of their names.
+
+    A name begins with the second in which the file was created, and the rest of it does not tell the order.
+    """
+    seconds = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*")]
+    time.sleep(min(max(max(seconds, default=0) + 1 - time.time(), 0), 1))

@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""The tracker `wandb`, for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gptzoo.component import Config
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
 
-# Offline, wandb keeps what it was given in memory until a block of 32 KiB is full, and a kill loses that. A row takes
-# more than 33 bytes, so these are more steps than can have been lost.
-_LOST_AT_MOST = 1000
+# Offline, wandb buffers up to 32 KiB in memory, and a kill loses them. A row takes more than 33 bytes, so fewer steps
+# than this are lost.
+_MAX_LOST_STEPS = 1000
 
 
 class WandbTracker(Tracker):
-    """A run of Weights & Biases, the same one when the run goes on; its id is in `wandb.json` of the run folder.
+    """Logs to a run of Weights & Biases. A resumed run continues the same wandb run, whose id is in `wandb.json`.
 
-    Offline it is written to `wandb/` of the run folder: a folder for each process of a run that was resumed, all of one
-    id, for `wandb sync` in their order. One that follows a kill begins with the steps that the kill may have cost.
+    Offline, each process of a resumed run writes a folder of its own to `wandb/` in the run folder, all with one id;
+    upload them in order with `wandb sync`. After a kill, the new folder starts with the steps that may be lost.
     """
 
     name = "wandb"
@@ -30,29 +29,32 @@ class WandbTracker(Tracker):
 
     class Config(Tracker.Config):
         project: str = "gptzoo"
-        """That the run belongs to."""
+        """Name of the wandb project."""
         entity: str | None = None
-        """User or team; left out, wandb's default."""
+        """Name of the wandb user or team. Default: wandb's own default."""
         group: str | None = None
-        """Shows runs together."""
+        """Name of a group of runs, which wandb shows together. Default: no group."""
         mode: Literal["online", "offline"] | None = None
-        """Left out, what the variable WANDB_MODE says, else online."""
+        """Whether to upload to the server. Default: the environment variable WANDB_MODE, else online."""
+
+    config: Config
 
     def __init__(self, config: Config):
         super().__init__(config)
         self.wandb = self.library("wandb")
 
     def start(self, run: RunView) -> int:
-        file = run.folder / "wandb.json"
-        note: dict[str, Any] = (
-            json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"id": uuid.uuid4().hex[:12], "held": -1}
-        )
-        self.file, self.note = file, {"id": note["id"]}
-        write_json(file, self.note)  # what it holds is known again when it has finished
+        self.file = run.folder / "wandb.json"
+        if self.file.exists():
+            record: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        else:
+            record = {"id": uuid.uuid4().hex[:12], "held": -1}
+        self.run_id = record["id"]
+        write_json(self.file, {"id": self.run_id})  # without `held`: only `finish` knows the last step that is stored
         config = self.config
         mode = config.mode or os.environ.get("WANDB_MODE") or "online"
         self.run = self.wandb.init(
-            id=note["id"],
+            id=self.run_id,
             resume="allow" if mode == "online" else None,
             project=config.project,
             entity=config.entity,
@@ -60,19 +62,19 @@ class WandbTracker(Tracker):
             mode=mode,
             name=run.spec.name,
             config=run.spec.resolved(),
-            dir=str(run.folder.resolve()),  # the process that writes may have another working directory
+            dir=str(run.folder.resolve()),  # absolute: wandb's own process may have another working directory
             reinit="create_new",  # a program may train several runs
             settings=self.wandb.Settings(silent=True, console="off"),
         )
-        self.held = note.get("held", max(-1, run.kept - _LOST_AT_MOST))
-        if self.run.resumed:  # the server knows better
-            self.held = int(self.run.step) - 1
-        return self.held
+        self.last_step = record.get("held", max(-1, run.resume_step - _MAX_LOST_STEPS))
+        if self.run.resumed:  # the server knows its last step
+            self.last_step = int(self.run.step) - 1
+        return self.last_step
 
     def log(self, row: Mapping[str, Any]) -> None:
         self.run.log(self.scalars(row), step=row["step"])
-        self.held = row["step"]
+        self.last_step = row["step"]
 
     def finish(self, status: Status) -> None:
         self.run.finish(exit_code=0 if status in ("done", "paused") else 1)
-        write_json(self.file, {**self.note, "held": self.held})
+        write_json(self.file, {"id": self.run_id, "held": self.last_step})

@@ -1,0 +1,87 @@
+"""The text of an evaluation: that of the run, a corpus, or prepared tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.component import Config
+from gptzoo.data.token_store import TokenStore, open_store, prepare
+from gptzoo.data.tokenizers.saved import SavedTokenizer
+from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from gptzoo.errors import DataError, FolderError, InputError
+from gptzoo.spec.files import load_run_spec
+from gptzoo.spec.run import RunSpec
+from gptzoo.spec.strict_json import parse_json
+
+
+def run_of_checkpoint(folder: Path) -> Path | None:
+    """Return the run folder of a checkpoint, or None for a model folder."""
+    run = folder.absolute().parent.parent
+    return run if folder.absolute().parent.name == "checkpoints" and (run / "run.json").is_file() else None
+
+
+def evaluation_spec(
+    loaded: LoadedModel, run: Path | None, data: Config | Path | None, batching: Config | None
+) -> RunSpec:
+    """Return the run spec that would train this model on this text, so that it is checked as before training."""
+    if run is not None:
+        spec: dict[str, Any] = load_run_spec(run / "run.json").resolved()
+    elif data is None:
+        raise InputError(f"{loaded.folder}: is not a checkpoint of a run, so it has no data. Give some with --data")
+    else:
+        spec = {"steps": 1}
+    spec["model"] = loaded.spec.model_dump(mode="json")
+    if isinstance(data, Config):
+        spec["corpus"] = data.model_dump(mode="json")
+    if batching is not None:
+        spec["batching"] = batching.model_dump(mode="json")
+    return load_run_spec(spec)
+
+
+def load_tokens(
+    loaded: LoadedModel, tokenizer: Tokenizer, run: Path | None, spec: RunSpec, data: Config | Path | None
+) -> tuple[Tokenizer, TokenStore]:
+    """Return the tokenizer and the tokens of the text to evaluate on.
+
+    Raises FolderError if the run's data has changed since training.
+    """
+    if isinstance(data, Path):
+        return tokenizer, _open_prepared(data, tokenizer)
+    if data is not None:
+        return prepare(spec.corpus.build(), SavedTokenizer.Config(type="saved", path=str(loaded.folder)))
+    assert run is not None  # evaluation_spec requires a run or data
+    run_tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer)
+    environment = run / "environment.json"
+    if not environment.is_file():
+        raise FolderError(f"{environment}: is missing, so the run's data is unknown. Give the data with --data")
+    if store.fingerprint != parse_json(environment.read_text(encoding="utf-8"), environment.name).get("data"):
+        raise FolderError(f"{run}: the data has changed since the run was trained. Give the data with --data")
+    return run_tokenizer, store
+
+
+def swap_splits(store: TokenStore) -> TokenStore:
+    """Return the store with its splits swapped, so that a validation pass runs over the training text."""
+    other = {"train": "val", "val": "train"}
+    return replace(
+        store,
+        train=store.val,
+        val=store.train,
+        spans={split: store.spans[other[split]] for split in other},
+        n_bytes={split: store.n_bytes[other[split]] for split in other},
+    )
+
+
+def _open_prepared(folder: Path, tokenizer: Tokenizer) -> TokenStore:
+    store = open_store(folder)
+    if store is None:
+        raise FolderError(f"{folder}: has no tokens from `gptzoo prepare`, or damaged ones. Prepare them again")
+    other = load_tokenizer(folder / "tokenizer.json")
+    if other.fingerprint() != tokenizer.fingerprint():
+        raise DataError(
+            f"{folder}: its tokens are from another tokenizer ({other.config.type!r}) than the model's "
+            f"({tokenizer.config.type!r}). Give the corpus itself with --data"
+        )
+    return store

@@ -1,0 +1,82 @@
+"""The start of a run: at step 0, or at the newest valid checkpoint of its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.errors import FolderError
+from gptzoo.training.optim.ema import EMA
+from gptzoo.training.optim.schedules import Schedule
+from gptzoo.training.run.metrics_file import truncate_after
+from gptzoo.training.run.optimizer_state import read_training_state
+from gptzoo.training.run.run_folder import AllowedChange
+from gptzoo.training.run.train_state import TrainState
+from gptzoo.training.setup import Setup, load_initial_weights
+from gptzoo.training.step.micro_batch_size import resolve_micro_batch_size
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """The state from which training continues, and the messages to print first."""
+
+    train_state: TrainState
+    ema: EMA | None
+    n_steps: int
+    schedule: Schedule
+    micro_batch_size: int
+    resume_step: int  # -1 for a new run
+    messages: list[str]
+
+
+def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> StartingPoint:
+    """Write or check the spec in the run folder, restore the newest valid checkpoint, and drop newer metrics.
+
+    All ranks must call it. Raises FolderError if the folder has another run, or a run that is already longer.
+    """
+    spec, folder, ranks, fingerprint = setup.spec, setup.folder, setup.ranks, setup.store.fingerprint
+    messages = [setup.describe()]
+
+    def write_or_check_spec() -> list[str]:
+        return folder.write_or_check_spec(
+            spec, setup.device, fingerprint, messages.append, allowed_change=allowed_change
+        )
+
+    changes = ranks.on_main_rank(write_or_check_spec)
+    micro_batch_size = resolve_micro_batch_size(spec, setup.train_step, setup.batching, folder, messages.append)
+    checkpoint = ranks.on_main_rank(lambda: newest_valid(folder.checkpoints, messages.append))
+    train_state, ema = ranks.on_all_ranks(lambda: _restore(setup, checkpoint, messages))
+    n_steps = train_state.total_steps(spec, setup.batching.n_samples)
+    if train_state.step > n_steps:
+        raise ranks.as_collective(
+            FolderError(f"{folder.path}: the run has already done {train_state.step} steps, more than {n_steps}")
+        )
+    schedule = spec.schedule.build(n_steps)
+    if changes:
+        ranks.on_main_rank(lambda: folder.record_changes(spec, fingerprint, train_state.step, changes))
+        messages += [f"changed at step {train_state.step}: {change}" for change in changes]
+    resume_step = train_state.step or -1  # without a checkpoint, the row of step 0 is written again too
+    ranks.on_main_rank(lambda: truncate_after(folder.metrics, resume_step))
+    return StartingPoint(train_state, ema, n_steps, schedule, micro_batch_size, resume_step, messages)
+
+
+def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tuple[TrainState, EMA | None]:
+    """Load a checkpoint, or without one the initial weights of the spec."""
+    spec = setup.spec
+    if checkpoint is not None:
+        setup.parallelized.load(checkpoint)
+    elif spec.init_from is not None:
+        messages.append(load_initial_weights(setup.parallelized.load, spec.init_from, setup.tokenizer))
+    ema = None if spec.ema_decay is None else EMA(setup.parameters, spec.ema_decay)
+    if checkpoint is None:
+        return TrainState(), ema
+    train_step = setup.train_step
+    ema_values = None if ema is None else ema.values
+    state = read_training_state(
+        checkpoint, train_step.optimizer, setup.parameters, ema_values, setup.parallelized.row_orders
+    )
+    train_state = TrainState(**state["standing"])
+    train_step.loss_scale.load_state_dict(state["loss_scale"])
+    messages.append(f"resumed at step {train_state.step}")
+    return train_state, ema
