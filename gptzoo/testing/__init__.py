@@ -1,17 +1,17 @@
-"""The conformance kit: is this component what gptzoo promises of its kind, and if not, why not?
+"""The conformance kit: checks that a component keeps the promises of its kind, and shows where it does not.
 
-    class TestAlibi(gptzoo.testing.Conformance):         # in a package's tests, with pytest
+    class TestAlibi(gptzoo.testing.Conformance):         # in the tests of a package, with pytest
         component = "positional:alibi"
 
     gptzoo.testing.check("positional:alibi")             # anywhere: a list of verdicts
 
-Like `gptzoo` itself it imports nothing until it is used, because pytest loads its plugin everywhere.
+The names are imported on first use, because pytest loads the plugin of this package in every environment.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gptzoo.testing.conformance import Conformance as Conformance
@@ -29,7 +29,7 @@ _HOME = {
 __all__ = ["Conformance", "Verdict", "check", "properties_of"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -1,56 +1,59 @@
-"""How far apart two results are, and where first."""
+"""Comparison of two results: how far apart they are, and where they first differ."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gptzoo.testing.subject import PartSubject
+from gptzoo.model.stack import Stack
+from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.verdict import Failed
 
-CLOSE = 1e-5
-"""Between two ways to compute one thing in double precision: room for parts that take sums in float32."""
-ROUNDING = 1e-5
-"""Between two runs in float32 that should do the same work."""
-VANISHES = 1e-11
-"""What rounding leaves of a difference in double precision; a real one stays."""
+TOLERANCE = 1e-5
+"""Allowed relative difference between two ways to compute the same thing in float64. A part may sum in float32."""
+FLOAT32_ROUNDING = 1e-5
+"""Largest relative difference that counts as rounding between two float32 runs of the same operations."""
+FLOAT64_ROUNDING = 1e-11
+"""The same in float64. A real difference does not shrink with the precision, so it stays above this bound."""
 
 
-def distance(actual: Tensor, expected: Tensor) -> Tensor:
-    """|actual - expected| relative to the largest expected value (or 1); infinite where either is not a number."""
+def relative_difference(actual: Tensor, expected: Tensor) -> Tensor:
+    """Return |actual - expected| / max(1, largest |expected|), elementwise. It is infinite where one is NaN."""
     scale = max(1.0, expected.abs().nan_to_num(0.0, 0.0, 0.0).amax().item()) if expected.numel() else 1.0
     return ((actual - expected).abs() / scale).nan_to_num(math.inf, math.inf, math.inf)
 
 
-def where(differences: Tensor, above: float) -> tuple[int, int]:
-    """The first token, and of those the first row, at which (B, T, …) differences exceed a bound."""
+def first_difference(differences: Tensor, above: float) -> tuple[int, int]:
+    """Return the row and the token where (B, T, …) differences first exceed a bound: the first token, then row."""
     wrong = differences.flatten(2).amax(-1) > above if differences.ndim > 2 else differences > above  # (B, T)
     token = int(wrong.any(0).nonzero()[0])
     return int(wrong[:, token].nonzero()[0]), token
 
 
-def unchanged(
-    subject: PartSubject, run: Callable[[Any], tuple[Tensor, Tensor]], what: str, first: int = 0
+def require_unchanged(
+    subject: ModelPartUnderTest, run: Callable[[Stack], tuple[Tensor, Tensor]], change: str, first_token: int = 0
 ) -> str | None:
-    """Refuse with `what` if the two (B, T, V) results of `run(model)`, of tokens from `first` on, are not the same.
+    """Require that both (B, T, V) results of `run(model)` are equal. Return a note if they differ by rounding.
 
-    Two runs of one shape that differ in what must not matter do the same work in the same order, so their results are
-    equal bit for bit. Only where the work itself depends on values, as with tokens sorted by expert, may they round
-    differently: then the difference is tiny, and vanishes in double precision. The returned note says so.
+    The two runs have the same shapes and differ only in something that must not matter. They execute the same
+    operations in the same order, so the results must be equal bit for bit. If the work depends on values, as in tokens
+    sorted by expert, the order of a sum may change. Such a difference is tiny, and vanishes in float64.
+
+    change: what differs between the two runs, for the error message.
+    first_token: position in the row of the first token of the results, for the error message.
     """
     before, after = run(subject.model())
     if torch.equal(before, after):
         return None
-    difference = distance(after, before)
-    if difference.max() <= ROUNDING:
-        precise = distance(*reversed(run(subject.model(dtype=torch.float64))))
-        if precise.max() <= VANISHES:
+    difference = relative_difference(after, before)
+    if difference.max() <= FLOAT32_ROUNDING:
+        precise = relative_difference(*reversed(run(subject.model(dtype=torch.float64))))
+        if precise.max() <= FLOAT64_ROUNDING:
             return f"equal within rounding ({difference.max():.0e}; {precise.max():.0e} in double precision)"
-    row, token = where(difference, 0.0)
+    row, token = first_difference(difference, 0.0)
     raise Failed(
-        f"{what} changes the logits of token {first + token} in row {row}, by {difference[row, token].max():.2g}"
+        f"{change} changes the logits of token {first_token + token} in row {row} by {difference[row, token].max():.2g}"
     )

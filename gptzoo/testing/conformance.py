@@ -1,4 +1,4 @@
-"""The kit as tests of a package: derive a class, name the component."""
+"""The conformance kit as pytest tests: derive a class from `Conformance` and name the component."""
 
 from __future__ import annotations
 
@@ -9,58 +9,61 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gptzoo.component import Component
 from gptzoo.errors import InputError
+from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.catalog import Property, properties_of
-from gptzoo.testing.runner import find, subject_of, verdict
+from gptzoo.testing.runner import check_property, find_component, put_under_test
 
 
 class Conformance:
-    """One test for each property and each set of options: `TestAlibi::test_property[causality]`.
+    """A base class with one test for each property and set of options: `TestAlibi::test_property[causality]`.
 
-    Properties that take long are marked `slow`.
+    Tests of slow properties are marked `slow`.
     """
 
-    component: ClassVar[Any]
-    """The class of the component, or "kind:type" of what is registered."""
+    component: ClassVar[type[Component] | str]
+    """The class of the component, or "kind:type" of a registered component."""
     options: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
-    """The sets of options to check it with, as JSON."""
+    """Sets of options, as JSON. The component is checked with each."""
     skip: ClassVar[Mapping[str, str]] = {}
-    """Properties that are not checked, each with the reason."""
+    """Names of properties to skip, each with the reason."""
 
     @classmethod
-    def pytest_generate_tests(cls, metafunc: Any) -> None:
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
         if "gptzoo_property" not in metafunc.fixturenames:
             return
-        component = metafunc.cls.component
+        test_class: Any = metafunc.cls
+        component = test_class.component
         kind = component.partition(":")[0] if isinstance(component, str) else component.kind
         cases = [
-            pytest.param(one, dict(options), id=_id(one, options), marks=[pytest.mark.slow] if one.slow else [])
-            for options in metafunc.cls.options
-            for one in properties_of(kind)
+            pytest.param(prop, dict(options), id=_test_id(prop, options), marks=[pytest.mark.slow] if prop.slow else [])
+            for options in test_class.options
+            for prop in properties_of(kind)
         ]
         metafunc.parametrize(("gptzoo_property", "gptzoo_options"), cases)
 
     def test_property(self, gptzoo_property: Property, gptzoo_options: dict[str, Any]) -> None:
-        """The component has the property."""
+        """Check that the component has the property."""
         if reason := self.skip.get(gptzoo_property.name):
             pytest.skip(reason)
         try:
-            found = verdict(gptzoo_property, _subject(type(self).component, json.dumps(gptzoo_options)))
+            verdict = check_property(gptzoo_property, _subject(type(self).component, json.dumps(gptzoo_options)))
         except InputError as error:
             pytest.fail(str(error), pytrace=False)
-        if found.outcome == "failed":
-            pytest.fail(str(found), pytrace=False)
-        if found.outcome == "skipped":
-            pytest.skip(found.text)
+        if verdict.outcome == "failed":
+            pytest.fail(str(verdict), pytrace=False)
+        if verdict.outcome == "skipped":
+            pytest.skip(verdict.text)
 
 
 @lru_cache(maxsize=8)
-def _subject(component: Any, options: str) -> Any:
-    return subject_of(find(component), json.loads(options))
+def _subject(component: type[Component] | str, options: str) -> ComponentUnderTest:
+    return put_under_test(find_component(component), json.loads(options))
 
 
-def _id(one: Property, options: Mapping[str, Any]) -> str:
+def _test_id(prop: Property, options: Mapping[str, Any]) -> str:
     if not options:
-        return one.name
-    words = ",".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())
-    return f"{words}-{one.name}"
+        return prop.name
+    assignments = ",".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in options.items())
+    return f"{assignments}-{prop.name}"

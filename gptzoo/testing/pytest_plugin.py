@@ -1,4 +1,7 @@
-"""What pytest loads in every environment that has gptzoo: the marker of the properties that take long. No imports."""
+"""The pytest plugin of gptzoo: it registers the marker `slow`.
+
+pytest loads it in every environment that has gptzoo, so it imports nothing.
+"""
 
 
 def pytest_configure(config):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.search.contrastive import contrastive_search
-from gptzoo.testing.properties.decoding.engine import written_alike
+from gptzoo.testing.properties.decoding.engine import check_continuous_batching
 
 INSTALLED = registry.discover(selection="")  # whatever GPTZOO_PLUGINS says
 
@@ -38,7 +38,7 @@ def test_every_way_to_write_works_on_what_the_rules_allow(attention: str) -> Non
             model = loud(gptzoo.build(small(attention=attention, positional=positional), seed=1)).eval().double()
         except gptzoo.SpecError:
             continue
-        written_alike(model, draft)  # drafted for by a model of the built-in attention
+        check_continuous_batching(model, draft)  # drafted for by a model of the built-in attention
         searches_are_greedy_where_they_have_no_choice(model)
         allowed += 1
     assert allowed
@@ -48,7 +48,7 @@ def test_every_way_to_write_works_on_what_the_rules_allow(attention: str) -> Non
 @pytest.mark.parametrize("architecture", names("architecture"))
 def test_every_way_to_write_works_on_every_architecture(architecture: str) -> None:
     model, draft = (loud(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2))
-    written_alike(model, draft)
+    check_continuous_batching(model, draft)
     searches_are_greedy_where_they_have_no_choice(model)
 
 

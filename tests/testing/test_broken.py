@@ -1,123 +1,140 @@
-"""The kit catches each component that is broken on purpose, by the property meant, and says what is wrong."""
+"""The kit finds the fault of every component that is broken on purpose, and reports it by the right property."""
 
 from __future__ import annotations
 
 import pytest
-from testing import broken
+from testing.broken import attention, data, executors, ffn, other_model_parts, sampling, training
 
 import gptzoo
 import gptzoo.testing
 from gptzoo.testing.properties.catalog import PROPERTIES
 
+# The broken component, the property that finds its fault, and parts of the counterexample ("a|b" is either of the two).
 CASES = [
-    (broken.AlwaysSingle, "shapes", ["dtype"]),
-    (broken.Acausal, "causality", ["changing token 1", "token 0"]),
-    (broken.CausalInEval, "causality", ["changing token 1", "in training"]),
-    (broken.OneWay, "noncausal", ["does not see the one right after it"]),
-    (broken.BatchNorm, "rows", ["row 2", "row 0"]),
-    (broken.SeesPadding, "padding", ["padd", "changes the logits|change the logits"]),
-    (broken.CountsPadding, "padding", ["losses blocks.0.ffn.balance"]),
-    (broken.MixesDocuments, "documents", ["document 0", "token 3"]),
-    (broken.SmallCache, "decoding", ["4 tokens fed as [3, 1]", "at token 3"]),
-    (broken.ForgetsTheLast, "decoding", ["2 tokens", "[1, 1]", "at token 1"]),
-    (broken.NeverAlone, "decoding", ["2 tokens", "[1, 1]"]),
-    (broken.CountsTokens, "state", ["blocks.0.attention.n_tokens", "int"]),
-    (broken.HeadsFirst, "state", ["blocks.0.attention.sum", "(33, 2)"]),
-    (broken.ReplacesState, "state", ["blocks.0.attention.sum", "replaced"]),
-    (broken.HidesState, "reorder", ["[2, 0, 0]"]),
-    (broken.CountsInRowZero, "reset", ["row 1"]),
-    (broken.RollsBackARing, "rollback", ["says rolls_back"]),
-    (broken.PadsPromptsAlone, "engine", ["with tokens that a draft proposes, in 3 rows", "alone it is"]),
-    (broken.DeadWeight, "gradients", ["blocks.0.ffn.scale, blocks.1.ffn.scale"]),
-    (broken.WrongSlope, "gradcheck", ["the loss has slope", "its gradient says"]),
-    (broken.DeadOption, "options", ["'sharpness' changes nothing"]),
-    (broken.Unfilled, "building", ["blocks.0.ffn.scale", "nobody initialised"]),
-    (broken.PlainTensor, "building", ["blocks.0.ffn.table", "plain tensor attribute"]),
-    (broken.SharesModule, "building", ["blocks.0.ffn.drop_before and blocks.0.ffn.drop_after are one module"]),
-    (broken.SharesWeight, "building", ["blocks.0.ffn.up.weight and blocks.0.ffn.down.weight", "are one parameter"]),
-    (broken.RealAtOnce, "building", ["blocks.0.ffn.table", "constructor"]),
-    (broken.ScalarScale, "scalars", ["blocks.0.ffn.scale", "(1,)"]),
-    (broken.GlobalNoise, "initial_values", ["global generator"]),
-    (broken.SameInAllLayers, "initial_values", ["blocks.0.ffn.scale", "layer 1"]),
-    (broken.LateBuffer, "state_dict", ["gains blocks.0.ffn.window after a forward"]),
-    (broken.UnsavedNoise, "state_dict", ["not in it"]),
-    (broken.RollsDice, "determinism", ["torch.manual_seed(0)"]),
-    (broken.TrainsLouder, "modes", ["training and eval mode differ"]),
-    (broken.LearnsInForward, "modes", ["blocks.0.ffn.balance", "after_update"]),
-    (broken.WritesItsInput, "inputs", ["blocks.0.ffn.forward writes into its argument 0"]),
-    (broken.AddsInPlace, "inputs", ["blocks.0.norm.forward writes into its argument 0"]),
-    (broken.ShowsScores, "captures", ["is not 0 where the key is after the query"]),
-    (broken.ShowsOneHead, "captures", ["(2, 6, 6)", "(2, 4, 6, 6)"]),
-    (broken.ShowsNoKeys, "captures", ["no 'k_pos'"]),
-    (broken.CountsCalls, "checkpointing", ["the second run is not the first"]),
-    (broken.LazyOnMeta, "accounting", ["on meta", "FLOPs"]),
-    (broken.WorksMoreWhenDeep, "accounting", ["4 layers", "extrapolated"]),
-    (broken.TakesRopeForGranted, "partners", ["beside positional 'none' it raises"]),
-    (broken.LowerCase, "round_trip", ["'The quick brown", "comes back as 'the quick"]),
-    (broken.OneIdTooMany, "ids", ["eot is 256", "0 to 255"]),
-    (broken.KeepsASet, "saving", ["no JSON"]),
-    (broken.DividesByZero, "factors", ["a run of 1 steps", "nan"]),
-    (broken.CountsSteps, "determinism", ["asked in order"]),
-    (broken.WarmsUpFromZero, "warmup", ["the first of 10 warmup steps has the factor 0"]),
-    (broken.MatricesOnly, "learning", ["do not move blocks.0.attention.qkv.bias|bias"]),
-    (broken.DecaysByItself, "learning_rate", ["with lr 0", "moves blocks.0"]),
-    (broken.ForgetsItsMomentum, "resuming", ["saved after 3 steps and resumed", "off by"]),
-    (broken.DeadDecay, "options", ["'weight_decay' changes nothing"]),
-    (broken.Strict, "processing", ["no token possible"]),
-    (broken.BatchTemperature, "rows", ["row 0 alone"]),
-    (broken.InPlacePenalty, "inputs", ["writes into the logits"]),
-    (broken.KeepsHistory, "determinism", ["after other calls"]),
-    (broken.Shuffled, "documents", ["gives other documents"]),
-    (broken.SameFingerprint, "fingerprint", ["n_documents=", "not the fingerprint"]),
-    (broken.NumbersOnly, "logging", ["TypeError", "list"]),
-    (broken.HoldsTheFuture, "resuming", ["start returns 6"]),
-    (broken.KnowsOneEnd, "ending", ["KeyError", "diverged"]),
-    (broken.SamplesRows, "inert", ["random numbers are others"]),
-    (broken.LosesErrors, "running", ["'on stderr', which is not in its log", "on stdout"]),
-    (broken.TriesAgain, "codes", ["a job that exits with 3 was run 2 times"]),
-    (broken.ShellCodes, "codes", ["SIGKILL", "137; -9 would be right"]),
-    (broken.KillsAtOnce, "stopping", ["told to stop ends with -9"]),
-    (broken.LeavesThemRunning, "leaving", ["goes on after the end"]),
+    (other_model_parts.ReturnsFloat32, "shapes", ["dtype"]),
+    (attention.NotCausal, "causality", ["changing token 1", "token 0"]),
+    (attention.CausalInEvalOnly, "causality", ["changing token 1", "in training"]),
+    (attention.AlwaysCausal, "noncausal", ["does not attend to the next token"]),
+    (other_model_parts.BatchNorm, "rows", ["row 2", "row 0"]),
+    (attention.AttendsToPadding, "padding", ["padd", "changes the logits|change the logits"]),
+    (ffn.LossCountsPadding, "padding", ["losses blocks.0.ffn.balance"]),
+    (attention.IgnoresDocuments, "documents", ["document 0", "token 3"]),
+    (attention.CacheTooSmall, "decoding", ["4 tokens fed in chunks of [3, 1]", "at token 3"]),
+    (ffn.NoStateForPreviousToken, "decoding", ["2 tokens", "[1, 1]", "at token 1"]),
+    (other_model_parts.EmbedsMeanPosition, "decoding", ["2 tokens", "[1, 1]"]),
+    (attention.CounterInState, "state", ["blocks.0.attention.n_tokens", "int"]),
+    (attention.StateNotBatchFirst, "state", ["blocks.0.attention.sum", "(33, 2)"]),
+    (attention.ReplacesState, "state", ["replaces the state blocks.0.attention.sum"]),
+    (attention.StateOnModule, "reorder", ["[2, 0, 0]"]),
+    (attention.CountsTokensInRowZero, "reset", ["row 1"]),
+    (attention.RollbackOfRingBuffer, "rollback", ["it sets supports_rollback"]),
+    (attention.PaddingInPrefillOnly, "engine", ["with a draft model, in 3 slots", "alone it is"]),
+    (ffn.UnusedParameter, "gradients", ["blocks.0.ffn.scale, blocks.1.ffn.scale"]),
+    (other_model_parts.WrongGradient, "gradcheck", ["the loss has slope", "its gradient gives"]),
+    (ffn.UnusedOption, "options", ["'sharpness' changes nothing"]),
+    (ffn.UninitialisedParameter, "building", ["blocks.0.ffn.scale", "not initialised"]),
+    (ffn.TensorAttribute, "building", ["blocks.0.ffn.table", "tensors as plain attributes"]),
+    (ffn.SharedModule, "building", ["blocks.0.ffn.drop_before and blocks.0.ffn.drop_after are one module"]),
+    (ffn.SharedWeight, "building", ["blocks.0.ffn.up.weight and blocks.0.ffn.down.weight", "are the same parameter"]),
+    (ffn.ComputesInConstructor, "building", ["blocks.0.ffn.table", "constructor"]),
+    (ffn.ScalarParameter, "scalars", ["blocks.0.ffn.scale", "(1,)"]),
+    (ffn.GlobalGenerator, "initial_values", ["global generator"]),
+    (ffn.SameValuesInAllLayers, "initial_values", ["blocks.0.ffn.scale", "layer 1"]),
+    (ffn.BufferFromForward, "state_dict", ["gains blocks.0.ffn.window after a forward pass"]),
+    (ffn.RandomValueNotSaved, "state_dict", ["not in the state dict"]),
+    (ffn.PythonRandom, "determinism", ["torch.manual_seed(0)"]),
+    (ffn.ScalesInTraining, "modes", ["training and eval mode differ"]),
+    (ffn.UpdatesBufferInForward, "modes", ["blocks.0.ffn.balance", "after_optimizer_step"]),
+    (ffn.WritesToInput, "inputs", ["blocks.0.ffn.forward writes to its argument 0"]),
+    (other_model_parts.AddsInPlace, "inputs", ["blocks.0.norm.forward writes to its argument 0"]),
+    (attention.CapturesScores, "captures", ["is not 0 although the key is after the query"]),
+    (attention.CapturesMeanOfHeads, "captures", ["(2, 6, 6)", "(2, 4, 6, 6)"]),
+    (attention.CapturesNoKeyPositions, "captures", ["no 'k_pos'"]),
+    (ffn.AlternatingSign, "checkpointing", ["recomputing a block does not repeat its first run"]),
+    (ffn.SkipsWorkOnMeta, "accounting", ["on the meta device", "FLOPs"]),
+    (ffn.WorkGrowsWithLayer, "accounting", ["4 layers", "extrapolated"]),
+    (attention.RequiresRopeTables, "partners", ["with positional 'none' it raises"]),
+    (data.LowerCase, "round_trip", ["'The quick brown", "is decoded as 'the quick"]),
+    (data.EotOutsideVocabulary, "ids", ["eot is 256", "0 to 255"]),
+    (data.StateIsNotJson, "saving", ["not JSON"]),
+    (training.NoFactorForOneStep, "factors", ["a run of 1 steps", "nan"]),
+    (training.FactorDependsOnCalls, "determinism", ["when steps are computed in order"]),
+    (training.WarmupFromZero, "warmup", ["the first of 10 warmup steps has the factor 0"]),
+    (training.MatricesOnly, "learning", ["do not change blocks.0.attention.qkv.bias|bias"]),
+    (training.DecayIgnoresSchedule, "learning_rate", ["with lr 0", "changes blocks.0"]),
+    (training.MomentumNotSaved, "resuming", ["3 steps after resuming", "differs by"]),
+    (training.UnusedWeightDecay, "options", ["'weight_decay' changes nothing"]),
+    (sampling.ExcludesAllTokens, "processing", ["no token possible"]),
+    (sampling.ScalesByBatch, "rows", ["row 0 alone"]),
+    (sampling.WritesToLogits, "inputs", ["writes to the logits"]),
+    (sampling.DependsOnEarlierCalls, "determinism", ["after other calls"]),
+    (data.ShuffledEveryTime, "documents", ["gives other documents"]),
+    (data.FingerprintIgnoresOptions, "fingerprint", ["n_documents=", "not the fingerprint"]),
+    (training.NumbersOnly, "logging", ["TypeError", "list"]),
+    (training.ReportsFutureStep, "resuming", ["start() returns 6"]),
+    (training.UnknownStatus, "ending", ["KeyError", "diverged"]),
+    (training.DrawsRandomNumbers, "inert", ["random number generator"]),
+    (executors.DropsStderr, "running", ["'on stderr', which is not in its log", "on stdout"]),
+    (executors.RetriesFailedJobs, "codes", ["a job that exits with 3 was run 2 times"]),
+    (executors.ShellExitCodes, "codes", ["SIGKILL", "137; expected -9"]),
+    (executors.AlwaysKills, "stopping", ["a stopped job ends with -9"]),
+    (executors.LeavesJobsRunning, "leaving", ["still running after the end"]),
 ]
-SLOW = [
-    (broken.TakesRopeForGranted, "all_partners", ["beside positional", "it raises"]),
-    (broken.AsksForANumber, "compiling", ["breaks into", "item"]),
-    (broken.CompilesByLayer, "compiling", ["a Python number that differs by layer"]),
-    (broken.AsksForANumber, "exporting", ["does not take a step", "broken.py:"]),
-    (broken.CountsRows, "exporting", ["another program than with 2 rows", "len(x)"]),
-    (broken.KnowsItsRoom, "exporting", ["at position 4 of 11", "len(x)"]),
-    (broken.ShortCut, "exporting", ["computes otherwise"]),
-    (broken.KeepsAnotherState, "exporting", ["leaves another state"]),
-    (broken.ScalarScale, "sharding", ["sharded, it raises", "scalar"]),
-    (broken.ForgetsASum, "tensor_parallel", ["shared by two processes, the gradient of blocks.0.ffn.scale is off"]),
-    (broken.InHalfPrecision, "tables", ["on `local`: "]),
+SLOW_CASES = [
+    (attention.RequiresRopeTables, "all_partners", ["with positional", "it raises"]),
+    (ffn.GraphBreak, "compiling", ["breaks into", "item"]),
+    (ffn.OneGraphPerLayer, "compiling", ["a Python number that differs by layer"]),
+    (ffn.GraphBreak, "exporting", ["cannot export a decode step", "ffn.py:"]),
+    (ffn.BatchSizeAsNumber, "exporting", ["is not valid for 2 rows", "len(x)"]),
+    (attention.CacheLengthAsNumber, "exporting", ["at position 4 of 11", "len(x)"]),
+    (ffn.SkipsWorkWhenCompiled, "exporting", ["gives another output"]),
+    (attention.OtherStateWhenCompiled, "exporting", ["leaves another state"]),
+    (ffn.ScalarParameter, "sharding", ["with FSDP2 on two ranks, it raises", "scalar"]),
+    (
+        ffn.WrongTensorParallelPlan,
+        "tensor_parallel",
+        ["with tensor parallelism on two ranks, the gradient of blocks.0.ffn.scale differs by"],
+    ),
+    (executors.ChangesPrecision, "tables", ["on `local`: "]),
 ]
+BROKEN = {
+    member
+    for module in (attention, data, executors, ffn, other_model_parts, sampling, training)
+    for member in vars(module).values()
+    if isinstance(member, type)
+    and issubclass(member, gptzoo.Component)
+    and member.__module__ == module.__name__
+    and member.name
+}
 
 
-def ids(case: object) -> str:
-    return getattr(case, "name", case) if isinstance(case, type | str) else ""  # type: ignore[return-value]
+def case_id(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return value.name if isinstance(value, type) and issubclass(value, gptzoo.Component) else ""
 
 
 @pytest.mark.parametrize(
-    ("component", "name", "words"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
-    ids=ids,
+    ("component", "property_name", "texts"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)],
+    ids=case_id,
 )
-def test_the_kit_finds_what_is_broken(component: type[gptzoo.Component], name: str, words: list[str]) -> None:
-    (verdict,) = gptzoo.testing.check(component, only=[name])
+def test_the_property_finds_the_fault_of_a_broken_component(
+    component: type[gptzoo.Component], property_name: str, texts: list[str]
+) -> None:
+    (verdict,) = gptzoo.testing.check(component, only=[property_name])
     assert verdict.outcome == "failed"
-    for word in words:
-        assert any(one in verdict.text for one in word.split("|")), verdict.text
+    for text in texts:
+        assert any(alternative in verdict.text for alternative in text.split("|")), verdict.text
 
 
-def test_there_is_a_broken_component_for_every_property() -> None:
-    caught = {(component.kind, name) for component, name, _ in CASES + SLOW}
-    for one in PROPERTIES:
-        assert {(kind, one.name) for kind in one.kinds} & caught, one.name
-    assert {component for component, *_ in CASES + SLOW} == set(broken.components())
+def test_every_property_finds_a_broken_component_and_every_broken_component_is_used() -> None:
+    found = {(component.kind, name) for component, name, _ in CASES + SLOW_CASES}
+    for prop in PROPERTIES:
+        assert {(kind, prop.name) for kind in prop.kinds} & found, prop.name
+    assert {component for component, *_ in CASES + SLOW_CASES} == BROKEN
 
 
 @pytest.fixture(autouse=True)
-def _registry(fresh_registry: object) -> None:
-    """The built-ins alone, so that what is installed beside them changes nothing here."""
-    return
+def _builtin_registry(fresh_registry: object) -> None:
+    """Use only the built-in components, whatever plugins are installed."""

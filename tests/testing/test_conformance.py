@@ -1,4 +1,4 @@
-"""The kit as tests of a package: one test for each property, and the verdict alone where one fails."""
+"""`Conformance` makes one pytest test for each property, and a failure shows only the verdict."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-QUICK = ("-v", "-rs", "--strict-markers", "-p", "no:cacheprovider")
+PYTEST_OPTIONS = ("-v", "-rs", "--strict-markers", "-p", "no:cacheprovider")
 
 
-def test_each_property_is_a_test_that_says_its_name(pytester: pytest.Pytester) -> None:
+def test_each_property_is_a_test_of_its_name(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         import gptzoo.testing
 
@@ -20,7 +20,9 @@ def test_each_property_is_a_test_that_says_its_name(pytester: pytest.Pytester) -
             component = "activation:silu"
             skip = {"rows": "checked elsewhere"}
     """)
-    result = pytester.runpytest_inprocess(*QUICK, "-k", "causality or options or rows or sharding", "-m", "not slow")
+    result = pytester.runpytest_inprocess(
+        *PYTEST_OPTIONS, "-k", "causality or options or rows or sharding", "-m", "not slow"
+    )
     result.stdout.fnmatch_lines_random(
         [
             "*::TestSilu::test_property[[]causality[]] PASSED*",
@@ -32,7 +34,7 @@ def test_each_property_is_a_test_that_says_its_name(pytester: pytest.Pytester) -
     result.assert_outcomes(passed=1, skipped=2)
 
 
-def test_a_failure_shows_the_verdict_and_nothing_of_the_kit(pytester: pytest.Pytester) -> None:
+def test_a_failure_shows_the_verdict_without_lines_of_the_kit(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         import gptzoo
         import gptzoo.testing
@@ -42,24 +44,22 @@ def test_a_failure_shows_the_verdict_and_nothing_of_the_kit(pytester: pytest.Pyt
             name = "pooled"
             class Config(gptzoo.FeedForward.Config):
                 share: float = 1.0
-            def forward(self, x, step, state=None):
+            def forward(self, x, context, state=None):
                 return self.config.share * x.mean(1, keepdim=True)
 
         class TestPooled(gptzoo.testing.Conformance):
             component = Pooled
             options = [{}, {"share": 0.5}, {"shar": 0.5}]
     """)
-    result = pytester.runpytest_inprocess(*QUICK, "-k", "causality")
+    result = pytester.runpytest_inprocess(*PYTEST_OPTIONS, "-k", "causality")
     result.assert_outcomes(failed=3)
-    result.stdout.fnmatch_lines(
-        ["causality FAILED: changing token 1 of 6 changes the logits of token 0 in row 0, by *"]
-    )
+    result.stdout.fnmatch_lines(["causality FAILED: changing token 1 of 6 changes the logits of token 0 in row 0 by *"])
     result.stdout.fnmatch_lines(["*TestPooled::test_property[[]share=0.5-causality[]]*"])
     result.stdout.fnmatch_lines(["ffn:pooled: $.shar: 'pooled' has no option 'shar'; did you mean 'share'?"])
     result.stdout.no_fnmatch_line("*gptzoo/testing*")
 
 
-def test_loading_the_pytest_plugin_imports_no_torch() -> None:
+def test_loading_the_pytest_plugin_does_not_import_torch() -> None:
     code = "import gptzoo.testing.pytest_plugin, sys; print({'torch', 'pydantic', 'numpy'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

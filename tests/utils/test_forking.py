@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from gptzoo.ablation.design.isolated_call import in_a_child
-from gptzoo.testing.runner import check, find
+from gptzoo.ablation.design.isolated_call import call_isolated
+from gptzoo.testing.runner import check, find_component
 
 # A machine with a GPU, as far as autograd's engine can tell: a build for CUDA counts the one that is pretended.
 _BESIDE_A_GPU = """
@@ -42,13 +42,13 @@ def test_a_fork_that_may_not_use_autograd_is_found_out() -> None:
 
 
 def test_what_a_fork_cannot_count_is_counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert in_a_child({"there": os.getpid})["there"] != os.getpid()
+    assert call_isolated({"there": os.getpid})["there"] != os.getpid()
     monkeypatch.setattr("gptzoo.ablation.design.isolated_call.autograd_works", lambda: False)
-    assert in_a_child({"here": os.getpid, "too": os.getpid}) == {"here": os.getpid(), "too": os.getpid()}
+    assert call_isolated({"here": os.getpid, "too": os.getpid}) == {"here": os.getpid(), "too": os.getpid()}
 
 
 def test_what_forks_cannot_check_is_skipped_and_says_how_to_check_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gptzoo.testing.properties.training.sharding.autograd_works", lambda: False)
-    (verdict,) = check(find("attention:naive"), {}, only=["sharding"], slow=True)
+    (verdict,) = check(find_component("attention:naive"), {}, only=["sharding"], slow=True)
     assert verdict.outcome == "skipped"
     assert "CUDA_VISIBLE_DEVICES= hides" in verdict.text

@@ -1,1 +1,1 @@
-"""The properties of the conformance kit, grouped by what they check."""
+"""The properties of the conformance kit, grouped by subject."""

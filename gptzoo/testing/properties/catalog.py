@@ -1,4 +1,4 @@
-"""Every property of the kit: its name, the function that checks it, and the kinds that it is for."""
+"""The catalogue of all properties: their names, the functions that check them, and the kinds that promise them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gptzoo.testing.properties.assembly.accounting import accounting
-from gptzoo.testing.properties.assembly.building import building, initial_values, scalars, state_dict
-from gptzoo.testing.properties.assembly.options import options
-from gptzoo.testing.properties.assembly.pairings import all_partners, partners
-from gptzoo.testing.properties.decoding.cached_decoding import decoding
-from gptzoo.testing.properties.decoding.engine import engine
-from gptzoo.testing.properties.decoding.exporting import exporting
-from gptzoo.testing.properties.decoding.state import reorder, reset, rollback, state
-from gptzoo.testing.properties.forward.batch_independence import padding, rows
-from gptzoo.testing.properties.forward.captures import captures
-from gptzoo.testing.properties.forward.causality import causality, noncausal
-from gptzoo.testing.properties.forward.documents import documents
-from gptzoo.testing.properties.forward.modes import determinism, inputs, modes
-from gptzoo.testing.properties.forward.shapes import shapes
+from gptzoo.testing.component_under_test import MODEL_KINDS
+from gptzoo.testing.properties.assembly.accounting import check_accounting
+from gptzoo.testing.properties.assembly.building import (
+    check_building,
+    check_initial_values,
+    check_scalars,
+    check_state_dict,
+)
+from gptzoo.testing.properties.assembly.options import check_options
+from gptzoo.testing.properties.assembly.pairings import check_all_pairings, check_common_pairings
+from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
+from gptzoo.testing.properties.decoding.engine import check_engine
+from gptzoo.testing.properties.decoding.exporting import check_exporting
+from gptzoo.testing.properties.decoding.state import check_reorder, check_reset, check_rollback, check_state
+from gptzoo.testing.properties.forward.batch_independence import check_padding, check_rows
+from gptzoo.testing.properties.forward.captures import check_captures
+from gptzoo.testing.properties.forward.causality import check_causality, check_noncausal
+from gptzoo.testing.properties.forward.documents import check_documents
+from gptzoo.testing.properties.forward.shapes import check_shapes
+from gptzoo.testing.properties.forward.side_effects import (
+    check_determinism,
+    check_inputs_not_modified,
+    check_training_matches_eval,
+)
 from gptzoo.testing.properties.kinds import (
     corpora,
     executors,
@@ -30,91 +40,90 @@ from gptzoo.testing.properties.kinds import (
     tokenizers,
     trackers,
 )
-from gptzoo.testing.properties.training.checkpointing import checkpointing
-from gptzoo.testing.properties.training.compiling import compiling
-from gptzoo.testing.properties.training.gradients import gradcheck, gradients
-from gptzoo.testing.properties.training.sharding import sharding, tensor_parallel
-from gptzoo.testing.subject import MODEL_KINDS
+from gptzoo.testing.properties.training.checkpointing import check_checkpointing
+from gptzoo.testing.properties.training.compiling import check_compiling
+from gptzoo.testing.properties.training.gradients import check_gradients, check_gradients_numerically
+from gptzoo.testing.properties.training.sharding import check_sharding, check_tensor_parallel
 
-ATTENTIVE = ("architecture", "attention", "ffn", "positional")  # what keeps state, or is part of what is kept
+_KINDS_WITH_STATE = ("architecture", "attention", "ffn", "positional")  # they keep state, or affect what is kept
+_KINDS_WITH_OPTIONS = (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")
 
 
 @dataclass(frozen=True)
 class Property:
-    """`check(subject)` returns None or a note; it raises `Failed` or `Skipped`. Its docstring says what is promised."""
+    """A property that components of some kinds promise. `gptzoo check --only` takes its name."""
 
-    check: Callable[[Any], str | None]
+    name: str
+    check: Callable[[Any], str | None]  # takes the component under test, returns a note; raises Failed or Skipped
     kinds: tuple[str, ...] = MODEL_KINDS
     slow: bool = False
 
     @property
-    def name(self) -> str:
-        return self.check.__name__
-
-    @property
     def promise(self) -> str:
-        return (inspect.getdoc(self.check) or "").partition("\n")[0]
+        """The promise in one sentence, from the docstring of `check`: "Check that …"."""
+        sentence = (inspect.getdoc(self.check) or "").partition("\n")[0].removeprefix("Check that ")
+        return sentence[:1].upper() + sentence[1:]
 
 
 PROPERTIES = (
-    Property(building),
-    Property(scalars),
-    Property(initial_values),
-    Property(state_dict),
-    Property(shapes),
-    Property(causality),
-    Property(noncausal, ("attention",)),
-    Property(rows),
-    Property(padding),
-    Property(documents),
-    Property(decoding),
-    Property(state, ATTENTIVE),
-    Property(reorder, ATTENTIVE),
-    Property(reset, ATTENTIVE),
-    Property(rollback, ATTENTIVE),
-    Property(engine, ATTENTIVE),
-    Property(gradients),
-    Property(gradcheck),
-    Property(options, (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")),
-    Property(determinism),
-    Property(modes),
-    Property(inputs),
-    Property(captures, ("attention",)),
-    Property(checkpointing),
-    Property(accounting),
-    Property(partners),
-    Property(all_partners, slow=True),
-    Property(compiling, slow=True),
-    Property(exporting, slow=True),
-    Property(sharding, slow=True),
-    Property(tensor_parallel, slow=True),
-    Property(tokenizers.round_trip, ("tokenizer",)),
-    Property(tokenizers.ids, ("tokenizer",)),
-    Property(tokenizers.saving, ("tokenizer",)),
-    Property(schedules.factors, ("schedule",)),
-    Property(schedules.determinism, ("schedule",)),
-    Property(schedules.warmup, ("schedule",)),
-    Property(optimizers.learning, ("optimizer",)),
-    Property(optimizers.learning_rate, ("optimizer",)),
-    Property(optimizers.resuming, ("optimizer",)),
-    Property(processors.processing, ("logits_processor",)),
-    Property(processors.rows, ("logits_processor",)),
-    Property(processors.inputs, ("logits_processor",)),
-    Property(processors.determinism, ("logits_processor",)),
-    Property(corpora.documents, ("corpus",)),
-    Property(corpora.fingerprint, ("corpus",)),
-    Property(trackers.logging, ("tracker",)),
-    Property(trackers.resuming, ("tracker",)),
-    Property(trackers.ending, ("tracker",)),
-    Property(trackers.inert, ("tracker",)),
-    Property(executors.running, ("executor",)),
-    Property(executors.codes, ("executor",)),
-    Property(executors.stopping, ("executor",)),
-    Property(executors.leaving, ("executor",)),
-    Property(executors.tables, ("executor",), slow=True),
+    Property("building", check_building),
+    Property("scalars", check_scalars),
+    Property("initial_values", check_initial_values),
+    Property("state_dict", check_state_dict),
+    Property("shapes", check_shapes),
+    Property("causality", check_causality),
+    Property("noncausal", check_noncausal, ("attention",)),
+    Property("rows", check_rows),
+    Property("padding", check_padding),
+    Property("documents", check_documents),
+    Property("decoding", check_decoding),
+    Property("state", check_state, _KINDS_WITH_STATE),
+    Property("reorder", check_reorder, _KINDS_WITH_STATE),
+    Property("reset", check_reset, _KINDS_WITH_STATE),
+    Property("rollback", check_rollback, _KINDS_WITH_STATE),
+    Property("engine", check_engine, _KINDS_WITH_STATE),
+    Property("gradients", check_gradients),
+    Property("gradcheck", check_gradients_numerically),
+    Property("options", check_options, _KINDS_WITH_OPTIONS),
+    Property("determinism", check_determinism),
+    Property("modes", check_training_matches_eval),
+    Property("inputs", check_inputs_not_modified),
+    Property("captures", check_captures, ("attention",)),
+    Property("checkpointing", check_checkpointing),
+    Property("accounting", check_accounting),
+    Property("partners", check_common_pairings),
+    Property("all_partners", check_all_pairings, slow=True),
+    Property("compiling", check_compiling, slow=True),
+    Property("exporting", check_exporting, slow=True),
+    Property("sharding", check_sharding, slow=True),
+    Property("tensor_parallel", check_tensor_parallel, slow=True),
+    Property("round_trip", tokenizers.check_round_trip, ("tokenizer",)),
+    Property("ids", tokenizers.check_ids, ("tokenizer",)),
+    Property("saving", tokenizers.check_saving, ("tokenizer",)),
+    Property("factors", schedules.check_factors, ("schedule",)),
+    Property("determinism", schedules.check_determinism, ("schedule",)),
+    Property("warmup", schedules.check_warmup, ("schedule",)),
+    Property("learning", optimizers.check_learning, ("optimizer",)),
+    Property("learning_rate", optimizers.check_learning_rate, ("optimizer",)),
+    Property("resuming", optimizers.check_resuming, ("optimizer",)),
+    Property("processing", processors.check_processing, ("logits_processor",)),
+    Property("rows", processors.check_rows, ("logits_processor",)),
+    Property("inputs", processors.check_inputs_not_modified, ("logits_processor",)),
+    Property("determinism", processors.check_determinism, ("logits_processor",)),
+    Property("documents", corpora.check_documents, ("corpus",)),
+    Property("fingerprint", corpora.check_fingerprint, ("corpus",)),
+    Property("logging", trackers.check_logging, ("tracker",)),
+    Property("resuming", trackers.check_resuming, ("tracker",)),
+    Property("ending", trackers.check_ending, ("tracker",)),
+    Property("inert", trackers.check_random_state, ("tracker",)),
+    Property("running", executors.check_running, ("executor",)),
+    Property("codes", executors.check_exit_codes, ("executor",)),
+    Property("stopping", executors.check_stopping, ("executor",)),
+    Property("leaving", executors.check_leaving, ("executor",)),
+    Property("tables", executors.check_tables, ("executor",), slow=True),
 )
 
 
 def properties_of(kind: str) -> list[Property]:
-    """The properties of a kind, in the order in which they are checked; none for a kind that the kit does not know."""
-    return [one for one in PROPERTIES if kind in one.kinds]
+    """Return the properties of a kind in the order in which they are checked. A kind may have none."""
+    return [prop for prop in PROPERTIES if kind in prop.kinds]

@@ -1,4 +1,4 @@
-"""The page says which properties there are."""
+"""The page docs/checking.md lists every property."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from pathlib import Path
 
 from gptzoo.testing.properties.catalog import PROPERTIES, properties_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "checking.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "checking.md").read_text(encoding="utf-8")
 
 
-def test_every_property_is_on_the_page_and_no_other() -> None:
-    parts, _, others = PAGE.partition("## Other kinds")
-    of_parts = re.findall(r"^\| `(\w+)` \|", parts, re.MULTILINE)
-    of_others = re.findall(r"^\| (?:`\w+` )?\| `(\w+)` \|", others, re.MULTILINE)
-    assert of_parts == [one.name for one in PROPERTIES if "ffn" in one.kinds or "attention" in one.kinds]
-    assert of_others == [one.name for one in PROPERTIES if not {"ffn", "attention"} & set(one.kinds)]
+def test_the_page_lists_every_property_and_no_other() -> None:
+    model_parts, _, other_kinds = PAGE.partition("## Other kinds")
+    of_model_parts = re.findall(r"^\| `(\w+)` \|", model_parts, re.MULTILINE)
+    of_other_kinds = re.findall(r"^\| (?:`\w+` )?\| `(\w+)` \|", other_kinds, re.MULTILINE)
+    assert of_model_parts == [prop.name for prop in PROPERTIES if "ffn" in prop.kinds or "attention" in prop.kinds]
+    assert of_other_kinds == [prop.name for prop in PROPERTIES if not {"ffn", "attention"} & set(prop.kinds)]
 
 
-def test_what_is_slow_says_so() -> None:
+def test_the_page_marks_slow_properties() -> None:
     slow = re.findall(r"^\| (?:\| |`\w+` \| )?`(\w+)` \| \(slow\)", PAGE, re.MULTILINE)
-    assert slow == [one.name for one in PROPERTIES if one.slow]
+    assert slow == [prop.name for prop in PROPERTIES if prop.slow]
 
 
-def test_every_property_states_its_promise_on_one_line() -> None:
-    for one in PROPERTIES:
-        assert one.promise.endswith(".")
+def test_every_promise_is_one_line() -> None:
+    for prop in PROPERTIES:
+        assert prop.check.__doc__.startswith("Check that ")
+        assert prop.promise[0].isupper() or prop.promise.startswith("`")
+        assert prop.promise.endswith(".")
 
 
 def test_a_kind_has_each_name_once() -> None:
-    for kind in {kind for one in PROPERTIES for kind in one.kinds}:
-        names = [one.name for one in properties_of(kind)]
+    for kind in {kind for prop in PROPERTIES for kind in prop.kinds}:
+        names = [prop.name for prop in properties_of(kind)]
         assert len(names) == len(set(names))

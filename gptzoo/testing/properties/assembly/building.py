@@ -1,92 +1,93 @@
-"""How a part comes to be: on meta first, every value filled once, from the seed alone; and what a checkpoint keeps."""
+"""Building: construction on the meta device, initial values from the seed alone, and a complete state dict."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
 
-from gptzoo.model.build import assemble, build
-from gptzoo.testing.compare import distance
+from gptzoo.model.architecture import Architecture
+from gptzoo.model.build import build, build_on_meta
+from gptzoo.testing.compare import relative_difference
+from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.decoding.cached_decoding import decode
-from gptzoo.testing.subject import PartSubject
 from gptzoo.testing.verdict import Failed
 
 
-def building(subject: PartSubject) -> None:
-    """It builds on meta without values; then all is filled, no tensor is a plain attribute, nothing has two owners."""
+def check_building(subject: ModelPartUnderTest) -> None:
+    """Check that it builds on the meta device, every tensor is initialised, and each module has one owner."""
     try:
-        model = assemble(subject.spec())
+        model = build_on_meta(subject.spec())
         build(subject.spec())
     except RuntimeError as error:
         raise Failed(str(error)) from None
     for name, tensor in _tensors(model).items():
         if not tensor.is_meta:
-            raise Failed(f"{name} is made on {tensor.device} by the constructor; fill it in initialise(rng)")
+            raise Failed(f"the constructor computes {name} on {tensor.device}; fill it in initialise(rng) instead")
     owners: dict[int, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if (first := owners.setdefault(id(module), path)) != path:
-            raise Failed(f"{first} and {path} are one module; build one for each")
+            raise Failed(f"{first} and {path} are one module; build one for each place")
 
 
-def scalars(subject: PartSubject) -> None:
-    """No parameter is 0-dimensional: FSDP cannot shard one; use shape (1,)."""
-    for name, parameter in assemble(subject.spec()).named_parameters():
+def check_scalars(subject: ModelPartUnderTest) -> None:
+    """Check that no parameter is 0-dimensional: FSDP cannot shard such a parameter; use shape (1,)."""
+    for name, parameter in build_on_meta(subject.spec()).named_parameters():
         if parameter.ndim == 0:
-            raise Failed(f"{name} has no dimension; use shape (1,)")
+            raise Failed(f"{name} is 0-dimensional; use shape (1,)")
 
 
-def initial_values(subject: PartSubject) -> None:
-    """Initial values depend on the seed and the path of the module, and on nothing else."""
-    one, other = _built(subject, seed=1, global_seed=0), _built(subject, seed=2, global_seed=0)
-    again = _tensors(_built(subject, seed=1, global_seed=1))
-    for name, tensor in _tensors(one).items():
-        if not torch.equal(tensor, again[name]):
+def check_initial_values(subject: ModelPartUnderTest) -> None:
+    """Check that initial values depend only on the seed and on the path of the module."""
+    model, other_model = _build(subject, seed=1, global_seed=0), _build(subject, seed=2, global_seed=0)
+    rebuilt = _tensors(_build(subject, seed=1, global_seed=1))
+    tensors, other_tensors = _tensors(model), _tensors(other_model)
+    for name, tensor in tensors.items():
+        if not torch.equal(tensor, rebuilt[name]):
             raise Failed(f'{name} differs between two builds with one seed; draw it from rng("its_name")')
-    names = _tensors(one)
-    for name, tensor in names.items():
+    for name, tensor in tensors.items():
         first, _, rest = name.partition(".0.")
-        twin = names.get(f"{first}.1.{rest}")
-        random = not torch.equal(tensor, _tensors(other)[name])
-        if random and twin is not None and tensor.shape == twin.shape and torch.equal(tensor, twin):
-            raise Failed(f'{name} is the same in layer 1; draw it from rng("its_name"), which knows the layer')
+        next_layer = tensors.get(f"{first}.1.{rest}")
+        if next_layer is None or next_layer.shape != tensor.shape:
+            continue
+        is_random = not torch.equal(tensor, other_tensors[name])
+        if is_random and torch.equal(tensor, next_layer):
+            raise Failed(f'{name} is the same in layer 1; draw it from rng("its_name"), which depends on the layer')
 
 
-def state_dict(subject: PartSubject) -> None:
-    """A state dict has the same keys at any time, and is all that another model needs to compute the same."""
+def check_state_dict(subject: ModelPartUnderTest) -> None:
+    """Check that the state dict always has the same keys, and holds everything that a model of another seed needs."""
     model = subject.model()
-    keys = list(assemble(subject.spec()).state_dict())
+    keys = list(build_on_meta(subject.spec()).state_dict())
     tokens = subject.tokens(2, 8)
 
-    def compare(when: str) -> None:
+    def compare_keys(when: str) -> None:
         for key in sorted(set(keys) ^ set(model.state_dict())):
             raise Failed(f"the state dict {'has no' if key in keys else 'gains'} {key} {when}")
 
-    compare("once it has values")
+    compare_keys("when it has values")
     for mode in (True, False):
         model.train(mode)(tokens, tokens)[1].backward()
-        compare(f"after a forward in {'training' if mode else 'eval'} mode")
+        compare_keys(f"after a forward pass in {'training' if mode else 'eval'} mode")
     if not model.required_inputs:
         decode(model, tokens, [3, 5])
-        compare("after decoding")
-    other = subject.model(seed=2).eval()
-    other.load_state_dict(model.state_dict())
+        compare_keys("after decoding")
+    other_model = subject.model(seed=2).eval()
+    other_model.load_state_dict(model.state_dict())
     with torch.no_grad():
-        difference = distance(other(tokens)[0], model.eval()(tokens)[0]).max()
+        difference = relative_difference(other_model(tokens)[0], model.eval()(tokens)[0]).max()
     if difference > 0:
         raise Failed(
-            f"a model of another seed that loads the state dict computes something else, off by {difference:.2g}: "
-            "a value that is not in it is not the same for all seeds"
+            f"after loading the state dict, a model of another seed has logits that differ by {difference:.2g}: a "
+            "value that depends on the seed is not in the state dict"
         )
 
 
-def _built(subject: PartSubject, *, seed: int, global_seed: int) -> Any:
+def _build(subject: ModelPartUnderTest, *, seed: int, global_seed: int) -> Architecture:
     torch.manual_seed(global_seed)
     before = torch.get_rng_state()
     model = build(subject.spec(), seed=seed)
     if not torch.equal(before, torch.get_rng_state()):
-        raise Failed('building draws from torch\'s global generator; draw from rng("its_name")')
+        raise Failed('building draws from torch\'s global generator; draw from rng("its_name") instead')
     return model
 
 

@@ -1,89 +1,99 @@
-"""Beside every other part that is registered, it works, or the pair is refused with a reason that names both."""
+"""Pairings: with every other registered part the component works, or the pair is refused with a clear reason."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import SpecError
-from gptzoo.testing.compare import CLOSE, distance
+from gptzoo.testing.compare import TOLERANCE, relative_difference
+from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.decoding.cached_decoding import decode
-from gptzoo.testing.subject import PartSubject
 from gptzoo.testing.verdict import Failed
 
-KINDS = ("activation", "attention", "ffn", "norm", "norm_layer", "positional")
-LENGTH = 6
+_KINDS = ("activation", "attention", "ffn", "norm", "norm_layer", "positional")
+_DEFAULT_PARTS = ("sdpa", "rope", "learned", "pre_ln", "layernorm", "gelu", "mlp")
+_LENGTH = 6
 
 
-def partners(subject: PartSubject) -> str | None:
-    """Beside one part of each other kind it builds, learns and decodes, or is refused with a reason that names both."""
-    chosen: dict[str, Any] = {}
-    for kind, name, place in _partners(subject):
-        if chosen.get(kind, (name,))[0] in _USUAL:  # the tests of other properties have the usual ones beside it
-            chosen[kind] = name, place
-    return _together(subject, [(kind, *pair) for kind, pair in chosen.items()])
+class _Pairing(NamedTuple):
+    """A component of another kind, and the fields of the model spec that combine it with the component under test."""
+
+    kind: str
+    name: str
+    model_fields: dict[str, Any]
 
 
-def all_partners(subject: PartSubject) -> str | None:
-    """The same beside every part of each other kind that is registered and needs no options."""
-    return _together(subject, list(_partners(subject)))
+def check_common_pairings(subject: ModelPartUnderTest) -> str | None:
+    """Check that with one part of each other kind it trains and decodes, or is refused with a reason naming both."""
+    chosen: dict[str, _Pairing] = {}
+    for pairing in _pairings(subject):
+        if pairing.kind not in chosen or chosen[pairing.kind].name in _DEFAULT_PARTS:  # other properties check those
+            chosen[pairing.kind] = pairing
+    return _check_pairings(subject, list(chosen.values()))
 
 
-_USUAL = ("sdpa", "rope", "learned", "pre_ln", "layernorm", "gelu", "mlp")
+def check_all_pairings(subject: ModelPartUnderTest) -> str | None:
+    """Check that with every registered part it trains and decodes, or is refused with a reason naming both."""
+    return _check_pairings(subject, list(_pairings(subject)))
 
 
-def _together(subject: PartSubject, pairs: list[tuple[str, str, dict[str, Any]]]) -> str | None:
+def _check_pairings(subject: ModelPartUnderTest, pairings: list[_Pairing]) -> str | None:
     refused = []
-    for kind, name, place in pairs:
-        beside = f"{kind} {name!r}"
+    for kind, name, fields in pairings:
+        other = f"{kind} {name!r}"
         try:
-            subject.spec(**place)
+            subject.spec(**fields)
         except SpecError as error:
             if name not in str(error) or subject.component.name not in str(error):
-                raise Failed(f"beside {beside} it is refused by a reason that does not name both: {error}") from None
-            refused.append(beside)
+                raise Failed(f"with {other} the model is refused, but the reason does not name both: {error}") from None
+            refused.append(other)
             continue
         try:
-            _works(subject, place)
-        except Failed as finding:
-            raise Failed(f"beside {beside} {finding}") from None
+            _check_model(subject, fields)
+        except Failed as failure:
+            raise Failed(f"with {other} {failure}") from None
         except Exception as error:
-            raise Failed(f"beside {beside} it raises {type(error).__name__}: {error}") from error
-    return f"refused, with reason: {', '.join(refused)}" if refused else None
+            raise Failed(f"with {other} it raises {type(error).__name__}: {error}") from error
+    return f"refused with a reason: {', '.join(refused)}" if refused else None
 
 
-def _works(subject: PartSubject, place: dict[str, Any]) -> None:
-    model, tokens = subject.model(dtype=torch.float64, **place), subject.tokens(2, LENGTH)
+def _check_model(subject: ModelPartUnderTest, fields: dict[str, Any]) -> None:
+    """Check that the model trains, and that cached decoding gives the logits of one forward pass."""
+    model, tokens = subject.model(dtype=torch.float64, **fields), subject.tokens(2, _LENGTH)
     loss = model.train()(tokens, tokens)[1]
     loss.backward()
     if not loss.isfinite():
         raise Failed(f"the loss is {loss.item()}")
     with torch.no_grad():
-        full = model.eval()(tokens)[0]
+        expected = model.eval()(tokens)[0]
     if model.required_inputs:
         return
     sizes = [3, 1, 2]
-    difference = distance(decode(model, tokens, sizes), full).max()
-    if difference > CLOSE:
-        raise Failed(f"{LENGTH} tokens fed as {sizes} give other logits than in one forward, off by {difference:.2g}")
+    difference = relative_difference(decode(model, tokens, sizes), expected).max()
+    if difference > TOLERANCE:
+        raise Failed(
+            f"the logits of {_LENGTH} tokens fed in chunks of {sizes} differ from those of one forward pass by "
+            f"{difference:.2g}"
+        )
 
 
-def _partners(subject: PartSubject) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every component of another kind that needs no options: its kind, its name, and the fields that put it there."""
-    for kind in KINDS:
+def _pairings(subject: ModelPartUnderTest) -> Iterator[_Pairing]:
+    """Yield a pairing with every component of another kind that has no required options."""
+    for kind in _KINDS:
         if kind == subject.kind:
             continue
         for name, component in registry.current().of_kind(kind).items():
-            if not _needs_options(component) and (place := _place(subject, kind, name)):
-                yield kind, name, place
+            if not _has_required_options(component) and (fields := _model_fields(subject, kind, name)):
+                yield _Pairing(kind, name, fields)
 
 
-def _place(subject: PartSubject, kind: str, name: str) -> dict[str, Any] | None:
-    """The field of the model that takes the partner; None where it would push the component out of its place."""
+def _model_fields(subject: ModelPartUnderTest, kind: str, name: str) -> dict[str, Any] | None:
+    """Return the model fields that add the other part, or None if it would displace the component under test."""
     if kind == "norm_layer":
         if subject.kind != "norm":
             return {"norm": {"type": "pre_ln", "layer": name}}
@@ -96,5 +106,5 @@ def _place(subject: PartSubject, kind: str, name: str) -> dict[str, Any] | None:
     return {kind: name}
 
 
-def _needs_options(component: type[Component]) -> bool:
+def _has_required_options(component: type[Component]) -> bool:
     return any(field.is_required() for field in component.Config.model_fields.values())

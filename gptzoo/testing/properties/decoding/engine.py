@@ -1,91 +1,107 @@
-"""A text that is written beside others is what it is alone, and what it is in one forward."""
+"""Continuous batching: sequences that share the engine's slots are the same as alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import torch
 
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
 from gptzoo.sampling.engine.engine import Engine
-from gptzoo.sampling.engine.token_choice import Choice
+from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import score
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.testing.compare import CLOSE
-from gptzoo.testing.subject import HOST, PartSubject, loud
+from gptzoo.testing.compare import TOLERANCE
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL, add_weight_noise
 from gptzoo.testing.verdict import Failed
 
-N_AHEAD = 3
-PROMPTS = ((1, 2, 3), (4, 5), (6, 7, 8, 9, 10, 11), (1, 2, 3), (12, 3, 5, 7))
-LENGTHS = (5, 7, 4, 3, 6)  # of what is written after each
+_PROMPTS = ((1, 2, 3), (4, 5), (6, 7, 8, 9, 10, 11), (1, 2, 3), (12, 3, 5, 7))
+_N_NEW_TOKENS = (5, 7, 4, 3, 6)  # after each prompt
+_N_DRAFT_TOKENS = 3
+
+Sequences = Sequence[Sequence[TokenEvent]]  # the generated tokens of each prompt
 
 
-def engine(subject: PartSubject) -> None:
-    """Texts that share an engine's rows, are refilled and speculated with, are as each alone and as in one forward."""
-    model, draft = (loud(build(subject.spec(), seed=1).eval(), noise).double() for noise in (0, 1))
-    written_alike(model, draft)
+def check_engine(subject: ModelPartUnderTest) -> None:
+    """Check that sequences which share the engine's slots or use a draft model are the same as generated alone."""
+    models = [build(subject.spec(), seed=1).eval() for _ in range(2)]
+    for noise_seed, model in enumerate(models):
+        add_weight_noise(model, noise_seed)
+    model, draft = (model.double() for model in models)
+    check_continuous_batching(model, draft)
 
 
-def written_alike(model: Architecture, draft: Architecture) -> None:
-    """Raise Failed where texts that `model` writes, alone, beside others and with `draft`, are not the same."""
+def check_continuous_batching(model: Architecture, draft: Architecture) -> None:
+    """Raise Failed unless `model` generates the same sequences alone, in shared slots, and with a draft model."""
     requests = [
-        Request(prompt, SamplingSpec(max_new_tokens=length, seed=number))
-        for number, (prompt, length) in enumerate(zip(PROMPTS, LENGTHS, strict=True))
+        Request(prompt, SamplingSpec(max_new_tokens=n_new, seed=seed))
+        for seed, (prompt, n_new) in enumerate(zip(_PROMPTS, _N_NEW_TOKENS, strict=True))
     ]
-    alone = [_write(model, [request], n_rows=1)[0] for request in requests]
+    alone = [_generate(model, [request], n_slots=1)[0] for request in requests]
     if not model.required_inputs:
-        _as_in_one_forward(model, alone)
-    for n_rows in (2, len(requests)):
-        _same(_write(model, requests, n_rows=n_rows), alone, f"beside others, in {n_rows} rows that are refilled,")
+        _check_log_probabilities(model, alone)
+    for n_slots in (2, len(requests)):
+        sequences = _generate(model, requests, n_slots=n_slots)
+        _check_equal(sequences, alone, f"in {n_slots} slots shared with other sequences")
 
-    likeliest = SamplingSpec.model_validate({"processors": [{"type": "temperature", "value": 0}]})
-    for number, request in enumerate(requests):
-        spec = likeliest.model_copy(update={"max_new_tokens": request.spec.max_new_tokens})
-        requests[number] = Request(request.tokens, spec, n_ahead=N_AHEAD * (number != 1))
-    alone = [_write(model, [Request(request.tokens, request.spec)], n_rows=1)[0] for request in requests]
-    pads = all("padding" in attention.component.supports for attention in model.spec.per_layer("attention"))
-    for n_rows in (1, 3) if pads else (1,):
-        told = f"with tokens that a draft proposes, in {n_rows} {'row' if n_rows == 1 else 'rows'},"
-        _same(_write(model, requests, n_rows=n_rows, draft=draft), alone, told)
+    greedy = SamplingSpec.model_validate({"processors": [{"type": "temperature", "value": 0}]})
+    for index, request in enumerate(requests):
+        spec = greedy.model_copy(update={"max_new_tokens": request.spec.max_new_tokens})
+        # The second request does without the draft, so that a batch mixes both ways.
+        n_draft_tokens = 0 if index == 1 else _N_DRAFT_TOKENS
+        requests[index] = Request(request.prompt_ids, spec, n_draft_tokens=n_draft_tokens)
+    alone = [_generate(model, [Request(request.prompt_ids, request.spec)], n_slots=1)[0] for request in requests]
+    supports_padding = all("padding" in config.component.supports for config in model.spec.per_layer("attention"))
+    for n_slots in (1, 3) if supports_padding else (1,):
+        sequences = _generate(model, requests, n_slots=n_slots, draft=draft)
+        _check_equal(sequences, alone, f"with a draft model, in {n_slots} slot{'s' if n_slots > 1 else ''}")
 
 
-def _write(model: Architecture, requests: Sequence[Request], **how: Any) -> list[list[Choice]]:
-    """What is chosen for each request."""
-    engine = Engine(model, max_length=HOST["context_length"], **how)
-    numbers = [engine.submit(request) for request in requests]
-    written: dict[Any, list[Choice]] = {number: [] for number in numbers}
+def _generate(
+    model: Architecture, requests: Sequence[Request], *, n_slots: int, draft: Architecture | None = None
+) -> list[list[TokenEvent]]:
+    """Return the generated tokens of each request."""
+    engine = Engine(model, max_length=TINY_MODEL["context_length"], n_slots=n_slots, draft=draft)
+    ids = [engine.submit(request) for request in requests]
+    sequences: dict[Hashable, list[TokenEvent]] = {request_id: [] for request_id in ids}
     while engine.busy:
         for event in engine.step():
             if event.error is not None:
-                raise Failed(f"a prompt of {len(requests[numbers.index(event.request)].tokens)} tokens: {event.error}")
-            if event.choice is not None:
-                written[event.request].append(event.choice)
-    return [written[number] for number in numbers]
+                n_tokens = len(requests[ids.index(event.request_id)].prompt_ids)
+                raise Failed(f"a prompt of {n_tokens} tokens fails: {event.error}")
+            if event.token is not None:
+                sequences[event.request_id].append(event)
+    return [sequences[request_id] for request_id in ids]
 
 
-def _as_in_one_forward(model: Architecture, texts: Sequence[Sequence[Choice]]) -> None:
-    rows = [[*prompt, *(choice.token for choice in text)] for prompt, text in zip(PROMPTS, texts, strict=True)]
-    for prompt, text, expected in zip(PROMPTS, texts, score(model, rows), strict=True):
-        found = torch.tensor([choice.log_probability for choice in text])
-        differences = (found - expected[len(prompt) - 1 :]).abs().nan_to_num(nan=float("inf"))
-        if differences.max() > CLOSE:
+def _check_log_probabilities(model: Architecture, sequences: Sequences) -> None:
+    """Check the log-probabilities against one forward pass over each finished sequence."""
+    rows = [[*prompt, *_token_ids(tokens)] for prompt, tokens in zip(_PROMPTS, sequences, strict=True)]
+    for prompt, tokens, expected in zip(_PROMPTS, sequences, score(model, rows), strict=True):
+        log_probabilities = torch.tensor([event.log_probability for event in tokens])
+        differences = (log_probabilities - expected[len(prompt) - 1 :]).abs().nan_to_num(nan=float("inf"))
+        if differences.max() > TOLERANCE:
             raise Failed(
-                f"after a prompt of {len(prompt)} tokens, new token {int((differences > CLOSE).nonzero()[0])} has a "
-                f"log-probability that one forward over the finished text does not give it, off by "
-                f"{differences.max():.2g}"
+                f"after a prompt of {len(prompt)} tokens, the log-probability of new token "
+                f"{int((differences > TOLERANCE).nonzero()[0])} differs from that of one forward pass over the "
+                f"finished sequence by up to {differences.max():.2g}"
             )
 
 
-def _same(texts: Sequence[Sequence[Choice]], alone: Sequence[Sequence[Choice]], told: str) -> None:
-    for prompt, text, expected in zip(PROMPTS, texts, alone, strict=True):
-        for place, (choice, other) in enumerate(zip(text, expected, strict=True)):
-            difference = abs(choice.log_probability - other.log_probability)
-            if choice.token != other.token or not difference <= CLOSE:
+def _check_equal(sequences: Sequences, alone: Sequences, setting: str) -> None:
+    for prompt, tokens, expected in zip(_PROMPTS, sequences, alone, strict=True):
+        for index, (event, other) in enumerate(zip(tokens, expected, strict=True)):
+            difference = abs(event.log_probability - other.log_probability)
+            if event.token != other.token or not difference <= TOLERANCE:
                 raise Failed(
-                    f"{told} new token {place} after a prompt of {len(prompt)} tokens is {choice.token}, with the "
-                    f"log-probability {choice.log_probability:.6g}; alone it is {other.token}, with "
+                    f"{setting}, new token {index} after a prompt of {len(prompt)} tokens is {event.token} with "
+                    f"log-probability {event.log_probability:.6g}; alone it is {other.token} with log-probability "
                     f"{other.log_probability:.6g}"
                 )
+
+
+def _token_ids(tokens: Sequence[TokenEvent]) -> list[int]:
+    return [event.token for event in tokens if event.token is not None]

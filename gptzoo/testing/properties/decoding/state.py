@@ -1,125 +1,138 @@
-"""What a sublayer keeps between two calls can be reordered, reset and rolled back without knowing the sublayer."""
+"""Decoding state: what a sublayer caches can be reordered, reset and rolled back without knowing the sublayer."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from gptzoo.testing.compare import CLOSE, distance
+from gptzoo.model.architecture import Architecture, States
+from gptzoo.testing.compare import TOLERANCE, relative_difference
+from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.decoding.cached_decoding import decode
-from gptzoo.testing.subject import HOST, PartSubject
+from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed, Skipped
 
-LENGTH = 8
+_LENGTH = 8
 
 
-def state(subject: PartSubject) -> None:
-    """State is a dict of tensors, batch first, of fixed shapes, updated in place, that can be made on meta."""
+def check_state(subject: ModelPartUnderTest) -> None:
+    """Check that the state is a dict of tensors, batch first, of fixed shapes, updated in place, also on meta."""
     model = subject.model()
-    by_size = {size: dict(_tensors(model.new_states(size, LENGTH))) for size in (2, 3)}
-    if not by_size[2]:
+    tensors_by_batch_size = {size: dict(_tensors(model.new_states(size, _LENGTH))) for size in (2, 3)}
+    if not tensors_by_batch_size[2]:
         raise Skipped("it keeps no state")
-    for name, tensor in by_size[2].items():
+    for name, tensor in tensors_by_batch_size[2].items():
         if not isinstance(tensor, Tensor):
-            raise Failed(f"{name} is a {type(tensor).__name__}, not a tensor: a counter would not follow its row")
-        shapes = [tuple(by_size[size][name].shape) for size in (2, 3)]
+            raise Failed(
+                f"the state {name} is of type {type(tensor).__name__}; expected a tensor, because a counter would not "
+                "follow its row when rows are reordered"
+            )
+        shapes = [tuple(tensors_by_batch_size[size][name].shape) for size in (2, 3)]
         if not tensor.ndim or [shape[0] for shape in shapes] != [2, 3] or shapes[0][1:] != shapes[1][1:]:
-            raise Failed(f"{name} is not batch first: for 2 and 3 rows its shapes are {shapes[0]} and {shapes[1]}")
-    states = model.new_states(2, LENGTH)
-    before = {name: (tensor, tensor.shape, tensor.dtype) for name, tensor in _tensors(states)}
-    _step(model, subject.tokens(2, 2), torch.arange(2)[None], states)
-    _step(model, subject.tokens(2, 1), torch.tensor([[2]]), states)
+            raise Failed(
+                f"the state {name} is not batch first: its shapes for 2 and 3 rows are {shapes[0]} and {shapes[1]}"
+            )
+    states = model.new_states(2, _LENGTH)
+    before = dict(_tensors(states))
+    _feed(model, subject.tokens(2, 2), torch.arange(2)[None], states)
+    _feed(model, subject.tokens(2, 1), torch.tensor([[2]]), states)
     for name, tensor in _tensors(states):
-        if tensor is not before[name][0]:
-            raise Failed(f"{name} is replaced by a forward; write into it: a CUDA graph keeps the old one")
-    for name, tensor in _tensors(model.new_states(1, LENGTH, device="meta")):
+        if tensor is not before[name]:
+            raise Failed(f"a forward pass replaces the state {name}; write into it: a CUDA graph keeps the old one")
+    for name, tensor in _tensors(model.new_states(1, _LENGTH, device="meta")):
         if not tensor.is_meta:
-            raise Failed(f"{name} is made on {tensor.device}, although meta was asked for")
+            raise Failed(f"new_states(device='meta') makes {name} on {tensor.device}")
 
 
-def reorder(subject: PartSubject) -> None:
-    """Taking rows of the state takes rows of the batch, as a beam search does."""
-    model, tokens = subject.model(dtype=torch.float64), subject.tokens(3, LENGTH)
-    states = model.new_states(3, LENGTH)
+def check_reorder(subject: ModelPartUnderTest) -> None:
+    """Check that reordering the rows of the state reorders the rows of the batch, as beam search does."""
+    model, tokens = subject.model(dtype=torch.float64), subject.tokens(3, _LENGTH)
+    states = model.new_states(3, _LENGTH)
     if not dict(_tensors(states)):
         raise Skipped("it keeps no state")
     order = torch.tensor([2, 0, 0])
-    _step(model, tokens[:, :4], torch.arange(4)[None], states)
-    for _, tensor, hold in _slots(states):
-        hold(tensor[order].clone())
-    logits = _step(model, tokens[order, 4:], torch.arange(4, LENGTH)[None], states)
-    difference = distance(logits, _full(model, tokens[order])[:, 4:])
-    if difference.max() > CLOSE:
+    _feed(model, tokens[:, :4], torch.arange(4)[None], states)
+    for _, tensor, replace in _tensors_with_setters(states):
+        replace(tensor[order].clone())
+    logits = _feed(model, tokens[order, 4:], torch.arange(4, _LENGTH)[None], states)
+    difference = relative_difference(logits, _logits(model, tokens[order])[:, 4:])
+    if difference.max() > TOLERANCE:
         row = int(difference.flatten(1).amax(1).argmax())
         raise Failed(
-            f"after 4 tokens, state rows {order.tolist()} are not the state of these rows of the batch: going on, "
-            f"row {row} is off by {difference.max():.2g}"
+            f"after 4 tokens and reordering the state to rows {order.tolist()}, the logits of row {row} differ by "
+            f"{difference.max():.2g}"
         )
 
 
-def reset(subject: PartSubject) -> None:
-    """A row whose state is overwritten with a fresh one starts anew, while the others go on, as in a server."""
-    model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, LENGTH)
-    states = model.new_states(2, LENGTH)
+def check_reset(subject: ModelPartUnderTest) -> None:
+    """Check that overwriting one row of the state with an empty one restarts that row and leaves the others alone."""
+    model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, _LENGTH)
+    states = model.new_states(2, _LENGTH)
     if not dict(_tensors(states)):
         raise Skipped("it keeps no state")
-    _step(model, tokens[:, :4], torch.arange(4)[None], states)
-    fresh = dict(_tensors(model.new_states(1, LENGTH)))
+    _feed(model, tokens[:, :4], torch.arange(4)[None], states)
+    empty = dict(_tensors(model.new_states(1, _LENGTH)))
     for name, tensor in _tensors(states):
-        tensor[1] = fresh[name][0]
-    anew = subject.tokens(1, 4, seed=9)
-    going_on = torch.cat([tokens[:1, 4:], anew])
-    parts = [_step(model, going_on[:, [t]], torch.tensor([[4 + t], [t]]), states) for t in range(4)]
-    logits = torch.cat(parts, dim=1)
-    expected = torch.cat([_full(model, tokens[:1])[:, 4:], _full(model, anew)])
-    difference = distance(logits, expected).flatten(1).amax(1)
-    if difference[1] > CLOSE:
-        raise Failed(f"row 1, reset to a fresh state, still knows what it was: off by {difference[1]:.2g}")
-    if difference[0] > CLOSE:
-        raise Failed(f"row 0 is disturbed by the reset of row 1: off by {difference[0]:.2g}")
+        tensor[1] = empty[name][0]
+    new_row = subject.tokens(1, 4, seed=9)
+    next_tokens = torch.cat([tokens[:1, 4:], new_row])
+    logits = torch.cat(
+        [_feed(model, next_tokens[:, [t]], torch.tensor([[4 + t], [t]]), states) for t in range(4)], dim=1
+    )
+    expected = torch.cat([_logits(model, tokens[:1])[:, 4:], _logits(model, new_row)])
+    difference = relative_difference(logits, expected).flatten(1).amax(1)
+    if difference[1] > TOLERANCE:
+        raise Failed(f"after resetting the state of row 1, its logits still depend on its past, by {difference[1]:.2g}")
+    if difference[0] > TOLERANCE:
+        raise Failed(f"resetting the state of row 1 changes the logits of row 0 by {difference[0]:.2g}")
 
 
-def rollback(subject: PartSubject) -> None:
-    """Where every sublayer says `supports_rollback`, decoding can go on from an earlier position, with other tokens."""
-    model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, LENGTH)
-    states = model.new_states(2, LENGTH)
+def check_rollback(subject: ModelPartUnderTest) -> None:
+    """Check that if every sublayer sets `supports_rollback`, decoding can continue from an earlier position."""
+    model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, _LENGTH)
+    states = model.new_states(2, _LENGTH)
     if not dict(_tensors(states)):
         raise Skipped("it keeps no state")
-    for layer, (block, kept) in enumerate(zip(model.blocks, states, strict=True)):
-        for name in kept:
+    for layer, (block, state) in enumerate(zip(model.blocks, states, strict=True)):
+        for name in state:
             if not getattr(block, name).supports_rollback:
-                raise Skipped(f"the {name} of layer {layer} does not say that it rolls back")
-    other = torch.cat([tokens[:, :3], (tokens[:, 3:] + 1) % HOST["vocab_size"]], dim=1)
-    _step(model, tokens, torch.arange(LENGTH)[None], states)
-    for first, last in ((3, 4), (4, LENGTH)):  # one token, then a chunk
-        logits = _step(model, other[:, first:last], torch.arange(first, last)[None], states)
-        difference = distance(logits, _full(model, other)[:, first:last])
-        if difference.max() > CLOSE:
+                raise Skipped(f"the {name} of layer {layer} does not set supports_rollback")
+    other = torch.cat([tokens[:, :3], (tokens[:, 3:] + 1) % TINY_MODEL["vocab_size"]], dim=1)
+    _feed(model, tokens, torch.arange(_LENGTH)[None], states)
+    for first, last in ((3, 4), (4, _LENGTH)):  # one token, then a chunk
+        logits = _feed(model, other[:, first:last], torch.arange(first, last)[None], states)
+        difference = relative_difference(logits, _logits(model, other)[:, first:last])
+        if difference.max() > TOLERANCE:
             raise Failed(
-                f"it says rolls_back, but after {LENGTH} tokens, going on from position 3 with others is off by "
-                f"{difference.max():.2g} at positions {first} to {last - 1}"
+                f"it sets supports_rollback, but after {_LENGTH} tokens, continuing from position 3 with other tokens "
+                f"gives logits that differ by {difference.max():.2g} at positions {first} to {last - 1}"
             )
 
 
 @torch.no_grad()
-def _step(model: Any, tokens: Tensor, positions: Tensor, states: Any) -> Tensor:
+def _feed(model: Architecture, tokens: Tensor, positions: Tensor, states: States) -> Tensor:
+    """Feed tokens to a model with a state and return their logits."""
     return model(tokens, positions=positions, states=states)[0]
 
 
-def _full(model: Any, tokens: Tensor) -> Tensor:
+def _logits(model: Architecture, tokens: Tensor) -> Tensor:
     return decode(model, tokens, [tokens.shape[1]])
 
 
-def _tensors(states: Any) -> Any:
-    """Each tensor of the states with its name, `blocks.0.attention.k`."""
-    return ((name, tensor) for name, tensor, _ in _slots(states))
+def _tensors(states: States) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor of the states with its name, such as `blocks.0.attention.k`."""
+    return ((name, tensor) for name, tensor, _ in _tensors_with_setters(states))
 
 
-def _slots(states: Any) -> Any:
-    """Each tensor with its name, and a function that puts another in its place."""
+def _tensors_with_setters(states: States) -> Iterator[tuple[str, Tensor, Callable[[Tensor], None]]]:
+    """Yield each tensor with its name and a function that replaces it in the states."""
     for layer, sublayers in enumerate(states):
-        for sublayer, kept in sublayers.items():
-            for name in list(kept):
-                yield f"blocks.{layer}.{sublayer}.{name}", kept[name], lambda t, k=kept, n=name: k.__setitem__(n, t)
+        for sublayer, state in sublayers.items():
+            for name in list(state):
+
+                def replace(tensor: Tensor, state: dict[str, Tensor] = state, name: str = name) -> None:
+                    state[name] = tensor
+
+                yield f"blocks.{layer}.{sublayer}.{name}", state[name], replace

@@ -1,70 +1,81 @@
-"""No token may know what comes after it."""
+"""Causality: no token depends on later tokens, except in an encoder."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gptzoo.components.sublayer import SublayerOutput
-from gptzoo.testing.compare import CLOSE, distance, unchanged
-from gptzoo.testing.subject import HOST, PartSubject, context_of
+from gptzoo.model.stack import Stack
+from gptzoo.testing.compare import TOLERANCE, relative_difference, require_unchanged
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL, forward_context
 from gptzoo.testing.verdict import Failed, Skipped
 
-LENGTH = 6
+_LENGTH = 6
+_TRAINING_AND_EXPLICIT_POSITIONS = [(False, False), (False, True), (True, False)]
 
 
-def causality(subject: PartSubject) -> str | None:
-    """Changing a token leaves the logits of all tokens before it as they were, bit for bit; in training too."""
+def check_causality(subject: ModelPartUnderTest) -> str | None:
+    """Check that changing a token leaves the logits of all earlier tokens equal bit for bit, in training too."""
     notes: set[str] = set()
-    for (training, explicit), token in itertools.product(_WAYS, range(1, LENGTH)):
+    for (training, explicit), token in itertools.product(_TRAINING_AND_EXPLICIT_POSITIONS, range(1, _LENGTH)):
 
-        def run(model: Any, token: int = token, training: bool = training, explicit: bool = explicit) -> Any:
-            tokens = subject.tokens(2, LENGTH)
+        def run(
+            model: Stack, token: int = token, training: bool = training, explicit: bool = explicit
+        ) -> tuple[Tensor, Tensor]:
+            tokens = subject.tokens(2, _LENGTH)
             changed = tokens.clone()
-            changed[:, token] = (tokens[:, token] + 1) % HOST["vocab_size"]
-            return tuple(_logits(model.train(training), ids, explicit)[:, :token] for ids in (tokens, changed))
+            changed[:, token] = (tokens[:, token] + 1) % TINY_MODEL["vocab_size"]
+            model.train(training)
+            return _logits(model, tokens, explicit)[:, :token], _logits(model, changed, explicit)[:, :token]
 
-        way = " in training" * training + " with explicit positions" * explicit
-        notes.add(unchanged(subject, run, f"changing token {token} of {LENGTH}{way}") or "")
+        setting = " in training" * training + " with explicit positions" * explicit
+        notes.add(require_unchanged(subject, run, f"changing token {token} of {_LENGTH}{setting}") or "")
     return max(notes) or None
 
 
-def noncausal(subject: PartSubject) -> None:
-    """Where `noncausal` is honoured, tokens of an encoder (`context.causal` False) see later ones, but no padding."""
-    if "noncausal" not in subject.component.supports:  # type: ignore[attr-defined]
+def check_noncausal(subject: ModelPartUnderTest) -> None:
+    """Check that with `context.causal` False a token attends to later tokens, but not to padding."""
+    if not subject.supports("noncausal"):
         raise Skipped("it does not list noncausal in supports")
     model = subject.model(dtype=torch.float64)
     attention = model.blocks[0].attention
-    x = torch.randn(1, LENGTH, HOST["d_model"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, _LENGTH, TINY_MODEL["d_model"], generator=generator, dtype=torch.float64)
     changed = torch.cat([x[:, :-1], -x[:, -1:]], dim=1)
-    positions = torch.arange(LENGTH)[None]
+    positions = torch.arange(_LENGTH)[None]
 
     def run(x: Tensor, positions: Tensor = positions, trivially_causal: bool = False) -> Tensor:
-        context = context_of(model, positions, causal=False, trivially_causal=trivially_causal)
+        context = forward_context(model, positions, causal=False, trivially_causal=trivially_causal)
         with torch.no_grad():
-            y = attention(x, context)
-        return y.y if isinstance(y, SublayerOutput) else y
+            output = attention(x, context)
+        return output.y if isinstance(output, SublayerOutput) else output
 
-    for plain in (True, False):
-        if distance(run(changed, trivially_causal=plain), run(x, trivially_causal=plain))[:, -2].max() <= CLOSE:
+    for flag in (True, False):
+        difference = relative_difference(run(changed, trivially_causal=flag), run(x, trivially_causal=flag))
+        if difference[:, -2].max() <= TOLERANCE:
             raise Failed(
-                f"with step.causal False, step.trivially_causal {plain}, a token does not see the one right after it"
+                f"with context.causal False and context.trivially_causal {flag}, a token does not attend to the next "
+                "token"
             )
-    if (difference := distance(run(x, trivially_causal=True), run(x)).max()) > CLOSE:
-        raise Failed(f"with step.causal False, step.trivially_causal changes what is computed, by {difference:.2g}")
-    padded = torch.where(positions == LENGTH - 1, -1, positions)
-    if (difference := distance(run(changed, padded), run(x, padded))[:, :-1].max()) > CLOSE:
-        raise Failed(f"with step.causal False, a padded last token shows in those before it, by {difference:.2g}")
-
-
-_WAYS = [(False, False), (False, True), (True, False)]
+    if (difference := relative_difference(run(x, trivially_causal=True), run(x)).max()) > TOLERANCE:
+        raise Failed(
+            f"with context.causal False, context.trivially_causal changes the output by {difference:.2g}; it may only "
+            "select a faster path"
+        )
+    padded = torch.where(positions == _LENGTH - 1, -1, positions)
+    if (difference := relative_difference(run(changed, padded), run(x, padded))[:, :-1].max()) > TOLERANCE:
+        raise Failed(
+            f"with context.causal False, changing a padded last token changes the output of earlier tokens by "
+            f"{difference:.2g}"
+        )
 
 
 @torch.no_grad()
-def _logits(model: Any, tokens: Tensor, explicit: bool) -> Tensor:
+def _logits(model: Stack, tokens: Tensor, explicit_positions: bool) -> Tensor:
     torch.manual_seed(0)
-    positions = torch.arange(tokens.shape[1])[None] if explicit else None
+    positions = torch.arange(tokens.shape[1])[None] if explicit_positions else None
     return model(tokens, positions=positions)[0]

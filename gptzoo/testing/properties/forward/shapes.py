@@ -1,60 +1,61 @@
-"""What comes out has the shape and the type that it should have, in every arithmetic."""
+"""Logits have the right shape and dtype and are finite, in every precision."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from contextlib import AbstractContextManager
 
 import torch
 
-from gptzoo.testing.subject import HOST, PartSubject
+from gptzoo.model.stack import Stack
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
 
-
-def shapes(subject: PartSubject) -> None:
-    """Logits are (B, T, V) and finite in fp32, fp64 and under bf16 autocast, near each other, for any B and T."""
-    seen = {}
-    for name, dtype, autocast in _ARITHMETICS:
-        model = subject.model(dtype=dtype)
-        for batch_size, length in ((2, HOST["context_length"]), (1, 1), (3, 5)):
-            tokens = subject.tokens(batch_size, length)
-            logits = _run(model, tokens, autocast)
-            at = f"in {name}, {batch_size} × {length} tokens"
-            if logits.shape != (batch_size, length, HOST["vocab_size"]):
-                raise Failed(f"{at} give logits of shape {tuple(logits.shape)}")
-            if not autocast and logits.dtype != dtype:
-                raise Failed(f"{at} give logits of {logits.dtype}")
-            if not logits.isfinite().all():
-                raise Failed(f"{at} give logits that are not finite")
-            seen[name, length] = logits.double()
-    for (name, length), logits in seen.items():
-        expected = seen["fp64", length]
-        tolerance = 0.25 if name == "bf16 autocast" else 1e-3
-        difference = (logits - expected).abs().max() / expected.abs().max()
-        if difference > tolerance:
-            raise Failed(f"in {name} logits are off those in fp64 by {difference:.2g} of the largest")
-    _backward_under_autocast(subject)
-
-
-_ARITHMETICS = [
+_PRECISIONS = [  # name, dtype of the weights, autocast to bf16
     ("fp64", torch.float64, False),
     ("fp32", torch.float32, False),
     ("bf16 autocast", torch.float32, True),
 ]
 
 
-def _autocast(enabled: bool) -> Any:
+def check_shapes(subject: ModelPartUnderTest) -> None:
+    """Check that logits are (B, T, V), finite, and agree between fp64, fp32 and bf16 autocast, for any B and T."""
+    results = {}
+    for name, dtype, autocast in _PRECISIONS:
+        model = subject.model(dtype=dtype)
+        for batch_size, length in ((2, TINY_MODEL["context_length"]), (1, 1), (3, 5)):
+            logits = _logits(model, subject.tokens(batch_size, length), autocast)
+            setting = f"in {name}, the logits of {batch_size} × {length} tokens"
+            expected = (batch_size, length, TINY_MODEL["vocab_size"])
+            if logits.shape != expected:
+                raise Failed(f"{setting} have shape {tuple(logits.shape)}; expected {expected}")
+            if not autocast and logits.dtype != dtype:
+                raise Failed(f"{setting} have dtype {logits.dtype}; expected {dtype}")
+            if not logits.isfinite().all():
+                raise Failed(f"{setting} are not finite")
+            results[name, length] = logits.double()
+    for (name, length), logits in results.items():
+        reference = results["fp64", length]
+        tolerance = 0.25 if name == "bf16 autocast" else 1e-3
+        difference = (logits - reference).abs().max() / reference.abs().max()
+        if difference > tolerance:
+            raise Failed(f"the logits in {name} and in fp64 differ by {difference:.2g} of the largest logit")
+    _check_gradients_under_autocast(subject)
+
+
+def _autocast(enabled: bool) -> AbstractContextManager[object]:
     return torch.autocast("cpu", torch.bfloat16) if enabled else contextlib.nullcontext()
 
 
-def _run(model: Any, tokens: torch.Tensor, autocast: bool) -> torch.Tensor:
+def _logits(model: Stack, tokens: torch.Tensor, autocast: bool) -> torch.Tensor:
     with torch.no_grad(), _autocast(autocast):
         return model(tokens)[0]
 
 
-def _backward_under_autocast(subject: PartSubject) -> None:
+def _check_gradients_under_autocast(subject: ModelPartUnderTest) -> None:
     model = subject.model().train()
-    tokens = subject.tokens(2, HOST["context_length"])
+    tokens = subject.tokens(2, TINY_MODEL["context_length"])
     with _autocast(True):
         _, loss = model(tokens, tokens.roll(-1, 1))
     loss.backward()

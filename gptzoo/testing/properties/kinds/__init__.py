@@ -1,1 +1,1 @@
-"""Properties of kinds that are not modules of a model."""
+"""Properties of the kinds that are not part of a model, such as tokenizers and optimizers."""

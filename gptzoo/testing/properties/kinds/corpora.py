@@ -1,52 +1,53 @@
-"""What a corpus owes: the same documents each time, and a fingerprint that stands for them."""
+"""Properties of corpora: reproducible documents, and a fingerprint that identifies them."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Literal
 
 from gptzoo.component import Config
+from gptzoo.data.corpora.corpus import Corpus
+from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.assembly.options import other_values
-from gptzoo.testing.subject import Subject
 from gptzoo.testing.verdict import Failed
 
-N_DOCUMENTS = 100  # of a split are looked at
+_MAX_DOCUMENTS = 100  # read from each split
+_SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
 
 
-def documents(subject: Subject) -> None:
-    """Both splits hold text; each time they are asked they give the same documents in the same order."""
-    corpus, again = subject.config.build(), subject.config.build()
-    for split in ("train", "val"):
-        found = _documents(corpus, split)
-        if not found:
+def check_documents(subject: ComponentUnderTest) -> None:
+    """Check that both splits contain text, with the same documents in the same order every time."""
+    corpus, rebuilt = subject.config.build(), subject.config.build()
+    for split in _SPLITS:
+        documents = _documents(corpus, split)
+        if not documents:
             raise Failed(f"the {split} split is empty")
-        for index, document in enumerate(found):
+        for index, document in enumerate(documents):
             if not isinstance(document, str) or not document:
-                raise Failed(f"document {index} of the {split} split is {document!r}, not text")
-        for what, other in (("asked twice", corpus), ("built twice", again)):
-            if _documents(other, split) != found:
-                raise Failed(f"{what}, the {split} split gives other documents")
+                raise Failed(f"document {index} of the {split} split is {document!r}; expected text that is not empty")
+        for what, other in (("reading it", corpus), ("building the corpus", rebuilt)):
+            if _documents(other, split) != documents:
+                raise Failed(f"{what} a second time gives other documents in the {split} split")
 
 
-def fingerprint(subject: Subject) -> None:
-    """The fingerprint is the same each time, and another where an option changes the documents."""
-    own = subject.config.build().fingerprint()
+def check_fingerprint(subject: ComponentUnderTest) -> None:
+    """Check that the fingerprint is the same every time, and changes with every option that changes the documents."""
+    fingerprint = subject.config.build().fingerprint()
     corpus = subject.config.build()
-    for what in ("built", "asked"):
-        if corpus.fingerprint() != own:
-            raise Failed(f"{what} twice, it gives two fingerprints")
-    here = behaviour(subject.config)
+    for what in ("two corpora with the same options", "two calls of fingerprint()"):
+        if corpus.fingerprint() != fingerprint:
+            raise Failed(f"{what} have two fingerprints")
+    documents = _documents_by_split(subject.config)
     for name in type(subject.config).model_fields:
         for value, config in itertools.islice(other_values(subject, name), 2):
-            if behaviour(config) != here and config.build().fingerprint() == own:
+            if _documents_by_split(config) != documents and config.build().fingerprint() == fingerprint:
                 raise Failed(f"{name}={value!r} changes the documents, but not the fingerprint")
 
 
-def behaviour(config: Config) -> dict[str, Any]:
-    """What options could change."""
+def _documents_by_split(config: Config) -> dict[str, list[str]]:
     corpus = config.build()
-    return {split: _documents(corpus, split) for split in ("train", "val")}
+    return {split: _documents(corpus, split) for split in _SPLITS}
 
 
-def _documents(corpus: Any, split: str) -> list[str]:
-    return list(itertools.islice(corpus.documents(split), N_DOCUMENTS))
+def _documents(corpus: Corpus, split: Literal["train", "val"]) -> list[str]:
+    return list(itertools.islice(corpus.documents(split), _MAX_DOCUMENTS))

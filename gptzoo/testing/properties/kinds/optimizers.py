@@ -1,84 +1,84 @@
-"""What an optimizer owes: it learns, it obeys the schedule, and its state is kept by the name of the parameter."""
+"""Properties of optimizers: they train, follow the schedule, and resume from a saved state."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gptzoo.component import Config
 from gptzoo.model.build import build
-from gptzoo.testing.subject import HOST, Subject
+from gptzoo.testing.component_under_test import ComponentUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
 from gptzoo.training.run.optimizer_state import read_training_state, write_training_state
 
-_STEPS = 30
+_N_STEPS = 30
 
 
-def learning(subject: Subject) -> None:
-    """It lowers a quadratic of the parameters of a small model, and moves every one of them."""
+def check_learning(subject: ComponentUnderTest) -> None:
+    """Check that it lowers a quadratic loss of the parameters of a small model, and changes every parameter."""
     parameters = _parameters()
     before = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = _create(subject.config, parameters)
-    first = _update(optimizer, parameters)
-    for _ in range(_STEPS):
-        last = _update(optimizer, parameters)
-    if not last < first:
-        raise Failed(f"{_STEPS} steps bring a quadratic from {first:.6g} to {last:.6g}")
-    if still := [name for name, p in parameters.items() if torch.equal(p, before[name])]:
-        raise Failed(f"{_STEPS} steps do not move {', '.join(still)}")
+    first_loss = _training_step(optimizer, parameters)
+    for _ in range(_N_STEPS):
+        last_loss = _training_step(optimizer, parameters)
+    if not last_loss < first_loss:
+        raise Failed(f"in {_N_STEPS} steps a quadratic loss goes from {first_loss:.6g} to {last_loss:.6g}")
+    if unchanged := [name for name, p in parameters.items() if torch.equal(p, before[name])]:
+        raise Failed(f"{_N_STEPS} steps do not change {', '.join(unchanged)}")
 
 
-def learning_rate(subject: Subject) -> None:
-    """Every group has an `lr`, by which the schedule rules: at 0, nothing moves."""
+def check_learning_rate(subject: ComponentUnderTest) -> None:
+    """Check that every group has an `lr`, which the schedule sets, and that with `lr` 0 no parameter changes."""
     parameters = _parameters()
     optimizer = _create(subject.config, parameters)
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     for name, parameter in parameters.items():
-        if grouped.count(id(parameter)) != 1:
-            raise Failed(f"{name} is in {grouped.count(id(parameter))} groups; each parameter belongs into one")
+        if (n_groups := grouped.count(id(parameter))) != 1:
+            raise Failed(f"{name} is in {n_groups} parameter groups; expected one")
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     before = {name: p.detach().clone() for name, p in parameters.items()}
     for _ in range(2):
-        _update(optimizer, parameters)
-    if moved := [name for name, p in parameters.items() if not torch.equal(p, before[name])]:
-        raise Failed(f"with lr 0 in every group a step moves {', '.join(moved[:3])}")
+        _training_step(optimizer, parameters)
+    if changed := [name for name, p in parameters.items() if not torch.equal(p, before[name])]:
+        raise Failed(f"with lr 0 in every group a step changes {', '.join(changed[:3])}")
 
 
-def resuming(subject: Subject) -> None:
-    """Saved by parameter name and read back, it goes on bit for bit as if it had never stopped."""
-    straight = _parameters()
-    optimizer = _create(subject.config, straight)
+def check_resuming(subject: ComponentUnderTest) -> None:
+    """Check that training resumed from a saved optimizer state is equal bit for bit to training without a stop."""
+    parameters = _parameters()
+    optimizer = _create(subject.config, parameters)
     for _ in range(3):
-        _update(optimizer, straight)
-    resumed = _parameters()
+        _training_step(optimizer, parameters)
+    resumed_parameters = _parameters()
     with torch.no_grad():
-        for name, parameter in resumed.items():
-            parameter.copy_(straight[name])
+        for name, parameter in resumed_parameters.items():
+            parameter.copy_(parameters[name])
     with tempfile.TemporaryDirectory() as folder:
-        write_training_state(Path(folder), {}, optimizer, straight)
-        again = _create(subject.config, resumed)
-        read_training_state(Path(folder), again, resumed)
+        write_training_state(Path(folder), {}, optimizer, parameters)
+        resumed_optimizer = _create(subject.config, resumed_parameters)
+        read_training_state(Path(folder), resumed_optimizer, resumed_parameters)
     for _ in range(3):
-        _update(optimizer, straight)
-        _update(again, resumed)
-    for name, parameter in straight.items():
-        if not torch.equal(resumed[name], parameter):
-            difference = (resumed[name] - parameter).abs().max().item()
-            raise Failed(f"saved after 3 steps and resumed, {name} is off by {difference:.2g} after 3 more")
+        _training_step(optimizer, parameters)
+        _training_step(resumed_optimizer, resumed_parameters)
+    for name, parameter in parameters.items():
+        if not torch.equal(resumed_parameters[name], parameter):
+            difference = (resumed_parameters[name] - parameter).abs().max().item()
+            raise Failed(f"3 steps after resuming from a saved state, {name} differs by {difference:.2g}")
 
 
-def behaviour(config: Config) -> dict[str, Any]:
-    """What options could change."""
+def behaviour(config: Config) -> dict[str, Tensor]:
+    """Return the parameters after six training steps."""
     parameters = _parameters()
     optimizer = _create(config, parameters)
     for _ in range(6):
-        _update(optimizer, parameters)
+        _training_step(optimizer, parameters)
     return {name: p.detach().clone() for name, p in parameters.items()}
 
 
@@ -87,12 +87,12 @@ def _create(config: Config, parameters: Mapping[str, nn.Parameter]) -> torch.opt
 
 
 def _parameters() -> dict[str, nn.Parameter]:
-    """Those of a model of one layer: matrices, vectors, embeddings."""
-    return dict(build({**HOST, "n_layers": 1}).named_parameters())
+    """Return the parameters of a model of one layer: matrices, vectors and embeddings."""
+    return dict(build({**TINY_MODEL, "n_layers": 1}).named_parameters())
 
 
-def _update(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> float:
-    """One step towards fixed random values; the loss before it."""
+def _training_step(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> float:
+    """Take one step towards fixed random values and return the loss before it."""
     generator = torch.Generator().manual_seed(0)
     distances: list[Tensor] = []
     for parameter in parameters.values():

@@ -1,79 +1,82 @@
-"""torch.compile takes a block whole, and what it makes of it computes the same."""
+"""Compilation: torch.compile turns a block into one graph that computes the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from gptzoo.testing.compare import ROUNDING, distance
-from gptzoo.testing.subject import HOST, PartSubject
+from gptzoo.model.stack import Stack
+from gptzoo.testing.compare import FLOAT32_ROUNDING, relative_difference
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
 
-LENGTH = 8
+_LENGTH = 8
 
 
-def compiling(subject: PartSubject) -> None:
-    """Each block compiles to one graph, equal blocks share it, and outputs and gradients stay what they were."""
+def check_compiling(subject: ModelPartUnderTest) -> None:
+    """Check that `torch.compile` makes one graph of a block, which equal blocks share, with the same results."""
     torch._dynamo.reset()
-    _no_break(subject)
-    model, tokens = subject.model().train(), subject.tokens(2, LENGTH)
-    expected, gradients = _run(model, tokens)
-    graphs = _compile(model)
-    logits, compiled = _run(model, tokens)
-    if (difference := distance(logits, expected).max()) > ROUNDING:
-        raise Failed(f"compiled, its blocks give other logits, off by {difference:.2g}")
-    for name, gradient in gradients.items():
-        if (difference := distance(compiled[name], gradient).max()) > ROUNDING * 10:
-            raise Failed(f"compiled, its blocks give {name} another gradient, off by {difference:.2g}")
-    shallow = len(graphs)
+    _check_graph_breaks(subject)
+    model, tokens = subject.model().train(), subject.tokens(2, _LENGTH)
+    expected_logits, expected_gradients = _logits_and_gradients(model, tokens)
+    graphs = _compile_blocks(model)
+    logits, gradients = _logits_and_gradients(model, tokens)
+    if (difference := relative_difference(logits, expected_logits).max()) > FLOAT32_ROUNDING:
+        raise Failed(f"compiling the blocks changes the logits by {difference:.2g}")
+    for name, gradient in expected_gradients.items():
+        if (difference := relative_difference(gradients[name], gradient).max()) > FLOAT32_ROUNDING * 10:
+            raise Failed(f"compiling the blocks changes the gradient of {name} by {difference:.2g}")
+    n_graphs, n_layers = len(graphs), TINY_MODEL["n_layers"]
     torch._dynamo.reset()
-    deep = subject.model(n_layers=2 * HOST["n_layers"]).train()
-    graphs = _compile(deep)
-    _run(deep, tokens)
-    if len(graphs) > shallow:
+    deep_model = subject.model(n_layers=2 * n_layers).train()
+    graphs = _compile_blocks(deep_model)
+    _logits_and_gradients(deep_model, tokens)
+    if len(graphs) > n_graphs:
         raise Failed(
-            f"{HOST['n_layers']} equal layers compile to {shallow} graphs and {2 * HOST['n_layers']} to {len(graphs)}: "
-            "a Python number that differs by layer, such as dims.layer, makes each a graph of its own"
+            f"{n_layers} equal layers compile to {n_graphs} graphs, and {2 * n_layers} layers to {len(graphs)}: "
+            "a Python number that differs by layer, such as dims.layer, makes one graph per layer"
         )
     torch._dynamo.reset()
 
 
-def _no_break(subject: PartSubject) -> None:
-    model, tokens = subject.model(), subject.tokens(2, LENGTH)
-    seen: dict[str, Any] = {}
+def _check_graph_breaks(subject: ModelPartUnderTest) -> None:
+    model, tokens = subject.model(), subject.tokens(2, _LENGTH)
+    inputs: list[tuple[Any, ...]] = []
     block = model.blocks[0]
-    handle = block.register_forward_pre_hook(lambda module, args: seen.update(args=args))
+    handle = block.register_forward_pre_hook(lambda module, args: inputs.append(args))
     with torch.no_grad():
         model(tokens)
     handle.remove()
     torch._dynamo.reset()
-    report = torch._dynamo.explain(block)(*seen["args"])
+    report = torch._dynamo.explain(block)(*inputs[-1])
     if report.graph_break_count:
         reason = report.break_reasons[0]
         frame = reason.user_stack[-1] if reason.user_stack else None
-        at = f"\n  at {frame.filename}:{frame.lineno}: {frame.line}" if frame else ""
-        first = str(reason.reason).strip().partition("\n")[0]
-        raise Failed(f"a block breaks into {report.graph_count} graphs: {first}{at}")
+        location = f"\n  at {frame.filename}:{frame.lineno}: {frame.line}" if frame else ""
+        first_line = str(reason.reason).strip().partition("\n")[0]
+        raise Failed(f"a block breaks into {report.graph_count} graphs: {first_line}{location}")
 
 
-def _compile(model: Any) -> list[Any]:
-    """Compile the blocks in place; the list grows by each graph that is made."""
-    graphs: list[Any] = []
+def _compile_blocks(model: Stack) -> list[fx.GraphModule]:
+    """Compile the blocks in place. Return a list to which every graph is added when it is compiled."""
+    graphs: list[fx.GraphModule] = []
     aot_eager = torch._dynamo.lookup_backend("aot_eager")
 
-    def backend(graph: Any, example: Any) -> Any:
+    def backend(graph: fx.GraphModule, example_inputs: list[Tensor]) -> Callable[..., Any]:
         graphs.append(graph)
-        return aot_eager(graph, example)
+        return aot_eager(graph, example_inputs)
 
     for block in model.blocks:
         block.compile(backend=backend)
     return graphs
 
 
-def _run(model: Any, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The logits in eval mode, and the gradients of a training step."""
+def _logits_and_gradients(model: Stack, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the logits in eval mode, and the gradients of a training step."""
     model.zero_grad()
     torch.manual_seed(0)
     model(tokens, tokens.roll(-1, 1))[1].backward()

@@ -1,26 +1,27 @@
-"""Gradients reach all that is trained, and are those of what is computed."""
+"""Gradients reach every parameter, and are the slope of the loss."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gptzoo.testing.subject import HOST, PartSubject
+from gptzoo.model.stack import Stack
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
 
-_ATTEMPTS = 8  # with other weights and tokens, until every expert of a mixture has had one
-_STEPS = (1e-5, 1e-4, 1e-6, 1e-3)
+_N_ATTEMPTS = 8  # with other weights and tokens, until every expert of a mixture has received a token
+_STEP_SIZES = (1e-5, 1e-4, 1e-6, 1e-3)  # of the finite difference; others help if a part sums in float32, or near kinks
 _TOLERANCE = 1e-3
+_LENGTH = 8
 
 
-def gradients(subject: PartSubject) -> None:
-    """The loss gives every parameter a finite gradient that is not all zero."""
+def check_gradients(subject: ModelPartUnderTest) -> None:
+    """Check that the loss gives every parameter a finite gradient that is not all zero."""
     missing = None
-    for attempt in range(_ATTEMPTS):
-        model = subject.model(noise=attempt).train()
-        _loss(model, subject.tokens(4, HOST["context_length"], attempt)).backward()
+    for attempt in range(_N_ATTEMPTS):
+        model = subject.model(noise_seed=attempt).train()
+        _loss(model, subject.tokens(4, TINY_MODEL["context_length"], attempt)).backward()
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         for name, parameter in trained.items():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
@@ -32,44 +33,42 @@ def gradients(subject: PartSubject) -> None:
     raise Failed(f"no gradient reaches {', '.join(missing or [])}")
 
 
-def gradcheck(subject: PartSubject) -> None:
-    """Gradients are the slope of the loss, by finite differences along a direction in each parameter, in fp64."""
+def check_gradients_numerically(subject: ModelPartUnderTest) -> None:
+    """Check that the gradient of each parameter is the slope of the loss, by finite differences in float64."""
     model = subject.model(dtype=torch.float64).train()
-    tokens = subject.tokens(2, LENGTH)
+    tokens = subject.tokens(2, _LENGTH)
     _loss(model, tokens).backward()
-    trained = {name: p for name, p in model.named_parameters() if p.grad is not None}
-    whole = sum(p.grad.square().sum() for p in trained.values()) ** 0.5
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    total_norm = sum(float(gradient.square().sum()) for gradient in gradients.values()) ** 0.5
+    parameters = dict(model.named_parameters())
     generator = torch.Generator().manual_seed(0)
-    for name, parameter in trained.items():
-        gradient: Any = parameter.grad
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    for name, gradient in gradients.items():
+        noise = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
         direction = noise / noise.norm() + gradient / gradient.norm().clamp(min=1e-12)
-        claimed = float((gradient * direction).sum())
+        expected = float((gradient * direction).sum())
         slopes = []
-        for step in _STEPS:  # of another size where the part has sums in float32, or a kink is near
-            slopes.append(_slope(model, tokens, parameter, direction, step))
-            if abs(slopes[-1] - claimed) <= _TOLERANCE * max(abs(claimed), abs(slopes[-1]), 1e-3 * float(whole)):
+        for step_size in _STEP_SIZES:
+            slopes.append(_slope(model, tokens, parameters[name], direction, step_size))
+            if abs(slopes[-1] - expected) <= _TOLERANCE * max(abs(expected), abs(slopes[-1]), 1e-3 * total_norm):
                 break
         else:
             raise Failed(
-                f"along a direction in {name} the loss has slope {slopes[0]:.6g}, its gradient says {claimed:.6g}"
+                f"along a direction in {name} the loss has slope {slopes[0]:.6g}, but its gradient gives {expected:.6g}"
             )
 
 
-LENGTH = 8
-
-
 @torch.no_grad()
-def _slope(model: Any, tokens: Tensor, parameter: Tensor, direction: Tensor, step: float) -> float:
-    kept = parameter.clone()
+def _slope(model: Stack, tokens: Tensor, parameter: Tensor, direction: Tensor, step_size: float) -> float:
+    """Return the central difference of the loss along a direction in one parameter."""
+    value = parameter.clone()
     losses = []
     for sign in (1, -1):
-        parameter.copy_(kept + sign * step * direction)
+        parameter.copy_(value + sign * step_size * direction)
         losses.append(_loss(model, tokens).item())
-    parameter.copy_(kept)
-    return (losses[0] - losses[1]) / (2 * step)
+    parameter.copy_(value)
+    return (losses[0] - losses[1]) / (2 * step_size)
 
 
-def _loss(model: Any, tokens: Tensor) -> Tensor:
+def _loss(model: Stack, tokens: Tensor) -> Tensor:
     torch.manual_seed(0)
     return model(tokens, tokens.roll(-1, 1))[1]

@@ -1,4 +1,4 @@
-"""Over two processes that each hold half of every block, or half of every product, training is what it is in one."""
+"""Sharding: training on two ranks, with FSDP2 or tensor parallelism, gives the gradients of one process."""
 
 from __future__ import annotations
 
@@ -16,78 +16,85 @@ from torch import Tensor
 
 from gptzoo.checkpoint.sharded_tensors import full_tensor, reorder_rows
 from gptzoo.errors import InputError
-from gptzoo.testing.compare import CLOSE, distance
-from gptzoo.testing.subject import PartSubject
+from gptzoo.model.stack import Stack
+from gptzoo.testing.compare import TOLERANCE, relative_difference
+from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.verdict import Failed, Skipped
 from gptzoo.utils.forking import NO_AUTOGRAD, autograd_works
 
-_WORLD = 2
-_SECONDS = 120
+_WORLD_SIZE = 2
+_TIMEOUT_SECONDS = 120
+
+ComputeGradients = Callable[[ModelPartUnderTest], dict[str, Tensor]]  # runs on every rank
 
 
-def sharding(subject: PartSubject) -> None:
-    """FSDP2 (`fully_shard` on each block) over two gloo processes gives the gradients of one process."""
-    _compare(subject, "sharded", _sharded_gradients)
+def check_sharding(subject: ModelPartUnderTest) -> None:
+    """Check that FSDP2 (`fully_shard` on each block) on two gloo ranks gives the gradients of one process."""
+    _check_gradients(subject, "with FSDP2 on two ranks", _fsdp_gradients)
 
 
-def tensor_parallel(subject: PartSubject) -> None:
-    """Two gloo processes that share products, as `tensor_parallel` of the part says, find the gradients of one."""
-    _compare(subject, "shared by two processes", _shared_gradients)
+def check_tensor_parallel(subject: ModelPartUnderTest) -> None:
+    """Check that tensor parallelism on two gloo ranks, by the plan of the part, gives the gradients of one process."""
+    _check_gradients(subject, "with tensor parallelism on two ranks", _tensor_parallel_gradients)
 
 
-def _compare(subject: PartSubject, how: str, gradients: Callable[[PartSubject], dict[str, Tensor]]) -> None:
+def _check_gradients(subject: ModelPartUnderTest, setting: str, compute: ComputeGradients) -> None:
     if "fork" not in torch.multiprocessing.get_all_start_methods() or not torch.distributed.is_gloo_available():
-        raise Skipped("needs gloo and processes that can be forked")
+        raise Skipped("needs gloo and the start method fork")
     model = subject.model(dtype=torch.float64)
-    _step(model, subject)
+    _training_step(model, subject)
     expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     with tempfile.TemporaryDirectory() as folder:
-        found = _in_two_processes(subject, how, gradients, Path(folder))
+        gradients = _run_two_ranks(subject, setting, compute, Path(folder))
     for name, gradient in expected.items():
-        if name not in found:
-            raise Failed(f"{how}, no gradient reaches {name}")
-        if (difference := distance(found[name], gradient).max()) > CLOSE:
-            raise Failed(f"{how}, the gradient of {name} is off by {difference:.2g}")
+        if name not in gradients:
+            raise Failed(f"{setting}, no gradient reaches {name}")
+        if (difference := relative_difference(gradients[name], gradient).max()) > TOLERANCE:
+            raise Failed(f"{setting}, the gradient of {name} differs by {difference:.2g}")
 
 
-def _in_two_processes(
-    subject: PartSubject, how: str, gradients: Callable[[PartSubject], dict[str, Tensor]], folder: Path
+def _run_two_ranks(
+    subject: ModelPartUnderTest, setting: str, compute: ComputeGradients, folder: Path
 ) -> dict[str, Tensor]:
-    # Forked, not spawned: a component that lives in a test or in a file of --plugin could not be imported again.
+    """Run `compute` on two ranks and return its result on rank 0. The ranks exchange files in `folder`."""
+    # Forked, not spawned: a component from a test or from a --plugin file could not be imported again.
     context: Any = torch.multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=_work, args=(rank, subject, gradients, folder), daemon=True) for rank in range(_WORLD)
+        context.Process(target=_run_rank, args=(rank, subject, compute, folder), daemon=True)
+        for rank in range(_WORLD_SIZE)
     ]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(_SECONDS)
-    late = [process for process in processes if process.is_alive()]
-    for process in late:
+        process.join(_TIMEOUT_SECONDS)
+    timed_out = [process for process in processes if process.is_alive()]
+    for process in timed_out:
         process.kill()
-    if told := sorted(folder.glob("refused-*")):
-        raise Skipped(told[0].read_text())
-    if told := sorted(folder.glob("error-*")):
-        raise Failed(f"{how}, {told[0].read_text()}")
-    if late:
-        raise Failed(f"{how}, a step does not end within {_SECONDS} s: do all processes call the same modules?")
+    if reasons := sorted(folder.glob("refused-*")):
+        raise Skipped(reasons[0].read_text())
+    if errors := sorted(folder.glob("error-*")):
+        raise Failed(f"{setting}, {errors[0].read_text()}")
+    if timed_out:
+        raise Failed(
+            f"{setting}, a training step did not end within {_TIMEOUT_SECONDS} s; every rank must call the same modules"
+        )
     if not (folder / "gradients").exists():
-        raise Failed(f"{how}, a process ended with exit code {processes[0].exitcode}")
+        raise Failed(f"{setting}, a process ended with exit code {processes[0].exitcode}")
     return torch.load(folder / "gradients", weights_only=True)
 
 
-def _work(rank: int, subject: PartSubject, gradients: Callable[[PartSubject], dict[str, Tensor]], folder: Path) -> None:
-    """What each process does. Both have the same batch, so that the mean of their gradients is that of one process."""
+def _run_rank(rank: int, subject: ModelPartUnderTest, compute: ComputeGradients, folder: Path) -> None:
+    """Run one rank. Both ranks have the same batch, so the mean of their gradients is that of one process."""
     torch.set_num_threads(1)
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             if not autograd_works():
                 raise InputError(NO_AUTOGRAD)
-            store = torch.distributed.FileStore(str(folder / "store"), _WORLD)
-            torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=_WORLD)
-            found = gradients(subject)
+            store = torch.distributed.FileStore(str(folder / "store"), _WORLD_SIZE)
+            torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=_WORLD_SIZE)
+            gradients = compute(subject)
             if rank == 0:
-                torch.save(found, folder / "gradients")
+                torch.save(gradients, folder / "gradients")
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
         except InputError as error:
@@ -98,33 +105,35 @@ def _work(rank: int, subject: PartSubject, gradients: Callable[[PartSubject], di
             (folder / f"error-{rank}").write_text(text)
 
 
-def _sharded_gradients(subject: PartSubject) -> dict[str, Tensor]:
+def _fsdp_gradients(subject: ModelPartUnderTest) -> dict[str, Tensor]:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh("cpu", (_WORLD,))
+    mesh = init_device_mesh("cpu", (_WORLD_SIZE,))
     model = subject.model(dtype=torch.float64)
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    _step(model, subject)
+    _training_step(model, subject)
     return {name: full_tensor(p.grad) for name, p in model.named_parameters() if p.grad is not None}
 
 
-def _shared_gradients(subject: PartSubject) -> dict[str, Tensor]:
+def _tensor_parallel_gradients(subject: ModelPartUnderTest) -> dict[str, Tensor]:
     from torch.distributed.device_mesh import init_device_mesh
 
-    from gptzoo.training.distributed.tensor_parallel import share_out
+    from gptzoo.training.distributed.tensor_parallel import apply_tensor_parallel
 
     model = subject.model(dtype=torch.float64)
-    shares = share_out(model, init_device_mesh("cpu", (_WORLD,)), torch.device("cpu"))
-    _step(model, subject)
-    shares.collect_gradients()
-    found = {name: full_tensor(p.grad) for name, p in shares.whole.items() if p.grad is not None}
-    return {name: reorder_rows(shares.orders, name, gradient, inverse=True) for name, gradient in found.items()}
+    parallel = apply_tensor_parallel(model, init_device_mesh("cpu", (_WORLD_SIZE,)), torch.device("cpu"))
+    _training_step(model, subject)
+    parallel.sync_gradients()
+    gradients = {name: full_tensor(p.grad) for name, p in parallel.full_parameters.items() if p.grad is not None}
+    return {
+        name: reorder_rows(parallel.row_orders, name, gradient, inverse=True) for name, gradient in gradients.items()
+    }
 
 
-def _step(model: Any, subject: PartSubject) -> None:
+def _training_step(model: Stack, subject: ModelPartUnderTest) -> None:
     tokens = subject.tokens(2, 8)
     torch.manual_seed(0)
     model.train()(tokens, tokens.roll(-1, 1))[1].backward()

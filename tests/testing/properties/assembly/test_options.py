@@ -1,8 +1,8 @@
-"""Other values of an option come from its annotation, and only valid ones are tried."""
+"""Other values of an option are derived from its annotation, and only valid ones are tried."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -12,13 +12,13 @@ from torch import Tensor
 import gptzoo
 import gptzoo.testing
 from gptzoo.testing.properties.assembly.options import other_values
-from gptzoo.testing.subject import PartSubject
+from gptzoo.testing.component_under_test import ModelPartUnderTest
 
 
-class Rich(gptzoo.Activation):
-    """An activation with options of every sort."""
+class ManyOptions(gptzoo.Activation):
+    """An activation with one option of every type."""
 
-    name = "rich"
+    name = "many_options"
 
     class Config(gptzoo.Activation.Config):
         flag: bool = True
@@ -30,18 +30,18 @@ class Rich(gptzoo.Activation):
         inner: Annotated[gptzoo.Config, gptzoo.Reference("activation")] = gptzoo.by_default("relu")
         label: str = "none"
 
-        def problems(self, dims: Any) -> Any:
+        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if self.count > 2:
-                yield "count", "is more than two"
+                yield "count", "is greater than 2"
 
     def forward(self, x: Tensor) -> Tensor:
         return x.clamp(min=0)
 
 
-class NeedsAnother(gptzoo.Activation):
-    """Has an option that does something only where another one is on."""
+class DependentOption(gptzoo.Activation):
+    """Has an option that has an effect only if another option is on."""
 
-    name = "needs_another"
+    name = "dependent_option"
 
     class Config(gptzoo.Activation.Config):
         leaky: bool = False
@@ -52,13 +52,13 @@ class NeedsAnother(gptzoo.Activation):
 
 
 def values(name: str, options: Mapping[str, Any] | None = None) -> list[Any]:
-    return [value for value, _ in other_values(PartSubject(Rich, options or {}), name)]
+    return [value for value, _ in other_values(ModelPartUnderTest(ManyOptions, options or {}), name)]
 
 
-def test_each_annotation_has_other_values(fresh_registry: Any) -> None:
+def test_other_values_follow_from_the_annotation(fresh_registry: object) -> None:
     assert values("flag") == [False]
     assert values("mode") == ["b", "c"]
-    assert values("count") == [2]  # the rule refuses more, the type less
+    assert values("count") == [2]  # `problems` refuses larger values, the type smaller ones
     assert all(0 <= value <= 1 and value != 0.5 for value in values("share"))
     assert len(values("share")) >= 3
     assert values("limit")[:2] == [1, 2]
@@ -68,12 +68,12 @@ def test_each_annotation_has_other_values(fresh_registry: Any) -> None:
     assert values("label") == []
 
 
-def test_dead_options_are_named_and_those_not_tried_are_not() -> None:
-    (verdict,) = gptzoo.testing.check(Rich, only=["options"])
+def test_only_options_that_were_tried_are_reported() -> None:
+    (verdict,) = gptzoo.testing.check(ManyOptions, only=["options"])
     assert "option 'flag' changes nothing: tried False" in verdict.text
     assert "'label'" not in verdict.text
 
 
-def test_an_option_may_need_another_one() -> None:
-    (verdict,) = gptzoo.testing.check(NeedsAnother, only=["options"])
+def test_an_option_may_have_an_effect_only_with_another_option() -> None:
+    (verdict,) = gptzoo.testing.check(DependentOption, only=["options"])
     assert verdict.outcome == "passed"

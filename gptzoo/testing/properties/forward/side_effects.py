@@ -1,0 +1,110 @@
+"""Side effects: a forward pass is deterministic, changes no buffer, and does not write to its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gptzoo.component import Config
+from gptzoo.components.positional import Positional
+from gptzoo.errors import SpecError
+from gptzoo.model.stack import Stack
+from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.tiny_model import TINY_MODEL
+from gptzoo.testing.verdict import Failed, Skipped
+
+_POSITIONAL_METHODS = ("embed", "rotate", "bias", "prepare")
+
+
+def check_determinism(subject: ModelPartUnderTest) -> None:
+    """Check that two forward passes are equal bit for bit, and under one seed also two training steps."""
+    tokens = subject.tokens(2, TINY_MODEL["context_length"])
+    model = subject.model()
+    if not torch.equal(_logits(model, tokens), _logits(model, tokens)):
+        raise Failed("two forward passes in eval mode differ")
+    model = subject.model(**subject.dropout_fields())
+    model.train()
+    first, second = (_loss_and_gradients(model, tokens) for _ in range(2))
+    for name, tensor in first.items():
+        if not torch.equal(tensor, second[name]):
+            raise Failed(f"two training steps after torch.manual_seed(0) differ in the {name}")
+
+
+def check_training_matches_eval(subject: ModelPartUnderTest) -> None:
+    """Check that without dropout training and eval mode compute the same, and a forward pass changes no buffer."""
+    model = subject.model(_without_dropout(subject))
+    tokens = subject.tokens(2, TINY_MODEL["context_length"])
+    before = _logits(model, tokens)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    if not torch.equal(_logits(model.train(), tokens), before):
+        difference = (_logits(model, tokens) - before).abs().max()
+        raise Failed(f"with every dropout 0, the logits in training and eval mode differ by {difference:.2g}")
+    model(tokens, tokens)[1].backward()
+    for name, buffer in model.named_buffers():
+        if not torch.equal(buffer, buffers[name]):
+            raise Failed(f"a forward pass changes the buffer {name}; update it in after_optimizer_step instead")
+    if not torch.equal(_logits(model.eval(), tokens), before):
+        raise Failed("the logits in eval mode change after a training step that changes no weight and no buffer")
+
+
+def check_inputs_not_modified(subject: ModelPartUnderTest) -> None:
+    """Check that the component does not write to its inputs, such as the residual stream."""
+    model = subject.model()
+    findings: list[str] = []
+    for path, module in subject.instances(model):
+        if module is not model:
+            for method in _POSITIONAL_METHODS if isinstance(module, Positional) else ("forward",):
+                _record_input_changes(module, method, path, findings)
+    for tokens in (subject.tokens(2, 5), subject.tokens(1, 1)):
+        before = tokens.clone()
+        with torch.no_grad():
+            model(tokens)
+        if not torch.equal(tokens, before):
+            raise Failed("it writes to its input tokens")
+    if findings:
+        raise Failed(findings[0])
+
+
+def _record_input_changes(module: nn.Module, method: str, path: str, findings: list[str]) -> None:
+    """Wrap a method so that every change of one of its tensor arguments is added to `findings`."""
+    original = getattr(module, method)
+
+    def wrapper(*args: object, **kwargs: object) -> object:
+        copies = [arg.clone() if isinstance(arg, Tensor) else None for arg in args]
+        result = original(*args, **kwargs)
+        for index, (arg, before) in enumerate(zip(args, copies, strict=True)):
+            if isinstance(arg, Tensor) and before is not None and not torch.equal(arg, before):
+                findings.append(f"{path}.{method} writes to its argument {index} of shape {tuple(arg.shape)}")
+        return result
+
+    setattr(module, method, wrapper)
+
+
+def _without_dropout(subject: ModelPartUnderTest) -> Config:
+    """Return the config with every option set to 0 whose name says dropout, noise or jitter."""
+    config = subject.config
+    zeros = {
+        name: 0.0
+        for name in type(config).model_fields
+        if any(word in name for word in ("drop", "noise", "jitter")) and getattr(config, name) is not None
+    }
+    try:
+        return subject.configure(**zeros)
+    except SpecError:
+        raise Skipped(f"{' and '.join(zeros)} cannot be 0") from None
+
+
+@torch.no_grad()
+def _logits(model: Stack, tokens: Tensor) -> Tensor:
+    return model(tokens)[0]
+
+
+def _loss_and_gradients(model: Stack, tokens: Tensor) -> Mapping[str, Tensor]:
+    model.zero_grad()
+    torch.manual_seed(0)
+    _, loss = model(tokens, tokens.roll(-1, 1))
+    loss.backward()
+    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), **gradients}

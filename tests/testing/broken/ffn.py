@@ -1,0 +1,379 @@
+"""Broken feed-forward networks, each with one fault that somebody has made before."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Tensor, nn
+
+import gptzoo
+
+State = dict[str, Tensor]
+
+
+class Mlp(gptzoo.FeedForward):
+    """A correct network: up, silu, down. The classes below override it."""
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.up = nn.Linear(dims.d_model, dims.d_model)
+        self.down = nn.Linear(dims.d_model, dims.d_model)
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return self.down(F.silu(self.up(x)))
+
+
+class MlpWithScale(Mlp):
+    """A correct network with a learned scale of the output. Some classes below override it."""
+
+    shape: tuple[int, ...] = (1,)
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.scale = nn.Parameter(torch.empty(self.shape))
+
+    def initialise(self, rng: Any) -> None:
+        nn.init.ones_(self.scale)
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return super().forward(x, context) * self.scale
+
+
+# ---------------------------------------------------------------------- tokens that must not matter
+
+
+class LossCountsPadding(Mlp):
+    """Averages its balance loss over all tokens, including padding."""
+
+    name = "loss_counts_padding"
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> gptzoo.SublayerOutput:
+        hidden = F.silu(self.up(x))
+        return gptzoo.SublayerOutput(self.down(hidden), losses={"balance": 0.01 * hidden.mean((0, 1)).square().sum()})
+
+
+class NoStateForPreviousToken(Mlp):
+    """Adds the previous token, which it does not have at the start of a chunk, because it keeps no state."""
+
+    name = "no_state_for_previous_token"
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        x = x * (context.positions >= 0)[..., None]
+        previous = F.pad(x, (0, 0, 1, 0))[:, :-1]
+        if context.documents is not None:
+            is_first = context.documents != F.pad(context.documents, (1, 0), value=-1)[:, :-1]
+            previous = previous.masked_fill(is_first[..., None], 0.0)
+        return super().forward(x + previous, context)
+
+
+# ---------------------------------------------------------------------- building and initial values
+
+
+class UninitialisedParameter(Mlp):
+    """Has a scale that `initialise` does not fill."""
+
+    name = "uninitialised_parameter"
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.scale = nn.Parameter(torch.empty(dims.d_model))
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return super().forward(x, context) * self.scale
+
+
+class TensorAttribute(Mlp):
+    """Keeps a table as a plain tensor attribute instead of a buffer."""
+
+    name = "tensor_attribute"
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.table = torch.ones(dims.d_model)
+
+
+class SharedModule(Mlp):
+    """Uses one dropout module in two places."""
+
+    name = "shared_module"
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.drop_before = nn.Dropout(0.0)
+        self.drop_after = self.drop_before
+
+
+class SharedWeight(Mlp):
+    """Ties two of its matrices."""
+
+    name = "shared_weight"
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.down.weight = self.up.weight
+
+
+class ComputesInConstructor(Mlp):
+    """Computes a table in the constructor, on a device of its own choice."""
+
+    name = "computes_in_constructor"
+
+    table: Tensor
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.register_buffer("table", torch.linspace(0, 1, dims.d_model, device="cpu"))
+
+    def initialise(self, rng: Any) -> None:
+        self.table.copy_(torch.linspace(0, 1, len(self.table)))
+
+
+class ScalarParameter(MlpWithScale):
+    """Has a 0-dimensional scale, which FSDP refuses."""
+
+    name = "scalar_parameter"
+    shape = ()
+
+
+class GlobalGenerator(MlpWithScale):
+    """Draws its initial value from torch's global generator."""
+
+    name = "global_generator"
+
+    def initialise(self, rng: Any) -> None:
+        self.scale.copy_(torch.randn(self.shape))
+
+
+class SameValuesInAllLayers(MlpWithScale):
+    """Seeds its own generator with a number that all layers share."""
+
+    name = "same_values_in_all_layers"
+    shared_seed: Any = None
+
+    def initialise(self, rng: Any) -> None:
+        if self.dims.layer == 0:
+            type(self).shared_seed = rng("scale").initial_seed()
+        nn.init.normal_(self.scale, generator=torch.Generator().manual_seed(self.shared_seed))
+
+
+# ---------------------------------------------------------------------- state dict
+
+
+class BufferFromForward(Mlp):
+    """Registers a buffer in its first forward pass."""
+
+    name = "buffer_from_forward"
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        if not hasattr(self, "window"):
+            self.register_buffer("window", torch.ones(x.shape[-1]))
+        return super().forward(x, context) * self.window
+
+
+class RandomValueNotSaved(Mlp):
+    """Has a random projection that is not in the state dict."""
+
+    name = "random_value_not_saved"
+
+    projection: Tensor
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.register_buffer("projection", torch.empty(dims.d_model, dims.d_model), persistent=False)
+
+    def initialise(self, rng: Any) -> None:
+        nn.init.normal_(self.projection, std=0.2, generator=rng("projection"))
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return super().forward(x @ self.projection, context)
+
+
+# ---------------------------------------------------------------------- unused parameters and options
+
+
+class UnusedParameter(MlpWithScale):
+    """Has a scale that it does not use."""
+
+    name = "unused_parameter"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return Mlp.forward(self, x, context)
+
+
+class UnusedOption(Mlp):
+    """Has an option `sharpness` that it does not use."""
+
+    name = "unused_option"
+
+    class Config(Mlp.Config):
+        sharpness: PositiveFloat = 1.0
+        residual_scale: float = 0.5
+
+    config: Config
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return super().forward(x, context) * self.config.residual_scale
+
+
+class WrongTensorParallelPlan(MlpWithScale):
+    """Declares a scale as replicated although every rank computes only a part of its gradient."""
+
+    name = "wrong_tensor_parallel_plan"
+
+    def tensor_parallel(self, n: int) -> Any:
+        up, down = gptzoo.ColumnParallel(), gptzoo.RowParallel()
+        return {"up": up, "scale": gptzoo.Replicated(), "down": down}
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return self.down(F.silu(self.up(x)) * self.scale)
+
+
+# ---------------------------------------------------------------------- side effects of a forward pass
+
+
+class PythonRandom(Mlp):
+    """Scales its output in training by Python's own random numbers."""
+
+    name = "python_random"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        y = super().forward(x, context)
+        return y * random.random() if self.training else y
+
+
+class ScalesInTraining(Mlp):
+    """Scales its output in training, as if it had dropout."""
+
+    name = "scales_in_training"
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return super().forward(x, context) / (0.9 if self.training else 1.0)
+
+
+class UpdatesBufferInForward(Mlp):
+    """Updates the balance of a router in the forward pass."""
+
+    name = "updates_buffer_in_forward"
+
+    balance: Tensor
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.register_buffer("balance", torch.empty(dims.d_model))
+
+    def initialise(self, rng: Any) -> None:
+        nn.init.zeros_(self.balance)
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        y = super().forward(x, context) + self.balance
+        if self.training:
+            with torch.no_grad():
+                self.balance -= 0.01 * y.detach().float().mean((0, 1)).sign()
+        return y
+
+
+class WritesToInput(Mlp):
+    """Scales its input in place to save memory."""
+
+    name = "writes_to_input"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return super().forward(x.mul_(1.5) if not torch.is_grad_enabled() else x * 1.5, context)
+
+
+class AlternatingSign(Mlp):
+    """Changes its sign on every call, so recomputing a block gives another result."""
+
+    name = "alternating_sign"
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.n_calls = 0
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        self.n_calls += 1
+        return super().forward(x * (-1) ** self.n_calls, context)
+
+
+# ---------------------------------------------------------------------- compilation and accounting
+
+
+class GraphBreak(Mlp):
+    """Reads a value of a tensor, which breaks the graph."""
+
+    name = "graph_break"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        y = super().forward(x, context)
+        return y.clamp(-1e3, 1e3) if y.abs().max().item() > 1e3 else y
+
+
+class OneGraphPerLayer(Mlp):
+    """Computes with its layer as a Python number."""
+
+    name = "one_graph_per_layer"
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return super().forward(x, context) / (1 + self.dims.layer)
+
+
+class BatchSizeAsNumber(Mlp):
+    """Turns the batch size into a Python number, which export fixes."""
+
+    name = "batch_size_as_number"
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+        return super().forward(x, context) / len(x) * x.shape[0]
+
+
+class SkipsWorkWhenCompiled(Mlp):
+    """Returns its input while it is compiled."""
+
+    name = "skips_work_when_compiled"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return x if torch.compiler.is_compiling() else super().forward(x, context)
+
+
+class SkipsWorkOnMeta(Mlp):
+    """Does less work on the meta device, as if its kernel could not run there."""
+
+    name = "skips_work_on_meta"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return x * self.up.weight.sum() * self.down.weight.sum() if x.is_meta else super().forward(x, context)
+
+
+class WorkGrowsWithLayer(Mlp):
+    """Runs more often in deeper layers, so few layers do not predict the cost of many."""
+
+    name = "work_grows_with_layer"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        for _ in range(1 + self.dims.layer**2):
+            x = super().forward(x, context)
+        return x
