@@ -1,22 +1,22 @@
-"""Measure the models of an ablation on texts longer than they were trained on. python docs/extrapolation.py DIR"""
+"""Evaluate the models of an ablation on longer contexts than in training. Usage: python docs/extrapolation.py DIR"""
 
 import sys
 from pathlib import Path
 
 import gptzoo
 from gptzoo.data.token_store import prepare
-from gptzoo.training.evaluation.full_pass import evaluate
+from gptzoo.training.evaluation.full_pass import validation_metrics
 
 folder = Path(sys.argv[1])
 for file in sorted(folder.glob("trials/*/run.json")):
     spec, model = gptzoo.load_run_spec(file), gptzoo.load(file.parent).model
     tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer)
-    told = []
+    losses = []
     for times in (1, 2, 4):
         length = times * spec.model.context_length
         if model.max_length is not None and length > model.max_length:
-            continue  # learned positions end there
+            continue  # the model has no positions beyond this length
         batching = spec.batching.build(store, tokenizer, length, spec.seed)
-        measured = evaluate(model, batching.val(16384), n_bytes=batching.val_bytes, precision="fp32")
-        told.append(f"{length}: {measured['val/loss']:.4f}")
-    print(f"{file.parent.name:40}  {'  '.join(told)}")
+        metrics = validation_metrics(model, batching.val(16384), n_bytes=batching.val_bytes, precision="fp32")
+        losses.append(f"{length}: {metrics['val/loss']:.4f}")
+    print(f"{file.parent.name:40}  {'  '.join(losses)}")
