@@ -80,7 +80,8 @@ def errors_below(error: ValidationError, *prefix: str | int) -> list[InitErrorDe
 class SpecModel(BaseModel):
     """Base class of everything read from JSON: frozen, strict about types, with suggestions for unknown keys.
 
-    A string below a field is its description.
+    A string below a field is its description. It is read on demand (`gptzoo.spec.schema.field_descriptions`), because
+    pydantic's `use_attribute_docstrings` searches for the source of every class and makes imports seconds slower.
     """
 
     model_config = ConfigDict(
@@ -89,7 +90,6 @@ class SpecModel(BaseModel):
         strict=True,
         validate_default=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
     )
 
     @classmethod
@@ -154,7 +154,8 @@ _BaseConfig = Config  # the class body of Component binds the name Config again
 
 
 class Component:
-    """Base class of all components. A subclass that sets `name` can be registered; one that does not is a base class."""
+    """Base class of all components. A subclass that sets `name` can be registered; one that does not is a base
+    class."""
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""  # the "type" in specs

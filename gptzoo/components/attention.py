@@ -57,8 +57,8 @@ class MultiHeadAttention(Attention):
         n_kv_heads: Inherited[PositiveInt] = inherited("n_heads")
         """Number of key/value heads (GQA, arXiv:2305.13245); 1 is multi-query attention."""
         window: PositiveInt | None = None
-        """Size of the sliding window in tokens (arXiv:2004.05150): a token attends to itself and the `window - 1` tokens
-        before it. Null: no window."""
+        """Size of the sliding window in tokens (arXiv:2004.05150): a token attends to itself and the `window - 1`
+        tokens before it. Null: no window."""
         dropout: Inherited[float] = inherited("dropout")
         """Dropout probability for attention weights."""
         out_dropout: Inherited[float] = inherited("dropout")

@@ -1,8 +1,8 @@
 """A KV cache: tensors with the batch dimension first and one slot per position, without counters.
 
 Position p is stored in slot `p % n_slots`. With at least as many slots as positions, this is a plain cache. With fewer,
-it is a ring buffer that keeps the window of sliding-window attention. The tensor `position` holds the position stored in
-each slot (-1: empty), so rows can be reordered, copied or reset like any other batch of tensors.
+it is a ring buffer that keeps the window of sliding-window attention. The tensor `position` holds the position stored
+in each slot (-1: empty), so rows can be reordered, copied or reset like any other batch of tensors.
 """
 
 from __future__ import annotations

@@ -53,5 +53,5 @@ class Part(Component, nn.Module):
 
 
 TensorPlan = Mapping[str, TensorSplit | Part]
-"""Keys are names inside the part: of a `Linear`, a parameter, a buffer, or a module that is `Replicated`. A nested part,
-such as an activation, stands for its own plan."""
+"""Keys are names inside the part: of a `Linear`, a parameter, a buffer, or a module that is `Replicated`. A nested
+part, such as an activation, stands for its own plan."""

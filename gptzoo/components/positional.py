@@ -65,7 +65,7 @@ class Positional(Part):
         return q, k
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor | None:
-        """Return the score bias (B|1, H, T, S) for positions (B|1, T) and (B|1, S). Values at masked keys are unused."""
+        """Return the score bias (B|1, H, T, S) for positions (B|1, T) and (B|1, S). Masked keys ignore it."""
         return None
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gptzoo.errors import FolderError
-from gptzoo.spec.files import parse_json
+from gptzoo.spec.strict_json import parse_json
 
 _SINGLE_FILE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

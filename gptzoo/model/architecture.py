@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,7 +98,7 @@ class Architecture(Part):
         max_new_tokens: int,
         *,
         states: States | None = None,
-        **forward_kwargs: Any,
+        **forward_kwargs: object,
     ) -> PrefillOutput:
         """Write the prompts (token ids) into the states and return the logits of the first new token.
 

@@ -54,7 +54,7 @@ class Block(nn.Module):
     def _sublayer_function(
         self, name: str, context: ForwardContext, state: State | None, auxiliary: SublayerOutput
     ) -> Callable[[Tensor], Tensor]:
-        """Return a function of the residual stream alone, which adds the sublayer's auxiliary outputs to `auxiliary`."""
+        """Return the sublayer as a function of the residual stream that adds its auxiliary outputs to `auxiliary`."""
         sublayer = getattr(self, name)
 
         def call_sublayer(x: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ def dry_run(
 def count_flops(spec: ModelSpec, sequence_length: int) -> tuple[int, int, int]:
     """Return the number of parameters, and the FLOPs for one sequence: forward, and forward with backward.
 
-    Attention counts as T x T even if a mask hides part of it. Recomputation to save memory does not count, so a backward
-    pass is twice its forward. (For a fused attention kernel, torch's counter would report 2.5 times.)
+    Attention counts as T x T even if a mask hides part of it. Recomputation to save memory does not count, so a
+    backward pass is twice its forward. (For a fused attention kernel, torch's counter would report 2.5 times.)
     """
     model = build_on_meta(spec)
     batch = model.example_inputs(1, sequence_length, device="meta")

@@ -1,4 +1,4 @@
-"""The spec of an ablation: a run, the axes along which it is varied, and what makes the comparison a fair one."""
+"""`AblationSpec`, the spec of an ablation: a base run, the axes that vary it, and the rules of the comparison."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
+    GetJsonSchemaHandler,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -16,164 +17,171 @@ from pydantic import (
     Strict,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, core_schema
 
 from gptzoo.component import SpecModel, custom_error, error_at
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.run import RunSpec
 
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
 Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin", "tpe"]
 
-_LENGTH = ("steps", "tokens", "epochs")
+_LENGTH_FIELDS = ("steps", "tokens", "epochs")
 
 
 class _RunJson:
-    """JSON that is valid as a run spec, and stays as it was written: what it leaves out still inherits."""
+    """JSON that is valid as a run spec but stays as it was written, so that omitted options still inherit."""
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        shown: dict[str, Any] = handler(RunSpec.__pydantic_core_schema__)
-        return shown
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        run_schema: dict[str, Any] = handler(RunSpec.__pydantic_core_schema__)
+        return run_schema
 
 
-def _valid_run(value: Any, handler: Any, info: ValidationInfo) -> Any:
+def _valid_run(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
     RunSpec.model_validate(value, context=info.context)
     return handler(value)
 
 
 class AxisSpec(SpecModel):
-    """What one axis chooses from; a plain list, or "*", is short for its choices."""
+    """The choices of one axis. A list, or "*", is short for `choices`."""
 
     choices: Literal["*"] | Annotated[tuple[Any, ...], Strict(False)] | dict[str, Any] | None = None
-    """Values of the field, in a list or by label; "*" is every registered component of the field's kind. An axis of
-    several fields has objects of them by label: {"swiglu": {"model.ffn": "glu", "model.activation": "silu"}}."""
+    """Values of the field: a list, or an object with a label for each value. "*" stands for all registered components
+    of the field's kind. For an axis over several fields, each value is an object of fields: {"swiglu": {"model.ffn":
+    "glu", "model.activation": "silu"}}."""
     low: int | float | None = None
-    """Of a range in place of choices, for mode tpe; whole numbers are drawn if both ends are whole."""
+    """Lower end of a range, instead of `choices` (mode `tpe` only). If both ends are integers, integers are drawn."""
     high: int | float | None = None
-    """The other end, which belongs to it."""
+    """Upper end of the range, included."""
     log: bool = False
-    """Whether a range is drawn from evenly in its logarithm."""
+    """Draw from the range uniformly in the logarithm. Default: uniformly in the value."""
     when: dict[str, Any] = {}
-    """Labels of other axes, by axis, under which this axis is there at all: {"model.attention": ["sdpa"]}."""
+    """Condition under which this axis applies, as labels of other axes: {"model.attention": ["sdpa"]}. Default:
+    always."""
 
     @model_validator(mode="after")
     def _check(self) -> AxisSpec:
         errors = []
         if self.low is None and self.high is None:
             if not self.choices:
-                errors.append(error_at("an axis without choices", "choices"))
+                errors.append(error_at("an axis needs at least one choice", "choices"))
             if self.log:
-                errors.append(error_at("is of a range; give low and high", "log"))
+                errors.append(error_at("requires a range. Give low and high.", "log"))
         elif self.choices is not None or self.low is None or self.high is None:
-            errors.append(error_at("an axis has either choices, or a range from low to high"))
+            errors.append(error_at("an axis needs either choices, or a range with low and high"))
         elif self.low >= self.high:
-            errors.append(error_at(f"the range from {self.low} to {self.high} is empty", "high"))
+            errors.append(error_at(f"must be above low {self.low}, got {self.high}", "high"))
         elif self.log and self.low <= 0:
-            errors.append(error_at("a range with logarithms begins above 0", "low"))
+            errors.append(error_at(f"must be above 0 if log is true, got {self.low}", "low"))
         if errors:
             raise ValidationError.from_exception_data("AxisSpec", errors)
         return self
 
 
-def _spelled_out(value: Any) -> Any:
+def _expand_axis(value: object) -> object:
     return {"choices": value} if isinstance(value, list | tuple) or value == "*" else value
 
 
-Axis = Annotated[AxisSpec, BeforeValidator(_spelled_out, json_schema_input_type=AxisSpec | list[Any] | Literal["*"])]
+Axis = Annotated[AxisSpec, BeforeValidator(_expand_axis, json_schema_input_type=AxisSpec | list[Any] | Literal["*"])]
 
 
 class ExclusionSpec(SpecModel):
-    """Points of the design that are left out."""
+    """Points of the design that are excluded."""
 
     when: dict[str, Any] = Field(min_length=1)
-    """Labels by axis, one or a list of them; a point that has one of each is left out."""
+    """Labels by axis: one label or a list of them. A point is excluded if it has one of the labels on every axis."""
     because: str = ""
-    """The reason, as the plan and the report state it."""
+    """Reason for the exclusion, printed in the plan and the report."""
 
 
 class BudgetSpec(SpecModel):
-    """What every variant may spend; give one. Without a budget each has the length that the base says."""
+    """The training budget of every variant. Give exactly one field."""
 
     tokens: PositiveInt | None = None
-    """Training tokens."""
+    """Training tokens per variant."""
     flops: PositiveFloat | None = None
-    """FLOPs of training, as `gptzoo build` counts them."""
+    """Training FLOPs per variant, as counted by `gptzoo build`."""
     seconds: PositiveFloat | None = None
-    """Time of training steps alone, by a calibration before the first trial, which is kept in the folder."""
+    """Seconds of training steps per variant. Step times are measured once, before the first trial, and stored in the
+    ablation folder."""
 
     @model_validator(mode="after")
     def _check(self) -> BudgetSpec:
         given = [name for name in ("tokens", "flops", "seconds") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValidationError.from_exception_data("BudgetSpec", [error_at("give one of tokens, flops and seconds")])
+            reason = "expected exactly one of tokens, flops and seconds"
+            raise ValidationError.from_exception_data("BudgetSpec", [error_at(reason)])
         return self
 
 
 class MatchSpec(SpecModel):
-    """What every variant has as much of as the baseline, by a width of its own."""
+    """Size matching: gives every variant the size of the baseline by adjusting a width."""
 
     what: Literal["params", "flops"]
-    """Parameters, or FLOPs of training per token."""
+    """Quantity to match: the number of parameters, or training FLOPs per token."""
     by: Literal["d_ff", "d_model"]
-    """The width that is adjusted, of the feed-forward network or of the model."""
+    """Width to adjust: that of the feed-forward network (`d_ff`) or of the model (`d_model`)."""
     multiple_of: PositiveInt = 1
-    """What the width stays a multiple of; d_model in any case of twice the number of heads."""
+    """The adjusted width is a multiple of this number. `d_model` is always a multiple of twice the number of heads."""
 
 
 class TuneSpec(SpecModel):
-    """A grid of learning rates for every variant, so that nobody wins by a tuned baseline. Each keeps the value that
-    had the lowest mean of the metric."""
+    """Learning rate tuning: each variant uses the value of a grid with the lowest mean metric."""
 
     field: str = "optimizer.lr"
-    """The field that is tuned."""
+    """Field of the run that is tuned."""
     factors: Annotated[tuple[PositiveFloat, ...], Strict(False)] = Field(default=(0.3, 1.0, 3.0), min_length=2)
-    """What is tried of every variant, as multiples of its own value."""
+    """Values to try, as multiples of the variant's own value."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
-    """Seeds of the tries; none of those that variants are compared with, lest the best of luck be compared."""
+    """Seeds of the tuning runs. They must differ from the seeds of the comparison, to avoid selection bias."""
 
 
-def _as_shares(value: Any) -> Any:
+def _as_fractions(value: object) -> object:
     if isinstance(value, list | tuple) and (list(value) != sorted(set(value)) or len(value) == 0):
-        raise custom_error("give the shares of the run in rising order: [0.05, 0.2]")
+        raise custom_error("expected increasing fractions of the run, such as [0.05, 0.2]")
     return value
 
 
 class HalvingSpec(SpecModel):
-    """Successive halving: all variants are trained a little, the best of them more, and few to the end."""
+    """Successive halving: short runs of all variants, longer runs of the best, full runs of a few."""
 
     eta: float = Field(default=3.0, gt=1.0)
-    """Of the variants in a rung, one in eta goes on; the baseline beside them in any case."""
+    """Reduction factor: one in `eta` variants of a rung is promoted to the next. The baseline always is."""
     rungs: Annotated[
-        Annotated[int, Field(ge=1, le=10)] | Annotated[tuple[Share, ...], Strict(False)], BeforeValidator(_as_shares)
+        Annotated[int, Field(ge=1, le=10)] | Annotated[tuple[Fraction, ...], Strict(False)],
+        BeforeValidator(_as_fractions),
     ] = 3
-    """How many rungs there are: the last at 1/eta of a run's length, the one before at 1/eta², and so on. Or where they
-    are, in shares of the length: [0.05, 0.2]. A run pauses at its first evaluation from there on."""
+    """Number of rungs: the last is at 1/eta of a run's length, the one before at 1/eta², and so on. Or their positions
+    as fractions of the length, such as [0.05, 0.2]. A run pauses at the first evaluation at or after a rung."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
-    """Seeds that the rungs are judged by; none of those that variants are compared with, lest the best of luck be
-    compared."""
+    """Seeds of the runs that decide about promotion. They must differ from the seeds of the comparison, to avoid
+    selection bias."""
 
     @property
-    def shares(self) -> tuple[float, ...]:
-        """Where the rungs are, in shares of a run's length."""
+    def fractions(self) -> tuple[float, ...]:
+        """The positions of the rungs, as fractions of a run's length."""
         if isinstance(self.rungs, tuple):
             return self.rungs
         return tuple(self.eta**-power for power in range(self.rungs, 0, -1))
 
 
 class NoiseSpec(SpecModel):
-    """What is known beforehand of the spread over seeds."""
+    """Prior knowledge of the variation between seeds."""
 
     sd: PositiveFloat
-    """Standard deviation of the metric over seeds."""
+    """Standard deviation of the metric between seeds."""
     source: str = Field(min_length=1)
-    """Where that is known from."""
+    """Source of the number, printed in the plan."""
 
 
-def _as_seeds(value: Any) -> Any:
+def _as_seeds(value: object) -> object:
     return tuple(range(1, value + 1)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -186,109 +194,122 @@ Seeds = Annotated[
 
 
 class AblationSpec(SpecModel):
-    """An ablation, described: which runs it consists of and what they are compared by."""
+    """The spec of an ablation: the runs that it consists of and how they are compared."""
 
     spec_version: Literal[1] = 1
-    """Of this format."""
+    """Version of the spec format."""
     name: str = "ablation"
-    """What tables and reports call it."""
+    """Name of the ablation in tables and reports."""
     base: Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
-    """The run that all are variants of, inline or as the path of a run spec, relative to this file."""
+    """The run that all variants are derived from: an inline run spec, or the path of one relative to this file."""
     axes: dict[str, Axis] = Field(min_length=1)
-    """What is varied. A key is a field of the run (`model.norm`, `optimizer.lr`), or else a name for an axis whose
-    choices each set several fields."""
+    """The axes of the design. A key is a field of the run, such as `model.norm` or `optimizer.lr`, or any other name
+    for an axis over several fields."""
     mode: Mode = "grid"
-    """Which points of the grid there are. `grid`: all. `one_at_a_time`: the baseline and what differs from it in one
-    choice. `paired`: the first choices of all axes, the second ones, and so on. `random`: some points. `latin`: points
-    in which each choice of an axis occurs equally often. `tpe`: points that Optuna suggests by what was found of those
-    before, at the first rung of halving."""
+    """Points of the design. `grid`: all combinations. `one_at_a_time`: the baseline, and the points that differ from it
+    on one axis. `paired`: the first choices of all axes, the second choices, and so on. `random`: a random sample of
+    the grid. `latin`: a sample in which every choice of an axis appears equally often. `tpe`: points suggested by
+    Optuna from the results of earlier points at the first rung of halving."""
     n_variants: PositiveInt | None = None
-    """How many points, of random, latin and tpe; latin without it has as many as its longest axis."""
+    """Number of points in the modes `random`, `latin` and `tpe`. Default for `latin`: the length of the longest
+    axis."""
     n_at_once: PositiveInt | None = None
-    """How many points tpe suggests before it is told of any of them; 4 if left out. More keep more workers busy, and
-    each is chosen by less."""
+    """Number of points that `tpe` suggests in a batch, before it knows their results. Default: 4. A larger batch
+    occupies more workers, but each suggestion uses fewer results."""
     draw_seed: NonNegativeInt = 0
-    """Of the choice of points in random, latin and tpe."""
+    """Random seed for drawing points in the modes `random`, `latin` and `tpe`."""
     baseline: dict[str, Any] = {}
-    """The label on each axis of the variant that all are compared with. Left out: the base's own value where it is
-    among the choices, else the first."""
+    """Labels by axis of the variant that all others are compared with. Default on each axis: the value of the base if
+    it is among the choices, else the first choice."""
     exclude: Annotated[tuple[ExclusionSpec, ...], Strict(False)] = ()
-    """Points that are left out, with the reason."""
+    """Points of the design that are excluded, with reasons."""
     seeds: Seeds = (1, 2, 3)
-    """Of every variant: a list, or how many, counted from 1. More may be added later; only the new ones are trained."""
+    """Seeds of each variant: a list, or their number (counted from 1). Seeds can be added later; only new runs are then
+    trained."""
     budget: BudgetSpec | None = None
-    """Left out, each variant has the length that the base says."""
+    """Training budget of each variant. Default: the length of the base run."""
     match: MatchSpec | None = None
-    """Left out, variants are as large as they are."""
+    """Size matching of the variants. Default: off."""
     tune: TuneSpec | None = None
-    """Left out, all variants have the base's learning rate."""
+    """Learning rate tuning for each variant. Default: off."""
     halving: HalvingSpec | None = None
-    """Left out, all variants are trained to the end."""
+    """Successive halving. Default: all variants are trained to the end."""
     metric: str = "val/loss"
-    """What is compared at the end of a run; lower is better."""
+    """Metric to compare at the end of a run. Lower is better."""
     margin: NonNegativeFloat = 0.001
-    """Differences whose interval lies inside it are the same: what you would not care about. Rounding is inside the
-    default; 0 leaves only runs that are equal bit by bit."""
+    """Equivalence margin: variants are reported as the same if the confidence interval of their difference lies inside
+    it. The default is above rounding errors. 0: only bitwise equal results are the same."""
     alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
-    """How often a difference may be called where there is none, over all comparisons together."""
+    """Significance level: probability of reporting any difference if there is none, over all comparisons together."""
     power: float = Field(default=0.8, gt=0.0, lt=1.0)
-    """How often a difference of the detectable size is to be found."""
+    """Statistical power: probability of reporting a difference of the detectable size."""
     seed_noise: NoiseSpec | None = None
-    """For a plan before there are results; after two seeds of a variant its own are used."""
+    """Expected variation between seeds, for planning before there are results. After two seeds of a variant, its
+    measured variation is used."""
     executor: Annotated[Any, Reference("executor")] = by_default("local")
-    """Where trials run."""
+    """Executor: where trials run."""
     retries: NonNegativeInt = 1
-    """How often a trial that crashed or hung is tried again."""
+    """Maximum number of times that a crashed or hung trial is restarted."""
     silence: PositiveFloat | None = 3600.0
-    """Seconds without a step after which a trial counts as hung; null waits for ever."""
+    """Seconds without a training step after which a trial counts as hung. Null: no limit."""
     samples: bool = True
-    """Whether each trial writes a sample of text at its end."""
+    """Generate a text sample at the end of each trial."""
 
     _folder: Path
 
-    def model_post_init(self, context: Any) -> None:
+    def model_post_init(self, context: Any) -> None:  # noqa: ANN401  pydantic's signature
         self._folder = (context or {}).get("folder", Path.cwd())
 
     @property
     def folder(self) -> Path:
-        """What relative paths in the choices are relative to."""
+        """The folder that relative paths in the choices are relative to."""
         return self._folder
 
     @model_validator(mode="after")
     def _check(self) -> AblationSpec:
-        errors = list(self._problems())
+        errors = [*self._seed_and_axis_problems(), *self._mode_problems(), *self._selection_problems()]
         if errors:
             raise ValidationError.from_exception_data("AblationSpec", errors)
         return self
 
-    def _problems(self) -> Iterator[InitErrorDetails]:
-        for name in ("seed", *_LENGTH):
+    def _seed_and_axis_problems(self) -> Iterator[InitErrorDetails]:
+        for name in ("seed", *_LENGTH_FIELDS):
             if name in self.axes:
-                advice = "give seeds" if name == "seed" else "give a budget; variants of unlike lengths do not compare"
-                yield error_at(f"is no axis: {advice}", "axes", name)
+                advice = "Give seeds." if name == "seed" else "Give a budget; runs of different lengths do not compare."
+                yield error_at(f"cannot be an axis. {advice}", "axes", name)
         if len(set(self.seeds)) < len(self.seeds):
-            yield error_at("a seed is there twice", "seeds")
+            yield error_at("a seed appears twice", "seeds")
+
+    def _mode_problems(self) -> Iterator[InitErrorDetails]:
         if self.mode in ("random", "tpe") and self.n_variants is None:
-            yield error_at("say how many variants to draw", "n_variants")
+            yield error_at(f"is required for mode {self.mode}", "n_variants")
         if self.mode not in ("random", "latin", "tpe") and self.n_variants is not None:
-            yield error_at(f"is for random, latin and tpe; {self.mode} has all its points", "n_variants")
+            yield error_at(f"is for the modes random, latin and tpe, not for {self.mode}", "n_variants")
         if self.mode != "tpe":
             if self.n_at_once is not None:
-                yield error_at(f"is for tpe; {self.mode} has all its points beforehand", "n_at_once")
+                yield error_at(f"is for mode tpe, not for {self.mode}", "n_at_once")
             for name, axis in self.axes.items():
                 if axis.low is not None:
-                    yield error_at("a range is for mode tpe; give choices", "axes", name)
+                    yield error_at(f"a range is for mode tpe, not for {self.mode}. Give choices.", "axes", name)
         elif self.halving is None:
-            yield error_at('mode tpe judges what it suggests at the first rung: give {"rungs": [0.3]}', "halving")
-        if self.tune is not None and (both := sorted({*self.tune.seeds} & {*self.seeds})):
-            yield error_at(f"variants are compared with seed {both[0]}; tune with others", "tune", "seeds")
+            reason = 'is required for mode tpe, which uses results of the first rung. Try {"rungs": [0.3]}.'
+            yield error_at(reason, "halving")
+
+    def _selection_problems(self) -> Iterator[InitErrorDetails]:
+        """Check tuning and halving, which must not select by the seeds that variants are compared with."""
+        if self.tune is not None and (shared := sorted({*self.tune.seeds} & {*self.seeds})):
+            yield error_at(f"seed {shared[0]} is a seed of the comparison. Choose others.", "tune", "seeds")
         if self.tune is not None and self.tune.field in self.axes:
-            yield error_at("is an axis already; tune it or compare it", "tune", "field")
-        if self.halving is not None:
-            if both := sorted({*self.halving.seeds} & {*self.seeds}):
-                yield error_at(f"variants are compared with seed {both[0]}; select with others", "halving", "seeds")
-            if len(set(self.halving.seeds)) < len(self.halving.seeds):
-                yield error_at("a seed is there twice", "halving", "seeds")
-            if self.tune is not None:
-                reason = "tuning would train every variant to its end; make tune.field an axis and let halving choose"
-                yield error_at(reason, "halving")
+            yield error_at("is an axis already. Tune the field or compare its values, not both.", "tune", "field")
+        if self.halving is None:
+            return
+        if shared := sorted({*self.halving.seeds} & {*self.seeds}):
+            yield error_at(f"seed {shared[0]} is a seed of the comparison. Choose others.", "halving", "seeds")
+        if len(set(self.halving.seeds)) < len(self.halving.seeds):
+            yield error_at("a seed appears twice", "halving", "seeds")
+        if self.tune is not None:
+            reason = (
+                "cannot be combined with tune, which trains every variant to the end. "
+                "Make tune.field an axis and let halving select its value."
+            )
+            yield error_at(reason, "halving")

@@ -1,4 +1,4 @@
-"""Specs from files: strict JSON in, `--set` applied, and every mistake told with its file and `$.path`."""
+"""Loading of spec files: strict JSON, `--set` overrides, and errors that name the file and the `$.path`."""
 
 from __future__ import annotations
 
@@ -14,208 +14,215 @@ from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import apply_overrides
-from gptzoo.spec.provenance import unstamped
+from gptzoo.spec.provenance import strip_provenance
 from gptzoo.spec.run import RunSpec
-from gptzoo.spec.strict_json import parse_json
+from gptzoo.spec.strict_json import Json, parse_json
 
 Spec = TypeVar("Spec", bound=SpecModel)
+Source = str | Path | Mapping[str, Any]  # the path of a spec file, or a dict
+FileNames = dict[tuple[str, ...], str]  # name for error messages of each inlined file, by its location in the spec
 
 
-def load_model_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> ModelSpec:
-    """A model spec from a file or from a dict; `overrides` are `a.b=1` strings. Raises SpecError.
+def load_model_spec(source: Source, overrides: Iterable[str] = ()) -> ModelSpec:
+    """Load a model spec from a file or a dict. `overrides` are strings such as `attention.window=64`.
 
-    Here and below, a dict may hold specs, configs of components and paths beside JSON.
+    A dict may contain specs, configs of components and paths in addition to JSON values. Raises SpecError.
     """
     data, name, folder = _read(source)
-    _refuse_another("model", data, name)
+    _check_kind("model", data, name)
     apply_overrides(ModelSpec, data, overrides)
     return _validate(ModelSpec, data, {(): name}, folder)
 
 
-def load_run_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> RunSpec:
-    """A run spec from a file or from a dict, its model inline or by path. Raises SpecError."""
-    data, sources, folder = _read_run(source, overrides)
-    return _validate(RunSpec, data, sources, folder)
+def load_run_spec(source: Source, overrides: Iterable[str] = ()) -> RunSpec:
+    """Load a run spec from a file or a dict; its model may be inline or a path. Raises SpecError."""
+    data, names, folder = _read_run(source, overrides)
+    return _validate(RunSpec, data, names, folder)
 
 
-def load_ablation_spec(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> AblationSpec:
-    """The spec of an ablation from a file or from a dict, its base inline or by path. Raises SpecError.
+def load_ablation_spec(source: Source, overrides: Iterable[str] = ()) -> AblationSpec:
+    """Load an ablation spec from a file or a dict; its base may be inline or a path. Raises SpecError.
 
-    `base.steps=100` in `overrides` changes the base.
+    An override such as `base.steps=100` changes the base.
     """
     data, name, folder = _read(source)
-    _refuse_another("ablation", data, name)
+    _check_kind("ablation", data, name)
     overrides = list(overrides)
-    of_base = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
+    base_overrides = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
     apply_overrides(AblationSpec, data, [item for item in overrides if not item.startswith("base.")])
-    sources: dict[tuple[str, ...], str] = {(): name}
+    names: FileNames = {(): name}
     if "base" in data:
-        data["base"], of_parts = _read_base(data["base"], name, folder, of_base)
-        sources |= {("base", *place): part for place, part in of_parts.items()}
-    return _validate(AblationSpec, data, sources, folder)
+        data["base"], base_names = _read_base(data["base"], name, folder, base_overrides)
+        names |= {("base", *location): base_name for location, base_name in base_names.items()}
+    return _validate(AblationSpec, data, names, folder)
 
 
-def run_json(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """A run spec as its author wrote it, its model inline and its paths absolute. Raises SpecError if not valid."""
-    data, sources, folder = _read_run(source, overrides)
-    return with_absolute_paths(data, _validate(RunSpec, data, sources, folder).resolved())
+def run_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a run spec as its author wrote it, with an inline model and absolute paths. Raises SpecError."""
+    data, names, folder = _read_run(source, overrides)
+    return _with_absolute_paths(data, _validate(RunSpec, data, names, folder))
 
 
-def model_json(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """A model spec as its author wrote it. Raises SpecError if it is not valid."""
+def model_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a model spec as its author wrote it, with absolute paths. Raises SpecError."""
     data, name, folder = _read(source)
     apply_overrides(ModelSpec, data, overrides)
-    return with_absolute_paths(data, _validate(ModelSpec, data, {(): name}, folder).resolved())
+    return _with_absolute_paths(data, _validate(ModelSpec, data, {(): name}, folder))
 
 
-def with_absolute_paths(written: Any, resolved: Any) -> Any:
-    """JSON as it was written, but with the paths that reading it has made absolute."""
-    if isinstance(written, dict) and isinstance(resolved, dict):
-        return {key: with_absolute_paths(value, resolved.get(key)) for key, value in written.items()}
-    if isinstance(written, list) and isinstance(resolved, list) and len(written) == len(resolved):
-        return [with_absolute_paths(a, b) for a, b in zip(written, resolved, strict=True)]
-    made_absolute = isinstance(written, str) and isinstance(resolved, str) and Path(resolved).is_absolute()
-    return resolved if made_absolute else written
-
-
-def _read_base(base: Any, name: str, folder: Path, overrides: list[str]) -> tuple[Any, dict[tuple[str, ...], str]]:
-    """The JSON of an ablation's base, and the names of the files that it and its model come from."""
-    if isinstance(base, str):
-        base = _find(base, folder, name, "$.base", "run")
-        inner, base_folder = base.name, base.parent.resolve()
-    elif isinstance(base, dict):
-        inner, base_folder = f"{name}: $.base", folder
-    else:
-        return base, {}
-    data, sources, _ = _read_run(base, overrides, folder=base_folder)
-    sources[()] = inner
-    return with_absolute_paths(data, _validate(RunSpec, data, sources, base_folder).resolved()), sources
-
-
-def _read_run(
-    source: str | Path | Mapping[str, Any], overrides: Iterable[str], *, folder: Path | None = None
-) -> tuple[dict[str, Any], dict[tuple[str, ...], str], Path]:
-    """The JSON of a run with its model inline, the name of the file of each, and what paths are relative to."""
-    data, name, found = _read(source)
-    _refuse_another("run", data, name)
-    folder = folder or found
-    overrides = list(overrides)
-    sources: dict[tuple[str, ...], str] = {(): name}
-    # `--set model=other.json` must come before the file is read, `--set model.d_model=64` after.
-    apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() == "model"])
-    if isinstance(model := data.get("model"), str):
-        path = _find(model, folder, name, "$.model", "model")
-        data["model"], sources[("model",)], _ = _read(path)
-        _refuse_another("model", data["model"], sources[("model",)])
-    apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() != "model"])
-    return data, sources, folder
-
-
-def _find(path: str, folder: Path, name: str, place: str, what: str) -> Path:
-    """The file at a path that a spec gives, relative to the spec's folder or to the current one."""
-    found = next((p for p in (folder / path, Path(path)) if _is_file(p)), None)
-    if found is None:
-        reason = f"no {what} spec at {path!r} (looked in {folder} and in the current folder)"
-        raise SpecError([Problem(name, place, reason)])
-    return found
-
-
-def load_spec(model: type[Spec], source: str | Path | Mapping[str, Any]) -> Spec:
-    """A spec of any class that stands by itself, from a file or from a dict. Raises SpecError."""
+def load_spec(model: type[Spec], source: Source) -> Spec:
+    """Load a spec of any self-contained class from a file or a dict. Raises SpecError."""
     data, name, folder = _read(source)
     return _validate(model, data, {(): name}, folder)
 
 
-def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Path]:
-    """The JSON object, the name by which errors call it, and the folder that its paths are relative to."""
+def read_json(path: Path) -> Json:
+    """Read a strict JSON file. Raises SpecError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SpecError([Problem(str(path), "$", "is not UTF-8 text")]) from None
+    except IsADirectoryError:
+        spec_file = next((path / name for name in ("run.json", "ablation.json") if (path / name).is_file()), None)
+        example = f", such as {spec_file}" if spec_file else ""
+        raise SpecError([Problem(str(path), "$", f"is a folder. Give the path of a spec file{example}.")]) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        reason = f"cannot be read: {getattr(error, 'strerror', error)}{did_you_mean_path(path)}"
+        raise SpecError([Problem(str(path), "$", reason)]) from None
+    return parse_json(text, path.name)
+
+
+def did_you_mean_path(path: Path) -> str:
+    """Return a suggestion such as `"; did you mean 'runs/quickstart'?"` for a missing path, or ""."""
+    try:
+        siblings = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
+    except (OSError, ValueError):  # ValueError: a path without a name
+        return ""
+    return did_you_mean(str(path), siblings)
+
+
+def spec_error(error: ValidationError, names: Mapping[tuple[str, ...], str]) -> SpecError:
+    """Convert a pydantic error. `names` is the name for error messages of each inlined file, by location."""
+    problems = []
+    for item in error.errors(include_url=False):
+        location = item["loc"]
+        prefix = max((p for p in names if location[: len(p)] == p), key=len)
+        path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location[len(prefix) :])
+        problems.append(Problem(names[prefix], path, reason_of(item)))
+    return SpecError(problems)
+
+
+def _with_absolute_paths(written: dict[str, Any], spec: ModelSpec | RunSpec) -> dict[str, Any]:
+    """Return JSON as it was written, except for the paths that validation has made absolute."""
+
+    def merge(written: Json, resolved: Json) -> Json:
+        if isinstance(written, dict) and isinstance(resolved, dict):
+            return {key: merge(value, resolved.get(key)) for key, value in written.items()}
+        if isinstance(written, list) and isinstance(resolved, list) and len(written) == len(resolved):
+            return [merge(a, b) for a, b in zip(written, resolved, strict=True)]
+        is_path = isinstance(written, str) and isinstance(resolved, str) and Path(resolved).is_absolute()
+        return resolved if is_path else written
+
+    merged: dict[str, Any] = merge(written, spec.resolved())
+    return merged
+
+
+def _read_base(base: Json, name: str, folder: Path, overrides: list[str]) -> tuple[Json, FileNames]:
+    """Return the JSON of an ablation's base, with the names of its file and its model's file."""
+    if isinstance(base, str):
+        base = _find_spec("run", base, folder, name, "$.base")
+        base_name, base_folder = base.name, base.parent.resolve()
+    elif isinstance(base, dict):
+        base_name, base_folder = f"{name}: $.base", folder
+    else:
+        return base, {}
+    data, names, _ = _read_run(base, overrides, folder=base_folder)
+    names[()] = base_name
+    return _with_absolute_paths(data, _validate(RunSpec, data, names, base_folder)), names
+
+
+def _read_run(
+    source: Source, overrides: Iterable[str], *, folder: Path | None = None
+) -> tuple[dict[str, Any], FileNames, Path]:
+    """Return the JSON of a run with an inline model, the names of the files, and the folder of relative paths."""
+    data, name, spec_folder = _read(source)
+    _check_kind("run", data, name)
+    folder = folder or spec_folder
+    overrides = list(overrides)
+    names: FileNames = {(): name}
+    # `--set model=other.json` must come before the model file is read, `--set model.d_model=64` after.
+    apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() == "model"])
+    if isinstance(model := data.get("model"), str):
+        path = _find_spec("model", model, folder, name, "$.model")
+        data["model"], names[("model",)], _ = _read(path)
+        _check_kind("model", data["model"], names[("model",)])
+    apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() != "model"])
+    return data, names, folder
+
+
+def _find_spec(kind: str, path: str, folder: Path, name: str, location: str) -> Path:
+    """Return the file at a path in a spec, which is relative to the spec's folder or to the current one."""
+    existing = next((p for p in (folder / path, Path(path)) if _is_file(p)), None)
+    if existing is None:
+        reason = f"no {kind} spec at {path!r} (looked in {folder} and in the current folder)"
+        raise SpecError([Problem(name, location, reason)])
+    return existing
+
+
+def _read(source: Source) -> tuple[dict[str, Any], str, Path]:
+    """Return a JSON object, its name for error messages, and the folder that its paths are relative to."""
     if isinstance(source, Mapping):
-        data = json.loads(json.dumps(source, default=_as_json))
+        data = json.loads(json.dumps(source, default=_to_json))
         data.pop("$schema", None)
-        return unstamped(data, "spec"), "spec", Path.cwd()
+        return strip_provenance(data, "spec"), "spec", Path.cwd()
     path = Path(source)
     data = read_json(path)
     if not isinstance(data, dict):
-        raise SpecError([Problem(path.name, "$", "a spec is a JSON object")])
+        raise SpecError([Problem(path.name, "$", "should be a JSON object")])
     data.pop("$schema", None)
-    return unstamped(data, path.name), path.name, path.parent.resolve()
+    return strip_provenance(data, path.name), path.name, path.parent.resolve()
 
 
-def _as_json(value: Any) -> Any:
-    """What a dict of Python may hold beside JSON. Raises SpecError for all else."""
+def _to_json(value: object) -> Json:
+    """Convert a value that a dict may contain in addition to JSON. Raises SpecError for any other type."""
     if isinstance(value, SpecModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Path):
         return str(value)
-    reason = f"a {type(value).__name__} has no place in a spec, which is JSON: {value!r}"
+    reason = f"a spec is JSON and cannot contain a {type(value).__name__}: {value!r}"
     raise SpecError([Problem("spec", "$", reason)])
 
 
-def read_json(path: Path) -> Any:
-    """The strict JSON in a file. Raises SpecError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SpecError([Problem(str(path), "$", "is not UTF-8 text")]) from None
-    except IsADirectoryError:
-        inside = next((path / name for name in ("run.json", "ablation.json") if (path / name).is_file()), None)
-        there = f", such as {inside}" if inside else ""
-        raise SpecError([Problem(str(path), "$", f"is a folder; give the file of a spec{there}")]) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = f"cannot be read: {getattr(error, 'strerror', error)}{nearest_path(path)}"
-        raise SpecError([Problem(str(path), "$", reason)]) from None
-    return parse_json(text, path.name)
-
-
-def nearest_path(path: Path) -> str:
-    """`"; did you mean 'runs/quickstart'?"` for a path that there is not, or nothing when nothing beside it is near."""
-    try:
-        beside = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
-    except (OSError, ValueError):  # ValueError: a path without a name
-        return ""
-    return did_you_mean(str(path), beside)
-
-
-_TOLD_BY = {"model": {"d_model", "n_layers"}, "run": {"model"}, "ablation": {"base", "axes"}}
-_ARTICLES = {"model": "a model", "run": "a run", "ablation": "an ablation"}
-_NAMES = {
-    "model": 'a model has fields such as "d_model" and "n_layers"',
-    "run": 'a run names its model: {"model": "model.json", "steps": 1000, ...}',
-    "ablation": 'an ablation names a run: {"base": "run.json", "axes": {...}}',
+_TYPICAL_FIELDS = {"model": {"d_model", "n_layers"}, "run": {"model"}, "ablation": {"base", "axes"}}
+_WITH_ARTICLE = {"model": "a model", "run": "a run", "ablation": "an ablation"}
+_EXAMPLES = {
+    "model": 'A model spec has fields such as "d_model" and "n_layers".',
+    "run": 'A run spec names its model: {"model": "model.json", "steps": 1000, ...}.',
+    "ablation": 'An ablation spec names a run: {"base": "run.json", "axes": {...}}.',
 }
 
 
-def _refuse_another(wanted: str, data: Mapping[str, Any], name: str) -> None:
-    """Raise SpecError, one instead of one for each field, where a spec is plainly one of another kind."""
-    if _TOLD_BY[wanted] & data.keys():
+def _check_kind(expected: str, data: Mapping[str, Any], name: str) -> None:
+    """Raise one SpecError, instead of one per field, for a spec of an obviously different kind."""
+    if _TYPICAL_FIELDS[expected] & data.keys():
         return
-    for kind, fields in _TOLD_BY.items():
+    for kind, fields in _TYPICAL_FIELDS.items():
         if fields & data.keys():
-            reason = f"describes {_ARTICLES[kind]}, and {_ARTICLES[wanted]} is wanted here; {_NAMES[wanted]}"
-            raise SpecError([Problem(name, "$", reason)])
+            reason = f"expected the spec of {_WITH_ARTICLE[expected]}, got that of {_WITH_ARTICLE[kind]}."
+            raise SpecError([Problem(name, "$", f"{reason} {_EXAMPLES[expected]}")])
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # such as a name that is too long
+    except OSError:  # for example, a name that is too long
         return False
 
 
-def _validate(model: type[Spec], data: Any, sources: Mapping[tuple[str, ...], str], folder: Path) -> Spec:
+def _validate(model: type[Spec], data: object, names: Mapping[tuple[str, ...], str], folder: Path) -> Spec:
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
-        raise spec_error(error, sources) from None
-
-
-def spec_error(error: ValidationError, sources: Mapping[tuple[str, ...], str]) -> SpecError:
-    """Say a pydantic error in terms of files and `$.path`; `sources` names the file of each inlined subtree."""
-    problems = []
-    for item in error.errors(include_url=False):
-        location = item["loc"]
-        prefix = max((p for p in sources if location[: len(p)] == p), key=len)
-        path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location[len(prefix) :])
-        problems.append(Problem(sources[prefix], path, reason_of(item)))
-    return SpecError(problems)
+        raise spec_error(error, names) from None

@@ -1,23 +1,24 @@
-"""Where two JSON values differ."""
+"""The differences between two JSON values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from gptzoo.spec.strict_json import Json
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not the same in a and b; None stands for what is not there."""
+    """One difference between a and b. None stands for a missing value."""
 
     name: str
-    a: Any
-    b: Any
+    a: Json
+    b: Json
 
 
-def differences(a: Any, b: Any, path: str = "$") -> Iterator[Change]:
-    """Every place, by its `$.path`, where two JSON values differ."""
+def differences(a: Json, b: Json, path: str = "$") -> Iterator[Change]:
+    """Yield the places, by their `$.path`, where two JSON values differ."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys([*a, *b]):
             yield from differences(a.get(key), b.get(key), f"{path}.{key}")

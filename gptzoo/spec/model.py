@@ -1,4 +1,4 @@
-"""The spec of one model, and the rules that its parts must keep together."""
+"""`ModelSpec`, the spec of one model, and the rules that its components must satisfy together."""
 
 from __future__ import annotations
 
@@ -16,46 +16,53 @@ from gptzoo.reference import PerLayer, Reference, by_default
 if TYPE_CHECKING:
     from gptzoo.components.part import Part
 
-PER_LAYER = ("attention", "positional", "ffn")
+PER_LAYER = ("attention", "positional", "ffn")  # fields that may be lists, cycled over the layers
 
 
 class ModelSpec(SpecModel):
-    """A GPT, described. Valid by construction: what can be read can be built."""
+    """The spec of a GPT. Every spec that passes validation can be built."""
 
     spec_version: Literal[1] = 1
-    """Of this format."""
+    """Version of the spec format."""
     name: str = "model"
-    """What cards, curves and errors call it."""
+    """Name of the model in plots, model cards and error messages."""
     vocab_size: Annotated[int, Field(gt=0, le=2**31)] | None = None
-    """Number of token ids. A run may leave it out: it then takes the tokenizer's."""
+    """Number of token ids. Default: the tokenizer's, in a training run."""
     context_length: Annotated[int, Field(gt=0, le=2**31)]
-    """Tokens in a training sequence; the longest that learned positions reach."""
+    """Length of a training sequence in tokens. Learned positions cannot go beyond it."""
     d_model: Annotated[int, Field(gt=0, le=2**20)]
     """Width of the residual stream."""
     n_layers: Annotated[int, Field(gt=0, le=2**16)]
-    """Blocks of the stack."""
+    """Number of blocks."""
     n_heads: PositiveInt
-    """Query heads; must divide d_model."""
+    """Number of query heads. It must divide `d_model`."""
     architecture: Annotated[Any, Reference("architecture")] = by_default("decoder")
+    """Overall architecture of the model."""
     attention: Annotated[Any, PerLayer("attention")] = by_default("sdpa")
+    """Attention of each layer: one component, or a list that is cycled over the layers."""
     positional: Annotated[Any, PerLayer("positional")] = by_default("learned")
+    """Position encoding of each layer: one component, or a list that is cycled over the layers."""
     norm: Annotated[Any, Reference("norm")] = by_default("pre_ln")
+    """Norm scheme: where normalisation takes place in a block."""
     activation: Annotated[Any, Reference("activation")] = by_default("gelu")
+    """Activation function of feed-forward networks that do not set their own."""
     ffn: Annotated[Any, PerLayer("ffn")] = by_default("mlp")
+    """Feed-forward network of each layer: one component, or a list that is cycled over the layers."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Default of every dropout that a part leaves out."""
+    """Dropout probability of components that do not set their own."""
     bias: bool = True
-    """Default of every bias that a part leaves out."""
+    """Learn a bias in linear layers and norms of components that do not set their own."""
     tie_embeddings: bool = True
-    """One matrix for the token embedding and the output head."""
+    """Use the same matrix for the token embedding and the output head."""
 
     def per_layer(self, field: str) -> list[Part.Config]:
-        """The config of `attention`, `positional` or `ffn` for each layer, its list cycled over the depth."""
+        """Return the config of `attention`, `positional` or `ffn` for each layer."""
         cycle = _as_tuple(getattr(self, field))
         return [cycle[layer % len(cycle)] for layer in range(self.n_layers)]
 
     @property
     def dims(self) -> Dims:
+        """The sizes of the model. Raises ValueError if vocab_size is not set."""
         if self.vocab_size is None:
             raise ValueError("the spec has no vocab_size yet")
         return self._dims(self.vocab_size)
@@ -64,107 +71,108 @@ class ModelSpec(SpecModel):
         return Dims(vocab_size, self.context_length, self.d_model, self.n_layers, self.n_heads)
 
     def resolved(self) -> dict[str, Any]:
-        """The spec as JSON with every default and inherited option shown; reading it gives an equal spec."""
+        """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
         return self.model_dump(mode="json")
 
     @model_validator(mode="after")
     def _resolve_and_check(self) -> ModelSpec:
-        for field in ("norm", "activation", *PER_LAYER, "architecture"):  # which may inherit any of the others
-            object.__setattr__(self, field, _canonical(self._inherit(getattr(self, field))))
-        errors = list(self._shape_problems()) or [*self._part_problems(), *self._pairing_problems()]
+        for field in ("norm", "activation", *PER_LAYER, "architecture"):  # the architecture may inherit the others
+            object.__setattr__(self, field, _shortest_cycle(self._inherit(getattr(self, field))))
+        errors = list(self._shape_problems()) or [*self._component_problems(), *self._pairing_problems()]
         if errors:
             raise ValidationError.from_exception_data("ModelSpec", errors)
         return self
 
-    def _inherit(self, value: Any) -> Any:
-        """The value with all filled in that its configs, nested ones too, left out and inherit from the model."""
+    def _inherit(self, value: object) -> object:
+        """Fill in the options that the configs in `value`, nested ones included, inherit from the model."""
         if isinstance(value, tuple | list):
             return type(value)(map(self._inherit, value))
         if not isinstance(value, Config):
             return value
         filled = {name: self._inherit(getattr(value, name)) for name in type(value).model_fields}
-        for name, source in _inheriting(type(value)):
+        for name, source in _inherited_options(type(value)):
             if filled[name] is None:
                 filled[name] = getattr(self, source, None)
         return value.model_copy(update=filled)
 
     def _shape_problems(self) -> Iterator[InitErrorDetails]:
         if self.d_model % self.n_heads:
-            reason = f"d_model {self.d_model} does not divide into {self.n_heads} heads"
+            reason = f"must divide d_model {self.d_model}, got {self.n_heads}"
             yield error_at(reason, "n_heads", value=self.n_heads)
         for field in PER_LAYER:
             length = len(_as_tuple(getattr(self, field)))
             if length > self.n_layers:
-                yield error_at(f"a list of {length} for {self.n_layers} layers; the last would never be used", field)
+                yield error_at(f"has {length} entries, but the model has only {self.n_layers} layers", field)
 
-    def _part_problems(self) -> Iterator[InitErrorDetails]:
-        """The rules of each part by itself."""
+    def _component_problems(self) -> Iterator[InitErrorDetails]:
+        """Check the rules of each component by itself."""
         dims = self._dims(self.vocab_size or 1)
         for field in ("architecture", "norm", "activation", *PER_LAYER):
-            for location, config in _locate(getattr(self, field), field):
-                for option, source in _inheriting(type(config)):
+            for location, config in _configs_in(getattr(self, field), field):
+                for option, source in _inherited_options(type(config)):
                     if source not in type(self).model_fields:
-                        yield error_at(f"inherits {source!r}, which a model does not have", *location, option)
+                        yield error_at(f"inherits {source!r}, which is not a field of a model", *location, option)
                 for option, reason in config.problems(dims):
                     yield error_at(reason, *location, *([option] if option else []))
 
     def _pairing_problems(self) -> Iterator[InitErrorDetails]:
-        """What a positional needs, the attention of its layer must honour; what an architecture needs, all must."""
+        """Check that the attention of each layer supports what its positional and the architecture require."""
         reported = set()
         attentions = self.per_layer("attention")
         positionals = zip(self.per_layer("positional"), attentions, strict=True)
-        for layer, (part, attention) in enumerate([*positionals, *((self.architecture, each) for each in attentions)]):
-            missing = part.component.requires - attention.component.supports
-            if missing and (part.type, attention.type) not in reported:
-                reported.add((part.type, attention.type))
-                kind = part.component.kind
+        pairs = [*positionals, *((self.architecture, attention) for attention in attentions)]
+        for layer, (config, attention) in enumerate(pairs):
+            missing = config.component.requires - attention.component.supports
+            if missing and (config.type, attention.type) not in reported:
+                reported.add((config.type, attention.type))
+                kind = config.component.kind
                 cycle = getattr(self, kind)
                 yield error_at(
-                    f"{part.type!r} {_in_words(missing)}, which attention {attention.type!r} does not honour",
+                    f"{config.type!r} {_in_words(missing)}, which attention {attention.type!r} does not support",
                     *((kind, layer % len(cycle)) if isinstance(cycle, tuple) else (kind,)),
                 )
 
 
-_NEEDS = {
+_REQUIREMENTS = {
     "rotate": "rotates queries and keys",
     "bias": "adds a score bias",
-    "noncausal": "lets tokens see the future",
+    "noncausal": "lets tokens attend to later ones",
 }
 
 
-def _in_words(needs: frozenset[str]) -> str:
-    return " and ".join(_NEEDS.get(need, f"needs {need!r}") for need in sorted(needs))
+def _in_words(requirements: frozenset[str]) -> str:
+    return " and ".join(_REQUIREMENTS.get(name, f"requires {name!r}") for name in sorted(requirements))
 
 
-def _as_tuple(value: Any) -> tuple[Config, ...]:
+def _as_tuple(value: Part.Config | tuple[Part.Config, ...]) -> tuple[Part.Config, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _canonical(value: Any) -> Any:
-    """A cycle by its shortest period, so that specs that describe one model are equal; a period of one is no list."""
+def _shortest_cycle(value: object) -> object:
+    """Return the shortest equivalent cycle, so that specs of the same model are equal. A cycle of one is no tuple."""
     if not isinstance(value, tuple):
         return value
     n = len(value)
-    # A period that does not divide the list is none: it would repeat differently beyond the end.
+    # Only periods that divide the length are equivalent. Any other would repeat differently after the end.
     period = next(p for p in range(1, n + 1) if value == value[:p] * (n // p))
     return value[0] if period == 1 else value[:period]
 
 
 @cache
-def _inheriting(config: type[Config]) -> tuple[tuple[str, str], ...]:
-    """The options that are `inherited`, each with the field of the model that it takes."""
+def _inherited_options(config: type[Config]) -> tuple[tuple[str, str], ...]:
+    """Return the `inherited` options of a config, each with the field of the model whose value it takes."""
     extras = {name: field.json_schema_extra for name, field in config.model_fields.items()}
     return tuple(
         (n, str(extra["inherits"])) for n, extra in extras.items() if isinstance(extra, dict) and "inherits" in extra
     )
 
 
-def _locate(value: Any, *location: str | int) -> Iterator[tuple[tuple[str | int, ...], Config]]:
-    """Every config in `value`, nested ones included, with its location."""
+def _configs_in(value: object, *location: str | int) -> Iterator[tuple[tuple[str | int, ...], Config]]:
+    """Yield every config in `value`, nested ones included, with its location."""
     if isinstance(value, tuple | list):
         for index, item in enumerate(value):
-            yield from _locate(item, *location, index)
+            yield from _configs_in(item, *location, index)
     elif isinstance(value, Config):
         yield location, value
         for name in type(value).model_fields:
-            yield from _locate(getattr(value, name), *location, name)
+            yield from _configs_in(getattr(value, name), *location, name)

@@ -1,4 +1,4 @@
-"""Which components a spec names, where, and who brought each."""
+"""The components that a spec names: where they are and which plugin provides them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from gptzoo.component import Config, SpecModel
 
 
 @dataclass(frozen=True)
-class NamedPart:
-    """One component of a spec, at `path` (`$.ffn.activation`)."""
+class SpecComponent:
+    """One component of a spec, at `path` (such as `$.ffn.activation`)."""
 
     path: str
     config: Config
 
     @property
     def origin(self) -> registry.Origin:
+        """The plugin that provides the component."""
         return registry.current().origin(self.config.component)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the component as JSON, with its kind, options and origin."""
         options = self.config.model_dump(mode="json", exclude={"type"})
         kind, origin = self.config.component.kind, str(self.origin)
         return {"path": self.path, "kind": kind, "type": self.config.type, "options": options, "origin": origin}
 
 
-def named_parts(value: Any, path: str = "$") -> Iterator[NamedPart]:
-    """Every component in a spec, those nested in others after the one that holds them."""
+def components_in(value: object, path: str = "$") -> Iterator[SpecComponent]:
+    """Yield all components in a spec. A nested component comes after the one that contains it."""
     if isinstance(value, Config):
-        yield NamedPart(path, value)
+        yield SpecComponent(path, value)
     if isinstance(value, SpecModel):
         for name in type(value).model_fields:
-            yield from named_parts(getattr(value, name), f"{path}.{name}")
+            yield from components_in(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, tuple | list):
         for index, item in enumerate(value):
-            yield from named_parts(item, f"{path}[{index}]")
+            yield from components_in(item, f"{path}[{index}]")

@@ -1,4 +1,4 @@
-"""`--set a.b=value`: a change to a spec before it is read."""
+"""Overrides such as `--set a.b=value`, applied to the JSON of a spec before it is validated."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from gptzoo import registry
 from gptzoo.component import Config
 from gptzoo.errors import Problem, SpecError
 from gptzoo.reference import Reference
-from gptzoo.spec.strict_json import parse_json
+from gptzoo.spec.strict_json import Json, parse_json
 
-Model = type[BaseModel] | None  # what describes a JSON object, where that is known
+Model = type[BaseModel] | None  # the class that describes a JSON object, if it is known
 
 
 def apply_overrides(model: Model, data: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Change, in place, JSON that `model` describes; each value is JSON, or else a string. Raises SpecError.
+    """Apply overrides in place to JSON that `model` describes. Each value is JSON, or else a string.
 
-    A part that is named only, or left to its default, grows into the object that its option is set in.
+    A component that is only named, or left at its default, becomes an object when one of its options is set. Raises
+    SpecError.
     """
     for override in overrides:
         key, equals, text = override.partition("=")
         path = key.strip().split(".")
         if not equals or not all(path):
-            raise SpecError([Problem("--set", override, "write it as path.to.option=value")])
+            raise SpecError([Problem("--set", override, "expected path.to.option=value")])
         try:
             value = parse_json(text, "--set")
         except SpecError:
@@ -35,34 +36,35 @@ def apply_overrides(model: Model, data: dict[str, Any], overrides: Iterable[str]
         set_field(model, data, path, value)
 
 
-def set_field(model: Model, data: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set one field, in place, of JSON that `model` describes, as `apply_overrides` does."""
-    node: Any = data
-    reference: Reference | None = None  # what the items of a list refer to
+def set_field(model: Model, data: dict[str, Any], path: list[str], value: Json) -> None:
+    """Set one field, in place, of JSON that `model` describes. See `apply_overrides`."""
+    node: Json = data
+    reference: Reference | None = None  # the kind of component that the items of a list refer to
     for depth, part in enumerate(path):
-        where = "$" + "".join(f".{p}" for p in path[:depth])
+        location = "$" + "".join(f".{p}" for p in path[:depth])
         if isinstance(node, list):
             if not re.fullmatch(r"\d+", part) or int(part) >= len(node):
-                raise SpecError([Problem("--set", where, f"is a list of {len(node)}; {part!r} is no index of it")])
-            index: Any = int(part)
-            child = node[index]
+                reason = f"expected an index below {len(node)}, the length of the list, got {part!r}"
+                raise SpecError([Problem("--set", location, reason)])
+            key: str | int = int(part)
+            child = node[int(part)]
         elif isinstance(node, dict):
-            index, child = part, node.get(part)
+            key, child = part, node.get(part)
             reference = _reference(model, part)
             if child is None and reference is not None and model is not None:
                 field = model.model_fields[part]
                 child = None if field.is_required() else field.default  # the name of a component, or None
         else:
-            raise SpecError([Problem("--set", where, f"has no options: it is {json.dumps(node)}")])
+            raise SpecError([Problem("--set", location, f"has no options; its value is {json.dumps(node)}")])
         if depth == len(path) - 1:
-            node[index] = value
+            node[key] = value
             return
         if isinstance(child, str):
             child = {"type": child}
-        node[index] = {} if child is None else child
+        node[key] = {} if child is None else child
         if not isinstance(child, list):
-            model = _described_by(model, part, reference, node[index])
-        node = node[index]
+            model = _model_of_value(model, part, reference, node[key])
+        node = node[key]
 
 
 def _reference(model: Model, field: str) -> Reference | None:
@@ -70,14 +72,14 @@ def _reference(model: Model, field: str) -> Reference | None:
     return next((m for m in known.metadata if isinstance(m, Reference)), None) if known else None
 
 
-def _described_by(model: Model, field: str, reference: Reference | None, value: Any) -> Model:
-    """The class that describes the value of a field: of the component that it names, or of a spec in a spec."""
+def _model_of_value(model: Model, field: str, reference: Reference | None, value: Json) -> Model:
+    """Return the class that describes the value of a field: a component's Config, a nested spec, or None."""
     if reference is not None:
         name = value.get("type") if isinstance(value, dict) else None
         component = registry.current().of_kind(reference.kind).get(str(name))
         return component.Config if component else None
     known = model.model_fields.get(field) if model else None
     annotation = known.annotation if known else None
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not Config:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, Config):
         return annotation
     return None

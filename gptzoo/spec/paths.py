@@ -1,4 +1,4 @@
-"""Options that are paths: relative ones are looked up beside the spec file first, then in the current folder."""
+"""Spec options that are paths. A relative path is relative to the spec file, or else to the current folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationInfo
 
 
-def look_up(path: str, info: ValidationInfo) -> Path | None:
-    """What is there at a path, absolute, or None; `~` is the user's home."""
-    wanted = Path(path).expanduser()
-    found = next((place for place in (_folder(info) / wanted, Path.cwd() / wanted) if place.exists()), None)
-    return None if found is None else found.resolve()
+def resolve_path(path: str, info: ValidationInfo) -> Path | None:
+    """Return the absolute path of an existing file or folder, or None. `~` is expanded."""
+    expanded = Path(path).expanduser()
+    existing = next((place for place in (_spec_folder(info) / expanded, Path.cwd() / expanded) if place.exists()), None)
+    return None if existing is None else existing.resolve()
 
 
-def _find(path: str, info: ValidationInfo) -> str:
-    return str(look_up(path, info) or (_folder(info) / Path(path).expanduser()).resolve())
+def _make_absolute(path: str, info: ValidationInfo) -> str:
+    return str(resolve_path(path, info) or (_spec_folder(info) / Path(path).expanduser()).resolve())
 
 
-def _folder(info: ValidationInfo) -> Path:
-    return (info.context or {}).get("folder", Path.cwd())
+def _spec_folder(info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return folder
 
 
-PathOption = Annotated[str, Field(min_length=1), AfterValidator(_find)]
-"""A path that is absolute once the spec is read."""
+PathOption = Annotated[str, Field(min_length=1), AfterValidator(_make_absolute)]
+"""The type of a path option; its value is absolute once the spec is read."""

@@ -1,7 +1,7 @@
-"""Who made the parts of a spec that gptzoo wrote: kept in the file itself, and checked when it is read.
+"""Provenance of the components in a spec: recorded in files that gptzoo writes, checked when they are read.
 
-A written spec has beside its fields the key `$components`: for each component its place, its kind and type, the
-distribution and version that it came from, and the version of its options. A spec written by hand needs none of it.
+A written spec has an extra key `$components`. For each component it holds the place, kind and type, the distribution
+and version that provided it, and the version of its options. Specs written by hand do not need it.
 """
 
 from __future__ import annotations
@@ -16,97 +16,103 @@ from pydantic import ValidationError
 from gptzoo import registry
 from gptzoo.component import Component, SpecModel, reason_of
 from gptzoo.errors import Problem, SpecError, VersionWarning
-from gptzoo.spec.named_components import named_parts
+from gptzoo.spec.named_components import components_in
+from gptzoo.spec.strict_json import Json
 
-KEY = "$components"
+COMPONENTS_KEY = "$components"
+
+_OMIT = "gptzoo writes this key; omit it in your own files"
 
 
-class _Maker(SpecModel):
+class _ComponentRecord(SpecModel):
     """One entry of `$components`."""
 
     path: str
+    """Place of the component in the spec, such as `$.ffn.activation`."""
     kind: str
+    """Kind of the component."""
     type: str
+    """Name of the component."""
     distribution: str
+    """Name of the distribution that provided it."""
     version: str
+    """Version of the distribution."""
     config_version: int
+    """Version of the component's options."""
 
 
-def stamped(spec: SpecModel) -> dict[str, Any]:
-    """The resolved spec as JSON, with who made each of its components."""
-    makers = []
-    for part in named_parts(spec):
-        component = part.config.component
-        maker = _Maker(
-            path=part.path,
+def add_provenance(spec: SpecModel) -> dict[str, Any]:
+    """Return the resolved spec as JSON, with `$components`."""
+    records = []
+    for named in components_in(spec):
+        component = named.config.component
+        record = _ComponentRecord(
+            path=named.path,
             kind=component.kind,
-            type=part.config.type,
-            distribution=part.origin.distribution,
-            version=part.origin.version,
+            type=named.config.type,
+            distribution=named.origin.distribution,
+            version=named.origin.version,
             config_version=component.version,
         )
-        makers.append(maker.model_dump())
-    return {KEY: makers, **spec.model_dump(mode="json")}
+        records.append(record.model_dump())
+    return {COMPONENTS_KEY: records, **spec.model_dump(mode="json")}
 
 
-def unstamped(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The spec without `$components`, its options migrated to the versions that are installed.
+def strip_provenance(data: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the spec without `$components`, with options migrated to the installed versions.
 
-    Raises SpecError when a component is not there, naming the package that it is in, and when it is older here than
-    the options in the spec. Warns, with VersionWarning, of what came from another version.
+    Raises SpecError if a component is not installed, or if its installed version is older than the options in the spec.
+    Issues a VersionWarning for each distribution whose version has changed.
     """
     data = dict(data)
-    if KEY not in data:
+    if COMPONENTS_KEY not in data:
         return data
-    makers = _read_makers(data.pop(KEY), source)
+    records = _read_records(data.pop(COMPONENTS_KEY), source)
     problems, changes = [], []
-    # From the inside out, so that a migration sees what it nests as it is now.
-    for maker in sorted(makers, key=lambda maker: -maker.path.count(".")):
-        holder, key = _place(data, maker.path)
-        config = None if holder is None else holder[key]
-        if not isinstance(config, dict) or config.get("type") != maker.type:
-            continue  # somebody has put another component there since
-        component = registry.current().of_kind(maker.kind).get(maker.type)
+    # Nested components come first, so that a migration sees the current options of the components inside.
+    for record in sorted(records, key=lambda record: -record.path.count(".")):
+        parent, key = _find(data, record.path)
+        config = None if parent is None else parent[key]
+        if not isinstance(config, dict) or config.get("type") != record.type:
+            continue  # the file was edited: another component has taken its place
+        component = registry.current().of_kind(record.kind).get(record.type)
         if component is None:
-            problems.append(Problem(source, maker.path, _missing(maker)))
-        elif maker.config_version > component.version:
-            problems.append(Problem(source, maker.path, _too_new(maker, component)))
+            problems.append(Problem(source, record.path, _not_installed(record)))
+        elif record.config_version > component.version:
+            problems.append(Problem(source, record.path, _installed_too_old(record, component)))
         else:
-            now = (
-                component.migrate(config, maker.config_version) if maker.config_version < component.version else config
-            )
-            holder[key] = now
-            changes += [(maker, component, change) for change in _changes(maker, component, config, now)]
+            outdated = record.config_version < component.version
+            migrated = component.migrate(config, record.config_version) if outdated else config
+            parent[key] = migrated
+            changes += [(record, change) for change in _changes(record, component, config, migrated)]
     if problems:
         raise SpecError(sorted(problems, key=lambda problem: problem.path))
-    _warn(source, makers, changes)
+    _warn_of_versions(source, records, changes)
     return data
 
 
-def _read_makers(entries: Any, source: str) -> list[_Maker]:
+def _read_records(entries: Json, source: str) -> list[_ComponentRecord]:
     if not isinstance(entries, list):
-        raise SpecError([Problem(source, f"$.{KEY}", "should be a list; gptzoo writes it, leave it out in your own")])
+        raise SpecError([Problem(source, f"$.{COMPONENTS_KEY}", f"should be a list; {_OMIT}")])
     try:
-        return [_Maker.model_validate(entry) for entry in entries]
+        return [_ComponentRecord.model_validate(entry) for entry in entries]
     except ValidationError as error:
         reason = reason_of(error.errors(include_url=False)[0])
-        raise SpecError(
-            [Problem(source, f"$.{KEY}", f"{reason}; gptzoo writes it, leave it out in your own")]
-        ) from None
+        raise SpecError([Problem(source, f"$.{COMPONENTS_KEY}", f"{reason}; {_OMIT}")]) from None
 
 
-def _place(data: Any, path: str) -> tuple[Any, Any]:
-    """What holds the value at `path` (`$.ffn[0].activation`), and its key there; (None, None) if nothing does."""
+def _find(data: Json, path: str) -> tuple[Any, Any]:
+    """Return the parent of the value at `path` (`$.ffn[0].activation`) and its key there, or (None, None)."""
     keys: list[Any] = [int(index) if index else name for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", path)]
-    holder: Any = None
+    parent: Json = None
     for key in keys:
-        holder, data = data, _item(data, key)
+        parent, data = data, _item(data, key)
         if data is None:
             return None, None
-    return (holder, keys[-1]) if keys else (None, None)
+    return (parent, keys[-1]) if keys else (None, None)
 
 
-def _item(data: Any, key: Any) -> Any:
+def _item(data: Json, key: str | int) -> Json:
     if isinstance(data, dict):
         return data.get(key)
     if isinstance(data, list) and isinstance(key, int) and key < len(data):
@@ -114,52 +120,57 @@ def _item(data: Any, key: Any) -> Any:
     return None
 
 
-def _missing(maker: _Maker) -> str:
-    wanted = f"{maker.distribution} {maker.version}".strip()
-    if maker.distribution.startswith("file "):
-        return f"{maker.kind} {maker.type!r} came from {wanted}: give that file with --plugin"
+def _not_installed(record: _ComponentRecord) -> str:
+    provider = f"{record.distribution} {record.version}".strip()
+    if record.distribution.startswith("file "):
+        return f"{record.kind} {record.type!r} was provided by {provider}. Load that file with --plugin."
     try:
-        registry.current().get(maker.kind, maker.type)
+        registry.current().get(record.kind, record.type)
     except LookupError as error:
-        why = error.args[0]
-    return f"{maker.kind} {maker.type!r} came from {wanted}: pip install {maker.distribution}  ({why})"
-
-
-def _too_new(maker: _Maker, component: type[Component]) -> str:
-    here = registry.current().origin(component)
+        reason = error.args[0]
     return (
-        f"the options of {maker.kind} {maker.type!r} are of version {maker.config_version}, written by "
-        f"{maker.distribution} {maker.version}; {here} knows version {component.version}: pip install -U "
-        f"{maker.distribution}"
+        f"{record.kind} {record.type!r} was provided by {provider}. Run pip install {record.distribution}.  ({reason})"
     )
 
 
-def _changes(maker: _Maker, component: type[Component], before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What is different about a component's options since the spec was written."""
-    if maker.config_version < component.version:
-        yield f"its options were migrated from version {maker.config_version} to {component.version}"
-    for name in component.Config.model_fields.keys() - now.keys() - {"type"}:
-        yield f"{name!r} is new and takes its default"
+def _installed_too_old(record: _ComponentRecord, component: type[Component]) -> str:
+    installed = registry.current().origin(component)
+    return (
+        f"the options of {record.kind} {record.type!r} have version {record.config_version}, written by "
+        f"{record.distribution} {record.version}; the installed {installed} supports version {component.version}. "
+        f"Run pip install -U {record.distribution}."
+    )
+
+
+def _changes(
+    record: _ComponentRecord, component: type[Component], before: dict[str, Any], migrated: dict[str, Any]
+) -> Iterator[str]:
+    """Describe the changes of a component's options since the spec was written."""
+    label = f"{record.kind} {record.type!r}"
+    if record.config_version < component.version:
+        yield f"{label}: its options were migrated from version {record.config_version} to {component.version}"
+    for name in component.Config.model_fields.keys() - migrated.keys() - {"type"}:
+        yield f"{label}: {name!r} is new and takes its default"
     for name in before.keys() - component.Config.model_fields.keys():
-        yield f"{name!r} is no longer an option"
+        yield f"{label}: {name!r} is no longer an option"
 
 
-def _warn(source: str, makers: list[_Maker], changes: list[tuple[_Maker, type[Component], str]]) -> None:
-    """One warning for each distribution that is here in another version."""
-    here = {maker.distribution: maker for maker in makers}
-    for distribution, maker in sorted(here.items()):
-        component = registry.current().of_kind(maker.kind).get(maker.type)
+def _warn_of_versions(
+    source: str, records: list[_ComponentRecord], changes: list[tuple[_ComponentRecord, str]]
+) -> None:
+    """Issue one warning for each distribution whose installed version is another."""
+    by_distribution = {record.distribution: record for record in records}
+    for distribution, record in sorted(by_distribution.items()):
+        component = registry.current().of_kind(record.kind).get(record.type)
         if component is None:
             continue
         origin = registry.current().origin(component)
-        if (origin.distribution, origin.version) == (distribution, maker.version):
+        if (origin.distribution, origin.version) == (distribution, record.version):
             continue
-        told = [
-            f"{owner.kind} {owner.type!r}: {what}" for owner, _, what in changes if owner.distribution == distribution
-        ]
+        changed = dict.fromkeys(change for owner, change in changes if owner.distribution == distribution)
         warnings.warn(
-            f"{source}: written with {distribution} {maker.version}, read with {origin}"
-            + (f"; {'; '.join(dict.fromkeys(told))}" if told else "; the options are the same"),
+            f"{source}: written with {distribution} {record.version}, read with {origin}; "
+            + ("; ".join(changed) if changed else "the options are the same"),
             VersionWarning,
             stacklevel=2,
         )

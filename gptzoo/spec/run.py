@@ -1,4 +1,4 @@
-"""The spec of one training run: a model, what it learns from, and how."""
+"""`RunSpec`, the spec of one training run: the model, the data and the training settings."""
 
 from __future__ import annotations
 
@@ -24,185 +24,195 @@ from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.paths import PathOption
 
 
-def _count_or_auto(value: Any) -> Any:
+def _count_or_auto(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
-    raise custom_error('give a number above 0, "auto" or null')
+    raise custom_error('expected an integer above 0, "auto" or null')
 
 
 CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
 
 
 class EvalSpec(SpecModel):
-    """Evaluation: one full pass over the held-out text, the same whatever the batch size or the seed."""
+    """When the model is evaluated. An evaluation is one full pass over the validation text, whatever the seed."""
 
     every: PositiveInt = 250
-    """Optimizer steps between two evaluations; the first is before step 1, the last after the final step."""
+    """Optimizer steps between evaluations. There is always one before step 1 and one after the last step."""
 
 
 class CheckpointSpec(SpecModel):
-    """When checkpoints are written and how many are kept."""
+    """When checkpoints are saved and how many are kept."""
 
     every: PositiveInt = 250
-    """Optimizer steps between two checkpoints; there is always one after the final step."""
+    """Optimizer steps between checkpoints. There is always one after the last step."""
     keep: int = Field(default=2, ge=2)
-    """The newest so many are kept: at least two, so that a damaged one has a predecessor."""
+    """Number of latest checkpoints to keep. At least 2, so that a damaged one can be replaced by the one before it."""
     best: bool = False
-    """Save at every evaluation that is the best so far, and keep the best whatever its age."""
+    """Also save a checkpoint at each evaluation with a new lowest validation loss, and keep the best one."""
 
 
 class EarlyStoppingSpec(SpecModel):
-    """When a run ends before its time because it does not get better any more."""
+    """Early stopping: ends the run when the validation loss no longer improves."""
 
     patience: PositiveInt
-    """Evaluations in a row without a new best, after which the run ends."""
+    """Number of evaluations in a row without a new lowest validation loss after which the run ends."""
     min_delta: NonNegativeFloat = 0.0
-    """By how much the validation loss must fall to be a new best."""
+    """Smallest decrease of the validation loss, in nats, that counts as an improvement."""
 
 
 class ParallelSpec(SpecModel):
-    """Over how many processes a run is spread: `replicate` times `shard` or `tensor`, started by torchrun."""
+    """Parallelism over `replicate` x `shard` or `replicate` x `tensor` processes, started by torchrun."""
 
     replicate: CountOrAuto = "auto"
-    """Copies of the model, each of which learns from its part of every batch. auto: as many as there are processes
-    for; a process by itself is one."""
+    """Data parallelism: number of replicas of the model, each training on its share of every batch. auto: as many as
+    the number of processes allows (1 without torchrun)."""
     shard: PositiveInt = 1
-    """Processes that share the weights, their gradients and the optimizer's state of one copy among them."""
+    """Fully sharded data parallelism (FSDP): number of processes over which weights, gradients and optimizer state of a
+    replica are sharded. 1: not sharded."""
     tensor: PositiveInt = 1
-    """Processes that share each product of matrices of one copy: attention its heads, networks their hidden units.
-    Each part of a block must offer a plan for it. It does not go with `shard`."""
+    """Tensor parallelism: number of processes over which attention heads and hidden units of a replica are split. Every
+    component of a block must have a tensor-parallel plan. It cannot be combined with `shard` yet. 1: not split."""
 
 
 class WatchSpec(SpecModel):
-    """What is measured of a run beside loss, gradient and speed."""
+    """Training diagnostics in addition to loss, gradient norm and speed."""
 
     every: PositiveInt | None = 100
-    """Optimizer steps between two measurements of how far weights move and of memory; null makes none, nor those of
-    attention at evaluations."""
+    """Optimizer steps between measurements of update sizes and memory. Attention statistics are measured at
+    evaluations. Null: no diagnostics."""
     peak_tflops: PositiveFloat | None = None
-    """What one device could do at best, for `mfu`; left out, what is known of the GPU. Of CPUs nothing is known."""
+    """Peak performance of one device in TFLOP/s, for the metric `mfu` (model FLOPs utilisation). Default: the known
+    value for the GPU model. There is none for CPUs."""
 
 
 class SampleSpec(SpecModel):
-    """The text that a run writes when it ends."""
+    """The text sample that a run generates when it ends."""
 
     prompt: str | None = None
-    """Left out, the first words of the validation text."""
+    """Prompt of the sample. Default: the first words of the validation text."""
     max_new_tokens: NonNegativeInt = 200
-    """0 writes nothing."""
+    """Length of the sample in tokens. 0: no sample."""
     temperature: NonNegativeFloat = 0.8
-    """0 is greedy."""
+    """Sampling temperature. 0: greedy decoding."""
 
 
 class RunSpec(SpecModel):
-    """A training run, described. With the same code, machine and threads it is the same run, bit by bit."""
+    """The spec of a training run. On the same machine, with the same code and threads, runs are equal bit by bit."""
 
     spec_version: Literal[1] = 1
-    """Of this format."""
+    """Version of the spec format."""
     name: str = "run"
-    """What curves and errors call it."""
+    """Name of the run in plots and error messages."""
     model: ModelSpec
-    """The model, inline or as the path of a model spec, relative to this file."""
+    """The model: an inline model spec, or the path of one relative to this file."""
     corpus: Annotated[Any, Reference("corpus")] = by_default("stories")
+    """Source of the training and validation text."""
     tokenizer: Annotated[Any, Reference("tokenizer")] = by_default("byte")
+    """Tokenizer. If it has to be trained, it is trained on the training text."""
     batching: Annotated[Any, Reference("batching")] = by_default("windows")
+    """Method that cuts the token stream into training sequences."""
     batch_size: PositiveInt = 32
-    """Sequences per optimizer step."""
+    """Sequences per optimizer step, over all processes."""
     micro_batch_size: CountOrAuto | None = None
-    """Sequences per forward pass of a process; left out, all that it has. It must divide batch_size. auto: as many as
-    there is memory for when the run begins."""
+    """Sequences per forward pass of one process; the gradients of micro-batches are accumulated. It must divide
+    `batch_size`. auto: the largest that fits into memory when the run starts. Default: no accumulation."""
     steps: PositiveInt | None = None
-    """Length of the run in optimizer steps. Give one of steps, tokens and epochs."""
+    """Length of the run in optimizer steps. Give exactly one of `steps`, `tokens` and `epochs`."""
     tokens: PositiveInt | None = None
-    """Length of the run in training tokens, rounded up to whole steps."""
+    """Length of the run in training tokens, rounded up to whole steps. An alternative to `steps`."""
     epochs: PositiveFloat | None = None
-    """Length of the run in passes over the training text, rounded up to whole steps."""
+    """Length of the run in passes over the training text, rounded up to whole steps. An alternative to `steps`."""
     optimizer: Annotated[Any, Reference("optimizer")] = by_default("adamw")
+    """Optimizer."""
     schedule: Annotated[Any, Reference("schedule")] = by_default("cosine")
+    """Learning rate schedule."""
     clip_norm: PositiveFloat | None = 1.0
-    """Largest global gradient norm; null does not clip."""
+    """Maximum global gradient norm; larger gradients are scaled down. Null: no clipping."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of each target that is spread evenly over the vocabulary, in training only. What it adds to the loss is
-    a metric of its own: `train/loss` stays the cross-entropy."""
+    """Share of each target that is spread evenly over the vocabulary, in training only. Its part of the loss is a
+    separate metric: `train/loss` stays the cross-entropy."""
     z_loss: NonNegativeFloat = 0.0
-    """Weight of the squared log-normaliser of the logits, 1e-4 in PaLM; in training only, and a metric of its own."""
+    """Weight of the squared log-normaliser of the logits in the loss (PaLM: 1e-4), in training only. Its part of the
+    loss is a separate metric."""
     ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Keep an exponential moving average of the weights, 0.999 for example. It is measured as `val/ema_loss` and saved
-    beside the weights."""
+    """Decay per step of an exponential moving average (EMA) of the weights, such as 0.999. The EMA is evaluated as
+    `val/ema_loss` and saved with the weights. Default: no EMA."""
     init_from: PathOption | None = None
-    """A run, a checkpoint or a model folder whose weights training starts from, instead of random ones."""
+    """Path of a run, checkpoint or model folder whose weights are the initial values. Default: random
+    initialisation."""
     freeze: Annotated[tuple[str, ...], Strict(False)] = ()
-    """Patterns, such as `blocks.[0-5].*`, of the names of parameters that are not trained."""
+    """Glob patterns of parameter names that are not trained, such as `blocks.[0-5].*`."""
     early_stopping: EarlyStoppingSpec | None = None
-    """Left out, the run goes on to its end."""
+    """Early stopping. Default: off."""
     skip_non_finite: NonNegativeInt = 0
-    """How many updates in a row may be left out because their loss or gradient is not finite. One more ends the run;
-    0 ends it at the first."""
+    """Maximum number of updates in a row that are skipped because their loss or gradient is not finite. One more ends
+    the run. 0: the first one ends the run."""
     seed: NonNegativeInt = 1
-    """Of initial values, data order and dropout alike."""
+    """Random seed for initialisation, data order and dropout."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """bf16 and fp16 are autocast with fp32 weights, fp16 with a scaled loss; tf32 rounds what fp32 products take in, on
-    CUDA only; auto is bf16 on a GPU that has it, else fp32."""
+    """Numeric precision. bf16 and fp16: autocast with fp32 weights, and loss scaling for fp16. tf32: TF32 matrix
+    products (CUDA only). auto: bf16 on GPUs that support it, else fp32."""
     compile: bool = False
-    """Compile each block with torch.compile; equal blocks once. The first steps then take long."""
+    """Compile the blocks with torch.compile. Equal blocks are compiled once. The first steps are slow."""
     activation_checkpointing: bool = False
-    """Keep only what goes from block to block, and compute the rest again in the backward pass: less memory, more time,
-    the same bits."""
+    """Keep only the inputs of each block and recompute its activations in the backward pass. It saves memory, costs
+    time, and gives bitwise the same results."""
     device: str = "auto"
-    """auto is cuda where there is one, else cpu."""
+    """Device, such as `cpu` or `cuda`. auto: cuda if available, else cpu."""
     parallel: ParallelSpec = ParallelSpec()
-    """More than one device or machine. The batch, and what is learned from it, stay the same."""
+    """Parallelism over several processes. The batch and the training result stay the same."""
     eval: EvalSpec = EvalSpec()
-    """How often the model is measured on held-out text."""
+    """Evaluation on the validation text."""
     checkpoint: CheckpointSpec = CheckpointSpec()
-    """How often it is saved, and how many saves are kept."""
+    """Checkpoints: how often to save and how many to keep."""
     watch: WatchSpec = WatchSpec()
-    """What is measured beside loss, gradient and speed."""
+    """Training diagnostics in addition to loss, gradient norm and speed."""
     trackers: Annotated[tuple[Annotated[Any, Reference("tracker")], ...], Strict(False)] = ()
-    """Where metrics go beside metrics.jsonl, which is the run's own record."""
+    """Experiment trackers that receive the metrics, in addition to `metrics.jsonl` in the run folder."""
     sample: SampleSpec = SampleSpec()
-    """What it writes at the end."""
+    """Text sample that is generated at the end of the run."""
 
     def resolved(self) -> dict[str, Any]:
-        """The spec as JSON with every default and inherited option shown; reading it gives an equal spec."""
+        """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
         return self.model_dump(mode="json")
 
     @model_validator(mode="after")
     def _check(self) -> RunSpec:
         errors = []
-        given = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
-        if not given:
-            errors.append(error_at("say how long the run is: give one of steps, tokens and epochs"))
-        for name in given[1:]:
-            errors.append(
-                error_at(f"{given[0]} says already how long the run is; give one of steps, tokens and epochs", name)
-            )
+        lengths = [name for name in ("steps", "tokens", "epochs") if getattr(self, name) is not None]
+        if not lengths:
+            errors.append(error_at("the length of the run is not set. Give one of steps, tokens and epochs."))
+        for name in lengths[1:]:
+            reason = f"{lengths[0]} sets the length of the run already. Give only one of steps, tokens and epochs."
+            errors.append(error_at(reason, name))
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
-            reason = f"batch_size {self.batch_size} is not a multiple of it"
+            reason = f"must divide batch_size {self.batch_size}, got {self.micro_batch_size}"
             errors.append(error_at(reason, "micro_batch_size", value=self.micro_batch_size))
         if self.parallel.tensor > 1 and self.parallel.shard > 1:
-            reason = "does not go with shard yet; set one of the two to 1"
+            reason = "cannot be combined with shard yet. Set one of the two to 1."
             errors.append(error_at(reason, "parallel", "tensor", value=self.parallel.tensor))
         types = [tracker.type for tracker in self.trackers]
         for index, name in enumerate(types):
-            if name in types[:index]:  # both would write to the same place of the run folder
-                errors.append(error_at(f"{name!r} is there already", "trackers", index, value=name))
+            if name in types[:index]:  # both would write to the same place in the run folder
+                errors.append(error_at(f"{name!r} appears twice", "trackers", index, value=name))
         errors += self._batching_problems()
         if errors:
             raise ValidationError.from_exception_data("RunSpec", errors)
         return self
 
     def _batching_problems(self) -> Iterator[InitErrorDetails]:
-        """The architecture must take what batches hold, and be given what it cannot do without."""
+        """Check that the batching provides the inputs that the architecture requires, and no others."""
         batching, architecture = self.batching, self.model.architecture
-        gives = batching.component.enabled_inputs(batching)
-        for name in sorted(gives - architecture.component.accepted_inputs):
-            reason = f"{batching.type!r} gives {name}, which architecture {architecture.type!r} does not take"
+        provided = batching.component.enabled_inputs(batching)
+        for name in sorted(provided - architecture.component.accepted_inputs):
+            reason = f"{batching.type!r} provides {name}, which architecture {architecture.type!r} does not accept"
             yield error_at(reason, "batching")
-        for name in sorted(architecture.component.required_inputs - gives):
-            reason = f"{batching.type!r} does not give {name}, which architecture {architecture.type!r} requires"
+        for name in sorted(architecture.component.required_inputs - provided):
+            reason = f"{batching.type!r} does not provide {name}, which architecture {architecture.type!r} requires"
             yield error_at(reason, "batching")
-        deaf = {a.type for a in self.model.per_layer("attention") if "documents" not in a.component.supports}
-        for attention in sorted(deaf) if "documents" in gives else ():
-            reason = f"{batching.type!r} gives documents, which attention {attention!r} does not keep apart"
+        if "documents" not in provided:
+            return
+        attentions = self.model.per_layer("attention")
+        for attention in sorted({a.type for a in attentions if "documents" not in a.component.supports}):
+            reason = f"{batching.type!r} provides documents, which attention {attention!r} does not support"
             yield error_at(reason, "batching")

@@ -1,4 +1,4 @@
-"""JSON Schema (draft 2020-12) of specs, with every component that is installed, for editors and other tools."""
+"""JSON Schema (draft 2020-12) of specs with all installed components, for editors and other tools."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import textwrap
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from gptzoo.component import Config
 from gptzoo.reference import Reference
@@ -20,92 +22,99 @@ from gptzoo.spec.run import RunSpec
 
 
 def file_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a file that holds a spec of this class."""
+    """Return the schema of a file that contains a spec of class `model`."""
     schema = {"$schema": _Generator.schema_dialect, **model.model_json_schema(schema_generator=_Generator)}
-    own = {"type": "string", "description": "The JSON Schema that an editor checks this file with."}
-    makers = {"type": "array", "description": "Who made each part; gptzoo writes it, leave it out in your own."}
-    return {**schema, "properties": {"$schema": own, provenance.KEY: makers, **schema["properties"]}}
+    schema_url = {
+        "type": "string",
+        "description": "Path or URL of the JSON Schema for editors to check this file.",
+    }
+    components = {
+        "type": "array",
+        "description": "Packages and versions that provide the components. Written by gptzoo; omit it yourself.",
+    }
+    added = {"$schema": schema_url, provenance.COMPONENTS_KEY: components}
+    return {**schema, "properties": {**added, **schema["properties"]}}
 
 
 def model_schema() -> dict[str, Any]:
-    """The schema of a model spec's file."""
+    """Return the schema of a model spec file."""
     return file_schema(ModelSpec)
 
 
 def run_schema() -> dict[str, Any]:
-    """The schema of a run spec's file, whose model may be the path of another."""
-    schema = file_schema(RunSpec)
-    inline = schema["properties"]["model"]
-    path = {"type": "string", "description": "The path of a model spec, relative to this file."}
-    schema["properties"]["model"] = {"anyOf": [inline, path], "description": inline.get("description", "")}
-    return schema
+    """Return the schema of a run spec file, in which `model` may be a path."""
+    return _allow_path(file_schema(RunSpec), "model", "Path of a model spec, relative to this file.")
 
 
 def ablation_schema() -> dict[str, Any]:
-    """The schema of an ablation's file, whose base may be the path of a run spec."""
-    schema = file_schema(AblationSpec)
-    inline = schema["properties"]["base"]
-    path = {"type": "string", "description": "The path of a run spec, relative to this file."}
-    schema["properties"]["base"] = {"anyOf": [inline, path], "description": inline.get("description", "")}
+    """Return the schema of an ablation spec file, in which `base` may be a path."""
+    return _allow_path(file_schema(AblationSpec), "base", "Path of a run spec, relative to this file.")
+
+
+def _allow_path(schema: dict[str, Any], field: str, description: str) -> dict[str, Any]:
+    inline = schema["properties"][field]
+    path = {"type": "string", "description": description}
+    schema["properties"][field] = {"anyOf": [inline, path], "description": inline.get("description", "")}
     return schema
 
 
 def config_schema(config: type[Config]) -> dict[str, Any]:
-    """The schema of one component's options."""
+    """Return the schema of the options of one component."""
     return config.model_json_schema(schema_generator=_Generator)
 
 
-def describe_fields(model: type[BaseModel]) -> dict[str, str]:
-    """What each field is for: its own description, else the string below it in the source, else its kind."""
-    described: dict[str, str] = {}
+def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the description of each field: the string below it, which a subclass may leave to its base class.
+
+    A field that refers to a component has a general description if it has none of its own.
+    """
+    docstrings: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, BaseModel) and base is not BaseModel:
-            described |= _strings_below_fields(base)
+            docstrings |= _attribute_docstrings(base)
+    descriptions = {}
     for name, field in model.model_fields.items():
-        described[name] = field.description or described.get(name, "")
-        if not described[name] and (kind := kind_of(field)):
-            described[name] = f"A component of kind {kind}: its name, or an object with its type and options."
+        kind = referenced_kind(field)
+        default = f"A component of kind {kind}: its name, or an object with its type and options." if kind else ""
+        descriptions[name] = field.description or docstrings.get(name, default)
     if issubclass(model, Config):
-        described["type"] = f"Which {model.component.kind}."
-    return described
+        descriptions["type"] = f"Name of the {model.component.kind}."
+    return descriptions
 
 
-def kind_of(field: Any) -> str | None:
-    """The kind of component that a field refers to, if it does."""
-    metadata = itertools.chain(field.metadata, *(getattr(a, "__metadata__", ()) for a in _arguments(field.annotation)))
+def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the strings below the fields in the source of a class; none if its source is not available."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
+    except (OSError, TypeError):
+        return {}
+    docstrings = {}
+    for statement, following in itertools.pairwise(getattr(body, "body", [])):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docstrings[name] = inspect.cleandoc(text)
+    return docstrings
+
+
+def referenced_kind(field: FieldInfo) -> str | None:
+    """Return the kind of component that a field refers to, or None."""
+    alternatives = getattr(field.annotation, "__args__", ())  # of a union or a tuple
+    metadata = itertools.chain(field.metadata, *(getattr(a, "__metadata__", ()) for a in alternatives))
     return next((item.kind for item in metadata if isinstance(item, Reference)), None)
 
 
-def _arguments(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union."""
-    return getattr(annotation, "__args__", ())
-
-
 class _Generator(GenerateJsonSchema):
-    """pydantic's, with a description for each property and no titles, which would say its name once more."""
+    """pydantic's generator, with our descriptions and without titles, which would only repeat the field names."""
 
-    def model_schema(self, schema: Any) -> dict[str, Any]:
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
         generated = super().model_schema(schema)
-        for name, description in describe_fields(schema["cls"]).items():
+        for name, description in field_descriptions(schema["cls"]).items():
             field = generated["properties"][name]
             if "inherits" in field:
-                description = f"{description} Left out: the model's {field['inherits']}.".strip()
+                description = f"{description} Default: the model's `{field['inherits']}`.".strip()
             if description:
                 field["description"] = description
         return generated
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: object) -> bool:
         return False
-
-
-def _strings_below_fields(model: type[BaseModel]) -> dict[str, str]:
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(model))).body[0]
-    except (OSError, TypeError):  # a model that is not written down in a file
-        return {}
-    found = {}
-    for statement, below in itertools.pairwise(getattr(body, "body", [])):
-        match statement, below:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = inspect.cleandoc(text)
-    return found

@@ -9,12 +9,12 @@ from support import admit, small
 
 import gptzoo
 from gptzoo.components.norm import RMSNorm
-from gptzoo.spec.named_components import named_parts
+from gptzoo.spec.named_components import components_in
 
 
 def test_parts_in_lists_and_in_parts_are_found_where_they_are() -> None:
     spec = gptzoo.load_model_spec(small(attention=["naive", {"type": "sdpa", "qk_norm": "rmsnorm"}]))
-    assert {part.path: part.config.type for part in named_parts(spec)} == {
+    assert {part.path: part.config.type for part in components_in(spec)} == {
         "$.architecture": "decoder",
         "$.attention[0]": "naive",
         "$.attention[1]": "sdpa",
@@ -30,7 +30,7 @@ def test_parts_in_lists_and_in_parts_are_found_where_they_are() -> None:
 
 def test_the_parts_of_a_run_are_found_with_those_of_its_model() -> None:
     run = gptzoo.load_run_spec({"model": small(), "steps": 1})
-    paths = {part.path for part in named_parts(run)}
+    paths = {part.path for part in components_in(run)}
     assert {"$.model.attention", "$.corpus", "$.tokenizer", "$.optimizer", "$.schedule"} <= paths
 
 
@@ -44,6 +44,6 @@ class Theirs(RMSNorm):
 def test_a_part_says_who_brought_it() -> None:
     admit(Theirs)
     spec = gptzoo.load_model_spec(small(norm={"type": "pre_ln", "layer": {"type": "theirs", "eps": 0.5}}))
-    (part,) = (part.as_dict() for part in named_parts(spec) if part.path == "$.norm.layer")
+    (part,) = (part.as_dict() for part in components_in(spec) if part.path == "$.norm.layer")
     expected: dict[str, Any] = {"kind": "norm_layer", "type": "theirs", "options": {"eps": 0.5}}
     assert part == {"path": "$.norm.layer", **expected, "origin": "gptzoo-theirs 1.0"}

@@ -11,7 +11,7 @@ from torch import Tensor
 import gptzoo
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import save_model
-from gptzoo.spec.provenance import KEY, stamped, unstamped
+from gptzoo.spec.provenance import COMPONENTS_KEY, add_provenance, strip_provenance
 
 SPEC = small(activation={"type": "bend", "slope": 0.5}, ffn=["mlp", "glu"])
 
@@ -68,7 +68,7 @@ def logits(model: Any) -> Tensor:
 
 
 def test_a_written_spec_says_who_made_each_part(folder: Path) -> None:
-    makers = json.loads((folder / "model.json").read_text())[KEY]
+    makers = json.loads((folder / "model.json").read_text())[COMPONENTS_KEY]
     assert {(maker["path"], maker["type"], maker["distribution"]) for maker in makers} >= {
         ("$.activation", "bend", "gptzoo-bend"),
         ("$.ffn[0].activation", "bend", "gptzoo-bend"),
@@ -99,7 +99,7 @@ def test_a_missing_package_is_named_at_each_place(folder: Path) -> None:
 def test_a_part_from_a_local_file_asks_for_that_file() -> None:
     with using(None, "") as fresh:
         fresh.admit(plugin_of(Bend), registry.Origin("mine", "file /home/me/mine.py", ""))
-        data = stamped(gptzoo.load_model_spec(SPEC))
+        data = add_provenance(gptzoo.load_model_spec(SPEC))
     with (
         using(None, ""),
         pytest.raises(gptzoo.SpecError, match=r"file /home/me/mine\.py: give that file with --plugin"),
@@ -128,7 +128,7 @@ def test_older_options_are_migrated_wherever_they_are_nested_and_mean_the_same(f
 
 def test_the_warning_names_what_is_new() -> None:
     with using(Bend, "1.0"):
-        data = stamped(gptzoo.load_model_spec(SPEC))
+        data = add_provenance(gptzoo.load_model_spec(SPEC))
     with using(BendNow, "2.0"), pytest.warns(gptzoo.VersionWarning, match="'shift' is new and takes its default"):
         gptzoo.load_model_spec(data)
 
@@ -136,7 +136,7 @@ def test_the_warning_names_what_is_new() -> None:
 def test_options_newer_than_the_package_are_refused() -> None:
     new = {**SPEC, "activation": {"type": "bend", "leak": 0.5}}
     with using(BendNow, "2.0"):
-        data = stamped(gptzoo.load_model_spec(new))
+        data = add_provenance(gptzoo.load_model_spec(new))
     with using(Bend, "1.0"), pytest.raises(gptzoo.SpecError, match=r"gptzoo-bend 2\.0; .* pip install -U gptzoo-bend"):
         gptzoo.load_model_spec(data)
 
@@ -151,10 +151,10 @@ def test_a_part_that_was_exchanged_by_hand_is_taken_as_it_is(folder: Path) -> No
 
 
 def test_a_spec_written_by_hand_needs_none_of_it() -> None:
-    assert unstamped(small(), "x") == small()
+    assert strip_provenance(small(), "x") == small()
 
 
 @pytest.mark.parametrize("wrong", [3, [3], [{"path": "$.ffn"}]])
 def test_what_gptzoo_did_not_write_is_refused(wrong: Any) -> None:
     with pytest.raises(gptzoo.SpecError, match=r"\$components: .*gptzoo writes it"):
-        gptzoo.load_model_spec({**small(), KEY: wrong})
+        gptzoo.load_model_spec({**small(), COMPONENTS_KEY: wrong})

@@ -12,7 +12,7 @@ from support import admit, small
 
 from gptzoo import registry
 from gptzoo.components.activation import Activation
-from gptzoo.spec.schema import ablation_schema, config_schema, describe_fields, model_schema, run_schema
+from gptzoo.spec.schema import ablation_schema, config_schema, field_descriptions, model_schema, run_schema
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -117,6 +117,6 @@ def test_an_inherited_option_says_what_it_inherits(kind: str) -> None:
 
 
 def test_a_subclass_has_the_descriptions_of_its_base_and_its_own() -> None:
-    glu = describe_fields(registry.current().get("ffn", "glu").Config)
+    glu = field_descriptions(registry.current().get("ffn", "glu").Config)
     assert "instead of the multiplier" in glu["d_ff"]
     assert "as large as an mlp" in glu["multiplier"]
