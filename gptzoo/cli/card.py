@@ -12,7 +12,7 @@ from gptzoo.cli.stack import draw_stack, wrap_notes
 from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
 from gptzoo.model.accounting import ModelCosts, TrainingMemory
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.named_components import named_parts
+from gptzoo.spec.named_components import components_in
 from gptzoo.utils.units import scaled
 
 _MAX_WIDTH = 100  # columns
@@ -86,7 +86,7 @@ def _cost_lines(spec: ModelSpec, costs: ModelCosts, width: int) -> Iterator[Text
 
 def _memory_notes(memory: TrainingMemory) -> list[str]:
     return [
-        f"at most {scaled(memory.total_bytes)}B with AdamW, {memory.batch_size} × {memory.sequence_length:,} "
+        f"at most {scaled(memory.total_bytes)}B with AdamW, batch {memory.batch_size} × {memory.sequence_length:,} "
         f"tokens in {memory.precision}",
         f"weights {scaled(memory.weight_bytes)}B",
         f"optimizer {scaled(memory.optimizer_bytes)}B",
@@ -98,7 +98,7 @@ def _memory_notes(memory: TrainingMemory) -> list[str]:
 def _origin_notes(spec: ModelSpec) -> list[str]:
     """Return the origin of the components, with the component names for plugins other than the built-in one."""
     names_by_origin: dict[str, list[str]] = {}
-    for part in named_parts(spec):
+    for part in components_in(spec):
         names = names_by_origin.setdefault(str(part.origin), [])
         if part.origin.plugin != "builtin" and part.config.type not in names:
             names.append(part.config.type)

@@ -77,7 +77,7 @@ def test_the_resolved_spec_of_a_run_is_a_run_spec_of_the_same_run(folder: Path) 
         (["model.context_length=100000"], "or a shorter context"),
         (["device=cuda:7"], "cuda"),
         (["micro_batch_size=3"], "run.json: $.micro_batch_size: batch_size 8 is not a multiple of it"),
-        (["sample.prompt=Ω"], "tokenizer 'char' has no id for 'Ω'"),
+        (["sample.prompt=Ω"], "tokenizer 'char' has no token for 'Ω'"),
         (["seed"], "write it as path.to.option=value"),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_separator_that_is_not_one_token_is_refused() -> None:
         pairs_of(["a=>b"], separator="=>")
     with pytest.raises(gptzoo.DataError, match="the separator '' is 0 tokens"):
         pairs_of(separator="")
-    with pytest.raises(gptzoo.DataError, match="batching 'pairs': its separator: tokenizer 'char' has no id for '!'"):
+    with pytest.raises(gptzoo.DataError, match="batching 'pairs': its separator: tokenizer 'char' has no token for '!'"):
         pairs_of(tokenizer="char", separator="!")
 
 
