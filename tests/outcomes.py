@@ -1,4 +1,4 @@
-"""Ablations that need no training: outcomes from endpoints, and the endpoints that were recorded of real runs."""
+"""Outcomes for tests: made from endpoints without training, and endpoints recorded from real runs."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gptzoo.ablation.records.trial import TrialOutcome
 
 RECORDED = Path(__file__).parent / "ablation" / "data" / "seed_noise.csv"
 
-Losses = Mapping[str, Mapping[int, float | None]]  # by variant and seed; None is a trial that failed
+Losses = Mapping[str, Mapping[int, float | None]]  # by variant and seed; None means that the trial failed
 
 
 @cache
 def recorded() -> dict[str, dict[int, float]]:
-    """Losses by variant and seed, as `benchmarks/seed_noise.py` wrote them."""
-    found: dict[str, dict[int, float]] = {}
+    """Return the losses that `benchmarks/seed_noise.py` recorded, by variant and seed."""
+    losses: dict[str, dict[int, float]] = {}
     with RECORDED.open() as file:
         for row in csv.DictReader(file):
-            found.setdefault(row["variant"], {})[int(row["seed"])] = float(row["loss"])
-    return found
+            losses.setdefault(row["variant"], {})[int(row["seed"])] = float(row["loss"])
+    return losses
 
 
 def trial(variant: str, seed: int, loss: float | None) -> TrialOutcome:
-    """One that ended with this loss, or failed."""
+    """Return a trial that ended with this loss, or failed if it is None."""
     if loss is None:
         return TrialOutcome(variant, seed, "failed", "diverged: the loss is nan")
     return TrialOutcome(variant, seed, "done", rows=[{"step": 0, "val/loss": 5.5}, {"step": 10, "val/loss": loss}])
 
 
 def outcome(losses: Losses, **options: Any) -> Outcome:
-    """An ablation along one axis, whose baseline comes first."""
-    given: dict[str, Any] = {
+    """Return the outcome of an ablation along one axis. The first variant is the baseline."""
+    defaults: dict[str, Any] = {
         "name": "made-up",
         "folder": Path("made-up"),
         "baseline": next(iter(losses)),
@@ -48,9 +48,9 @@ def outcome(losses: Losses, **options: Any) -> Outcome:
         "alpha": 0.05,
         "power": 0.8,
         "variants": [variant(name, {"model.attention": name}) for name in losses],
-        "trials": [trial(name, seed, loss) for name, of in losses.items() for seed, loss in of.items()],
+        "trials": [trial(name, seed, loss) for name, by_seed in losses.items() for seed, loss in by_seed.items()],
     }
-    return Outcome(**(given | options))
+    return Outcome(**(defaults | options))
 
 
 def variant(name: str, choices: Mapping[str, str], **options: Any) -> Variant:
@@ -60,7 +60,8 @@ def variant(name: str, choices: Mapping[str, str], **options: Any) -> Variant:
 
 
 def factorial(axes: Mapping[str, Sequence[str]], losses: Losses, **options: Any) -> Outcome:
-    """All combinations of the axes that have losses, by names like "sdpa-rope"; the first is the baseline."""
+    """Return the outcome of a factorial design. The variants are the combinations that have losses, by names such as
+    "sdpa-rope"; the first is the baseline."""
     points = [dict(zip(axes, labels, strict=True)) for labels in itertools.product(*axes.values())]
     variants = [variant("-".join(point.values()), point) for point in points if "-".join(point.values()) in losses]
     return outcome(losses, axes=axes, variants=variants, **options)

@@ -1,4 +1,4 @@
-"""A plugin of the tests: an activation that does something terrible in its fifth step, when it is asked to."""
+"""A plugin for tests: an activation that can fail in different ways in its fifth step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gptzoo
 
 
 class Misbehave(gptzoo.Activation):
-    """A ReLU that does something terrible in its fifth step."""
+    """A ReLU that fails in its fifth step, in the way that `how` says."""
 
     name = "misbehave"
     calls = 0
@@ -23,7 +23,7 @@ class Misbehave(gptzoo.Activation):
         slope: float = 1.0
 
     def forward(self, x: Any) -> Any:
-        real = type(x) is torch.Tensor and x.device.type != "meta"  # not while costs are counted
+        real = type(x) is torch.Tensor and x.device.type != "meta"  # not when costs are counted
         Misbehave.calls += self.training and real
         if Misbehave.calls == 9:
             match self.config.how:

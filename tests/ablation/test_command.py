@@ -1,4 +1,4 @@
-"""The command `gptzoo ablate` in a process of its own: trials that end badly, kills at any time, and its scripts."""
+"""The command `gptzoo ablate` in its own process: trials that fail, kills at any time, and the scripts of the docs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PLUGIN = Path(__file__).parent / "misbehave.py"
 ROOT = Path(__file__).parents[2]
 
 
-def written(tmp_path: Path, axes: dict[str, Any], *, steps: int, save_every: int, **fields: Any) -> Path:
-    """An ablation of runs of a moment, whose model has two activations a step."""
+def write_spec(tmp_path: Path, axes: dict[str, Any], *, steps: int, save_every: int, **fields: Any) -> Path:
+    """Write an ablation whose runs take a moment. The model calls two activations per step."""
     (tmp_path / "page.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
     base = {
         "model": {"context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2, "activation": "misbehave"},
@@ -52,36 +52,38 @@ def run(*arguments: Any, code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_five_ways_to_fail_are_told_apart_and_the_three_good_ones_finish(tmp_path: Path) -> None:
+def test_five_ways_to_fail_have_different_reasons_and_the_three_good_trials_finish(tmp_path: Path) -> None:
     hows = ["well", "raise", "segfault", "exit", "nan", "hang"]
     choices: dict[str, Any] = {how: {"type": "misbehave", "how": how} for how in hows}
     choices |= {"steep": {"type": "misbehave", "slope": 2.0}, "flat": {"type": "misbehave", "slope": 0.5}}
-    file = written(tmp_path, {"model.activation": {"choices": choices}}, steps=8, save_every=100, seeds=1, silence=15.0)
+    file = write_spec(
+        tmp_path, {"model.activation": {"choices": choices}}, steps=8, save_every=100, seeds=1, silence=15.0
+    )
     out = tmp_path / "out"
     found = json.loads(run(file, "--out", out, "--plugin", PLUGIN, "--json", code=1))
     trials = {trial["variant"]: trial for trial in found["trials"]}
     assert {name for name, trial in trials.items() if trial["state"] == "done"} == {"well", "steep", "flat"}
     reasons = {name: trial["reason"] for name, trial in trials.items() if trial["state"] == "failed"}
-    assert reasons["raise"] == "ended with code 1: ValueError: it went wrong"
+    assert reasons["raise"] == "exited with code 1: ValueError: it went wrong"
     assert reasons["segfault"] == "killed by SIGSEGV"
-    assert reasons["exit"] == "ended with code 137, as a process does that ran out of memory"
+    assert reasons["exit"] == "exited with code 137 (usually out of memory)"
     assert reasons["nan"].startswith("diverged: ")
     assert reasons["hang"] == "hung: no step for 15 s"
-    told = run("status", out, code=1)
-    assert "failed: segfault seed 1: killed by SIGSEGV" in told
+    status = run("status", out, code=1)
+    assert "failed: segfault seed 1: killed by SIGSEGV" in status
 
 
 @pytest.mark.slow
-def test_tables_with_failures_are_the_same_bytes_whatever_the_folder_is_called(tmp_path: Path) -> None:
+def test_tables_with_failures_do_not_depend_on_the_name_of_the_folder(tmp_path: Path) -> None:
     choices = {"well": {"optimizer.lr": 1e-3}, "wild": {"optimizer.lr": 1e30}, "elsewhere": {"device": "cuda:77"}}
-    file = written(tmp_path, {"how": {"choices": choices}}, steps=6, save_every=2, seeds=2, samples=False)
+    file = write_spec(tmp_path, {"how": {"choices": choices}}, steps=6, save_every=2, seeds=2, samples=False)
     folders = (tmp_path / "out", tmp_path / "another" / "place")
     tables = [run(file, "--plugin", PLUGIN, "--out", out, code=1) for out in folders]
     assert "diverged: the loss of step" in tables[0]
     assert "refused: device 'cuda:77'" in tables[0]
     assert tables[0] == tables[1]
-    told = [run("status", out, "--json", code=1) for out in folders]
-    assert told[0] == told[1]
+    statuses = [run("status", out, "--json", code=1) for out in folders]
+    assert statuses[0] == statuses[1]
     trials = []
     for out in folders:
         subprocess.run([sys.executable, "-m", "gptzoo", "report", str(out)], check=True, capture_output=True)
@@ -90,22 +92,22 @@ def test_tables_with_failures_are_the_same_bytes_whatever_the_folder_is_called(t
 
 
 def states(out: Path) -> dict[str, str]:
-    """By variant and seed, while other processes write."""
+    """Return the states by variant and seed, while other processes write."""
     from gptzoo.ablation.planning.folder import read_outcome
 
     try:
         return {f"{trial.variant}-{trial.seed}": trial.state for trial in read_outcome(out).trials}
-    except FolderError:  # not there yet
+    except FolderError:  # there is no plan yet
         return {}
 
 
 @pytest.mark.slow
-def test_killed_at_every_change_of_state_and_run_again_the_tables_are_the_same_bytes(tmp_path: Path) -> None:
-    file = written(tmp_path, {"model.norm": ["pre_ln", "post_ln"]}, steps=30, save_every=10, seeds=2)
+def test_an_ablation_killed_at_every_change_of_state_ends_with_the_same_tables(tmp_path: Path) -> None:
+    file = write_spec(tmp_path, {"model.norm": ["pre_ln", "post_ln"]}, steps=30, save_every=10, seeds=2)
     arguments = (file, "--plugin", PLUGIN, "--out")
     whole = run(*arguments, tmp_path / "undisturbed")
     out = tmp_path / "out"
-    seen: list[dict[str, str]] = [{}]  # states in which a runner was killed, and the beginning
+    seen: list[dict[str, str]] = [{}]  # the states in which a runner was killed
     until = time.monotonic() + 300
     while time.monotonic() < until:
         process = subprocess.Popen(command(*arguments, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -116,18 +118,18 @@ def test_killed_at_every_change_of_state_and_run_again_the_tables_are_the_same_b
         seen.append(now)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    told, said = process.communicate()
-    assert process.returncode == 0, said
-    assert len(seen) > 5  # when there is a plan, when a trial begins, and as each trial ends
-    assert told == whole
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert len(seen) > 5  # after the plan, after the start of a trial, and after the end of each trial
+    assert stdout == whole
     assert run("status", out, "--json") == run("status", tmp_path / "undisturbed", "--json")
-    # A trial that was interrupted has gone on: it is no failure, and no attempt is held against it.
+    # A trial that was interrupted has resumed. That is not a failed attempt.
     assert not list(out.glob("trials/*/attempts.json"))
 
 
 @pytest.mark.slow
 def test_the_scripts_of_the_docs_run(tmp_path: Path) -> None:
-    file = written(tmp_path, {"model.positional": ["rope", "learned"]}, steps=2, save_every=10, seeds=1)
+    file = write_spec(tmp_path, {"model.positional": ["rope", "learned"]}, steps=2, save_every=10, seeds=1)
     base = tmp_path / "configs" / "runs" / "ablation-base.json"
     base.parent.mkdir(parents=True)
     page = {"corpus": {"type": "text", "path": str(tmp_path / "page.txt")}}  # it is evaluated twenty times
@@ -136,7 +138,7 @@ def test_the_scripts_of_the_docs_run(tmp_path: Path) -> None:
         [sys.executable, ROOT / "docs" / "ablation.py", "1"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("left out: {'model.positional': 'learned'")
+    assert lines[0].startswith("excluded: {'model.positional': 'learned'")
     assert {line.split()[0] for line in lines[1:]} == {"baseline", "none", "rope", "sinusoidal", "post_ln"}
     source = (ROOT / "docs" / "ablation.py").read_text()
     assert len(source.splitlines()) < 28
@@ -154,11 +156,11 @@ def test_the_scripts_of_the_docs_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_budget_in_seconds_is_as_many_steps_as_were_measured_and_stays_so(tmp_path: Path) -> None:
+def test_a_budget_in_seconds_is_measured_once_and_keeps_its_number_of_steps(tmp_path: Path) -> None:
     axes = {"model.n_layers": [1, 6], "model.activation": ["relu"]}
-    file = written(tmp_path, axes, steps=1, save_every=1000, seeds=1, budget={"seconds": 0.3}, samples=False)
+    file = write_spec(tmp_path, axes, steps=1, save_every=1000, seeds=1, budget={"seconds": 0.3}, samples=False)
     out = tmp_path / "out"
-    told = run(file, "--plugin", PLUGIN, "--out", out)
+    tables = run(file, "--plugin", PLUGIN, "--out", out)
     expected = set()
     for metrics in set(out.rglob("metrics.jsonl")) - set(out.glob("trials/*/metrics.jsonl")):
         rows = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -171,13 +173,15 @@ def test_a_budget_in_seconds_is_as_many_steps_as_were_measured_and_stays_so(tmp_
         found.add((json.loads((trial / "run.json").read_text())["model"]["n_layers"], last["step"]))
     assert len(found) == 2
     assert found == expected
-    assert run(file, "--plugin", PLUGIN, "--out", out) == told
+    assert run(file, "--plugin", PLUGIN, "--out", out) == tables
     assert len(list(out.glob("trials/*"))) == 2
 
 
 @pytest.mark.slow
-def test_in_a_terminal_the_table_of_what_runs_is_drawn_over_and_over(tmp_path: Path) -> None:
-    file = written(tmp_path, {"model.activation": ["relu", "gelu"]}, steps=200, save_every=1000, seeds=1, samples=False)
+def test_in_a_terminal_the_table_of_running_trials_is_redrawn(tmp_path: Path) -> None:
+    file = write_spec(
+        tmp_path, {"model.activation": ["relu", "gelu"]}, steps=200, save_every=1000, seeds=1, samples=False
+    )
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         command(file, "--plugin", PLUGIN, "--out", tmp_path / "out"),
@@ -187,35 +191,35 @@ def test_in_a_terminal_the_table_of_what_runs_is_drawn_over_and_over(tmp_path: P
     )
     os.close(theirs)
     drawn = b""
-    with contextlib.suppress(OSError):  # which Linux says when nobody has the other end open
+    with contextlib.suppress(OSError):  # Linux raises it when the other end of the terminal is closed
         while part := os.read(ours, 4096):
             drawn += part
     os.close(ours)
-    told, _ = process.communicate()
+    stdout, _ = process.communicate()
     assert process.returncode == 0
-    assert b"2 trials: 2 done" in told
-    assert b"\x1b[" not in told  # a table for a file, wherever the notes go
-    assert drawn.count(b"\x1b[1A") > 2  # up a line, to draw over it
+    assert b"2 trials: 2 done" in stdout
+    assert b"\x1b[" not in stdout  # stdout is no terminal, although stderr is
+    assert drawn.count(b"\x1b[1A") > 2  # moves the cursor up a line to overwrite it
     assert b"2/2  done" in drawn
     assert b"2 running" in drawn or b"1 running" in drawn
 
 
 def halved(tmp_path: Path, n_rates: int = 2) -> Path:
-    """A selection among two variants for each rate, that a few seconds are enough for."""
+    """Write an ablation with successive halving that takes a few seconds, with two variants per learning rate."""
     axes = {"optimizer.lr": [0.001 * (1 + rate) for rate in range(n_rates)], "model.norm": ["pre_ln", "post_ln"]}
-    return written(tmp_path, axes, steps=24, save_every=10, seeds=1, halving={"eta": 1.5, "rungs": [0.25, 0.5]})
+    return write_spec(tmp_path, axes, steps=24, save_every=10, seeds=1, halving={"eta": 1.5, "rungs": [0.25, 0.5]})
 
 
 HALVING = ("--set", "base.eval.every=6", "--plugin", PLUGIN, "--out")
 
 
 def n_ended(out: Path) -> int:
-    """Trials of a selection, and of what follows it, that have ended, while other processes write; -1 before a plan."""
+    """Count the trials that are done, in rungs and in the comparison, while other processes write; -1 before a plan."""
     from gptzoo.ablation.planning.folder import read_outcome
 
     try:
         found = read_outcome(out)
-    except FolderError:  # not there yet
+    except FolderError:  # there is no plan yet
         return -1
     assert found.selection is not None
     seen = [trial for rung in found.selection.rungs for entry in rung.entries for trial in entry.trials.values()]
@@ -223,7 +227,7 @@ def n_ended(out: Path) -> int:
 
 
 def run_killed(file: Path, out: Path, at: int) -> None:
-    """Run it until `at` trials have ended, then kill it."""
+    """Run an ablation until `at` trials are done, then kill it."""
     process = subprocess.Popen(command(file, *HALVING, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 200
     while process.poll() is None and n_ended(out) < at and time.monotonic() < until:
@@ -234,11 +238,11 @@ def run_killed(file: Path, out: Path, at: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_selection_killed_in_each_of_its_rungs_and_at_its_end_ends_with_the_same_tables(tmp_path: Path) -> None:
+def test_a_selection_killed_in_each_rung_and_in_the_comparison_ends_with_the_same_tables(tmp_path: Path) -> None:
     file = halved(tmp_path)
     whole = run(file, *HALVING, tmp_path / "undisturbed")
     out = tmp_path / "out"
-    for at in (1, 4, 6, 8):  # of four in the first rung, three in the second and two at the end
+    for at in (1, 4, 6, 8):  # of four in the first rung, three in the second and two in the comparison
         run_killed(file, out, at)
     assert run(file, *HALVING, out) == whole
     assert run("status", out, "--json") == run("status", tmp_path / "undisturbed", "--json")
@@ -246,15 +250,15 @@ def test_a_selection_killed_in_each_of_its_rungs_and_at_its_end_ends_with_the_sa
 
 
 @pytest.mark.slow
-def test_two_runners_of_a_selection_agree_and_a_trial_that_goes_on_is_that_which_never_paused(tmp_path: Path) -> None:
+def test_two_runners_of_a_selection_agree_and_a_promoted_trial_equals_a_run_without_pause(tmp_path: Path) -> None:
     file, out = halved(tmp_path), tmp_path / "out"
     both = [
         subprocess.Popen(command(file, *HALVING, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    (one, said), (other, said_too) = (process.communicate(timeout=500) for process in both)
-    assert [process.returncode for process in both] == [0, 0], said + said_too
-    assert one == other
+    (first, stderr), (second, second_stderr) = (process.communicate(timeout=500) for process in both)
+    assert [process.returncode for process in both] == [0, 0], stderr + second_stderr
+    assert first == second
     found = json.loads(run("status", out, "--json"))
     assert [len(rung["entries"]) for rung in found["selection"]["rungs"]] == [4, 3]
     assert found["states"] == {"done": 2}
@@ -272,23 +276,23 @@ def test_two_runners_of_a_selection_agree_and_a_trial_that_goes_on_is_that_which
 
 
 @pytest.mark.slow
-def test_variants_that_are_added_later_make_the_tables_those_of_all_from_the_beginning(tmp_path: Path) -> None:
+def test_variants_added_later_give_the_tables_of_an_ablation_that_had_them_from_the_start(tmp_path: Path) -> None:
     grown, at_once = tmp_path / "grown", tmp_path / "at once"
     run(halved(tmp_path, 1), *HALVING, grown)
     whole = run(halved(tmp_path, 2), *HALVING, at_once)
     ended = {file: file.stat().st_mtime_ns for file in grown.glob("trials/*-seed1-*/metrics.jsonl")}
     assert len(ended) == 2
     for checkpoints in grown.glob("trials/*-seed1000-*/checkpoints"):
-        shutil.rmtree(checkpoints)  # who is short of disk may do that to what was stopped
+        shutil.rmtree(checkpoints)  # users may free disk space in this way
     assert run(halved(tmp_path, 2), *HALVING, grown) == whole
     assert {file: file.stat().st_mtime_ns for file in ended} == ended
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_suggests_and_finds_the_same(tmp_path: Path) -> None:
+def test_a_search_that_is_killed_makes_the_same_suggestions_and_tables(tmp_path: Path) -> None:
     axes = {"optimizer.lr": {"low": 1e-3, "high": 1e-1, "log": True}, "model.norm": ["pre_ln", "post_ln"]}
     fields: dict[str, Any] = {"mode": "tpe", "n_variants": 4, "n_at_once": 2, "halving": {"rungs": [0.25]}, "seeds": 1}
-    file = written(tmp_path, axes, steps=24, save_every=10, **fields)
+    file = write_spec(tmp_path, axes, steps=24, save_every=10, **fields)
     whole = run(file, *HALVING, tmp_path / "undisturbed", "--set", "executor.n_workers=1")
     out = tmp_path / "out"
     for at in (2, 4):  # in the first batch, and in the second

@@ -1,4 +1,4 @@
-"""A whole ablation: trained by the runner, read from its folders, judged."""
+"""A complete ablation: trials trained by the runner, read from their folders and analysed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.run.metrics_file import read
+from gptzoo.training.run.metrics_file import read_metrics
 
 SPEC = Path(__file__).parent / "data" / "seed_noise_run.json"
 CHANGES: dict[str, list[str]] = {
@@ -35,7 +35,7 @@ class Named:
 
 
 @pytest.mark.slow
-def test_what_is_the_same_what_is_worse_and_what_failed_are_told_apart_by_five_seeds(tmp_path: Path) -> None:
+def test_five_seeds_distinguish_equal_worse_and_failed_variants(tmp_path: Path) -> None:
     trials = [
         Named(f"{name}/seed-{seed}", gptzoo.load_run_spec(SPEC, [*changes, f"seed={seed}"]))
         for name, changes in CHANGES.items()
@@ -56,4 +56,4 @@ def test_what_is_the_same_what_is_worse_and_what_failed_are_told_apart_by_five_s
 
 def of_folder(root: Path, name: str, seed: int) -> TrialOutcome:
     folder = TrialFolder(root / "trials" / name / f"seed-{seed}")
-    return TrialOutcome(name, seed, folder.state, folder.given_up or "", read(folder.metrics))
+    return TrialOutcome(name, seed, folder.state, folder.failure or "", read_metrics(folder.metrics))

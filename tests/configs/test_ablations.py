@@ -1,4 +1,4 @@
-"""The ablations that people start from: each plans as it says, and has nothing in it that is left out unforeseen."""
+"""The example ablations: each plans the expected variants, without unexpected exclusions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import gptzoo
-from gptzoo.ablation.planning.plan import Plan, make_plan
+from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.planning.plan_types import Plan
 
 FOLDER = Path(__file__).parents[2] / "configs" / "ablations"
 VARIANTS = {
@@ -29,20 +30,20 @@ def plan(name: str, folder: Path) -> Plan:
     return make_plan(gptzoo.load_ablation_spec(FOLDER / f"{name}.json"), folder)
 
 
-def test_every_ablation_is_pinned_here() -> None:
+def test_every_example_is_tested() -> None:
     assert {file.stem for file in FOLDER.glob("*.json")} == set(VARIANTS)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_an_ablation_plans_all_of_its_variants(name: str, tmp_path: Path, fresh_registry: Any) -> None:
+def test_an_example_plans_all_of_its_variants(name: str, tmp_path: Path, fresh_registry: Any) -> None:
     if name == "third-party":
         admit_alibi()
     found = plan(name, tmp_path)
     assert found.spec.name == name
     assert len(found.variants) == VARIANTS[name]
     assert (list(found.exclusions), list(found.notes)) == ([], [])
-    known = 0 if found.tuning else 1 if found.selecting else VARIANTS[name]
-    assert len(found.trials) == known * len(found.spec.seeds)
+    n_compared = 0 if found.tuning else 1 if found.selecting else VARIANTS[name]  # as far as it is known yet
+    assert len(found.trials) == n_compared * len(found.spec.seeds)
     assert found.paired
 
 
@@ -52,12 +53,12 @@ def admit_alibi() -> None:
     admit(pytest.importorskip("gptzoo_alibi").Alibi)
 
 
-def test_the_third_party_part_is_missed_by_name_where_its_package_is_not(tmp_path: Path, fresh_registry: Any) -> None:
+def test_without_its_package_the_third_party_component_is_excluded_by_name(tmp_path: Path, fresh_registry: Any) -> None:
     found = plan("third-party", tmp_path)
     assert len(found.variants) == 4
     assert "no positional named 'alibi'" in found.exclusions[0].reason
 
 
-def test_matched_ffns_are_within_a_percent(tmp_path: Path) -> None:
+def test_matched_feed_forward_networks_differ_by_less_than_a_percent(tmp_path: Path) -> None:
     sizes = [variant.costs.n_parameters for variant in plan("ffn-matched", tmp_path).variants]
     assert max(sizes) / min(sizes) < 1.01

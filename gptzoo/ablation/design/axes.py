@@ -16,7 +16,7 @@ from gptzoo.component import Config, did_you_mean
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AxisSpec
 from gptzoo.spec.overrides import set_field
-from gptzoo.spec.schema import kind_of
+from gptzoo.spec.schema import referenced_kind
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _kind_at(path: Sequence[str], model: type[BaseModel] | None, base: object) -
             if issubclass(model, Config):  # the component of the base has no such option, but that of a variant may
                 return None
             raise ValueError(f"no field named {part!r}{did_you_mean(part, model.model_fields)}")
-        kind = kind_of(field)
+        kind = referenced_kind(field)
         if depth == len(path) - 1:
             return kind
         base = base.get(part, field.default) if isinstance(base, dict) else None

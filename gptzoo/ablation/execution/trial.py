@@ -16,7 +16,7 @@ import filelock
 from gptzoo.ablation.records.trial import TrialState
 from gptzoo.checkpoint.checkpoints import checkpoint_path
 from gptzoo.errors import Diverged, InputError, Interrupted
-from gptzoo.spec.provenance import stamped
+from gptzoo.spec.provenance import add_provenance
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.metrics_file import read_last_row
 from gptzoo.utils.atomic import write_json
@@ -63,7 +63,7 @@ class TrialFolder:
         """Create the folder and its spec.json, unless they exist."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.spec.exists():
-            write_json(self.spec, stamped(spec))
+            write_json(self.spec, add_provenance(spec))
 
     @property
     def state(self) -> TrialState:

@@ -1,4 +1,4 @@
-"""What `variants` enumerates: valid specs only, each once, with a reason for whatever is none."""
+"""`variants` enumerates valid specs, each once, and gives a reason for each exclusion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from support import admit
 
 import gptzoo
+from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.ablation.design.points import points
-from gptzoo.ablation.design.variants import digest_of
 
 RUN = {
     "model": {"context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2},
@@ -30,12 +30,12 @@ FOUR = {
 }
 
 
-def refused(match: str, *arguments: Any, **options: Any) -> None:
+def assert_refused(match: str, *arguments: Any, **options: Any) -> None:
     with pytest.raises(gptzoo.SpecError, match=match):
         gptzoo.variants(*arguments, **options)
 
 
-def test_a_grid_is_every_combination_and_each_reads_as_if_it_were_written_by_hand() -> None:
+def test_a_grid_has_every_combination_and_each_spec_equals_one_written_by_hand() -> None:
     found = gptzoo.variants(RUN, FOUR)
     assert len(found) == 24
     assert found.complete
@@ -55,10 +55,10 @@ def test_variants_of_a_model_spec_are_model_specs() -> None:
     found = gptzoo.variants(MODEL, {"attention": "*", "n_heads": [2, 4]})
     assert {type(one.spec) for one in found} == {gptzoo.ModelSpec}
     assert [one.name for one in found] == ["naive-n_heads=2", "naive-n_heads=4", "sdpa-n_heads=2", "sdpa-n_heads=4"]
-    assert found.baseline == "sdpa-n_heads=2"  # what the base itself has
+    assert found.baseline == "sdpa-n_heads=2"  # the choices of the base itself
 
 
-def test_a_star_is_every_registered_component_third_parties_ones_too(fresh_registry: Any) -> None:
+def test_a_star_means_every_registered_component_including_those_of_plugins(fresh_registry: Any) -> None:
     class Cube(gptzoo.Activation):
         """x cubed."""
 
@@ -70,7 +70,7 @@ def test_a_star_is_every_registered_component_third_parties_ones_too(fresh_regis
     assert "cube" in {one.name for one in found}
 
 
-def test_a_star_leaves_the_base_s_own_part_as_it_is() -> None:
+def test_a_star_keeps_the_options_of_the_base_s_component() -> None:
     base = {**MODEL, "attention": {"type": "sdpa", "window": 4}}
     found = gptzoo.variants(base, {"attention": "*"})
     windows = {one.name: one.spec.attention.window for one in found}
@@ -78,14 +78,14 @@ def test_a_star_leaves_the_base_s_own_part_as_it_is() -> None:
     assert found.baseline == "sdpa"
 
 
-def test_what_is_no_valid_spec_is_left_out_with_its_reason() -> None:
+def test_a_point_that_is_no_valid_spec_is_excluded_with_the_reason() -> None:
     found = gptzoo.variants(MODEL, {"n_heads": [2, 3], "positional": ["rope", "learned"]})
     assert [one.name for one in found] == ["n_heads=2-rope", "n_heads=2-learned"]
     assert [one.choices["n_heads"] for one in found.exclusions] == ["3", "3"]
-    assert found.exclusions[0].reason == "$.n_heads: d_model 16 does not divide into 3 heads"
+    assert found.exclusions[0].reason == "$.n_heads: must divide d_model 16, got 3"
 
 
-def test_points_that_describe_the_same_are_one_variant() -> None:
+def test_points_with_equal_specs_are_one_variant() -> None:
     found = gptzoo.variants(
         MODEL, {"ffn": {"choices": {"default": "mlp", "spelt": {"type": "mlp", "multiplier": 4.0}, "glu": "glu"}}}
     )
@@ -94,7 +94,7 @@ def test_points_that_describe_the_same_are_one_variant() -> None:
     assert not found.complete
 
 
-def test_one_at_a_time_is_the_baseline_and_each_other_choice() -> None:
+def test_one_at_a_time_has_the_baseline_and_each_single_change() -> None:
     found = gptzoo.variants(RUN, FOUR, mode="one_at_a_time")
     assert [one.name for one in found] == ["baseline", "naive", "rope", "none", "post_ln", "relu"]
     base = found[0]
@@ -102,29 +102,31 @@ def test_one_at_a_time_is_the_baseline_and_each_other_choice() -> None:
         assert sum(one.choices[axis] != base.choices[axis] for axis in FOUR) == 1
 
 
-def test_paired_axes_go_hand_in_hand() -> None:
+def test_paired_axes_change_together() -> None:
     found = gptzoo.variants(RUN, {"model.d_model": [16, 32], "optimizer.lr": [0.01, 0.005]}, mode="paired")
     assert [(one.spec.model.d_model, one.spec.optimizer.lr) for one in found] == [(16, 0.01), (32, 0.005)]
-    refused("paired axes have equally many choices; these have 2, 3", RUN, {**FOUR}, mode="paired")
+    assert_refused(
+        "the axes of mode 'paired' must have equal numbers of choices; these have 2, 3", RUN, {**FOUR}, mode="paired"
+    )
 
 
-def test_random_draws_so_many_valid_variants_and_the_same_for_the_same_seed() -> None:
+def test_random_draws_n_valid_variants_and_depends_on_the_seed() -> None:
     axes = {**FOUR, "model.n_heads": [1, 2, 3]}
     found, again = (gptzoo.variants(RUN, axes, mode="random", n=9, seed=4) for _ in range(2))
     assert [one.choices for one in found] == [one.choices for one in again]
-    assert 9 <= len(found) <= 10  # the baseline, if it was not drawn, comes on top
+    assert 9 <= len(found) <= 10  # the baseline is added if it was not drawn
     assert found.baseline in {one.name for one in found}
     other = gptzoo.variants(RUN, axes, mode="random", n=9, seed=5)
     assert [one.choices for one in found] != [one.choices for one in other]
 
 
-def test_random_from_an_endless_grid_takes_no_time() -> None:
+def test_random_draws_from_a_huge_grid_without_enumerating_it() -> None:
     drawn = points("random", [10] * 12, (0,) * 12, n=3, seed=1)
     assert len(set(itertools.islice(drawn, 50))) == 50
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 3))
-def test_random_comes_to_every_point_once(sizes: list[int], seed: int) -> None:
+def test_random_yields_every_point_once(sizes: list[int], seed: int) -> None:
     drawn = list(points("random", sizes, (0,) * len(sizes), n=None, seed=seed))
     assert sorted(drawn) == sorted(points("grid", sizes, (0,) * len(sizes), n=None, seed=0))
 
@@ -133,14 +135,14 @@ def test_random_comes_to_every_point_once(sizes: list[int], seed: int) -> None:
 def test_latin_has_each_choice_as_often_as_any_other(sizes: list[int], times: int, seed: int) -> None:
     n = times * max(sizes)
     drawn = list(points("latin", sizes, (0,) * len(sizes), n=n, seed=seed))
-    if len(drawn) == n:  # a small grid may have a point twice, which is once
+    if len(drawn) == n:  # in a small grid, points may coincide
         for axis, size in enumerate(sizes):
             counts = Counter(point[axis] for point in drawn)
             assert len(counts) == size
             assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_an_axis_may_be_there_for_some_choices_of_another_only() -> None:
+def test_an_axis_can_depend_on_the_choice_of_another() -> None:
     axes = {
         "model.attention": ["naive", "sdpa"],
         "model.attention.window": {"choices": [None, 4], "when": {"model.attention": "sdpa"}},
@@ -150,7 +152,7 @@ def test_an_axis_may_be_there_for_some_choices_of_another_only() -> None:
     assert found[0].choices == {"model.attention": "naive"}
 
 
-def test_conditions_leave_points_out_with_the_reason_that_was_given() -> None:
+def test_conditions_exclude_points_with_the_given_reason() -> None:
     exclude = [{"when": {"model.positional": ["rope", "none"], "model.norm": "post_ln"}, "because": "known to fail"}]
     found = gptzoo.variants(RUN, FOUR, exclude=exclude)
     assert (len(found), len(found.exclusions)) == (16, 8)
@@ -168,15 +170,20 @@ def test_an_axis_of_several_fields_sets_them_together() -> None:
     assert (ffn.type, ffn.d_ff, ffn.activation.type, ffn.dropout) == ("glu", 40, "silu", 0.1)
 
 
-def test_a_named_baseline_is_taken_and_one_that_is_no_valid_spec_is_refused() -> None:
+def test_a_baseline_can_be_chosen_and_must_be_a_valid_spec() -> None:
     assert gptzoo.variants(RUN, FOUR, baseline={"model.positional": "rope"}).baseline == "sdpa-rope-pre_ln-gelu"
-    refused("the baseline is left out: .*3 heads", RUN, {"model.n_heads": [3, 2]}, baseline={"model.n_heads": 3})
+    assert_refused(
+        "the baseline is excluded: .*n_heads: must divide",
+        RUN,
+        {"model.n_heads": [3, 2]},
+        baseline={"model.n_heads": 3},
+    )
 
 
-def test_names_do_not_count_in_the_hash_and_everything_else_does() -> None:
+def test_the_digest_ignores_names_and_nothing_else() -> None:
     one = gptzoo.load_run_spec(RUN)
-    assert digest_of(one) == digest_of(gptzoo.load_run_spec(RUN, ["name=other", "model.name=another"]))
-    assert digest_of(one) != digest_of(gptzoo.load_run_spec(RUN, ["seed=2"]))
+    assert spec_digest(one) == spec_digest(gptzoo.load_run_spec(RUN, ["name=other", "model.name=another"]))
+    assert spec_digest(one) != spec_digest(gptzoo.load_run_spec(RUN, ["seed=2"]))
 
 
 @pytest.mark.parametrize(
@@ -185,8 +192,8 @@ def test_names_do_not_count_in_the_hash_and_everything_else_does() -> None:
         ({"model.nrom": ["pre_ln"]}, {}, r"\$.model.nrom: no field named 'nrom'; did you mean 'norm'"),
         ({"modle.norm": ["pre_ln"]}, {}, "no field named 'modle'; did you mean 'model'"),
         ({"model.dropout": "*"}, {}, r'"\*" is for a field that names a component'),
-        ({"model.norm": ["pre_ln", "pre_ln"]}, {}, "the choice 'pre_ln' is there twice"),
-        ({"model.norm": []}, {}, "an axis without choices"),
+        ({"model.norm": ["pre_ln", "pre_ln"]}, {}, "two choices have the label 'pre_ln'"),
+        ({"model.norm": []}, {}, "an axis needs at least one choice"),
         ({"model.norm": "pre_ln"}, {}, "model.norm"),
         (FOUR, {"baseline": {"model.norm": "pre_nl"}}, "axis 'model.norm' has no choice 'pre_nl'"),
         (
@@ -196,5 +203,5 @@ def test_names_do_not_count_in_the_hash_and_everything_else_does() -> None:
         ),
     ],
 )
-def test_what_is_wrong_about_axes_is_told_with_its_place(axes: Any, options: Any, reason: str) -> None:
-    refused(reason, RUN, axes, **options)
+def test_an_error_about_axes_names_the_place(axes: Any, options: Any, reason: str) -> None:
+    assert_refused(reason, RUN, axes, **options)

@@ -1,4 +1,4 @@
-"""Trials run once each, whatever happens to them, to their executor and to the runner."""
+"""Each trial runs exactly once, whatever happens to it, to its executor and to the runner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runs import rows
 import gptzoo
 from gptzoo.ablation.execution.executor import Job
 from gptzoo.ablation.execution.local_executor import LocalExecutor
-from gptzoo.ablation.execution.runner import Rules, Runner
+from gptzoo.ablation.execution.runner import RetryPolicy, Runner
 from gptzoo.ablation.execution.trial import TrialFolder
 from gptzoo.spec.run import RunSpec
 
@@ -38,7 +38,7 @@ def plugin(fresh_registry: Any) -> Path:
 
 
 def spec(how: str = "well", *, seed: int = 1, steps: int = 8, save_every: int = 2) -> dict[str, Any]:
-    """A run of a moment; its model has two activations a step."""
+    """Return a run that takes a moment. Its model calls two activations per step."""
     return {
         "model": {
             "context_length": 16,
@@ -71,7 +71,7 @@ def folder(tmp_path: Path, name: str) -> TrialFolder:
 
 
 @pytest.mark.slow
-def test_every_trial_is_trained_as_it_would_be_alone(tmp_path: Path, plugin: Path) -> None:
+def test_a_trial_is_trained_exactly_like_a_run_by_itself(tmp_path: Path, plugin: Path) -> None:
     named = trials("well", "well", "well")
     runner = Runner(named, tmp_path / "ablation", local(), arguments=["--plugin", str(plugin)])
     assert set(runner.run().values()) == {"done"}
@@ -82,7 +82,7 @@ def test_every_trial_is_trained_as_it_would_be_alone(tmp_path: Path, plugin: Pat
     assert not (folder(tmp_path, alone.name).path / "loss.png").exists()
 
 
-def test_what_is_done_is_not_done_again(tmp_path: Path, plugin: Path) -> None:
+def test_a_trial_that_is_done_is_not_run_again(tmp_path: Path, plugin: Path) -> None:
     arguments = ["--plugin", str(plugin)]
     Runner(trials("well"), tmp_path / "ablation", local(), arguments=arguments).run()
     before = folder(tmp_path, "well-0").metrics.stat().st_mtime_ns
@@ -92,24 +92,24 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, plugin: Path) -> None:
 
 
 @pytest.mark.slow
-def test_five_ways_to_fail_are_told_apart_and_the_others_finish(tmp_path: Path, plugin: Path) -> None:
-    # Without a checkpoint on the way, or else a second attempt would go on behind the step that is fatal.
+def test_five_ways_to_fail_have_different_reasons_and_the_other_trials_finish(tmp_path: Path, plugin: Path) -> None:
+    # There is no checkpoint on the way: a second attempt would resume from it, after the fatal step.
     named = trials("well", "raise", "segfault", "well", "exit", "nan", "hang", "well", save_every=100)
-    rules = Rules(retries=1, silence=20.0)
-    runner = Runner(named, tmp_path / "ablation", local(), rules=rules, arguments=["--plugin", str(plugin)])
+    policy = RetryPolicy(retries=1, hang_timeout=20.0)
+    runner = Runner(named, tmp_path / "ablation", local(), retry_policy=policy, arguments=["--plugin", str(plugin)])
     states = runner.run()
     assert [name for name, state in states.items() if state == "done"] == ["well-0", "well-3", "well-7"]
-    told = {name: folder(tmp_path, name).given_up for name, state in states.items() if state == "failed"}
-    assert told["raise-1"] == "ended with code 1: ValueError: it went wrong"
-    assert told["segfault-2"] == "killed by SIGSEGV"
-    assert told["exit-4"] == "ended with code 137, as a process does that ran out of memory"
-    assert "diverged" in (told["nan-5"] or "")
-    assert "first in the output of blocks" in (told["nan-5"] or "")
-    assert told["hang-6"] == "hung: no step for 20 s"
-    attempts = {name: len(folder(tmp_path, name).attempts) for name in told}
+    reasons = {name: folder(tmp_path, name).failure for name, state in states.items() if state == "failed"}
+    assert reasons["raise-1"] == "exited with code 1: ValueError: it went wrong"
+    assert reasons["segfault-2"] == "killed by SIGSEGV"
+    assert reasons["exit-4"] == "exited with code 137 (usually out of memory)"
+    assert "diverged" in (reasons["nan-5"] or "")
+    assert "first in the output of blocks" in (reasons["nan-5"] or "")
+    assert reasons["hang-6"] == "hung: no step for 20 s"
+    attempts = {name: len(folder(tmp_path, name).attempts) for name in reasons}
     assert attempts == {"raise-1": 2, "segfault-2": 2, "exit-4": 2, "nan-5": 1, "hang-6": 2}
-    again = Runner(named, tmp_path / "ablation", local(), rules=rules, arguments=["--plugin", str(plugin)])
-    assert again.run() == states  # at once: what was given up stays so
+    again = Runner(named, tmp_path / "ablation", local(), retry_policy=policy, arguments=["--plugin", str(plugin)])
+    assert again.run() == states  # at once, because failed trials are not run again
 
 
 RUNNER = """
@@ -138,23 +138,23 @@ def runner_process(tmp_path: Path, plugin: Path, specs: dict[str, Any]) -> subpr
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def finished(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+def wait_for(process: subprocess.Popen[str]) -> None:
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
 
 
 @pytest.mark.slow
-def test_a_runner_killed_at_any_time_and_started_again_ends_with_the_same_runs(tmp_path: Path, plugin: Path) -> None:
+def test_a_runner_that_is_killed_and_started_again_ends_with_the_same_runs(tmp_path: Path, plugin: Path) -> None:
     specs = {f"trial-{n}": spec(seed=n + 1, steps=60) for n in range(4)}
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
-    finished(runner_process(undisturbed, plugin, specs))
+    wait_for(runner_process(undisturbed, plugin, specs))
     for kill_after in (1.0, 3.0, 4.0, 5.0, 6.0):
         process = runner_process(tmp_path, plugin, specs)
         time.sleep(kill_after)
         process.kill()
         process.communicate()
-    finished(runner_process(tmp_path, plugin, specs))
+    wait_for(runner_process(tmp_path, plugin, specs))
     for name in specs:
         assert rows(folder(tmp_path, name).path) == rows(folder(undisturbed, name).path)
 
@@ -164,7 +164,7 @@ def test_two_runners_share_the_trials_and_run_none_twice(tmp_path: Path, plugin:
     specs = {f"trial-{n}": spec(seed=n + 1, steps=40) for n in range(6)}
     both = [runner_process(tmp_path, plugin, specs) for _ in range(2)]
     for process in both:
-        finished(process)
+        wait_for(process)
     for name in specs:
         log = folder(tmp_path, name).log.read_text()
         assert log.count("40 steps, val/loss") == 1
@@ -172,7 +172,7 @@ def test_two_runners_share_the_trials_and_run_none_twice(tmp_path: Path, plugin:
 
 
 @pytest.mark.slow
-def test_a_signal_lets_the_trials_save_and_the_same_command_goes_on(tmp_path: Path, plugin: Path) -> None:
+def test_after_a_signal_the_trials_save_and_are_not_counted_as_failed(tmp_path: Path, plugin: Path) -> None:
     specs = {f"trial-{n}": spec(seed=n + 1, steps=2000) for n in range(2)}
     process = runner_process(tmp_path, plugin, specs)
     until = time.monotonic() + 120
@@ -180,15 +180,15 @@ def test_a_signal_lets_the_trials_save_and_the_same_command_goes_on(tmp_path: Pa
         time.sleep(0.1)
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert "SIGTERM: the trials that ran have saved" in said
+    _, stderr = process.communicate(timeout=120)
+    assert "SIGTERM: the running trials have saved" in stderr
     for name in specs:
         assert json.loads((folder(tmp_path, name).path / "status.json").read_text())["status"] == "interrupted"
         assert folder(tmp_path, name).state == "waiting"
-        assert not folder(tmp_path, name).attempts  # no fault of its own
+        assert not folder(tmp_path, name).attempts
 
 
-def test_the_forge_leaves_no_process_behind(tmp_path: Path, plugin: Path) -> None:
+def test_the_fork_server_leaves_no_process_behind(tmp_path: Path, plugin: Path) -> None:
     executor = local()
     Runner(trials("well"), tmp_path / "ablation", executor, arguments=["--plugin", str(plugin)]).run()
     assert executor.fork_server is None
@@ -208,28 +208,28 @@ def gptzoo_components():
     return []
 
 
-class Tell(MetaPathFinder):
+class PrintImports(MetaPathFinder):
     def find_spec(self, name, path, target=None):
         print("import", name, file=sys.stderr)
 
 
-sys.meta_path.insert(0, Tell())
+sys.meta_path.insert(0, PrintImports())
 """
 
 
 @pytest.mark.slow
-def test_a_trial_finds_all_that_is_heavy_imported(tmp_path: Path) -> None:
-    teller = tmp_path / "teller.py"
-    teller.write_text(IMPORTS)
+def test_a_trial_inherits_the_slow_imports_of_the_fork_server(tmp_path: Path) -> None:
+    plugin = tmp_path / "print_imports.py"
+    plugin.write_text(IMPORTS)
     run = gptzoo.load_run_spec(spec() | {"model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}})
     executor = LocalExecutor.Config(n_workers=1).build()
-    assert Runner([Named("one", run)], tmp_path, executor, arguments=("--plugin", str(teller))).run() == {"one": "done"}
+    assert Runner([Named("one", run)], tmp_path, executor, arguments=("--plugin", str(plugin))).run() == {"one": "done"}
     log = (tmp_path / "trials" / "one" / "train.log").read_text()
     imported = [line.split()[1] for line in log.splitlines() if line.startswith("import ")]
-    assert len(imported) < 20, imported  # a handful by the end; of torch._dynamo alone there are 600
+    assert len(imported) < 20, imported  # torch._dynamo alone imports 600 modules
 
 
-def test_a_forge_that_dies_fails_its_jobs_and_another_takes_its_place(tmp_path: Path) -> None:
+def test_when_the_fork_server_dies_its_jobs_fail_and_a_new_one_is_started(tmp_path: Path) -> None:
     with LocalExecutor.Config(n_workers=2).build() as executor:
         first = executor.start(Job(("--version",), tmp_path / "first.log"))
         os.kill(executor.fork_server.process.pid, signal.SIGKILL)
@@ -239,7 +239,7 @@ def test_a_forge_that_dies_fails_its_jobs_and_another_takes_its_place(tmp_path: 
         while executor.poll(second) is None:
             executor.wait([second], 0.1)
         assert (executor.poll(second), executor.free_slots) == (-signal.SIGKILL, 2)
-        assert executor.poll(first) in (0, -signal.SIGKILL)  # it may have been quicker
+        assert executor.poll(first) in (0, -signal.SIGKILL)  # it may have ended before
         third = executor.start(Job(("--version",), tmp_path / "third.log"))
         executor.wait([third], 60)
         assert executor.poll(third) == 0
@@ -249,7 +249,7 @@ def test_a_forge_that_dies_fails_its_jobs_and_another_takes_its_place(tmp_path: 
     ("visible", "gpus"),
     [("0,3", ["0", "3"]), ("GPU-8a1, GPU-2", ["GPU-8a1", "GPU-2"]), ("-1", []), ("", []), ("1,-1,2", ["1"])],
 )
-def test_the_gpus_of_trials_are_those_that_cuda_would_see(
+def test_the_gpus_of_trials_are_those_that_cuda_sees(
     visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -270,7 +270,7 @@ def gptzoo_components():
 """
 
 
-def test_a_plugin_that_asks_for_cuda_at_import_does_not_start_it_in_the_process_that_forks(tmp_path: Path) -> None:
+def test_a_plugin_that_asks_for_cuda_when_imported_does_not_initialise_cuda_in_the_fork_server(tmp_path: Path) -> None:
     plugin = tmp_path / "asks.py"
     plugin.write_text(ASKS_FOR_CUDA)
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""What makes an ablation fair, by its plan: equal sizes, equal budgets, equal tuning; and what the plan foretells."""
+"""Plans of ablations: equal sizes, equal budgets and equal tuning for all variants, and forecasts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import pytest
 import gptzoo
 from gptzoo.ablation.design.costs import Costs
 from gptzoo.ablation.planning import folder as folder_module
-from gptzoo.ablation.planning.calibrate import Calibration, estimated, spread, wall_seconds
-from gptzoo.ablation.planning.folder import refuse_another, write_plan
+from gptzoo.ablation.planning.calibrate import Calibration, estimate_calibrations, variants_to_measure, wall_seconds
+from gptzoo.ablation.planning.folder import check_same_ablation, write_plan
 from gptzoo.ablation.planning.forecast import detectable
-from gptzoo.ablation.planning.plan import Plan, make_plan
+from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.selection.learning_rate_grid import tries, tuned
+from gptzoo.ablation.selection.learning_rate_grid import choose_value, grid_trials
 from gptzoo.ablation.statistics.power import detectable_difference
 from gptzoo.spec.ablation import TuneSpec
 
@@ -43,23 +44,23 @@ def parameters(spec: gptzoo.RunSpec) -> int:
 
 
 @pytest.mark.parametrize("by", ["d_ff", "d_model"])
-def test_matched_variants_are_as_near_to_the_baseline_as_a_width_can_bring_them(tmp_path: Path, by: str) -> None:
+def test_the_size_of_a_matched_variant_is_as_close_to_the_baseline_as_possible(tmp_path: Path, by: str) -> None:
     plan = plan_of(tmp_path, match={"what": "params", "by": by})
     mlp, glu = plan.variants
-    assert mlp.spec.model.ffn == gptzoo.load_run_spec(BASE).model.ffn  # the baseline stays
+    assert mlp.spec.model.ffn == gptzoo.load_run_spec(BASE).model.ffn  # the baseline is unchanged
     target = parameters(mlp.spec)
     reached = parameters(glu.spec)
     assert f"{(reached - target) / target:+.2%} parameters" in glu.residue
     data = glu.spec.resolved()
     field = data["model"]["ffn"] if by == "d_ff" else data["model"]
-    step = 1 if by == "d_ff" else 6  # heads of even width
+    step = 1 if by == "d_ff" else 6  # each of the 3 heads has an even width
     for other in (field[by] - step, field[by] + step):
         changed = {**field, by: other}
         model = {**data["model"], "ffn": changed} if by == "d_ff" else changed
         assert abs(parameters(gptzoo.load_run_spec({**data, "model": model})) - target) >= abs(reached - target)
 
 
-def test_variants_matched_in_flops_take_as_many_of_them(tmp_path: Path) -> None:
+def test_variants_matched_in_flops_take_as_many_flops_as_the_baseline(tmp_path: Path) -> None:
     mlp, glu = plan_of(tmp_path, match={"what": "flops", "by": "d_ff"}).variants
     assert mlp.flops is not None
     assert glu.flops == pytest.approx(mlp.flops, rel=0.01)
@@ -67,7 +68,7 @@ def test_variants_matched_in_flops_take_as_many_of_them(tmp_path: Path) -> None:
 
 
 class Crashing(gptzoo.FeedForward):
-    """Takes its process along where no test of its author has been."""
+    """A feed-forward network that crashes its process."""
 
     name = "crashing"
 
@@ -83,45 +84,45 @@ class Crashing(gptzoo.FeedForward):
         if self.config.where == "exit":
             os._exit(3)
         if self.config.where == "error":
-            raise ValueError("it is no crash")
+            raise ValueError("an error, not a crash")
         self.crash()
 
     def crash(self) -> None:
-        faulthandler.disable()  # pytest's, which would tell of what is meant
+        faulthandler.disable()  # pytest's would print a traceback of this intended crash
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
 @pytest.mark.parametrize("fields", [{}, {"match": {"what": "flops", "by": "d_model"}}], ids=["alone", "matched"])
 @pytest.mark.parametrize(
     ("where", "how"),
-    [("constructor", "is killed by SIGSEGV"), ("forward", "is killed by SIGSEGV"), ("exit", "exits with code 3")],
+    [("constructor", "was killed by SIGSEGV"), ("forward", "was killed by SIGSEGV"), ("exit", "exited with code 3")],
 )
-def test_a_component_that_crashes_while_costs_are_counted_is_refused_by_the_name_of_its_variant(
+def test_the_error_for_a_component_that_crashes_while_costs_are_counted_names_the_variant(
     where: str, how: str, fields: Any, tmp_path: Path, fresh_registry: Any
 ) -> None:
     from support import admit
 
     admit(Crashing)
     choices = {"good": "mlp", "bad": {"type": "crashing", "where": where}, "better": "glu"}
-    with pytest.raises(gptzoo.InputError, match=f"^variant bad: the process that counts .* {how}: .*`exclude`$"):
+    with pytest.raises(gptzoo.InputError, match=f"^variant bad: the process that counts .* {how}, .*`exclude`\\.$"):
         plan_of(tmp_path, axes={"model.ffn": {"choices": choices}}, **fields)
 
 
-def test_a_component_that_raises_while_costs_are_counted_raises_in_the_planner(
+def test_an_error_that_a_component_raises_while_costs_are_counted_is_raised_by_the_planner(
     tmp_path: Path, fresh_registry: Any
 ) -> None:
     from support import admit
 
     admit(Crashing)
-    with pytest.raises(ValueError, match="it is no crash"):
+    with pytest.raises(ValueError, match="an error, not a crash"):
         plan_of(tmp_path, axes={"model.ffn": ["mlp", {"type": "crashing", "where": "error"}]})
 
 
-def test_what_has_no_such_width_is_left_out_with_the_reason(tmp_path: Path, fresh_registry: Any) -> None:
+def test_a_variant_without_the_matched_width_is_excluded_with_the_reason(tmp_path: Path, fresh_registry: Any) -> None:
     from support import admit
 
     class Narrow(gptzoo.FeedForward):
-        """x, as it is."""
+        """Identity."""
 
         name = "narrow"
 
@@ -131,17 +132,19 @@ def test_what_has_no_such_width_is_left_out_with_the_reason(tmp_path: Path, fres
     admit(Narrow)
     plan = plan_of(tmp_path, axes={"model.ffn": ["mlp", "narrow"]}, match={"what": "params", "by": "d_ff"})
     assert [variant.name for variant in plan.variants] == ["mlp"]
-    assert [exclusion.reason for exclusion in plan.exclusions] == ["cannot be matched: 'narrow' has no option 'd_ff'"]
+    assert [exclusion.reason for exclusion in plan.exclusions] == [
+        "its size cannot be matched to the baseline: 'narrow' has no option 'd_ff'"
+    ]
 
 
-def test_a_budget_of_tokens_gives_unlike_batches_the_same_number_of_them(tmp_path: Path) -> None:
+def test_a_budget_of_tokens_gives_batches_of_any_size_the_same_number_of_tokens(tmp_path: Path) -> None:
     axes = {"batch_size": [4, 8], "model.context_length": [16, 32]}
     plan = plan_of(tmp_path, axes=axes, budget={"tokens": 6400})
     assert [variant.n_steps for variant in plan.variants] == [100, 50, 50, 25]
     assert {variant.n_tokens for variant in plan.variants} == {6400}
-    assert not plan.paired  # contexts of unlike length cut the text in another way
-    told = plan_of(tmp_path, axes=axes).notes
-    assert told == ["variants see different numbers of tokens: give a budget to make them equal"]
+    assert not plan.paired  # different context lengths cut the text at different places
+    notes = plan_of(tmp_path, axes=axes).notes
+    assert notes == ["the variants train on different numbers of tokens; set a budget to make them equal"]
 
 
 def test_a_budget_of_flops_gives_larger_models_fewer_steps(tmp_path: Path) -> None:
@@ -157,25 +160,25 @@ def done(loss: float | None) -> TrialOutcome:
     return TrialOutcome("any", 1000, state, rows=[{"step": 1, "val/loss": loss}])  # type: ignore[arg-type]
 
 
-def test_tuning_keeps_the_value_of_the_lowest_mean_and_says_when_that_is_the_edge() -> None:
+def test_tuning_keeps_the_value_with_the_lowest_mean_and_reports_the_edge_of_the_grid() -> None:
     spec, tune = gptzoo.load_run_spec(BASE), TuneSpec(factors=(3.0, 1.0, 0.5), seeds=(8, 9))
-    assert [(one.value, one.seed) for one in tries(spec, tune)] == [
+    assert [(trial.value, trial.seed) for trial in grid_trials(spec, tune)] == [
         (0.0005, 8), (0.0005, 9), (0.001, 8), (0.001, 9), (0.003, 8), (0.003, 9)
     ]  # fmt: skip
     losses: dict[tuple[float, int], float | None] = {(0.0005, 8): 3.0, (0.0005, 9): 2.0, (0.001, 8): 2.4}
     losses |= {(0.001, 9): 2.4, (0.003, 8): 1.0, (0.003, 9): None}
-    chosen = tuned(spec, tune, "val/loss", lambda one: done(losses[one.value, one.seed]))
+    chosen = choose_value(spec, tune, "val/loss", lambda trial: done(losses[trial.value, trial.seed]))
     assert chosen.spec is not None
-    assert chosen.spec.optimizer.lr == 0.001  # 3.0 and 2.0 are 2.5 on average, and a value that failed once is out
-    assert chosen.told == "optimizer.lr 0.001, the best of 0.0005, 0.001, 0.003"
+    assert chosen.spec.optimizer.lr == 0.001  # 0.0005 has a mean of 2.5, and 0.003 failed with one seed
+    assert chosen.description == "optimizer.lr 0.001, the best of 0.0005, 0.001, 0.003"
     losses[0.0005, 8] = losses[0.001, 8] = 2.8 - 0.4
-    edge = tuned(spec, tune, "val/loss", lambda one: done({0.0005: 1.0}.get(one.value, 2.0)))
-    assert edge.told.endswith("at the edge of the grid")
-    hopeless = tuned(spec, tune, "val/loss", lambda one: done(None))
-    assert (hopeless.spec, hopeless.ended) == (None, True)
+    edge = choose_value(spec, tune, "val/loss", lambda trial: done({0.0005: 1.0}.get(trial.value, 2.0)))
+    assert edge.description.endswith("at the edge of the grid")
+    all_failed = choose_value(spec, tune, "val/loss", lambda trial: done(None))
+    assert (all_failed.spec, all_failed.complete) == (None, True)
 
 
-def test_the_comparison_waits_for_tuning_and_then_has_what_it_chose(tmp_path: Path) -> None:
+def test_the_comparison_waits_for_tuning_and_then_uses_the_chosen_values(tmp_path: Path) -> None:
     fields = {"tune": {"factors": [1.0, 4.0], "seeds": [50]}, "axes": {"model.norm": ["pre_ln", "post_ln"]}}
     plan = plan_of(tmp_path, **fields)
     assert (len(plan.tuning), len(plan.trials)) == (4, 0)
@@ -195,7 +198,7 @@ def test_the_comparison_waits_for_tuning_and_then_has_what_it_chose(tmp_path: Pa
     )
 
 
-def test_a_variant_of_which_every_try_failed_has_failed_in_the_outcome(tmp_path: Path) -> None:
+def test_a_variant_has_failed_in_the_outcome_if_all_trials_of_its_grid_failed(tmp_path: Path) -> None:
     fields = {"tune": {"factors": [1.0, 4.0], "seeds": [50]}}
     plan = plan_of(tmp_path, **fields)
     write_plan(tmp_path, plan)
@@ -205,41 +208,41 @@ def test_a_variant_of_which_every_try_failed_has_failed_in_the_outcome(tmp_path:
         (folder / "attempts.json").write_text('{"attempts": [], "given_up": "diverged"}')
     after = plan_of(tmp_path, **fields)
     write_plan(tmp_path, after)
-    told = [(t.variant, t.state, t.reason) for t in gptzoo.read_outcome(tmp_path).trials]
-    assert told == [("glu", "failed", "no optimizer.lr of the grid came to an end: 0.001, 0.004")] * 2
+    trials = [(t.variant, t.state, t.reason) for t in gptzoo.read_outcome(tmp_path).trials]
+    assert trials == [("glu", "failed", "all trials of the optimizer.lr grid failed: 0.001, 0.004")] * 2
 
 
-def test_a_runner_may_begin_while_another_writes_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_may_start_while_another_writes_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, n_files, write = plan_of(tmp_path), 0, folder_module.write_json
 
-    def and_another(path: Path, value: Any) -> None:
+    def write_while_another_starts(path: Path, value: Any) -> None:
         (tmp_path / ".incomplete-ablation.json-1").write_text("{")
-        refuse_another(tmp_path, plan.spec)
+        check_same_ablation(tmp_path, plan.spec)
         write(path, value)
-        refuse_another(tmp_path, plan.spec)
+        check_same_ablation(tmp_path, plan.spec)
         nonlocal n_files
         n_files += 1
 
-    monkeypatch.setattr(folder_module, "write_json", and_another)
+    monkeypatch.setattr(folder_module, "write_json", write_while_another_starts)
     write_plan(tmp_path, plan)
     assert n_files == 2
     (tmp_path / "ablation.json").unlink()
-    with pytest.raises(gptzoo.FolderError, match="is used, and not by an ablation"):
-        refuse_another(tmp_path, plan.spec)
+    with pytest.raises(gptzoo.FolderError, match=r"is not empty and has no ablation\.json"):
+        check_same_ablation(tmp_path, plan.spec)
 
 
-def test_the_smallest_difference_is_that_of_the_noise_that_is_known(tmp_path: Path) -> None:
+def test_the_smallest_detectable_difference_follows_from_the_known_noise(tmp_path: Path) -> None:
     unknown = detectable(plan_of(tmp_path, seeds=4), tmp_path)
     in_sd = detectable_difference(math.sqrt(2), 4, paired=True)
     assert (unknown.in_sd, unknown.difference) == (True, pytest.approx(in_sd))
     prior = {"seed_noise": {"sd": 0.01, "source": "the pilot of May"}}
-    told = detectable(plan_of(tmp_path, seeds=4, **prior), tmp_path)
-    assert (told.in_sd, told.source) == (False, "the pilot of May")
-    assert told.difference == pytest.approx(0.01 * in_sd)
+    known = detectable(plan_of(tmp_path, seeds=4, **prior), tmp_path)
+    assert (known.in_sd, known.source) == (False, "the pilot of May")
+    assert known.difference == pytest.approx(0.01 * in_sd)
     assert detectable(plan_of(tmp_path, seeds=1), tmp_path).difference is None
 
 
-def test_once_trials_are_done_their_own_spread_is_taken(tmp_path: Path) -> None:
+def test_the_noise_of_finished_trials_replaces_that_of_the_spec(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, seed_noise={"sd": 9.0, "source": "a guess"})
     write_plan(tmp_path, plan)
     for trial, loss in zip(plan.trials, [2.0, 2.1, 3.0, 3.3], strict=True):  # differences of 0.1 and 0.3
@@ -248,20 +251,20 @@ def test_once_trials_are_done_their_own_spread_is_taken(tmp_path: Path) -> None:
         (folder / "metrics.jsonl").write_text(json.dumps({"step": 100, "val/loss": loss}) + "\n")
         (folder / "status.json").write_text('{"status": "done"}')
         (folder / "sample.txt").write_text("once\n")
-    found = detectable(plan, tmp_path)
-    assert found.difference == pytest.approx(detectable_difference(0.1 * math.sqrt(2), 2, paired=True))
+    measured = detectable(plan, tmp_path)
+    assert measured.difference == pytest.approx(detectable_difference(0.1 * math.sqrt(2), 2, paired=True))
 
 
-def test_estimates_of_what_was_not_measured_go_by_size() -> None:
+def test_variants_that_were_not_measured_are_estimated_by_size() -> None:
     costs = {f"v{n}": Costs(n, float(n), 0, 0) for n in range(1, 31)}
-    measured = spread(costs, "v7")
+    measured = variants_to_measure(costs, "v7")
     assert len(measured) <= 12
     assert {"v1", "v7", "v30"} <= set(measured)
-    found = estimated({"v1": Calibration(1.0, 5.0), "v30": Calibration(30.0, 5.0)}, costs)
-    assert found["v29"] == Calibration(29.0, 5.0)
-    assert found["v29"].of_trial(10, 5) == 10 * 29.0 + 3 * 5.0  # before the first step, at 5 and at 10
+    estimates = estimate_calibrations({"v1": Calibration(1.0, 5.0), "v30": Calibration(30.0, 5.0)}, costs)
+    assert estimates["v29"] == Calibration(29.0, 5.0)
+    assert estimates["v29"].trial_seconds(10, 5) == 10 * 29.0 + 3 * 5.0  # evaluations before step 1, at 5 and at 10
 
 
-def test_trials_on_two_workers_take_as_long_as_the_busier_one() -> None:
+def test_the_duration_on_two_workers_is_that_of_the_busier_one() -> None:
     assert wall_seconds([3.0, 1.0, 1.0, 1.0], 2) == 3.0
     assert wall_seconds([1.0] * 5, 2) == 3.0
