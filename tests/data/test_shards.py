@@ -45,7 +45,7 @@ class Generated(Corpus):
         return f"{self.n_documents}/{self.size}"
 
 
-def tokenizer(kind: str, **options: Any) -> Config:
+def tokenizer_config(kind: str, **options: Any) -> Config:
     return Reference("tokenizer").validate({"type": kind, **options})
 
 
@@ -58,23 +58,25 @@ def files(cache: Path) -> dict[str, bytes]:
 def test_the_files_do_not_depend_on_shard_size_or_workers(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = []
+    results = []
     for size, workers in ((2**20, 1), (1, 1), (700, 3)):
         cache = tmp_path / f"{size}-{workers}"
         monkeypatch.setenv("GPTZOO_CACHE", str(cache))
         monkeypatch.setattr(shards, "SHARD_BYTES", size)
-        prepare(Generated(100), tokenizer(kind), workers=workers)
-        made.append(files(cache))
+        prepare(Generated(100), tokenizer_config(kind), workers=workers)
+        results.append(files(cache))
         assert [path.name for path in cache.iterdir()] == ["tokens"]
-    assert all(found == made[0] for found in made)
-    assert len(np.frombuffer(made[0]["train.spans.bin"])) == 200
+    assert all(result == results[0] for result in results)
+    assert len(np.frombuffer(results[0]["train.spans.bin"])) == 200
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_progress_is_reported_per_stage(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 1000)
     calls: list[tuple[str, Counts]] = []
-    _, store = prepare(Generated(100), tokenizer("char"), workers=workers, progress=lambda *call: calls.append(call))
+    _, store = prepare(
+        Generated(100), tokenizer_config("char"), workers=workers, progress=lambda *call: calls.append(call)
+    )
     assert list(dict.fromkeys(stage for stage, _ in calls)) == ["tokenizer", "train", "val"]
     for split, n_documents in (("train", 100), ("val", 3)):
         totals = [sum(column) for column in zip(*(counts for stage, counts in calls if stage == split), strict=True)]
@@ -94,13 +96,13 @@ def test_a_finished_shard_is_reused(cache: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(ByteTokenizer, "encode", counting)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Generated(100), tokenizer("byte"))
+        prepare(Generated(100), tokenizer_config("byte"))
     assert not [path for path in (cache / "tokens").iterdir() if path.is_dir()]
     (unfinished,) = cache.glob("unfinished-*")
     assert sum(path.name.startswith("train-") for path in unfinished.iterdir()) == 3
     damaged = unfinished / "train-00000001" / "tokens.bin"
     damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
-    _, store = prepare(Generated(100), tokenizer("byte"))
+    _, store = prepare(Generated(100), tokenizer_config("byte"))
     texts = [*Generated(100).documents("train")]
     # The second call encodes the damaged shard and everything after the third shard.
     assert encoded[37:] == [*texts[10:20], *texts[30:], *Generated(100).documents("val")]
@@ -109,11 +111,11 @@ def test_a_finished_shard_is_reused(cache: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_shard_of_different_documents_is_not_reused(tmp_path: Path) -> None:
-    made = tokenizer("byte").build()
-    one, other = (next(shards.split_into_shards(Generated(3, size), "train")) for size in (50, 51))
-    shards.tokenize_shard(tmp_path, one, made)
-    assert shards.tokenize_shard(tmp_path, other, made) == Counts(3, 3 * 52 + 2, 3 * 52)
-    assert (tmp_path / one.name / "tokens.bin").stat().st_size == 2 * (3 * 52 + 2)
+    tokenizer = tokenizer_config("byte").build()
+    shard, other = (next(shards.split_into_shards(Generated(3, size), "train")) for size in (50, 51))
+    shards.tokenize_shard(tmp_path, shard, tokenizer)
+    assert shards.tokenize_shard(tmp_path, other, tokenizer) == Counts(3, 3 * 52 + 2, 3 * 52)
+    assert (tmp_path / shard.name / "tokens.bin").stat().st_size == 2 * (3 * 52 + 2)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -125,7 +127,7 @@ def test_the_error_for_a_document_names_it_and_no_files_remain(workers: int, cac
                 yield "Ω"
 
     with pytest.raises(DataError, match=r"val split, document 4: tokenizer 'char' has no token for 'Ω'"):
-        prepare(Wrong(10), tokenizer("char"), workers=workers)
+        prepare(Wrong(10), tokenizer_config("char"), workers=workers)
     assert [path.suffix for path in (cache / "tokens").iterdir()] == [".lock"]
     assert not list(cache.glob("unfinished-*"))
 
@@ -143,9 +145,9 @@ def test_the_death_of_a_worker_is_reported_and_finished_shards_are_kept(
 
     monkeypatch.setattr(ByteTokenizer, "encode", dying)
     with pytest.raises(DataError, match=r"process died.*Start again with fewer workers"):
-        prepare(Generated(100), tokenizer("byte"), workers=2)
+        prepare(Generated(100), tokenizer_config("byte"), workers=2)
     assert list(cache.glob("unfinished-*/train-*"))
-    _, store = prepare(Generated(100), tokenizer("byte"))
+    _, store = prepare(Generated(100), tokenizer_config("byte"))
     assert len(store.spans["train"]) == 100
 
 
@@ -166,11 +168,11 @@ prepare(corpus, Reference("tokenizer").validate("byte"), workers=int(sys.argv[1]
 
 def finished_shards(cache: Path) -> dict[str, int]:
     """Return the time of each finished shard, while other processes may write to the folder."""
-    found = {}
+    times = {}
     for file in glob.glob(f"{cache}/unfinished-*/*/shard.json"):
         with contextlib.suppress(FileNotFoundError):
-            found[file] = os.stat(file).st_mtime_ns
-    return found
+            times[file] = os.stat(file).st_mtime_ns
+    return times
 
 
 @pytest.mark.slow
@@ -202,7 +204,7 @@ def test_repeatedly_killed_processes_end_with_the_same_files(
         done = finished
     assert kills >= 3
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "never"))
-    prepare(Reference("corpus").validate({"type": "stories", "n_stories": 100}).build(), tokenizer("byte"))
+    prepare(Reference("corpus").validate({"type": "stories", "n_stories": 100}).build(), tokenizer_config("byte"))
     assert files(cache) == files(tmp_path / "never")
     assert not glob.glob(f"{cache}/unfinished-*")
 
@@ -217,18 +219,18 @@ def test_memory_does_not_grow_with_the_corpus(
     def peak(n_documents: int) -> int:
         monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / str(n_documents)))
         tracemalloc.start()
-        _, store = prepare(Generated(n_documents, 2000), tokenizer(kind), workers=workers)
-        found = tracemalloc.get_traced_memory()[1]
+        _, store = prepare(Generated(n_documents, 2000), tokenizer_config(kind), workers=workers)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert len(store.train) >= 2000 * n_documents
-        return found
+        return peak_bytes
 
     few, many = peak(500), peak(3000)  # 1 MB and 6 MB of text
     assert many < few + 500_000
 
 
 def test_the_index_of_a_store_has_no_trace_of_shards(cache: Path) -> None:
-    prepare(Generated(10), tokenizer("byte"))
+    prepare(Generated(10), tokenizer_config("byte"))
     index = json.loads(files(cache)["index.json"])
     assert set(index) == {"corpus", "dtype", "vocab_size", "n_tokens", "n_bytes", "sha256"}
     assert set(files(cache)) == {*index["sha256"], "index.json"}

@@ -36,7 +36,7 @@ class ListCorpus(Corpus):
         return json.dumps(self.texts)
 
 
-def tokenizer(kind: str, **options: Any) -> Config:
+def tokenizer_config(kind: str, **options: Any) -> Config:
     return Reference("tokenizer").validate({"type": kind, **options})
 
 
@@ -46,16 +46,16 @@ def folders(cache: Path) -> list[str]:
 
 def contents(prepared: tuple[Tokenizer, TokenStore]) -> tuple[Any, ...]:
     """Return everything that `prepare` determines, copied from the files."""
-    made, store = prepared
+    tokenizer, store = prepared
     ids = store.train.tolist(), store.val.tolist()
-    return made.config, made.state, *ids, store.n_bytes, store.fingerprint, store.vocab_size
+    return tokenizer.config, tokenizer.state, *ids, store.n_bytes, store.fingerprint, store.vocab_size
 
 
 # ---------------------------------------------------------------------- content
 
 
 def test_documents_are_stored_in_order_with_end_of_text_tokens_between_them() -> None:
-    _, store = prepare(ListCorpus(), tokenizer("byte"))
+    _, store = prepare(ListCorpus(), tokenizer_config("byte"))
     expected = [*"one é\n".encode(), 256, *b"two", 256, *b"three"]
     assert store.train.tolist() == expected
     assert isinstance(store.train, np.memmap)
@@ -63,37 +63,37 @@ def test_documents_are_stored_in_order_with_end_of_text_tokens_between_them() ->
 
 
 def test_without_an_end_of_text_token_documents_are_separated_by_newlines() -> None:
-    made, store = prepare(ListCorpus({"train": ["ab", "c\n", "d"], "val": ["a", "b"]}), tokenizer("char"))
-    assert made.decode(store.train.tolist()) == "ab\nc\n\nd"
-    assert made.decode(store.val.tolist()) == "a\nb"
+    tokenizer, store = prepare(ListCorpus({"train": ["ab", "c\n", "d"], "val": ["a", "b"]}), tokenizer_config("char"))
+    assert tokenizer.decode(store.train.tolist()) == "ab\nc\n\nd"
+    assert tokenizer.decode(store.val.tolist()) == "a\nb"
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
 def test_nothing_is_added_to_a_single_document(kind: str) -> None:
-    made, store = prepare(ListCorpus({"train": ["abcd efg"], "val": ["gfedcba"]}), tokenizer(kind))
-    assert made.decode(store.train.tolist()) == "abcd efg"
-    assert made.eot not in store.train.tolist()
+    tokenizer, store = prepare(ListCorpus({"train": ["abcd efg"], "val": ["gfedcba"]}), tokenizer_config(kind))
+    assert tokenizer.decode(store.train.tolist()) == "abcd efg"
+    assert tokenizer.eot not in store.train.tolist()
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
 def test_n_bytes_counts_the_decoded_bytes(kind: str) -> None:
-    made, store = prepare(ListCorpus(), tokenizer(kind))
+    tokenizer, store = prepare(ListCorpus(), tokenizer_config(kind))
     for split in ("train", "val"):
-        assert store.n_bytes[split] == len(made.decode_bytes(getattr(store, split).tolist()))
+        assert store.n_bytes[split] == len(tokenizer.decode_bytes(getattr(store, split).tolist()))
         assert store.n_bytes[split] == len("".join(TEXTS[split]).encode())
 
 
 def test_n_bytes_includes_newline_separators() -> None:
-    made, store = prepare(ListCorpus({"train": ["ab", "b\n"], "val": ["a", "b"]}), tokenizer("char"))
+    tokenizer, store = prepare(ListCorpus({"train": ["ab", "b\n"], "val": ["a", "b"]}), tokenizer_config("char"))
     assert store.n_bytes == {"train": 5, "val": 3}
-    assert made.decode(store.train.tolist()) == "ab\nb\n"
+    assert tokenizer.decode(store.train.tolist()) == "ab\nb\n"
 
 
 def test_a_tokenizer_is_fitted_on_the_training_text_only() -> None:
-    made, _ = prepare(ListCorpus({"train": ["abc"], "val": ["ab"]}), tokenizer("char"))
-    assert made.vocab_size == 3
+    tokenizer, _ = prepare(ListCorpus({"train": ["abc"], "val": ["ab"]}), tokenizer_config("char"))
+    assert tokenizer.vocab_size == 3
     with pytest.raises(DataError, match=r"val split, document 1: .*'d'"):
-        prepare(ListCorpus({"train": ["abc"], "val": ["abd"]}), tokenizer("char"))
+        prepare(ListCorpus({"train": ["abc"], "val": ["abd"]}), tokenizer_config("char"))
 
 
 @pytest.mark.parametrize(("vocab_size", "width"), [(257, 2), (65536, 2), (65537, 4)])
@@ -102,7 +102,7 @@ def test_ids_are_stored_in_two_bytes_if_they_fit(
 ) -> None:
     monkeypatch.setattr(ByteTokenizer, "vocab_size", vocab_size)
     monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: [vocab_size - 1, 0, 1])
-    _, store = prepare(ListCorpus({"train": ["x"], "val": ["x"]}), tokenizer("byte"))
+    _, store = prepare(ListCorpus({"train": ["x"], "val": ["x"]}), tokenizer_config("byte"))
     assert store.train.tolist() == [vocab_size - 1, 0, 1]
     raw = (cache / "tokens" / folders(cache)[0] / "train.bin").read_bytes()
     assert raw[:width] == (vocab_size - 1).to_bytes(width, "little")
@@ -113,18 +113,18 @@ def test_ids_are_stored_in_two_bytes_if_they_fit(
 def test_ids_outside_the_vocabulary_are_rejected(ids: list[int], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: ids)
     with pytest.raises(DataError, match=r"'byte' returned ids from .* outside its vocabulary of 257"):
-        prepare(ListCorpus(), tokenizer("byte"))
+        prepare(ListCorpus(), tokenizer_config("byte"))
     assert folders(cache) == []
 
 
 def test_the_error_for_a_lone_surrogate_names_the_document() -> None:
     with pytest.raises(DataError, match=r"train split, document 2: .*lone surrogate"):
-        prepare(ListCorpus({"train": ["ab", "c\udc00"], "val": ["ab"]}), tokenizer("byte"))
+        prepare(ListCorpus({"train": ["ab", "c\udc00"], "val": ["ab"]}), tokenizer_config("byte"))
 
 
 def test_a_split_with_a_single_token_is_rejected() -> None:
     with pytest.raises(DataError, match=r"the val split has 1 tokens, but needs 2; give more text, or a val_path"):
-        prepare(ListCorpus({"train": ["abc"], "val": ["a"]}), tokenizer("byte"))
+        prepare(ListCorpus({"train": ["abc"], "val": ["a"]}), tokenizer_config("byte"))
 
 
 # ---------------------------------------------------------------------- caching
@@ -132,9 +132,9 @@ def test_a_split_with_a_single_token_is_rejected() -> None:
 
 def test_a_second_call_uses_the_cache(cache: Path) -> None:
     corpus = ListCorpus()
-    first = contents(prepare(corpus, tokenizer("bpe", vocab_size=270)))
+    first = contents(prepare(corpus, tokenizer_config("bpe", vocab_size=270)))
     n_read = corpus.n_read
-    assert contents(prepare(corpus, tokenizer("bpe", vocab_size=270))) == first
+    assert contents(prepare(corpus, tokenizer_config("bpe", vocab_size=270))) == first
     assert corpus.n_read == n_read
     assert len(folders(cache)) == 1
 
@@ -144,7 +144,7 @@ def test_each_corpus_and_tokenizer_has_its_own_folder(cache: Path) -> None:
     fingerprints = {
         prepare(corpus, config)[1].fingerprint
         for corpus in (ListCorpus(), ListCorpus(other))
-        for config in (tokenizer("byte"), tokenizer("bpe"), tokenizer("bpe", vocab_size=270))
+        for config in (tokenizer_config("byte"), tokenizer_config("bpe"), tokenizer_config("bpe", vocab_size=270))
     }
     assert len(folders(cache)) == 6
     # These few texts have no more merges than fit into 270 ids, so two tokenizers may be equal.
@@ -154,7 +154,7 @@ def test_each_corpus_and_tokenizer_has_its_own_folder(cache: Path) -> None:
 @pytest.mark.parametrize("name", ["train.bin", "val.bin", "index.json", "tokenizer.json"])
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])
 def test_a_damaged_cache_is_rebuilt(name: str, damage: str, cache: Path) -> None:
-    first = contents(prepare(ListCorpus(), tokenizer("bpe")))
+    first = contents(prepare(ListCorpus(), tokenizer_config("bpe")))
     file = cache / "tokens" / folders(cache)[0] / name
     data = file.read_bytes()
     if damage == "remove":
@@ -165,7 +165,7 @@ def test_a_damaged_cache_is_rebuilt(name: str, damage: str, cache: Path) -> None
         file.write_bytes({"truncate": data[:-3], "flip": flipped, "empty": b""}[damage])
     if name == "index.json" and damage == "truncate":
         file.write_bytes(data[:-10])  # the last three bytes are whitespace and a brace
-    assert contents(prepare(ListCorpus(), tokenizer("bpe"))) == first
+    assert contents(prepare(ListCorpus(), tokenizer_config("bpe"))) == first
     assert len(folders(cache)) == 1
 
 
@@ -180,27 +180,27 @@ def test_a_crash_leaves_no_incomplete_cache(cache: Path) -> None:
                 raise Killed
 
     with pytest.raises(Killed):
-        prepare(Dying(), tokenizer("byte"))
+        prepare(Dying(), tokenizer_config("byte"))
     assert folders(cache) == []
-    assert prepare(ListCorpus(), tokenizer("byte"))[1].val.tolist()[:4] == list(b"four")
+    assert prepare(ListCorpus(), tokenizer_config("byte"))[1].val.tolist()[:4] == list(b"four")
 
 
 def test_leftovers_of_a_killed_process_are_removed(cache: Path) -> None:
-    prepare(ListCorpus(), tokenizer("byte"))
+    prepare(ListCorpus(), tokenizer_config("byte"))
     complete = cache / "tokens" / folders(cache)[0]
     leftover = complete.with_name(f".incomplete-{complete.name}-4194305")
     foreign = complete.with_name(".incomplete-of-another-corpus-1")
     complete.rename(leftover)
     foreign.mkdir()
     (leftover / "val.bin").unlink()
-    prepare(ListCorpus(), tokenizer("byte"))
+    prepare(ListCorpus(), tokenizer_config("byte"))
     assert folders(cache) == sorted([foreign.name, complete.name])
 
 
 def _prepare_and_report(barrier: Any, results: Any) -> None:
     corpus = ListCorpus({split: texts * 300 for split, texts in TEXTS.items()})
     barrier.wait()
-    _, store = prepare(corpus, tokenizer("byte"))
+    _, store = prepare(corpus, tokenizer_config("byte"))
     results.put((corpus.n_read, store.fingerprint, int(store.train.sum())))
 
 
@@ -221,22 +221,22 @@ def test_of_concurrent_processes_one_builds_the_store_and_all_read_it(cache: Pat
 def test_the_error_for_an_unwritable_cache_says_what_to_do(cache: Path) -> None:
     cache.write_text("a file where a folder should be")
     with pytest.raises(DataError, match=r"cache.*cannot write tokens.*set GPTZOO_CACHE"):
-        prepare(ListCorpus(), tokenizer("byte"))
+        prepare(ListCorpus(), tokenizer_config("byte"))
 
 
 def test_the_default_cache_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPTZOO_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    prepare(ListCorpus(), tokenizer("byte"))
+    prepare(ListCorpus(), tokenizer_config("byte"))
     assert os.listdir(tmp_path / ".cache" / "gptzoo") == ["tokens"]
 
 
 @pytest.mark.parametrize("kind", ["byte", "char"])
 def test_spans_give_the_position_of_each_document(kind: str) -> None:
     texts = {"train": ["one é\n", "two", "three"], "val": ["net", "hew"]}
-    made, store = prepare(ListCorpus(texts), tokenizer(kind))
+    tokenizer, store = prepare(ListCorpus(texts), tokenizer_config(kind))
     for split, ids in (("train", store.train), ("val", store.val)):
         spans = store.spans[split].tolist()
-        assert [made.decode(ids[first:end].tolist()) for first, end in spans] == texts[split]
+        assert [tokenizer.decode(ids[first:end].tolist()) for first, end in spans] == texts[split]
         for (_, end), (begin, _) in itertools.pairwise(spans):
-            assert ids[end:begin].tolist() == list(made.separator())
+            assert ids[end:begin].tolist() == list(tokenizer.separator())

@@ -56,25 +56,25 @@ def mixture(*parts: dict[str, Any]) -> Corpus:
     ],
 )
 def test_a_weight_is_the_number_of_copies_of_each_document(files: Path, weight: float, counts: dict[int, int]) -> None:
-    found = Counter(mixture(part(files, "a", weight)).documents("train"))
-    assert Counter(found.values()) == counts
+    counter = Counter(mixture(part(files, "a", weight)).documents("train"))
+    assert Counter(counter.values()) == counts
 
 
 @given(weights=st.tuples(st.floats(0.1, 4), st.floats(0.1, 4)))
 def test_each_corpus_yields_documents_in_proportion_to_its_weight(files: Path, weights: tuple[float, float]) -> None:
-    found = Counter(text[0] for text in mixture(*map(part, [files] * 2, "ab", weights)).documents("train"))
+    counts = Counter(text[0] for text in mixture(*map(part, [files] * 2, "ab", weights)).documents("train"))
     for name, count, weight in (("a", 100, weights[0]), ("b", 40, weights[1])):
-        assert count * weight - 1 < found[name] < count * weight + 1e-6
+        assert count * weight - 1 < counts[name] < count * weight + 1e-6
 
 
 def test_a_fraction_is_spread_evenly_over_the_corpus(files: Path) -> None:
-    found = [int(text.split()[-1]) for text in mixture(part(files, "a", 0.25)).documents("train")]
-    assert found == list(range(3, 100, 4))
+    numbers = [int(text.split()[-1]) for text in mixture(part(files, "a", 0.25)).documents("train")]
+    assert numbers == list(range(3, 100, 4))
 
 
 def test_copies_of_a_document_are_not_adjacent(files: Path) -> None:
-    found = list(mixture(part(files, "a", 2.5), part(files, "b", 3)).documents("train"))
-    assert all(one != other for one, other in itertools.pairwise(found))
+    documents = list(mixture(part(files, "a", 2.5), part(files, "b", 3)).documents("train"))
+    assert all(first != second for first, second in itertools.pairwise(documents))
 
 
 def test_validation_has_each_held_out_document_once(files: Path) -> None:
@@ -85,12 +85,12 @@ def test_validation_has_each_held_out_document_once(files: Path) -> None:
 
 def test_the_default_weight_is_one_and_mixtures_nest(files: Path) -> None:
     inner = {"type": "mixture", "parts": [part(files, "a"), part(files, "c")]}
-    found = Counter(mixture({"corpus": inner, "weight": 2}, part(files, "b")).documents("train"))
-    assert Counter(found.values()) == {2: 103, 1: 40}
+    counter = Counter(mixture({"corpus": inner, "weight": 2}, part(files, "b")).documents("train"))
+    assert Counter(counter.values()) == {2: 103, 1: 40}
 
 
 def test_the_fingerprint_covers_parts_and_weights(files: Path) -> None:
-    made = [
+    fingerprints = [
         mixture(*parts).fingerprint()
         for parts in (
             [part(files, "a")],
@@ -100,8 +100,8 @@ def test_the_fingerprint_covers_parts_and_weights(files: Path) -> None:
             [part(files, "b"), part(files, "a")],
         )
     ]
-    assert len(set(made)) == len(made)
-    assert mixture(part(files, "a", 1)).fingerprint() == made[0]
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert mixture(part(files, "a", 1)).fingerprint() == fingerprints[0]
 
 
 def test_a_weight_that_selects_no_document_is_rejected(files: Path) -> None:

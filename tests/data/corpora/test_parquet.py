@@ -121,13 +121,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         texts = [text[start : start + 2000] for start in range(0, len(text), 2000)]
         file = write(tmp_path / "a.parquet", texts, use_dictionary=False)
         del text, texts
-        arrow, most = pa.total_allocated_bytes(), 0
+        arrow_before, arrow_peak = pa.total_allocated_bytes(), 0
         tracemalloc.start()
         for _ in build_corpus(file, val_path=str(file)).documents("train"):
-            most = max(most, pa.total_allocated_bytes() - arrow)
-        found = tracemalloc.get_traced_memory()[1]
+            arrow_peak = max(arrow_peak, pa.total_allocated_bytes() - arrow_before)
+        python_peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found, most
+        return python_peak, arrow_peak
 
     few, many = peak(2000), peak(20_000)  # 4 MB and 40 MB
     assert many[0] < few[0] + 500_000

@@ -137,14 +137,14 @@ def test_pronouns_agree_with_the_hero() -> None:
 
 
 def test_questions_can_be_answered_from_the_story() -> None:
-    asked = 0
+    n_questions = 0
     for story in MANY:
         if match := re.search(r'"Who walked behind (.+?)\?" asked \w+\. "(.+?),"', story):
-            asked += 1
+            n_questions += 1
             row = re.search(r"so that the last was the first: (.+)\.", story)
             order = re.split(r", | and ", row[1])[::-1]  # type: ignore[index]
             assert order.index(match[2].lower()) == order.index(match[1].lower()) + 1
-    assert asked >= 5
+    assert n_questions >= 5
 
 
 def test_the_vocabulary_is_rich_and_the_stories_are_varied() -> None:
