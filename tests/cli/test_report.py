@@ -1,4 +1,4 @@
-"""gptzoo report, as a user meets it: files, JSON, a server on this machine, and wrong input."""
+"""`gptzoo report` from the command line: files, JSON, the local server, and errors."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def server(folder: Path) -> Iterator[ReportServer]:
 def get(server: ReportServer, path: str, host: str | None = None) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     connection.request("GET", path, headers={"Host": host} if host else {})
-    answer = connection.getresponse()
-    text = answer.read().decode()
+    response = connection.getresponse()
+    text = response.read().decode()
     connection.close()
-    return answer.status, text
+    return response.status, text
 
 
-def test_a_report_is_a_page_and_pictures_and_tables(folder: Path, tmp_path: Path) -> None:
+def test_a_report_is_a_page_with_figures_and_tables(folder: Path, tmp_path: Path) -> None:
     done = gptzoo("report", folder)
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(folder / "report" / "report.html")
@@ -58,43 +58,43 @@ def test_a_report_is_a_page_and_pictures_and_tables(folder: Path, tmp_path: Path
     assert {"ranking.csv", "ranking.parquet", "ranking.md", "ranking.tex", "trials.csv", "curves.csv"} <= tables
 
 
-def test_json_states_what_the_analysis_does_and_lists_the_files(folder: Path, tmp_path: Path) -> None:
+def test_json_has_the_analysis_and_lists_the_files(folder: Path, tmp_path: Path) -> None:
     done = gptzoo("report", folder, "--out", tmp_path / "elsewhere", "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["page"] == str(tmp_path / "elsewhere" / "report.html")
-    assert all(Path(file).is_file() for file in told["files"])
-    assert told["analysis"] == json.loads(json.dumps(asdict(analyse(read_outcome(folder)))))
+    data = json.loads(done.stdout)
+    assert data["page"] == str(tmp_path / "elsewhere" / "report.html")
+    assert all(Path(file).is_file() for file in data["files"])
+    assert data["analysis"] == json.loads(json.dumps(asdict(analyse(read_outcome(folder)))))
 
 
-def test_what_is_no_ablation_is_told_so(tmp_path: Path) -> None:
+def test_a_folder_without_an_ablation_is_an_error(tmp_path: Path) -> None:
     done = gptzoo("report", tmp_path)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "no ablation's folder" in done.stderr
+    assert "is not the folder of an ablation" in done.stderr
     assert gptzoo("report", tmp_path / "nowhere").exit_code == 2
 
 
-def test_a_single_run_is_told_to_be_one(tmp_path: Path) -> None:
+def test_the_folder_of_a_single_run_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     done = gptzoo("report", tmp_path)
     assert done.exit_code == 2
-    assert "holds a single run" in done.stderr
+    assert "is a single run" in done.stderr
 
 
-def test_what_cannot_be_written_to_is_told(folder: Path, tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = gptzoo("report", folder, "--out", tmp_path / "file")
     assert done.exit_code == 2
     assert "file" in done.stderr
 
 
-def test_a_port_that_is_taken_is_told(folder: Path, server: ReportServer) -> None:
+def test_a_port_in_use_is_an_error(folder: Path, server: ReportServer) -> None:
     done = gptzoo("report", folder, "--serve", "--port", str(server.server_port))
     assert done.exit_code == 2
     assert "choose another --port" in done.stderr
 
 
-def test_the_server_makes_the_page_anew_when_a_trial_has_ended(folder: Path, server: ReportServer) -> None:
+def test_the_server_updates_the_page_when_a_trial_finishes(folder: Path, server: ReportServer) -> None:
     before, page = get(server, "/version"), get(server, "/")
     assert page[0] == 200
     assert "Preliminary: 10 of 30 trials" in page[1]
@@ -104,14 +104,14 @@ def test_the_server_makes_the_page_anew_when_a_trial_has_ended(folder: Path, ser
     assert "Preliminary" not in get(server, "/page")[1]
 
 
-def test_the_server_is_for_this_machine_only(server: ReportServer) -> None:
+def test_the_server_accepts_requests_from_this_machine_only(server: ReportServer) -> None:
     assert server.server_address[0] == "127.0.0.1"
     assert get(server, "/", host="evil.example")[0] == 403
     assert get(server, "/../ablation.json")[0] == 404
 
 
-def test_a_folder_that_is_taken_away_is_told(folder: Path, server: ReportServer) -> None:
+def test_a_deleted_ablation_is_reported_by_the_server(folder: Path, server: ReportServer) -> None:
     (folder / "ablation.json").unlink()
     status, text = get(server, "/")
     assert status == 410
-    assert "no ablation's folder" in text
+    assert "is not the folder of an ablation" in text

@@ -79,13 +79,13 @@ class Mean(gptzoo.Attention):
     class Config(gptzoo.Attention.Config):
         captures: bool = True
 
-    def forward(self, x, step, state=None):
+    def forward(self, x, context, state=None):
         T = x.shape[1]
         weights = torch.ones(T, T).tril() / torch.arange(1, T + 1)[:, None]
-        if not (self.config.captures and "attention" in step.capture):
+        if not (self.config.captures and "attention" in context.capture):
             return weights @ x
-        captures = {"attention": weights.expand(len(x), 1, T, T), "k_pos": step.positions}
-        return gptzoo.Emit(weights @ x, captures=captures)
+        captures = {"attention": weights.expand(len(x), 1, T, T), "k_pos": context.positions}
+        return gptzoo.SublayerOutput(weights @ x, captures=captures)
 
 
 @gptzoo.hookimpl

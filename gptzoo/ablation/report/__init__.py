@@ -1,1 +1,1 @@
-"""The report of an ablation: a page that works anywhere, pictures and tables for a paper, a view of a running one."""
+"""The report of an ablation: an HTML page, figures and tables, written to files or served while the ablation runs."""

@@ -1,31 +1,34 @@
-"""How variants look, the same in every figure: told apart by colour and line, also by who sees fewer colours."""
+"""The colours and line styles of variants, the same in all figures and distinguishable with colour blindness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Searched for the largest smallest distance (in OKLab, seen normally and with protanopia, deuteranopia and tritanopia)
-# at a contrast of 3 : 1 or more with the ground; the test measures both.
+# Found by a search for the largest minimum distance between two colours (in OKLab, with normal vision, protanopia,
+# deuteranopia and tritanopia), with a contrast of at least 3 : 1 to the background. The tests measure both.
 LIGHT = ("#395896", "#b8711a", "#149576", "#f25daf", "#645e00", "#3f039a")
 DARK = ("#5d94fe", "#c04e0a", "#098571", "#f490a4", "#eee451", "#bfb7ff")
-GROUND = {"light": "#ffffff", "dark": "#191d25"}
+BACKGROUND = {"light": "#ffffff", "dark": "#191d25"}
 INK = {"light": "#1d2430", "dark": "#e6e9ef"}
-DASHES = ("", "6 3", "1.5 2.5")  # of SVG: lengths of dash and gap
+DASHES = ("", "6 3", "1.5 2.5")  # SVG stroke-dasharray: lengths of dashes and gaps
 
 
 @dataclass(frozen=True)
-class Look:
-    """Of a variant; the baseline has the colour of the text."""
+class LineStyle:
+    """The style of a variant."""
 
-    colour: int | None  # index of LIGHT and DARK
-    dash: str
+    colour: int | None  # index into LIGHT and DARK; None for the baseline, which has the text colour
+    dash: str  # an entry of DASHES
 
 
-def looks(variants: Sequence[str], baseline: str) -> dict[str, Look]:
-    """By variant, in the order given, so that a look stays while an ablation goes on and the ranking changes."""
-    found = {baseline: Look(None, "")}
+def line_styles(variants: Sequence[str], baseline: str) -> dict[str, LineStyle]:
+    """Assign a style to each variant.
+
+    Styles depend on the order of the variants and not on their ranking, so they stay the same while an ablation runs.
+    """
+    styles = {baseline: LineStyle(None, "")}
     for index, name in enumerate(name for name in variants if name != baseline):
-        turn, colour = divmod(index, len(LIGHT))
-        found[name] = Look(colour, DASHES[turn % len(DASHES)])
-    return found
+        dash, colour = divmod(index, len(LIGHT))
+        styles[name] = LineStyle(colour, DASHES[dash % len(DASHES)])
+    return styles

@@ -1,4 +1,4 @@
-"""The report of a running ablation over HTTP on this machine, made anew when its files have changed."""
+"""A local web server that shows the report of an ablation and updates it while the ablation runs."""
 
 from __future__ import annotations
 
@@ -6,83 +6,88 @@ import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 from gptzoo.ablation.planning.folder import read_outcome
-from gptzoo.ablation.report.figures import figures
-from gptzoo.ablation.report.page import page
-from gptzoo.ablation.report.tables import tables
+from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.html_page import render_page
+from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError, InputError
 
-_WATCHED = ("*.json", "trials/*/*.json", "trials/*/*.jsonl", "trials/*/sample.txt")
+_WATCHED_FILES = ("*.json", "trials/*/*.json", "trials/*/*.jsonl", "trials/*/sample.txt")
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Serves one ablation, to this machine only: the page, and the version of what it shows."""
+    """A server for one ablation that accepts connections from this machine only.
+
+    It serves the page at / and /page, and at /version a string that changes with the page.
+    """
 
     daemon_threads = True
 
     def __init__(self, folder: Path, port: int):
-        """Listens at once; port 0 takes any. Raises FolderError where there is no ablation, InputError for the port."""
+        """Start to listen on a port; 0 chooses a free one.
+
+        Raises FolderError if the folder holds no ablation, and InputError if the port cannot be used.
+        """
         read_outcome(folder)
         self.folder = folder
-        self.lock = threading.Lock()
-        self.made: tuple[str, str] | None = None  # the last page, and its version
+        self._lock = threading.Lock()
+        self._cached: tuple[str, str] | None = None  # the last page and its version
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
-            raise InputError(f"port {port}: {error.strerror}; choose another --port, or 0 for any") from None
+            raise InputError(f"port {port}: {error.strerror}; choose another --port, or 0 for a free one") from None
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"
 
     def version(self) -> str:
-        """Changes when anything does that the page shows. Looks at no file's content."""
-        files = sorted(file for pattern in _WATCHED for file in self.folder.glob(pattern))
-        state = hashlib.sha256()
+        """Return a hash of the modification times and sizes of all files that the page depends on."""
+        files = sorted(file for pattern in _WATCHED_FILES for file in self.folder.glob(pattern))
+        digest = hashlib.sha256()
         for file in files:
             try:
-                found = file.stat()
-            except FileNotFoundError:  # replaced just now
+                status = file.stat()
+            except FileNotFoundError:  # The file is being replaced.
                 continue
-            state.update(f"{file} {found.st_mtime_ns} {found.st_size}\n".encode())
-        return state.hexdigest()[:16]
+            digest.update(f"{file} {status.st_mtime_ns} {status.st_size}\n".encode())
+        return digest.hexdigest()[:16]
 
     def page(self) -> str:
-        """The page as of now; made once for each version, however many ask."""
-        with self.lock:
+        """Return the current page. It is rendered once per version."""
+        with self._lock:
             version = self.version()
-            if self.made is None or self.made[1] != version:
+            if self._cached is None or self._cached[1] != version:
                 outcome = read_outcome(self.folder)
                 analysis = analyse(outcome)
-                found = page(outcome, analysis, figures(outcome, analysis), tables(outcome, analysis), version=version)
-                self.made = found, version
-            return self.made[0]
+                figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
+                self._cached = render_page(outcome, analysis, figures, tables, version=version), version
+            return self._cached[0]
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
 
     def do_GET(self) -> None:
-        # Another site could have its name resolve to this machine, and read along.
+        # Against DNS rebinding: the name of another site could resolve to this machine.
         if (self.headers.get("Host") or "").partition(":")[0] not in ("127.0.0.1", "localhost"):
             self.send_error(403)
         elif self.path in ("/", "/page"):
-            self._answer_page()
+            self._send_page()
         elif self.path == "/version":
-            self._answer(200, "text/plain", self.server.version())
+            self._send(200, "text/plain", self.server.version())
         else:
             self.send_error(404)
 
-    def _answer_page(self) -> None:
+    def _send_page(self) -> None:
         try:
-            self._answer(200, "text/html", self.server.page())
-        except FolderError as error:  # the folder has been taken away
-            self._answer(410, "text/plain", str(error))
+            self._send(200, "text/html", self.server.page())
+        except FolderError as error:  # The folder was deleted after the server started.
+            self._send(410, "text/plain", str(error))
 
-    def _answer(self, status: int, media_type: str, text: str) -> None:
+    def _send(self, status: int, media_type: str, text: str) -> None:
         content = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", f"{media_type}; charset=utf-8")
@@ -91,5 +96,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Requests are nobody's news."""
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Log nothing: the page polls /version every two seconds."""

@@ -1,4 +1,4 @@
-"""The numbers of a report as tables, to be read by programs: CSV, and Parquet where pyarrow is installed."""
+"""The numbers of a report as tables for programs: CSV, and Parquet if pyarrow is installed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Column = type[str] | type[int] | type[float]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with a value or None in each column."""
+    """A table whose rows have a value or None in each column."""
 
-    name: str  # of its files
+    name: str  # base name of the files
     columns: Mapping[str, Column]
     rows: Sequence[Mapping[str, Any]]
 
     def as_csv(self) -> str:
-        """Numbers so that they read back equal; nothing for None."""
+        """Return the table as CSV. Floats keep full precision, and None becomes an empty cell."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.columns), lineterminator="\n")
         writer.writeheader()
@@ -33,7 +33,7 @@ class Table:
         return text.getvalue()
 
     def write_parquet(self, file: Path) -> None:
-        """Raises ImportError without pyarrow."""
+        """Write the table as Parquet. Raise ImportError without pyarrow."""
         import pyarrow
         from pyarrow import parquet
 
@@ -42,45 +42,45 @@ class Table:
         parquet.write_table(pyarrow.Table.from_pylist(list(self.rows), schema=schema), file)
 
 
-def tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
-    """The ranking with its comparisons, each trial's end, the effects, the curves, and the rungs of a selection."""
-    found = [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
-    return found if outcome.selection is None else [*found, selection_table(outcome.selection)]
+def build_tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
+    """Return the tables: ranking and comparisons, trials, effects, curves and, with a selection, its rungs."""
+    tables = [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
+    return tables if outcome.selection is None else [*tables, _selection(outcome.selection)]
 
 
-def selection_table(selection: Selection) -> Table:
-    """A row for each variant in each rung, best first."""
+def _selection(selection: Selection) -> Table:
+    """Return a row for each variant in each rung, best first."""
     columns: dict[str, Column] = {
         "rung": int, "step": int, "rank": int, "variant": str, "mean": float, "fate": str, "reason": str,
     }  # fmt: skip
     rows = [
-        dict(zip(columns, (rung.number, one.step, rank, one.variant, one.mean, one.status, one.reason), strict=True))
+        dict(zip(columns, (rung.number, e.step, rank, e.variant, e.mean, e.status, e.reason), strict=True))
         for rung in selection.rungs
-        for rank, one in enumerate(rung.entries, 1)
+        for rank, e in enumerate(rung.entries, 1)
     ]
     return Table("selection", columns, rows)
 
 
 def _ranking(outcome: Outcome, analysis: Analysis) -> Table:
-    """A row for each variant, best first, those without data last."""
+    """Return a row for each variant, best first, with those without data last."""
     variants = {variant.name: variant for variant in outcome.variants}
-    comparisons = {one.variant: one for one in analysis.comparisons}
+    comparisons = {comparison.variant: comparison for comparison in analysis.comparisons}
     seconds = {point.variant: point.cost for point in analysis.fronts.get("seconds per token", ())}
     rows = []
     for rank, name in enumerate([*analysis.ranking, *(name for name in variants if name not in analysis.ranking)], 1):
-        variant, one = variants[name], comparisons.get(name)
+        variant, comparison = variants[name], comparisons.get(name)
         row: dict[str, Any] = {
             "rank": rank if name in analysis.ranking else None,
             "variant": name,
             **{axis: variant.choices.get(axis) for axis in outcome.axes},
             **_estimate("mean", analysis.ranking.get(name), n=True),
-            "verdict": one.verdict if one else "baseline",
-            **_estimate("difference", one.difference if one else None),
-            "p": one.p if one else None,
-            "p_adjusted": one.p_adjusted if one else None,
-            "effect_size": one.effect_size if one else None,
-            "detectable": one.detectable if one else None,
-            "more_seeds": one.more_seeds if one else None,
+            "verdict": comparison.verdict if comparison else "baseline",
+            **_estimate("difference", comparison.difference if comparison else None),
+            "p": comparison.p if comparison else None,
+            "p_adjusted": comparison.p_adjusted if comparison else None,
+            "effect_size": comparison.effect_size if comparison else None,
+            "detectable": comparison.detectable if comparison else None,
+            "more_seeds": comparison.more_seeds if comparison else None,
             "failed": len(outcome.failures(name)),
             "parameters": variant.n_parameters,
             "flops_per_token": variant.flops_per_token,
@@ -91,9 +91,9 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> Table:
         for cost, equal in analysis.matched.items():
             row |= _estimate(f"at_equal_{cost}", equal.losses.get(name))
         rows.append(row)
-    whole = {"rank", "n", "more_seeds", "failed", "parameters", "memory_bytes", "cache_bytes"}
-    words = {"variant", "verdict", *outcome.axes}
-    columns: dict[str, Column] = {n: int if n in whole else str if n in words else float for n in rows[0]}
+    integers = {"rank", "n", "more_seeds", "failed", "parameters", "memory_bytes", "cache_bytes"}
+    strings = {"variant", "verdict", *outcome.axes}
+    columns: dict[str, Column] = {n: int if n in integers else str if n in strings else float for n in rows[0]}
     return Table("ranking", columns, rows)
 
 
@@ -114,15 +114,15 @@ def _effects(analysis: Analysis) -> Table:
     }
     rows = [
         {
-            "axes": " × ".join(one.choices),
-            "choices": " × ".join(one.choices.values()),
-            "reference": " × ".join(one.reference.values()),
-            "verdict": one.verdict,
-            **_estimate("effect", one.estimate),
-            "p_adjusted": one.p_adjusted,
-            "effect_size": one.effect_size,
+            "axes": " × ".join(effect.choices),
+            "choices": " × ".join(effect.choices.values()),
+            "reference": " × ".join(effect.reference.values()),
+            "verdict": effect.verdict,
+            **_estimate("effect", effect.estimate),
+            "p_adjusted": effect.p_adjusted,
+            "effect_size": effect.effect_size,
         }
-        for one in analysis.effects
+        for effect in analysis.effects
     ]
     return Table("effects", columns, rows)
 
@@ -141,11 +141,11 @@ def _curves(analysis: Analysis) -> Table:
 
 
 def _estimate(name: str, estimate: Estimate | None, *, n: bool = False) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         name: estimate.value if estimate else None,
         f"{name}_low": estimate.low if estimate else None,
         f"{name}_high": estimate.high if estimate else None,
     }
     if n:
-        found |= {"sd": estimate.sd if estimate else None, "n": estimate.n if estimate else 0}
-    return found
+        columns |= {"sd": estimate.sd if estimate else None, "n": estimate.n if estimate else 0}
+    return columns

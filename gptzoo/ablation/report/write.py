@@ -1,4 +1,4 @@
-"""A report as files: the page, each figure as PNG and SVG, and tables for programs and for papers."""
+"""Report files: the HTML page, figures as PNG and SVG, and tables for programs and for papers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.figures import figures
-from gptzoo.ablation.report.page import page
-from gptzoo.ablation.report.palette import looks
-from gptzoo.ablation.report.pictures import draw
-from gptzoo.ablation.report.tables import tables
-from gptzoo.ablation.report.typeset import latex, markdown
+from gptzoo.ablation.report.figures import Figure, build_figures
+from gptzoo.ablation.report.html_page import render_page
+from gptzoo.ablation.report.palette import line_styles
+from gptzoo.ablation.report.paper_tables import latex_table, markdown_table
+from gptzoo.ablation.report.static_figures import draw_figure
+from gptzoo.ablation.report.tables import Table, build_tables
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
 from gptzoo.utils.atomic import write_text
@@ -21,50 +21,72 @@ from gptzoo.utils.atomic import write_text
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and what it states."""
+    """The files of a report and the analysis they show."""
 
     page: Path
-    files: list[Path]  # the page and all others
+    files: list[Path]  # all files, the page first
     analysis: Analysis
 
 
 def write_report(outcome: Outcome, folder: str | Path, *, note: Callable[[str], None] = lambda text: None) -> Report:
-    """Write the report of an ablation, running or done, replacing what an earlier one wrote.
+    """Analyse an ablation, running or done, and write its report into a folder. Existing files are replaced.
 
-    report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex. `note` is told
-    what could not be made for want of an optional package. Raises FolderError where the folder cannot be written.
+    The files are report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex.
+
+    note: called with a message for each kind of file that needs a package that is not installed.
+
+    Raises FolderError if the folder cannot be written.
     """
     try:
-        return _write(outcome, Path(folder), note)
+        return _write_report(outcome, Path(folder), note)
     except OSError as error:
         raise FolderError(
             f"{error.filename or folder}: cannot be written: {error.strerror}; choose another --out"
         ) from error
 
 
-def _write(outcome: Outcome, path: Path, note: Callable[[str], None]) -> Report:
+def _write_report(outcome: Outcome, folder: Path, note: Callable[[str], None]) -> Report:
     analysis = analyse(outcome)
-    drawn, tabled = figures(outcome, analysis), tables(outcome, analysis)
-    for part in ("figures", "tables"):
-        (path / part).mkdir(parents=True, exist_ok=True)
-    pictures = []
+    figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
+    for subfolder in ("figures", "tables"):
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
+    images = _write_figures(figures, outcome, folder / "figures", note)
+    table_files = _write_tables(tables, outcome, analysis, folder / "tables", note)
+    # The page embeds the first PNG of each figure.
+    pngs = {figure: next(file for file in files if file.suffix == ".png") for figure, files in images.items()}
+    page = folder / "report.html"
+    embedded = {figure: file.read_bytes() for figure, file in pngs.items()}
+    write_text(page, render_page(outcome, analysis, figures, tables, images=embedded))
+    return Report(page, [page, *(file for files in images.values() for file in files), *table_files], analysis)
+
+
+def _write_figures(
+    figures: list[Figure], outcome: Outcome, folder: Path, note: Callable[[str], None]
+) -> dict[str, list[Path]]:
+    """Draw the figures and return the files of each, by name. Return {} if matplotlib is not installed."""
+    styles = line_styles([variant.name for variant in outcome.variants], outcome.baseline)
     try:
-        styles = looks([variant.name for variant in outcome.variants], outcome.baseline)
-        pictures = [(figure.name, file) for figure in drawn for file in draw(figure, styles, path / "figures")]
+        return {figure.name: draw_figure(figure, styles, folder) for figure in figures}
     except ImportError:
-        note("no PNG and SVG without matplotlib: pip install 'gptzoo[plot]'")
-    files = [file for _, file in pictures]
-    texts = {f"{table.name}.csv": table.as_csv() for table in tabled}
-    texts |= {"ranking.md": markdown(outcome, analysis), "ranking.tex": latex(outcome, analysis)}
+        note("no PNG and SVG figures: they need matplotlib; pip install 'gptzoo[plot]'")
+        return {}
+
+
+def _write_tables(
+    tables: list[Table], outcome: Outcome, analysis: Analysis, folder: Path, note: Callable[[str], None]
+) -> list[Path]:
+    """Write the tables and return their files. Skip the Parquet files if pyarrow is not installed."""
+    texts = {f"{table.name}.csv": table.as_csv() for table in tables}
+    texts |= {"ranking.md": markdown_table(outcome, analysis), "ranking.tex": latex_table(outcome, analysis)}
+    files = []
     for name, text in texts.items():
-        write_text(path / "tables" / name, text)
-        files.append(path / "tables" / name)
+        write_text(folder / name, text)
+        files.append(folder / name)
     try:
-        for table in tabled:
-            table.write_parquet(file := path / "tables" / f"{table.name}.parquet")
+        for table in tables:
+            file = folder / f"{table.name}.parquet"
+            table.write_parquet(file)
             files.append(file)
     except ImportError:
-        note("no Parquet without pyarrow: pip install 'gptzoo[data]'")
-    first = {name: file.read_bytes() for name, file in reversed(pictures) if file.suffix == ".png"}
-    write_text(path / "report.html", page(outcome, analysis, drawn, tabled, pictures=first))
-    return Report(path / "report.html", [path / "report.html", *files], analysis)
+        note("no Parquet tables: they need pyarrow; pip install 'gptzoo[data]'")
+    return files

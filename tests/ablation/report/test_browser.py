@@ -1,4 +1,4 @@
-"""The page in a real Chromium: from a file, light and dark, on a phone, on paper, and following a running ablation."""
+"""The page in Chromium: from a file, light and dark, on a phone, in print, and live for a running ablation."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
 ]
 
 
 @dataclass
 class Visit:
-    """A page in the browser, and what it complained about or asked for."""
+    """An open page, with its console messages and requests."""
 
     page: Any
-    complaints: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
 
@@ -50,8 +50,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def visit(browser: Any, address: str, *, width: int = 1180, **options: Any) -> Visit:
     page = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()
     found = Visit(page)
-    page.on("console", lambda message: found.complaints.append(message.text))
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
+    page.on("console", lambda message: found.messages.append(message.text))
+    page.on("pageerror", lambda error: found.messages.append(str(error)))
     page.on("request", lambda request: found.requests.append(request.url))
     page.goto(address)
     return found
@@ -63,11 +63,11 @@ def names(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("width", [1180, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_draws_all_figures_without_a_complaint_and_asks_nobody(
+def test_the_page_draws_all_figures_without_errors_or_requests(
     browser: Any, report: Path, scheme: str, width: int
 ) -> None:
-    seen = visit(browser, report.as_uri(), width=width, color_scheme=scheme)
-    page = seen.page
+    opened = visit(browser, report.as_uri(), width=width, color_scheme=scheme)
+    page = opened.page
     for name in ("means", "differences", "curves", "main-effects", "interactions", "front"):
         box = page.locator(f"#figure-{name} .drawing svg").bounding_box()
         assert box["width"] > 250, name
@@ -76,15 +76,15 @@ def test_the_page_draws_all_figures_without_a_complaint_and_asks_nobody(
     assert page.locator("#figure-curves path.line").count() == 5
     assert page.locator("#figure-front circle.point").count() == 5
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.title() == "attention-and-positions: an ablation"
+    assert page.title() == "attention-and-positions: ablation report"
     dark = sum(map(int, page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")))
     assert (dark < 200) == (scheme == "dark")
-    assert seen.complaints == []
-    assert [url for url in seen.requests if not url.startswith(("file:", "data:"))] == []
+    assert opened.messages == []
+    assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
 
 
-def test_what_is_drawn_is_where_the_numbers_say(browser: Any, report: Path) -> None:
-    """Positions in the drawing are an affine function of the values in the table."""
+def test_positions_in_a_drawing_match_the_numbers(browser: Any, report: Path) -> None:
+    """The x positions are an affine function of the values in the table."""
     page = visit(browser, report.as_uri()).page
     drawn = page.evaluate(
         """() => [...document.querySelectorAll("#figure-means .row")].map((row) => {
@@ -98,7 +98,7 @@ def test_what_is_drawn_is_where_the_numbers_say(browser: Any, report: Path) -> N
         assert at == pytest.approx(at_a + (value - a) / (b - a) * (at_b - at_a), abs=0.1)
 
 
-def test_the_table_sorts_by_any_column_both_ways_with_missing_numbers_last(browser: Any, report: Path) -> None:
+def test_the_table_sorts_by_any_column_in_both_directions(browser: Any, report: Path) -> None:
     page = visit(browser, report.as_uri()).page
     ranked = names(page)
     page.get_by_role("button", name="val/loss", exact=True).click()
@@ -110,9 +110,9 @@ def test_the_table_sorts_by_any_column_both_ways_with_missing_numbers_last(brows
     assert page.locator("#ranking th").first.get_attribute("aria-sort") == "ascending"
 
 
-def test_curves_can_be_read_and_changed(browser: Any, report: Path) -> None:
-    seen = visit(browser, report.as_uri())
-    page, curves = seen.page, seen.page.locator("#figure-curves")
+def test_curves_have_tooltips_and_settings(browser: Any, report: Path) -> None:
+    opened = visit(browser, report.as_uri())
+    page, curves = opened.page, opened.page.locator("#figure-curves")
     before = curves.locator("path.line").first.get_attribute("d")
     for label, title in (
         ("tokens", "training tokens"),
@@ -137,51 +137,51 @@ def test_curves_can_be_read_and_changed(browser: Any, report: Path) -> None:
     assert tip.is_visible()
     page.locator("#figure-front .controls").get_by_label("cost").select_option("seconds per token")
     assert page.locator("#figure-front svg text", has_text="seconds per training token").count() == 1
-    assert seen.complaints == []
+    assert opened.messages == []
 
 
-def test_hostile_text_stays_text(browser: Any, report: Path) -> None:
-    seen = visit(browser, report.as_uri())
-    seen.page.locator("#samples summary", has_text="Seed 2").click()
-    assert "<script>" in seen.page.locator("#samples details[open] blockquote").last.inner_text()
-    assert seen.page.title() == "attention-and-positions: an ablation"
-    assert seen.complaints == []
+def test_markup_in_texts_is_not_interpreted(browser: Any, report: Path) -> None:
+    opened = visit(browser, report.as_uri())
+    opened.page.locator("#samples summary", has_text="Seed 2").click()
+    assert "<script>" in opened.page.locator("#samples details[open] blockquote").last.inner_text()
+    assert opened.page.title() == "attention-and-positions: ablation report"
+    assert opened.messages == []
 
 
-def test_without_scripts_there_are_pictures_and_the_tables(browser: Any, report: Path) -> None:
+def test_without_javascript_there_are_images_and_tables(browser: Any, report: Path) -> None:
     page = visit(browser, report.as_uri(), java_script_enabled=False).page
     assert page.locator("#ranking tbody tr").count() == 6
     assert page.locator("figure img").count() == 6
 
 
-def test_on_paper_everything_is_there(browser: Any, report: Path, tmp_path: Path) -> None:
-    seen = visit(browser, report.as_uri(), color_scheme="dark")
-    content = seen.page.pdf(format="A4", print_background=True)
+def test_the_page_prints_completely(browser: Any, report: Path, tmp_path: Path) -> None:
+    opened = visit(browser, report.as_uri(), color_scheme="dark")
+    content = opened.page.pdf(format="A4", print_background=True)
     assert content.startswith(b"%PDF")
     assert 3 <= content.count(b"/Type /Page\n") <= 12
-    seen.page.emulate_media(media="print")
-    seen.page.set_viewport_size({"width": 688, "height": 1000})  # an A4 page within its margins
-    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 688
-    assert seen.page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
-    assert seen.complaints == []
+    opened.page.emulate_media(media="print")
+    opened.page.set_viewport_size({"width": 688, "height": 1000})  # the width of an A4 page without margins
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 688
+    assert opened.page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
+    assert opened.messages == []
 
 
 @pytest.mark.parametrize("n", [1, 40])
 def test_any_number_of_variants_is_drawn(browser: Any, tmp_path: Path, n: int) -> None:
-    seen = visit(browser, write_report(many_variants(n), tmp_path).page.as_uri())
-    assert seen.page.locator("#figure-means .row").count() == n
-    assert seen.page.locator("#figure-curves path.line").count() == min(n, 8)
-    assert seen.complaints == []
+    opened = visit(browser, write_report(many_variants(n), tmp_path).page.as_uri())
+    assert opened.page.locator("#figure-means .row").count() == n
+    assert opened.page.locator("#figure-curves path.line").count() == min(n, 8)
+    assert opened.messages == []
 
 
-def test_a_running_ablation_is_followed_and_choices_stay(browser: Any, tmp_path: Path) -> None:
+def test_a_running_ablation_is_followed_and_the_settings_are_kept(browser: Any, tmp_path: Path) -> None:
     folder = tmp_path / "ablation"
     write_folder(six_variants(done=0.6), folder)
     with ReportServer(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        seen = visit(browser, server.address)
-        page = seen.page
+        opened = visit(browser, server.address)
+        page = opened.page
         assert "Preliminary" in page.locator(".lead").inner_text()
         page.locator("#figure-curves").get_by_label("against").select_option("tokens")
         write_folder(six_variants(), folder)
@@ -189,7 +189,7 @@ def test_a_running_ablation_is_followed_and_choices_stay(browser: Any, tmp_path:
         assert "Preliminary" not in page.locator(".lead").inner_text()
         assert page.locator("#figure-curves").get_by_label("against").input_value() == "tokens"
         assert page.locator("#figure-differences .row").count() == 4
-        assert seen.complaints == []
+        assert opened.messages == []
         page.context.close()
         server.shutdown()
         thread.join()

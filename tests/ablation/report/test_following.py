@@ -1,4 +1,4 @@
-"""`gptzoo report --serve` beside an ablation that trains: what the page shows, trial by trial, up to its end."""
+"""`gptzoo report --serve` while the ablation trains: the page shows each trial as it finishes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPEC = {
     "executor": {"type": "local", "n_workers": 1},
 }
 
-# Training stands still after its fourth step, until it finds a ticket to go on with.
+# A plugin that blocks each trial at step 4 until the test creates a file named "ticket".
 TURNSTILE = """
 import pathlib
 import time
@@ -62,8 +62,8 @@ def gptzoo_step(row):
 """
 
 
-def _hears_ctrl_c() -> None:
-    """As from a terminal; what a shell starts in the background is deaf to it, and so are its children."""
+def _restore_ctrl_c() -> None:
+    """Handle SIGINT as in a terminal. Shells make background processes ignore it, and children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -71,7 +71,7 @@ def _hears_ctrl_c() -> None:
 def command(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
     line = [sys.executable, "-m", "gptzoo", *map(str, arguments)]
     process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hears_ctrl_c
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_restore_ctrl_c
     )
     try:
         yield process
@@ -80,37 +80,37 @@ def command(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def come_to(look: Callable[[], Any], wanted: Any) -> None:
-    """Look again and again until what is seen is what is wanted."""
-    until = time.monotonic() + 120
-    while (seen := look()) != wanted:
-        assert time.monotonic() < until, f"{seen} is seen, {wanted} is wanted"
+def wait_for(read: Callable[[], object], expected: object) -> None:
+    """Poll until `read` returns the expected value."""
+    deadline = time.monotonic() + 120
+    while (value := read()) != expected:
+        assert time.monotonic() < deadline, f"timed out: got {value}, expected {expected}"
         time.sleep(0.1)
 
 
 def data_of(page: str) -> dict[str, Any]:
-    """What the figures are drawn from, without the version that makes a page ask for another."""
-    found = re.search(r'<script[^>]* id="data">(.*?)</script>', page, re.DOTALL)
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
+    """Return the data of the figures, without the version of a served page."""
+    match = re.search(r'<script[^>]* id="data">(.*?)</script>', page, re.DOTALL)
+    assert match
+    data: dict[str, Any] = json.loads(match[1])
     del data["version"]
     return data
 
 
 @pytest.mark.slow
-def test_the_page_gains_trials_as_they_are_trained_and_ends_as_the_report(tmp_path: Path) -> None:
+def test_a_served_page_follows_the_trials_and_ends_equal_to_the_report(tmp_path: Path) -> None:
     spec, turnstile, out = tmp_path / "ablation.json", tmp_path / "turnstile.py", tmp_path / "out"
     spec.write_text(json.dumps(SPEC))
     turnstile.write_text(TURNSTILE)
     with command("ablate", spec, "--plugin", turnstile, "--out", out) as training:
-        come_to((out / "ablation.json").exists, True)
+        wait_for((out / "ablation.json").exists, True)
         with command("report", out, "--serve", "--port", 0) as serving:
             assert serving.stderr is not None
             address = serving.stderr.readline().split()[0]
 
-            def get(what: str) -> str:
-                with urllib.request.urlopen(address + what, timeout=60) as answer:
-                    text: str = answer.read().decode()
+            def get(path: str) -> str:
+                with urllib.request.urlopen(address + path, timeout=60) as response:
+                    text: str = response.read().decode()
                     return text
 
             def states() -> Counter[str]:
@@ -118,13 +118,13 @@ def test_the_page_gains_trials_as_they_are_trained_and_ends_as_the_report(tmp_pa
 
             versions = []
             for n_done in range(4):
-                come_to(states, Counter(done=n_done, running=1, waiting=3 - n_done))
+                wait_for(states, Counter(done=n_done, running=1, waiting=3 - n_done))
                 assert f"Preliminary: {4 - n_done} of 4 trials" in get("page")
                 versions.append(get("version"))
                 (tmp_path / "ticket").touch()
-            told, said = training.communicate(timeout=120)
-            assert training.returncode == 0, said
-            assert "followed: 4 trials: 4 done" in told
+            stdout, stderr = training.communicate(timeout=120)
+            assert training.returncode == 0, stderr
+            assert "followed: 4 trials: 4 done" in stdout
             page = get("page")
             assert states() == Counter(done=4)
             assert "Preliminary" not in page

@@ -1,10 +1,10 @@
-// A metric along training: mean and band of each variant that is shown.
-const PARTS = { 1: "all of it", 0.5: "the last half", 0.1: "the last tenth" };
+// Learning curves: the mean and band of each selected variant.
+const PARTS = { 1: "whole training", 0.5: "last half", 0.1: "last tenth" };
 
 function curvesSettings(figure) {
-  const hidden = figure.bands.map((band) => band.variant).filter((name) => !figure.first.includes(name));
+  const hidden = figure.bands.map((band) => band.variant).filter((name) => !figure.initially_shown.includes(name));
   const { 0: metric } = Object.keys(figure.metrics), { 0: cost } = Object.keys(figure.costs);
-  // All of it shows how training begins, and hides how it ends: what is compared.
+  // The scale of the whole training would hide the differences at its end, which are compared.
   return { metric, cost, axes: "linear", part: "0.5", hidden: new Set(hidden) };
 }
 
@@ -17,7 +17,7 @@ function curvesControls(figure, redraw) {
     chooser("axes", { linear: "linear", x: "log x", both: "log x and y" }, chosen.axes, set("axes")),
     chooser("show", PARTS, chosen.part, set("part")));
   const legend = make("div", { class: "legend", role: "group", "aria-label": "Variants" });
-  for (const name of Object.keys(data.looks)) {
+  for (const name of Object.keys(data.styles)) {
     if (!figure.bands.some((band) => band.variant === name)) continue;
     const button = make("button", { type: "button", "aria-pressed": !chosen.hidden.has(name), onclick: () => {
       if (!chosen.hidden.delete(name)) chosen.hidden.add(name);
@@ -29,7 +29,7 @@ function curvesControls(figure, redraw) {
   return [...controls, legend];
 }
 
-// The points of a band that are asked for, as [x, mean, low, high].
+// Return the points of a band from x = `from` on, as [x, mean, low, high].
 function pointsOf(band, from, logX) {
   return band.x.map((x, i) => [x, band.mean[i], band.low[i], band.high[i]]).filter(([x]) => x >= from && (x > 0 || !logX));
 }
@@ -43,15 +43,15 @@ function drawCurves(figure, width) {
   const drawing = canvas(width, box.bottom + 40, figure.title);
   const every = bands.flatMap((band) => band.x), last = Math.max(...every);
   const part = last - Number(chosen.part) * (last - Math.min(...every));
-  const from = every.filter((at) => at >= part).some((at) => at < last) ? part : Math.min(...every); // a point is no curve
+  const from = every.filter((at) => at >= part).some((at) => at < last) ? part : Math.min(...every); // a curve needs two points
   const lines = bands.map((band) => ({ name: band.variant, points: pointsOf(band, from, logX) })).filter((line) => line.points.length);
   if (!lines.length) {
-    drawing.append(svg("text", { class: "quiet", x: width / 2, y: 150, "text-anchor": "middle" }, "no curve is chosen"));
+    drawing.append(svg("text", { class: "quiet", x: width / 2, y: 150, "text-anchor": "middle" }, "no variant is selected"));
     return drawing;
   }
   const all = lines.flatMap((line) => line.points);
   const x = scale(extent(all.map(([at]) => at), 0, logX), [box.left, box.right], logX);
-  // Early bands may be many times as wide as the rest: they are cut off rather than let set the scale.
+  // Clip the bands: early ones may be many times as wide as the rest, and must not set the scale.
   const means = all.map(([, mean]) => mean), spread = Math.max(...means) - Math.min(...means) || 1;
   const within = (value) => Math.max(Math.min(...means) - spread / 4, Math.min(Math.max(...means) + spread / 4, value));
   const heights = all.flatMap(([, mean, low, high]) => (low === null ? [mean] : [mean, within(low), within(high)])).filter((v) => !logY || v > 0);
@@ -82,7 +82,7 @@ function linePath(name, points, x, y) {
     "stroke-linejoin": "round", "stroke-dasharray": dashOf(name) });
 }
 
-// Names beside the ends of their curves, moved apart where they would overlap.
+// Write names next to the ends of their curves, moved apart so that they do not overlap.
 function endLabels(lines, x, y, box, gutter) {
   const group = svg("g"), gap = 14;
   const labels = lines.map(({ name, points }) => ({ name, end: points.at(-1) })).map((one) => ({ ...one, at: y(one.end[1]), goal: y(one.end[1]) }));
@@ -97,7 +97,7 @@ function endLabels(lines, x, y, box, gutter) {
   return group;
 }
 
-// The values under the pointer, or where the arrow keys have gone.
+// Show the values under the pointer, or at the position reached with the arrow keys.
 function readingOf(drawing, lines, x, box, figure) {
   const rule = svg("line", { y1: box.top, y2: box.bottom, class: "axis", visibility: "hidden" });
   const stops = [...new Set(lines.flatMap((line) => line.points.map(([at]) => at)))].sort((a, b) => a - b);
@@ -108,10 +108,10 @@ function readingOf(drawing, lines, x, box, figure) {
     const at = stops[index];
     rule.setAttribute("x1", x(at)); rule.setAttribute("x2", x(at)); rule.setAttribute("visibility", "visible");
     const found = lines.map(({ name, points }) => ({ name, point: nearest(points, at) })).sort((a, b) => a.point[1] - b.point[1]);
-    const rows = found.map(({ name, point }) => make("tr", {}, make("td", {}, swatch(name)), make("td", {}, name), make("td", {}, told(...point.slice(1)))));
-    tip(event, `${figure.costs[settings[figure.name].cost]} ${label(at, at / 100 || 1)}`, make("table", {}, make("tbody", {}, ...rows)));
+    const rows = found.map(({ name, point }) => make("tr", {}, make("td", {}, swatch(name)), make("td", {}, name), make("td", {}, formatEstimate(...point.slice(1)))));
+    showTooltip(event, `${figure.costs[settings[figure.name].cost]} ${label(at, at / 100 || 1)}`, make("table", {}, make("tbody", {}, ...rows)));
   };
-  const hide = () => { rule.setAttribute("visibility", "hidden"); noTip(); };
+  const hide = () => { rule.setAttribute("visibility", "hidden"); hideTooltip(); };
   drawing.addEventListener("pointermove", (event) => {
     const frame = drawing.getBoundingClientRect(), pixel = ((event.clientX - frame.left) / frame.width) * drawing.viewBox.baseVal.width;
     const at = x.from(Math.max(box.left, Math.min(box.right, pixel)));

@@ -1,6 +1,6 @@
 "use strict";
 let data = JSON.parse(document.getElementById("data").textContent);
-const settings = {}; // what a reader has chosen, by figure; kept when a running ablation is drawn again
+const settings = {}; // the reader's selections by figure, kept when the page of a running ablation is updated
 
 function element(namespace, tag, attributes, children) {
   const made = document.createElementNS(namespace, tag);
@@ -8,7 +8,7 @@ function element(namespace, tag, attributes, children) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (value !== null) made.setAttribute(name, value);
   }
-  made.append(...children); // strings become text, never markup
+  made.append(...children); // strings become text nodes, never markup
   return made;
 }
 const svg = (tag, attributes = {}, ...children) => element("http://www.w3.org/2000/svg", tag, attributes, children);
@@ -26,7 +26,7 @@ function shortened(text, width) {
   return text.slice(0, kept) + "…";
 }
 
-// From values to pixels; linear or logarithmic.
+// Return a function that maps values to pixels, linearly or logarithmically.
 function scale([low, high], [start, end], log = false) {
   const f = log ? Math.log10 : (value) => value;
   const slope = (end - start) / (f(high) - f(low) || 1);
@@ -61,10 +61,10 @@ function label(value, step) {
   const digits = Math.max(0, exponent - Math.floor(Math.log10(step) + 1e-9));
   return (value / 10 ** exponent).toFixed(Math.min(digits, 3)).replace("-", "−") + " " + (UNITS[exponent] ?? "");
 }
-// A value to the second digit of half its interval, and the interval.
-function told(value, low, high) {
-  const half = low === null ? 0 : (high - low) / 2;
-  const digits = half > 0 ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(half)))) : 4;
+// Format a value to the second significant digit of the interval's half-width, with the interval.
+function formatEstimate(value, low, high) {
+  const halfWidth = low === null ? 0 : (high - low) / 2;
+  const digits = halfWidth > 0 ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(halfWidth)))) : 4;
   const text = (number) => number.toFixed(digits).replace("-", "−");
   return low === null ? text(value) : `${text(value)} (${text(low)} to ${text(high)})`;
 }
@@ -76,10 +76,10 @@ function extent(values, share = 0.05, log = false) {
 }
 
 function colourOf(name) {
-  const look = data.looks[name];
-  return !look || look.colour === null ? "var(--ink)" : `var(--c${look.colour})`;
+  const style = data.styles[name];
+  return !style || style.colour === null ? "var(--ink)" : `var(--c${style.colour})`;
 }
-const dashOf = (name) => data.looks[name]?.dash || null;
+const dashOf = (name) => data.styles[name]?.dash || null;
 function swatch(name) {
   return svg("svg", { width: 26, height: 10, class: "swatch", "aria-hidden": "true" }, swatchLine(name));
 }
@@ -87,7 +87,7 @@ function swatchLine(name) {
   return svg("line", { x1: 1, x2: 25, y1: 5, y2: 5, stroke: colourOf(name), "stroke-width": 2.5, "stroke-dasharray": dashOf(name) });
 }
 
-// Axes of a plot: grid, ticks and titles. `box` is the plot's left, top, right and bottom.
+// Draw the grid, ticks and titles of a plot. `box` has the plot's left, top, right and bottom.
 function axes(box, x, y, xTitle, yTitle) {
   const group = svg("g"), width = box.right - box.left;
   const nTicks = Math.max(4, Math.floor(width / 90));
@@ -108,7 +108,7 @@ function canvas(width, height, title) {
   return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
 }
 
-function tip(event, ...children) {
+function showTooltip(event, ...children) {
   const box = document.getElementById("tip");
   box.replaceChildren(...children);
   box.hidden = false;
@@ -117,7 +117,7 @@ function tip(event, ...children) {
   box.style.left = `${Math.max(4, left)}px`;
   box.style.top = `${Math.max(4, Math.min(event.clientY + gap, innerHeight - height - 4))}px`;
 }
-function noTip() {
+function hideTooltip() {
   document.getElementById("tip").hidden = true;
 }
 function chooser(name, options, chosen, change) {

@@ -1,10 +1,10 @@
-// Estimates below each other with their intervals, and the seeds that they rest on.
+// A forest plot: one row per estimate, with its interval and the values of single seeds.
 function drawForest(figure, width) {
   const narrow = width < 620, roomy = width >= 780;
   const top = 8, rowHeight = narrow ? 50 : figure.rows.some((row) => row.dots.length) ? 34 : 28;
   const longest = Math.max(...figure.rows.map((row) => textWidth(row.label)));
   const left = narrow ? 4 : Math.min(longest, width * 0.32) + 14;
-  const right = width - (roomy ? Math.max(...figure.rows.map((row) => textWidth(row.shown))) + 22 : 6);
+  const right = width - (roomy ? Math.max(...figure.rows.map((row) => textWidth(row.text))) + 22 : 6);
   const bottom = top + rowHeight * figure.rows.length + 4;
   const ends = figure.rows.flatMap((row) => [row.value, row.low, row.high, ...row.dots]).filter((value) => value !== null);
   if (figure.reference !== null) ends.push(figure.reference - figure.margin, figure.reference + figure.margin);
@@ -24,15 +24,15 @@ function drawForest(figure, width) {
 function forestRow(row, top, height, { x, left, right, width, narrow, roomy }) {
   const y = top + (narrow ? 30 : row.dots.length ? height / 2 - 4 : height / 2);
   const colour = { better: "var(--better)", worse: "var(--worse)" }[row.verdict] ?? (row.verdict ? "var(--ink)" : colourOf(row.label));
-  const group = svg("g", { class: "row", "data-label": row.label, onpointermove: (event) => tip(event, make("b", {}, row.label), `\n${row.shown}\n${row.tip}`),
-    onpointerleave: noTip });
+  const group = svg("g", { class: "row", "data-label": row.label, onpointermove: (event) => showTooltip(event, make("b", {}, row.label), `\n${row.text}\n${row.tooltip}`),
+    onpointerleave: hideTooltip });
   group.append(svg("rect", { x: 0, y: top, width, height, fill: "transparent" }));
   if (narrow) {
-    group.append(svg("text", { x: left, y: top + 14 }, shortened(row.label, width - textWidth(row.shown) - 20)),
-      svg("text", { class: "quiet", x: width - 6, y: top + 14, "text-anchor": "end" }, row.shown));
+    group.append(svg("text", { x: left, y: top + 14 }, shortened(row.label, width - textWidth(row.text) - 20)),
+      svg("text", { class: "quiet", x: width - 6, y: top + 14, "text-anchor": "end" }, row.text));
   } else {
     group.append(svg("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, shortened(row.label, left - 14)));
-    if (roomy) group.append(svg("text", { x: right + 14, y: y + 4 }, row.shown));
+    if (roomy) group.append(svg("text", { x: right + 14, y: y + 4 }, row.text));
   }
   for (const value of row.dots)
     group.append(svg("circle", { cx: x(value), cy: y + 10, r: 2.4, fill: colour, "fill-opacity": 0.55, class: "seed" }));

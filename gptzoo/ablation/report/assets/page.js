@@ -1,15 +1,15 @@
-// What each kind of figure is drawn by; those with settings have what they begin with, and controls.
+// Functions by kind of figure: `draw`, and for figures with settings their defaults and controls.
 const KINDS = {
   forest: { draw: drawForest },
-  curves: { draw: drawCurves, begin: curvesSettings, controls: curvesControls },
-  plane: { draw: drawPlane, begin: planeSettings, controls: planeControls },
+  curves: { draw: drawCurves, defaults: curvesSettings, controls: curvesControls },
+  plane: { draw: drawPlane, defaults: planeSettings, controls: planeControls },
 };
 
 function drawFigure(place, width) {
   const figure = data.figures[place.dataset.figure], kind = KINDS[figure.kind], target = place.querySelector(".drawing");
-  const redraw = () => { noTip(); target.replaceChildren(kind.draw(figure, width ?? target.clientWidth)); };
-  if (kind.begin) {
-    settings[figure.name] ??= kind.begin(figure);
+  const redraw = () => { hideTooltip(); target.replaceChildren(kind.draw(figure, width ?? target.clientWidth)); };
+  if (kind.defaults) {
+    settings[figure.name] ??= kind.defaults(figure);
     place.querySelector(".controls").replaceChildren(...kind.controls(figure, redraw));
   }
   redraw();
@@ -20,16 +20,16 @@ function drawAll(width) {
   for (const place of document.querySelectorAll("[data-swatch]")) place.replaceChildren(swatchLine(place.dataset.swatch));
 }
 
-// Sorting by a column: numbers by value, what has none last.
+// Sort a table by a column. Numbers sort by value, and rows without a value come last.
 function sortBy(heading) {
   const table = heading.closest("table"), column = [...heading.parentElement.children].indexOf(heading);
-  const down = heading.getAttribute("aria-sort") === "ascending", numeric = heading.classList.contains("number");
+  const descending = heading.getAttribute("aria-sort") === "ascending", numeric = heading.classList.contains("number");
   for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
   const key = (row) => row.children[column].dataset.value;
   const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b));
   const rows = [...table.tBodies[0].rows];
-  rows.sort((a, b) => (key(a) === "" || key(b) === "" ? (key(a) === "") - (key(b) === "") : (down ? -1 : 1) * compare(key(a), key(b))));
+  rows.sort((a, b) => (key(a) === "" || key(b) === "" ? (key(a) === "") - (key(b) === "") : (descending ? -1 : 1) * compare(key(a), key(b))));
   table.tBodies[0].append(...rows);
 }
 
@@ -38,7 +38,7 @@ document.addEventListener("click", (event) => {
   if (heading) sortBy(heading);
 });
 
-// Draws anew where the width has changed, and for paper.
+// Redraw the figures when the width changes, and for print.
 let drawnAt = 0;
 new ResizeObserver(() => {
   const width = document.querySelector("main").clientWidth;
@@ -48,9 +48,8 @@ addEventListener("beforeprint", () => drawAll(680));
 addEventListener("afterprint", () => drawAll());
 drawAll();
 
-// The page of a running ablation asks its server for news, and takes over what is new.
+// Poll the server of a running ablation, and replace the contents of the page when there is a new version.
 async function follow() {
-  const told = document.getElementById("following");
   try {
     const version = await (await fetch("version", { cache: "no-store" })).text();
     if (version !== data.version) {
@@ -62,9 +61,9 @@ async function follow() {
       if (details.length === open.length) details.forEach((each, i) => { each.open = open[i]; });
       drawAll();
     }
-    document.getElementById("following").textContent = "Following.";
+    document.getElementById("following").textContent = "Live: updates automatically.";
   } catch (error) {
-    told.textContent = `Not following any more: ${error.message}`;
+    document.getElementById("following").textContent = `No longer updated: ${error.message}`;
   }
   setTimeout(follow, 2000);
 }

@@ -1,4 +1,4 @@
-// Loss against a cost, with the front of the variants that none beats in both.
+// Loss against a cost, with the Pareto front.
 function planeSettings(figure) {
   const { 0: cost } = Object.keys(figure.costs);
   return { cost, axis: "linear" };
@@ -36,15 +36,15 @@ function frontPath(front, x, y, box) {
 
 function planePoint(point, figure, x, y, cost) {
   const { low, high } = figure.intervals[point.variant], colour = colourOf(point.variant);
-  const told_ = `\n${cost} ${label(point.cost, point.cost / 1000)}\n${told(point.loss, low, high)}\n${point.on_front ? "on the front" : "behind the front"}`;
-  const group = svg("g", { onpointermove: (event) => tip(event, make("b", {}, point.variant), told_), onpointerleave: noTip });
+  const details = `\n${cost} ${label(point.cost, point.cost / 1000)}\n${formatEstimate(point.loss, low, high)}\n${point.on_front ? "on the Pareto front" : "not on the Pareto front"}`;
+  const group = svg("g", { onpointermove: (event) => showTooltip(event, make("b", {}, point.variant), details), onpointerleave: hideTooltip });
   if (low !== null) group.append(svg("line", { x1: x(point.cost), x2: x(point.cost), y1: y(low), y2: y(high), stroke: colour, "stroke-width": 1.5 }));
   group.append(svg("circle", { class: "point", "data-variant": point.variant, cx: x(point.cost), cy: y(point.loss), r: 5.5, stroke: colour,
     "stroke-width": 2, fill: point.on_front ? colour : "var(--panel)" }));
   return group;
 }
 
-// Each name where nothing is in its way: right, left, above or below its point; else it is told when asked.
+// Place each name to the right, left, above or below its point where it is free. Names without a place are in tooltips only.
 function planeLabels(points, x, y, box) {
   const group = svg("g"), taken = points.map((point) => boxAround(x(point.cost), y(point.loss), 14, 14));
   for (const point of points) {

@@ -1,4 +1,4 @@
-"""Pictures for print, and colours that can be told apart."""
+"""Figures as PNG and SVG, and the contrast of their colours."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gptzoo.ablation.report import palette
 from gptzoo.ablation.report.write import write_report
 
 # Machado, Oliveira, Fernandes 2009, at full severity, on linear RGB.
-BLIND = {
-    "nobody": np.eye(3),
+COLOUR_VISION = {
+    "normal": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
     "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
@@ -29,50 +29,50 @@ def linear(colour: str) -> np.ndarray:
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
-    """Ottosson 2020."""
+    """Convert linear RGB to OKLab (Ottosson 2020)."""
     cones = np.cbrt(
         np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]) @ np.clip(rgb, 0, 1)
     )
     return np.array([[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]) @ cones
 
 
-@pytest.mark.parametrize("seen_by", BLIND)
+@pytest.mark.parametrize("vision", COLOUR_VISION)
 @pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
-def test_any_two_colours_can_be_told_apart(colours: tuple[str, ...], seen_by: str) -> None:
-    seen = [oklab(np.array(BLIND[seen_by]) @ linear(colour)) for colour in colours]
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 0.1
+def test_any_two_colours_are_distinguishable(colours: tuple[str, ...], vision: str) -> None:
+    perceived = [oklab(np.array(COLOUR_VISION[vision]) @ linear(colour)) for colour in colours]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(perceived, 2)) > 0.1
 
 
 @pytest.mark.parametrize(("scheme", "colours"), [("light", palette.LIGHT), ("dark", palette.DARK)])
-def test_every_colour_stands_out_from_the_ground(scheme: str, colours: tuple[str, ...]) -> None:
+def test_every_colour_has_enough_contrast_to_the_background(scheme: str, colours: tuple[str, ...]) -> None:
     def luminance(colour: str) -> float:
         return float(linear(colour) @ [0.2126, 0.7152, 0.0722])
 
     for colour in colours:
-        low, high = sorted([luminance(colour), luminance(palette.GROUND[scheme])])
+        low, high = sorted([luminance(colour), luminance(palette.BACKGROUND[scheme])])
         assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
 
 
-def test_looks_repeat_only_after_all_colours_with_all_lines() -> None:
+def test_line_styles_repeat_only_after_all_combinations() -> None:
     names = [f"v{i}" for i in range(19)]
-    found = palette.looks(names, "v0")
-    assert found["v0"] == palette.Look(None, "")
-    assert len(set(found.values())) == 19
+    styles = palette.line_styles(names, "v0")
+    assert styles["v0"] == palette.LineStyle(None, "")
+    assert len(set(styles.values())) == 19
 
 
-def test_every_figure_is_there_as_png_and_svg_and_the_first_of_each_in_the_page(tmp_path: Path) -> None:
+def test_every_figure_is_written_as_png_and_svg_and_embedded_in_the_page(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    made = write_report(six_variants(), tmp_path)
+    report = write_report(six_variants(), tmp_path)
     names = {file.stem for file in (tmp_path / "figures").glob("*.png")}
     assert names == {file.stem for file in (tmp_path / "figures").glob("*.svg")}
     assert {"means", "differences", "curves-step", "curves-flops", "main-effects", "front-parameters"} <= names
     for file in (tmp_path / "figures").glob("*.svg"):
         assert ET.parse(file).getroot().tag.endswith("svg")
-    assert all(file.stat().st_size > 0 for file in made.files)
-    assert made.page.read_text(encoding="utf-8").count('<img src="data:image/png;base64,') == 6
+    assert all(file.stat().st_size > 0 for file in report.files)
+    assert report.page.read_text(encoding="utf-8").count('<img src="data:image/png;base64,') == 6
 
 
 @pytest.mark.parametrize("found", [many_variants(1), many_variants(30)], ids=["one", "thirty"])
-def test_any_number_of_variants_can_be_drawn(found: Outcome, tmp_path: Path) -> None:
+def test_figures_of_any_number_of_variants_are_drawn(found: Outcome, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert write_report(found, tmp_path).page.is_file()

@@ -1,4 +1,4 @@
-"""The page of a report as a program reads it; `test_browser.py` looks at it as a browser does."""
+"""The HTML of the page, as a parser reads it; `test_browser.py` opens it in a browser."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from outcomes import outcome, trial
 
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import RungTrial
-from gptzoo.ablation.report.figures import figures
-from gptzoo.ablation.report.page import page
-from gptzoo.ablation.report.tables import tables
+from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.html_page import render_page
+from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.selection.halving import select
 from gptzoo.ablation.statistics.analyse import analyse
 
 
-def page_of(found: Outcome, **options: str) -> str:
-    analysis = analyse(found)
-    return page(found, analysis, figures(found, analysis), tables(found, analysis), **options)
+def page_of(outcome: Outcome, **options: str) -> str:
+    analysis = analyse(outcome)
+    figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
+    return render_page(outcome, analysis, figures, tables, **options)
 
 
-class Read(HTMLParser):
-    """What the page holds: rows of the ranking, all text, every tag with its attributes."""
+class ParsedPage(HTMLParser):
+    """The rows of the ranking, all texts, and all tags with their attributes."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -62,7 +63,7 @@ class Read(HTMLParser):
 def test_every_number_of_the_ranking_is_that_of_the_analysis() -> None:
     found = six_variants()
     analysis = analyse(found)
-    ranking = Read(page_of(found)).ranking
+    ranking = ParsedPage(page_of(found)).ranking
     assert list(ranking) == [*analysis.ranking, "linear-none"]
     by_name = {one.variant: one for one in analysis.comparisons}
     for variant in found.variants:
@@ -77,7 +78,7 @@ def test_every_number_of_the_ranking_is_that_of_the_analysis() -> None:
         assert (int(parameters), float(flops)) == (variant.n_parameters, variant.flops_per_token)
 
 
-def test_figures_are_drawn_from_the_numbers_of_the_analysis() -> None:
+def test_the_figure_data_equals_the_analysis() -> None:
     found = six_variants()
     analysis = analyse(found)
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page_of(found), re.DOTALL)
@@ -101,10 +102,10 @@ def test_figures_are_drawn_from_the_numbers_of_the_analysis() -> None:
     )
 
 
-def test_every_sentence_and_note_is_there_whole_and_the_headline_says_where_it_cannot_tell() -> None:
+def test_the_page_has_all_sentences_and_notes_and_a_headline() -> None:
     found = six_variants()
     analysis = analyse(found)
-    text = Read(page_of(found)).text
+    text = ParsedPage(page_of(found)).text
     for said in (*(one.sentence for one in (*analysis.effects, *analysis.comparisons)), *analysis.notes):
         assert said in text
     assert len(analysis.effects) == 4  # three main ones, and the interaction that has its cells
@@ -115,7 +116,7 @@ def test_every_sentence_and_note_is_there_whole_and_the_headline_says_where_it_c
     assert "t5: 't5' adds a score bias" in text
 
 
-def test_nothing_of_a_text_becomes_markup() -> None:
+def test_texts_are_escaped() -> None:
     found = six_variants()
     hostile = replace(
         found,
@@ -124,7 +125,7 @@ def test_nothing_of_a_text_becomes_markup() -> None:
         trials=[replace(trial, reason=HOSTILE) if trial.state == "failed" else trial for trial in found.trials],
         environment={"host": HOSTILE},
     )
-    read = Read(page_of(hostile))
+    read = ParsedPage(page_of(hostile))
     tags = [tag for tag, _ in read.tags]
     assert tags.count("script") == 2
     assert not [found for tag, found in read.tags if any(name.startswith("on") for name in found)]
@@ -132,14 +133,14 @@ def test_nothing_of_a_text_becomes_markup() -> None:
     assert " ".join(HOSTILE.split()) in read.text
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing_but_its_own_script() -> None:
+def test_the_page_makes_no_requests_and_runs_only_its_own_script() -> None:
     html = page_of(six_variants())
-    read = Read(html)
+    read = ParsedPage(html)
     for _, attributes in read.tags:
         for name in ("src", "href", "action"):
             value = attributes.get(name) or ""
             assert value == "" or value.startswith(("data:", "#")), value
-        assert "style" not in attributes  # which the policy forbids
+        assert "style" not in attributes  # the content security policy forbids them
     assert "url(http" not in html
     (policy,) = read.policies
     assert policy.startswith("default-src 'none'; ")
@@ -150,65 +151,65 @@ def test_the_page_asks_for_nothing_and_runs_nothing_but_its_own_script() -> None
         assert f"{rule} 'sha256-{digest}'" in policy
 
 
-def test_a_page_that_is_served_may_ask_its_server_and_nobody_else() -> None:
-    (policy,) = Read(page_of(six_variants(), version="1")).policies
+def test_a_served_page_may_send_requests_to_its_server_only() -> None:
+    (policy,) = ParsedPage(page_of(six_variants(), version="1")).policies
     assert policy.endswith("; connect-src 'self'")
 
 
-def test_an_ablation_that_has_just_begun_has_a_page() -> None:
+def test_an_ablation_without_results_has_a_page() -> None:
     found = six_variants(done=0)
     nothing = replace(found, trials=[replace(t, state="waiting", reason="", rows=[]) for t in found.trials])
-    text = Read(page_of(nothing)).text
+    text = ParsedPage(page_of(nothing)).text
     assert "Preliminary: 30 of 30 trials not done yet." in text
     assert "5 without data" in text
 
 
-def test_seeds_that_are_done_are_compared_while_others_run() -> None:
-    text = Read(page_of(six_variants(done=0.6))).text
+def test_finished_seeds_are_compared_while_others_run() -> None:
+    text = ParsedPage(page_of(six_variants(done=0.6))).text
     assert "Preliminary: 10 of 30 trials not done yet." in text
     assert "3 pairs of runs" in text
 
 
 @pytest.mark.parametrize("n", [1, 2, 40])
-def test_any_number_of_variants_has_a_page(n: int) -> None:
-    assert len(Read(page_of(many_variants(n))).ranking) == n
+def test_the_page_has_a_row_for_each_of_any_number_of_variants(n: int) -> None:
+    assert len(ParsedPage(page_of(many_variants(n))).ranking) == n
 
 
-def test_one_seed_has_no_intervals_and_is_told_to_tell_nothing() -> None:
-    text = Read(page_of(outcome({"a": {1: 2.0}, "b": {1: 2.5}}))).text
+def test_with_one_seed_the_page_says_that_there_are_no_intervals() -> None:
+    text = ParsedPage(page_of(outcome({"a": {1: 2.0}, "b": {1: 2.5}}))).text
     assert "1 cannot be told apart from it" in text
-    assert "a single seed tells nothing of the spread" in text
+    assert "a single seed says nothing about the spread" in text
 
 
-def test_a_page_of_six_variants_is_small_enough_for_any_mailbox() -> None:
+def test_a_page_of_six_variants_is_small_enough_to_mail() -> None:
     assert len(page_of(six_variants()).encode()) < 600_000
 
 
-def test_what_was_stopped_has_its_rung_and_no_number_beside_those_of_the_end() -> None:
+def test_stopped_variants_are_in_the_rung_tables_and_have_no_final_result() -> None:
     names = [f"v{index}" for index in range(5)]
-    seen = {name: RungTrial("done", 3.125 + index) for index, name in enumerate(names)} | {
+    trials = {name: RungTrial("done", 3.125 + index) for index, name in enumerate(names)} | {
         "v4": RungTrial("failed", None, HOSTILE)
     }
     chosen = select(
-        {name: [40] for name in names}, "v0", eta=3, seeds=[7], look=lambda variant, seed, step: seen[variant]
+        {name: [40] for name in names}, "v0", eta=3, seeds=[7], read_trial=lambda variant, seed, step: trials[variant]
     )
     losses = {"v0": {1: 2.0, 2: 2.1}, "v1": {1: 1.9, 2: 2.01}}
     ends = [trial(name, seed, loss) for name, of in losses.items() for seed, loss in of.items()]
     found = outcome({name: {} for name in names}, trials=ends, factorial=False, selection=chosen)
     html = page_of(found)
-    read = Read(html)
+    read = ParsedPage(html)
     assert {name: row[1:4] for name, row in read.ranking.items() if name in ("v2", "v3", "v4")} == {
         name: ["", "0", ""] for name in ("v2", "v3", "v4")
     }
     text = " ".join(" ".join(read.texts).split())
-    assert "Of 5 variants, halving has left 1 and the baseline. Of 1 variant compared with v0" in text
-    assert "Rung 1 of 1, step 40 : 5 variants, 1 and the baseline went on" in text.replace("40:", "40 :")
+    assert "Successive halving kept 1 of 5 variants, besides the baseline. Of 1 variant compared with v0" in text
+    assert "Rung 1 of 1, step 40 : 5 variants, 1 promoted besides the baseline" in text.replace("40:", "40 :")
     assert "5.1250 stopped" in text
-    assert "what successive halving left of 5 variants by the mean val/loss of seed 7" in text
+    assert "finalists of successive halving from 5 variants by the mean val/loss of seed 7" in text
     assert HOSTILE not in html
-    rows = next(table for table in tables(found, analyse(found)) if table.name == "selection").rows
+    rows = next(table for table in build_tables(found, analyse(found)) if table.name == "selection").rows
     assert {(row["rung"], row["step"]) for row in rows} == {(1, 40)}
     fates = ["on", "on", "stopped", "stopped", "failed"]
     assert [(row["variant"], row["fate"]) for row in rows] == list(zip(names, fates, strict=True))
     begun = replace(found, selection=replace(chosen, finalists=None))
-    assert "Variants are being selected, rung 1 of 1: nothing is compared yet." in page_of(begun)
+    assert "The selection is in rung 1 of 1: no variants are compared yet." in page_of(begun)

@@ -1,0 +1,107 @@
+"""The ranking table of the HTML page: its columns, and the text and sort value of each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gptzoo.ablation.records.analysis import Analysis, Estimate
+from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.report.formatting import (
+    MISSING,
+    format_interval,
+    format_p_value,
+    format_two_digits,
+    format_value,
+)
+from gptzoo.utils.units import scaled
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column with its heading."""
+
+    title: str
+    tooltip: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: the text that is shown, and the value by which the column is sorted."""
+
+    text: str
+    value: str  # with full precision; "" if missing
+    numeric: bool = True
+    interval: str = ""  # shown in smaller type after the text
+    verdict: str = ""  # shown as a badge instead of the text
+    link: str = ""  # id of an element on the page
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row for one variant."""
+
+    name: str
+    cells: Sequence[Cell]
+
+
+def ranking_columns(outcome: Outcome) -> list[Column]:
+    """Return the columns of the ranking."""
+    return [
+        Column("variant", "Name of the variant", numeric=False),
+        Column(outcome.metric, "Mean over seeds with its confidence interval, without correction"),
+        Column("seeds", "Number of trials with a result, of all trials"),
+        Column(
+            "difference",
+            f"Mean difference from {outcome.baseline}; negative is better. The interval is corrected for all "
+            "comparisons (Holm)",
+        ),
+        Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),
+        Column("p", "p value of the hypothesis of no difference, corrected for all comparisons (Holm)"),
+        Column("effect", "Effect size: the difference in standard deviations over seeds"),
+        Column(
+            "detectable",
+            f"Smallest true difference that this number of seeds detects with a power of {outcome.power:.0%}",
+        ),
+        Column("parameters", "Number of parameters"),
+        Column("FLOPs/token", "FLOPs of a training step per token"),
+    ]
+
+
+def ranking_row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> Row:
+    """Return the row of a variant. `link` is the id of the element with its details."""
+    variant = next(variant for variant in outcome.variants if variant.name == name)
+    comparison = next((c for c in analysis.comparisons if c.variant == name), None)
+    mean = analysis.ranking.get(name)
+    n, n_trials = mean.n if mean else 0, len(outcome.trials_of(name))
+    verdict = comparison.verdict if comparison else "baseline"
+    p = comparison.p_adjusted if comparison else None
+    effect_size = comparison.effect_size if comparison else None
+    detectable = comparison.detectable if comparison else None
+    flops = variant.flops_per_token
+    return Row(
+        name,
+        [
+            Cell(name, name, numeric=False, link=link),
+            _estimate_cell(mean),
+            Cell(f"{n}/{n_trials}" if n_trials else MISSING, str(n)),
+            _estimate_cell(comparison.difference if comparison else None),
+            Cell("", verdict, numeric=False, verdict=verdict),
+            Cell(format_p_value(p), sort_value(p)),
+            Cell(format_two_digits(effect_size), sort_value(effect_size)),
+            Cell(format_two_digits(detectable), sort_value(detectable)),
+            Cell(scaled(variant.n_parameters), sort_value(variant.n_parameters)),
+            Cell(MISSING if flops is None else scaled(flops), sort_value(flops)),
+        ],
+    )
+
+
+def sort_value(value: float | None) -> str:
+    """Return a number with full precision, or "" for None."""
+    return "" if value is None else repr(value)
+
+
+def _estimate_cell(estimate: Estimate | None) -> Cell:
+    value = sort_value(estimate.value if estimate else None)
+    return Cell(format_value(estimate), value, interval=format_interval(estimate))

@@ -1,0 +1,111 @@
+"""The headline of a report (the findings) and its methods paragraph (how they were obtained)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from gptzoo.ablation.records.analysis import Analysis, Verdict
+from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.report.formatting import format_estimate, unit_of
+from gptzoo.ablation.statistics.sentences import format_count
+
+
+def headline(outcome: Outcome, analysis: Analysis) -> str:
+    """Return the number of variants with each verdict, and the variant with the lowest mean."""
+    return " ".join(_headline_sentences(outcome, analysis))
+
+
+def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
+    states = Counter(trial.state for trial in outcome.trials)
+    n_open = states["waiting"] + states["running"]
+    if n_open:
+        yield f"Preliminary: {n_open} of {format_count(len(outcome.trials), 'trial')} not done yet."
+    if outcome.selection is not None and outcome.selection.finalists is None:
+        rung, n_rungs = len(outcome.selection.rungs), outcome.selection.n_rungs
+        yield f"The selection is in rung {rung} of {n_rungs}: no variants are compared yet."
+        return
+    compared = [comparison for comparison in analysis.comparisons if comparison.variant in outcome.compared]
+    if len(compared) < len(analysis.comparisons):
+        yield (
+            f"Successive halving kept {len(compared)} of {format_count(len(outcome.variants), 'variant')}, "
+            "besides the baseline."
+        )
+    if not compared:
+        yield f"{analysis.baseline} is the only variant: there is nothing to compare it with."
+        return
+    verdicts = Counter(comparison.verdict for comparison in compared)
+    descriptions: dict[Verdict, str] = {
+        "better": "{} better",
+        "worse": "{} worse",
+        "same": f"{{}} the same to within {outcome.margin:g}",
+        "cannot tell": "{} cannot be told apart from it",
+        "no data": "{} without data",
+    }
+    parts = [text.format(verdicts[verdict]) for verdict, text in descriptions.items() if verdicts[verdict]]
+    yield f"Of {format_count(len(compared), 'variant')} compared with {analysis.baseline}: {_enumeration(parts)}."
+    if analysis.ranking:
+        yield _lowest_mean(analysis)
+
+
+def _lowest_mean(analysis: Analysis) -> str:
+    best, estimate = next(iter(analysis.ranking.items()))
+    if best == analysis.baseline:
+        return f"The baseline, {best}, has the lowest mean: {format_estimate(estimate)}."
+    verdict = next((c.verdict for c in analysis.comparisons if c.variant == best), None)
+    remark = {
+        "better": "; it is better than the baseline",
+        "same": "; it is the same as the baseline",
+        "cannot tell": "; it cannot be told apart from the baseline",
+    }.get(verdict or "", "")
+    return f"{best} has the lowest mean: {format_estimate(estimate)}{remark}."
+
+
+def methods(outcome: Outcome, analysis: Analysis) -> str:
+    """Return how the numbers were obtained, as the caption of a table in a paper."""
+    return " ".join(_methods_sentences(outcome, analysis))
+
+
+def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
+    names = [outcome.baseline, *outcome.compared]
+    n_seeds = sorted({len(outcome.trials_of(name)) for name in names})
+    seeds = (
+        format_count(n_seeds[0], "seed")
+        if len(n_seeds) == 1
+        else f"{n_seeds[0]} to {format_count(n_seeds[-1], 'seed')}"
+    )
+    unit = f" in {unit_of(outcome.metric)}" if unit_of(outcome.metric) else ""
+    yield (
+        f"{outcome.name}: {format_count(len(names), 'variant')} with {seeds} each; {outcome.metric}{unit} at "
+        f"the end of training, lower is better; means with {100 * (1 - outcome.alpha):.4g}% confidence intervals."
+    )
+    paired = {comparison.paired for comparison in analysis.comparisons if comparison.difference is not None}
+    if paired:
+        test = {
+            frozenset({True}): "paired by seed, which sets data order and initial values (Student's t)",
+            frozenset({False}): "between independent runs (Welch's t)",
+        }.get(
+            frozenset(paired),
+            "paired by seed (Student's t), or between independent runs (Welch's t) if fewer than two seeds pair",
+        )
+        yield (
+            f"Differences are variant minus {analysis.baseline}, {test}, with intervals and p values corrected for "
+            f"{format_count(len(names) - 1, 'comparison')} (Holm, α = {outcome.alpha:g})."
+        )
+        yield (
+            f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
+            "not, and contains 0."
+        )
+    if outcome.selection is not None:
+        selection_seeds = ", ".join(map(str, outcome.selection.seeds))
+        n_variants = format_count(len(outcome.variants), "variant")
+        yield (
+            f"The variants are the finalists of successive halving from {n_variants} by the mean "
+            f"{outcome.metric} of seed {selection_seeds}, which no comparison uses."
+        )
+    if analysis.noise is not None:
+        yield f"The standard deviation over seeds is {format_estimate(analysis.noise)}, pooled over variants."
+
+
+def _enumeration(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
