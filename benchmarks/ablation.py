@@ -1,13 +1,18 @@
-"""What an ablation costs beside its trials, and how fast variants are enumerated, as JSON.
+"""Measure the overhead of an ablation over its trials, and the speed of enumerating variants. Prints JSON.
 
     python benchmarks/ablation.py [--trials 24] [--steps 200] [--workers 2] > benchmarks/results/ablation-cpu.json
 
-`gptzoo ablate` with tiny trials of one core each. The time of a step is what the trial's own metrics say; the ideal is
-their sum over the number of workers. What is held out is a page, for evaluation is no step; samples are off. The wall
-time is that of the whole command, the import of torch and the plan included. Of the trials but the first of each
-worker: `start_seconds` is from the runner's claim, which it lays just before it starts the trial, to the birth of the
-metrics file, when data, model and optimizer are ready and evaluation and steps begin; `beside_steps_per_trial_s` is the
-median from the claim to the end, the steps not counted: starting, two evaluations of a page, a checkpoint.
+The benchmark runs `gptzoo ablate` with tiny trials on one core each. The wall time is that of the complete command,
+including the import of torch and the plan. It is compared with the time of all training steps, according to the metrics
+of the trials, divided by the number of workers. The validation text is one page, because evaluation is not counted as
+training; samples are off.
+
+The first trial of each worker is left out of two further measurements:
+
+start_seconds             from the runner's lock, taken just before it starts a trial, to the creation of metrics.jsonl,
+                          when data, model and optimizer are ready
+beside_steps_per_trial_s  from the lock to the end of the trial, without the steps: starting, two evaluations of a page
+                          and a checkpoint (median)
 """
 
 from __future__ import annotations
@@ -54,16 +59,16 @@ def main() -> None:
         "workers": arguments.workers,
         "torch": torch.__version__,
         "machine": platform.machine(),
-        **command(arguments.trials, arguments.steps, arguments.workers),
-        "enumeration": enumeration(),
+        **measure_command(arguments.trials, arguments.steps, arguments.workers),
+        "enumeration": measure_enumeration(),
     }
     print(json.dumps(result, indent=2))
 
 
-def command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, Any]:
-    """The wall time of `gptzoo ablate` against what its trials say of their steps."""
+def measure_command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, Any]:
+    """Measure the wall time of `gptzoo ablate` and the time of its training steps."""
     import gptzoo
-    from gptzoo.training.run.metrics_file import read
+    from gptzoo.training.run.metrics_file import read_metrics
 
     text = "\n\n".join(gptzoo.registered("corpus")["stories"].Config().build().documents("train"))
     base: dict[str, Any] = {
@@ -87,20 +92,28 @@ def command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, Any]:
         (folder / "val.txt").write_text(text[:2000])
         (folder / "train.txt").write_text(text[2000:])
         (folder / "ablation.json").write_text(json.dumps(spec))
-        words = [sys.executable, "-m", "gptzoo", "ablate", str(folder / "ablation.json"), "--out", str(folder / "out")]
+        command = [
+            sys.executable,
+            "-m",
+            "gptzoo",
+            "ablate",
+            str(folder / "ablation.json"),
+            "--out",
+            str(folder / "out"),
+        ]
         started = time.monotonic()
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wall = time.monotonic() - started
         trials = sorted((folder / "out" / "trials").iterdir(), key=lambda trial: (trial / "run.json").stat().st_mtime)
-        steps, starts, besides = 0.0, [], []
+        all_steps, starts, overheads = 0.0, [], []
         for trial in trials:
-            rows = read(trial / "metrics.jsonl")
-            own = sum(BATCH * LENGTH / row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
-            steps += own
-            claimed = (trial / "claim.lock").stat().st_mtime
-            starts.append(birth(trial / "metrics.jsonl") - claimed)
-            besides.append((trial / "status.json").stat().st_mtime - claimed - own)
-    ideal = steps / n_workers
+            rows = read_metrics(trial / "metrics.jsonl")
+            steps = sum(BATCH * LENGTH / row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
+            all_steps += steps
+            locked = (trial / "claim.lock").stat().st_mtime
+            starts.append(creation_time(trial / "metrics.jsonl") - locked)
+            overheads.append((trial / "status.json").stat().st_mtime - locked - steps)
+    ideal = all_steps / n_workers
     return {
         "wall_s": round(wall, 2),
         "own_step_time_over_workers_s": round(ideal, 2),
@@ -109,27 +122,27 @@ def command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, Any]:
             "median": round(median(starts[n_workers:]), 3),
             "maximum": round(max(starts[n_workers:]), 3),
         },
-        "beside_steps_per_trial_s": round(median(besides[n_workers:]), 3),
+        "beside_steps_per_trial_s": round(median(overheads[n_workers:]), 3),
     }
 
 
-def birth(file: Path) -> float:
-    """When the file was made, in seconds of the epoch; Python's own stat does not tell on Linux."""
+def creation_time(file: Path) -> float:
+    """Return the creation time of a file, in seconds since the epoch. Python's `os.stat` has none on Linux."""
     return float(subprocess.run(["stat", "--format=%.9W", file], capture_output=True, check=True).stdout)
 
 
-def enumeration() -> dict[str, Any]:
-    """Points of a grid that are read, checked, hashed and named in a second, by one process."""
+def measure_enumeration() -> dict[str, Any]:
+    """Measure how many points of a grid one process validates, hashes and names per second."""
     import gptzoo
 
     base = json.loads(TINY.read_text())
     run = {"model": base, "steps": 1}
     gptzoo.variants(run, GRID, mode="one_at_a_time")
     started = time.perf_counter()
-    found = gptzoo.variants(run, GRID)
+    variants = gptzoo.variants(run, GRID)
     seconds = time.perf_counter() - started
-    n_points = len(found) + len(found.exclusions)
-    return {"points": n_points, "variants": len(found), "per_second": round(n_points / seconds)}
+    n_points = len(variants) + len(variants.exclusions)
+    return {"points": n_points, "variants": len(variants), "per_second": round(n_points / seconds)}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How much the end of a tiny run varies with its seed, and with two changes of the model: CSV of variant, seed, loss.
+"""Measure how the final loss of a tiny run varies with its seed and with two changes of the model. Prints CSV.
 
     python benchmarks/seed_noise.py --out runs/seed-noise [--seeds 128] [--changed 16] > seed_noise.csv
 
-The run is `tests/ablation/data/seed_noise_run.json`, the loss that of the full validation pass at its end. The baseline
-is trained with seeds 1 to --seeds, `naive` in place of `sdpa` and `none` in place of `rope` with the first --changed of
-them. Tests of the statistics draw their ablations from the result, which is kept beside the spec. Each run is a folder
-under --out and is not trained again if it is there.
+The run is `tests/ablation/data/seed_noise_run.json`, and the loss that of the full validation pass at its end. The
+baseline is trained with seeds 1 to --seeds; `naive` instead of `sdpa`, and `none` instead of `rope`, with seeds 1 to
+--changed. The result is stored next to the spec, and tests of the statistics draw their ablations from it. Each run has
+a folder in --out. A run that is done is not trained again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SPEC = Path(__file__).parents[1] / "tests" / "ablation" / "data" / "seed_noise_r
 CHANGES: dict[str, list[str]] = {"naive": ["model.attention=naive"], "none": ["model.positional=none"]}
 
 
-def loss(variant: str, seed: int, out: Path) -> float:
-    """Of one run, at its end."""
+def train(variant: str, seed: int, out: Path) -> float:
+    """Train a variant with one seed, and return the validation loss at its end."""
     import gptzoo
 
     spec = gptzoo.load_run_spec(SPEC, [*CHANGES.get(variant, []), f"seed={seed}"])
-    measured: float = gptzoo.train(spec, out / variant / f"seed-{seed}", resume=True, quiet=True).metrics["val/loss"]
-    print(f"{variant:>8} seed {seed}  {measured:.6f}", file=sys.stderr, flush=True)
-    return measured
+    loss: float = gptzoo.train(spec, out / variant / f"seed-{seed}", resume=True, quiet=True).metrics["val/loss"]
+    print(f"{variant:>8} seed {seed}  {loss:.6f}", file=sys.stderr, flush=True)
+    return loss
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     print("variant,seed,loss")
     for variant, n_seeds in {"baseline": arguments.seeds, **dict.fromkeys(CHANGES, arguments.changed)}.items():
         for seed in range(1, n_seeds + 1):
-            print(f"{variant},{seed},{loss(variant, seed, arguments.out):.9f}", flush=True)
+            print(f"{variant},{seed},{train(variant, seed, arguments.out):.9f}", flush=True)
 
 
 if __name__ == "__main__":

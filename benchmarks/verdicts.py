@@ -1,15 +1,16 @@
-"""How often verdicts are right: ablations drawn from recorded endpoints whose truth is known, as JSON.
+"""Measure how often verdicts are right, on ablations with known truth drawn from recorded endpoints. Prints JSON.
 
     python benchmarks/verdicts.py [--times 2000] > verdicts.json
 
 The endpoints are those of one tiny run with 128 seeds (`benchmarks/seed_noise.py`).
 
-"a_a"            the baseline against itself under other names, seeds of their own: how many ablations call anything
-                 different; 5% would if noise were normal
-"planted"        a true effect of the size that is announced as detectable with power 80%: how often it is found
-"looking_again"  as "a_a" with one copy, where whoever cannot tell adds as many seeds as were said to be needed, up to
-                 10, and looks once more
-"together"       normal noise, four comparisons of which two are different: how often all four intervals hold
+"a_a"            The baseline against copies of itself with other seeds. How many ablations call any copy different?
+                 With normal noise, 5% would.
+"planted"        A true effect of the size that is announced as detectable with a power of 80%. How often is it found?
+"looking_again"  Like "a_a" with one copy. If the verdict is "cannot tell", the recommended number of seeds is added, up
+                 to 10, and the ablation is analysed once more.
+"together"       Normal noise and four comparisons, two of them different. How often do all four intervals contain the
+                 true differences?
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
-def drawn(rng: random.Random, losses: list[float], n: int, names: list[str]) -> dict[str, dict[int, float]]:
-    """So many seeds for each name, none of them twice."""
+def draw_sides(rng: random.Random, losses: list[float], n: int, names: list[str]) -> dict[str, dict[int, float]]:
+    """Draw n seeds for each name, all of them different."""
     sample = rng.sample(list(enumerate(losses)), n * len(names))
     return {name: dict(sample[n * i : n * (i + 1)]) for i, name in enumerate(names)}
 
 
-def called(sides: Mapping[str, Mapping[int, float]]) -> bool:
+def finds_difference(sides: Mapping[str, Mapping[int, float]]) -> bool:
+    """Return True if any side is called better or worse than the first."""
     from outcomes import outcome
 
     from gptzoo.ablation.statistics.analyse import analyse
@@ -40,48 +42,54 @@ def called(sides: Mapping[str, Mapping[int, float]]) -> bool:
     return any(one.verdict in ("better", "worse") for one in analyse(outcome(sides)).comparisons)
 
 
-def a_a(losses: list[float], times: int, n: int, n_copies: int) -> float:
+def simulate_copies(losses: list[float], times: int, n: int, n_copies: int) -> float:
+    """Compare the baseline with copies of itself. Return how often any is called different."""
     rng, names = random.Random(1), ["baseline", *(f"copy {i}" for i in range(n_copies))]
-    return sum(called(drawn(rng, losses, n, names)) for _ in range(times)) / times
+    return sum(finds_difference(draw_sides(rng, losses, n, names)) for _ in range(times)) / times
 
 
-def planted(losses: list[float], times: int, n: int) -> float:
+def simulate_planted(losses: list[float], times: int, n: int) -> float:
+    """Plant an effect of the detectable size. Return how often it is found."""
     from gptzoo.ablation.statistics.power import detectable_difference
 
-    rng, effect, found = random.Random(2), detectable_difference(stdev(losses), n), 0
+    rng, effect, n_found = random.Random(2), detectable_difference(stdev(losses), n), 0
     for _ in range(times):
-        sides = drawn(rng, losses, n, ["baseline", "planted"])
+        sides = draw_sides(rng, losses, n, ["baseline", "planted"])
         sides["planted"] = {seed: loss + effect for seed, loss in sides["planted"].items()}
-        found += called(sides)
-    return found / times
+        n_found += finds_difference(sides)
+    return n_found / times
 
 
-def looking_again(losses: list[float], times: int, n: int) -> float:
+def simulate_adding_seeds(losses: list[float], times: int, n: int) -> float:
+    """Compare the baseline with a copy, adding the recommended seeds once. Return how often it is called different."""
     from outcomes import outcome
 
     from gptzoo.ablation.statistics.analyse import analyse
 
-    rng, found = random.Random(3), 0
+    rng, n_found = random.Random(3), 0
     for _ in range(times):
-        whole = {name: list(of.items()) for name, of in drawn(rng, losses, n + 10, ["baseline", "copy"]).items()}
-        (first,) = analyse(outcome({name: dict(of[:n]) for name, of in whole.items()})).comparisons
+        sides = draw_sides(rng, losses, n + 10, ["baseline", "copy"])
+        runs = {name: list(by_seed.items()) for name, by_seed in sides.items()}
+        (first,) = analyse(outcome({name: dict(of_side[:n]) for name, of_side in runs.items()})).comparisons
         n_now = n + min(first.more_seeds or 0, 10)
-        found += called({name: dict(of[:n_now]) for name, of in whole.items()}) or first.verdict in ("better", "worse")
-    return found / times
+        second = finds_difference({name: dict(of_side[:n_now]) for name, of_side in runs.items()})
+        n_found += second or first.verdict in ("better", "worse")
+    return n_found / times
 
 
-def together(times: int, n: int) -> float:
+def simulate_intervals(times: int, n: int) -> float:
+    """Draw normal noise around known means. Return how often all intervals contain the true differences."""
     from outcomes import outcome
 
     from gptzoo.ablation.statistics.analyse import analyse
 
-    rng, held, truth = random.Random(4), 0, {"a": 0.0, "b": 0.0, "c": 1.5, "d": 4.0}
+    rng, n_covered, truth = random.Random(4), 0, {"a": 0.0, "b": 0.0, "c": 1.5, "d": 4.0}
     for _ in range(times):
         sides = {"base": {s: rng.gauss(0, 1) for s in range(n)}}
-        sides |= {name: {s + n: rng.gauss(at, 1) for s in range(n)} for name, at in truth.items()}
+        sides |= {name: {s + n: rng.gauss(mean, 1) for s in range(n)} for name, mean in truth.items()}
         found = {one.variant: one.difference for one in analyse(outcome(sides, paired=False)).comparisons}
-        held += all(found[name].low <= at <= found[name].high for name, at in truth.items())  # type: ignore[union-attr, operator]
-    return held / times
+        n_covered += all(found[name].low <= mean <= found[name].high for name, mean in truth.items())  # type: ignore[union-attr, operator]
+    return n_covered / times
 
 
 def main() -> None:
@@ -95,10 +103,14 @@ def main() -> None:
         "times": times,
         "n_recorded": len(losses),
         "sd": stdev(losses),
-        "a_a": {f"{copies} copies, {n} seeds": a_a(losses, times, n, copies) for copies in (1, 4) for n in (3, 5, 10)},
-        "planted": {f"{n} seeds": planted(losses, times, n) for n in (3, 5, 10)},
-        "looking_again": {f"{n} seeds": looking_again(losses, times, n) for n in (3, 5)},
-        "together": {f"{n} seeds": together(times, n) for n in (3, 5, 10)},
+        "a_a": {
+            f"{copies} copies, {n} seeds": simulate_copies(losses, times, n, copies)
+            for copies in (1, 4)
+            for n in (3, 5, 10)
+        },
+        "planted": {f"{n} seeds": simulate_planted(losses, times, n) for n in (3, 5, 10)},
+        "looking_again": {f"{n} seeds": simulate_adding_seeds(losses, times, n) for n in (3, 5)},
+        "together": {f"{n} seeds": simulate_intervals(times, n) for n in (3, 5, 10)},
     }
     print(json.dumps(result, indent=2))
 

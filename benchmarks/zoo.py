@@ -1,11 +1,12 @@
-"""Every component of the packages under plugins/ in the quickstart model, cut short, beside the part it replaces: JSON.
+"""Train the quickstart model with each component of the packages under plugins/, for a few steps. Prints JSON.
 
-    pip install -e plugins/gptzoo-…      # whichever shall be measured
+    pip install -e plugins/gptzoo-…      # the packages to measure
     python benchmarks/zoo.py [--only mla xpos] [--workers 2] > zoo.json
 
-Each variant changes one part of `configs/runs/quickstart.json` and nothing else: same data order, learning rate and
-steps, and the same initial values where names and shapes agree. So a difference is paired by seed. It tells that a part
-learns, and roughly how it compares at this tiny size and at this one learning rate; it does not tell which is better.
+Each variant changes one component of `configs/runs/quickstart.json`. Data order, learning rate and steps are the same,
+and so are initial values with equal names and shapes, so differences are paired by seed. The result shows that a
+component learns, and roughly how it compares at this tiny size and this one learning rate. It does not show which
+component is better.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker; the losses do depend on it, in their last digits
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # one core per worker; the number of threads affects the last digits of losses
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
 KINDS = ("attention", "positional", "norm", "norm_layer", "activation", "ffn")
-OPTIONS: dict[str, dict[str, Any]] = {  # where the defaults would show nothing of the part
+OPTIONS: dict[str, dict[str, Any]] = {  # for components that do nothing special with their default options
     "scaled_rope": {"fraction": 0.5},
     "block_sparse": {"block_size": 16, "n_local": 2, "stride": 4},
     "moe": {"n_experts": 4, "n_active": 2},
@@ -32,10 +35,10 @@ OPTIONS: dict[str, dict[str, Any]] = {  # where the defaults would show nothing 
 
 
 def variants() -> dict[str, list[str]]:
-    """Overrides by name: the baseline, then one component of a plugin at a time."""
+    """Return overrides by the name of the variant: the baseline, then one component of a plugin at a time."""
     from gptzoo import registry
 
-    found: dict[str, list[str]] = {"baseline": []}
+    overrides: dict[str, list[str]] = {"baseline": []}
     for kind in KINDS:
         for name, component in registry.registered(kind).items():
             if registry.current().origin(component).plugin != "builtin":
@@ -43,13 +46,13 @@ def variants() -> dict[str, list[str]]:
                 value: dict[str, Any] = {"type": name, **OPTIONS.get(name, {})}
                 if kind == "norm":
                     value["layer"] = "rmsnorm"
-                found[name] = [f"model.{field}={json.dumps(value)}"]
-    return found
+                overrides[name] = [f"model.{field}={json.dumps(value)}"]
+    return overrides
 
 
-def trial(job: tuple[str, list[str], int, Path]) -> tuple[str, int, float, int]:
-    """Train one variant with one seed: its validation loss and its parameters."""
-    name, overrides, seed, out = job
+def train(trial: tuple[str, list[str], int, Path]) -> tuple[str, int, float, int]:
+    """Train one variant with one seed. Return its name, seed, validation loss and number of parameters."""
+    name, overrides, seed, out = trial
     import gptzoo
 
     spec = gptzoo.load_run_spec(QUICKSTART, [*overrides, f"seed={seed}"])
@@ -64,7 +67,7 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", help="names of components; the baseline comes always")
+    parser.add_argument("--only", nargs="+", help="names of components to train, besides the baseline (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--workers", type=int, default=1)
@@ -72,26 +75,29 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = {n: o for n, o in variants().items() if n == "baseline" or not arguments.only or n in arguments.only}
     short = [f"steps={arguments.steps}", f"eval.every={arguments.steps}", f"checkpoint.every={arguments.steps}"]
-    jobs = [(name, [*o, *short], seed, arguments.out) for name, o in chosen.items() for seed in arguments.seeds]
+    trials = [(name, [*o, *short], seed, arguments.out) for name, o in chosen.items() for seed in arguments.seeds]
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
-        done = pool.map(trial, jobs, chunksize=1)
-    print(json.dumps(report(done, arguments, torch.__version__), indent=2))
+        results = pool.map(train, trials, chunksize=1)
+    print(json.dumps(report(results, arguments, torch.__version__), indent=2))
 
 
-def report(done: list[tuple[str, int, float, int]], arguments: Any, torch_version: str) -> dict[str, Any]:
-    losses = {(name, seed): loss for name, seed, loss, _ in done}
+def report(
+    results: list[tuple[str, int, float, int]], arguments: argparse.Namespace, torch_version: str
+) -> dict[str, Any]:
+    """Compare each variant with the baseline."""
+    losses = {(name, seed): loss for name, seed, loss, _ in results}
     rows = []
-    for name, n_parameters in {name: n for name, _, _, n in done}.items():
-        own = [losses[name, seed] for seed in arguments.seeds]
+    for name, n_parameters in {name: n for name, _, _, n in results}.items():
+        of_variant = [losses[name, seed] for seed in arguments.seeds]
         differences = [losses[name, seed] - losses["baseline", seed] for seed in arguments.seeds]
         rows.append(
             {
                 "variant": name,
                 "parameters": n_parameters,
-                "losses": own,
-                "mean": statistics.mean(own),
+                "losses": of_variant,
+                "mean": statistics.mean(of_variant),
                 "minus_baseline": statistics.mean(differences),
-                "standard_deviation_of_difference": statistics.stdev(differences) if len(own) > 1 else None,
+                "standard_deviation_of_difference": statistics.stdev(differences) if len(of_variant) > 1 else None,
             }
         )
     setting = {"steps": arguments.steps, "seeds": arguments.seeds, "torch": torch_version}
