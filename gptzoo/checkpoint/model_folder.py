@@ -16,11 +16,11 @@ from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
 from gptzoo.model.architecture import Architecture
-from gptzoo.model.build import assemble
+from gptzoo.model.build import build_on_meta
 from gptzoo.model.initialise import initialise
-from gptzoo.spec.files import load_model_spec, nearest_path
+from gptzoo.spec.files import did_you_mean_path, load_model_spec
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.provenance import stamped
+from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | 
 
 def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
     """Write model.json and, if there is a tokenizer, tokenizer.json."""
-    write_json(folder / "model.json", stamped(model.spec))
+    write_json(folder / "model.json", add_provenance(model.spec))
     if tokenizer is not None:
         save_tokenizer(tokenizer, folder / "tokenizer.json")
 
@@ -88,7 +88,7 @@ def load(
     """
     folder = find_model_folder(Path(path), best=best)
     spec = load_model_spec(folder / "model.json")
-    model = assemble(spec)
+    model = build_on_meta(spec)
     load_weights(model, folder)
     if averaged:
         _load_ema_weights(model, folder)
@@ -152,7 +152,7 @@ def find_model_folder(path: Path, *, best: bool = False, step: int | None = None
     if (path / "checkpoints").is_dir():
         return _checkpoint_of_step(path, step) if step is not None else _checkpoint_of_run(path, best=best)
     if not path.exists():
-        raise FolderError(f"{path}: no such folder{nearest_path(path)}")
+        raise FolderError(f"{path}: no such folder{did_you_mean_path(path)}")
     if checkpoints_of_trial := next(iter(sorted(path.glob("trials/*/checkpoints"))), None):
         raise FolderError(f"{path}: is an ablation folder; give one of its runs, such as {checkpoints_of_trial.parent}")
     raise FolderError(f"{path}: neither a model folder (no model.json) nor a run folder (no checkpoints/)")

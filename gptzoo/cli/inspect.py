@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gptzoo.cli.inputs import read_model, read_text
 from gptzoo.cli.options import json_option, model_options, plugin_option
-from gptzoo.cli.reading import read_model, read_text
 
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel

@@ -45,7 +45,7 @@ def logit_lens(loaded: LoadedModel, ids: Sequence[int], n_best: int = 5) -> Logi
         raise InputError('the logit lens needs the residual stream: the architecture does not capture "residual"')
     rows = [_row(model.readout(captures[name])[0], ids, min(n_best, model.spec.dims.vocab_size)) for name in names]
     best, probabilities, entropy, rank = (torch.stack(column) for column in zip(*rows, strict=True))
-    distinct_ids = best.unique().tolist()
+    distinct_ids = sorted(set(best.flatten().tolist()))
     n_positions = best.shape[1]
     return LogitLens(
         tokens=token_labels(tokenizer, ids)[-n_positions:],  # An encoder reads the first tokens of an encoder-decoder.

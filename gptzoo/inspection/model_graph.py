@@ -22,7 +22,7 @@ from gptzoo.components.positional import Positional
 from gptzoo.components.sublayer import SublayerOutput
 from gptzoo.inspection.norm_trace import Operation, trace_norm
 from gptzoo.model.block import Block
-from gptzoo.model.build import assemble
+from gptzoo.model.build import build_on_meta
 from gptzoo.spec.model import ModelSpec
 
 POSITIONAL_METHODS = ("embed", "rotate", "bias")
@@ -58,7 +58,7 @@ class BlockGroup:
 
 def build_model_graph(spec: ModelSpec) -> list[ModuleNode | BlockGroup]:
     """Return the modules and blocks of a model in the order in which the forward pass calls them."""
-    model = assemble(spec)
+    model = build_on_meta(spec)
     calls: list[_Call] = []
     with contextlib.ExitStack() as stack, torch.no_grad():
         for name, module in _traced_modules(model):
@@ -122,14 +122,15 @@ def _record_calls(name: str, module: nn.Module, calls: list[_Call]) -> Iterator[
     method_name = "embed" if isinstance(module, Positional) else "forward"
     method = getattr(module, method_name)
 
-    def recorded(x: Tensor, *args: Any, **kwargs: object) -> object:
-        if isinstance(module, Block):
-            calls.append(_Call(name, module, x, context=args[0]))
-            return SublayerOutput(x)
+    def record_block(x: Tensor, context: ForwardContext, *args: object, **kwargs: object) -> SublayerOutput:
+        calls.append(_Call(name, module, x, context))
+        return SublayerOutput(x)
+
+    def record_and_call(x: Tensor, *args: object, **kwargs: object) -> object:
         calls.append(_Call(name, module, x))
         return method(x, *args, **kwargs)
 
-    vars(module)[method_name] = recorded
+    vars(module)[method_name] = record_block if isinstance(module, Block) else record_and_call
     try:
         yield
     finally:

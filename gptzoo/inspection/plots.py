@@ -113,10 +113,12 @@ def _square_root_norm(largest: float, *, signed: bool) -> FuncNorm:
     from matplotlib.colors import FuncNorm
 
     def root(values: np.ndarray) -> np.ndarray:
-        return np.sign(values) * np.sqrt(np.abs(values))
+        result: np.ndarray = np.sign(values) * np.sqrt(np.abs(values))
+        return result
 
     def square(values: np.ndarray) -> np.ndarray:
-        return np.sign(values) * np.square(values)
+        result: np.ndarray = np.sign(values) * np.square(values)
+        return result
 
     return FuncNorm((root, square), vmin=-largest if signed else 0.0, vmax=largest)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gptzoo.component import SpecModel
 from gptzoo.model.accounting import model_costs
 from gptzoo.model.architecture import Architecture
-from gptzoo.model.build import build_on_meta, build
+from gptzoo.model.build import build, build_on_meta
 from gptzoo.spec.json_diff import Change, differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec

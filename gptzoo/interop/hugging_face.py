@@ -15,7 +15,7 @@ from gptzoo.interop.convert import convert
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import open_tensors, read_json_object
-from gptzoo.model.build import assemble
+from gptzoo.model.build import build_on_meta
 from gptzoo.reference import Reference
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
@@ -49,7 +49,7 @@ def import_folder(source: Path, out: Path) -> ImportResult:
     importer = _find_importer(settings)
     spec = _read_spec(importer, settings, source.resolve().name)
     stored = open_tensors(source)
-    model = assemble(spec)
+    model = build_on_meta(spec)
     tokenizer, notes = _read_tokenizer(source / _TOKENIZER, importer, spec)
     model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
     save_model(out, model, tokenizer)
@@ -83,15 +83,16 @@ def _read_spec(importer: Importer, values: dict[str, Any], name: str) -> ModelSp
 def _read_tokenizer(file: Path, importer: Importer, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:
     """Return the tokenizer of a checkpoint, if there is one, and notes for the user."""
     if file.exists():
-        tokenizer = _load_tokenizer_json(file)
-        n_unknown = tokenizer.vocab_size - (spec.vocab_size or 0)
-        return tokenizer, [f"{file.name} has {n_unknown} ids beyond the model's vocabulary"] if n_unknown > 0 else []
+        loaded = _load_tokenizer_json(file)
+        n_unknown = loaded.vocab_size - (spec.vocab_size or 0)
+        return loaded, [f"{file.name} has {n_unknown} ids beyond the model's vocabulary"] if n_unknown > 0 else []
     no_tokenizer = "no tokenizer: gptzoo sample cannot read or write text with this model"
     reference = importer.tokenizer(spec)
     if reference is None:
         return None, [f"no {file.name} in the checkpoint", no_tokenizer]
     try:
-        tokenizer = Reference("tokenizer").validate(reference).build()
+        config: Any = Reference("tokenizer").validate(reference)
+        tokenizer: Tokenizer = config.build()
     except DataError as error:
         return None, [f"no {file.name} in the checkpoint, and {error}", no_tokenizer]
     return tokenizer, [
@@ -104,7 +105,8 @@ def _load_tokenizer_json(file: Path) -> Tokenizer:
     try:
         # Not the strict JSON parser: the file may have hundreds of thousands of entries, and `tokenizers` checks them.
         state = json.loads(file.read_text(encoding="utf-8"))
-        tokenizer: Tokenizer = Reference("tokenizer").validate("bpe").build(state)
+        config: Any = Reference("tokenizer").validate("bpe")
+        tokenizer: Tokenizer = config.build(state)
     except (OSError, ValueError, DataError) as error:
         raise FolderError(f"{file}: {error}; remove this file to import the model without a tokenizer") from None
     return tokenizer

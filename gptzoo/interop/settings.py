@@ -74,7 +74,10 @@ class Settings:
 
     def count(self, key: str, default: T) -> int | T:
         """Return a whole number above 0. Null is allowed only if the default is None."""
-        return self._checked(key, default, "a whole number above 0", lambda value: type(value) is int and value > 0)
+        count: int | T = self._checked(
+            key, default, "a whole number above 0", lambda value: type(value) is int and value > 0
+        )
+        return count
 
     def number(self, key: str, default: T) -> float | T:
         """Return a number. Null is allowed only if the default is None."""
@@ -83,7 +86,8 @@ class Settings:
 
     def flag(self, key: str, default: bool) -> bool:
         """Return true or false."""
-        return self._checked(key, default, "true or false", lambda value: isinstance(value, bool))
+        flag: bool = self._checked(key, default, "true or false", lambda value: isinstance(value, bool))
+        return flag
 
     def translate(self, key: str, default: str, meanings: Mapping[str, T]) -> T:
         """Return the entry of `meanings` for the name in a setting. Reject a name that has no entry."""

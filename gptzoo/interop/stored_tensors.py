@@ -72,7 +72,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 def _open_file(file: Path) -> dict[str, StoredTensor]:
     try:
-        opened = safe_open(file, framework="pt")
+        opened: Any = safe_open(file, framework="pt")
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  it is not a mapping
     except FileNotFoundError:
         raise FolderError(f"{file}: no such file; the download of the checkpoint may be incomplete") from None

@@ -162,12 +162,12 @@ def test_missing_weights_config_and_folder_are_named(checkpoint: Any) -> None:
     ("text", "error", "reason"),
     [
         ("{", SpecError, "config.json: line 1"),
-        ('{"n_embd": NaN}', SpecError, "NaN is not JSON"),
+        ('{"n_embd": NaN}', SpecError, "NaN is not valid JSON"),
         ('{"n_embd": 1, "n_embd": 2}', SpecError, "'n_embd' appears twice"),
         ("[]", FolderError, "should be a JSON object"),
         ("{}", SpecError, "$.model_type: should be the name of a model family  (known: gpt2, llama"),
         ('{"model_type": "gpt3"}', SpecError, "$.model_type: no importer named 'gpt3'; did you mean 'gpt2'?"),
-        ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', SpecError, "d_model 10 does not divide into 3 heads"),
+        ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', SpecError, "$.n_heads: must divide d_model 10, got 3"),
     ],
 )
 def test_an_error_in_the_config_is_located(checkpoint: Any, text: str, error: type[Exception], reason: str) -> None:
