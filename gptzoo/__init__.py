@@ -1,17 +1,16 @@
-"""gptzoo: one JSON spec in, a GPT out; every part of it is a plugin.
+"""gptzoo: a model zoo for GPTs. One JSON spec describes a model, and every component is a plugin.
 
     model = gptzoo.build("configs/models/tiny.json")     # a torch module
     logits, _ = model(tokens)
     _, loss = model(tokens, targets)
 
-The names below are the public API; a test pins them. They are imported on first use, so that `import gptzoo` and
-`gptzoo --help` do not wait for torch.
+The names below are the public API. They are imported on first use, so that `import gptzoo` and `gptzoo --help` do not
+wait for torch.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 _HOME = {
     # describing and building
@@ -39,7 +38,6 @@ _HOME = {
     "hookimpl": "gptzoo.hooks",
     "Component": "gptzoo.component",
     "Config": "gptzoo.component",
-    "Inherited": "gptzoo.component",
     "Inherited": "gptzoo.component",
     "inherited": "gptzoo.component",
     "Reference": "gptzoo.reference",
@@ -108,10 +106,10 @@ __all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'gptzoo' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value: object = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""`python -m gptzoo` is the command `gptzoo`."""
+"""The command line as a module: `python -m gptzoo`."""
 
 from gptzoo.cli import main
 

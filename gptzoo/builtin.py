@@ -1,4 +1,4 @@
-"""The plugin of the parts that ship with gptzoo; it uses the same hook as everybody's."""
+"""The plugin of the built-in components. It uses the same hook as other plugins."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -114,7 +114,7 @@ class SpecModel(BaseModel):
 if TYPE_CHECKING:
     Inherited = Annotated[T, "a value, as the model's spec has filled it in"]
 else:
-    Inherited = Optional[T]
+    Inherited = T | None
 """The type of an `inherited` option: `bias: Inherited[bool] = inherited("bias")`. Null in JSON, a value in a model."""
 
 
@@ -154,8 +154,7 @@ _BaseConfig = Config  # the class body of Component binds the name Config again
 
 
 class Component:
-    """Base class of all components. A subclass that sets `name` can be registered; one that does not is a base
-    class."""
+    """Base class of all components. Only a subclass that sets `name` can be registered."""
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""  # the "type" in specs
@@ -188,4 +187,9 @@ class Component:
         cls.Config.component = cls
 
 
-refusal, located, relocated, nearest = custom_error, error_at, errors_below, did_you_mean  # TODO temporary, for files in flux
+refusal, located, relocated, nearest = (
+    custom_error,
+    error_at,
+    errors_below,
+    did_you_mean,
+)  # TODO temporary, for files in flux

@@ -1,4 +1,4 @@
-"""The sizes that all components of one model share."""
+"""The sizes that all components of a model share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Dims:
     """The sizes of a model, and the layer that a component is built for."""
 
     vocab_size: int  # V
-    context_length: int  # the longest T in training
+    context_length: int  # length of a training sequence in tokens
     d_model: int  # C
     n_layers: int
     n_heads: int  # H
@@ -18,5 +18,5 @@ class Dims:
 
     @property
     def d_head(self) -> int:
-        """Width of one attention head, D."""
+        """The width of an attention head, D."""
         return self.d_model // self.n_heads

@@ -1,14 +1,14 @@
-"""What can go wrong, as a tree; each class carries the exit code that the command line leaves with.
+"""The exceptions of gptzoo, each with the exit code of the command line.
 
 GptzooError                 1
-├── InputError              2   something that the user can mend: the message says what, where and what to try
-│   ├── SpecError               a spec breaks a rule; carries one `Problem` for each place
-│   ├── PluginError             a plugin was asked for by name or path and cannot be used
-│   ├── DataError               a corpus or a tokenizer cannot give what the run needs
-│   └── FolderError             a run, checkpoint or model folder is missing, in use, or damaged
-├── StopRun                 1   a hook, or a tracker that is required, asks for the end of the run
-├── Diverged                3   a loss or a gradient stopped being finite; the last good checkpoint is kept
-└── Interrupted             4   asked to stop by a signal; a checkpoint was saved first, `--resume` goes on
+├── InputError              2   an error in the user's input; the message says what is wrong, where, and what to do
+│   ├── SpecError               a spec is invalid; carries one `Problem` per place
+│   ├── PluginError             a plugin cannot be loaded
+│   ├── DataError               a corpus or tokenizer cannot provide what the run needs
+│   └── FolderError             a run, checkpoint or model folder is missing, in use or damaged
+├── StopRun                 1   a hook or a required tracker ended the run
+├── Diverged                3   a loss or gradient is not finite; the last good checkpoint is kept
+└── Interrupted             4   a signal stopped the run after it saved a checkpoint; `--resume` continues it
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from dataclasses import dataclass
 
 
 class GptzooError(Exception):
-    """Base of everything that gptzoo raises on purpose."""
+    """Base class of all exceptions that gptzoo raises deliberately."""
 
     exit_code = 1
-    agreed = False
-    """All processes of a run raise it together."""
-    told_elsewhere = False
-    """Another process of the run says it."""
+    collective = False
+    """True if all ranks of a run raise it together."""
+    reported_elsewhere = False
+    """True if another rank prints it."""
 
 
 class InputError(GptzooError):
-    """The user's input is wrong."""
+    """An error in the user's input."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One broken rule: `source` (a file, or what stands for one), `path` (`$.attention.window`) and why."""
+    """One error in a spec: the file (or a stand-in for one), the path in it (`$.attention.window`) and the reason."""
 
     source: str
     path: str
@@ -46,7 +46,7 @@ class Problem:
 
 
 class SpecError(InputError):
-    """A spec is refused. `problems` lists every place; `str()` is one line for each."""
+    """An invalid spec. `problems` lists all places; the message has one line for each."""
 
     def __init__(self, problems: Iterable[Problem]):
         self.problems = tuple(problems)
@@ -54,32 +54,32 @@ class SpecError(InputError):
 
 
 class PluginError(InputError):
-    """A plugin cannot be loaded, or claims what it may not."""
+    """A plugin that cannot be loaded, or that offers an invalid component."""
 
 
 class DataError(InputError):
-    """A corpus or tokenizer cannot give what the run needs."""
+    """A corpus or tokenizer that cannot provide what the run needs."""
 
 
 class FolderError(InputError):
-    """A run, checkpoint or model folder is missing, in use, or damaged."""
+    """A run, checkpoint or model folder that is missing, in use or damaged."""
 
 
 class StopRun(GptzooError):
-    """Raised by a hook of a plugin to end the run, which has then failed, for the reason that is its text."""
+    """Raised by a plugin's hook to end the run. The run's status is then `failed`, with the message as the reason."""
 
 
 class Diverged(GptzooError):
-    """A loss or gradient is not finite."""
+    """A loss or gradient that is not finite."""
 
     exit_code = 3
 
 
 class Interrupted(GptzooError):
-    """The run was asked to stop; it saved a checkpoint and left."""
+    """A run that was stopped by a signal, after it saved a checkpoint."""
 
     exit_code = 4
 
 
 class VersionWarning(UserWarning):
-    """Something was written with another version of gptzoo or of a package than is installed."""
+    """A file that was written with another version of gptzoo or of a package than is installed."""

@@ -1,8 +1,9 @@
-"""The one door: what a plugin implements. Built-in components come in through it too (`gptzoo.builtin`).
+"""The hooks that a plugin can implement, and the marker `hookimpl`.
 
-A plugin offers components, watches runs, or both; docs/watching.md says how to watch.
+A plugin offers components, observes runs, or both. Built-in components use the same hook (`gptzoo.builtin`).
+docs/watching.md describes the hooks of a run.
 
-A package announces its plugin, a module or an object with hook implementations, as an entry point:
+A package announces its plugin, a module or object with hook implementations, as an entry point:
 
     [project.entry-points.gptzoo]
     alibi = "gptzoo_alibi"
@@ -35,37 +36,44 @@ hookimpl = pluggy.HookimplMarker("gptzoo")
 def gptzoo_components() -> Iterable[type[gptzoo.Component]]:
     """Return the component classes that this plugin offers.
 
-    They are admitted together or not at all: when one is refused (its name is taken, it is no component, it does not
-    derive from the base class of its kind), none is, and `gptzoo plugins` says why.
+    They are admitted together or not at all. If one is invalid, the whole plugin is refused, and `gptzoo plugins`
+    shows the reason: its name is taken, it is not a component, or it does not derive from the base class of its kind.
     """
     return ()
 
 
-# The moments of a run, in its main process; a hook takes of these arguments what it wants. It may read the
-# model, and run it. What it does to torch's random numbers, to gradients and to the training mode is undone; that it
-# changes weights is told. One that raises is told of and its plugin left out; `gptzoo.StopRun` ends the run.
+# The hooks of a run are called in its main process. An implementation declares only the arguments that it uses. It may
+# read the model and run it: torch's random state, gradients and training mode are restored afterwards, and a change of
+# weights is reported. If a hook raises, the error is reported and the plugin's hooks are not called again, except that
+# `gptzoo.StopRun` ends the run.
 
 
 @hookspec
 def gptzoo_run_start(run: gptzoo.RunView, model: gptzoo.Architecture) -> None:
-    """A run begins, or goes on: `run.kept` is -1, or the step that it goes on from."""
+    """Observe the start of a run. `run.kept` is -1 for a new run, else the step from which it resumes."""
 
 
 @hookspec
 def gptzoo_step(run: gptzoo.RunView, model: gptzoo.Architecture, row: Mapping[str, Any]) -> None:
-    """An update was made; `row` is what metrics.jsonl has of it: `step`, `train/loss`, `lr`, `grad_norm`, …"""
+    """Observe an optimizer step. `row` is its row of metrics.jsonl: `step`, `train/loss`, `lr`, `grad_norm`, …"""
 
 
 @hookspec
 def gptzoo_eval(run: gptzoo.RunView, model: gptzoo.Architecture, row: Mapping[str, Any]) -> None:
-    """The model was evaluated, after `gptzoo_step` of the same row; at step 0 without one. `row` has `val/loss`, …"""
+    """Observe an evaluation. `row` has `val/loss`, …
+
+    It is called after `gptzoo_step` with the same row; before step 1 there is no `gptzoo_step`.
+    """
 
 
 @hookspec
 def gptzoo_checkpoint(run: gptzoo.RunView, model: gptzoo.Architecture, step: int, folder: Path) -> None:
-    """A checkpoint of `step` was written; `folder` is whole."""
+    """Observe a checkpoint of `step`. `folder` is complete."""
 
 
 @hookspec
 def gptzoo_run_end(run: gptzoo.RunView, model: gptzoo.Architecture, status: str, reason: str | None) -> None:
-    """The run has ended: `done` or `paused`, or `interrupted`, `diverged` or `failed` for a `reason`."""
+    """Observe the end of a run.
+
+    `status` is `done` or `paused`, or with a `reason` `interrupted`, `diverged` or `failed`.
+    """

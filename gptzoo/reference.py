@@ -1,14 +1,14 @@
-"""How a spec refers to a component: `Annotated[Config, Reference("attention")] = by_default("sdpa")`.
+"""References from specs to components: `Annotated[Config, Reference("attention")] = by_default("sdpa")`.
 
-The registry is asked when a value is validated and when a JSON schema is made, so plugins may come before or after the
-models that refer to their kinds. `"sdpa"` is short for `{"type": "sdpa"}`.
+The registry is read when a value is validated and when a JSON schema is generated, so a plugin may be loaded before or
+after the models that refer to its kinds. `"sdpa"` is short for `{"type": "sdpa"}`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
@@ -16,56 +16,62 @@ from gptzoo.component import Config, custom_error, error_at, errors_below
 
 
 class Reference:
-    """Validates the name or the full form of one component of `kind` into its `Config`."""
-
-    # The validation context passes through: it tells paths in a spec which folder they are relative to.
+    """Annotation of a field that holds a component of `kind`: validates its name or object form into its `Config`."""
 
     def __init__(self, kind: str):
         self.kind = kind
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.with_info_plain_validator_function(
-            lambda value, info: self.validate(value, info.context),
+            lambda value, info: self._validate_field(value, info.context),
             serialization=core_schema.plain_serializer_function_ser_schema(_dump),
         )
 
-    def validate(self, value: Any, context: Any = None) -> Any:
+    def _validate_field(self, value: object, context: dict[str, Any] | None) -> Config | tuple[Config, ...]:
+        return self.validate(value, context)
+
+    def validate(self, value: object, context: dict[str, Any] | None = None) -> Config:
+        """Return the config for a name, an object, or a config. `context` has the folder that paths are relative to."""
         if isinstance(value, Config):
             if value.component.kind != self.kind:
-                raise custom_error(f"{value.type!r} is of kind {value.component.kind}, not {self.kind}")
+                raise custom_error(
+                    f"expected a component of kind {self.kind}, got {value.component.kind} {value.type!r}"
+                )
             return value
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, dict):
-            raise custom_error(f'should be the name of a component or an object with a "type", not {_json_type(value)}')
+            raise custom_error(f'expected the name of a component or an object with a "type", got {_json_type(value)}')
         known = registry.current().of_kind(self.kind)
         name = value.get("type")
         if not isinstance(name, str):
-            raise custom_error(f'say which {self.kind}: add "type"  (known: {", ".join(known)})')
+            raise custom_error(f'needs a "type", the name of the {self.kind}  (known: {", ".join(known)})')
         try:
             component = registry.current().get(self.kind, name)
         except LookupError as error:
             raise custom_error(error.args[0]) from None
         return component.Config.model_validate(value, context=context)
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         known = registry.current().of_kind(self.kind)
-        full = [_definition(component.Config, handler) for component in known.values()]
-        return {"anyOf": [{"enum": list(known)}, *full]}
+        objects = [_definition(component.Config, handler) for component in known.values()]
+        return {"anyOf": [{"enum": list(known)}, *objects]}
 
 
 class PerLayer(Reference):
-    """Like `Reference`, but also takes a list, cycled over the layers; kept as a tuple."""
+    """A `Reference` that also accepts a list, cycled over the layers. Its value is a config or a tuple of configs."""
 
-    def validate(self, value: Any, context: Any = None) -> Any:
+    def _validate_field(self, value: object, context: dict[str, Any] | None) -> Config | tuple[Config, ...]:
         if not isinstance(value, list | tuple):
-            return super().validate(value, context)
+            return self.validate(value, context)
         if not value:
-            raise custom_error(f"an empty list names no {self.kind}")
+            raise custom_error(f"expected at least one {self.kind}, got an empty list")
         configs, errors = [], []
         for index, item in enumerate(value):
             try:
-                configs.append(super().validate(item, context))
+                configs.append(self.validate(item, context))
             except ValidationError as error:
                 errors += errors_below(error, index)
             except PydanticCustomError as error:
@@ -74,42 +80,45 @@ class PerLayer(Reference):
             raise ValidationError.from_exception_data(self.kind, errors)
         return tuple(configs)
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        one = super().__get_pydantic_json_schema__(schema, handler)
-        return {"anyOf": [*one["anyOf"], {"type": "array", "items": one, "minItems": 1}]}
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        item = super().__get_pydantic_json_schema__(schema, handler)
+        return {"anyOf": [*item["anyOf"], {"type": "array", "items": item, "minItems": 1}]}
 
 
-def by_default(name: str) -> Any:
-    """The default of a field that refers to a component: the one of this name, with its own defaults."""
+def by_default(name: str) -> Any:  # noqa: ANN401  the default of a field of any type
+    """Return a field default that refers to the component `name` with its default options."""
     return Field(default=name)
 
 
-_being_written: set[str] = set()
+_in_progress: set[str] = set()  # definitions that are being generated, to end the recursion of nested components
 
 
-def _definition(config: type[Config], handler: Any) -> dict[str, Any]:
-    """A `$ref` to the JSON schema of a config. It is written once, so a component may nest others of its own kind."""
+def _definition(config: type[Config], handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    """Return a `$ref` to the JSON schema of a config. Each is generated once, so components may nest their own kind."""
     ref = f"{config.component.kind}_{config.component.name}:{id(config)}"
     pointer = core_schema.definition_reference_schema(ref)
-    if ref in _being_written:
-        return handler(pointer)
-    _being_written.add(ref)
+    if ref in _in_progress:
+        recursive: dict[str, Any] = handler(pointer)
+        return recursive
+    _in_progress.add(ref)
     try:
         definition: Any = {**config.__pydantic_core_schema__, "ref": ref}
-        schema = handler(core_schema.definitions_schema(pointer, [definition]))
+        schema: dict[str, Any] = handler(core_schema.definitions_schema(pointer, [definition]))
     finally:
-        _being_written.remove(ref)
-    form = handler.resolve_ref_schema(schema)
-    form["required"] = sorted({*form.get("required", ()), "type"})
+        _in_progress.remove(ref)
+    resolved = handler.resolve_ref_schema(schema)
+    resolved["required"] = sorted({*resolved.get("required", ()), "type"})
     return schema
 
 
-def _dump(value: Any) -> Any:
+def _dump(value: Config | tuple[Config, ...] | None) -> object:
     if isinstance(value, tuple | list):
         return [_dump(item) for item in value]
     return None if value is None else value.model_dump(mode="json")
 
 
-def _json_type(value: Any) -> str:
+def _json_type(value: object) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

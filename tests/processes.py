@@ -97,7 +97,7 @@ def _work(rank: int, n: int, port: int, work: Callable[[int], Any], folder: Path
             work(rank)
         except GptzooError as error:
             code = error.exit_code
-            (folder / f"error-{rank}").write_text(("silent: " if error.told_elsewhere else "") + str(error))
+            (folder / f"error-{rank}").write_text(("silent: " if error.reported_elsewhere else "") + str(error))
         except BaseException:
             code = 1
             (folder / f"error-{rank}").write_text(traceback.format_exc())

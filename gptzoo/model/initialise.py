@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gptzoo.components.part import Part
 from gptzoo.model.architecture import Architecture
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 
 def initialise(model: Architecture, seed: int) -> None:
@@ -43,7 +43,7 @@ def initialise(model: Architecture, seed: int) -> None:
                     nn.init.zeros_(module.bias)  # type: ignore[arg-type]
             elif callable(reset := getattr(module, "reset_parameters", None)):
                 with torch.random.fork_rng(devices=[]):  # torch's own layers draw from the global generator
-                    torch.default_generator.manual_seed(derive(seed, path))  # torch.manual_seed would reseed CUDA too
+                    torch.default_generator.manual_seed(derive_seed(seed, path))  # torch.manual_seed also seeds CUDA
                     reset()
     if unfilled := [name for name, tensor in tensors.items() if _has_sentinel(tensor)]:
         raise RuntimeError(
@@ -77,7 +77,7 @@ def _holds_tensor(value: object) -> bool:
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(derive(seed, name))
+    return torch.Generator().manual_seed(derive_seed(seed, name))
 
 
 def _fill_with_sentinel(tensor: Tensor) -> None:

@@ -1,1 +1,1 @@
-"""Small helpers without dependencies on the rest of gptzoo."""
+"""Small helpers that do not depend on the rest of gptzoo."""

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Atomic writes: a file or folder appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-PREFIX = ".incomplete-"
+INCOMPLETE_PREFIX = ".incomplete-"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` with `text`, durably; a crash leaves the old file or the new one."""
-    temporary = path.with_name(f"{PREFIX}{path.name}-{os.getpid()}")
+    """Replace the contents of a file durably. A crash leaves either the old or the new contents."""
+    temporary = path.with_name(f"{INCOMPLETE_PREFIX}{path.name}-{os.getpid()}")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
@@ -28,17 +27,18 @@ def write_text(path: Path, text: str) -> None:
     sync(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Write JSON to a file, atomically and durably."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` to fill; on success it is synced and becomes `path`, else it is removed.
+    """Yield a temporary folder to fill, which becomes `path` on success and is removed on error.
 
-    `path` itself must not exist, or be an empty folder.
+    `path` itself must not exist or must be an empty folder.
     """
-    temporary = path.with_name(f"{PREFIX}{path.name}-{os.getpid()}")
+    temporary = path.with_name(f"{INCOMPLETE_PREFIX}{path.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -54,16 +54,16 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_incomplete(folder: Path) -> None:
-    """Remove what killed processes left half written in `folder`."""
-    for left in folder.glob(f"{PREFIX}*"):
-        if left.is_dir():
-            shutil.rmtree(left)
+    """Remove the temporary files and folders of killed processes in `folder`."""
+    for leftover in folder.glob(f"{INCOMPLETE_PREFIX}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
         else:
-            left.unlink()
+            leftover.unlink()
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the entries of a folder, durable."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where is kept what takes long to make and can be made again."""
+"""The cache folder, for results that are slow to compute and can be computed again."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """$GPTZOO_CACHE, or ~/.cache/gptzoo. It need not exist."""
+    """Return $GPTZOO_CACHE, or ~/.cache/gptzoo by default. The folder may not exist."""
     return Path(os.environ.get("GPTZOO_CACHE") or Path.home() / ".cache" / "gptzoo").expanduser()

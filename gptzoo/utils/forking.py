@@ -1,8 +1,7 @@
-"""Forks that use autograd.
+"""Autograd in forked processes.
 
-torch gives autograd a thread for each GPU when it is first used, and lets no fork of a process that has such threads
-use it. Builds of torch for CUDA count a GPU where there is none, too, once a FakeTensorMode has pretended that there is
-one.
+On first use, autograd starts a thread per GPU, and torch refuses autograd in forks of a process with such threads. CUDA
+builds of torch also count the fake GPU of a FakeTensorMode.
 """
 
 from __future__ import annotations
@@ -12,18 +11,19 @@ import os
 import torch
 
 NO_AUTOGRAD = (
-    "torch lets no fork use autograd once its parent has with a GPU in sight; CUDA_VISIBLE_DEVICES= hides all of them"
+    "torch refuses autograd in a fork if the parent process has used autograd with a GPU. "
+    "Set CUDA_VISIBLE_DEVICES= to hide all GPUs."
 )
 
 
 def allow_autograd_in_forks() -> None:
-    """Hide the GPUs from this process, so that its forks may use autograd. Call it before anything used either."""
+    """Hide the GPUs, so that forks of this process can use autograd. Call it before the first use of either."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.ones((), requires_grad=True).backward()
 
 
 def autograd_works() -> bool:
-    """Whether torch lets this process use autograd, which is the question in a fork."""
+    """Return True if this process, which may be a fork, can use autograd."""
     try:
         torch.ones((), requires_grad=True).backward()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""How likely a model finds text, in the units that people compare."""
+"""The likelihood of a text under a model, as loss, perplexity and bits per byte."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a model makes of text: its loss summed over tokens, how many they are, and the bytes that they stand for."""
+    """The total loss of a text in nats, with its length in tokens and in UTF-8 bytes."""
 
     nats: float
     n_tokens: int
@@ -16,15 +16,15 @@ class Likelihood:
 
     @property
     def loss(self) -> float:
-        """Nats per token: the cross-entropy."""
+        """The cross-entropy in nats per token."""
         return self.nats / self.n_tokens
 
     @property
     def perplexity(self) -> float:
-        """Among how many tokens, all equally likely, the choice would be as hard."""
-        return math.exp(min(self.loss, 700.0))  # exp(710) is more than a float holds
+        """The perplexity, exp(loss)."""
+        return math.exp(min(self.loss, 700.0))  # exp(710) overflows
 
     @property
     def bits_per_byte(self) -> float:
-        """Of UTF-8 text: it compares models of different tokenizers."""
+        """The loss in bits per byte of UTF-8 text, which is comparable between tokenizers."""
         return self.nats / math.log(2) / self.n_bytes

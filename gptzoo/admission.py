@@ -1,0 +1,90 @@
+"""The checks that a plugin must pass before the registry admits its components."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterable
+
+import pluggy
+from pluggy import HookRelay
+
+from gptzoo import hooks
+from gptzoo.component import Component, did_you_mean
+from gptzoo.errors import PluginError
+
+_HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_")]
+_COMPONENT_NAME = re.compile(r"[a-z][a-z0-9_.\-]*")
+
+
+def check_hooks(plugin: object) -> HookRelay:
+    """Return the plugin's hooks. Raises PluginError if it implements none or an unknown one.
+
+    The plugin is registered in a pluggy manager of its own, because pluggy keeps half of a failed registration.
+    """
+    manager = pluggy.PluginManager("gptzoo")
+    manager.add_hookspecs(hooks)
+    try:
+        manager.register(plugin)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        if unknown := [name for name in vars(manager.hook) if name.startswith("gptzoo_") and name not in _HOOKS]:
+            raise PluginError(
+                f"unknown hook {unknown[0]!r}{did_you_mean(unknown[0], _HOOKS)}  (known hooks: {', '.join(_HOOKS)})"
+            ) from None
+        raise PluginError(f"{error}  (known hooks: {', '.join(_HOOKS)})") from None
+    if not any(getattr(manager.hook, name).get_hookimpls() for name in _HOOKS):
+        raise PluginError("it implements no gptzoo hook. Is gptzoo_components marked with @gptzoo.hookimpl?")
+    return manager.hook
+
+
+def offered_components(hook_relay: HookRelay) -> list[object]:
+    """Call the plugin's `gptzoo_components` and return its unchecked result. Raises PluginError if it is not a list."""
+    if not hook_relay.gptzoo_components.get_hookimpls():
+        return []
+    results = hook_relay.gptzoo_components()
+    if not results:  # pluggy drops a result of None
+        raise PluginError("gptzoo_components() returned None; expected a list of component classes")
+    for result in results:
+        if not isinstance(result, Iterable):
+            raise PluginError(f"gptzoo_components() returned {result!r}; expected a list of component classes")
+    return [component for result in results for component in result]
+
+
+def check_component(component: object, kind_bases: dict[str, type[Component]]) -> type[Component]:
+    """Return a valid component class. Raises PluginError for any other object.
+
+    `kind_bases` is the base class of each known kind.
+    """
+    if not (isinstance(component, type) and issubclass(component, Component)):
+        raise PluginError(f"gptzoo_components() returned {component!r}, which is not a component class")
+    title = component.__qualname__
+    if not component.kind:
+        raise PluginError(
+            f"{title} has no kind. Derive it from the base class of a kind, or set `kind` on your own base class."
+        )
+    name = vars(component).get("name")
+    if not (isinstance(name, str) and _COMPONENT_NAME.fullmatch(name)):
+        raise PluginError(
+            f"{title} needs a class attribute `name` of lower-case letters, digits and _ . -, got {component.name!r}"
+        )
+    base = kind_bases.get(component.kind)
+    if base is not None and not issubclass(component, base):
+        raise PluginError(f"{title} has kind {component.kind!r}, but does not derive from {base.__qualname__}")
+    return component
+
+
+def kind_base(component: type[Component]) -> type[Component]:
+    """Return the base class that introduced the component's kind."""
+    return [base for base in component.__mro__ if vars(base).get("kind") == component.kind][-1]
+
+
+def one_line_reason(error: BaseException) -> str:
+    """Describe an error of a plugin in one line, with the innermost line of code outside gptzoo and pluggy."""
+    if isinstance(error, PluginError):
+        return " ".join(str(error).split())
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    not_plugin = (os.path.dirname(__file__), os.path.dirname(pluggy.__file__), "<")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_plugin)]
+    return f"{text} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else text
