@@ -1,4 +1,4 @@
-"""gptzoo score, as a user meets it."""
+"""`gptzoo score` on the command line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from support import loud
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 
 
-def gptzoo(*arguments: str | Path, typed: str | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=typed)
+def gptzoo(*arguments: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_numbers_are_those_of_a_full_forward_over_the_text(model: Path) -> None:
+def test_the_results_are_those_of_a_full_forward_pass(model: Path) -> None:
     report = json.loads(gptzoo("score", model, "naïve", "--json").stdout)
     row = torch.tensor([[256, *"naïve".encode()]])
     with torch.inference_mode():
@@ -43,14 +43,14 @@ def test_the_numbers_are_those_of_a_full_forward_over_the_text(model: Path) -> N
     assert (report["n_tokens"], report["n_bytes"]) == (6, 6)
 
 
-def test_a_text_may_come_from_a_file_or_from_stdin(model: Path, tmp_path: Path) -> None:
+def test_the_text_may_come_from_a_file_or_from_stdin(model: Path, tmp_path: Path) -> None:
     expected = gptzoo("score", model, "naïve", "--json").stdout
     (tmp_path / "text.txt").write_text("naïve\n", encoding="utf-8")
     assert gptzoo("score", model, "--file", tmp_path / "text.txt", "--json").stdout == expected
-    assert gptzoo("score", model, "--file", "-", "--json", typed="naïve\n").stdout == expected
+    assert gptzoo("score", model, "--file", "-", "--json", stdin="naïve\n").stdout == expected
 
 
-def test_tokens_are_shown_with_the_characters_that_they_complete(model: Path) -> None:
+def test_tokens_are_printed_with_the_characters_that_they_complete(model: Path) -> None:
     lines = gptzoo("score", model, "naï", "--tokens").stdout.splitlines()
     assert [line.split()[1:] for line in lines[:4]] == [["110", "'n'"], ["97", "'a'"], ["195", "''"], ["175", "'ï'"]]
     assert lines[-2].startswith("perplexity")
@@ -58,8 +58,12 @@ def test_tokens_are_shown_with_the_characters_that_they_complete(model: Path) ->
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "give a TEXT or a --file"), (["a", "--file", "-"], "give a TEXT or a --file"), ([""], "nothing to score")],
+    [
+        ([], "give either TEXT or --file"),
+        (["a", "--file", "-"], "give either TEXT or --file"),
+        ([""], "nothing to score"),
+    ],
 )
-def test_wrong_input_leaves_with_code_2(model: Path, arguments: list[str], message: str) -> None:
-    done = gptzoo("score", model, *arguments)
-    assert (done.exit_code, message in done.stderr) == (2, True), done.output
+def test_invalid_input_exits_with_code_2(model: Path, arguments: list[str], message: str) -> None:
+    result = gptzoo("score", model, *arguments)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.output

@@ -1,4 +1,4 @@
-"""gptzoo serve, as a user starts it and stops it."""
+"""`gptzoo serve` on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from support import loud
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.cli import main
-from gptzoo.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+from gptzoo.data.tokenizers.byte import ByteTokenizer
+from gptzoo.data.tokenizers.char import CharTokenizer
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
@@ -32,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_serves_the_model_under_its_folder_s_name_until_it_is_interrupted(model: Path) -> None:
+def test_it_serves_the_model_under_the_name_of_its_folder_until_ctrl_c(model: Path) -> None:
     command = [sys.executable, "-m", "gptzoo", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "GPTZOO_API_KEY": "k"})
     try:
@@ -51,19 +52,19 @@ def test_it_serves_the_model_under_its_folder_s_name_until_it_is_interrupted(mod
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8"])
-def test_weights_of_every_form_are_served_and_speculated_with(
+def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
     model: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served: list[Any] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **_: served.append(app))
-    done = CliRunner().invoke(main, ["serve", str(model), "--draft", str(model), "--dtype", dtype])
-    assert done.exit_code == 0, done.output
+    apps: list[Any] = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **_: apps.append(app))
+    result = CliRunner().invoke(main, ["serve", str(model), "--draft", str(model), "--dtype", dtype])
+    assert result.exit_code == 0, result.output
     request = {"model": "small-stories", "prompt": "Once", "max_tokens": 5, "temperature": 0, "logprobs": 1}
-    with TestClient(served[0]) as client:
+    with TestClient(apps[0]) as client:
         plain = client.post("/v1/completions", json=request)
         drafted = client.post("/v1/completions", json={**request, "strategy": {"type": "speculative"}})
-    how = ["--prompt", "Once", "--max-new-tokens", "5", "--temperature", "0", "--dtype", dtype, "--json"]
-    sampled = CliRunner().invoke(main, ["sample", str(model), *how])
+    options = ["--prompt", "Once", "--max-new-tokens", "5", "--temperature", "0", "--dtype", dtype, "--json"]
+    sampled = CliRunner().invoke(main, ["sample", str(model), *options])
     (expected,) = json.loads(sampled.stdout)["samples"]
     for answer in (plain, drafted):
         (choice,) = answer.json()["choices"]
@@ -72,30 +73,32 @@ def test_weights_of_every_form_are_served_and_speculated_with(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["nowhere"], "no such folder"),
-        (["--max-length", "1000"], "reach"),
+        (["--max-length", "1000"], "exceeds the 64 positions"),
         (["--draft", "nowhere"], "no such folder"),
     ],
 )
-def test_what_cannot_be_served_is_told_before_it_listens(model: Path, arguments: list[str], says: str) -> None:
+def test_invalid_options_exit_before_the_server_starts(model: Path, arguments: list[str], message: str) -> None:
     run = [] if arguments == ["nowhere"] else [str(model)]
-    done = CliRunner().invoke(main, ["serve", *run, *arguments])
-    assert done.exit_code == 2, done.output
-    assert says in done.output
+    result = CliRunner().invoke(main, ["serve", *run, *arguments])
+    assert result.exit_code == 2, result.output
+    assert message in result.output
 
 
-def test_a_draft_of_another_tokenizer_is_refused_by_its_name(model: Path, tmp_path: Path) -> None:
+def test_a_draft_model_with_another_tokenizer_is_rejected(model: Path, tmp_path: Path) -> None:
     letters = CharTokenizer(CharTokenizer.Config(), list("abcdefg"))
     save_model(tmp_path / "letters", zoo.build({**SPEC, "vocab_size": letters.vocab_size}), letters)
-    done = CliRunner().invoke(main, ["serve", str(model), "--draft", str(tmp_path / "letters")])
-    assert done.exit_code == 2, done.output
-    assert "letters: its tokenizer is another than that of" in done.output
+    result = CliRunner().invoke(main, ["serve", str(model), "--draft", str(tmp_path / "letters")])
+    assert result.exit_code == 2, result.output
+    assert "letters: its tokenizer differs from the tokenizer of" in result.output
 
 
-def test_without_the_extra_it_says_what_to_install(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_the_command_to_install_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    done = CliRunner().invoke(main, ["serve", str(model)])
-    assert done.exit_code == 2
-    assert "pip install 'gptzoo[serve]'" in done.output
+    result = CliRunner().invoke(main, ["serve", str(model)])
+    assert result.exit_code == 2
+    assert "pip install 'gptzoo[serve]'" in result.output

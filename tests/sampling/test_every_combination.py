@@ -1,4 +1,4 @@
-"""Over all that is installed: every way to write works, and a text does not depend on what is written beside it."""
+"""All decoding strategies with all installed components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.search.contrastive import contrastive_search
 from gptzoo.testing.properties.decoding.engine import check_continuous_batching
 
-INSTALLED = registry.discover(selection="")  # whatever GPTZOO_PLUGINS says
+INSTALLED = registry.discover(selection="")  # regardless of GPTZOO_PLUGINS
 
 
 def names(kind: str) -> list[str]:
@@ -29,35 +29,34 @@ def _everything_installed() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", names("attention"))
-def test_every_way_to_write_works_on_what_the_rules_allow(attention: str) -> None:
-    """Batched is alone, streamed is in one forward, and what should be greedy text is."""
+def test_every_strategy_works_with_every_valid_combination(attention: str) -> None:
     draft = loud(gptzoo.build(small(n_layers=1, positional="rope"), seed=2)).eval().double()
-    allowed = 0
+    n_valid = 0
     for positional in names("positional"):
         try:
             model = loud(gptzoo.build(small(attention=attention, positional=positional), seed=1)).eval().double()
         except gptzoo.SpecError:
             continue
-        check_continuous_batching(model, draft)  # drafted for by a model of the built-in attention
-        searches_are_greedy_where_they_have_no_choice(model)
-        allowed += 1
-    assert allowed
+        check_continuous_batching(model, draft)  # the draft model has the built-in attention
+        check_that_searches_can_be_greedy(model)
+        n_valid += 1
+    assert n_valid
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", names("architecture"))
-def test_every_way_to_write_works_on_every_architecture(architecture: str) -> None:
+def test_every_strategy_works_with_every_architecture(architecture: str) -> None:
     model, draft = (loud(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2))
     check_continuous_batching(model, draft)
-    searches_are_greedy_where_they_have_no_choice(model)
+    check_that_searches_can_be_greedy(model)
 
 
-def searches_are_greedy_where_they_have_no_choice(model: gptzoo.Architecture) -> None:
+def check_that_searches_can_be_greedy(model: gptzoo.Architecture) -> None:
     prompt, spec = [3, 1, 4, 1, 5], gptzoo.SamplingSpec(max_new_tokens=6)
     greedy = gptzoo.SamplingSpec.model_validate(
         {"max_new_tokens": 6, "processors": [{"type": "temperature", "value": 0}]}
     )
     (expected,) = gptzoo.generate(model, [prompt], greedy)
     assert [*beam_search(model, prompt, spec, n_beams=1)[0].tokens] == expected
-    found = contrastive_search(model, prompt, spec, alpha=0.0, n_candidates=3)
-    assert [choice.token for choice in found] == expected
+    events = contrastive_search(model, prompt, spec, alpha=0.0, n_candidates=3)
+    assert [event.token for event in events] == expected

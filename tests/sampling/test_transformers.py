@@ -1,4 +1,4 @@
-"""Greedy texts against another implementation with the same weights."""
+"""Greedy texts against transformers with the same weights."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def test_greedy_texts_are_those_of_transformers_for_200_tokens(tmp_path: Path) -
     spec = gptzoo.SamplingSpec.model_validate(
         {"max_new_tokens": 200, "processors": [{"type": "temperature", "value": 0}]}
     )
-    engine = Engine(ours, n_rows=2)
+    engine = Engine(ours, n_slots=2)
     for number, prompt in enumerate(prompts):
         engine.submit(Request(prompt, spec, id=number))
-    written: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    tokens: dict[int, list[int]] = {0: [], 1: [], 2: []}
     while engine.busy:
         for event in engine.step():
-            assert event.choice is not None
-            written[event.request].append(event.choice.token)
+            assert event.token is not None
+            tokens[event.request_id].append(event.token)
     for number, prompt in enumerate(prompts):
-        tokens = torch.tensor([prompt])
+        prompt_ids = torch.tensor([prompt])
         expected = theirs.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
+            prompt_ids,
+            attention_mask=torch.ones_like(prompt_ids),
             max_new_tokens=200,
             do_sample=False,
             eos_token_id=None,
             pad_token_id=0,
         )
-        assert written[number] == expected[0, len(prompt) :].tolist()
-    assert len({tuple(text[-50:]) for text in written.values()}) == 3  # they have not all fallen into one loop
+        assert tokens[number] == expected[0, len(prompt) :].tolist()
+    assert len({tuple(text[-50:]) for text in tokens.values()}) == 3  # the texts do not end in the same repetition

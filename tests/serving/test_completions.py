@@ -1,4 +1,4 @@
-"""POST /v1/completions by OpenAI's client: the same texts as from Python, whoever else is being served."""
+"""POST /v1/completions with OpenAI's client: the same texts as in Python, also under concurrency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gptzoo.sampling.score import score
 from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.strategies import Contrastive
-from gptzoo.sampling.text import likeliest, sample_texts
+from gptzoo.sampling.text import best_samples, sample_texts
 
 GREEDY = {"type": "temperature", "value": 0}
 
@@ -24,29 +24,29 @@ def in_python(served: Any, prompt: str, *processors: Any, n: int = 1, **fields: 
     return sample_texts(served.loaded, [prompt], spec, n)[0]
 
 
-def test_it_writes_what_python_writes(served: Any) -> None:
+def test_a_completion_is_the_text_that_python_generates(served: Any) -> None:
     answer = served.complete("Once")
     (sample,) = in_python(served, "Once", GREEDY)
     assert answer.choices[0].text == sample.text
-    assert answer.choices[0].finish_reason == {"length": "length", "stop_token": "stop"}[sample.end]
+    assert answer.choices[0].finish_reason == {"length": "length", "stop_token": "stop"}[sample.finish_reason]
     assert answer.object == "text_completion"
     assert answer.usage.prompt_tokens == 4
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-def test_a_seed_gives_the_samples_of_that_seed_in_order(served: Any) -> None:
+def test_a_seed_determines_all_samples(served: Any) -> None:
     answer = served.complete("Once", temperature=1.0, n=3, seed=7)
     expected = in_python(served, "Once", n=3, seed=7)
     assert [choice.text for choice in answer.choices] == [sample.text for sample in expected]
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
 
 
-def test_without_a_seed_two_requests_differ(served: Any) -> None:
+def test_requests_without_a_seed_differ(served: Any) -> None:
     texts = {served.complete("Once", temperature=1.0, max_tokens=40).choices[0].text for _ in range(2)}
     assert len(texts) == 2
 
 
-def test_many_prompts_are_answered_in_order_as_text_and_as_ids(served: Any) -> None:
+def test_several_prompts_are_answered_in_order_as_text_and_as_ids(served: Any) -> None:
     prompts = ["a", "A long one", "Once"]
     answer = served.complete(prompts, n=2, temperature=1.0, seed=3)
     expected = [sample.text for prompt in prompts for sample in in_python(served, prompt, n=2, seed=3)]
@@ -56,7 +56,7 @@ def test_many_prompts_are_answered_in_order_as_text_and_as_ids(served: Any) -> N
     assert served.complete(list(b"Once")).choices[0].text == served.complete("Once").choices[0].text
 
 
-def test_clients_at_once_get_what_each_would_get_alone(served: Any) -> None:
+def test_concurrent_clients_get_the_same_texts_as_alone(served: Any) -> None:
     def ask(number: int) -> str:
         prompt = "Once upon a time"[: 1 + number]
         return served.complete(prompt, max_tokens=5 + 3 * number, temperature=1.0, seed=number).choices[0].text
@@ -66,89 +66,89 @@ def test_clients_at_once_get_what_each_would_get_alone(served: Any) -> None:
     assert together == [ask(number) for number in range(12)]
 
 
-def test_a_stream_is_the_text_in_pieces(served: Any) -> None:
-    how = {"max_tokens": 30, "temperature": 1.0, "seed": 5, "n": 2}
+def test_a_stream_is_the_text_in_chunks(served: Any) -> None:
+    options = {"max_tokens": 30, "temperature": 1.0, "seed": 5, "n": 2}
     texts = ["", ""]
     reasons: list[str | None] = [None, None]
     usage = None
-    for piece in served.complete("Once", stream=True, stream_options={"include_usage": True}, **how):
-        usage = piece.usage
-        for choice in piece.choices:
+    for chunk in served.complete("Once", stream=True, stream_options={"include_usage": True}, **options):
+        usage = chunk.usage
+        for choice in chunk.choices:
             texts[choice.index] += choice.text
             reasons[choice.index] = choice.finish_reason
-    whole = served.complete("Once", **how)
-    assert texts == [choice.text for choice in whole.choices]
-    assert reasons == [choice.finish_reason for choice in whole.choices]
-    assert usage == whole.usage
+    complete = served.complete("Once", **options)
+    assert texts == [choice.text for choice in complete.choices]
+    assert reasons == [choice.finish_reason for choice in complete.choices]
+    assert usage == complete.usage
 
 
-def test_a_text_ends_before_a_stop_text_also_in_a_stream(served: Any) -> None:
+def test_a_text_ends_before_a_stop_string_also_in_a_stream(served: Any) -> None:
     text = served.complete("Once", max_tokens=30).choices[0].text
     stop = text[10:13]
-    whole = served.complete("Once", max_tokens=30, stop=["never this", stop])
-    assert whole.choices[0].text == text[: text.index(stop)]
-    assert whole.choices[0].finish_reason == "stop"
-    pieces = served.complete("Once", max_tokens=30, stop=stop, stream=True)
-    assert "".join(piece.choices[0].text for piece in pieces) == text[: text.index(stop)]
+    complete = served.complete("Once", max_tokens=30, stop=["absent", stop])
+    assert complete.choices[0].text == text[: text.index(stop)]
+    assert complete.choices[0].finish_reason == "stop"
+    chunks = served.complete("Once", max_tokens=30, stop=stop, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == text[: text.index(stop)]
 
 
 def test_log_probabilities_are_those_of_the_model(served: Any) -> None:
     answer = served.complete("Once", logprobs=3, temperature=1.0, seed=2)
-    told = answer.choices[0].logprobs
-    written = [*answer.choices[0].text.encode("utf-8", "surrogateescape")] if answer.choices[0].text.isascii() else None
+    logprobs = answer.choices[0].logprobs
+    tokens = [*answer.choices[0].text.encode("utf-8", "surrogateescape")] if answer.choices[0].text.isascii() else None
     (sample,) = in_python(served, "Once", seed=2)
-    torch.testing.assert_close(told.token_logprobs, list(sample.log_probabilities), rtol=0, atol=1e-4)
-    assert written is None or written == list(sample.tokens)
-    for token, value, top in zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True):
+    torch.testing.assert_close(logprobs.token_logprobs, list(sample.log_probabilities), rtol=0, atol=1e-4)
+    assert tokens is None or tokens == list(sample.tokens)
+    for token, value, top in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True):
         assert top[token] == pytest.approx(value, abs=1e-6)
         assert len(top) in (3, 4)
         assert max(top.values()) == next(iter(top.values()))
 
 
 def test_an_echo_with_log_probabilities_scores_the_prompt(served: Any) -> None:
-    """What evaluation harnesses ask for: nothing written, the given text scored."""
+    """Evaluation harnesses score a text this way, without generating any token."""
     answer = served.complete("Once upon", max_tokens=0, echo=True, logprobs=2)
-    told = answer.choices[0].logprobs
+    logprobs = answer.choices[0].logprobs
     assert answer.choices[0].text == "Once upon"
-    assert "".join(told.tokens) == "Once upon"
-    assert told.token_logprobs[0] is None
-    assert told.text_offset == [*range(9)]
+    assert "".join(logprobs.tokens) == "Once upon"
+    assert logprobs.token_logprobs[0] is None
+    assert logprobs.text_offset == [*range(9)]
     (expected,) = score(served.loaded.model, [list(b"Once upon")])
-    torch.testing.assert_close(told.token_logprobs[1:], expected.tolist(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(logprobs.token_logprobs[1:], expected.tolist(), rtol=0, atol=1e-4)
 
 
-def test_an_echo_puts_the_prompt_before_the_text(served: Any) -> None:
+def test_an_echo_returns_the_prompt_before_the_text(served: Any) -> None:
     plain = served.complete("Once").choices[0].text
     assert served.complete("Once", echo=True).choices[0].text == "Once" + plain
-    pieces = served.complete("Once", echo=True, stream=True)
-    assert "".join(piece.choices[0].text for piece in pieces) == "Once" + plain
+    chunks = served.complete("Once", echo=True, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "Once" + plain
 
 
-def test_best_of_gives_the_likeliest_by_token(served: Any) -> None:
+def test_best_of_returns_the_samples_with_the_highest_mean_log_probability(served: Any) -> None:
     answer = served.complete("Once", temperature=1.0, seed=4, n=2, best_of=6)
-    expected = likeliest(in_python(served, "Once", n=6, seed=4), 2)
+    expected = best_samples(in_python(served, "Once", n=6, seed=4), 2)
     assert [choice.text for choice in answer.choices] == [sample.text for sample in expected]
 
 
-def test_penalties_and_biases_are_the_processors_of_that_name(served: Any) -> None:
+def test_penalties_and_biases_are_logits_processors(served: Any) -> None:
     answer = served.complete(
         "Once", presence_penalty=1.5, frequency_penalty=0.5, logit_bias={"97": 3}, top_p=0.9, temperature=0.7, seed=1
     )
-    chain = [
+    processors = [
         {"type": "presence_penalty", "value": 1.5},
         {"type": "frequency_penalty", "value": 0.5},
         {"type": "logit_bias", "biases": {"97": 3.0}},
         {"type": "temperature", "value": 0.7},
         {"type": "top_p", "p": 0.9},
     ]
-    assert answer.choices[0].text == in_python(served, "Once", *chain, seed=1)[0].text
+    assert answer.choices[0].text == in_python(served, "Once", *processors, seed=1)[0].text
 
 
-def test_any_processor_can_be_asked_for(served: Any) -> None:
-    chain = [{"type": "regex", "pattern": "[0-9]{3} cats"}, {"type": "min_p", "p": 0.01}]
+def test_a_request_may_name_any_processor(served: Any) -> None:
+    processors = [{"type": "regex", "pattern": "[0-9]{3} cats"}, {"type": "min_p", "p": 0.01}]
     with served.client() as client:
         answer = client.completions.create(
-            model="tiny", prompt="Once", seed=1, max_tokens=30, extra_body={"processors": chain}
+            model="tiny", prompt="Once", seed=1, max_tokens=30, extra_body={"processors": processors}
         )
     text = answer.choices[0].text
     assert text[:3].isdigit()
@@ -156,11 +156,11 @@ def test_any_processor_can_be_asked_for(served: Any) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_other_strategies_than_drawing(served: Any) -> None:
+def test_a_request_may_name_a_strategy(served: Any) -> None:
     beams = served.complete("Once", temperature=None, n=2, extra_body={"strategy": {"type": "beams", "n_beams": 3}})
     spec = SamplingSpec(max_new_tokens=16, stop_tokens=(256,))
-    found = beam_search(served.loaded.model, list(b"Once"), spec, served.loaded.tokenizer, 3)
-    decoded = [served.loaded.tokenizer.decode(beam.tokens) for beam in found[:2]]
+    expected = beam_search(served.loaded.model, list(b"Once"), spec, served.loaded.tokenizer, 3)
+    decoded = [served.loaded.tokenizer.decode(beam.tokens) for beam in expected[:2]]
     assert [choice.text for choice in beams.choices] == decoded
     contrastive = served.complete("Once", temperature=None, extra_body={"strategy": {"type": "contrastive"}})
     assert contrastive.choices[0].text == Contrastive(served.loaded, spec).samples("Once")[0].text

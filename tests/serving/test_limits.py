@@ -1,4 +1,4 @@
-"""What is not answered: each refusal is the error that OpenAI's client knows, and the server goes on."""
+"""Error responses: OpenAI's client raises the right exception, and the server continues."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import openai
 import pytest
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < until
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "says"),
+    ("fields", "param", "message"),
     [
-        ({"max_tokens": 1000}, "max_tokens", "has room for 96"),
-        ({"prompt": "x" * 200}, "prompt", "more than this model has room for"),
+        ({"max_tokens": 1000}, "max_tokens", "the maximum is 96 tokens"),
+        ({"prompt": "x" * 200}, "prompt", "more than the maximum"),
         ({"prompt": []}, "prompt", "should be a text"),
         ({"prompt": [[1], "a"]}, "prompt", "should be a text"),
         ({"prompt": [257]}, "prompt", "257 is outside the model's vocabulary"),
@@ -35,7 +35,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         ({"suffix": "end"}, "suffix", "should be None"),
         ({"stop": [""]}, "stop", "at least 1 character"),
         ({"extra_body": {"top_kk": 3}}, "top_kk", "no field named 'top_kk'; did you mean 'top_p'?"),
-        ({"extra_body": {"processors": [{"type": "min_p"}]}}, "temperature", "processors says already"),
+        ({"extra_body": {"processors": [{"type": "min_p"}]}}, "temperature", "cannot be combined with processors"),
         ({"temperature": None, "extra_body": {"processors": ["minp"]}}, "processors", "did you mean 'min_p'?"),
         (
             {"temperature": None, "extra_body": {"strategy": {"type": "beams", "n_beams": 2}}, "n": 3},
@@ -46,15 +46,17 @@ def wait_until(true: Callable[[], bool]) -> None:
         ({"prompt": ["a"] * 129}, "prompt", "more than the 128 texts"),
     ],
 )
-def test_a_wrong_request_is_told_what_is_wrong(plain: Any, fields: Any, param: str, says: str) -> None:
+def test_an_invalid_request_gets_a_message_and_the_name_of_the_field(
+    plain: Any, fields: Any, param: str, message: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         plain.complete(**{"prompt": "Once", **fields})
-    assert says in caught.value.body["message"]
+    assert message in caught.value.body["message"]
     assert caught.value.param == param
     assert caught.value.type == "invalid_request_error"
 
 
-def test_errors_have_the_code_that_clients_look_for(plain: Any) -> None:
+def test_errors_have_the_codes_of_the_openai_api(plain: Any) -> None:
     with pytest.raises(openai.BadRequestError) as too_long:
         plain.complete(max_tokens=1000)
     assert too_long.value.code == "context_length_exceeded"
@@ -76,14 +78,14 @@ def test_errors_have_the_code_that_clients_look_for(plain: Any) -> None:
         ("/v1/models/other", None, 404),
     ],
 )
-def test_what_no_client_sends_gets_an_error_object_too(plain: Any, path: str, body: bytes | None, status: int) -> None:
+def test_malformed_requests_get_an_error_object_too(plain: Any, path: str, body: bytes | None, status: int) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(urllib.request.Request(plain.url + path, data=body), timeout=30)
     assert caught.value.code == status
     assert json.loads(caught.value.read())["error"].keys() == {"message", "type", "param", "code"}
 
 
-def test_a_full_queue_asks_to_come_back(serve: Any) -> None:
+def test_a_full_queue_gives_a_rate_limit_error(serve: Any) -> None:
     small = serve(rows=1, max_waiting=2)
     with small.client() as client:
         streams = [client.completions.create(model="tiny", prompt="a", max_tokens=90, stream=True) for _ in range(3)]
@@ -92,20 +94,20 @@ def test_a_full_queue_asks_to_come_back(serve: Any) -> None:
         assert caught.value.response.headers["retry-after"]
         for stream in streams:
             stream.close()
-    wait_until(lambda: small.worker.n_open == 0)
+    wait_until(lambda: small.scheduler.n_open == 0)
     assert small.complete().choices[0].text
 
 
-def test_a_client_that_leaves_frees_its_row(serve: Any) -> None:
+def test_a_client_that_disconnects_frees_its_slot(serve: Any) -> None:
     small = serve(rows=1)
     with small.client() as client:
         stream = client.completions.create(model="tiny", prompt="a", max_tokens=90, stream=True, temperature=0)
         next(iter(stream))
         stream.close()
-    wait_until(lambda: small.worker.n_open == 0 and small.worker.engine.n_writing == 0)
+    wait_until(lambda: small.scheduler.n_open == 0 and small.scheduler.engine.n_running == 0)
 
 
-def test_a_key_is_asked_for_where_there_is_one(serve: Any) -> None:
+def test_a_server_with_an_api_key_requires_it(serve: Any) -> None:
     locked = serve(api_key="sesame")
     with pytest.raises(openai.AuthenticationError) as caught:
         locked.complete()
@@ -114,24 +116,23 @@ def test_a_key_is_asked_for_where_there_is_one(serve: Any) -> None:
         assert client.completions.create(model="tiny", prompt="Once").choices[0].text
 
 
-def test_a_request_that_fails_on_its_way_leaves_the_others_alone(serve: Any) -> None:
-    """A constraint that no token can keep is known when the text has come to it."""
+def test_a_request_that_fails_does_not_affect_the_others(serve: Any) -> None:
     running = serve()
     chain = [{"type": "banned_tokens", "tokens": [*range(257)]}]
     with running.client() as client, pytest.raises(openai.BadRequestError):
         client.completions.create(model="tiny", prompt="Once", extra_body={"processors": chain})
     assert running.complete().choices[0].text
-    wait_until(lambda: running.worker.n_open == 0)
+    wait_until(lambda: running.scheduler.n_open == 0)
 
 
-def test_a_model_that_breaks_is_told_to_those_who_wait_and_to_those_who_come(serve: Any, broken: Any) -> None:
+def test_a_failure_of_the_model_is_reported_to_waiting_and_to_new_clients(serve: Any, broken: Any) -> None:
     running = serve(broken)
     with pytest.raises(openai.InternalServerError) as caught:
         running.complete()
-    assert "the server's log" in caught.value.body["message"]
+    assert "See the server's log" in caught.value.body["message"]
     with pytest.raises(openai.InternalServerError) as closed:
         running.complete()
     assert closed.value.status_code == 503
-    with pytest.raises(urllib.error.HTTPError) as unwell:
+    with pytest.raises(urllib.error.HTTPError) as unhealthy:
         urllib.request.urlopen(running.url + "/health", timeout=30)
-    assert unwell.value.code == 503
+    assert unhealthy.value.code == 503

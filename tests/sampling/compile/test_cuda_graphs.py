@@ -1,3 +1,5 @@
+"""CUDA graphs of decode steps. Without a GPU, a stand-in replaces the capture."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -8,8 +10,8 @@ from support import loud, small
 from torch import Tensor
 
 import gptzoo
-from gptzoo.sampling.compile import cuda_graphs as graphs
-from gptzoo.sampling.compile.cuda_graphs import Recorded, StepGraphs
+from gptzoo.sampling.compile import cuda_graphs
+from gptzoo.sampling.compile.cuda_graphs import CapturedStep, CudaGraphRunner
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
 from gptzoo.sampling.weights.prepare import prepare_for_inference
 
@@ -17,77 +19,82 @@ GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 9, "processors": 
 PROMPTS = [[1, 2, 3], [4], [5, 6]]
 
 
-def model(device: str = "cpu", **fields: Any) -> Any:
+def build_model(device: str = "cpu", **fields: Any) -> Any:
     return loud(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval().to(device)
 
 
-def recorded_on_cpu(model: Any, tokens: Tensor, positions: Tensor, states: Any, pool: Any) -> Recorded:
-    """What a recording does, without CUDA: it reads and writes fixed memory, and runs when it is replayed."""
+def capture_on_cpu(model: Any, tokens: Tensor, positions: Tensor, states: Any, pool: Any) -> CapturedStep:
+    """Stand in for a capture without CUDA: the step reads and writes fixed memory, and runs when it is replayed."""
     tokens, positions = tokens.clone(), positions.clone()
     logits = torch.full((len(tokens), 1, model.spec.vocab_size), torch.nan)
 
     def replay() -> None:
         logits.copy_(model(tokens, positions=positions, states=states)[0])
 
-    return Recorded(tokens, positions, logits, replay, pool)
+    return CapturedStep(tokens, positions, logits, replay, pool)
 
 
-def test_a_replayed_step_reads_what_it_is_given_now_and_its_logits_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(graphs, "record", lambda *given: made.append(len(given[1])) or recorded_on_cpu(*given))
-    plain = model()
-    readers = KVCacheManager(plain, 3, 16), KVCacheManager(plain, 3, 16)
-    readers[1]._graphs = StepGraphs(plain)
+def test_a_replayed_step_reads_its_current_inputs_and_its_logits_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_sizes = []
+
+    def capture(*args: Any) -> CapturedStep:
+        batch_sizes.append(len(args[1]))
+        return capture_on_cpu(*args)
+
+    monkeypatch.setattr(cuda_graphs, "capture", capture)
+    model = build_model()
+    caches = KVCacheManager(model, 3, 16), KVCacheManager(model, 3, 16)
+    caches[1]._cuda_graphs = CudaGraphRunner(model)
     logits: list[list[Tensor]] = [[], []]
     with torch.inference_mode():
-        for reader, seen in zip(readers, logits, strict=True):
-            for row, prompt in enumerate(map(tuple, PROMPTS)):
-                reader.prefill([prompt])
-                reader.seat(row, prompt)
+        for cache, results in zip(caches, logits, strict=True):
+            for slot, prompt in enumerate(map(tuple, PROMPTS)):
+                cache.prefill([prompt])
+                cache.assign_slot(slot, prompt)
             for tokens in ([[1], [2], [3]], [[4], [5], [6]], [[7], [8]], [[9, 10], [1, 2]], [[3], [4], [5]]):
-                seen.append(reader.read(tokens))
+                results.append(cache.decode(tokens))
     for one, two in zip(*logits, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
-    assert made == [3, 2]
+    assert batch_sizes == [3, 2]
 
 
-def test_a_model_that_cannot_be_recorded_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*given: Any) -> Recorded:
+def test_a_model_that_cannot_be_captured_is_called_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> CapturedStep:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr(graphs, "record", refuse)
-    plain = model()
-    tokens, positions, states = torch.tensor([[1], [2]]), torch.tensor([[0]]), plain.new_states(2, 4)
-    step = StepGraphs(plain)
+    monkeypatch.setattr(cuda_graphs, "capture", fail)
+    model = build_model()
+    tokens, positions, states = torch.tensor([[1], [2]]), torch.tensor([[0]]), model.new_states(2, 4)
+    step = CudaGraphRunner(model)
     with (
         torch.inference_mode(),
-        pytest.warns(UserWarning, match="not recorded as CUDA graphs: operation not permitted"),
+        pytest.warns(UserWarning, match="cannot be captured as CUDA graphs: operation not permitted"),
     ):
         logits = step(tokens, positions, states)
     with torch.inference_mode():
-        again = step(tokens, positions, plain.new_states(2, 4))
+        again = step(tokens, positions, model.new_states(2, 4))
     torch.testing.assert_close(logits, again)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("positional", list(gptzoo.registered("positional")))
 @pytest.mark.parametrize("attention", list(gptzoo.registered("attention")))
-def test_recorded_steps_write_what_others_write(attention: str, positional: str) -> None:
+def test_captured_steps_generate_the_same_tokens(attention: str, positional: str) -> None:
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device here")
+        pytest.skip("no CUDA device")
     fields = {"attention": attention, "positional": positional}
-    plain = prepare_for_inference(model("cuda", **fields))
-    compiled = prepare_for_inference(model("cuda", **fields), compile=True)
+    plain = prepare_for_inference(build_model("cuda", **fields))
+    compiled = prepare_for_inference(build_model("cuda", **fields), compile=True)
     assert gptzoo.generate(compiled, PROMPTS, GREEDY) == gptzoo.generate(plain, PROMPTS, GREEDY)
 
 
 @pytest.mark.cuda
-def test_recording_leaves_the_states_as_they_are() -> None:
+def test_capturing_does_not_change_the_states() -> None:
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device here")
-    plain = model("cuda")
+        pytest.skip("no CUDA device")
+    model = build_model("cuda")
     with torch.inference_mode():
-        states = plain.new_states(2, 8)
+        states = model.new_states(2, 8)
         tokens, positions = torch.tensor([[1], [2]], device="cuda"), torch.tensor([[0], [0]], device="cuda")
-        graphs.record(plain, tokens, positions, states, None)
+        cuda_graphs.capture(model, tokens, positions, states, None)
     assert all((state["position"] == -1).all() for layer in states for state in layer.values())

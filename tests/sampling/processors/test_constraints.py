@@ -1,4 +1,4 @@
-"""Banned and forced tokens and texts, whatever the tokenizer; and what happens where nothing is left."""
+"""Banned and forced tokens and texts, with every tokenizer, and constraints that contradict each other."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gptzoo import TokenSequence
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.reference import Reference
-from gptzoo.sampling.processors.vocabulary import pieces
+from gptzoo.sampling.processors.vocabulary import token_bytes
 
 TRAINING = ["abracadabra, barbara; ", "naïve café 日本\n", "the cat and the hat "] * 3
 needs_tiktoken_files = pytest.mark.skipif(
-    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR names no folder with the files of gpt2"
+    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR is not set"
 )
 every_tokenizer = pytest.mark.parametrize(
     "kind", ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
@@ -36,41 +36,41 @@ def fitted(kind: str) -> Tokenizer:
 
 
 @functools.cache
-def model(vocab_size: int) -> Any:
+def build_model(vocab_size: int) -> Any:
     spec = {"vocab_size": vocab_size, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2}
     return gptzoo.build({**spec, "positional": "rope"}, seed=3)
 
 
-def written(kind: str, prompt: str, n_rows: int, n_new: int, *processors: dict[str, Any]) -> list[str]:
-    """What an untrained model writes after a prompt."""
+def generate_texts(kind: str, prompt: str, n_rows: int, n_new: int, *processors: dict[str, Any]) -> list[str]:
+    """Generate texts with an untrained model, and return each with its prompt."""
     tokenizer = fitted(kind)
     spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": n_new, "processors": processors})
     prompts = [list(tokenizer.encode(prompt))] * n_rows
-    rows = gptzoo.generate(model(tokenizer.vocab_size), prompts, spec, tokenizer)
+    rows = gptzoo.generate(build_model(tokenizer.vocab_size), prompts, spec, tokenizer)
     return [prompt + tokenizer.decode(row) for row in rows]
 
 
 @pytest.mark.parametrize("kind", ["byte", "char", "bpe"])
 @given(data=st.data())
-def test_a_token_is_banned_exactly_if_it_would_complete_a_text(kind: str, data: st.DataObject) -> None:
+def test_a_token_is_banned_exactly_if_it_would_complete_a_banned_text(kind: str, data: st.DataObject) -> None:
     tokenizer = fitted(kind)
     texts = data.draw(st.lists(st.text("abré日", min_size=1, max_size=4), min_size=1, max_size=3))
     ids = data.draw(st.lists(st.integers(0, 9), max_size=2))
     before = data.draw(st.text("abré日", min_size=1, max_size=8))
     tokens = list(tokenizer.encode(before))
     process = processor("banned_tokens", tokenizer, texts=texts, ids=ids)
-    left = process(
+    result = process(
         torch.zeros(1, tokenizer.vocab_size), [TokenSequence(tokens, data.draw(st.integers(0, len(tokens))))]
     )
     old = tokenizer.decode_bytes(tokens)
-    for token, logit in enumerate(left[0].tolist()):
+    for token, logit in enumerate(result[0].tolist()):
         new = old + tokenizer.decode_bytes([token])
         completes = any(text.encode() in new[max(0, len(old) - len(text.encode()) + 1) :] for text in texts)
         assert (logit == NEVER) == (token in ids or completes), (new, texts)
 
 
 @given(batches(), st.data())
-def test_banned_ids_are_excluded_and_the_others_stay_as_they_are(
+def test_banned_ids_are_excluded_and_other_logits_do_not_change(
     batch: tuple[np.ndarray, list[TokenSequence]], data: st.DataObject
 ) -> None:
     logits, rows = batch
@@ -79,14 +79,14 @@ def test_banned_ids_are_excluded_and_the_others_stay_as_they_are(
     expected = logits.copy()
     expected[:, ids] = NEVER
     if (expected.max(-1) == NEVER).any():
-        with pytest.raises(InputError, match="cannot be had together"):
+        with pytest.raises(InputError, match="contradict each other"):
             processed(ban, logits, rows)
     else:
         np.testing.assert_array_equal(processed(ban, logits, rows), expected)
 
 
 @given(batches(), st.data())
-def test_forced_ids_are_all_that_is_left_until_they_are_written(
+def test_forced_ids_are_the_only_possible_tokens_until_they_are_generated(
     batch: tuple[np.ndarray, list[TokenSequence]], data: st.DataObject
 ) -> None:
     logits, rows = batch
@@ -97,80 +97,82 @@ def test_forced_ids_are_all_that_is_left_until_they_are_written(
         for row, of_row in zip(rows, logits, strict=True)
     ])  # fmt: skip
     if (expected.max(-1) == NEVER).any():
-        with pytest.raises(InputError, match="cannot be had together"):
+        with pytest.raises(InputError, match="contradict each other"):
             processed(force, logits, rows)
     else:
         np.testing.assert_array_equal(processed(force, logits, rows), expected)
 
 
 @every_tokenizer
-def test_banned_texts_are_never_written(kind: str) -> None:
+def test_banned_texts_are_never_generated(kind: str) -> None:
     banned = ["a", "é", " t", "本"]
     bias = {"type": "logit_bias", "biases": {str(t): 8.0 for t in fitted(kind).encode("a café that 日本 e")}}
-    free = written(kind, "xyz" if kind != "char" else "b", 8, 30, bias)
-    assert any(text in one for one in free for text in banned)  # they would be
-    for one in written(kind, "b", 8, 30, {"type": "banned_tokens", "texts": banned}, bias):
+    unconstrained = generate_texts(kind, "xyz" if kind != "char" else "b", 8, 30, bias)
+    assert any(text in one for one in unconstrained for text in banned)
+    for one in generate_texts(kind, "b", 8, 30, {"type": "banned_tokens", "texts": banned}, bias):
         assert not any(text in one for text in banned)
 
 
 @every_tokenizer
-def test_a_text_that_the_prompt_begins_is_not_completed(kind: str) -> None:
+def test_a_banned_text_that_starts_in_the_prompt_is_not_completed(kind: str) -> None:
     first, *rest = fitted(kind).encode("bra")
     ban = processor("banned_tokens", fitted(kind), texts=["bra"])
     if rest:
-        left = ban(torch.zeros(1, fitted(kind).vocab_size), [TokenSequence([first, *rest[:-1]], len(rest))])
-        assert left[0, rest[-1]] == NEVER
+        result = ban(torch.zeros(1, fitted(kind).vocab_size), [TokenSequence([first, *rest[:-1]], len(rest))])
+        assert result[0, rest[-1]] == NEVER
 
 
 @every_tokenizer
-def test_a_forced_text_is_what_is_written_first(kind: str) -> None:
-    texts = written(kind, "a", 3, 20, {"type": "forced_tokens", "text": "the naïve cat"})
+def test_the_generated_text_starts_with_the_forced_text(kind: str) -> None:
+    texts = generate_texts(kind, "a", 3, 20, {"type": "forced_tokens", "text": "the naïve cat"})
     assert all(text.startswith("athe naïve cat") for text in texts)
-    assert len(set(texts)) == 3  # and then each row goes on by itself
+    assert len(set(texts)) == 3  # after it, the samples differ
 
 
-def test_forced_ids_come_first_in_each_row_whatever_its_prompt() -> None:
+def test_forced_ids_come_first_after_any_prompt() -> None:
     process = processor("forced_tokens", ids=[4, 2])
     logits = torch.randn(3, 6)
-    left = process(logits, [TokenSequence([1], 1), TokenSequence([1, 1, 4], 2), TokenSequence([1, 4, 2], 1)])
-    assert (left > NEVER).tolist() == [[t == 4 for t in range(6)], [t == 2 for t in range(6)], [True] * 6]
-    assert torch.equal(left[left > NEVER], logits[left > NEVER])
+    result = process(logits, [TokenSequence([1], 1), TokenSequence([1, 1, 4], 2), TokenSequence([1, 4, 2], 1)])
+    assert (result > NEVER).tolist() == [[t == 4 for t in range(6)], [t == 2 for t in range(6)], [True] * 6]
+    assert torch.equal(result[result > NEVER], logits[result > NEVER])
 
 
-def test_banned_ids_are_excluded_and_nothing_else_is_touched() -> None:
+def test_banned_ids_are_excluded_in_every_row() -> None:
     logits = torch.randn(2, 6)
-    left = processor("banned_tokens", ids=[0, 5])(logits, [TokenSequence([1], 1)] * 2)
-    assert (left == NEVER).tolist() == [[t in (0, 5) for t in range(6)]] * 2
-    assert torch.equal(left[:, 1:5], logits[:, 1:5])
+    result = processor("banned_tokens", ids=[0, 5])(logits, [TokenSequence([1], 1)] * 2)
+    assert (result == NEVER).tolist() == [[t in (0, 5) for t in range(6)]] * 2
+    assert torch.equal(result[:, 1:5], logits[:, 1:5])
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "processors",
     [
         [{"type": "banned_tokens", "ids": [0, 1, 2]}],
         [{"type": "banned_tokens", "ids": [1]}, {"type": "forced_tokens", "ids": [1]}],
     ],
 )
-def test_what_cannot_be_had_together_is_refused(asked: list[dict[str, Any]]) -> None:
-    spec = gptzoo.SamplingSpec.model_validate({"processors": asked})
-    with pytest.raises(InputError, match=rf"'{asked[-1]['type']}'.*none in row 0.*cannot be had together"):
-        gptzoo.generate(model(3), [[0]] * 2, spec)
+def test_contradicting_constraints_are_an_error(processors: list[dict[str, Any]]) -> None:
+    spec = gptzoo.SamplingSpec.model_validate({"processors": processors})
+    with pytest.raises(
+        InputError, match=rf"'{processors[-1]['type']}'.*no token is possible in row 0.*contradict each other"
+    ):
+        gptzoo.generate(build_model(3), [[0]] * 2, spec)
 
 
-def test_what_it_needs_and_has_not_is_said() -> None:
+def test_a_missing_tokenizer_and_an_unknown_id_are_reported() -> None:
     for options in ({"type": "banned_tokens", "texts": ["a"]}, {"type": "forced_tokens", "text": "a"}):
         spec = gptzoo.SamplingSpec.model_validate({"processors": [options]})
         with pytest.raises(InputError, match=f"{options['type']}' works on text and needs the model's tokenizer"):
-            gptzoo.generate(model(23), [[1]], spec)
+            gptzoo.generate(build_model(23), [[1]], spec)
     for name in ("banned_tokens", "forced_tokens"):
         with pytest.raises(InputError, match=f"'{name}': token id 7 is outside the model's vocabulary of 6"):
             processor(name, ids=[7])(torch.zeros(1, 6), [TokenSequence([0], 1)])
 
 
 @every_tokenizer
-def test_the_pieces_of_a_vocabulary_make_up_its_texts(kind: str) -> None:
-    known = pieces(fitted(kind))
-    assert len(known) == fitted(kind).vocab_size
-    assert b"".join(known[token] for token in fitted(kind).encode("naïve 日本")).decode() == "naïve 日本"
+def test_the_bytes_of_tokens_make_up_the_text(kind: str) -> None:
+    vocabulary = token_bytes(fitted(kind))
+    assert len(vocabulary) == fitted(kind).vocab_size
+    assert b"".join(vocabulary[token] for token in fitted(kind).encode("naïve 日本")).decode() == "naïve 日本"
     eot = fitted(kind).eot
-    assert eot is None or known[eot] == b""
+    assert eot is None or vocabulary[eot] == b""

@@ -1,4 +1,4 @@
-"""What is written under a regular expression or a JSON schema, by untrained models, with every tokenizer."""
+"""Text constrained by a regular expression or a JSON schema, from untrained models, with every tokenizer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gptzoo.reference import Reference
 
 TRAINING = ["abc 0123456789 -.\n", 'éß€日本🦊 {}[]:,"\\ true false null name tags', "red green blue naïve ef xyz"] * 3
 needs_tiktoken_files = pytest.mark.skipif(
-    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR names no folder with the files of gpt2"
+    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR is not set"
 )
 every_tokenizer = pytest.mark.parametrize(
     "kind", ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
@@ -38,18 +38,18 @@ def fitted(kind: str) -> Tokenizer:
 
 
 @functools.cache
-def model(vocab_size: int) -> Any:
+def build_model(vocab_size: int) -> Any:
     spec = {"vocab_size": vocab_size, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2}
     return gptzoo.build({**spec, "positional": "rope"}, seed=3)
 
 
-def written(kind: str, n_rows: int, n_new: int, *processors: dict[str, Any], n_spare: int = 0) -> list[str]:
-    """What an untrained model writes; each row has random numbers of its own."""
+def generate_texts(kind: str, n_rows: int, n_new: int, *processors: dict[str, Any], n_spare: int = 0) -> list[str]:
+    """Generate texts with an untrained model. Each sample has its own random stream."""
     tokenizer = fitted(kind)
     spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": n_new, "processors": processors})
     prompts = [list(tokenizer.encode("a"))] * n_rows
-    rows = gptzoo.generate(model(tokenizer.vocab_size + n_spare), prompts, spec, tokenizer)
-    assert all(len(row) < n_new for row in rows), "the pattern is meant to end before"
+    rows = gptzoo.generate(build_model(tokenizer.vocab_size + n_spare), prompts, spec, tokenizer)
+    assert all(len(row) < n_new for row in rows), "the grammar should end before the maximum length"
     return [tokenizer.decode(row) for row in rows]
 
 
@@ -66,9 +66,12 @@ PATTERNS = [
 
 @every_tokenizer
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_every_text_matches_the_pattern_from_end_to_end(kind: str, pattern: str) -> None:
-    likely = {"type": "logit_bias", "biases": {str(t): 3.0 for t in fitted(kind).encode("ef\n")}}  # so that it ends
-    texts = written(kind, 6 if kind == "tiktoken" else 40, 120, {"type": "regex", "pattern": pattern}, likely)
+def test_every_text_matches_the_whole_pattern(kind: str, pattern: str) -> None:
+    likely = {
+        "type": "logit_bias",
+        "biases": {str(t): 3.0 for t in fitted(kind).encode("ef\n")},
+    }  # so that the text ends
+    texts = generate_texts(kind, 6 if kind == "tiktoken" else 40, 120, {"type": "regex", "pattern": pattern}, likely)
     assert [text for text in texts if not re.fullmatch(pattern, text)] == []
     assert len(set(texts)) > 1 or pattern == ""
 
@@ -94,25 +97,25 @@ SCHEMAS = [
 
 @every_tokenizer
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: str(next(iter(schema.values())))[:12])
-def test_every_value_is_valid_by_the_schema(kind: str, schema: dict[str, Any]) -> None:
-    texts = written(kind, 6 if kind == "tiktoken" else 40, 150, {"type": "json_schema", "definition": schema})
+def test_every_value_is_valid_under_the_schema(kind: str, schema: dict[str, Any]) -> None:
+    texts = generate_texts(kind, 6 if kind == "tiktoken" else 40, 150, {"type": "json_schema", "definition": schema})
     for text in texts:
         jsonschema.validate(json.loads(text), schema)
     assert len(set(texts)) > 1
 
 
 @pytest.mark.parametrize("whitespace", [False, True])
-def test_whitespace_is_written_where_it_is_wanted(whitespace: bool) -> None:
-    asked = {"type": "json_schema", "definition": SCHEMAS[2], "whitespace": whitespace}
-    texts = written("byte", 20, 400, asked)
+def test_whitespace_is_generated_only_if_allowed(whitespace: bool) -> None:
+    config = {"type": "json_schema", "definition": SCHEMAS[2], "whitespace": whitespace}
+    texts = generate_texts("byte", 20, 400, config)
     assert any(re.search(r"\s", text) for text in texts) == whitespace
     assert all(jsonschema.validate(json.loads(text), SCHEMAS[2]) is None for text in texts)
 
 
 @every_tokenizer
 @pytest.mark.parametrize("pattern", [r"(ab|ba)*c?", r"é{1,2}|日本*"])
-def test_a_token_is_possible_exactly_if_the_text_can_go_on_with_it(kind: str, pattern: str) -> None:
-    """`regex`, another library, says what may still become a match, for every token that ends with a character."""
+def test_a_token_is_possible_exactly_if_it_can_continue_the_text(kind: str, pattern: str) -> None:
+    """Compare with the partial matches of the library `regex`, for every token that ends at a character boundary."""
     partial = pytest.importorskip("regex").compile(pattern)
     tokenizer, process = fitted(kind), processor("regex", fitted(kind), pattern=pattern)
     chosen = random.Random(0)
@@ -129,11 +132,11 @@ def test_a_token_is_possible_exactly_if_the_text_can_go_on_with_it(kind: str, pa
                 try:
                     text = (before + tokenizer.decode_bytes([token])).decode()
                 except UnicodeDecodeError:
-                    continue  # ends within a character
+                    continue  # the token ends inside a character
                 if token == tokenizer.eot:
                     assert can == bool(partial.fullmatch(text))
                 elif text.encode() == before:
-                    assert not can  # another token that stands for no text
+                    assert not can  # another special token
                 else:
                     assert can == bool(partial.fullmatch(text, partial=True)), text
             row.tokens.append(
@@ -141,8 +144,8 @@ def test_a_token_is_possible_exactly_if_the_text_can_go_on_with_it(kind: str, pa
             )
 
 
-def test_rows_may_be_reordered_cloned_and_rolled_back() -> None:
-    """What is remembered of one step must not show in another."""
+def test_sequences_may_be_reordered_cloned_and_rolled_back() -> None:
+    """The states cached in one step must not change the result of another."""
     tokenizer, pattern = fitted("bpe"), r"(ab|ba){2,6}c"
     process, logits = processor("regex", tokenizer, pattern=pattern), torch.zeros(1, tokenizer.vocab_size)
     chosen, texts = random.Random(1), [()]
@@ -156,12 +159,12 @@ def test_rows_may_be_reordered_cloned_and_rolled_back() -> None:
         texts.append((*new, chosen.choice(possible)))
 
 
-def test_a_vocabulary_larger_than_the_tokenizers_has_ids_that_are_never_written() -> None:
-    texts = written("byte", 20, 30, {"type": "regex", "pattern": "[a-c]{9}"}, n_spare=40)
+def test_spare_token_ids_of_a_model_are_never_generated() -> None:
+    texts = generate_texts("byte", 20, 30, {"type": "regex", "pattern": "[a-c]{9}"}, n_spare=40)
     assert all(re.fullmatch("[a-c]{9}", text) for text in texts)
 
 
-def test_a_row_that_has_ended_stays_as_it_is() -> None:
+def test_the_logits_of_a_finished_sequence_do_not_change() -> None:
     tokenizer = fitted("byte")
     process, logits = processor("regex", tokenizer, pattern="ab"), torch.randn(1, 257)
     for new in ([97, 98], [97, 98, 256], [97, 98, 256, 120], [120]):
@@ -170,13 +173,13 @@ def test_a_row_that_has_ended_stays_as_it_is() -> None:
     assert not process.finished(TokenSequence([1, 97], 1))
 
 
-def test_greedy_choice_is_made_among_what_the_pattern_allows() -> None:
+def test_greedy_decoding_chooses_among_the_allowed_tokens() -> None:
     tokenizer = fitted("byte")
     made = gptzoo.build(
         {"vocab_size": 257, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2}, seed=3
     ).eval()
-    asked = [{"type": "regex", "pattern": "[xyz]{5}"}, {"type": "temperature", "value": 0.0}]
-    spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 20, "processors": asked})
+    config = [{"type": "regex", "pattern": "[xyz]{5}"}, {"type": "temperature", "value": 0.0}]
+    spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 20, "processors": config})
     ids = [97]
     with torch.inference_mode():
         for _ in range(5):
@@ -184,19 +187,19 @@ def test_greedy_choice_is_made_among_what_the_pattern_allows() -> None:
     assert gptzoo.generate(made, [[97]], spec, tokenizer) == [ids[1:]]
 
 
-def test_what_the_alphabet_cannot_write_is_never_begun() -> None:
-    asked = {"type": "regex", "pattern": "aQ{3}|bc|cW"}  # 'char' has no Q and no W
-    assert set(written("char", 20, 10, asked)) == {"bc"}
-    with pytest.raises(InputError, match="no token of tokenizer 'char' goes on from ''"):
-        written("char", 1, 10, {"type": "regex", "pattern": "Q+"})
+def test_alternatives_outside_the_alphabet_are_never_started() -> None:
+    config = {"type": "regex", "pattern": "aQ{3}|bc|cW"}  # 'char' has no Q and no W
+    assert set(generate_texts("char", 20, 10, config)) == {"bc"}
+    with pytest.raises(InputError, match="no token of tokenizer 'char' can continue ''"):
+        generate_texts("char", 1, 10, {"type": "regex", "pattern": "Q+"})
 
 
-def test_a_name_that_the_alphabet_cannot_write_is_told_when_it_is_met() -> None:
+def test_a_property_name_outside_the_alphabet_is_an_error_when_it_is_reached() -> None:
     schema = {"type": "object", "properties": {"Q": {"type": "null"}}, "required": ["Q"], "additionalProperties": False}
     with pytest.raises(
-        InputError, match=r"""'json_schema': no token of tokenizer 'char' goes on from '{"'.*all bytes"""
+        InputError, match=r"""'json_schema': no token of tokenizer 'char' can continue '{"'.*all bytes"""
     ):
-        written("char", 1, 20, {"type": "json_schema", "definition": schema})
+        generate_texts("char", 1, 20, {"type": "json_schema", "definition": schema})
 
 
 @pytest.mark.parametrize(
@@ -211,14 +214,14 @@ def test_a_name_that_the_alphabet_cannot_write_is_told_when_it_is_met() -> None:
         ({"type": "json_schema", "definition": {"$ref": "#/x"}}, "Pointer '/x' does not exist"),
     ],
 )
-def test_what_is_not_supported_is_refused_before_the_first_token(options: dict[str, Any], reason: str) -> None:
+def test_unsupported_grammars_are_rejected_before_the_first_token(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason) as caught:
-        written("byte", 1, 5, options)
+        generate_texts("byte", 1, 5, options)
     assert "llguidance" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_tokenizer_or_the_library_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tokenizer_or_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="'regex' works on text and needs the model's tokenizer"):
         processor("regex", pattern="a")
     monkeypatch.setitem(sys.modules, "llguidance", None)

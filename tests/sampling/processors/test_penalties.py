@@ -1,4 +1,4 @@
-"""What depends on the tokens before, against slow references and against transformers."""
+"""Penalties and biases against slow references and against transformers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = tuple[np.ndarray, list[TokenSequence]]
 
 
 @given(batches(), st.floats(0.5, 3))
-def test_repetition_divides_positive_logits_and_multiplies_the_others(batch: Batch, value: float) -> None:
+def test_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones(batch: Batch, value: float) -> None:
     logits, rows = batch
     expected = np.float64(logits)
     for row, of_row in zip(rows, expected, strict=True):
@@ -30,7 +30,7 @@ def test_repetition_divides_positive_logits_and_multiplies_the_others(batch: Bat
 
 
 @given(batches(), st.floats(-2, 2))
-def test_presence_counts_what_was_written_once_and_the_prompt_not(batch: Batch, value: float) -> None:
+def test_presence_penalty_counts_each_new_token_once(batch: Batch, value: float) -> None:
     logits, rows = batch
     expected = np.float64(logits)
     for row, of_row in zip(rows, expected, strict=True):
@@ -41,7 +41,7 @@ def test_presence_counts_what_was_written_once_and_the_prompt_not(batch: Batch, 
 
 
 @given(batches(), st.floats(-2, 2))
-def test_frequency_counts_how_often_it_was_written_and_the_prompt_not(batch: Batch, value: float) -> None:
+def test_frequency_penalty_counts_every_occurrence_among_the_new_tokens(batch: Batch, value: float) -> None:
     logits, rows = batch
     expected = np.float64(logits)
     for row, of_row in zip(rows, expected, strict=True):
@@ -52,7 +52,7 @@ def test_frequency_counts_how_often_it_was_written_and_the_prompt_not(batch: Bat
 
 
 @given(batches(), st.integers(1, 4))
-def test_no_repeat_ngram_excludes_what_would_complete_one_that_was(batch: Batch, size: int) -> None:
+def test_no_repeat_ngram_excludes_tokens_that_would_repeat_an_n_gram(batch: Batch, size: int) -> None:
     logits, rows = batch
     expected = np.float64(logits)
     for row, of_row in zip(rows, expected, strict=True):
@@ -61,13 +61,13 @@ def test_no_repeat_ngram_excludes_what_would_complete_one_that_was(batch: Batch,
         banned = [] if last is None else [token for token in range(len(of_row)) if (*last, token) in seen]
         left = of_row.copy()
         left[banned] = NEVER
-        if left.max() > NEVER:  # else it gives way
+        if left.max() > NEVER:  # otherwise the row stays unchanged
             of_row[:] = left
     np.testing.assert_array_equal(processed(processor("no_repeat_ngram", size=size), logits, rows), expected)
 
 
 @given(batches(), st.data())
-def test_logit_bias_is_added(batch: Batch, data: st.DataObject) -> None:
+def test_logit_bias_is_added_to_the_logits(batch: Batch, data: st.DataObject) -> None:
     logits, rows = batch
     ids = st.integers(0, logits.shape[1] - 1)
     biases = data.draw(st.dictionaries(ids, st.floats(-100, 100, width=32), min_size=1))
@@ -91,7 +91,7 @@ def test_logit_bias_is_added(batch: Batch, data: st.DataObject) -> None:
         ),
     ],
 )
-def test_it_is_that_of_transformers(name: str, options: dict, other: theirs.LogitsProcessor) -> None:
+def test_results_equal_those_of_transformers(name: str, options: dict, other: theirs.LogitsProcessor) -> None:
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
         logits = 3 * torch.randn(4, 50, generator=generator)
@@ -100,17 +100,17 @@ def test_it_is_that_of_transformers(name: str, options: dict, other: theirs.Logi
         torch.testing.assert_close(processor(name, **options)(logits, rows), other(tokens, logits.clone()))
 
 
-def test_options_survive_being_written_as_json() -> None:
+def test_options_survive_a_round_trip_through_json() -> None:
     config = processor("logit_bias", biases={"7": -1.5}).config
     assert config.biases == {7: -1.5}
     assert type(config).model_validate_json(config.model_dump_json()) == config
 
 
-def test_an_id_that_the_model_does_not_have_is_named() -> None:
+def test_an_unknown_token_id_is_reported() -> None:
     with pytest.raises(InputError, match="'logit_bias': token id 9 is outside the model's vocabulary of 5"):
         processor("logit_bias", biases={"9": 1.0})(torch.zeros(1, 5), [TokenSequence([0], 1)])
 
 
-def test_the_new_tokens_are_those_after_the_prompt() -> None:
+def test_the_new_tokens_of_a_sequence_come_after_the_prompt() -> None:
     assert TokenSequence([4, 5, 6], prompt_length=1).new == [5, 6]
     assert TokenSequence([4, 5, 6], prompt_length=3).new == []

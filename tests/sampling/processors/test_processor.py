@@ -1,4 +1,4 @@
-"""Each truncation against a slow NumPy reference and against transformers; their order; the vocabulary of GPT-2."""
+"""Temperature and truncation against slow NumPy references and transformers, and the order of processors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_temperature_divides_the_logits(batch: Batch, value: float) -> None:
 
 
 @given(batches(), st.sampled_from([0.0, 1e-300, 1e-6]))
-def test_temperature_zero_leaves_the_likeliest_token_alone(batch: Batch, value: float) -> None:
+def test_temperature_zero_keeps_only_the_most_likely_token(batch: Batch, value: float) -> None:
     logits, rows = batch
     result = processed(processor("temperature", value=value), logits, rows)
     assert (result > NEVER).sum(-1).tolist() == [1] * len(rows)
@@ -36,7 +36,7 @@ def test_temperature_zero_leaves_the_likeliest_token_alone(batch: Batch, value: 
 
 
 @given(batches())
-def test_the_highest_temperature_leaves_what_is_possible_equally_likely(batch: Batch) -> None:
+def test_the_highest_temperature_makes_all_possible_tokens_equally_likely(batch: Batch) -> None:
     logits, rows = batch
     result = softmax(processed(processor("temperature", value=1e300), logits, rows))
     possible = logits > NEVER
@@ -44,14 +44,14 @@ def test_the_highest_temperature_leaves_what_is_possible_equally_likely(batch: B
 
 
 @given(batches(), st.integers(1, 30))
-def test_top_k_keeps_the_k_likeliest_and_of_equal_ones_the_first(batch: Batch, k: int) -> None:
+def test_top_k_keeps_the_k_most_likely_tokens_and_breaks_ties_by_id(batch: Batch, k: int) -> None:
     logits, rows = batch
     expected = [only(row, best_first(row)[:k]) for row in logits]
     np.testing.assert_array_equal(processed(processor("top_k", k=k), logits, rows), expected)
 
 
 @given(batches(), st.floats(0.01, 1.0))
-def test_top_p_keeps_the_likeliest_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
+def test_top_p_keeps_the_most_likely_tokens_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
     logits, rows = batch
     result = processed(processor("top_p", p=p), logits, rows)
     for row, left in zip(logits, result, strict=True):
@@ -59,7 +59,7 @@ def test_top_p_keeps_the_likeliest_that_reach_p_and_no_more(batch: Batch, p: flo
 
 
 @given(batches(), st.floats(0.01, 1.0))
-def test_typical_keeps_the_tokens_nearest_to_the_entropy_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
+def test_typical_keeps_the_tokens_closest_to_the_entropy_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
     logits, rows = batch
     result = processed(processor("typical", p=p), logits, rows)
     for row, left in zip(logits, result, strict=True):
@@ -70,19 +70,19 @@ def test_typical_keeps_the_tokens_nearest_to_the_entropy_that_reach_p_and_no_mor
         distance = np.abs(surprisal - entropy)
         kept = np.flatnonzero(left > NEVER)
         rest = np.setdiff1d(np.flatnonzero(row > NEVER), kept)
-        if len(rest):  # none of them is nearer, by more than float32 can tell
+        if len(rest):  # none of them is closer, up to the precision of float32
             assert distance[kept].max() <= distance[rest].min() + 1e-4
         order = sorted(kept, key=lambda token: distance[token])
         _check_reached(row, left, [*order, *rest], p, slack=probabilities[kept].max() if _tied(distance) else 0.0)
 
 
 def _tied(distance: np.ndarray) -> bool:
-    """Whether rounding may have decided which of two tokens comes first."""
+    """Return True if rounding may decide which of two tokens comes first."""
     return bool((np.diff(np.sort(distance[np.isfinite(distance)])) < 1e-4).any())
 
 
 def _check_reached(row: np.ndarray, left: np.ndarray, order: list[int], p: float, slack: float = 0.0) -> None:
-    """What is left of a row are the first of `order`, with as much probability as it takes to hold `p`."""
+    """Assert that the kept tokens are the first of `order`, as few as reach the total probability `p`."""
     probabilities = softmax(row)
     kept = np.flatnonzero(left > NEVER)
     np.testing.assert_array_equal(left[kept], row[kept])
@@ -95,7 +95,7 @@ def _check_reached(row: np.ndarray, left: np.ndarray, order: list[int], p: float
 
 
 @given(batches(), st.floats(0.01, 1.0))
-def test_min_p_keeps_what_is_at_least_p_times_as_likely_as_the_likeliest(batch: Batch, p: float) -> None:
+def test_min_p_keeps_tokens_at_least_p_times_as_likely_as_the_most_likely(batch: Batch, p: float) -> None:
     logits, rows = batch
     result = processed(processor("min_p", p=p), logits, rows)
     share = softmax(logits) / softmax(logits).max(-1, keepdims=True)
@@ -117,7 +117,7 @@ THEIRS = {
 @pytest.mark.parametrize("name", THEIRS)
 @pytest.mark.parametrize("n_tokens", [40, 600, 50257])
 @pytest.mark.parametrize("scale", [0.3, 3.0, 8.0])
-def test_it_is_that_of_transformers(name: str, n_tokens: int, scale: float) -> None:
+def test_results_equal_those_of_transformers(name: str, n_tokens: int, scale: float) -> None:
     options, other = THEIRS[name]
     generator = torch.Generator().manual_seed(n_tokens)
     logits = scale * torch.randn(3, n_tokens, generator=generator)
@@ -139,8 +139,8 @@ def _rows(n_rows: int) -> list[gptzoo.TokenSequence]:
 
 @pytest.mark.parametrize("name", ["top_k", "top_p", "typical"])
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 4.0])
-def test_equal_ones_in_a_large_vocabulary_are_taken_by_id(name: str, scale: float) -> None:
-    """Whole numbers as logits: the edge is always among equals, where a partial sort could take any of them."""
+def test_ties_in_a_large_vocabulary_are_broken_by_id(name: str, scale: float) -> None:
+    """With integer logits the boundary is always a tie, where a partial sort may return any of the tokens."""
     generator = torch.Generator().manual_seed(1)
     logits = (scale * torch.randn(2, 20_000, generator=generator)).round()
     options = {"k": 700} if name == "top_k" else {"p": 0.7}
@@ -154,7 +154,7 @@ def test_equal_ones_in_a_large_vocabulary_are_taken_by_id(name: str, scale: floa
             assert kept.sum() == 700
 
 
-def test_processors_are_applied_in_their_order() -> None:
+def test_processors_are_applied_in_order() -> None:
     hot, nucleus = {"type": "temperature", "value": 3.0}, {"type": "top_p", "p": 0.8}
     their_hot, their_nucleus = theirs.TemperatureLogitsWarper(3.0), theirs.TopPLogitsWarper(0.8)
     logits = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)) * 3
@@ -170,8 +170,8 @@ def test_processors_are_applied_in_their_order() -> None:
     assert not torch.equal(*results)
 
 
-def _spelled_out(name: str, options: dict[str, Any], logits: np.ndarray, row: gptzoo.TokenSequence) -> np.ndarray:
-    """One row of logits, float64, after one processor."""
+def _reference(name: str, options: dict[str, Any], logits: np.ndarray, row: gptzoo.TokenSequence) -> np.ndarray:
+    """Apply one processor to a row of logits, in NumPy and float64."""
     if name == "temperature":
         return logits / options["value"]
     if name == "top_k":
@@ -208,20 +208,20 @@ CHAINS = st.lists(
 
 
 @given(st.integers(0, 10_000), CHAINS)
-def test_the_distribution_of_a_chain_is_that_of_its_steps_spelled_out_in_numpy(seed: int, chain: list[Any]) -> None:
+def test_a_chain_of_processors_equals_the_chain_of_their_numpy_references(seed: int, chain: list[Any]) -> None:
     random = np.random.default_rng(seed)
-    logits = random.normal(0, 3, (3, 30)).astype(np.float32)  # without ties, which rounding could break either way
+    logits = random.normal(0, 3, (3, 30)).astype(np.float32)  # without ties
     rows = [gptzoo.TokenSequence(random.integers(0, 30, 12).tolist(), prompt_length=5) for _ in logits]
     expected = [np.float64(row) for row in logits]
     for name, options in chain:
-        expected = [_spelled_out(name, options, left, row) for left, row in zip(expected, rows, strict=True)]
-    found = torch.from_numpy(logits)
+        expected = [_reference(name, options, left, row) for left, row in zip(expected, rows, strict=True)]
+    processed_logits = torch.from_numpy(logits)
     for process in build_processors(_configs(*({"type": name, **options} for name, options in chain))):
-        found = process(found, rows)
-    np.testing.assert_allclose(softmax(found.numpy()), softmax(np.array(expected)), atol=1e-5)
+        processed_logits = process(processed_logits, rows)
+    np.testing.assert_allclose(softmax(processed_logits.numpy()), softmax(np.array(expected)), atol=1e-5)
 
 
-def test_the_sampler_applies_them_in_their_order() -> None:
+def test_generate_applies_processors_in_order() -> None:
     model = gptzoo.build({"vocab_size": 23, "context_length": 32, "d_model": 32, "n_layers": 1, "n_heads": 4}, seed=3)
     ban_then_greedy = [{"type": "banned_tokens", "ids": list(range(22))}, {"type": "temperature", "value": 0.0}]
     spec = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 3, "processors": ban_then_greedy})
@@ -232,15 +232,15 @@ def _configs(*data: Any) -> list[Any]:
     return [Reference("logits_processor").validate(one) for one in data]
 
 
-def test_what_promises_something_must_come_before_what_excludes() -> None:
+def test_constraints_must_come_before_other_processors() -> None:
     late = _configs({"type": "temperature", "value": 0.0}, {"type": "banned_tokens", "ids": [1]})
-    with pytest.raises(InputError, match=r"'banned_tokens' comes after 'temperature'.*put 'banned_tokens' first"):
+    with pytest.raises(InputError, match=r"'banned_tokens' comes after 'temperature'.*Put 'banned_tokens' first"):
         build_processors(late)
     built = build_processors(_configs({"type": "banned_tokens", "ids": [1]}, {"type": "forced_tokens", "ids": [2]}))
     assert [type(process).__name__ for process in built] == ["BannedTokens", "ForcedTokens"]
 
 
-WRONG = [
+INVALID_OPTIONS = [
     ("temperature", {"value": -0.1}),
     ("temperature", {"value": float("inf")}),
     ("top_k", {"k": 0}),
@@ -266,11 +266,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), WRONG, ids=lambda value: str(value))
-def test_nonsense_is_refused_when_the_spec_is_read(name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("name", "options"), INVALID_OPTIONS, ids=lambda value: str(value))
+def test_invalid_options_are_rejected_when_the_spec_is_read(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"processors\.0"):
         gptzoo.SamplingSpec.model_validate({"processors": [{"type": name, **options}]})
 
 
-def test_every_processor_says_where_it_comes_from() -> None:
+def test_every_processor_names_a_paper() -> None:
     assert [name for name, component in gptzoo.registered("logits_processor").items() if not component.paper] == []

@@ -9,14 +9,14 @@ from support import loud, small
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import gptzoo
-from gptzoo.data.tokenizers.tokenizer import CharTokenizer
+from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.interop.hugging_face import import_folder
 from gptzoo.sampling.search.beam import beam_search
 
 V = 5
 
 
-def tiny(**changes: object) -> gptzoo.Architecture:
+def build_model(**changes: object) -> gptzoo.Architecture:
     return loud(gptzoo.build(small(vocab_size=V, **changes), seed=3)).eval()
 
 
@@ -32,57 +32,57 @@ def log_probability(model: gptzoo.Architecture, prompt: list[int], new: tuple[in
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-def test_with_as_many_beams_as_texts_it_finds_the_likeliest_of_all(length_penalty: float) -> None:
-    model, prompt, length = tiny(), [1, 2], 3
-    found = beam_search(model, prompt, spec(length), n_beams=V**length, length_penalty=length_penalty)
-    every = sorted(itertools.product(range(V), repeat=length), key=lambda text: -log_probability(model, prompt, text))
-    assert [beam.tokens for beam in found] == every
-    assert found[0].log_probability == pytest.approx(log_probability(model, prompt, every[0]), abs=1e-5)
+def test_with_a_beam_for_every_text_it_ranks_all_texts(length_penalty: float) -> None:
+    model, prompt, length = build_model(), [1, 2], 3
+    beams = beam_search(model, prompt, spec(length), n_beams=V**length, length_penalty=length_penalty)
+    ranked = sorted(itertools.product(range(V), repeat=length), key=lambda text: -log_probability(model, prompt, text))
+    assert [beam.tokens for beam in beams] == ranked
+    assert beams[0].log_probability == pytest.approx(log_probability(model, prompt, ranked[0]), abs=1e-5)
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.7, 1.0, 2.0])
-def test_texts_that_stop_compete_with_those_that_go_on(length_penalty: float) -> None:
-    model, prompt, length, stop = tiny(), [1, 2], 4, 0
-    how = spec(length, stop_tokens=[stop])
-    found = beam_search(model, prompt, how, n_beams=V**length, length_penalty=length_penalty)
+def test_finished_texts_compete_with_open_ones(length_penalty: float) -> None:
+    model, prompt, length, stop = build_model(), [1, 2], 4, 0
+    sampling = spec(length, stop_tokens=[stop])
+    beams = beam_search(model, prompt, sampling, n_beams=V**length, length_penalty=length_penalty)
 
     def score(text: tuple[int, ...]) -> float:
         return log_probability(model, prompt, text) / len(text) ** length_penalty
 
-    every = {
+    texts = {
         text
         for n in range(1, length + 1)
         for text in itertools.product(range(V), repeat=n)
         if stop not in text[:-1] and (text[-1] == stop or n == length)
     }
-    best = max(every, key=score)
-    assert tuple(choice.token for choice in found[0].choices) == best
-    assert found[0].score(length_penalty) == pytest.approx(score(best), abs=1e-5)
+    best = max(texts, key=score)
+    assert beams[0].all_tokens == best
+    assert beams[0].score(length_penalty) == pytest.approx(score(best), abs=1e-5)
 
 
-def test_one_beam_is_greedy() -> None:
-    model, prompt = tiny(), [3]
+def test_one_beam_is_greedy_decoding() -> None:
+    model, prompt = build_model(), [3]
     (beam,) = beam_search(model, prompt, spec(6), n_beams=1)
     greedy = spec(6, processors=[{"type": "temperature", "value": 0}])
     assert list(beam.tokens) == gptzoo.generate(model, [prompt], greedy)[0]
 
 
-def test_more_beams_never_find_less() -> None:
-    model, prompt = tiny(), [1, 4, 2]
+def test_all_beams_find_a_text_at_least_as_likely_as_one_beam() -> None:
+    model, prompt = build_model(), [1, 4, 2]
     scores = [beam_search(model, prompt, spec(5), n_beams=n)[0].log_probability for n in (1, V**5)]
-    assert scores[1] >= scores[0] - 1e-5  # of one and the same text, by another order of sums
+    assert scores[1] >= scores[0] - 1e-5  # the sums of one text may be rounded differently
 
 
 @pytest.mark.parametrize(
-    ("theirs_options", "processors"),
+    ("their_options", "processors"),
     [
         ({}, []),
         ({"bad_words_ids": [[3], [7]]}, [{"type": "banned_tokens", "ids": [3, 7]}]),
         ({"no_repeat_ngram_size": 2}, [{"type": "no_repeat_ngram", "size": 2}]),
     ],
 )
-def test_beams_are_those_of_transformers(tmp_path: Path, theirs_options: dict, processors: list) -> None:
-    """The same GPT-2 weights, the same four beams, token for token."""
+def test_beams_equal_those_of_transformers(tmp_path: Path, their_options: dict, processors: list) -> None:
+    """Compare four beams token by token, with the same GPT-2 weights."""
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=41, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
     theirs = loud(GPT2LMHeadModel(config)).eval()
@@ -93,37 +93,36 @@ def test_beams_are_those_of_transformers(tmp_path: Path, theirs_options: dict, p
     expected = theirs.generate(
         torch.tensor([prompt]), attention_mask=torch.ones(1, 3), num_beams=4, num_return_sequences=4,
         do_sample=False, min_new_tokens=30, max_new_tokens=30, eos_token_id=-1, pad_token_id=0,
-        **theirs_options,
+        **their_options,
     )  # fmt: skip
-    found = beam_search(ours, prompt, spec(30, processors=processors), n_beams=4)
-    assert [list(beam.tokens) for beam in found] == expected[:, 3:].tolist()
+    beams = beam_search(ours, prompt, spec(30, processors=processors), n_beams=4)
+    assert [list(beam.tokens) for beam in beams] == expected[:, 3:].tolist()
 
 
-def test_a_sliding_window_and_its_ring_are_reordered_with_their_beams() -> None:
-    model = tiny(attention={"type": "sdpa", "window": 3})
+def test_the_ring_buffer_of_a_sliding_window_is_reordered_with_its_beams() -> None:
+    model = build_model(attention={"type": "sdpa", "window": 3})
     for beam in beam_search(model, [1, 2, 3, 4], spec(8), n_beams=4):
         assert beam.log_probability == pytest.approx(log_probability(model, [1, 2, 3, 4], beam.tokens), abs=1e-4)
 
 
-def test_beams_are_texts_of_a_grammar_and_end_where_it_does() -> None:
-    """As many beams as texts: all of them, in the order of what the model thinks of them."""
+def test_beams_follow_a_grammar_and_end_where_it_ends() -> None:
     pytest.importorskip("llguidance")
     tokenizer = CharTokenizer(CharTokenizer.Config(), "abcde")
-    model, how = tiny(), spec(9, processors=[{"type": "regex", "pattern": "(ab|c)[de]{1,2}"}])
-    found = beam_search(model, [1], how, tokenizer, n_beams=40, length_penalty=0.0)
-    texts = [tokenizer.decode(beam.tokens) for beam in found]
-    ended = [text for beam, text in zip(found, texts, strict=True) if beam.choices[-1].end == "finished"]
+    model, sampling = build_model(), spec(9, processors=[{"type": "regex", "pattern": "(ab|c)[de]{1,2}"}])
+    beams = beam_search(model, [1], sampling, tokenizer, n_beams=40, length_penalty=0.0)
+    texts = [tokenizer.decode(beam.tokens) for beam in beams]
+    ended = [text for beam, text in zip(beams, texts, strict=True) if beam.finish_reason == "finished"]
     assert sorted(ended) == sorted(first + a + b for first in ("ab", "c") for a in "de" for b in "de")
-    sums = [log_probability(model, [1], beam.tokens) for beam in found]
+    sums = [log_probability(model, [1], beam.tokens) for beam in beams]
     assert sums == sorted(sums, reverse=True)
-    for beam, total in zip(found, sums, strict=True):
+    for beam, total in zip(beams, sums, strict=True):
         assert beam.log_probability == pytest.approx(total, abs=1e-4)
 
 
-def test_a_stop_text_ends_a_beam() -> None:
+def test_a_stop_string_ends_a_beam() -> None:
     tokenizer = CharTokenizer(CharTokenizer.Config(), "abcde")
-    found = beam_search(tiny(), [1], spec(4, stop_texts=["ba"]), tokenizer, n_beams=V**4)
-    for beam in found:
+    beams = beam_search(build_model(), [1], spec(4, stop_texts=["ba"]), tokenizer, n_beams=V**4)
+    for beam in beams:
         text = tokenizer.decode(beam.tokens)
-        assert (text.find("ba") == len(text) - 2 >= 0) == (beam.choices[-1].end == "stop_text")
-        assert beam.choices[-1].end == ("stop_text" if "ba" in text else "length")
+        assert (text.find("ba") == len(text) - 2 >= 0) == (beam.finish_reason == "stop_text")
+        assert beam.finish_reason == ("stop_text" if "ba" in text else "length")
