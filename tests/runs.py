@@ -1,61 +1,62 @@
-"""What tests of runs share: their metrics without the clock, whether two are one, and a death at a chosen step."""
+"""Helpers for tests of runs: metrics without timings, comparison of two runs, and faults at a chosen step."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gptzoo.training import trainer as trainer_module
-from gptzoo.training.run.verify_resume import CLOCKED, differences
-from gptzoo.training.step.train_step import Gradient, Update
+from gptzoo.training.run.verify_resume import MACHINE_METRICS, differences
+from gptzoo.training.step.train_step import Gradient, TrainStep
+from gptzoo.training.trainer import Trainer
 
 
 class Killed(BaseException):
-    """Ends a run as a SIGKILL would: nothing catches it, nothing is saved."""
+    """Ends a run like a SIGKILL: nothing catches it, and nothing is saved."""
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
-    """The metrics of a run without what depends on the clock."""
+    """Return the metrics of a run, without those that depend on the clock or the machine."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in CLOCKED} for line in lines]
+    return [{key: value for key, value in json.loads(line).items() if key not in MACHINE_METRICS} for line in lines]
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, averages, optimizer state, how far it is and every metric, bit by bit."""
+    """Compare weights, averages, optimizer state, train state and metrics bit by bit."""
     assert list(differences(a, b)) == []
 
 
-def before_update(patch: pytest.MonkeyPatch, act: Any) -> None:
-    """Call `act(trainer)` before each update."""
-    original = trainer_module.Trainer._update
+def before_step(patch: pytest.MonkeyPatch, call: Callable[[Trainer], object]) -> None:
+    """Call `call(trainer)` before each training step."""
+    original = Trainer._train_on
 
-    def update(self: Any, parts: Any) -> Any:
-        act(self)
-        return original(self, parts)
+    def train_on(self: Trainer, micro_batches: Any) -> Any:
+        call(self)
+        return original(self, micro_batches)
 
-    patch.setattr(trainer_module.Trainer, "_update", update)
+    patch.setattr(Trainer, "_train_on", train_on)
 
 
 def die_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    """Make the next trainer die, without a chance to save, when it begins the update after `step`."""
+    """Make the next run die without saving, when it begins the training step after `step`."""
 
-    def act(trainer: Any) -> None:
-        if trainer.standing.step == step:
+    def die(trainer: Trainer) -> None:
+        if trainer.train_state.step == step:
             raise Killed
 
-    before_update(patch, act)
+    before_step(patch, die)
 
 
 def overflow_at(patch: pytest.MonkeyPatch, *steps: int) -> None:
-    """Make the gradient of the updates after these steps infinite."""
-    original = Update.gradient
+    """Make the gradient infinite in the training steps after these steps."""
+    original = TrainStep.accumulate_gradients
 
-    def gradient(self: Update, parts: Any, step: int) -> Gradient:
-        found = original(self, parts, step)
-        return replace(found, norm=float("inf")) if step in steps else found
+    def accumulate_gradients(self: TrainStep, micro_batches: Any, step: int) -> Gradient:
+        gradient = original(self, micro_batches, step)
+        return replace(gradient, norm=float("inf")) if step in steps else gradient
 
-    patch.setattr(Update, "gradient", gradient)
+    patch.setattr(TrainStep, "accumulate_gradients", accumulate_gradients)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import assert_same_run, before_update, overflow_at, rows
+from runs import assert_same_run, before_step, overflow_at, rows
 from safetensors.torch import load_file
 from support import admit
 
@@ -123,11 +123,11 @@ def test_a_weight_that_is_not_finite_is_named(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poison(trainer: Any) -> None:
-        if trainer.standing.step == 6:
+        if trainer.train_state.step == 6:
             with torch.no_grad():
                 trainer.model.embed.weight[0] = float("inf")
 
-    before_update(monkeypatch, poison)
+    before_step(monkeypatch, poison)
     with pytest.raises(Diverged, match=r"loss of step 7 is nan, .*; embed\.weight is not finite itself"):
         gptzoo.train(run_spec, tmp_path / "run", quiet=True)
 
@@ -139,11 +139,11 @@ def test_a_signal_lets_the_step_finish_and_saves(
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
 
     def signal_oneself(trainer: Any) -> None:
-        if trainer.standing.step == 5:
+        if trainer.train_state.step == 5:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        before_update(patch, signal_oneself)
+        before_step(patch, signal_oneself)
         with pytest.raises(Interrupted, match=f"{number.name} at step 6"):
             gptzoo.train(run_spec, tmp_path / "stopped", quiet=True)
     assert max(checkpoints(tmp_path / "stopped" / "checkpoints")) == 6
@@ -242,14 +242,14 @@ def test_a_second_process_is_refused_while_the_first_trains(
     refused = []
 
     def try_another(trainer: Any) -> None:
-        if trainer.standing.step == 2 and not refused:
+        if trainer.train_state.step == 2 and not refused:
             code = (
                 "import gptzoo, json, sys; gptzoo.train(json.loads(sys.argv[1]), sys.argv[2], resume=True, quiet=True)"
             )
             command = [sys.executable, "-c", code, json.dumps(run_spec), str(tmp_path / "run")]
             refused.append(subprocess.run(command, capture_output=True, text=True))
 
-    before_update(monkeypatch, try_another)
+    before_step(monkeypatch, try_another)
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     assert refused[0].returncode != 0
     assert "another process is training in it" in refused[0].stderr
@@ -383,7 +383,7 @@ def test_the_status_of_a_run_is_told_in_its_folder(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    before_update(monkeypatch, lambda trainer: seen.append(status(trainer.folder.path)["status"]))
+    before_step(monkeypatch, lambda trainer: seen.append(status(trainer.folder.path)["status"]))
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     assert set(seen) == {"running"}
     assert status(tmp_path / "run") == {"status": "done"}

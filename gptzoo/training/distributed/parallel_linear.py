@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -17,16 +17,22 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 
+class _Context(Protocol):
+    """The context of an autograd function, with the process group that the backward pass uses."""
+
+    group: ProcessGroup
+
+
 class _CopyToTensorParallelRegion(torch.autograd.Function):
     """The identity; its backward pass all-reduces the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:  # noqa: ANN401  torch's context has no public type
+    def forward(ctx: _Context, x: Tensor, group: ProcessGroup) -> Tensor:
         ctx.group = group
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         return _all_reduced(gradient, ctx.group), None
 
 

@@ -35,7 +35,7 @@ def process_group(spec: RunSpec) -> Iterator[Ranks]:
         _check_world_size(spec, size)
         _check_batch_size(spec, size)
     except InputError as error:
-        error.told_elsewhere = launched_rank() != 0
+        error.reported_elsewhere = launched_rank() != 0
         raise
     if size == 1:
         yield SINGLE_RANK
@@ -53,7 +53,7 @@ def process_group(spec: RunSpec) -> Iterator[Ranks]:
                 yield Ranks(dist.get_rank(), size, spec.parallel.tensor)
         except Exception as error:
             # After an error on this rank alone, the others are elsewhere, and a barrier would wait for them.
-            if getattr(error, "agreed", False):
+            if getattr(error, "collective", False):
                 _leave_process_group()
             raise
         _leave_process_group()

@@ -95,7 +95,7 @@ class Ranks:
 
     def as_collective(self, error: GptzooError) -> GptzooError:
         """Mark an error that every rank raises at the same point, so that only the main rank prints it."""
-        error.agreed, error.told_elsewhere = True, not self.is_main
+        error.collective, error.reported_elsewhere = True, not self.is_main
         return error
 
     def all_reduce_max(self, value: int) -> int:
@@ -167,5 +167,5 @@ def _deserialize(serialized: tuple[type[GptzooError], str], own_error: Exception
     """Return the error to raise on this rank: its own if it has one, else a copy that is silent if another prints."""
     error_type, message = serialized
     error: Any = error_type(message) if own_error is None else own_error
-    error.agreed, error.told_elsewhere = True, silent and own_error is None
+    error.collective, error.reported_elsewhere = True, silent and own_error is None
     return error

@@ -22,7 +22,7 @@ from gptzoo.training.evaluation.evaluation_data import evaluation_spec, load_tok
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, compute_likelihood
 from gptzoo.training.hardware.device import choose_device, choose_precision
 from gptzoo.utils.likelihood import Likelihood
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _random_batches(
         raise DataError(
             f"random-batches: the split has {len(text)} tokens, too few for a window of {length}. Use the full pass"
         )
-    rng = np.random.default_rng(derive(protocol.seed, protocol.name))
+    rng = np.random.default_rng(derive_seed(protocol.seed, protocol.name))
     starts = rng.integers(0, len(text) - length, (protocol.batches, protocol.batch_size))
     n_bytes = sum(len(tokenizer.decode_bytes(text[s + 1 : s + 1 + length].tolist())) for s in starts.flatten().tolist())
 

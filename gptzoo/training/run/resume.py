@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gptzoo.checkpoint.checkpoints import newest_valid
 from gptzoo.errors import FolderError
+from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
 from gptzoo.training.optim.schedules import Schedule
 from gptzoo.training.run.metrics_file import truncate_after
@@ -14,7 +15,6 @@ from gptzoo.training.run.optimizer_state import read_training_state
 from gptzoo.training.run.run_folder import AllowedChange
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
-from gptzoo.training.step.micro_batch_size import resolve_micro_batch_size
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from gptzoo.training.distributed.parallelize import ParallelizedModel
 from gptzoo.training.hardware.device import autocast
 from gptzoo.training.optim.loss_scale import LossScale
 from gptzoo.training.step.micro_batch import MicroBatch
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 _METRICS = "model/"  # prefix of the metrics of sublayers
 
@@ -114,7 +114,7 @@ class TrainStep:
     def forward(self, micro_batch: MicroBatch, step: int) -> tuple[Tensor, AuxiliaryOutputs]:
         """Run the forward pass; return the loss, auxiliary losses included, and the auxiliary outputs."""
         # Dropout masks depend on the step and the micro-batch only, so a checkpoint need not store a generator.
-        torch.manual_seed(derive(self.spec.seed, "dropout", step, micro_batch.index))
+        torch.manual_seed(derive_seed(self.spec.seed, "dropout", step, micro_batch.index))
         auxiliary = AuxiliaryOutputs()
         with autocast(self.device, self.precision):
             _, loss = self.parallelized.forward(**micro_batch.to(self.device), auxiliary=auxiliary)

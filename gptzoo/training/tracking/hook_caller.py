@@ -22,7 +22,7 @@ class HookCaller:
 
     def __init__(self, run: RunView, model: nn.Module, report: Callable[[str], None]):
         self.run, self.model, self.report = run, model, report
-        self.plugins: dict[Origin, HookRelay] = dict(registry.current().watchers)
+        self.plugins: dict[Origin, HookRelay] = dict(registry.current().hook_relays)
         self.reported_changes: set[Origin] = set()  # plugins that have changed the model
         self.tensors = [*model.parameters(), *model.buffers()]
         device = self.tensors[0].device

@@ -1,4 +1,4 @@
-"""Processes that share products: they learn what one does, keep what one keeps, and refuse what has no plan."""
+"""Tensor parallelism: training, checkpoints, plans of components, and errors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from processes import Ended, together, torchrun
-from runs import assert_same_run, before_update, rows
+from runs import assert_same_run, before_step, rows
 from support import admit, loud, small
 from torch import Tensor, nn
-from training.test_parallel import FINE, LAST, assert_close, told, train
+from training.distributed.parallel_runs import LAST, SUCCESS, assert_close, common_error, train
 
 import gptzoo
 from gptzoo import registry
@@ -20,7 +20,7 @@ from gptzoo.checkpoint.model_folder import load_weights, read_tensors, save_mode
 from gptzoo.checkpoint.sharded_tensors import write_sharded_file
 from gptzoo.components.tensor_parallel import resolve_plan
 from gptzoo.training.distributed.ranks import Ranks
-from gptzoo.training.distributed.tensor_parallel import share_out
+from gptzoo.training.distributed.tensor_parallel import apply_tensor_parallel
 
 TWO = {"tensor": 2}
 GROUPED = {"type": "sdpa", "n_kv_heads": 2, "qk_norm": "rmsnorm", "dropout": 0.0}
@@ -29,33 +29,33 @@ LLAMA = {"attention": GROUPED, "positional": "rope", "norm": "pre_ln", "ffn": {"
 
 @pytest.fixture
 def spec(run_spec: dict[str, Any]) -> dict[str, Any]:
-    """With dropout, of all but the attention weights."""
+    """A run with dropout, but not of attention weights."""
     run_spec["model"] |= {"n_heads": 4, "attention": {"type": "naive", "dropout": 0.0}}
     return run_spec
 
 
-def shared(n: int, spec: dict[str, Any], out: Path, **options: Any) -> list[Ended]:
+def train_tensor_parallel(n: int, spec: dict[str, Any], out: Path, **options: Any) -> list[Ended]:
     return train(n, {**spec, "parallel": TWO}, out, **options)
 
 
-# ---------------------------------------------------------------------- what is learned
+# ---------------------------------------------------------------------- training
 
 
-def test_two_processes_that_share_products_learn_what_one_does(spec: dict[str, Any], tmp_path: Path) -> None:
-    """Losses, gradient norms and the sizes of updates are those of the whole."""
+def test_two_tensor_parallel_ranks_train_like_one_process(spec: dict[str, Any], tmp_path: Path) -> None:
+    """Losses, gradient norms and update sizes are the same as in one process."""
     spec |= {"steps": 4, "watch": {"every": 2}, "eval": {"every": 4}}
     gptzoo.train(spec, tmp_path / "one", quiet=True)
-    assert shared(2, spec, tmp_path / "two") == [FINE] * 2
+    assert train_tensor_parallel(2, spec, tmp_path / "two") == [SUCCESS] * 2
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 4])
 @pytest.mark.parametrize("tied", [True, False])
-def test_twenty_steps_of_grouped_queries_and_gates_are_those_of_one_process(
+def test_grouped_queries_and_gated_networks_train_like_in_one_process(
     spec: dict[str, Any], tmp_path: Path, n: int, tied: bool
 ) -> None:
-    """Four processes are two copies. With a vocabulary that nothing divides, blocks that recompute, and averages."""
+    """Four ranks are two replicas. With an odd vocabulary size, activation checkpointing and EMA."""
     spec["model"] |= {**LLAMA, "tie_embeddings": tied, "vocab_size": 257}
     spec |= {
         "steps": 20,
@@ -65,7 +65,7 @@ def test_twenty_steps_of_grouped_queries_and_gates_are_those_of_one_process(
         "freeze": ["embed*"],
     }
     gptzoo.train(spec, tmp_path / "one", quiet=True)
-    assert shared(n, spec, tmp_path / "two") == [FINE] * n
+    assert train_tensor_parallel(n, spec, tmp_path / "two") == [SUCCESS] * n
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
@@ -79,16 +79,18 @@ def test_twenty_steps_of_grouped_queries_and_gates_are_those_of_one_process(
     ],
     ids=["bf16", "muon", "lion"],
 )
-def test_however_it_is_computed(spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], rel: float) -> None:
+def test_precisions_and_optimizers_train_like_in_one_process(
+    spec: dict[str, Any], tmp_path: Path, change: dict[str, Any], rel: float
+) -> None:
     spec["model"] |= {**LLAMA, "dropout": 0.0}
     spec |= {"steps": 6, **change}
     gptzoo.train(spec, tmp_path / "one", quiet=True)
-    assert shared(2, spec, tmp_path / "two") == [FINE] * 2
+    assert train_tensor_parallel(2, spec, tmp_path / "two") == [SUCCESS] * 2
     assert_same_losses(tmp_path, rel)
 
 
 @pytest.mark.slow
-def test_compiled_they_learn_what_one_does_that_is_not(spec: dict[str, Any], tmp_path: Path) -> None:
+def test_compiled_blocks_train_like_eager_ones_in_one_process(spec: dict[str, Any], tmp_path: Path) -> None:
     spec["model"] |= {**LLAMA, "dropout": 0.0}
     spec |= {"steps": 6}
     gptzoo.train(spec, tmp_path / "one", quiet=True)
@@ -102,26 +104,32 @@ def assert_same_losses(folder: Path, rel: float) -> None:
             assert two[name] == pytest.approx(one[name], rel=rel)
 
 
-# ---------------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------------- checkpoints
 
 
-def test_weights_come_back_from_two_processes_to_the_bit(tmp_path: Path) -> None:
-    """The file that two write of what they have read is, byte by byte, the file that one has written."""
+def test_two_ranks_load_and_save_weights_bitwise(tmp_path: Path) -> None:
+    """Two ranks load the weights of one process and save equal tensors."""
     spec = small(**LLAMA, bias=True, tie_embeddings=False)
     save_model(tmp_path / "one", loud(gptzoo.build(spec)))
 
     def work(rank: int) -> None:
         torch.distributed.init_process_group("gloo")
-        shares = share_out(
+        sharded = apply_tensor_parallel(
             gptzoo.build(spec, seed=2), torch.distributed.init_device_mesh("cpu", (2,)), torch.device("cpu")
         )
-        load_weights(shares.model, tmp_path / "one", shares.tensors(), shares.orders)  # type: ignore[arg-type]
-        assert shares.model.get_submodule("blocks.0.attention").qkv.weight.shape == (32, 32)  # of 64 rows
-        ranks = Ranks(rank, 2, tensor=2)
-        write_sharded_file(tmp_path / "two", shares.tensors(), shares.orders, is_main=ranks.main, on_all_ranks=ranks.everywhere)
+        load_weights(sharded.model, tmp_path / "one", sharded.state_dict(), sharded.row_orders)  # type: ignore[arg-type]
+        assert sharded.model.get_submodule("blocks.0.attention").qkv.weight.shape == (32, 32)  # of 64 rows
+        ranks = Ranks(rank, 2, tensor_size=2)
+        write_sharded_file(
+            tmp_path / "two",
+            sharded.state_dict(),
+            sharded.row_orders,
+            is_main=ranks.is_main,
+            on_all_ranks=ranks.on_all_ranks,
+        )
         torch.distributed.destroy_process_group()
 
-    assert together(2, work, tmp_path) == [FINE] * 2
+    assert together(2, work, tmp_path) == [SUCCESS] * 2
     saved = read_tensors(tmp_path / "one" / "model.safetensors")
     assert all(torch.equal(saved[name], tensor) for name, tensor in read_tensors(tmp_path / "two").items())
     assert saved.keys() == read_tensors(tmp_path / "two").keys()
@@ -131,57 +139,59 @@ def test_weights_come_back_from_two_processes_to_the_bit(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("first", "then"), [(TWO, {}), ({}, TWO), (TWO, {"replicate": 2}), ({"shard": 2}, TWO)], ids=str
 )
-def test_a_run_goes_on_with_products_shared_otherwise(
+def test_a_run_resumes_with_another_kind_of_parallelism(
     spec: dict[str, Any], tmp_path: Path, first: dict[str, Any], then: dict[str, Any]
 ) -> None:
-    """Weights, averages and the optimizer's state are those of the run that was never stopped."""
+    """Weights, EMA and optimizer state are the same as those of a run that was never stopped."""
     spec |= {"schedule": "constant", "ema_decay": 0.9}
-    spec["model"] |= {**LLAMA, "bias": False}  # the gradient of a key's bias is nothing but rounding
+    spec["model"] |= {**LLAMA, "bias": False}  # the gradient of a key bias is only rounding error
     gptzoo.train(spec, tmp_path / "one", quiet=True)
     for steps, parallel in ((8, first), (12, then)):
-        now = {**spec, "steps": steps, "parallel": parallel}
-        assert set(train(2 if parallel else 1, now, tmp_path / "run", extend=True)) == {FINE}
+        resumed = {**spec, "steps": steps, "parallel": parallel}
+        assert set(train(2 if parallel else 1, resumed, tmp_path / "run", extend=True)) == {SUCCESS}
     for file in ("model.safetensors", "optimizer.safetensors", "averages.safetensors"):
-        expected, found = (read_tensors(tmp_path / run / LAST / file) for run in ("one", "run"))
-        assert expected.keys() == found.keys()
+        expected, actual = (read_tensors(tmp_path / run / LAST / file) for run in ("one", "run"))
+        assert expected.keys() == actual.keys()
         for name, tensor in expected.items():
-            torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=2e-5)
+            torch.testing.assert_close(actual[name], tensor, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.slow
-def test_asked_to_stop_and_resumed_it_is_the_same_run_bit_by_bit(spec: dict[str, Any], tmp_path: Path) -> None:
-    def signalled(rank: int) -> None:
-        def act(trainer: Any) -> None:
-            if rank == 1 and trainer.standing.step == 6:
+def test_a_run_that_is_stopped_and_resumed_is_bitwise_the_same(spec: dict[str, Any], tmp_path: Path) -> None:
+    def send_signal(rank: int) -> None:
+        def send(trainer: Any) -> None:
+            if rank == 1 and trainer.train_state.step == 6:
                 os.kill(os.getpid(), 15)
 
-        before_update(pytest.MonkeyPatch(), act)
+        before_step(pytest.MonkeyPatch(), send)
 
-    assert shared(2, spec, tmp_path / "whole") == [FINE] * 2
-    assert "SIGTERM at step 7: saved" in told(shared(2, spec, tmp_path / "run", before=signalled), 4)
-    assert shared(2, spec, tmp_path / "run", resume=True) == [FINE] * 2
+    assert train_tensor_parallel(2, spec, tmp_path / "whole") == [SUCCESS] * 2
+    assert "SIGTERM at step 7. A checkpoint was saved" in common_error(
+        train_tensor_parallel(2, spec, tmp_path / "run", before=send_signal), 4
+    )
+    assert train_tensor_parallel(2, spec, tmp_path / "run", resume=True) == [SUCCESS] * 2
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_a_share_that_is_not_finite_is_named_by_all(spec: dict[str, Any], tmp_path: Path) -> None:
-    def breaks(rank: int) -> None:
-        def act(trainer: Any) -> None:
-            if rank == 1 and trainer.standing.step == 6:
+def test_a_shard_that_is_not_finite_is_named_on_all_ranks(spec: dict[str, Any], tmp_path: Path) -> None:
+    def poison(rank: int) -> None:
+        def set_nan(trainer: Any) -> None:
+            if rank == 1 and trainer.train_state.step == 6:
                 with torch.no_grad():
                     trainer.model.blocks[1].ffn.up.weight[0, 0] = float("nan")
 
-        before_update(pytest.MonkeyPatch(), act)
+        before_step(pytest.MonkeyPatch(), set_nan)
 
-    error = told(shared(2, spec, tmp_path / "run", before=breaks), 3)
+    error = common_error(train_tensor_parallel(2, spec, tmp_path / "run", before=poison), 3)
     assert "the loss of step 7 is nan, over samples 384 to 415; blocks.1.ffn.up.weight is not finite itself" in error
 
 
-# ---------------------------------------------------------------------- parts of somebody else
+# ---------------------------------------------------------------------- components of plugins
 
 
 class Slopes(gptzoo.Activation):
-    """A part with something to learn for each unit, something for all of them, and a buffer."""
+    """An activation with a parameter per unit, a parameter for all units, and a buffer."""
 
     name = "slopes"
 
@@ -204,7 +214,7 @@ class Slopes(gptzoo.Activation):
 
 
 class Tilted(gptzoo.Positional):
-    """A score bias that is learned for each head."""
+    """A learned score bias for each head."""
 
     name = "tilted"
 
@@ -220,18 +230,18 @@ class Tilted(gptzoo.Positional):
 
 
 class Planless(gptzoo.FeedForward):
-    """A part that offers no plan."""
+    """A component without a tensor-parallel plan."""
 
     name = "planless"
 
-    def forward(self, x: Tensor, step: Any, state: Any = None) -> Tensor:
+    def forward(self, x: Tensor, context: Any, state: Any = None) -> Tensor:
         return x * 0.5
 
 
-class Forgetful(gptzoo.FeedForward):
-    """Its plan leaves out what comes last, and names what there is not."""
+class IncompletePlan(gptzoo.FeedForward):
+    """A component whose plan leaves out a linear layer."""
 
-    name = "forgetful"
+    name = "incomplete_plan"
 
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
@@ -243,13 +253,13 @@ class Forgetful(gptzoo.FeedForward):
 
 
 @pytest.mark.slow
-def test_parts_that_the_core_has_never_heard_of_are_shared_by_their_own_plans(
+def test_components_of_plugins_are_split_by_their_own_plans(
     spec: dict[str, Any], tmp_path: Path, fresh_registry: registry.Registry
 ) -> None:
     admit(Slopes, Tilted, plugin="theirs")
     spec["model"] |= {"positional": "tilted", "activation": "slopes"}
     gptzoo.train(spec, tmp_path / "one", quiet=True)
-    assert shared(2, spec, tmp_path / "two") == [FINE] * 2
+    assert train_tensor_parallel(2, spec, tmp_path / "two") == [SUCCESS] * 2
     assert_close(tmp_path / "one", tmp_path / "two", rel=1e-4)
     one, two = (read_tensors(tmp_path / run / LAST / "model.safetensors") for run in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
@@ -257,12 +267,12 @@ def test_parts_that_the_core_has_never_heard_of_are_shared_by_their_own_plans(
 
 
 @pytest.mark.slow
-def test_a_part_without_a_plan_is_refused_by_all_before_anything_is_written(
+def test_a_component_without_a_plan_is_rejected_on_all_ranks_before_anything_is_written(
     spec: dict[str, Any], tmp_path: Path, fresh_registry: registry.Registry
 ) -> None:
     admit(Planless, plugin="planless")
     spec["model"]["ffn"] = "planless"
-    assert told(shared(2, spec, tmp_path / "run"), 2) == (
+    assert common_error(train_tensor_parallel(2, spec, tmp_path / "run"), 2) == (
         "$.parallel.tensor: 2: ffn 'planless' has no tensor-parallel plan. Implement tensor_parallel in "
         "Planless (docs/components.md says how), take another, or set it to 1"
     )
@@ -278,28 +288,30 @@ def test_a_part_without_a_plan_is_refused_by_all_before_anything_is_written(
             "2 key/value heads cannot be split evenly over 4 processes",
         ),
         ({"n_heads": 2}, 4, "2 query heads cannot be split evenly over 4 processes"),
-        ({"dropout": 0.1}, 2, "set the attention's own dropout to 0"),
+        ({"dropout": 0.1}, 2, "Set the attention's own dropout to 0"),
     ],
 )
-def test_heads_that_cannot_be_shared_are_refused(part: dict[str, Any], n: int, words: str) -> None:
+def test_heads_that_cannot_be_split_are_rejected(part: dict[str, Any], n: int, words: str) -> None:
     attention = gptzoo.build(small(**part), device="meta").blocks[0].attention
     with pytest.raises(gptzoo.InputError, match=words):
         resolve_plan(attention, n)
 
 
-def test_hidden_units_that_cannot_be_shared_are_refused() -> None:
+def test_hidden_units_that_cannot_be_split_are_rejected() -> None:
     network = gptzoo.build(small(ffn={"type": "glu", "d_ff": 85}), device="meta").blocks[0].ffn
     with pytest.raises(gptzoo.InputError, match="85 hidden units cannot be split evenly over 2 processes"):
         resolve_plan(network, 2)
 
 
-def test_a_plan_that_leaves_something_out_is_an_error_of_its_author() -> None:
+def test_an_incomplete_plan_is_an_error_of_its_author() -> None:
     dims = gptzoo.load_model_spec(small()).dims
-    with pytest.raises(RuntimeError, match=r"'forgetful': its plan .* has no entry for down.weight, down.bias"):
-        resolve_plan(Forgetful(Forgetful.Config(type="forgetful"), dims), 2)
+    with pytest.raises(
+        RuntimeError, match=r"'incomplete_plan': its tensor-parallel plan has no entry for down.weight, down.bias"
+    ):
+        resolve_plan(IncompletePlan(IncompletePlan.Config(type="incomplete_plan"), dims), 2)
 
 
-def test_a_plan_that_is_inherited_is_none_for_what_a_subclass_adds() -> None:
+def test_an_inherited_plan_does_not_cover_new_parameters_of_a_subclass() -> None:
     class Sinks(gptzoo.MultiHeadAttention):
         name = "sinks"
 
@@ -316,13 +328,13 @@ def test_a_plan_that_is_inherited_is_none_for_what_a_subclass_adds() -> None:
 # ---------------------------------------------------------------------- the spec
 
 
-def test_products_are_shared_or_weights_are_not_both(spec: dict[str, Any]) -> None:
-    with pytest.raises(gptzoo.SpecError, match=r"\$.parallel.tensor: does not go with shard"):
+def test_tensor_and_shard_cannot_be_combined(spec: dict[str, Any]) -> None:
+    with pytest.raises(gptzoo.SpecError, match=r"\$.parallel.tensor: cannot be combined with shard"):
         gptzoo.load_run_spec({**spec, "parallel": {"tensor": 2, "shard": 2}})
 
 
-def test_as_many_processes_as_share_products_are_needed(spec: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(gptzoo.InputError, match=r"parallel.tensor: 2 does not divide the 1 processes there are; start"):
+def test_tensor_needs_a_multiple_of_its_number_of_processes(spec: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(gptzoo.InputError, match=r"parallel.tensor: 1 processes cannot be grouped by 2; start"):
         gptzoo.train({**spec, "parallel": TWO}, tmp_path / "run")
-    with pytest.raises(gptzoo.InputError, match="replicate 2 times tensor 2 is 4 processes, and 1 is there"):
+    with pytest.raises(gptzoo.InputError, match=r"expected 4 processes \(replicate 2 times tensor 2\), got 1"):
         gptzoo.train({**spec, "parallel": {"replicate": 2, **TWO}}, tmp_path / "run")

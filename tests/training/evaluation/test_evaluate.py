@@ -20,7 +20,7 @@ from gptzoo.data.token_store import prepare
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import DataError, FolderError, InputError, SpecError
 from gptzoo.training.evaluation.evaluate import RandomBatches, evaluate
-from gptzoo.training.evaluation.full_pass import measure
+from gptzoo.training.evaluation.full_pass import compute_likelihood
 
 
 def text_corpus(file: Path) -> Config:
@@ -48,15 +48,15 @@ def test_a_checkpoint_measures_what_its_run_measured_to_the_bit(
     for step in (5, 10, None):
         found = evaluate(tmp_path / "run", step=step)
         row = rows[step or 12]
-        assert found.measured.loss == row["val/loss"]
-        assert found.measured.bits_per_byte == row["val/bits_per_byte"]
+        assert found.likelihood.loss == row["val/loss"]
+        assert found.likelihood.bits_per_byte == row["val/bits_per_byte"]
     assert found.batching == batching
 
 
 def test_the_full_pass_is_the_mean_over_every_token_but_the_first(run: Path, tmp_path: Path) -> None:
     text = "one two three. red green blue!" * 3 + "~"
     (tmp_path / "held out.txt").write_text(text)
-    found = evaluate(run, text_corpus(tmp_path / "held out.txt")).measured
+    found = evaluate(run, text_corpus(tmp_path / "held out.txt")).likelihood
     model = gptzoo.load(run).model
     ids = list(text.encode())
     nats = 0.0
@@ -78,7 +78,7 @@ def test_it_depends_neither_on_a_batch_size_nor_on_the_generator(run: Path) -> N
     losses = []
     for size in (16, 48, 1024):
         torch.rand(size)
-        losses.append(measure(loaded.model, batching.val(size), n_bytes=batching.val_bytes).loss)
+        losses.append(compute_likelihood(loaded.model, batching.val(size), n_bytes=batching.val_bytes).loss)
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
     torch.rand(3)
     assert evaluate(run) == evaluate(run)
@@ -96,7 +96,7 @@ def test_bits_per_byte_compare_tokenizers_and_nats_per_token_do_not(run_spec: di
             for parameter in saved.model.parameters():
                 parameter.zero_()
         save_model(out / "blank", saved.model, saved.tokenizer)
-        found = evaluate(out / "blank", text_corpus(tmp_path / "held out.txt")).measured
+        found = evaluate(out / "blank", text_corpus(tmp_path / "held out.txt")).likelihood
         size = saved.spec.vocab_size
         assert found.loss == pytest.approx(math.log(size), rel=1e-5)
         assert found.bits_per_byte == pytest.approx(math.log2(size) * found.n_tokens / found.n_bytes, rel=1e-5)
@@ -105,25 +105,29 @@ def test_bits_per_byte_compare_tokenizers_and_nats_per_token_do_not(run_spec: di
 
 def test_averages_best_and_the_other_split_are_measured_if_they_are_asked_for(run: Path) -> None:
     rows = metrics(run)
-    assert evaluate(run, averaged=True).measured.loss == rows[12]["val/ema_loss"]
-    assert evaluate(run, step=10).measured.loss == rows[10]["val/loss"]
-    train, val = evaluate(run, split="train").measured, evaluate(run).measured
+    assert evaluate(run, averaged=True).likelihood.loss == rows[12]["val/ema_loss"]
+    assert evaluate(run, step=10).likelihood.loss == rows[10]["val/loss"]
+    train, val = evaluate(run, split="train").likelihood, evaluate(run).likelihood
     n_bytes = Path(json.loads((run / "run.json").read_text())["corpus"]["path"]).stat().st_size
     assert train.n_tokens + val.n_tokens == n_bytes - 2
     assert train.n_tokens > 8 * val.n_tokens
     with pytest.raises(FolderError, match="no checkpoint of step 7; steps with a checkpoint: 5, 10, 12"):
         evaluate(run, step=7)
-    assert evaluate(run, best=True).measured.loss == min(row["val/loss"] for row in rows.values() if "val/loss" in row)
+    assert evaluate(run, best=True).likelihood.loss == min(
+        row["val/loss"] for row in rows.values() if "val/loss" in row
+    )
 
 
 def test_random_batches_are_nanogpts_protocol(run: Path) -> None:
     protocol = RandomBatches(batches=7, batch_size=3, seed=5)
     found = evaluate(run, protocol=protocol)
     assert found == evaluate(run, protocol=protocol)
-    assert found.measured.n_tokens == 7 * 3 * 16
-    assert found.measured.loss != evaluate(run, protocol=RandomBatches(batches=7, batch_size=3, seed=6)).measured.loss
-    many = evaluate(run, protocol=RandomBatches(batches=60, batch_size=64)).measured
-    assert many.loss == pytest.approx(evaluate(run).measured.loss, rel=0.02)
+    assert found.likelihood.n_tokens == 7 * 3 * 16
+    assert (
+        found.likelihood.loss != evaluate(run, protocol=RandomBatches(batches=7, batch_size=3, seed=6)).likelihood.loss
+    )
+    many = evaluate(run, protocol=RandomBatches(batches=60, batch_size=64)).likelihood
+    assert many.loss == pytest.approx(evaluate(run).likelihood.loss, rel=0.02)
 
 
 def test_tokens_that_were_prepared_are_measured_on_unless_they_are_of_another_tokenizer(
@@ -132,7 +136,7 @@ def test_tokens_that_were_prepared_are_measured_on_unless_they_are_of_another_to
     corpus = TextCorpus.Config(type="text", path=str(text_file))
     _, same = prepare(corpus.build(), ByteTokenizer.Config(type="byte"))
     assert same.folder is not None
-    assert evaluate(run, same.folder).measured == evaluate(run).measured
+    assert evaluate(run, same.folder).likelihood == evaluate(run).likelihood
     char = gptzoo.registered("tokenizer")["char"].Config(type="char")
     _, other = prepare(corpus.build(), char)
     assert other.folder is not None
@@ -146,11 +150,11 @@ def test_tokens_that_were_prepared_are_measured_on_unless_they_are_of_another_to
 
 
 def test_data_that_is_not_what_the_run_was_trained_on_is_not_measured_unasked(run: Path, text_file: Path) -> None:
-    before = evaluate(run).measured
+    before = evaluate(run).likelihood
     text_file.write_text(text_file.read_text().replace("cat", "cow"))
     with pytest.raises(FolderError, match="the data is not that which the run was trained on"):
         evaluate(run)
-    found = evaluate(run, TextCorpus.Config(type="text", path=str(text_file))).measured
+    found = evaluate(run, TextCorpus.Config(type="text", path=str(text_file))).likelihood
     assert found.loss != before.loss
 
 
@@ -175,4 +179,4 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path, fresh_registry: Any, ru
     admit(Pairs)
     with pytest.raises(SpecError, match=r"\$\.batching: 'pairs' gives sources, which architecture 'decoder' does not"):
         evaluate(run, batching=Pairs.Config(type="pairs"))
-    assert np.isfinite(evaluate(tmp_path / "model", text_corpus(text_file)).measured.loss)
+    assert np.isfinite(evaluate(tmp_path / "model", text_corpus(text_file)).likelihood.loss)

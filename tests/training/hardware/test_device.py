@@ -1,4 +1,4 @@
-"""Where a run computes and how, also on GPUs that are not here: what torch says of them is put in its mouth."""
+"""Device and precision of a run. torch's answers about GPUs are patched."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ import torch
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.training.hardware.device import choose_device, choose_precision, undisturbed_rng
+from gptzoo.training.hardware.device import choose_device, choose_precision, preserve_rng_state
 
 CUDA = torch.device("cuda")
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu", "meta", "mps:0"])
-def test_a_device_that_nothing_here_was_made_for_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"device '{name}': gptzoo computes on cpu and cuda alone"):
+def test_an_unsupported_device_is_rejected(name: str) -> None:
+    with pytest.raises(InputError, match=f"device '{name}': gptzoo supports cpu and cuda only"):
         choose_device(name)
 
 
-@pytest.mark.parametrize(("own", "chosen"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_bf16_where_the_gpu_has_it_and_not_where_torch_emulates_it(
-    own: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_on_a_gpu_with_native_bf16_only(
+    native: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: own or including_emulation)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     assert choose_precision("auto", CUDA) == chosen
-    assert choose_precision("bf16", CUDA) == "bf16"  # asked for, it is slow and right
+    assert choose_precision("bf16", CUDA) == "bf16"  # emulated bf16 is slow, but allowed
 
 
 class Gpus:
-    """Four GPUs whose random numbers have a state each."""
+    """Four fake GPUs, each with a generator state."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, in_use: bool):
         self.states = dict.fromkeys(range(4), 0)
-        self.touched = False
+        self.was_read = False
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
         monkeypatch.setattr(torch.cuda, "get_rng_state", self.get)
         monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, index: self.states.update({index: state}))
 
     def get(self, index: int) -> int:
-        self.touched = True
+        self.was_read = True
         return self.states[index]
 
 
-@pytest.mark.filterwarnings("error")  # torch warns of many GPUs that nobody named
-def test_a_run_leaves_the_random_numbers_of_every_gpu_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("error")  # torch warns about many GPUs if none are given
+def test_a_run_restores_the_generators_of_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = Gpus(monkeypatch, in_use=False)
-    with undisturbed_rng(CUDA):
+    with preserve_rng_state(CUDA):
         gpus.states = dict.fromkeys(range(4), 7)  # as torch.manual_seed does
     assert gpus.states == dict.fromkeys(range(4), 0)
 
 
 @pytest.mark.parametrize("in_use", [False, True])
-def test_a_run_on_the_cpu_starts_no_gpu(
+def test_a_run_on_the_cpu_does_not_initialise_cuda(
     in_use: bool, run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus = Gpus(monkeypatch, in_use=in_use)
     before = torch.get_rng_state()
     gptzoo.train({**run_spec, "steps": 1}, tmp_path / "run", quiet=True)
-    assert gpus.touched == in_use
+    assert gpus.was_read == in_use
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,4 +1,4 @@
-"""Optimizers: updates against torch's own and written-out references, groups by name, and resuming bit by bit."""
+"""Optimizers: updates compared with references, parameter groups, and bitwise resuming."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def set_gradients(parameters: Mapping[str, nn.Parameter], seed: int) -> None:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
 
 
-def assert_same_updates(ours: Optimizer, theirs: Any, n_steps: int = 4) -> None:
-    """Both make the same of the same gradients. `theirs` gets the parameters and returns what updates them."""
+def assert_same_updates(optimizer: Optimizer, reference: Any, n_steps: int = 4) -> None:
+    """Compare the updates of two optimizers. `reference` takes the parameters and returns an object with `step()`."""
     a, b = parameters_of(), parameters_of()
-    optimizer, reference = ours.create(a), theirs(b)
+    optimizers = ((a, optimizer.create(a)), (b, reference(b)))
     for step in range(n_steps):
-        for parameters, one in ((a, optimizer), (b, reference)):
+        for parameters, torch_optimizer in optimizers:
             set_gradients(parameters, step)
-            one.step()
+            torch_optimizer.step()
     for name in a:
         torch.testing.assert_close(
             a[name], b[name], rtol=1e-6, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}"
@@ -62,7 +62,7 @@ def matrices_and_vectors(parameters: Mapping[str, nn.Parameter], weight_decay: f
 # ---------------------------------------------------------------------- updates
 
 
-def test_adamw_is_torchs() -> None:
+def test_adamw_equals_torchs() -> None:
     config = AdamW.Config(lr=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
     assert_same_updates(
         config.build(),
@@ -71,7 +71,7 @@ def test_adamw_is_torchs() -> None:
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_is_torchs(nesterov: bool) -> None:
+def test_sgd_equals_torchs(nesterov: bool) -> None:
     config = SGD.Config(lr=0.1, momentum=0.7, nesterov=nesterov, weight_decay=0.2)
     assert_same_updates(
         config.build(),
@@ -79,7 +79,7 @@ def test_sgd_is_torchs(nesterov: bool) -> None:
     )
 
 
-def test_adafactor_is_torchs() -> None:
+def test_adafactor_equals_torchs() -> None:
     config = Adafactor.Config(lr=0.05, beta2_decay=-0.5, clip_threshold=1.2, min_scale=0.01, weight_decay=0.2)
     assert_same_updates(
         config.build(),
@@ -89,7 +89,7 @@ def test_adafactor_is_torchs() -> None:
     )
 
 
-class WrittenOutLion:
+class ScalarLion:
     """Program 1 of arXiv:2302.06675, one number at a time."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]):
@@ -111,28 +111,28 @@ class WrittenOutLion:
                 parameter.copy_(torch.tensor(values).view_as(parameter))
 
 
-def test_lion_is_the_papers() -> None:
+def test_lion_equals_the_program_of_the_paper() -> None:
     config = Lion.Config(lr=0.02, betas=(0.8, 0.95), weight_decay=0.3)
-    assert_same_updates(config.build(), WrittenOutLion)
+    assert_same_updates(config.build(), ScalarLion)
 
 
 def muon_updates(config: Any, shapes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], list[tuple[Tensor, Tensor]]]:
-    """For a matrix of each shape in a block: of two steps, the gradient and what was added to the weights."""
+    """Return the gradients and updates of two steps, for a matrix of each shape in a block."""
     parameters = {f"blocks.0.m{i}.weight": nn.Parameter(torch.zeros(shape)) for i, shape in enumerate(shapes)}
     optimizer = config.build().create(parameters)
-    found: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {tuple(p.shape): [] for p in parameters.values()}
+    updates: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {tuple(p.shape): [] for p in parameters.values()}
     for step in range(2):
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         set_gradients(parameters, step)
         optimizer.step()
         for name, p in parameters.items():
-            found[tuple(p.shape)].append((p.grad.clone(), p.detach() - before[name]))
-    return found
+            updates[tuple(p.shape)].append((p.grad.clone(), p.detach() - before[name]))
+    return updates
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_muon_moves_along_the_orthogonal_factor_of_the_momentum(nesterov: bool) -> None:
-    """U V^T of the singular value decomposition, but for singular values that the iteration leaves at about 1."""
+def test_muon_updates_are_the_orthogonal_factor_of_the_momentum(nesterov: bool) -> None:
+    """The update is U V^T of the singular value decomposition, with singular values of about 1."""
     config = Muon.Config(lr=0.5, momentum=0.9, nesterov=nesterov, weight_decay=0.0)
     for shape, steps in muon_updates(config, [(8, 32), (32, 8), (16, 16)]).items():
         momentum = torch.zeros(shape)
@@ -141,15 +141,15 @@ def test_muon_moves_along_the_orthogonal_factor_of_the_momentum(nesterov: bool) 
             u, _, v = torch.linalg.svd(0.9 * momentum + 0.1 * grad if nesterov else momentum, full_matrices=False)
             orthogonal = update / (-0.5 * max(1.0, shape[0] / shape[1]) ** 0.5)
             singular = torch.linalg.svdvals(orthogonal)
-            if shape != (16, 16):  # a square one has singular values near 0, which it leaves there
+            if shape != (16, 16):  # a square matrix has singular values near 0, which stay there
                 assert 0.6 < singular.min() < singular.max() < 1.3
-            kept = u.T @ orthogonal @ v.T  # diagonal: the directions are those of the momentum
-            assert (kept - kept.diag().diag()).abs().max() < 0.03
+            rotated = u.T @ orthogonal @ v.T  # diagonal if the directions are those of the momentum
+            assert (rotated - rotated.diag().diag()).abs().max() < 0.03
             assert torch.nn.functional.cosine_similarity(orthogonal.flatten(), (u @ v).flatten(), dim=0) > 0.95
 
 
-def test_muon_iterates_as_published() -> None:
-    """The quintic of kellerjordan.github.io/posts/muon, in full precision."""
+def test_muon_iterates_with_the_published_quintic() -> None:
+    """The polynomial of kellerjordan.github.io/posts/muon, in full precision."""
     shape = (6, 24)
     for n_steps in (1, 5):
         config = Muon.Config(lr=1.0, momentum=0.0, ns_steps=n_steps, weight_decay=0.0)
@@ -161,13 +161,13 @@ def test_muon_iterates_as_published() -> None:
         torch.testing.assert_close(-update, x, rtol=0, atol=0.02)  # torch iterates in bfloat16
 
 
-def test_muon_can_make_updates_as_large_as_those_of_adamw() -> None:
+def test_muon_can_match_the_update_size_of_adamw() -> None:
     config = Muon.Config(lr=1.0, adjust_lr="match_rms_adamw", weight_decay=0.0)
     for steps in muon_updates(config, [(8, 32), (32, 8), (16, 64)]).values():
         assert steps[0][1].square().mean().sqrt() == pytest.approx(0.2, abs=0.04)
 
 
-def test_muon_without_any_matrix_is_adamw_and_without_any_other_is_muon_alone() -> None:
+def test_muon_uses_only_the_optimizers_that_have_parameters() -> None:
     vector, matrix = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3, 3))
     (group,) = Muon.Config().build().create({"exit.weight": vector}).param_groups
     assert group["algorithm"] == "AdamW"
@@ -175,38 +175,38 @@ def test_muon_without_any_matrix_is_adamw_and_without_any_other_is_muon_alone() 
     assert group["algorithm"] == "Muon"
 
 
-# ---------------------------------------------------------------------- which parameter is in which group
+# ---------------------------------------------------------------------- parameter groups
 
 
 def algorithms(parameters: Mapping[str, nn.Parameter]) -> dict[str, str]:
-    found = {}
+    algorithm_of = {}
     names = {id(parameter): name for name, parameter in parameters.items()}
     for group in Muon.Config().build().create(parameters).param_groups:
-        found |= {names[id(parameter)]: group["algorithm"] for parameter in group["params"]}
-    return found
+        algorithm_of |= {names[id(parameter)]: group["algorithm"] for parameter in group["params"]}
+    return algorithm_of
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_muon_takes_the_matrices_inside_blocks_and_adamw_the_rest(tied: bool) -> None:
-    found = algorithms(parameters_of(n_layers=2, tie_embeddings=tied, positional="learned"))
+def test_muon_updates_matrices_in_blocks_and_adamw_everything_else(tied: bool) -> None:
+    algorithm_of = algorithms(parameters_of(n_layers=2, tie_embeddings=tied, positional="learned"))
     matrices = {"attention.qkv.weight", "attention.out.weight", "ffn.up.weight", "ffn.down.weight"}
     expected = {f"blocks.{layer}.{name}" for layer in (0, 1) for name in matrices}
-    assert {name for name, algorithm in found.items() if algorithm == "Muon"} == expected
-    outside = {name for name in found if not name.startswith("blocks.")}
+    assert {name for name, algorithm in algorithm_of.items() if algorithm == "Muon"} == expected
+    outside = {name for name in algorithm_of if not name.startswith("blocks.")}
     assert outside >= {"embed.weight", "positionals.0.table.weight", "exit.weight"}
     assert ("head.weight" in outside) == (not tied)
-    assert {found[name] for name in outside} == {"AdamW"}
-    assert found["blocks.1.norm.layers.ffn.weight"] == found["blocks.0.ffn.up.bias"] == "AdamW"
+    assert {algorithm_of[name] for name in outside} == {"AdamW"}
+    assert algorithm_of["blocks.1.norm.layers.ffn.weight"] == algorithm_of["blocks.0.ffn.up.bias"] == "AdamW"
 
 
-def test_muon_leaves_convolutions_to_adamw_and_finds_the_blocks_of_an_encoder() -> None:
+def test_muon_leaves_convolutions_to_adamw_and_supports_encoders() -> None:
     shapes = {
         "blocks.0.mixer.taps": (4, 1, 3),
         "encoder.blocks.0.ffn.up.weight": (4, 4),
         "encoder.embed.weight": (4, 4),
     }
-    found = algorithms({name: nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()})
-    assert found == {
+    algorithm_of = algorithms({name: nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()})
+    assert algorithm_of == {
         "blocks.0.mixer.taps": "AdamW",
         "encoder.blocks.0.ffn.up.weight": "Muon",
         "encoder.embed.weight": "AdamW",
@@ -243,13 +243,13 @@ def _lrs(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter
     return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
 
 
-def test_the_learning_rate_that_is_shown_is_the_full_one() -> None:
+def test_the_first_group_has_the_full_learning_rate() -> None:
     for name in OPTIMIZERS:
         config = BUILTIN[name].Config(layer_lr_decay=0.5)
         assert config.build().create(parameters_of()).param_groups[0]["lr"] == config.lr
 
 
-def test_each_stack_of_blocks_is_as_deep_as_it_is() -> None:
+def test_each_stack_of_blocks_has_its_own_depth() -> None:
     names = ["embed.weight", "encoder.entry.weight", "encoder.blocks.0.a", "encoder.blocks.1.a", "encoder.exit.weight"]
     names += ["blocks.0.a", "blocks.1.a.layers.7.weight", "blocks.2.a", "exit.weight", "classifier.weight"]
     assert lr_scales(names, 0.5) == {
@@ -326,9 +326,9 @@ def test_a_killed_run_resumes_to_bitwise_the_same_end(
             raise Killed
         return factor(self, step)
 
-    factor = Schedule.factor
+    factor = Schedule.lr_factor
     with monkeypatch.context() as patch:
-        patch.setattr(Schedule, "factor", killed)
+        patch.setattr(Schedule, "lr_factor", killed)
         with pytest.raises(Killed):
             gptzoo.train(quick_spec, tmp_path / "killed", quiet=True)
     checkpoint = newest_valid(tmp_path / "killed" / "checkpoints")

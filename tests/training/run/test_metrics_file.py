@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gptzoo.training.run.metrics_file import last_whole_row, without_nan
+from gptzoo.training.run.metrics_file import read_last_row, replace_non_finite
 
 
 def test_a_list_may_hold_numbers_that_are_not_finite_as_any_metric_may() -> None:
-    row = without_nan({"step": 1, "model/load": [0.5, float("nan"), [float("inf")]], "lr": float("nan")})
+    row = replace_non_finite({"step": 1, "model/load": [0.5, float("nan"), [float("inf")]], "lr": float("nan")})
     assert json.loads(json.dumps(row, allow_nan=False)) == {"step": 1, "model/load": [0.5, None, [None]], "lr": None}
 
 
@@ -22,11 +22,11 @@ def test_it_is_the_last_whole_one(n_before: int, n_experts: int, half_written: s
     rows = [{"step": step, "model/load": [0.12345678] * n_experts} for step in range(n_before + 1)]
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + half_written)
-    assert last_whole_row(metrics) == rows[-1]
+    assert read_last_row(metrics) == rows[-1]
 
 
 def test_there_is_none_before_the_first_is_whole(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    assert last_whole_row(metrics) == {}
+    assert read_last_row(metrics) == {}
     metrics.write_text('{"step": 0')
-    assert last_whole_row(metrics) == {}
+    assert read_last_row(metrics) == {}

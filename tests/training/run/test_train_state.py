@@ -4,30 +4,30 @@ from gptzoo.training.run.train_state import TrainState
 
 
 def test_the_best_evaluation_is_the_first_of_the_lowest() -> None:
-    standing = TrainState()
+    state = TrainState()
     verdicts = []
-    for standing.step, loss in enumerate([3.0, 2.0, 2.5, 2.0, 1.9]):
-        verdicts.append(standing.judge(loss))
+    for state.step, loss in enumerate([3.0, 2.0, 2.5, 2.0, 1.9]):
+        verdicts.append(state.record_evaluation(loss))
     assert verdicts == [True, True, False, False, True]
-    assert (standing.best_step, standing.best_loss, standing.evaluations_since_best) == (4, 1.9, 0)
+    assert (state.best_step, state.best_loss, state.evaluations_since_best) == (4, 1.9, 0)
 
 
 def test_a_fall_smaller_than_min_delta_is_no_new_best() -> None:
-    standing = TrainState()
-    for standing.step, loss in enumerate([3.0, 2.95, 2.91, 2.85]):
-        standing.judge(loss, min_delta=0.1)
-    assert (standing.best_step, standing.best_loss) == (3, 2.85)  # against the best itself, not the one before
+    state = TrainState()
+    for state.step, loss in enumerate([3.0, 2.95, 2.91, 2.85]):
+        state.record_evaluation(loss, min_delta=0.1)
+    assert (state.best_step, state.best_loss) == (3, 2.85)  # against the best itself, not the one before
 
 
 def test_skipped_updates_are_counted_in_all_and_in_a_row() -> None:
-    standing = TrainState()
+    state = TrainState()
     for skipped in (True, True, False, True):
-        standing.note_skipped(skipped)
-    assert (standing.skipped, standing.skipped_in_a_row) == (3, 1)
+        state.record_update(skipped=skipped)
+    assert (state.skipped, state.skipped_in_a_row) == (3, 1)
 
 
 def test_a_loss_that_is_not_a_number_is_never_the_best() -> None:
-    standing = TrainState()
-    assert standing.judge(2.0)
-    assert not standing.judge(float("nan"))
-    assert standing.best_loss == 2.0
+    state = TrainState()
+    assert state.record_evaluation(2.0)
+    assert not state.record_evaluation(float("nan"))
+    assert state.best_loss == 2.0

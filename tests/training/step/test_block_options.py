@@ -28,32 +28,32 @@ def losses(run: Path) -> list[float]:
 def test_activation_checkpointing_changes_no_bit_of_a_run_with_dropout(
     run_spec: dict[str, Any], tmp_path: Path
 ) -> None:
-    gptzoo.train(run_spec, tmp_path / "kept", quiet=True)
-    gptzoo.train({**run_spec, "activation_checkpointing": True}, tmp_path / "again", quiet=True)
-    kept, again = weights(tmp_path / "kept"), weights(tmp_path / "again")
-    assert kept.keys() == again.keys()
-    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    gptzoo.train(run_spec, tmp_path / "stored", quiet=True)
+    gptzoo.train({**run_spec, "activation_checkpointing": True}, tmp_path / "recomputed", quiet=True)
+    stored, recomputed = weights(tmp_path / "stored"), weights(tmp_path / "recomputed")
+    assert stored.keys() == recomputed.keys()
+    assert all(torch.equal(stored[name], recomputed[name]) for name in stored)
 
 
-def test_with_it_less_is_kept_for_the_backward_pass() -> None:
-    kept = {}
+def test_activation_checkpointing_stores_less_for_the_backward_pass() -> None:
+    stored_bytes = {}
     for recompute in (False, True):
         model = gptzoo.build(small(n_layers=4, context_length=64)).train()
         prepare_blocks(model, compile=False, recompute=recompute)
         tokens = torch.zeros(4, 64, dtype=torch.int64)
         n_bytes: dict[int, int] = {}
 
-        def keep(tensor: torch.Tensor, n_bytes: dict[int, int] = n_bytes) -> torch.Tensor:
+        def count(tensor: torch.Tensor, n_bytes: dict[int, int] = n_bytes) -> torch.Tensor:
             n_bytes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             model(tokens, tokens)
-        kept[recompute] = sum(n_bytes.values())
-    assert kept[True] < 0.5 * kept[False]
+        stored_bytes[recompute] = sum(n_bytes.values())
+    assert stored_bytes[True] < 0.5 * stored_bytes[False]
 
 
-def test_nothing_is_recomputed_where_nothing_is_learned() -> None:
+def test_nothing_is_recomputed_without_gradients() -> None:
     model = gptzoo.build(small()).eval()
     prepare_blocks(model, compile=False, recompute=True)
     calls = []
@@ -68,10 +68,10 @@ def test_nothing_is_recomputed_where_nothing_is_learned() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recompute", [False, True])
-def test_compiled_blocks_train_alike_and_keep_the_names_of_their_weights(
+def test_compiled_blocks_train_the_same_and_keep_parameter_names(
     run_spec: dict[str, Any], tmp_path: Path, recompute: bool
 ) -> None:
-    run_spec["model"]["dropout"] = 0.0  # compiled code draws other numbers
+    run_spec["model"]["dropout"] = 0.0  # compiled code draws other random numbers
     run_spec |= {"batch_size": 8, "micro_batch_size": 4, "activation_checkpointing": recompute}
     gptzoo.train(run_spec, tmp_path / "eager", quiet=True)
     gptzoo.train({**run_spec, "compile": True}, tmp_path / "compiled", quiet=True)

@@ -1,4 +1,4 @@
-"""What a run shows of itself is right where it is shown: in a terminal, in a log file, in a notebook."""
+"""Progress in a terminal, a log file and a notebook."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from typing import Any
 
 import pytest
 
-from gptzoo.training.tracking.progress import Lines, describe
+from gptzoo.training.tracking.progress import LineProgress, format_metrics
 
 
 def train_command(spec_file: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "gptzoo", "train", str(spec_file), "--out", str(out), "--bare"]
 
 
-def test_a_log_file_has_plain_lines_one_for_each_evaluation(spec_file: Path, tmp_path: Path) -> None:
-    done = subprocess.run(train_command(spec_file, tmp_path / "run"), capture_output=True, text=True, check=True)
-    assert done.stdout == ""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("step ")]
+def test_a_log_file_has_one_plain_line_per_evaluation(spec_file: Path, tmp_path: Path) -> None:
+    result = subprocess.run(train_command(spec_file, tmp_path / "run"), capture_output=True, text=True, check=True)
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines] == ["0/12", "5/12", "10/12", "12/12"]
     assert re.fullmatch(r"step 5/12  loss \d\.\d{4}  val \d\.\d{4} \(\d\.\d{3} bits/byte\)  [\d,]+ tokens/s", lines[1])
-    assert done.stderr.isprintable() or "\x1b" not in done.stderr
-    assert "\r" not in done.stderr
+    assert result.stderr.isprintable() or "\x1b" not in result.stderr
+    assert "\r" not in result.stderr
 
 
-def test_a_terminal_has_a_bar_in_place_and_evaluations_above_it(spec_file: Path, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
+def test_a_terminal_has_one_bar_below_the_evaluations(spec_file: Path, tmp_path: Path) -> None:
+    terminal, process_end = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(
-        train_command(spec_file, tmp_path / "run"), stderr=theirs, stdout=theirs, env=environment
+        train_command(spec_file, tmp_path / "run"), stderr=process_end, stdout=process_end, env=environment
     )
-    os.close(theirs)
-    shown = b""
+    os.close(process_end)
+    output = b""
     try:
-        while part := os.read(ours, 65536):
-            shown += part
-    except OSError:  # how Linux tells that nobody writes any more
+        while part := os.read(terminal, 65536):
+            output += part
+    except OSError:  # Linux's signal that the other end is closed
         pass
-    os.close(ours)
+    os.close(terminal)
     assert process.wait() == 0
     screen = Screen(columns=120)
-    screen.feed(shown.decode())
+    screen.feed(output.decode())
     lines = [line.rstrip() for line in screen.lines if line.strip()]
     evaluations = [line for line in lines if line.startswith("step ")]
     assert [line.split()[1] for line in evaluations] == ["0/12", "5/12", "10/12", "12/12"]
     bars = [line for line in lines if "━" in line]
-    assert len(bars) == 1, "one bar, drawn over in place"
+    assert len(bars) == 1, "the bar must be redrawn in place"
     assert "12/12" in bars[0]
     assert lines.index(bars[0]) > lines.index(evaluations[-1])
 
 
 class Screen:
-    """As much of a terminal as the bar uses: text, line ends, the cursor up, lines erased."""
+    """A terminal that supports what the bar uses: text, line ends, cursor up, erase line."""
 
     def __init__(self, columns: int):
         self.lines, self.row, self.column, self.columns = [""], 0, 0, columns
@@ -80,7 +80,7 @@ class Screen:
 
 
 @pytest.mark.slow
-def test_a_notebook_has_one_bar_that_is_saved_with_its_evaluations(run_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_notebook_has_one_bar_and_saves_its_evaluations(run_spec: dict[str, Any], tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     code = (
@@ -89,26 +89,28 @@ def test_a_notebook_has_one_bar_that_is_saved_with_its_evaluations(run_spec: dic
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
-    (shown,) = [output for output in outputs if output.output_type == "display_data"]
-    page = shown["data"]["text/html"]
+    (display,) = [output for output in outputs if output.output_type == "display_data"]
+    page = display["data"]["text/html"]
     assert page.count("<progress ") == 1
     assert '<progress value="12" max="12">' in page
     assert re.findall(r"^step (\d+)/12  ", page, re.MULTILINE) == ["0", "5", "10", "12"]
-    assert "step 12/12" in shown["data"]["text/plain"]
-    assert not [output for output in outputs if output.output_type == "stream"], "no warnings, no second bar"
+    assert "step 12/12" in display["data"]["text/plain"]
+    assert not [output for output in outputs if output.output_type == "stream"], (
+        "there must be no warnings and no second bar"
+    )
 
 
-def test_between_evaluations_a_log_gets_a_line_every_ten_seconds(
+def test_a_log_file_has_a_line_every_ten_seconds_between_evaluations(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("gptzoo.training.tracking.progress.time.monotonic", lambda: clock[0])
-    lines = Lines(100)
+    lines = LineProgress(100)
     for step in range(1, 31):
         clock[0] = float(step)
-        lines.step({"step": step, "train/loss": 1.0})
+        lines.show({"step": step, "train/loss": 1.0})
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["10/100", "20/100", "30/100"]
 
 
-def test_a_row_without_numbers_has_nothing_to_say() -> None:
-    assert describe({"step": 3}) == ""
+def test_a_row_without_main_metrics_is_formatted_as_nothing() -> None:
+    assert format_metrics({"step": 3}) == ""

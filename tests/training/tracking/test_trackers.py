@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl has, each row once, in runs that are killed and resumed too; none can end a run."""
+"""Trackers get every row of metrics.jsonl once, also if a run is killed and resumed, and cannot end a run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import Killed, assert_same_run, before_update, die_at
+from runs import Killed, assert_same_run, before_step, die_at
 from support import admit
 
 import gptzoo
 from gptzoo.errors import FolderError, InputError, Interrupted, SpecError, StopRun
-from gptzoo.training.run.metrics_file import read
+from gptzoo.training.run.metrics_file import read_metrics
 
-Rows = list[dict[str, float]]  # as a tracker has kept them, in its order
+Rows = list[dict[str, float]]  # as a tracker has stored them, in its order
 
 
-def of_csv(run: Path) -> Rows:
+def read_csv(run: Path) -> Rows:
     with open(run / "metrics.csv", newline="") as file:
         return [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(file)]
 
 
-def of_tensorboard(run: Path) -> Rows:
+def read_tensorboard(run: Path) -> Rows:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
@@ -39,8 +39,8 @@ def of_tensorboard(run: Path) -> Rows:
     return by_step(points)
 
 
-def of_wandb(run: Path) -> Rows:
-    """The rows of the offline folders in their order, but for steps that an earlier one has already."""
+def read_wandb(run: Path) -> Rows:
+    """Return the rows of the offline folders in order, without steps that an earlier folder has."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     kept: Rows = []
@@ -57,20 +57,20 @@ def of_wandb(run: Path) -> Rows:
 
 
 def records(log: bytes) -> Iterator[bytes]:
-    """What is in a file of LevelDB's log format, after wandb's own seven bytes."""
+    """Yield the records of a file in LevelDB's log format, after wandb's header of seven bytes."""
     at, record = 7, b""
     while at + 7 <= len(log):
-        length, sort = struct.unpack("<HB", log[at + 4 : at + 7])  # after a checksum
+        length, kind = struct.unpack("<HB", log[at + 4 : at + 7])  # after a checksum
         record += log[at + 7 : at + 7 + length]
         at += 7 + length
-        if sort in (1, 4):  # whole, or the last part
+        if kind in (1, 4):  # a full record, or the last part of one
             yield record
             record = b""
-        if 32768 - at % 32768 < 7:  # too little of the block for a header
+        if 32768 - at % 32768 < 7:  # no room for a header in this block
             at += 32768 - at % 32768
 
 
-def of_mlflow(run: Path) -> Rows:
+def read_mlflow(run: Path) -> Rows:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{run.parent}/mlflow.db", registry_uri="")
@@ -80,54 +80,56 @@ def of_mlflow(run: Path) -> Rows:
 
 
 def by_step(points: list[tuple[int, str, float]]) -> Rows:
-    """Rows from single points; a point that is there twice makes a row that is there twice."""
-    found: dict[tuple[int, int], dict[str, float]] = {}
+    """Group points into rows; a duplicate point makes a duplicate row."""
+    by_key: dict[tuple[int, int], dict[str, float]] = {}
     for step, name, value in sorted(points):
-        again = 0
-        while name in found.get((step, again), {}):
-            again += 1
-        found.setdefault((step, again), {"step": step})[name] = value
-    return [found[key] for key in sorted(found)]
+        duplicate = 0
+        while name in by_key.get((step, duplicate), {}):
+            duplicate += 1
+        by_key.setdefault((step, duplicate), {"step": step})[name] = value
+    return [by_key[key] for key in sorted(by_key)]
 
 
 TRACKERS: dict[str, tuple[Mapping[str, Any], Callable[[Path], Rows]]] = {
-    "csv": ({}, of_csv),
-    "tensorboard": ({}, of_tensorboard),
-    "wandb": ({"mode": "offline"}, of_wandb),
-    "mlflow": ({"uri": "sqlite:///{}/mlflow.db"}, of_mlflow),
+    "csv": ({}, read_csv),
+    "tensorboard": ({}, read_tensorboard),
+    "wandb": ({"mode": "offline"}, read_wandb),
+    "mlflow": ({"uri": "sqlite:///{}/mlflow.db"}, read_mlflow),
 }
 
 
-def tracked(run_spec: dict[str, Any], name: str, tmp_path: Path) -> dict[str, Any]:
+def with_tracker(run_spec: dict[str, Any], name: str, tmp_path: Path) -> dict[str, Any]:
     options = {key: value.format(tmp_path) for key, value in TRACKERS[name][0].items()}
     return {**run_spec, "trackers": [{"type": name, **options}]}
 
 
-def assert_tracked(name: str, run: Path) -> None:
-    """What the tracker has kept is what metrics.jsonl has."""
-    rows = [{key: value for key, value in row.items() if value is not None} for row in read(run / "metrics.jsonl")]
-    kept = TRACKERS[name][1](run)
-    assert [row["step"] for row in kept] == [row["step"] for row in rows]
-    for one, other in zip(kept, rows, strict=True):
-        assert set(one) == set(other)
-        assert all(math.isclose(one[key], other[key], rel_tol=1e-6) for key in other), one["step"]
+def assert_has_all_rows(name: str, run: Path) -> None:
+    """Compare the rows of a tracker with metrics.jsonl."""
+    rows = [
+        {key: value for key, value in row.items() if value is not None} for row in read_metrics(run / "metrics.jsonl")
+    ]
+    tracked = TRACKERS[name][1](run)
+    assert [row["step"] for row in tracked] == [row["step"] for row in rows]
+    for tracked_row, row in zip(tracked, rows, strict=True):
+        assert set(tracked_row) == set(row)
+        assert all(math.isclose(tracked_row[key], row[key], rel_tol=1e-6) for key in row), row["step"]
 
 
 @pytest.mark.parametrize("name", TRACKERS)
-def test_a_run_that_is_stopped_and_resumed_is_one_run_to_its_tracker(
+def test_a_tracker_has_each_row_once_after_a_stop_and_a_resume(
     run_spec: dict[str, Any], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(trainer: Any) -> None:
-        if trainer.standing.step == 6:
+        if trainer.train_state.step == 6:
             signal.raise_signal(signal.SIGTERM)
 
-    spec, run = tracked(run_spec, name, tmp_path), tmp_path / "run"
+    spec, run = with_tracker(run_spec, name, tmp_path), tmp_path / "run"
     with monkeypatch.context() as patch:
-        before_update(patch, stop)
+        before_step(patch, stop)
         with pytest.raises(Interrupted):
             gptzoo.train(spec, run, quiet=True)
     gptzoo.train(spec, run, resume=True, quiet=True)
-    assert_tracked(name, run)
+    assert_has_all_rows(name, run)
 
 
 KILLER = """
@@ -136,47 +138,47 @@ import gptzoo
 
 @gptzoo.hookimpl
 def gptzoo_step(run, row):
-    if run.kept < 0 and row["step"] == 7:  # the last checkpoint is of step 4
+    if run.resume_step < 0 and row["step"] == 7:  # the last checkpoint is of step 4
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRACKERS)
-def test_a_run_that_is_killed_by_the_system_and_resumed_is_one_run_to_its_tracker(
+def test_a_tracker_has_each_row_once_after_a_sigkill_and_a_resume(
     run_spec: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "killer.py").write_text(KILLER)
-    (tmp_path / "run.json").write_text(json.dumps(tracked(run_spec, name, tmp_path)))
+    (tmp_path / "run.json").write_text(json.dumps(with_tracker(run_spec, name, tmp_path)))
     command = [sys.executable, "-m", "gptzoo", "train", "run.json", "--out", "run", "--resume", "--bare"]
     environment = {
         name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"
-    }  # its own, which dies too
+    }  # the service of this process
     for status in (-signal.SIGKILL, 0):
         done = subprocess.run(
             [*command, "--plugin", "killer.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
         assert done.returncode == status, done.stderr
-    assert_tracked(name, tmp_path / "run")
+    assert_has_all_rows(name, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     "name", ["csv", "tensorboard", "mlflow"]
-)  # wandb keeps rows in a process that does not die here
-def test_a_run_that_is_killed_and_resumed_is_one_run_without_gaps_or_repetitions(
+)  # wandb stores rows in another process, which is not killed here
+def test_a_tracker_has_no_gaps_or_duplicates_after_a_kill_and_a_resume(
     run_spec: dict[str, Any], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, run = tracked(run_spec, name, tmp_path), tmp_path / "run"
+    spec, run = with_tracker(run_spec, name, tmp_path), tmp_path / "run"
     with monkeypatch.context() as patch:
         die_at(patch, 7)  # the last checkpoint is of step 4
         with pytest.raises(Killed):
             gptzoo.train(spec, run, quiet=True)
     gptzoo.train(spec, run, resume=True, quiet=True)
-    assert_tracked(name, run)
+    assert_has_all_rows(name, run)
 
 
 @pytest.mark.parametrize("name", ["csv", "tensorboard"])
-def test_a_tracker_that_comes_later_gets_the_steps_before_it_too(
+def test_a_tracker_that_is_added_on_resume_gets_earlier_steps_too(
     run_spec: dict[str, Any], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -184,37 +186,37 @@ def test_a_tracker_that_comes_later_gets_the_steps_before_it_too(
         die_at(patch, 7)
         with pytest.raises(Killed):
             gptzoo.train(run_spec, run, quiet=True)
-    gptzoo.train(tracked(run_spec, name, tmp_path), run, resume=True, quiet=True)
-    assert_tracked(name, run)
+    gptzoo.train(with_tracker(run_spec, name, tmp_path), run, resume=True, quiet=True)
+    assert_has_all_rows(name, run)
 
 
-def test_a_table_that_a_kill_left_half_written_is_made_whole(
+def test_an_incomplete_table_is_completed_on_resume(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, run = tracked(run_spec, "csv", tmp_path), tmp_path / "run"
+    spec, run = with_tracker(run_spec, "csv", tmp_path), tmp_path / "run"
     with monkeypatch.context() as patch:
         die_at(patch, 6)
         with pytest.raises(Killed):
             gptzoo.train(spec, run, quiet=True)
     table = (run / "metrics.csv").read_text()
-    (run / "metrics.csv").write_text(table[: table.rindex("\n5,") + 2] + "1")  # of a step 51
+    (run / "metrics.csv").write_text(table[: table.rindex("\n5,") + 2] + "1")  # the start of another row
     gptzoo.train(spec, run, resume=True, quiet=True)
-    assert_tracked("csv", run)
+    assert_has_all_rows("csv", run)
 
 
-# ---------------------------------------------------------------------- a tracker of somebody else
+# ---------------------------------------------------------------------- a tracker of a plugin
 
 
-class Shelf(gptzoo.Tracker):
-    """Keeps rows in memory."""
+class MemoryTracker(gptzoo.Tracker):
+    """A tracker that stores rows in memory and fails on request."""
 
-    name = "shelf"
+    name = "memory"
     rows: list[Any] = []
     ends: list[str] = []
 
     class Config(gptzoo.Tracker.Config):
         fails_at: str = ""
-        """start, log, flush or finish."""
+        """Method that raises: start, log, flush or finish."""
 
     def start(self, run: gptzoo.RunView) -> int:
         self.rows.clear()
@@ -241,61 +243,65 @@ class Shelf(gptzoo.Tracker):
 
 
 @pytest.fixture
-def shelf(fresh_registry: Any) -> type[Shelf]:
-    admit(Shelf)
-    return Shelf
+def memory_tracker(fresh_registry: Any) -> type[MemoryTracker]:
+    admit(MemoryTracker)
+    return MemoryTracker
 
 
-def test_a_tracker_gets_the_rows_of_the_record_and_the_end(
-    run_spec: dict[str, Any], tmp_path: Path, shelf: type[Shelf]
+def test_a_tracker_gets_all_rows_and_the_final_status(
+    run_spec: dict[str, Any], tmp_path: Path, memory_tracker: type[MemoryTracker]
 ) -> None:
-    gptzoo.train({**run_spec, "trackers": ["shelf"]}, tmp_path / "run", quiet=True)
-    assert shelf.rows == read(tmp_path / "run" / "metrics.jsonl")
-    assert shelf.ends == ["done"]
+    gptzoo.train({**run_spec, "trackers": ["memory"]}, tmp_path / "run", quiet=True)
+    assert memory_tracker.rows == read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert memory_tracker.ends == ["done"]
 
 
 @pytest.mark.parametrize("at", ["start", "log", "flush", "finish"])
-def test_a_tracker_that_fails_is_told_of_once_and_the_run_goes_on(
-    run_spec: dict[str, Any], tmp_path: Path, shelf: type[Shelf], at: str, capsys: pytest.CaptureFixture[str]
+def test_a_failing_tracker_is_reported_once_and_the_run_continues(
+    run_spec: dict[str, Any],
+    tmp_path: Path,
+    memory_tracker: type[MemoryTracker],
+    at: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "plain", quiet=True)
-    spec = {**run_spec, "trackers": [{"type": "shelf", "fails_at": at}, "csv"]}
+    spec = {**run_spec, "trackers": [{"type": "memory", "fails_at": at}, "csv"]}
     gptzoo.train(spec, tmp_path / "run")
     said = capsys.readouterr().err
-    assert said.count("tracker 'shelf' failed: ConnectionError: nobody there") == 1
-    assert_tracked("csv", tmp_path / "run")
+    assert said.count("tracker 'memory' failed: ConnectionError: nobody there") == 1
+    assert_has_all_rows("csv", tmp_path / "run")
     assert_same_run(tmp_path / "plain", tmp_path / "run")
 
 
 @pytest.mark.parametrize("at", ["start", "log", "flush", "finish"])
-def test_a_tracker_that_is_required_ends_the_run_when_it_fails(
-    run_spec: dict[str, Any], tmp_path: Path, shelf: type[Shelf], at: str
+def test_a_failing_required_tracker_ends_the_run(
+    run_spec: dict[str, Any], tmp_path: Path, memory_tracker: type[MemoryTracker], at: str
 ) -> None:
-    spec = {**run_spec, "trackers": [{"type": "shelf", "fails_at": at, "required": True}]}
-    with pytest.raises(StopRun, match=r"tracker 'shelf' failed.*required"):
+    spec = {**run_spec, "trackers": [{"type": "memory", "fails_at": at, "required": True}]}
+    with pytest.raises(StopRun, match=r"tracker 'memory' failed.*required"):
         gptzoo.train(spec, tmp_path / "run", quiet=True)
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "failed"
 
 
-def test_a_run_that_fails_ends_so_for_its_trackers(
-    run_spec: dict[str, Any], tmp_path: Path, shelf: type[Shelf], monkeypatch: pytest.MonkeyPatch
+def test_trackers_get_the_status_of_a_failed_run(
+    run_spec: dict[str, Any], tmp_path: Path, memory_tracker: type[MemoryTracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gptzoo.training.run import checkpoint as saving
 
-    def full(*_: Any, **__: Any) -> Any:
+    def raise_disk_full(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving, "save_checkpoint", full)
+    monkeypatch.setattr(saving, "save_checkpoint", raise_disk_full)
     with pytest.raises(FolderError, match="No space left"):
-        gptzoo.train({**run_spec, "trackers": ["shelf"]}, tmp_path / "run", quiet=True)
-    assert shelf.ends == ["failed"]
+        gptzoo.train({**run_spec, "trackers": ["memory"]}, tmp_path / "run", quiet=True)
+    assert memory_tracker.ends == ["failed"]
 
 
-# ---------------------------------------------------------------------- what is told before a run begins
+# ---------------------------------------------------------------------- errors before a run
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
-def test_a_missing_library_is_told_before_anything_else(
+def test_a_missing_library_is_reported_first(
     run_spec: dict[str, Any], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in [module for module in sys.modules if module.split(".")[0] == name]:
@@ -306,6 +312,6 @@ def test_a_missing_library_is_told_before_anything_else(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_tracker_can_be_named_once(run_spec: dict[str, Any]) -> None:
-    with pytest.raises(SpecError, match=r"\$\.trackers\[1\]: 'csv' is there already"):
+def test_a_tracker_cannot_be_listed_twice(run_spec: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=r"\$\.trackers\[1\]: 'csv' appears twice"):
         gptzoo.load_run_spec({**run_spec, "trackers": ["csv", {"type": "csv", "required": True}]})

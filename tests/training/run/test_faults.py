@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from forks import Forks
-from runs import assert_same_run, before_update, overflow_at
+from runs import assert_same_run, before_step, overflow_at
 
 import gptzoo
 from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
@@ -162,12 +162,12 @@ def test_a_second_ctrl_c_leaves_at_once_without_harm(
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
 
     def interrupt_twice(trainer: Any) -> None:
-        if trainer.standing.step == 6:
+        if trainer.train_state.step == 6:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        before_update(patch, interrupt_twice)
+        before_step(patch, interrupt_twice)
         with pytest.raises(KeyboardInterrupt):
             gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     assert max(checkpoints(tmp_path / "run" / "checkpoints")) == 4  # it did not wait to save
