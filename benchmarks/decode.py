@@ -1,21 +1,21 @@
-"""What writing a token costs beside its matrix products, and beside `transformers`: ratios, as JSON.
+"""Time per generated token, relative to its matrix products alone and to `transformers`.
 
-    python benchmarks/decode.py --part fp32     # or bf16, int8, first_token, far; each goes into the same file
+    python benchmarks/decode.py --part fp32     # or bf16, int8, first_token, far; all parts share one result file
 
-GPT-2 of 124M parameters with random weights, made by `transformers` and copied as `gptzoo import-hf` does; on two
-threads of a CPU, or with `--device cuda`, which has not been run yet. Whatever is compared takes turns, so that what
-else the machine does falls on all alike. In its turn each is called twice and the second call is timed, so that each
-finds the caches as it leaves them itself. A ratio is the median over the turns of the two times of one turn, with its
-quartiles.
+The model is GPT-2 with 124M parameters and random weights, made by `transformers` and imported as `gptzoo import-hf`
+does. It runs on two CPU threads, or with `--device cuda`, which has not been run yet. The compared calls take turns, so
+that other load on the machine affects all of them. In its turn each call runs twice and the second run is timed, so
+that each starts with the processor caches in its own state. A ratio is computed for each turn; reported are the median
+over the turns and the quartiles.
 
-"fp32", "bf16", "int8"  one step of batch 1 and of batch 16 with 24 to 63 tokens in a cache for 64, head included.
-                        `bare` is the products of the step alone, with the same shapes and dtype, by `F.linear` or as
-                        gptzoo lays weights out, whichever is faster; `transformers` its step with its own cache (int8:
-                        in bf16); `unprepared` gptzoo's with weights as they are loaded; `compiled` that of
-                        `--compile`, on CUDA with its graphs
-"first_token"           a prompt of 512 tokens read, to the logits of the first new token; fp32
-"far"                   a step at 970 to 999 tokens against one at 10 to 39; fp32. Attention's own reads are timed
-                        beside, by themselves: "apart from attention" is of what is left without them
+"fp32", "bf16", "int8"  a decode step, including the head, for batch sizes 1 and 16 with 24 to 63 tokens in a cache for
+                        64. `bare`: only the matrix products, with the same shapes and dtype, by `F.linear` or with
+                        packed weights, whichever is faster. `transformers`: its decode step with its own cache (int8:
+                        in bf16). `unprepared`: without `prepare_for_inference`. `compiled`: with `--compile`, on CUDA
+                        with CUDA graphs.
+"first_token"           the prefill of a prompt of 512 tokens, up to the logits of the first new token; fp32
+"far"                   a decode step at 970 to 999 tokens, relative to one at 10 to 39 tokens; fp32. The products of
+                        attention with the cache are also timed alone, and subtracted for "apart from attention".
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-THREADS = 2
-NEAR, PROMPT, FAR = 24, 512, 970  # tokens in the cache
-FEW = 40  # steps that go on from them
-TURNS = {16: 12, 1: 16}  # by batch; twice as many steps, and those that warm up and check, fit into FEW
-WARM = 3  # turns
+if TYPE_CHECKING:
+    from gptzoo.sampling.weights.prepare import WeightFormat
+
+N_THREADS = 2
+NEAR, PROMPT_LENGTH, FAR = 24, 512, 970  # tokens in the cache
+MAX_STEPS = 40  # decode steps per call
+TURNS = {16: 12, 1: 16}  # by batch size; a turn takes two steps, and warm-up and check also count for MAX_STEPS
+WARMUP_TURNS = 3
 RESULTS = Path(__file__).parent / "results"
 DEVICE = torch.device("cpu")
 
 Call = Callable[[], Tensor]
 
 
-def models() -> tuple[Any, Any]:
-    """A GPT-2 of `transformers` and gptzoo's, with the same random weights."""
+def build_models() -> tuple[Any, Any]:
+    """Return GPT-2 from `transformers` and from gptzoo, with the same random weights."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     import gptzoo
@@ -64,49 +67,50 @@ def models() -> tuple[Any, Any]:
     return theirs, ours
 
 
-def tokens_of(batch: int, length: int) -> Tensor:
+def random_tokens(batch: int, length: int) -> Tensor:
     return torch.randint(50257, (batch, length), generator=torch.Generator().manual_seed(length)).to(DEVICE)
 
 
-def compiled_twin(model: Any) -> Any:
-    """A model of the same weights, in the same memory, whose steps are compiled."""
+def with_compiled_steps(model: Any) -> Any:
+    """Return a model that shares the weights and has compiled decode steps."""
     from gptzoo.sampling.compile.decode_step import compile_decoding
 
-    twin = copy.copy(model)
-    compile_decoding(twin)
-    return twin
+    compiled = copy.copy(model)
+    compile_decoding(compiled)
+    return compiled
 
 
 def our_step(model: Any, batch: int, length: int) -> Call:
-    """A step that finds `length` tokens in the cache, and each time one more."""
-    from gptzoo.sampling.compile.cuda_graphs import StepGraphs
+    """Return a decode step of gptzoo. It starts with `length` tokens in the cache and adds one per call."""
+    from gptzoo.sampling.compile.cuda_graphs import CudaGraphRunner
     from gptzoo.sampling.compile.decode_step import is_compiled
 
-    states = model.new_states(batch, length + FEW)  # as `generate` does
-    model(tokens_of(batch, length), states=states, no_past=True, last_only=True)
-    position, token = itertools.count(length), tokens_of(batch, 1)
+    states = model.new_states(batch, length + MAX_STEPS)  # as `generate` does
+    model(random_tokens(batch, length), states=states, no_past=True, last_only=True)
+    position, token = itertools.count(length), random_tokens(batch, 1)
     if DEVICE.type == "cuda" and is_compiled(model):
-        step = StepGraphs(model)
+        step = CudaGraphRunner(model)
         return lambda: step(token, torch.tensor([[next(position)]], device=DEVICE), states)[:, -1]
     return lambda: model(token, positions=torch.tensor([[next(position)]], device=DEVICE), states=states)[0][:, -1]
 
 
 def their_step(model: Any, batch: int, length: int) -> Call:
-    cache = model(tokens_of(batch, length), use_cache=True, logits_to_keep=1).past_key_values
-    token = tokens_of(batch, 1)
+    """Return a decode step of `transformers`, as `our_step` does for gptzoo."""
+    cache = model(random_tokens(batch, length), use_cache=True, logits_to_keep=1).past_key_values
+    token = random_tokens(batch, 1)
     return lambda: model(token, past_key_values=cache, use_cache=True).logits[:, -1]
 
 
-def reads(model: Any, length: int) -> Call:
-    """What attention reads in a step that finds `length` tokens: its scores and sums alone, of one row."""
-    states = model.new_states(1, length + FEW)
-    seen = [tuple(s["attention"][name][:, :length].transpose(1, 2) for name in ("k", "v")) for s in states]
+def attention_only(model: Any, length: int) -> Call:
+    """Return the attention of all layers with `length` cached tokens, for one row and without projections."""
+    states = model.new_states(1, length + MAX_STEPS)
+    caches = [tuple(s["attention"][name][:, :length].transpose(1, 2) for name in ("k", "v")) for s in states]
     query = torch.randn(1, 12, 1, 64, device=DEVICE)
-    return lambda: [F.scaled_dot_product_attention(query, k, v) for k, v in seen][-1]
+    return lambda: [F.scaled_dot_product_attention(query, k, v) for k, v in caches][-1]
 
 
-def bare(model: Any, batch: int) -> Call:
-    """The products of a step, one after the other, each on numbers of its own shape."""
+def products_only(model: Any, batch: int) -> Call:
+    """Return the matrix products of a decode step, on random inputs of the right shapes."""
     layers = [
         m for block in model.blocks for m in (block.attention.qkv, block.attention.out, block.ffn.up, block.ffn.down)
     ]
@@ -121,10 +125,10 @@ def bare(model: Any, batch: int) -> Call:
     return run
 
 
-def turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
-    """Milliseconds of each call in each turn; of the second of two, as what ran before leaves its weights in caches."""
-    spent: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(WARM + n):
+def time_in_turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each call in each turn. Each call runs twice per turn, and the second run counts."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(WARMUP_TURNS + n):
         for name, call in calls.items():
             call()
             if DEVICE.type == "cuda":
@@ -133,110 +137,114 @@ def turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
             call()
             if DEVICE.type == "cuda":
                 torch.cuda.synchronize()
-            if turn >= WARM:
-                spent[name].append(1000 * (time.perf_counter() - started))
-    return spent
+            if turn >= WARMUP_TURNS:
+                milliseconds[name].append(1000 * (time.perf_counter() - started))
+    return milliseconds
 
 
-def ratio(above: list[float], below: list[float]) -> dict[str, float]:
+def ratio(above: list[float], below: list[float]) -> dict[str, Any]:
+    """Return the median and the quartiles of the ratios of two times in the same turn."""
     low, median, high = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
     return {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 
-def medians(spent: Mapping[str, list[float]]) -> dict[str, float]:
-    return {name: round(statistics.median(own), 2) for name, own in spent.items()}
+def medians(milliseconds: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: round(statistics.median(values), 2) for name, values in milliseconds.items()}
 
 
-def check(one: Tensor, other: Tensor, tolerance: float) -> None:
-    """Refuse to compare what does not compute the same."""
-    apart = float((one.float() - other.float()).norm() / other.float().norm())
-    if apart > tolerance:
-        raise SystemExit(f"the logits of gptzoo and transformers are {apart:.2g} apart")
+def check_equal(one: Tensor, other: Tensor, tolerance: float) -> None:
+    """Exit if the logits differ, because then the times are not comparable."""
+    difference = float((one.float() - other.float()).norm() / other.float().norm())
+    if difference > tolerance:
+        raise SystemExit(f"the logits of gptzoo and transformers differ by {difference:.2g}")
 
 
-def steps(weights: Any) -> dict[str, Any]:
-    from gptzoo.sampling.weights.prepare import prepare_for_inference
+def decode_steps(weights: WeightFormat) -> dict[str, Any]:
+    """Measure a decode step with one weight format."""
+    from gptzoo.sampling.prepare import prepare_for_inference
 
-    theirs, plain = models()
+    theirs, plain = build_models()
     prepared = {batch: prepare_for_inference(copy.deepcopy(plain), weights, one_row=batch == 1) for batch in TURNS}
     if weights != "fp32":
         theirs, plain = theirs.bfloat16(), plain.bfloat16()
-    found = {}
+    results = {}
     n_bytes = sum(p.numel() * p.element_size() for p in theirs.parameters())
     for batch, n in TURNS.items():
         ours = prepared[batch]
-        twin = compiled_twin(ours)
+        compiled = with_compiled_steps(ours)
         calls = {
             "gptzoo": our_step(ours, batch, NEAR),
-            "compiled": our_step(twin, batch, NEAR),
+            "compiled": our_step(compiled, batch, NEAR),
             "unprepared": our_step(plain, batch, NEAR),
             "transformers": their_step(theirs, batch, NEAR),
-            "bare, laid out": bare(ours, batch),
-            "bare, F.linear": bare(plain, batch),
+            "bare, laid out": products_only(ours, batch),
+            "bare, F.linear": products_only(plain, batch),
         }
         for name in ("gptzoo", "compiled"):
             expected = calls["transformers"] if name == "gptzoo" else their_step(theirs, batch, NEAR)
-            check(calls[name](), expected(), {"fp32": 1e-4, "bf16": 0.05, "int8": 0.08}[weights])
-        spent = turns(calls, n)
-        fastest = min(("bare, laid out", "bare, F.linear"), key=lambda name: statistics.median(spent[name]))
-        found[f"batch {batch}"] = {
-            "milliseconds": medians(spent),
-            "gptzoo / bare": ratio(spent["gptzoo"], spent[fastest]),
-            "compiled / bare": ratio(spent["compiled"], spent[fastest]),
-            "compiled / bare, F.linear": ratio(spent["compiled"], spent["bare, F.linear"]),
-            "transformers / compiled": ratio(spent["transformers"], spent["compiled"]),
-            "gptzoo / bare, F.linear": ratio(spent["gptzoo"], spent["bare, F.linear"]),
-            "transformers / gptzoo": ratio(spent["transformers"], spent["gptzoo"]),
-            "unprepared / gptzoo": ratio(spent["unprepared"], spent["gptzoo"]),
-            "compiled, GB of weights a second": round(n_bytes / statistics.median(spent["compiled"]) / 1e6, 1),
+            check_equal(calls[name](), expected(), {"fp32": 1e-4, "bf16": 0.05, "int8": 0.08}[weights])
+        milliseconds = time_in_turns(calls, n)
+        fastest = min(("bare, laid out", "bare, F.linear"), key=lambda name: statistics.median(milliseconds[name]))
+        results[f"batch {batch}"] = {
+            "milliseconds": medians(milliseconds),
+            "gptzoo / bare": ratio(milliseconds["gptzoo"], milliseconds[fastest]),
+            "compiled / bare": ratio(milliseconds["compiled"], milliseconds[fastest]),
+            "compiled / bare, F.linear": ratio(milliseconds["compiled"], milliseconds["bare, F.linear"]),
+            "transformers / compiled": ratio(milliseconds["transformers"], milliseconds["compiled"]),
+            "gptzoo / bare, F.linear": ratio(milliseconds["gptzoo"], milliseconds["bare, F.linear"]),
+            "transformers / gptzoo": ratio(milliseconds["transformers"], milliseconds["gptzoo"]),
+            "unprepared / gptzoo": ratio(milliseconds["unprepared"], milliseconds["gptzoo"]),
+            "compiled, GB of weights a second": round(n_bytes / statistics.median(milliseconds["compiled"]) / 1e6, 1),
         }
-    return found
+    return results
 
 
 def first_token() -> dict[str, Any]:
-    from gptzoo.sampling.weights.prepare import prepare_for_inference
+    """Measure the prefill of a prompt."""
+    from gptzoo.sampling.prepare import prepare_for_inference
 
-    theirs, ours = models()
+    theirs, ours = build_models()
     prepare_for_inference(ours, one_row=True)
-    prompt = tokens_of(1, PROMPT)
+    prompt = random_tokens(1, PROMPT_LENGTH)
     calls: dict[str, Call] = {
         "gptzoo": lambda: ours.prefill(prompt.tolist(), 64).logits,
         "transformers": lambda: theirs(prompt, use_cache=True, logits_to_keep=1).logits[:, -1],
     }
-    check(calls["gptzoo"](), calls["transformers"](), 1e-4)
-    spent = turns(calls, 16)
+    check_equal(calls["gptzoo"](), calls["transformers"](), 1e-4)
+    milliseconds = time_in_turns(calls, 16)
     return {
-        "milliseconds": medians(spent),
-        "transformers / gptzoo": ratio(spent["transformers"], spent["gptzoo"]),
+        "milliseconds": medians(milliseconds),
+        "transformers / gptzoo": ratio(milliseconds["transformers"], milliseconds["gptzoo"]),
     }
 
 
 def far() -> dict[str, Any]:
-    from gptzoo.sampling.weights.prepare import prepare_for_inference
+    """Measure how the time of a decode step depends on the number of cached tokens."""
+    from gptzoo.sampling.prepare import prepare_for_inference
 
-    theirs, ours = models()
+    theirs, ours = build_models()
     prepare_for_inference(ours, one_row=True)
     calls = {
         f"{name}, {length}": step(model, 1, length)
         for name, model, step in (
             ("gptzoo", ours, our_step),
-            ("compiled", compiled_twin(ours), our_step),
+            ("compiled", with_compiled_steps(ours), our_step),
             ("transformers", theirs, their_step),
         )
         for length in (10, FAR)
     }
-    calls |= {f"attention, {length}": reads(ours, length + 15) for length in (10, FAR)}
-    spent = turns(calls, 15 - WARM)
+    calls |= {f"attention, {length}": attention_only(ours, length + 15) for length in (10, FAR)}
+    milliseconds = time_in_turns(calls, 15 - WARMUP_TURNS)
     return {
-        "milliseconds": medians(spent),
+        "milliseconds": medians(milliseconds),
         **{
-            f"{name}, far / near": ratio(spent[f"{name}, {FAR}"], spent[f"{name}, 10"])
+            f"{name}, far / near": ratio(milliseconds[f"{name}, {FAR}"], milliseconds[f"{name}, 10"])
             for name in ("gptzoo", "compiled", "transformers")
         },
         **{
             f"{name}, far / near, apart from attention": ratio(
                 *(
-                    [a - b for a, b in zip(spent[f"{name}, {n}"], spent[f"attention, {n}"], strict=True)]
+                    [a - b for a, b in zip(milliseconds[f"{name}, {n}"], milliseconds[f"attention, {n}"], strict=True)]
                     for n in (FAR, 10)
                 )
             )
@@ -246,7 +254,7 @@ def far() -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
-    **{weights: lambda weights=weights: steps(weights) for weights in ("fp32", "bf16", "int8")},
+    **{weights: lambda weights=weights: decode_steps(weights) for weights in ("fp32", "bf16", "int8")},
     "first_token": first_token,
     "far": far,
 }
@@ -258,25 +266,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, help="left out, decode-DEVICE.json among the results")
+    parser.add_argument("--out", type=Path, help="result file (default: decode-DEVICE.json in the results folder)")
     arguments = parser.parse_args()
     global DEVICE
     DEVICE = torch.device(arguments.device)
     out = arguments.out or RESULTS / f"decode-{DEVICE.type}.json"
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(N_THREADS)
     with torch.inference_mode():
-        found = PARTS[arguments.part]()
+        results = PARTS[arguments.part]()
     setting = {
         "model": "GPT-2, 12 x 768, 12 heads, 50257 tokens",
         "machine": torch.cuda.get_device_name(DEVICE)
         if DEVICE.type == "cuda"
         else f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "threads": THREADS,
+        "threads": N_THREADS,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    before = json.loads(out.read_text()) if out.is_file() else {}
-    parts = {**before.get("parts", {}), arguments.part: {**setting, **found}}
+    previous = json.loads(out.read_text()) if out.is_file() else {}
+    parts = {**previous.get("parts", {}), arguments.part: {**setting, **results}}
     out.write_text(json.dumps({"parts": parts}, indent=2) + "\n")
     print(json.dumps(parts[arguments.part], indent=2))
 

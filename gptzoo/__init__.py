@@ -26,7 +26,7 @@ _HOME = {
     "load": "gptzoo.checkpoint.model_folder",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",
-    "prepare_for_inference": "gptzoo.sampling.weights.prepare",
+    "prepare_for_inference": "gptzoo.sampling.prepare",
     "SamplingSpec": "gptzoo.sampling.spec",
     # comparing
     "AblationSpec": "gptzoo.spec.ablation",

@@ -65,10 +65,10 @@ from gptzoo.registry import load_plugin as load_plugin
 from gptzoo.registry import registered as registered
 from gptzoo.sampling.generate import generate as generate
 from gptzoo.sampling.generate import stream as stream
+from gptzoo.sampling.prepare import prepare_for_inference as prepare_for_inference
 from gptzoo.sampling.processors.processor import LogitsProcessor as LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence as TokenSequence
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec
-from gptzoo.sampling.weights.prepare import prepare_for_inference as prepare_for_inference
 from gptzoo.spec.ablation import AblationSpec as AblationSpec
 from gptzoo.spec.files import load_ablation_spec as load_ablation_spec
 from gptzoo.spec.files import load_model_spec as load_model_spec

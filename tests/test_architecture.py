@@ -1,11 +1,13 @@
-"""The shape of the house: imports point down, the public names are these, and starting up is cheap."""
+"""The structure of the package: import layers, no import cycles, the public names and a fast start."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
+import itertools
 import subprocess
 import sys
-import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,119 +15,158 @@ import pytest
 import gptzoo
 
 PACKAGE = Path(gptzoo.__file__).parent
+ROOT_MODULE = "gptzoo"  # its public names are imported lazily, so importing it adds no edge
 
-# A room may import from rooms with a lower number, and from within itself.
+# A top-level folder or module may import from those with a lower number, and from itself.
 LAYERS = {
+    "dims": 0,
     "errors": 0,
-    "seeds": 0,
-    "atomic": 0,
-    "cache": 0,
-    "units": 0,
-    "forks": 0,
+    "utils": 0,
     "component": 1,
     "hooks": 2,
-    "registry": 3,
-    "reference": 4,
-    "components": 5,
-    "spec": 6,
-    "model": 7,
-    "data": 7,
-    "checkpoint": 8,
-    "interop": 9,
-    "sampling": 9,
-    "training": 10,
-    "difference": 11,
-    "inspection": 11,
-    "scaffold": 11,
-    "handbook": 11,
-    "serving": 11,
-    "ablation": 11,
-    "testing": 12,
-    "builtin": 12,
-    "cli": 13,
-    "__main__": 14,
+    "admission": 3,
+    "registry": 4,
+    "reference": 5,
+    "components": 6,
+    "spec": 7,
+    "model": 8,
+    "data": 8,
+    "checkpoint": 9,
+    "interop": 10,
+    "sampling": 10,
+    "training": 11,
+    "inspection": 12,
+    "scaffold": 12,
+    "docgen": 12,
+    "serving": 12,
+    "ablation": 12,
+    "builtin": 13,
+    "testing": 13,
+    "cli": 14,
+    "__main__": 15,
 }
+MAX_FILES_PER_FOLDER = 15
 
 
-def imports(file: Path) -> list[str]:
-    """The gptzoo modules that a file imports when it runs, at the top or inside functions, as dotted names."""
-    tree = ast.parse(file.read_text())
-    for_types_only = {
-        id(node)
-        for guard in ast.walk(tree)
-        if isinstance(guard, ast.If) and ast.unparse(guard.test) == "TYPE_CHECKING"
-        for node in ast.walk(guard)
-    }
-    found = []
-    for node in ast.walk(tree):
-        if id(node) in for_types_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "gptzoo":
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
+def module_name(file: Path) -> str:
+    return ".".join([ROOT_MODULE, *file.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+FILES = {module_name(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(module: str) -> set[str]:
+    """Return the gptzoo modules that a file imports anywhere: at the top, in functions, and for type checkers."""
+    targets: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            targets |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "gptzoo"]
-    return found
+            targets |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            targets |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    found = (next((name for name in (t, t.rpartition(".")[0]) if name in FILES), None) for t in targets)
+    return {name for name in found if name is not None} - {module, ROOT_MODULE}
 
 
-def rooms() -> list[tuple[str, Path]]:
-    files = [file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py"]
-    return [(file.relative_to(PACKAGE).with_suffix("").parts[0], file) for file in files]
+IMPORTS = {module: imports(module) for module in FILES}
 
 
-def test_every_room_has_its_place() -> None:
-    assert {room for room, _ in rooms()} == set(LAYERS)
+def layer_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ROOT_MODULE
 
 
-@pytest.mark.parametrize(("room", "file"), rooms(), ids=lambda value: str(value).removeprefix(str(PACKAGE)))
-def test_imports_point_down(room: str, file: Path) -> None:
-    for name in imports(file):
-        target = [*name.split("."), ""][1]
-        if target in LAYERS and target != room:
-            assert LAYERS[target] < LAYERS[room], f"{room} imports {name}"
+def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the nodes of a cycle, [] if there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def folder_graph(folder: str) -> dict[str, set[str]]:
+    """Return the imports between the folders directly inside `folder`. Its own files may be above or below them."""
+    subfolders = {f"{folder}.{file.parent.name}" for file in (PACKAGE.joinpath(*folder.split(".")[1:])).glob("*/*.py")}
+    graph: dict[str, set[str]] = {subfolder: set() for subfolder in subfolders}
+    for a, b in itertools.permutations(subfolders, 2):
+        if any(f"{target}.".startswith(f"{b}.") for m in FILES if f"{m}.".startswith(f"{a}.") for target in IMPORTS[m]):
+            graph[a].add(b)
+    return graph
+
+
+def test_every_top_level_folder_and_module_has_a_layer() -> None:
+    assert {layer_of(module) for module in FILES} - {ROOT_MODULE} == set(LAYERS)
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if module != ROOT_MODULE])
+def test_imports_point_to_lower_layers(module: str) -> None:
+    layer = layer_of(module)
+    upward = [t for t in IMPORTS[module] if layer_of(t) != layer and LAYERS[layer_of(t)] >= LAYERS[layer]]
+    assert upward == []
+
+
+def test_no_files_import_each_other_in_a_cycle() -> None:
+    assert find_cycle(IMPORTS) == []
+
+
+@pytest.mark.parametrize("folder", ["ablation", "data", "sampling", "testing", "testing.properties", "training"])
+def test_subfolders_import_each_other_in_one_direction(folder: str) -> None:
+    assert find_cycle(folder_graph(f"{ROOT_MODULE}.{folder}")) == []
+
+
+def folders() -> Iterator[Path]:
+    yield from {file.parent for file in FILES.values()} - {PACKAGE / "cli"}
+
+
+def test_no_folder_has_more_than_fifteen_files() -> None:
+    n_files = {str(folder): sum(file.parent == folder for file in FILES.values()) for folder in folders()}
+    assert {folder: n for folder, n in n_files.items() if n > MAX_FILES_PER_FOLDER} == {}
 
 
 def test_the_core_names_no_component() -> None:
-    """Assembly, training and sampling must not know `rope` from `alibi`."""
+    """Assembly, training and sampling must not depend on the names of components, such as `rope`."""
     names = {
         name for kind in ("attention", "positional", "norm", "norm_layer", "ffn") for name in gptzoo.registered(kind)
     }
-    for room in ("model", "training", "sampling", "checkpoint", "registry.py", "reference.py"):
-        for file in [PACKAGE / room] if room.endswith(".py") else (PACKAGE / room).rglob("*.py"):
-            strings = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
-            assert not strings & (names - {"none"}), file
+    core = ("model", "training", "sampling", "checkpoint", "registry", "admission", "reference")
+    for module in FILES:
+        if layer_of(module) in core:
+            tree = ast.parse(FILES[module].read_text())
+            strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            assert not strings & (names - {"none"}), module
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
         DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError Importer Inherited
         InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part PerLayer
-        PluginError Positional PrefillOutput Reference RemoteJob Replicated Rng RowParallel RunSpec RunView SamplingSpec
-        Schedule Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence
-        TokenStore Tokenizer Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl
-        inherited initialise load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache
-        prepare_for_inference read_outcome registered run_remote_job stream train variants
+        PluginError Positional PrefillOutput Reference RemoteJob Replicated Rng RowParallel RunSpec RunView SamplingSpec Schedule
+        Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore
+        Tokenizer Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl inherited
+        initialise load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference
+        read_outcome registered run_remote_job stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 
 
-def test_type_checkers_see_the_names_where_they_come_from() -> None:
+def test_the_type_stub_imports_each_public_name_from_its_module() -> None:
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
-    homes = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert homes == gptzoo._HOME
+    modules = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert modules == gptzoo._HOME
 
 
 @pytest.mark.parametrize("name", gptzoo.__all__)
-def test_every_public_name_can_be_imported_and_has_a_docstring(name: str) -> None:
-    value = getattr(gptzoo, name)
-    is_alias = typing.get_origin(value) is not None  # an alias such as State cannot carry a docstring
-    assert value.__doc__ or is_alias
+def test_every_public_name_is_available_and_documented(name: str) -> None:
+    type_aliases = ("Inherited", "Rng", "State", "TensorPlan")
+    assert name in type_aliases or getattr(gptzoo, name).__doc__
 
 
 @pytest.mark.parametrize(
     "command", ["import gptzoo", "import gptzoo.cli; gptzoo.cli.main(['--help'], standalone_mode=False)"]
 )
-def test_starting_up_imports_no_torch(command: str) -> None:
+def test_starting_up_does_not_import_torch(command: str) -> None:
     code = f"{command}; import sys; print('HEAVY', sorted(sys.modules.keys() & {{'torch', 'numpy', 'matplotlib'}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"

@@ -12,7 +12,7 @@ from gptzoo.cli.options import checkpoint_step
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.component import Config
-    from gptzoo.sampling.weights.prepare import WeightFormat
+    from gptzoo.sampling.prepare import WeightFormat
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
 
@@ -57,7 +57,7 @@ def read_model(
     folder = find_model_folder(run, best=checkpoint == "best", step=checkpoint_step(checkpoint))
     loaded = load(folder, device=chosen_device, averaged=averaged)
     if dtype is not None:
-        from gptzoo.sampling.weights.prepare import prepare_for_inference
+        from gptzoo.sampling.prepare import prepare_for_inference
 
         prepare_for_inference(loaded.model, dtype, one_row=one_row, compile=compile)
     return loaded
@@ -126,7 +126,7 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
     from gptzoo import registry
     from gptzoo.component import did_you_mean
     from gptzoo.errors import DataError, Problem, SpecError
-    from gptzoo.spec.files import load_run_spec, nearest_path, read_json
+    from gptzoo.spec.files import did_you_mean_path, load_run_spec, read_json
 
     is_inline_json = source.lstrip().startswith("{")
     path = Path() if is_inline_json else Path(source)
@@ -142,7 +142,7 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
         raise SpecError([Problem(source, "$", f"expected a spec. To read this file as a corpus, write '{example}'.")])
     if not is_inline_json and source not in registry.registered("corpus"):
         known = registry.registered("corpus")
-        hint = did_you_mean(source, known) or nearest_path(path)
+        hint = did_you_mean(source, known) or did_you_mean_path(path)
         raise DataError(f"{source}: no such file or folder, and no corpus{hint}  (corpora: {', '.join(known)})")
     return read_component("corpus", source, "corpus")
 
@@ -154,7 +154,7 @@ def read_text_source(source: str) -> Config | Path:
     """
     from gptzoo import registry
     from gptzoo.errors import DataError
-    from gptzoo.spec.files import nearest_path
+    from gptzoo.spec.files import did_you_mean_path
     from gptzoo.spec.run import RunSpec
 
     path = Path(source)
@@ -168,6 +168,6 @@ def read_text_source(source: str) -> Config | Path:
         value = {"type": type_by_suffix.get(path.suffix, "text"), "path": source, "val_path": source}
         return validate_component("corpus", value, source, Path.cwd())
     if not path.exists() and (path.suffix or len(path.parts) > 1):
-        raise DataError(f"{source}: no such file or folder{nearest_path(path)}")
+        raise DataError(f"{source}: no such file or folder{did_you_mean_path(path)}")
     run_or_corpus = read_corpus(source)
     return run_or_corpus.corpus if isinstance(run_or_corpus, RunSpec) else run_or_corpus

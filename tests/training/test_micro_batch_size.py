@@ -15,7 +15,7 @@ from gptzoo.errors import InputError, SpecError
 from gptzoo.training.micro_batch_size import largest_size_that_runs
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.setup import Setup
-from gptzoo.training.step import micro_batch_size as fit
+from gptzoo.training import micro_batch_size as fit
 from gptzoo.training.step.micro_batch import split_into_micro_batches
 
 

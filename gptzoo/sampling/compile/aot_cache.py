@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from gptzoo.sampling.compile.export import ExportedStep, Guards
-from gptzoo.utils.atomic import PREFIX
+from gptzoo.utils.atomic import INCOMPLETE_PREFIX
 from gptzoo.utils.cache_folder import cache_folder
 
 _VERSION = 1  # increase it when the cached files, or the lowering of gptzoo's own operators, change
@@ -90,7 +90,7 @@ def _store(package: Path, guard_expressions: Sequence[str], folder: Path, key: s
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(guard_expressions, indent=1)
     name = f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    with tempfile.TemporaryDirectory(dir=folder, prefix=PREFIX) as temporary:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=INCOMPLETE_PREFIX) as temporary:
         shutil.copyfile(package, Path(temporary) / "code")
         (Path(temporary) / "guards").write_text(text)
         # The guards come first, because readers look for the package.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.state_rows import States, clone_states
+from gptzoo.sampling.state_rows import States, clone_states
 
 _N_WARMUP_STEPS = 2  # compilation, algorithm selection and workspace allocation cannot be captured
 

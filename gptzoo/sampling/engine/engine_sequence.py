@@ -15,7 +15,7 @@ from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.processors.processor import apply_processors
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 
 @dataclass
@@ -34,7 +34,7 @@ class EngineSequence(TokenSequence):
     @classmethod
     def start(cls, request: Request, request_id: Hashable, sample: int, stopping: StoppingCriteria) -> EngineSequence:
         """Return the sequence of sample number `sample` before its first token."""
-        seed = derive(request.spec.seed, "sample", request.first_sample + sample)
+        seed = derive_seed(request.spec.seed, "sample", request.first_sample + sample)
         generator = torch.Generator().manual_seed(seed)
         prompt_ids = list(request.prompt_ids)
         return cls(prompt_ids, len(prompt_ids), request, request_id, sample, stopping, generator)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gptzoo.model.architecture import Architecture, PrefillOutput
 from gptzoo.sampling.compile.cuda_graphs import CudaGraphRunner
 from gptzoo.sampling.compile.decode_step import is_compiled
-from gptzoo.sampling.engine.state_rows import States, clone_states, copy_row, view_first_rows
+from gptzoo.sampling.state_rows import States, clone_states, copy_row, view_first_rows
 
 Prompt = tuple[int, ...]  # token ids
 

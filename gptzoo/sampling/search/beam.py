@@ -10,13 +10,13 @@ from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.state_rows import take_rows
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import FinishReason, TokenEvent
 from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.state_rows import take_rows
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.state_rows import take_rows
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.state_rows import take_rows
 
 
 @torch.inference_mode()

@@ -58,7 +58,9 @@ def register_inductor_lowering() -> None:
             arguments.insert(0, None)
         else:
             inputs.append(LinearUnary.realize_input(bias))
-        layout = FixedLayout(x.get_device(), x.get_dtype(), [*batch_sizes, packed.get_size()[0]])
+        device = x.get_device()
+        assert device is not None
+        layout = FixedLayout(device, x.get_dtype(), [*batch_sizes, packed.get_size()[0]])
         return TensorBox.create(LinearUnary(layout, inputs, arguments))
 
     register_lowering(operator, type_promotion_kind=None)(lower)

@@ -20,7 +20,7 @@ from training.distributed.parallel_runs import BOTH, DDP, FSDP, LAST, SUCCESS, a
 import gptzoo
 from gptzoo.checkpoint.model_folder import find_model_folder, read_tensors
 from gptzoo.checkpoint.sharded_tensors import full_tensor
-from gptzoo.training.step import micro_batch_size as fit
+from gptzoo.training import micro_batch_size as fit
 from gptzoo.training.trainer import Trainer
 
 # ---------------------------------------------------------------------- options of a run

@@ -23,7 +23,7 @@ from gptzoo.checkpoint.checkpoints import _digests, newest_valid
 from gptzoo.errors import Diverged
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.run.verify_resume import differences
-from gptzoo.training.step import micro_batch_size as fit
+from gptzoo.training import micro_batch_size as fit
 from gptzoo.utils.atomic import write_json
 
 STEPS = 18  # three epochs

@@ -9,7 +9,7 @@ from gptzoo.components.context import ForwardContext
 from gptzoo.model.architecture import States
 from gptzoo.model.stack import Stack
 from gptzoo.sampling.compile.step_inputs import step_inputs
-from gptzoo.sampling.engine.state_rows import clone_states
+from gptzoo.sampling.state_rows import clone_states
 from gptzoo.testing.compare import TOLERANCE, relative_difference
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.tiny_model import TINY_MODEL
