@@ -1,13 +1,15 @@
-"""What a step of speculation costs beside a step without: how many proposals must be accepted for it to pay.
+"""Cost of speculative decoding relative to plain decoding: how many draft tokens must be accepted to break even.
 
     python benchmarks/speculation.py
 
-GPT-2 of 124M parameters and a draft of 2 layers of width 256, both with random weights in fp32 as `gptzoo sample` lays
-them out; on two threads of a CPU, with 48 tokens in the cache. Each turn has one step that reads one token a row
-(`step`), one that reads one and the proposals after it and takes the proposals back (`verify`), and one of the draft
-(`draft`). A ratio is the median over the turns of what one turn gives, with its quartiles: of `verify` and all steps of
-the draft to `step`. That many tokens a step must bring to be as quick as a step without; it brings 1 and what is
-accepted. The processors and the drawing of tokens are not in it.
+The target model is GPT-2 with 124M parameters, and the draft model has 2 layers of width 256. Both have random fp32
+weights, prepared as `gptzoo sample` does, and run on two CPU threads with 48 tokens in the cache. Each turn times a
+decode step of one token per row (`step`), a decode step of one token and all draft tokens per row with its rollback
+(`verify`), and a decode step of the draft model (`draft`).
+
+`tokens_to_pay` is the ratio of `verify` plus all draft steps to `step`: the number of tokens per step from which
+speculation pays. A step gives one token and the accepted draft tokens. The ratio is computed for each turn, and the
+median over the turns and the quartiles are reported. Logits processors and sampling are not included.
 """
 
 from __future__ import annotations
@@ -24,56 +26,62 @@ import torch
 import gptzoo
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
 
-THREADS, CACHED, WARM, TURNS = 2, 48, 3, 24
-N_AHEAD = 4
-BATCHES = (1, 8)
+N_THREADS, CACHED, WARMUP_TURNS, TURNS = 2, 48, 3, 24
+N_DRAFT_TOKENS = 4
+BATCH_SIZES = (1, 8)
 OUT = Path(__file__).parent / "results" / "speculation-cpu.json"
 
 
-def reader(batch: int, **sizes: int) -> KVCacheManager:
+def build_cache(batch: int, **sizes: int) -> KVCacheManager:
+    """Build a model of the given sizes and fill its KV cache."""
     spec = {"vocab_size": 50257, "context_length": 1024, "positional": "learned", **sizes}
-    made = KVCacheManager(gptzoo.prepare_for_inference(gptzoo.build(spec)), batch, 1024)
-    made.read([[1] * CACHED] * batch)
-    return made
+    cache = KVCacheManager(gptzoo.prepare_for_inference(gptzoo.build(spec)), batch, 1024)
+    cache.decode([[1] * CACHED] * batch)
+    return cache
 
 
-def read(made: KVCacheManager, batch: int, n_tokens: int) -> float:
-    """Milliseconds to read so many tokens a row; they are taken back, so that each turn finds the same."""
+def time_decode(cache: KVCacheManager, batch: int, n_tokens: int) -> float:
+    """Return the milliseconds to decode `n_tokens` per row and roll them back."""
     started = time.perf_counter()
-    made.mark(batch)
-    made.read([[2] * n_tokens] * batch)
-    made.take_back([n_tokens] * batch)
+    cache.snapshot(batch)
+    cache.decode([[2] * n_tokens] * batch)
+    cache.rollback([n_tokens] * batch)
     return 1000 * (time.perf_counter() - started)
 
 
 @torch.inference_mode()
 def compare(batch: int) -> dict[str, Any]:
-    large = reader(batch, n_layers=12, d_model=768, n_heads=12)
-    draft = reader(batch, n_layers=2, d_model=256, n_heads=4)
-    spent: dict[str, list[float]] = {"step": [], "verify": [], "draft": []}
-    for turn in range(WARM + TURNS):
-        times = read(large, batch, 1), read(large, batch, 1 + N_AHEAD), read(draft, batch, 1)
-        if turn >= WARM:
-            for own, milliseconds in zip(spent.values(), times, strict=True):
-                own.append(milliseconds)
-    ratios = [(v + N_AHEAD * d) / s for s, v, d in zip(*spent.values(), strict=True)]
+    """Measure the times and the ratio for one batch size."""
+    target = build_cache(batch, n_layers=12, d_model=768, n_heads=12)
+    draft = build_cache(batch, n_layers=2, d_model=256, n_heads=4)
+    milliseconds: dict[str, list[float]] = {"step": [], "verify": [], "draft": []}
+    for turn in range(WARMUP_TURNS + TURNS):
+        times = (
+            time_decode(target, batch, 1),
+            time_decode(target, batch, 1 + N_DRAFT_TOKENS),
+            time_decode(draft, batch, 1),
+        )
+        if turn >= WARMUP_TURNS:
+            for values, value in zip(milliseconds.values(), times, strict=True):
+                values.append(value)
+    ratios = [(v + N_DRAFT_TOKENS * d) / s for s, v, d in zip(*milliseconds.values(), strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4)
     return {
-        "ms": {name: round(statistics.median(own), 2) for name, own in spent.items()},
+        "ms": {name: round(statistics.median(values), 2) for name, values in milliseconds.items()},
         "tokens_to_pay": {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]},
     }
 
 
 def main() -> None:
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(N_THREADS)
     report = {
         "what": __doc__.partition("\n")[0],
-        "n_ahead": N_AHEAD,
-        "threads": THREADS,
+        "n_ahead": N_DRAFT_TOKENS,
+        "threads": N_THREADS,
         "torch": torch.__version__,
         "machine": platform.machine(),
         "turns": TURNS,
-        "batch": {str(batch): compare(batch) for batch in BATCHES},
+        "batch": {str(batch): compare(batch) for batch in BATCH_SIZES},
     }
     OUT.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report["batch"], indent=2))
