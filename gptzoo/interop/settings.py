@@ -137,7 +137,7 @@ class Settings:
         if self._problems:
             raise SpecError(sorted(self._problems, key=lambda problem: problem.path))
 
-    def _checked(self, key: str, default: T, expected: str, is_valid: Callable[[object], bool]) -> Any:  # noqa: ANN401
+    def _checked(self, key: str, default: T, expected: str, is_valid: Callable[[object], bool]) -> Any:  # noqa: ANN401  any JSON value
         value = self.value(key, default)
         if is_valid(value) or (value is None and default is None):
             return value

@@ -41,7 +41,7 @@ def test_naive_and_sdpa_are_the_same_despite_rounding() -> None:
     assert found.sentence.startswith("naive is the same as sdpa to within 0.01: the difference is")
 
 
-def test_no_positional_is_worse_than_rope() -> None:
+def test_a_model_without_positions_is_worse_than_rope() -> None:
     found = only(analyse(outcome({"rope": first_five("baseline"), "none": first_five("none")})))
     assert found.verdict == "worse"
     assert found.paired
