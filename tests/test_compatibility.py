@@ -1,0 +1,191 @@
+"""Runs, checkpoints and names of the last commit before the rewrite of names and folders stay valid.
+
+The old code is taken from the history of this repository, runs in processes of its own, and nothing of it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import gptzoo
+
+OLD_COMMIT = "f53c89c4d0dd573ef8f283f56a31c2badba66537"
+ROOT = Path(__file__).parents[1]
+TIMINGS = ("seconds", "tokens_per_second", "mfu", "memory")
+
+pytestmark = pytest.mark.slow
+
+RUN: dict[str, Any] = {
+    "model": {
+        "context_length": 32,
+        "d_model": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "dropout": 0.1,
+    },
+    "corpus": {"type": "stories", "n_stories": 40},
+    "tokenizer": "byte",
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "steps": 12,
+    "eval": {"every": 4},
+    "checkpoint": {"every": 4},
+    "seed": 3,
+}
+RUNS: dict[str, dict[str, Any]] = {
+    "gpt2-like": {**RUN, "optimizer": {"type": "adamw", "lr": 0.01}},
+    "llama-like": {
+        **RUN,
+        "model": {
+            **RUN["model"],
+            "attention": {"type": "sdpa", "n_kv_heads": 2, "window": 16, "qk_norm": "rmsnorm"},
+            "positional": "rope",
+            "norm": {"type": "pre_ln", "layer": "rmsnorm"},
+            "ffn": "glu",
+            "activation": "silu",
+            "bias": False,
+        },
+        "tokenizer": "char",
+        "optimizer": {"type": "muon", "lr": 0.01},
+        "schedule": {"type": "wsd", "warmup_steps": 3},
+        "ema_decay": 0.9,
+        "label_smoothing": 0.1,
+        "z_loss": 1e-3,
+    },
+    "original-transformer": {
+        **RUN,
+        "model": {**RUN["model"], "attention": ["naive", "sdpa"], "positional": "sinusoidal", "norm": "post_ln"},
+        "batching": "packed",
+        "optimizer": {"type": "lion", "lr": 0.001},
+        "schedule": "linear",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package as it was at `OLD_COMMIT`."""
+    folder = tmp_path_factory.mktemp("old")
+    archive = folder / "old.tar"
+    made = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", "-o", str(archive), OLD_COMMIT, "gptzoo"], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"needs the history of the repository back to {OLD_COMMIT[:7]}: {made.stderr.strip()}")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def run_python(package: Path, *arguments: str) -> str:
+    """Run `python ARGUMENTS` with the `gptzoo` that is in the folder `package`; returns stdout."""
+    environment = {**os.environ, "PYTHONPATH": str(package), "GPTZOO_PLUGINS": "none", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(package: Path, *arguments: str | Path) -> str:
+    return run_python(package, "-m", "gptzoo", *map(str, arguments))
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The metrics of a run without what a clock measured."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.endswith(TIMINGS)} for row in rows]
+
+
+def assert_same_bits(file: Path, other: Path) -> None:
+    tensors, others = load_file(file), load_file(other)
+    assert tensors.keys() == others.keys()
+    for name, tensor in tensors.items():
+        assert tensor.equal(others[name]), name
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_of_the_old_code_resumes_to_the_bits_that_the_old_code_ends_with(
+    old: Path, name: str, tmp_path: Path
+) -> None:
+    spec = tmp_path / "run.json"
+    spec.write_text(json.dumps(RUNS[name]))
+    command(old, "train", spec, "--out", tmp_path / "whole", "--bare")
+    command(old, "train", spec, "--out", tmp_path / "resumed", "--bare", "--until", "7")
+    command(ROOT, "train", spec, "--out", tmp_path / "resumed", "--bare", "--resume")
+    command(ROOT, "train", spec, "--out", tmp_path / "new", "--bare")
+    for run in (tmp_path / "resumed", tmp_path / "new"):
+        assert metrics(run) == metrics(tmp_path / "whole")
+        ours, theirs = (folder / "checkpoints" / "step-00000012" for folder in (run, tmp_path / "whole"))
+        assert {file.name for file in ours.iterdir()} == {file.name for file in theirs.iterdir()}
+        for file in theirs.glob("*.safetensors"):
+            assert_same_bits(ours / file.name, file)
+        assert json.loads((ours / "state.json").read_text()) == json.loads((theirs / "state.json").read_text())
+        assert (run / "run.json").read_text() == (tmp_path / "whole" / "run.json").read_text()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_model_of_the_old_code_loads_and_generates_the_same_tokens(old: Path, name: str, tmp_path: Path) -> None:
+    spec = tmp_path / "run.json"
+    spec.write_text(json.dumps(RUNS[name]))
+    command(old, "train", spec, "--out", tmp_path / "run", "--bare", "--until", "4")
+    arguments = ["sample", tmp_path / "run", "--prompt", "The", "--max-new-tokens", "12", "-n", "2", "--json"]
+    ours, theirs = (json.loads(command(package, *arguments)) for package in (ROOT, old))
+    assert without_times(ours) == without_times(theirs)
+    assert gptzoo.load(tmp_path / "run").spec.n_layers == 2
+
+
+def without_times(value: Any) -> Any:
+    """JSON without the entries that a clock measured."""
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_times(item) for key, item in value.items() if "second" not in key}
+    return value
+
+
+@pytest.mark.parametrize("kind", ["model", "run", "ablation", "sampling"])
+def test_specs_have_the_fields_that_they_had(old: Path, kind: str) -> None:
+    ours, theirs = (json.loads(command(package, "schema", kind)) for package in (ROOT, old))
+    assert without_texts(ours) == without_texts(theirs)
+
+
+def without_texts(schema: Any) -> Any:
+    """A JSON schema without its descriptions."""
+    if isinstance(schema, list):
+        return [without_texts(item) for item in schema]
+    if isinstance(schema, dict):
+        return {
+            key: without_texts(value)
+            for key, value in schema.items()
+            if not (key == "description" and isinstance(value, str))
+        }
+    return schema
+
+
+OPTIONS = """
+import json, click, gptzoo.cli
+
+def names(command, path):
+    yield path, sorted(name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from names(command.get_command(context, name), f"{path} {name}")
+
+print(json.dumps(dict(names(gptzoo.cli.main, "gptzoo"))))
+"""
+
+
+def test_commands_have_the_options_that_they_had(old: Path) -> None:
+    ours, theirs = (json.loads(run_python(package, "-c", OPTIONS)) for package in (ROOT, old))
+    for name, options in theirs.items():
+        assert set(options) <= set(ours[name]), name
