@@ -139,21 +139,24 @@ def test_the_core_names_no_component() -> None:
 
 def test_the_public_names() -> None:
     expected = """
-        AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
-        DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError Importer Inherited
-        InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part PerLayer
-        PluginError Positional PrefillOutput Reference RemoteJob Replicated Rng RowParallel RunSpec RunView SamplingSpec Schedule
-        Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore
-        Tokenizer Tracker VersionWarning Weight ablate build by_default evaluate extend generate hookimpl inherited
-        initialise load load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference
-        read_outcome registered run_remote_job stream train variants
+        AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config
+        Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError
+        Importer Inherited InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
+        NormLayer Optimizer Part PerLayer PluginError Positional PrefillOutput Reference RemoteJob Replicated
+        Rng RowParallel RunSpec RunView SamplingSpec Schedule Settings Sharded SpecError Stack State StopRun
+        Sublayer SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
+        ablate build by_default evaluate extend generate hookimpl inherited initialise load load_ablation_spec
+        load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome registered
+        run_remote_job stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 
 
 def test_the_type_stub_imports_each_public_name_from_its_module() -> None:
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
-    modules = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    modules = {
+        alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert modules == gptzoo._HOME
 
 

@@ -1,1 +1,1 @@
-"""What is built: the decoder and its blocks, initial values, loss, and the accounting of what a model costs."""
+"""The model: the decoder and its blocks, initial values, the loss, and the costs of a model."""

@@ -1,1 +1,1 @@
-"""How models and runs are described: pydantic models, and the files that they are read from."""
+"""The specs of models, runs and ablations: pydantic models, and the files that they are read from."""

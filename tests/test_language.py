@@ -1,0 +1,112 @@
+"""The language of docstrings, field descriptions and help texts: no text is a fragment, and none is missing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from gptzoo import registry
+from gptzoo.cli import main
+from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.spec.schema import ablation_schema, config_schema, file_schema, model_schema, run_schema
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [*(ROOT / "gptzoo").rglob("*.py"), *(ROOT / "plugins").glob("*/src/**/*.py")]
+
+_FRAGMENT = re.compile(
+    r"((the|an?) )?(what|how|of|whether|where|which|those|whose|left out|if left|why)\b", re.IGNORECASE
+)
+_RULES = r"D205|D401|ANN401"
+_MAX_EXCEPTIONS = 24  # of these rules, in the whole project
+
+
+def is_fragment(text: str) -> bool:
+    """Return True if a text starts with a relative or interrogative word in place of a noun or verb."""
+    return _FRAGMENT.match(text.strip().lstrip("`\"'(")) is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["What is kept.", "Of this format.", "left out, all are read", "The what and why.", "Whether it is done."]
+)
+def test_a_fragment_is_recognised(text: str) -> None:
+    assert is_fragment(text)
+
+
+@pytest.mark.parametrize("text", ["Return what was read.", "Offset in tokens.", "A whole number.", "Whole words only."])
+def test_other_texts_are_not_fragments(text: str) -> None:
+    assert not is_fragment(text)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_docstring_is_a_fragment(file: Path) -> None:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, documented)]
+    docstrings = [docstring for node in nodes if (docstring := ast.get_docstring(node))]
+    assert [docstring for docstring in docstrings if is_fragment(docstring)] == []
+
+
+def field_descriptions(schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the place and the description of each field in a JSON schema."""
+    for title, definition in {"": schema, **schema.get("$defs", {})}.items():
+        for name, field in definition.get("properties", {}).items():
+            yield f"{title or definition.get('title', '')}.{name}", field.get("description", "")
+
+
+SCHEMAS = {
+    "model": model_schema,
+    "run": run_schema,
+    "ablation": ablation_schema,
+    "sampling": lambda: file_schema(SamplingSpec),
+}
+COMPONENTS = [component for kind in registry.current().kinds for component in registry.current().of_kind(kind).values()]
+
+
+def assert_described(schema: dict[str, Any]) -> None:
+    descriptions = dict(field_descriptions(schema))
+    assert [place for place, description in descriptions.items() if not description.strip()] == []
+    assert {place: text for place, text in descriptions.items() if is_fragment(text)} == {}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_spec_field_is_described(name: str) -> None:
+    assert_described(SCHEMAS[name]())
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: f"{component.kind}:{component.name}")
+def test_every_component_option_is_described(component: Any) -> None:
+    assert_described(config_schema(component.Config))
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if (child := command.get_command(context, name)) is not None:
+                yield from commands(child, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "command"), commands(main, "gptzoo"), ids=lambda value: str(value))
+def test_every_command_and_option_has_help(path: str, command: click.Command) -> None:
+    assert command.help, path
+    assert not is_fragment(command.help)
+    options = [
+        parameter for parameter in command.params if isinstance(parameter, click.Option) and not parameter.hidden
+    ]
+    texts = {option.opts[-1]: option.help or "" for option in options}
+    assert [name for name, text in texts.items() if not text.strip()] == []
+    assert {name: text for name, text in texts.items() if is_fragment(text)} == {}
+
+
+def test_exceptions_from_the_language_rules_are_few_and_have_a_reason() -> None:
+    lines = [line for file in SOURCES for line in file.read_text().splitlines()]
+    exceptions = [line for line in lines if re.search(rf"#\s*noqa:.*\b({_RULES})\b", line)]
+    assert len(exceptions) <= _MAX_EXCEPTIONS
+    assert [line for line in exceptions if not re.search(rf"noqa: (({_RULES}),? ?)+\s*\S+ \S+", line)] == []
+    assert [line for line in lines if re.search(r"#\s*(noqa\s*$|ruff:\s*noqa)", line)] == []
