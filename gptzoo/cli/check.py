@@ -1,4 +1,4 @@
-"""gptzoo check: is a component what its kind promises?"""
+"""gptzoo check: check that a component keeps the promises of its kind."""
 
 from __future__ import annotations
 
@@ -15,29 +15,35 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("component", metavar="KIND:TYPE")
-@click.option("--set", "overrides", metavar="OPTION=VALUE", multiple=True, help="Set an option. May be given again.")
-@click.option("--only", metavar="PROPERTY", multiple=True, help="Check this property alone. May be given again.")
-@click.option("--slow", is_flag=True, help="Check also what takes long: compiling, several processes, every partner.")
+@click.option(
+    "--set", "overrides", metavar="OPTION=VALUE", multiple=True, help="Set an option of the component. Repeatable."
+)
+@click.option("--only", metavar="PROPERTY", multiple=True, help="Check only this property. Repeatable.")
+@click.option(
+    "--slow",
+    is_flag=True,
+    help="Also check slow properties, such as torch.compile, two ranks, and every pairing with other components.",
+)
 @json_option
 @plugin_option
 @click.pass_context
 def check(
     ctx: click.Context, component: str, overrides: tuple[str, ...], only: tuple[str, ...], slow: bool, as_json: bool
 ) -> None:
-    """Check that a component keeps what its kind promises, and show a counterexample where it does not.
+    """Check that a component keeps the promises of its kind, and show a counterexample where it does not.
 
-    Leaves with 0 if nothing was found, and with 1 if something was.
+    Exit codes: 0 if no property failed, 1 if a property failed, 2 for a wrong argument.
     """
     from gptzoo.spec.overrides import apply_overrides
-    from gptzoo.testing.runner import check as verdicts_on
-    from gptzoo.testing.runner import find
+    from gptzoo.testing.runner import check as check_component
+    from gptzoo.testing.runner import find_component
     from gptzoo.utils.forking import allow_autograd_in_forks
 
-    allow_autograd_in_forks()  # what is checked in several processes is; nothing here is for a GPU
-    found = find(component)
+    allow_autograd_in_forks()  # some properties run in forked processes; none uses a GPU
+    component_class = find_component(component)
     options: dict[str, Any] = {}
-    apply_overrides(found.Config, options, overrides)
-    verdicts = verdicts_on(found, options, only=only, slow=slow)
+    apply_overrides(component_class.Config, options, overrides)
+    verdicts = check_component(component_class, options, only=only, slow=slow)
     if as_json:
         click.echo(json.dumps([verdict.as_dict() for verdict in verdicts], indent=2))
     else:
@@ -56,14 +62,14 @@ def _print(component: str, verdicts: list[Verdict]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     for column in ("property", "outcome", "text"):
         table.add_column(column, overflow="fold")
-    words = {"passed": ("passed", "green"), "failed": ("FAILED", "bold red"), "skipped": ("skipped", "dim")}
-    promises = {one.name: one.promise for one in properties_of(component.partition(":")[0])}
+    outcomes = {"passed": ("passed", "green"), "failed": ("FAILED", "bold red"), "skipped": ("skipped", "dim")}
+    promises = {prop.name: prop.promise for prop in properties_of(component.partition(":")[0])}
     for verdict in verdicts:
         text = Text(verdict.text, "" if verdict.outcome == "failed" else "dim")
         if verdict.outcome == "failed":
-            text.append(f"\nThe promise: {promises[verdict.property]}", "dim")
-        table.add_row(Text(verdict.property, "bold"), Text(*words[verdict.outcome]), text)
+            text.append(f"\nExpected: {promises[verdict.property]}", "dim")
+        table.add_row(Text(verdict.property, "bold"), Text(*outcomes[verdict.outcome]), text)
     console.print(table)
-    counts = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in words}
-    told = [f"{number} {outcome}" for outcome, number in counts.items() if number]
-    console.print(f"\n{component}: {', '.join(told)}")
+    counts = {outcome: sum(verdict.outcome == outcome for verdict in verdicts) for outcome in outcomes}
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    console.print(f"\n{component}: {summary}")

@@ -1,13 +1,18 @@
-"""gptzoo components: what is registered, and what one of them takes."""
+"""gptzoo components: the registered components, and the options of one of them."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gptzoo.cli.options import complete_kind, complete_name, json_option, plugin_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MIN_WIDTH = 72
 
 
 @click.command()
@@ -16,15 +21,15 @@ from gptzoo.cli.options import complete_kind, complete_name, json_option, plugin
 @json_option
 @plugin_option
 def components(kind: str | None, name: str | None, as_json: bool) -> None:
-    """List the components that are registered, those of one KIND, or all about the one of this KIND and NAME."""
-    from gptzoo.docgen.describe import describe, find, summarise
+    """List the registered components, or those of one KIND, or describe one component by its KIND and NAME."""
+    from gptzoo.docgen.describe import describe, select_components, summarise
 
-    found = find(kind, name)
+    selected = select_components(kind, name)
     if name is not None:
-        one = describe(found[0])
-        click.echo(json.dumps(one, indent=2)) if as_json else _print_one(one)
+        description = describe(selected[0])
+        click.echo(json.dumps(description, indent=2)) if as_json else _print_description(description)
         return
-    rows = [summarise(component) for component in found]
+    rows = [summarise(component) for component in selected]
     click.echo(json.dumps(rows, indent=2)) if as_json else _print_list(rows)
 
 
@@ -33,46 +38,50 @@ def _print_list(rows: list[dict[str, str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("kind", "name", "from", ""):
-        table.add_column(column, no_wrap=bool(column))
-    before = ""
+    for column in ("kind", "name", "package"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("description")
+    previous_kind = ""
     for row in rows:
-        kind = "" if row["kind"] == before else row["kind"]
-        before = row["kind"]
+        kind = "" if row["kind"] == previous_kind else row["kind"]
+        previous_kind = row["kind"]
         table.add_row(Text(kind, "dim"), Text(row["name"], "bold"), Text(row["origin"], "dim"), Text(row["summary"]))
     _console().print(table)
 
 
-def _console() -> Any:
-    """As wide as the terminal; wider than a narrow one, which wraps lines better than columns of a letter read."""
+def _console() -> Console:
+    """Return a console of at least 72 columns. In a narrower terminal wrapped lines are easier to read than columns."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.width = max(console.width, 72)
+    console.width = max(console.width, _MIN_WIDTH)
     return console
 
 
-def _print_one(one: dict[str, Any]) -> None:
+def _print_description(description: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from gptzoo.docgen.describe import default_in_words
+    from gptzoo.docgen.describe import format_default
 
     console = _console()
-    console.print(Text.assemble((one["name"], "bold"), f"  {one['kind']}, from {one['origin']}"))
-    console.print(Text(f"\n{one['documentation']}"))
+    console.print(
+        Text.assemble((description["name"], "bold"), f"  {description['kind']}, from {description['origin']}")
+    )
+    console.print(Text(f"\n{description['documentation']}"))
     for label in ("paper", "requires", "supports"):
-        value = one[label] if isinstance(one[label], str) else ", ".join(one[label])
+        value = description[label] if isinstance(description[label], str) else ", ".join(description[label])
         if value:
             console.print(Text.assemble((f"\n{label}: ", "dim"), value), end="")
     console.print()
-    if one["options"]:
+    if description["options"]:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("option", "type", "default", ""):
+        for column in ("option", "type", "default", "description"):
             table.add_column(column)
-        for option in one["options"]:
-            row = (option["type"], default_in_words(option), option["description"])
-            table.add_row(Text(option["name"], "bold"), *map(Text, row))
+        for option in description["options"]:
+            cells = (option["type"], format_default(option), option["description"])
+            table.add_row(Text(option["name"], "bold"), *map(Text, cells))
         console.print(table)
         console.print()
-    console.print(Text(json.dumps({one["kind"]: one["example"]}, ensure_ascii=False), "cyan"), soft_wrap=True)
+    example = json.dumps({description["kind"]: description["example"]}, ensure_ascii=False)
+    console.print(Text(example, "cyan"), soft_wrap=True)

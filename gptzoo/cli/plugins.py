@@ -1,4 +1,4 @@
-"""gptzoo plugins: who brought which components, and which plugins are not in use and why."""
+"""gptzoo plugins: the installed plugins and their components, and the plugins that could not be loaded."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import click
 from gptzoo.cli.options import json_option, plugin_option
 
 if TYPE_CHECKING:
-    from gptzoo.registry import Registry
+    from gptzoo.registry import Origin, Registry
 
 
 @click.command()
 @json_option
 @plugin_option
 def plugins(as_json: bool) -> None:
-    """List every plugin: where it is from and what it registers; those that are broken, with the reason.
+    """List every plugin with its package and its components, and why a plugin could not be loaded.
 
-    A broken plugin is no error of this command; it is one of the spec that needs it.
+    A broken plugin is not an error of this command. It is an error of every spec that uses one of its components.
     """
     from gptzoo import registry
 
@@ -32,12 +32,12 @@ def plugins(as_json: bool) -> None:
 
 
 def _report(registry: Registry) -> dict[str, Any]:
-    def registers(plugin: Any) -> list[dict[str, str]]:
-        return [{"kind": part.kind, "name": part.name} for part in registry.components_of(plugin)]
+    def registers(origin: Origin) -> list[dict[str, str]]:
+        return [{"kind": part.kind, "name": part.name} for part in registry.components_of(origin)]
 
     return {
         "plugins": [{**dataclasses.asdict(origin), "registers": registers(origin)} for origin in registry.plugins],
-        "quarantined": [{**dataclasses.asdict(bad.origin), "reason": bad.reason} for bad in registry.quarantined],
+        "quarantined": [{**dataclasses.asdict(bad.origin), "reason": bad.reason} for bad in registry.refused],
         "disabled": [dataclasses.asdict(origin) for origin in registry.disabled],
     }
 
@@ -49,20 +49,21 @@ def _print(report: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("plugin", "from", ""):
+    for column in ("plugin", "package", "components"):
         table.add_column(column)
     for plugin in report["plugins"]:
-        by_kind: dict[str, list[str]] = {}
-        for part in plugin["registers"]:
-            by_kind.setdefault(part["kind"], []).append(part["name"])
-        registers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items())
-        table.add_row(Text(plugin["plugin"], "bold"), Text(_origin(plugin)), Text(registers))
+        names_by_kind: dict[str, list[str]] = {}
+        for component in plugin["registers"]:
+            names_by_kind.setdefault(component["kind"], []).append(component["name"])
+        components = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in names_by_kind.items())
+        table.add_row(Text(plugin["plugin"], "bold"), Text(_package(plugin)), Text(components))
     for plugin in report["quarantined"]:
-        table.add_row(Text(plugin["plugin"], "bold red"), Text(_origin(plugin)), Text(f"refused: {plugin['reason']}"))
+        reason = Text(f"not loaded: {plugin['reason']}")
+        table.add_row(Text(plugin["plugin"], "bold red"), Text(_package(plugin)), reason)
     for plugin in report["disabled"]:
-        table.add_row(Text(plugin["plugin"], "dim"), Text(_origin(plugin)), Text("disabled by GPTZOO_PLUGINS"))
+        table.add_row(Text(plugin["plugin"], "dim"), Text(_package(plugin)), Text("disabled by GPTZOO_PLUGINS"))
     console.print(table)
 
 
-def _origin(plugin: dict[str, Any]) -> str:
+def _package(plugin: dict[str, Any]) -> str:
     return f"{plugin['distribution']} {plugin['version']}".strip()

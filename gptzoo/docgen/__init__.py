@@ -1,1 +1,1 @@
-"""What can be said of kinds and components from their code alone: for the terminal, and as pages in Markdown."""
+"""Reference documentation of kinds and components, generated from their code for the terminal and as Markdown."""

@@ -1,4 +1,4 @@
-"""Every part of a model that is registered, in one table: who brings it, what it uses, what it costs."""
+"""The gallery: a Markdown table of all registered parts of a model, with their papers and costs."""
 
 from __future__ import annotations
 
@@ -12,78 +12,78 @@ from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.components.positional import Positional
 from gptzoo.docgen.describe import describe
-from gptzoo.docgen.page import ARXIV, MARK, components_of, table
+from gptzoo.docgen.page import ARXIV_ID, GENERATED_MARK, components_of, markdown_table
 from gptzoo.errors import SpecError
 from gptzoo.model.accounting import count_parameters
-from gptzoo.model.build import assemble
+from gptzoo.model.architecture import Architecture
+from gptzoo.model.build import build_on_meta
 from gptzoo.spec.model import ModelSpec
 
-REFERENCE = {"vocab_size": 50257, "context_length": 1024, "d_model": 768, "n_layers": 1, "n_heads": 12}
+REFERENCE_MODEL = {"vocab_size": 50257, "context_length": 1024, "d_model": 768, "n_layers": 1, "n_heads": 12}
 
 _KINDS = ("architecture", "attention", "positional", "norm", "norm_layer", "ffn", "activation")
-_SEAMS = ("embed", "rotate", "bias")
-_WITH_STATE = {"attention": "attention", "ffn": "ffn"}  # the sublayer whose state is the component's
+_POSITIONAL_METHODS = ("embed", "rotate", "bias")
+_SUBLAYERS_WITH_STATE = ("attention", "ffn")  # kinds whose components are sublayers of the same name
 
-_SIZE = (
-    f"1 layer, `d_model` {REFERENCE['d_model']}, {REFERENCE['n_heads']} heads, {REFERENCE['context_length']} tokens of "
-    f"context and a vocabulary of {REFERENCE['vocab_size']:,}"
-)
-_INTRODUCTION = f"""Every part of a model that is registered: what ships, and what the packages under `plugins/` bring.
+_INTRODUCTION = f"""All registered parts of a model: the built-in ones, and those of the packages under `plugins/`.
 
-- **uses**: the seams of a positional; **honours**: what an attention takes into account.
-- **parameters**: those of a model with it, less those of the model that leaves every part to its default. Both
-  have {_SIZE}.
-- **state**: how many numbers a layer keeps of a row while decoding: so many a token, or so many in all.
+- **overrides**: the methods of `gptzoo.Positional` that a positional overrides.
+- **supports**: the features that an attention supports.
+- **parameters**: how many parameters a model with this part has more than the model of default parts.
+- **state**: how many numbers one layer caches for one sequence while decoding, per token or in total.
 
-Options are at their defaults. A dash is where the other parts cannot be."""
+The model has 1 layer, `d_model` {REFERENCE_MODEL["d_model"]}, {REFERENCE_MODEL["n_heads"]} heads, \
+{REFERENCE_MODEL["context_length"]:,} tokens of context and a vocabulary of {REFERENCE_MODEL["vocab_size"]:,} tokens. \
+Options have their defaults.
+A dash means that the part does not fit this model."""
 
 
-def gallery(package: str | None = None) -> str:
-    """The page of all parts of models, or of those that one package brings."""
+def render_gallery(package: str | None = None) -> str:
+    """Return the page of all registered parts of a model, or of those that one package provides."""
     components = components_of(None, package)
-    default = _n_parameters({})
-    rows = [_row(component, default) for kind in _KINDS for component in components if component.kind == kind]
-    header = ["kind", "name", "package", "paper", "uses", "supports", "parameters", "state"]
-    return "\n\n".join([MARK, "# Gallery", _INTRODUCTION, table(header, rows)]) + "\n"
+    n_default = _count_parameters({})
+    rows = [_row(component, n_default) for kind in _KINDS for component in components if component.kind == kind]
+    header = ["kind", "name", "package", "paper", "overrides", "supports", "parameters", "state"]
+    return "\n\n".join([GENERATED_MARK, "# Gallery", _INTRODUCTION, markdown_table(header, rows)]) + "\n"
 
 
-def _row(component: type[Component], default: int) -> list[str]:
-    place = _place(component)
+def _row(component: type[Component], n_default: int) -> list[str]:
+    fields = _model_fields(component)
     try:
-        parameters, state = f"{_n_parameters(place) - default:+,}".replace("+0", "0"), _state(component, place)
+        parameters = f"{_count_parameters(fields) - n_default:+,}".replace("+0", "0")
+        state = _state_size(component, fields)
     except SpecError:
         parameters = state = "–"
-    uses = [seam for seam in _SEAMS if _overrides(component, seam)]
     return [
         f"`{component.kind}`",
         f"`{component.name}`",
         registry.current().origin(component).distribution,
-        "; ".join(map(_cited, component.paper.split("; "))),
-        ", ".join(uses),
+        "; ".join(map(_citation, component.paper.split("; "))),
+        ", ".join(method for method in _POSITIONAL_METHODS if _overrides(component, method)),
         ", ".join(sorted(getattr(component, "supports", ()))),
         parameters,
         state,
     ]
 
 
-def _cited(paper: str) -> str:
-    """Authors and year, with a link where the paper is on arXiv."""
-    short = re.match(r".*?\b\d{4}\b", paper)
-    number = ARXIV.search(paper)
-    if short is None:
+def _citation(paper: str) -> str:
+    """Return the authors and the year of a paper, with a link if it is on arXiv."""
+    authors_and_year = re.match(r".*?\b\d{4}\b", paper)
+    arxiv_id = ARXIV_ID.search(paper)
+    if authors_and_year is None:
         return paper
-    return f"[{short[0]}](https://arxiv.org/abs/{number[1]})" if number else short[0]
+    return f"[{authors_and_year[0]}](https://arxiv.org/abs/{arxiv_id[1]})" if arxiv_id else authors_and_year[0]
 
 
-def _overrides(component: type[Component], seam: str) -> bool:
-    return issubclass(component, Positional) and getattr(component, seam) is not getattr(Positional, seam)
+def _overrides(component: type[Component], method: str) -> bool:
+    return issubclass(component, Positional) and getattr(component, method) is not getattr(Positional, method)
 
 
-# ---------------------------------------------------------------------- what it costs
+# ---------------------------------------------------------------------- costs
 
 
-def _place(component: type[Component]) -> dict[str, Any]:
-    """The fields of a model spec that put it there; an option that must be given or has an example is as in that."""
+def _model_fields(component: type[Component]) -> dict[str, Any]:
+    """Return the fields of a model spec that select the component, with examples for options that need a value."""
     fields = component.Config.model_fields
     example = describe(component)["example"]
     given = {name for name, field in fields.items() if field.is_required() or field.examples}
@@ -93,34 +93,36 @@ def _place(component: type[Component]) -> dict[str, Any]:
     return {component.kind: config}
 
 
-def _model(place: dict[str, Any]) -> Any:
-    """The reference model with a part put into it, on the meta device. Raises SpecError where it does not fit."""
+def _reference_model(fields: dict[str, Any]) -> Architecture:
+    """Build the reference model with other fields on the meta device. Raises SpecError if the part does not fit."""
     try:
-        return assemble(ModelSpec.model_validate({**REFERENCE, **place}))
+        return build_on_meta(ModelSpec.model_validate({**REFERENCE_MODEL, **fields}))
     except ValidationError:
         raise SpecError([]) from None
 
 
-def _n_parameters(place: dict[str, Any]) -> int:
-    return count_parameters(_model(place)).total
+def _count_parameters(fields: dict[str, Any]) -> int:
+    return count_parameters(_reference_model(fields)).total
 
 
-def _state(component: type[Component], place: dict[str, Any]) -> str:
-    """How many numbers are kept of a row, by how they grow from one context of tokens to two."""
-    if component.kind not in (*_WITH_STATE, "architecture"):
+def _state_size(component: type[Component], fields: dict[str, Any]) -> str:
+    """Describe the size of the state, from its growth between one and two contexts of tokens."""
+    if component.kind not in (*_SUBLAYERS_WITH_STATE, "architecture"):
         return ""
-    length = REFERENCE["context_length"]
-    once, twice = _n_kept(component, place, length), _n_kept(component, place, 2 * length)
-    per_token = (twice - once) // length
-    rest = once - per_token * length
-    told = [f"{per_token:,} a token"] if per_token else []
-    if rest > per_token:  # a cache has one slot more than tokens, which takes what padding writes
-        told.append(f"{rest:,} in all")
-    return " and ".join(told)
+    length = REFERENCE_MODEL["context_length"]
+    size, size_of_twice = _count_state(component, fields, length), _count_state(component, fields, 2 * length)
+    per_token = (size_of_twice - size) // length
+    constant = size - per_token * length
+    texts = [f"{per_token:,} per token"] if per_token else []
+    if constant > per_token:  # a KV cache has one slot more than tokens, which padding is written to
+        texts.append(f"{constant:,} in total")
+    return " and ".join(texts)
 
 
-def _n_kept(component: type[Component], place: dict[str, Any], length: int) -> int:
-    (layer,) = _model(place).new_states(1, length)
-    name = _WITH_STATE.get(component.kind)
-    states: list[dict[str, Tensor]] = list(layer.values()) if name is None else [layer.get(name, {})]
+def _count_state(component: type[Component], fields: dict[str, Any], max_length: int) -> int:
+    """Count the floating-point numbers in the state of one layer for one sequence."""
+    (layer,) = _reference_model(fields).new_states(1, max_length)
+    states: list[dict[str, Tensor]] = list(layer.values())
+    if component.kind in _SUBLAYERS_WITH_STATE:
+        states = [layer.get(component.kind, {})]
     return sum(tensor.numel() for state in states for tensor in state.values() if tensor.is_floating_point())

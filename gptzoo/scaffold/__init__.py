@@ -1,1 +1,1 @@
-"""Whole packages to start from: one template for each kind, and what every package has around its component."""
+"""New plugin packages, from one template for each kind of component."""

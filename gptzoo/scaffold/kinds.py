@@ -1,4 +1,4 @@
-"""The kinds that there is a template for, and how a spec uses a component of each."""
+"""The kinds that have a template, and how a spec selects the component of each."""
 
 from __future__ import annotations
 
@@ -6,53 +6,57 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TYPE = "new_part"  # stands for the component's name, in templates too
+PLACEHOLDER = "new_part"  # stands for the name of the component, here and in the templates
 
 
 @dataclass(frozen=True)
 class Template:
-    """What is in the folder `templates/<kind>`, and where a spec says that it wants it."""
+    """The template in the folder `templates/<kind>`, and the spec fields that select its component."""
 
-    idea: str  # the component in it, in a few words
-    suffix: str  # of the name of its class
-    model: Mapping[str, Any] = field(default_factory=dict)  # fields of the model spec that put it there
+    summary: str  # of the component, as a noun phrase
+    class_suffix: str  # of the name of its class
+    model: Mapping[str, Any] = field(default_factory=dict)  # fields of the model spec
     run: Mapping[str, Any] = field(default_factory=dict)  # fields of the run spec
     sampling: Mapping[str, Any] = field(default_factory=dict)  # fields of a SamplingSpec
 
     @property
-    def use(self) -> tuple[str, Mapping[str, Any]]:
-        """Which spec names the component, in words, and by which fields."""
+    def usage(self) -> tuple[str, Mapping[str, Any]]:
+        """The name of the spec that selects the component, and the fields that do so."""
         if self.sampling:
             return "`gptzoo.SamplingSpec`, for `gptzoo.generate`", self.sampling
         return ("model spec", self.model) if self.model else ("run spec", self.run)
 
 
 TEMPLATES = {
-    "activation": Template("a smooth activation (mish) with an adjustable bend", "Activation", {"activation": TYPE}),
-    "architecture": Template("the decoder with louder token embeddings", "Decoder", {"architecture": TYPE}),
-    "attention": Template("attention whose scores are capped softly", "Attention", {"attention": TYPE}),
-    "corpus": Template("a corpus of sums, to see a model learn to add", "Corpus", run={"corpus": TYPE}),
-    "ffn": Template("a feed-forward network of maxout units", "FeedForward", {"ffn": TYPE}),
+    "activation": Template(
+        "a smooth activation (mish) with adjustable sharpness", "Activation", {"activation": PLACEHOLDER}
+    ),
+    "architecture": Template(
+        "the built-in decoder with scaled token embeddings", "Decoder", {"architecture": PLACEHOLDER}
+    ),
+    "attention": Template("multi-head attention with soft-capped scores", "Attention", {"attention": PLACEHOLDER}),
+    "corpus": Template("a corpus of sums, to see a model learn to add", "Corpus", run={"corpus": PLACEHOLDER}),
+    "ffn": Template("a feed-forward network of maxout units", "FeedForward", {"ffn": PLACEHOLDER}),
     "logits_processor": Template(
-        "sampling from the tokens that are likely enough (epsilon sampling)",
+        "epsilon sampling: keep tokens above a minimum probability",
         "Processor",
-        sampling={"processors": [{"type": "temperature", "value": 1.5}, TYPE]},
+        sampling={"processors": [{"type": "temperature", "value": 1.5}, PLACEHOLDER]},
     ),
-    "norm": Template("pre-norm blocks whose sublayers learn how loud they are (LayerScale)", "Norm", {"norm": TYPE}),
+    "norm": Template("pre-norm blocks with learned gains (LayerScale)", "Norm", {"norm": PLACEHOLDER}),
     "norm_layer": Template(
-        "RMSNorm over a part of the channels (pRMSNorm)", "NormLayer", {"norm": {"type": "pre_ln", "layer": TYPE}}
+        "RMSNorm over a fraction of the channels (pRMSNorm)",
+        "NormLayer",
+        {"norm": {"type": "pre_ln", "layer": PLACEHOLDER}},
     ),
-    "optimizer": Template(
-        "Adam that warms itself up (RAdam)", "Optimizer", run={"optimizer": {"type": TYPE, "lr": 0.003}}
-    ),
-    "positional": Template(
-        "scores that fall with the distance, linearly or by its log", "Positional", {"positional": TYPE}
-    ),
+    "optimizer": Template("rectified Adam (RAdam)", "Optimizer", run={"optimizer": {"type": PLACEHOLDER, "lr": 0.003}}),
+    "positional": Template("an attention penalty that grows with distance", "Positional", {"positional": PLACEHOLDER}),
     "schedule": Template(
-        "a learning rate that falls along a straight line",
+        "linear decay of the learning rate after warmup",
         "Schedule",
-        run={"schedule": {"type": TYPE, "warmup_steps": 20}},
+        run={"schedule": {"type": PLACEHOLDER, "warmup_steps": 20}},
     ),
-    "tokenizer": Template("ids for common words, bytes for the rest", "Tokenizer", run={"tokenizer": TYPE}),
-    "tracker": Template("a page in Markdown with a line for each evaluation", "Tracker", run={"trackers": [TYPE]}),
+    "tokenizer": Template(
+        "a tokenizer of common words, with bytes for the rest", "Tokenizer", run={"tokenizer": PLACEHOLDER}
+    ),
+    "tracker": Template("a Markdown page with one line per evaluation", "Tracker", run={"trackers": [PLACEHOLDER]}),
 }

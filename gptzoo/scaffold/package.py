@@ -1,4 +1,4 @@
-"""A new package, written whole or not at all."""
+"""Creation of a plugin package: all of its files are written, or none."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.component import nearest
+from gptzoo.component import did_you_mean
 from gptzoo.errors import FolderError, InputError
-from gptzoo.scaffold.kinds import TEMPLATES, TYPE, Template
+from gptzoo.scaffold.kinds import PLACEHOLDER, TEMPLATES, Template
 from gptzoo.utils.atomic import new_folder
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_LONGEST = 40  # so that no line of a template grows beyond its width
+_MAX_NAME_LENGTH = 40  # keeps the lines of the templates below 120 characters
 
-_MODEL = {"context_length": 64, "d_model": 64, "n_layers": 2, "n_heads": 4}
-_RUN = {
+_MODEL_SPEC = {"context_length": 64, "d_model": 64, "n_layers": 2, "n_heads": 4}
+_RUN_SPEC = {
     "model": "model.json",
     "corpus": {"type": "stories", "n_stories": 1000},
     "tokenizer": "byte",
@@ -34,12 +34,12 @@ _RUN = {
     "checkpoint": {"every": 100},
     "sample": {"max_new_tokens": 50},
 }
-_BYTE_VOCABULARY = 257  # of the tokenizer `byte`
+_BYTE_VOCAB_SIZE = 257  # of the tokenizer `byte`
 
 
 @dataclass(frozen=True)
 class Package:
-    """A scaffolded package: what it is called in each place, and where it is."""
+    """A plugin package: its folder and files, and its name in each place where it is used."""
 
     name: str  # soft-cap
     kind: str
@@ -52,7 +52,7 @@ class Package:
 
     @property
     def type(self) -> str:
-        """The component's name in specs."""
+        """The name of the component in specs."""
         return self.name.replace("-", "_")
 
     @property
@@ -62,7 +62,7 @@ class Package:
     @property
     def class_name(self) -> str:
         words = "".join(word.capitalize() for word in self.name.split("-"))
-        return words.removesuffix(self.template.suffix) + self.template.suffix
+        return words.removesuffix(self.template.class_suffix) + self.template.class_suffix
 
     @property
     def template(self) -> Template:
@@ -70,6 +70,7 @@ class Package:
 
     @property
     def next_commands(self) -> list[str]:
+        """The commands that install, test, check and train the package."""
         return [
             f"cd {shlex.quote(str(self.folder))}",
             "pip install -e '.[test]'",
@@ -80,28 +81,28 @@ class Package:
 
 
 def new_package(name: str, kind: str, parent: Path) -> Package:
-    """Write the package folder `gptzoo-<name>` into `parent`, with one working component of a kind.
+    """Create the package folder `gptzoo-<name>` in `parent`, with one working component of a kind.
 
-    Raises InputError for a name or a kind that will not do, and FolderError where the folder cannot be written.
+    Raises InputError for an invalid name or kind, and FolderError if the folder exists or cannot be written.
     """
     _check_kind(kind)
     _check_name(name)
     package = Package(name, kind, parent / f"gptzoo-{name}")
-    _check_free(package)
+    _check_availability(package)
     contents = _contents(package)
     if package.folder.exists() or package.folder.is_symlink():
-        raise FolderError(f"{package.folder}: exists already; choose another name, or another --out")
+        raise FolderError(f"{package.folder}: already exists. Choose another name or another --out.")
     try:
         with new_folder(package.folder) as folder:
             for path, text in contents.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise FolderError(f"{package.folder}: cannot be written: {error.strerror}") from None
+        raise FolderError(f"{package.folder}: cannot write: {error.strerror}. Choose another --out.") from None
     return replace(package, files=tuple(contents))
 
 
-# ---------------------------------------------------------------------- what is asked
+# ---------------------------------------------------------------------- checks of the arguments
 
 
 def _check_kind(kind: str) -> None:
@@ -109,82 +110,87 @@ def _check_kind(kind: str) -> None:
         return
     known = ", ".join(TEMPLATES)
     if kind in registry.current().kinds:
-        raise InputError(f"kind {kind!r} has no template; start from another package of it  (templates: {known})")
-    raise InputError(f"no kind named {kind!r}{nearest(kind, TEMPLATES)}  (templates: {known})")
+        raise InputError(
+            f"kind {kind!r} has no template; copy an existing package of this kind instead  (templates: {known})"
+        )
+    raise InputError(f"no kind named {kind!r}{did_you_mean(kind, TEMPLATES)}  (templates: {known})")
 
 
 def _check_name(name: str) -> None:
-    if _NAME.fullmatch(name) and len(name) <= _LONGEST and not name.startswith("gptzoo-"):
+    if _NAME.fullmatch(name) and len(name) <= _MAX_NAME_LENGTH and not name.startswith("gptzoo-"):
         return
     proposal = re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
-    proposal = proposal.removeprefix("gptzoo-").lstrip("0123456789-")[:_LONGEST].strip("-")
-    hint = f", such as {proposal!r}" if _NAME.fullmatch(proposal) else ""
+    proposal = proposal.removeprefix("gptzoo-").lstrip("0123456789-")[:_MAX_NAME_LENGTH].strip("-")
+    suggestion = f" Try {proposal!r}." if _NAME.fullmatch(proposal) else ""
     raise InputError(
-        f"{name!r} is no name for a package: give lower-case letters and digits in words joined by single hyphens, at "
-        f"most {_LONGEST}, beginning with a letter{hint}; the package is called gptzoo-NAME by itself"
+        f"{name!r}: expected a package name of lower-case words and digits joined by single hyphens, starting with a "
+        f"letter, of at most {_MAX_NAME_LENGTH} characters, without the prefix gptzoo-.{suggestion}"
     )
 
 
-def _check_free(package: Package) -> None:
+def _check_availability(package: Package) -> None:
+    """Raise InputError if another component or an installed package has the name."""
     known = registry.current()
-    if (owner := known.of_kind(package.kind).get(package.type)) is not None:
+    if (existing := known.of_kind(package.kind).get(package.type)) is not None:
         raise InputError(
-            f"{package.kind} {package.type!r} is taken: {known.origin(owner)} registers it; choose another name"
+            f"{package.kind} {package.type!r} is already registered by {known.origin(existing)}. Choose another name."
         )
     try:
         installed = importlib.metadata.version(package.distribution)
     except importlib.metadata.PackageNotFoundError:
         return
     raise InputError(
-        f"{package.distribution} {installed} is installed already, and a new package of that name would replace it; "
-        "choose another name, or uninstall it first"
+        f"{package.distribution} {installed} is already installed, and a new package of that name would replace it. "
+        "Choose another name, or uninstall it first."
     )
 
 
-# ---------------------------------------------------------------------- what is written
+# ---------------------------------------------------------------------- contents of the files
 
 
 def _contents(package: Package) -> dict[str, str]:
-    """The text of each file, by its path in the package folder."""
+    """Return the text of each file by its path in the package folder."""
     kind, module = package.kind, package.module
     return {
-        "pyproject.toml": _filled("pyproject.toml", package),
-        "README.md": _filled("README.md", package),
-        ".gitignore": _filled("gitignore", package),
-        ".github/workflows/test.yml": _filled("workflow.yml", package),
-        f"src/{module}/__init__.py": _filled(f"{kind}/component.py", package),
+        "pyproject.toml": _render("pyproject.toml", package),
+        "README.md": _render("README.md", package),
+        ".gitignore": _render("gitignore", package),
+        ".github/workflows/test.yml": _render("workflow.yml", package),
+        f"src/{module}/__init__.py": _render(f"{kind}/component.py", package),
         f"src/{module}/py.typed": "",
-        f"tests/test_{package.type}.py": _filled(f"{kind}/test.py", package),
-        "configs/model.json": _json(_model_spec(package), package),
-        "configs/run.json": _json({"name": package.name, **_RUN, **package.template.run}, package),
+        f"tests/test_{package.type}.py": _render(f"{kind}/test.py", package),
+        "configs/model.json": _render_json(_model_spec(package), package),
+        "configs/run.json": _render_json({"name": package.name, **_RUN_SPEC, **package.template.run}, package),
     }
 
 
 def _model_spec(package: Package) -> dict[str, Any]:
-    spec = {"name": package.name, **_MODEL, **package.template.model}
-    return spec if "tokenizer" in package.template.run else {"vocab_size": _BYTE_VOCABULARY, **spec}
+    spec = {"name": package.name, **_MODEL_SPEC, **package.template.model}
+    return spec if "tokenizer" in package.template.run else {"vocab_size": _BYTE_VOCAB_SIZE, **spec}
 
 
-def _filled(template: str, package: Package) -> str:
-    """The text of a template with the names of the package in it."""
+def _render(template: str, package: Package) -> str:
+    """Return the text of a template file with its marks and placeholder names replaced."""
     text = (files("gptzoo.scaffold") / "templates" / f"{template}.txt").read_text(encoding="utf-8")
-    idea = package.template.idea
-    where, fields = package.template.use
+    spec_name, fields = package.template.usage
     for mark, value in {
-        "IDEA^": idea[0].upper() + idea[1:],
-        "IDEA": idea,
+        "SUMMARY": package.template.summary,
         "KIND": package.kind,
-        "USE_SPEC": where,
-        "USE_FIELDS": json.dumps(fields),
+        "SPEC": spec_name,
+        "FIELDS": json.dumps(fields),
     }.items():
         text = text.replace(f"{{{mark}}}", value)
-    return _named(text, package)
+    return _replace_names(text, package)
 
 
-def _json(spec: Mapping[str, Any], package: Package) -> str:
-    return _named(json.dumps(spec, indent=2) + "\n", package)
+def _render_json(spec: Mapping[str, Any], package: Package) -> str:
+    return _replace_names(json.dumps(spec, indent=2) + "\n", package)
 
 
-def _named(text: str, package: Package) -> str:
-    names = {"NewPart": package.class_name, TYPE: package.type, TYPE.replace("_", "-"): package.name}
+def _replace_names(text: str, package: Package) -> str:
+    names = {
+        "NewPart": package.class_name,
+        PLACEHOLDER: package.type,
+        PLACEHOLDER.replace("_", "-"): package.name,
+    }
     return re.sub("|".join(names), lambda match: names[match[0]], text)

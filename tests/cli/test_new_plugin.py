@@ -1,4 +1,4 @@
-"""gptzoo new-plugin, as a user meets it."""
+"""gptzoo new-plugin from the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def new_plugin(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["new-plugin", *map(str, arguments)])
 
 
-def test_it_says_what_it_wrote_and_what_to_do_next(tmp_path: Path) -> None:
+def test_it_prints_the_folder_and_the_next_commands(tmp_path: Path) -> None:
     result = new_plugin("soft-cap", "--kind", "attention", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     lines = [line.strip() for line in result.stdout.splitlines()]
@@ -28,27 +28,31 @@ def test_it_says_what_it_wrote_and_what_to_do_next(tmp_path: Path) -> None:
     assert (tmp_path / "gptzoo-soft-cap" / "pyproject.toml").is_file()
 
 
-def test_it_says_the_same_as_data(tmp_path: Path) -> None:
+def test_json_has_the_names_files_and_next_commands(tmp_path: Path) -> None:
     result = new_plugin("soft-cap", "--kind", "norm", "--out", tmp_path / "new folder", "--json")
-    one = json.loads(result.stdout)
-    assert (one["distribution"], one["module"], one["type"]) == ("gptzoo-soft-cap", "gptzoo_soft_cap", "soft_cap")
-    folder = Path(one["folder"])
-    assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == set(one["files"])
-    assert one["next"][0] == f"cd '{folder}'"
+    package = json.loads(result.stdout)
+    assert (package["distribution"], package["module"], package["type"]) == (
+        "gptzoo-soft-cap",
+        "gptzoo_soft_cap",
+        "soft_cap",
+    )
+    folder = Path(package["folder"])
+    assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == set(package["files"])
+    assert package["next"][0] == f"cd '{folder}'"
 
 
-def test_left_to_itself_it_writes_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_parent_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert new_plugin("idea", "--kind", "ffn").exit_code == 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["gptzoo-idea"]
 
 
-def test_the_help_lists_every_kind_with_what_its_component_does() -> None:
+def test_the_help_lists_every_kind_with_its_component() -> None:
     text = new_plugin("--help").stdout
-    assert all(f"{kind} " in text and template.idea in text for kind, template in TEMPLATES.items())
+    assert all(f"{kind} " in text and template.summary in text for kind, template in TEMPLATES.items())
 
 
-def test_every_template_is_of_a_kind_that_there_is() -> None:
+def test_every_template_is_of_an_existing_kind() -> None:
     assert set(TEMPLATES) <= set(registry.discover("none").kinds)
 
 
@@ -57,13 +61,13 @@ def test_every_template_is_of_a_kind_that_there_is() -> None:
     [
         (["x", "--kind", "atention"], "no kind named 'atention'; did you mean 'attention'?  (templates: activation, "),
         (["x", "--kind", "importer"], "kind 'importer' has no template; "),
-        (["Soft_Cap", "--kind", "ffn"], "such as 'soft-cap'"),
-        (["sdpa", "--kind", "attention"], "attention 'sdpa' is taken"),
+        (["Soft_Cap", "--kind", "ffn"], "Try 'soft-cap'."),
+        (["sdpa", "--kind", "attention"], "attention 'sdpa' is already registered by"),
         (["x"], "Missing option '--kind'"),
-        (["x", "--kind", "ffn", "--out", "/dev/null"], "/dev/null/gptzoo-x: cannot be written"),
+        (["x", "--kind", "ffn", "--out", "/dev/null"], "/dev/null/gptzoo-x: cannot write"),
     ],
 )
-def test_wrong_input_is_told_and_leaves_with_2(arguments: list[str], message: str) -> None:
+def test_wrong_input_exits_with_2_and_an_error_message(arguments: list[str], message: str) -> None:
     result = new_plugin(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -1,4 +1,4 @@
-"""gptzoo plugins, as a user meets it."""
+"""gptzoo plugins from the command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plugins(selection: str = "", *arguments: str) -> Result:
         return CliRunner().invoke(main, ["plugins", *arguments])
 
 
-def as_data(selection: str = "") -> Any:
+def as_json(selection: str = "") -> Any:
     result = plugins(selection, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -39,7 +39,7 @@ def as_data(selection: str = "") -> Any:
 
 def test_a_plugin_is_listed_with_its_package_and_what_it_registers(install: Callable[..., None]) -> None:
     install("squares", GOOD)
-    (plugin,) = (one for one in as_data("squares")["plugins"] if one["plugin"] != "builtin")
+    (plugin,) = (entry for entry in as_json("squares")["plugins"] if entry["plugin"] != "builtin")
     assert plugin == {
         "plugin": "squares",
         "distribution": "gptzoo-squares",
@@ -51,8 +51,8 @@ def test_a_plugin_is_listed_with_its_package_and_what_it_registers(install: Call
     assert "activation: squared" in text
 
 
-def test_what_ships_is_a_plugin_too() -> None:
-    (builtin,) = as_data("none")["plugins"]
+def test_the_builtin_components_are_a_plugin_too() -> None:
+    (builtin,) = as_json("none")["plugins"]
     assert (builtin["plugin"], builtin["version"]) == ("builtin", zoo.__version__)
     assert {"kind": "attention", "name": "sdpa"} in builtin["registers"]
 
@@ -66,20 +66,20 @@ def test_what_ships_is_a_plugin_too() -> None:
     ],
     ids=["import error", "exit", "taken name"],
 )
-def test_a_broken_plugin_is_shown_with_its_reason_and_is_no_failure(
+def test_a_broken_plugin_is_listed_with_its_reason_and_is_not_an_error(
     install: Callable[..., None], source: str, reason: str
 ) -> None:
     install("broken", source)
-    (bad,) = as_data("broken")["quarantined"]
+    (bad,) = as_json("broken")["quarantined"]
     assert (bad["plugin"], bad["distribution"]) == ("broken", "gptzoo-broken")
     assert reason in bad["reason"]
     result = plugins("broken")
     assert result.exit_code == 0
-    assert "refused: " in result.stdout
+    assert "not loaded: " in result.stdout
     assert reason in result.stdout.replace("\n", "")
 
 
-def test_a_disabled_plugin_is_shown_as_such(install: Callable[..., None]) -> None:
+def test_a_disabled_plugin_is_listed_as_disabled(install: Callable[..., None]) -> None:
     install("squares", GOOD)
-    assert "squares" in {plugin["plugin"] for plugin in as_data("none")["disabled"]}
+    assert "squares" in {plugin["plugin"] for plugin in as_json("none")["disabled"]}
     assert "disabled by GPTZOO_PLUGINS" in plugins("none").stdout

@@ -1,4 +1,4 @@
-"""A virtual environment of its own that sees all that is installed here, as a newcomer's would."""
+"""A fresh virtual environment that also sees the packages of the one that runs the tests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SCRIPTS = {
 
 
 class Environment:
-    """A fresh environment in `folder`. What is installed into it does not reach the one that runs the tests."""
+    """A fresh virtual environment in `folder`. Packages installed into it do not reach the one that runs the tests."""
 
     def __init__(self, folder: Path):
         venv.create(folder, symlinks=True)
         self.bin = folder / "bin"
         packages = next((folder / "lib").glob("python*/site-packages"))
-        # addsitedir also reads the .pth files there, by which editable packages are found.
+        # addsitedir also reads .pth files, through which editable packages are found.
         outside = sysconfig.get_path("purelib")
         (packages / "outside.pth").write_text(f"import site; site.addsitedir({outside!r})\n")
         for name, statement in _SCRIPTS.items():
@@ -33,15 +33,15 @@ class Environment:
             script.chmod(0o755)
 
     def run(self, command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[Any]:
-        """Run a bash script in `folder`; the commands of this environment come first."""
-        kept = {key: value for key, value in os.environ.items() if key not in ("GPTZOO_PLUGINS", "PYTEST_ADDOPTS")}
+        """Run a bash script in `folder`, with the commands of this environment first on the PATH."""
+        inherited = {key: value for key, value in os.environ.items() if key not in ("GPTZOO_PLUGINS", "PYTEST_ADDOPTS")}
         if _has_setuptools():
-            kept["PIP_NO_BUILD_ISOLATION"] = "0"  # means that there is none: it sets the option that the flag unsets
+            inherited["PIP_NO_BUILD_ISOLATION"] = "0"  # "0" turns build isolation off; the variable is inverted
         variables = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", **variables}
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=folder,
-            env={**kept, "VIRTUAL_ENV": str(self.bin.parent), **variables},
+            env={**inherited, "VIRTUAL_ENV": str(self.bin.parent), **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -49,7 +49,7 @@ class Environment:
 
 
 def _has_setuptools() -> bool:
-    """Whether a package can be built with what is installed; else pip gets setuptools for each build."""
+    """Return True if the installed setuptools can build a package. Otherwise pip downloads it for each build."""
     try:
         return int(importlib.metadata.version("setuptools").partition(".")[0]) >= 77
     except importlib.metadata.PackageNotFoundError:

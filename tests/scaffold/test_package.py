@@ -1,4 +1,4 @@
-"""What `gptzoo new-plugin` writes is a package that works: it is found, builds, trains, and passes its own tests."""
+"""A package created by `gptzoo new-plugin` works: it is discovered, trains, and passes its own tests."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from gptzoo.scaffold.kinds import TEMPLATES
 from gptzoo.scaffold.package import Package, new_package
 
 ROOT = Path(__file__).parents[2]
-LONGEST = "a-name-that-is-as-long-as-names-may-be-41"[:40]
+LONGEST_NAME = "a-name-that-is-as-long-as-names-may-be-41"[:40]
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Package], registry.Registry]]:
-    """`installed(package)` makes it look installed, as its pyproject.toml says, and discovers it."""
+    """Return a function that makes a package look installed, by its pyproject.toml, and discovers it."""
     before = set(sys.modules)
 
     def install(package: Package) -> registry.Registry:
         project = tomllib.loads((package.folder / "pyproject.toml").read_text())["project"]
-        (announced,) = project["entry-points"]["gptzoo"].items()
+        (entry_point,) = project["entry-points"]["gptzoo"].items()
         info = package.folder / "src" / f"{package.module}-{project['version']}.dist-info"
         info.mkdir()
-        (info / "entry_points.txt").write_text("[gptzoo]\n{} = {}\n".format(*announced))
+        (info / "entry_points.txt").write_text("[gptzoo]\n{} = {}\n".format(*entry_point))
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
         )
         monkeypatch.syspath_prepend(str(package.folder / "src"))
         importlib.invalidate_caches()
-        return registry.discover(announced[0])
+        return registry.discover(entry_point[0])
 
     yield install
     for module in set(sys.modules) - before:
@@ -57,7 +57,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configs_of(value: Any) -> Iterator[Any]:
-    """Every component config in a spec."""
+    """Yield every component config in a spec."""
     if isinstance(value, gptzoo.Config):
         yield value
     if isinstance(value, tuple):
@@ -69,14 +69,14 @@ def configs_of(value: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_a_new_package_is_found_and_its_run_trains(
+def test_a_new_package_is_discovered_and_its_run_trains(
     kind: str, tmp_path: Path, installed: Callable[[Package], registry.Registry]
 ) -> None:
     package = new_package("new-idea", kind, tmp_path)
     assert package.folder == tmp_path / "gptzoo-new-idea"
     assert all((package.folder / file).is_file() for file in package.files)
     known = installed(package)
-    assert not known.quarantined
+    assert not known.refused
     component = known.get(kind, "new_idea")
     assert str(known.origin(component)) == "gptzoo-new-idea 0.1.0"
     assert component.__name__ == package.class_name
@@ -101,8 +101,8 @@ def _filled(fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
-@pytest.mark.parametrize("name", ["x", LONGEST])
-def test_what_is_written_is_formatted_and_clean_whatever_the_name(kind: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["x", LONGEST_NAME])
+def test_the_files_are_formatted_and_pass_ruff_with_any_name(kind: str, name: str, tmp_path: Path) -> None:
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if ruff is None:
         pytest.skip("ruff is not installed")
@@ -117,11 +117,11 @@ def test_what_is_written_is_formatted_and_clean_whatever_the_name(kind: str, nam
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
-def test_no_mark_of_a_template_is_left_and_only_public_names_are_used(kind: str, tmp_path: Path) -> None:
+def test_all_marks_are_replaced_and_only_public_names_are_used(kind: str, tmp_path: Path) -> None:
     package = new_package("idea", kind, tmp_path)
     for file in package.files:
         text = (package.folder / file).read_text()
-        assert not re.search(r"new_part|new-part|NewPart|\{(IDEA|KIND|USE)[A-Z_^]*\}", text), file
+        assert not re.search(r"new_part|new-part|NewPart|\{(SUMMARY|KIND|SPEC|FIELDS)\}", text), file
     source = (package.folder / "src" / package.module / "__init__.py").read_text()
     assert set(re.findall(r"\bgptzoo\.(\w+)", source)) <= set(gptzoo.__all__)
     assert "import gptzoo\n" in source
@@ -129,7 +129,7 @@ def test_no_mark_of_a_template_is_left_and_only_public_names_are_used(kind: str,
 
 
 @pytest.mark.slow
-def test_the_types_of_what_is_written_are_sound(tmp_path: Path) -> None:
+def test_the_files_pass_mypy_strict(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     sources = []
     for kind in TEMPLATES:
@@ -143,11 +143,11 @@ def test_the_types_of_what_is_written_are_sound(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_an_installed_package_passes_its_own_tests(kind: str, tmp_path: Path) -> None:
-    """Really installed, into an environment of its own, and used by the commands that `new-plugin` prints."""
+    """Install the package into a fresh environment and run the commands that `new-plugin` prints."""
     package = new_package("new-idea", kind, tmp_path / "work")
     environment = Environment(tmp_path / "venv")
     install = "pip install --quiet --no-deps -e ."
-    only_it = {"GPTZOO_PLUGINS": "new-idea"}  # another package that is installed here may be broken
+    only_it = {"GPTZOO_PLUGINS": "new-idea"}  # other installed packages may be broken
     done = environment.run(f"{install} && pytest -q", package.folder, **only_it)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d+ passed", done.stdout)
@@ -168,7 +168,7 @@ def test_an_installed_package_passes_its_own_tests(kind: str, tmp_path: Path) ->
         ("soft-cap", "attention", "SoftCapAttention"),
         ("linear-attention", "attention", "LinearAttention"),
         ("attention", "attention", "Attention"),
-        ("tensor", "activation", "TensorActivation"),  # not the name of what its module imports
+        ("tensor", "activation", "TensorActivation"),  # not Tensor, which the module imports
         ("v2-x", "norm_layer", "V2XNormLayer"),
     ],
 )
@@ -179,64 +179,62 @@ def test_a_class_is_named_after_the_package_and_its_kind(name: str, kind: str, c
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("Soft_Cap", "such as 'soft-cap'"),
-        ("softCap", "such as 'soft-cap'"),
-        ("gptzoo-soft", "such as 'soft'"),
-        ("soft--cap", "such as 'soft-cap'"),
-        ("-soft", "such as 'soft'"),
-        ("3d", "such as 'd'"),
-        ("../soft", "such as 'soft'"),
-        ("a" * 41, "such as 'aaa"),
-        ("", "beginning with a letter; "),
-        ("é", "beginning with a letter; "),
-        ("soft\n", "such as 'soft'"),
+        ("Soft_Cap", "Try 'soft-cap'"),
+        ("softCap", "Try 'soft-cap'"),
+        ("gptzoo-soft", "Try 'soft'"),
+        ("soft--cap", "Try 'soft-cap'"),
+        ("-soft", "Try 'soft'"),
+        ("3d", "Try 'd'"),
+        ("../soft", "Try 'soft'"),
+        ("a" * 41, "Try 'aaa"),
+        ("", "without the prefix gptzoo-."),
+        ("é", "without the prefix gptzoo-."),
+        ("soft\n", "Try 'soft'"),
     ],
 )
-def test_a_name_that_will_not_do_is_refused_with_one_that_will(name: str, hint: str, tmp_path: Path) -> None:
+def test_an_invalid_name_is_refused_with_a_suggestion(name: str, hint: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         new_package(name, "ffn", tmp_path)
     assert hint in str(error.value)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_name_that_a_component_of_the_kind_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"attention 'sdpa' is taken: gptzoo \S+ registers it"):
+def test_the_name_of_a_registered_component_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"attention 'sdpa' is already registered by gptzoo \S+\. Choose"):
         new_package("sdpa", "attention", tmp_path)
     with registry.use(registry.discover("none")):
-        assert new_package("sdpa", "ffn", tmp_path).type == "sdpa"  # another kind is another name
+        assert new_package("sdpa", "ffn", tmp_path).type == "sdpa"  # names are per kind
 
 
-def test_a_name_that_an_installed_package_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_an_installed_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "gptzoo_theirs-1.2.3.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gptzoo-theirs\nVersion: 1.2.3\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(InputError, match=r"gptzoo-theirs 1\.2\.3 is installed already"):
+    with pytest.raises(InputError, match=r"gptzoo-theirs 1\.2\.3 is already installed"):
         new_package("theirs", "ffn", tmp_path)
 
 
-# ---------------------------------------------------------------------- whole or not at all
+# ---------------------------------------------------------------------- all files or none
 
 
-@pytest.mark.parametrize("kind_of_thing", ["folder", "file", "link"])
-def test_what_is_there_is_left_as_it_is(kind_of_thing: str, tmp_path: Path) -> None:
-    there = tmp_path / "gptzoo-idea"
-    if kind_of_thing == "folder":
-        there.mkdir()
-    elif kind_of_thing == "file":
-        there.write_text("mine")
+@pytest.mark.parametrize("path_type", ["folder", "file", "link"])
+def test_an_existing_path_is_not_changed(path_type: str, tmp_path: Path) -> None:
+    existing = tmp_path / "gptzoo-idea"
+    if path_type == "folder":
+        existing.mkdir()
+    elif path_type == "file":
+        existing.write_text("mine")
     else:
-        there.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(FolderError, match="exists already"):
+        existing.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FolderError, match="already exists"):
         new_package("idea", "ffn", tmp_path)
-    assert list(tmp_path.iterdir()) == [there]
+    assert list(tmp_path.iterdir()) == [existing]
 
 
-def test_nothing_is_left_of_a_package_that_could_not_be_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_file_is_left_if_one_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = package_module._contents
     monkeypatch.setattr(package_module, "_contents", lambda package: {**contents(package), "README.md/x": ""})
-    with pytest.raises(FolderError, match="cannot be written"):
+    with pytest.raises(FolderError, match="cannot write"):
         new_package("idea", "ffn", tmp_path)
     assert not any(tmp_path.iterdir())

@@ -14,7 +14,7 @@ class ExcludesAllTokens(gptzoo.LogitsProcessor):
 
     name = "excludes_all_tokens"
 
-    def __call__(self, logits: Tensor, rows: Sequence[gptzoo.TokenSequence]) -> Tensor:
+    def __call__(self, logits: Tensor, sequences: Sequence[gptzoo.TokenSequence]) -> Tensor:
         return logits.masked_fill(logits < 2, float("-inf"))
 
 
@@ -23,7 +23,7 @@ class ScalesByBatch(gptzoo.LogitsProcessor):
 
     name = "scales_by_batch"
 
-    def __call__(self, logits: Tensor, rows: Sequence[gptzoo.TokenSequence]) -> Tensor:
+    def __call__(self, logits: Tensor, sequences: Sequence[gptzoo.TokenSequence]) -> Tensor:
         return logits / logits.amax().clamp(min=1)
 
 
@@ -32,9 +32,9 @@ class WritesToLogits(gptzoo.LogitsProcessor):
 
     name = "writes_to_logits"
 
-    def __call__(self, logits: Tensor, rows: Sequence[gptzoo.TokenSequence]) -> Tensor:
-        for index, row in enumerate(rows):
-            logits[index, row.tokens[-1]] -= 1
+    def __call__(self, logits: Tensor, sequences: Sequence[gptzoo.TokenSequence]) -> Tensor:
+        for index, sequence in enumerate(sequences):
+            logits[index, sequence.tokens[-1]] -= 1
         return logits
 
 
@@ -47,6 +47,6 @@ class DependsOnEarlierCalls(gptzoo.LogitsProcessor):
         super().__init__(config, tokenizer)
         self.n_calls = 0
 
-    def __call__(self, logits: Tensor, rows: Sequence[gptzoo.TokenSequence]) -> Tensor:
+    def __call__(self, logits: Tensor, sequences: Sequence[gptzoo.TokenSequence]) -> Tensor:
         self.n_calls += 1
         return logits / self.n_calls

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import gptzoo
 import gptzoo.testing
-from gptzoo.testing.properties.assembly.options import other_values
 from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.properties.assembly.options import other_values
 
 
 class ManyOptions(gptzoo.Activation):
