@@ -42,11 +42,11 @@ def test_one_file_is_compared_with_a_changed_copy(spec: Path) -> None:
 
 
 def test_json_has_all_differences(spec: Path) -> None:
-    found = json.loads(gptzoo("diff", spec, "--set", "norm.layer=rmsnorm", "--json").stdout)
-    assert found["equal"] is False
-    assert {"name": "$.norm.layer.type", "a": "layernorm", "b": "rmsnorm"} in found["spec"]
-    assert {"name": "exit.bias", "a": "[32]", "b": None} in found["parameters"]
-    assert found["initial_values"]["differ"] == []
+    diff = json.loads(gptzoo("diff", spec, "--set", "norm.layer=rmsnorm", "--json").stdout)
+    assert diff["equal"] is False
+    assert {"name": "$.norm.layer.type", "a": "layernorm", "b": "rmsnorm"} in diff["spec"]
+    assert {"name": "exit.bias", "a": "[32]", "b": None} in diff["parameters"]
+    assert diff["initial_values"]["differ"] == []
 
 
 def test_model_folders_are_accepted(spec: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def expected_weights(model: Any, layer: int, window: int | None) -> torch.Tensor
     hook.remove()
     attention = model.blocks[layer].attention
     q, k, _ = attention.qkv(inputs[0]).split(attention.widths, dim=-1)
-    q, k = (each.view(len(IDS), -1, attention.d_head).transpose(0, 1) for each in (q[0], k[0]))
+    q, k = (m.view(len(IDS), -1, attention.d_head).transpose(0, 1) for m in (q[0], k[0]))
     k = k.repeat_interleave(len(q) // len(k), dim=0)
     scores = q @ k.transpose(1, 2) / attention.d_head**0.5
     distance = torch.arange(len(IDS))[:, None] - torch.arange(len(IDS))
@@ -49,20 +49,20 @@ def expected_weights(model: Any, layer: int, window: int | None) -> torch.Tensor
 @pytest.mark.parametrize("options", [{}, {"window": 5}, {"n_kv_heads": 2}])
 def test_maps_are_the_softmax_of_the_scores(type: str, options: dict[str, Any]) -> None:
     model = loaded(attention={"type": type, **options}, positional="learned")
-    found = attention_maps(model, IDS)
-    assert [each.path for each in found.maps] == ["blocks.0.attention", "blocks.1.attention"]
-    assert {each.type for each in found.maps} == {type}
-    for layer, each in enumerate(found.maps):
+    maps = attention_maps(model, IDS)
+    assert [m.path for m in maps.maps] == ["blocks.0.attention", "blocks.1.attention"]
+    assert {m.type for m in maps.maps} == {type}
+    for layer, m in enumerate(maps.maps):
         torch.testing.assert_close(
-            each.weights, expected_weights(model.model, layer, options.get("window")), atol=1e-5, rtol=0
+            m.weights, expected_weights(model.model, layer, options.get("window")), atol=1e-5, rtol=0
         )
-    assert "".join(found.tokens) == "To·be·or·not·to·be"
+    assert "".join(maps.tokens) == "To·be·or·not·to·be"
 
 
 def test_the_same_weights_give_the_same_maps_whether_trained_with_naive_or_sdpa() -> None:
     naive, sdpa = (attention_maps(loaded(attention=type, positional="rope"), IDS) for type in ("naive", "sdpa"))
-    for one, other in zip(naive.maps, sdpa.maps, strict=True):
-        torch.testing.assert_close(one.weights, other.weights, atol=1e-5, rtol=0)
+    for a, b in zip(naive.maps, sdpa.maps, strict=True):
+        torch.testing.assert_close(a.weights, b.weights, atol=1e-5, rtol=0)
 
 
 PLUGIN = '''
@@ -99,7 +99,7 @@ def test_an_attention_from_a_plugin_file_has_a_map_and_one_without_scores_is_nam
     with registry.use(registry.discover(selection="none")):
         gptzoo.load_plugin(tmp_path / "mean.py")
         mixed = attention_maps(loaded(attention=[{"type": "mean", "captures": False}, "mean"], positional="none"), IDS)
-        assert [each.path for each in mixed.maps] == ["blocks.1.attention"]
+        assert [m.path for m in mixed.maps] == ["blocks.1.attention"]
         assert mixed.maps[0].weights[0, 3, :5].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.25, 0.0])
         assert mixed.without_map == ("blocks.0.attention (mean)",)
         with pytest.raises(InputError, match=r"no layer has attention scores: blocks\.0\.attention \(mean\)"):
@@ -107,16 +107,16 @@ def test_an_attention_from_a_plugin_file_has_a_map_and_one_without_scores_is_nam
 
 
 def test_layers_and_heads_are_selected_by_number() -> None:
-    found = attention_maps(loaded(), IDS)
-    selected = found.select(layers=[1], heads=[2, 0])
-    assert [each.path for each in selected.maps] == ["blocks.1.attention"]
+    maps = attention_maps(loaded(), IDS)
+    selected = maps.select(layers=[1], heads=[2, 0])
+    assert [m.path for m in selected.maps] == ["blocks.1.attention"]
     assert selected.maps[0].heads == (2, 0)
-    assert torch.equal(selected.maps[0].weights, found.maps[1].weights[[2, 0]])
+    assert torch.equal(selected.maps[0].weights, maps.maps[1].weights[[2, 0]])
     for wrong in ({"layers": [2]}, {"heads": [0, -1]}, {"heads": [4]}):
         with pytest.raises(
             InputError, match=r"no attention map of (layer|head) (2|-1|4); give a number from 0 to (1|3)"
         ):
-            found.select(**wrong)
+            maps.select(**wrong)
 
 
 def test_every_token_has_a_visible_label() -> None:

@@ -119,34 +119,37 @@ def test_a_norm_scheme_that_widens_the_residual_stream_is_traced() -> None:
 
 def test_the_graph_of_every_spec_has_all_sublayers_and_layers(any_spec: dict[str, Any]) -> None:
     spec = gptzoo.load_model_spec(any_spec)
-    rows = build_model_graph(spec)
-    (blocks,) = (row for row in rows if isinstance(row, BlockGroup))
+    nodes = build_model_graph(spec)
+    (blocks,) = (node for node in nodes if isinstance(node, BlockGroup))
     assert blocks.n_layers == spec.n_layers
     assert {"attention", "ffn"} <= {operation.name for operation in blocks.operations}
     for name in ("attention", "ffn"):
-        by_layer = {layer: one.config for one in blocks.sublayers[name] for layer in one.layers}
+        by_layer = {layer: group.config for group in blocks.sublayers[name] for layer in group.layers}
         assert [by_layer[layer] for layer in range(spec.n_layers)] == spec.per_layer(name)
-    assert isinstance(rows[0], ModuleNode)
-    assert isinstance(rows[-1], ModuleNode)
-    assert (rows[0].name, rows[-1].name) == ("embed", "head")
+    assert isinstance(nodes[0], ModuleNode)
+    assert isinstance(nodes[-1], ModuleNode)
+    assert (nodes[0].name, nodes[-1].name) == ("embed", "head")
 
 
 def test_modules_are_in_the_order_of_the_forward_pass() -> None:
-    rows = build_model_graph(gptzoo.load_model_spec(small(dropout=0.1, positional=["learned", "rope"])))
-    names = ["blocks" if isinstance(row, BlockGroup) else row.name for row in rows]
+    nodes = build_model_graph(gptzoo.load_model_spec(small(dropout=0.1, positional=["learned", "rope"])))
+    names = ["blocks" if isinstance(node, BlockGroup) else node.name for node in nodes]
     assert names == ["embed", "positionals", "embed_dropout", "blocks", "exit", "head"]
-    assert [row.config.type for row in rows if isinstance(row, ModuleNode) and row.config] == ["learned", "layernorm"]
+    assert [node.config.type for node in nodes if isinstance(node, ModuleNode) and node.config] == [
+        "learned",
+        "layernorm",
+    ]
 
 
 def test_modules_that_do_nothing_are_omitted() -> None:
-    rows = build_model_graph(gptzoo.load_model_spec(small(positional="none", norm="post_ln")))
-    assert ["blocks" if isinstance(row, BlockGroup) else row.name for row in rows] == ["embed", "blocks", "head"]
+    nodes = build_model_graph(gptzoo.load_model_spec(small(positional="none", norm="post_ln")))
+    assert ["blocks" if isinstance(node, BlockGroup) else node.name for node in nodes] == ["embed", "blocks", "head"]
 
 
 def test_layers_with_equal_configs_are_grouped() -> None:
     spec = gptzoo.load_model_spec(small(n_layers=5, attention=["naive", {"type": "sdpa", "window": 4}]))
-    found = [(one.config.type, one.layers) for one in group_by_config(spec.per_layer("attention"))]
-    assert found == [("naive", (0, 2, 4)), ("sdpa", (1, 3))]
+    groups = [(group.config.type, group.layers) for group in group_by_config(spec.per_layer("attention"))]
+    assert groups == [("naive", (0, 2, 4)), ("sdpa", (1, 3))]
 
 
 class Both(Positional):

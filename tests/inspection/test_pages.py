@@ -35,9 +35,9 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
+        chromium_browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium_browser
+        chromium_browser.close()
 
 
 def open_page(browser: Any, file: Path, text: str, **options: Any) -> Any:
@@ -53,26 +53,26 @@ def open_page(browser: Any, file: Path, text: str, **options: Any) -> Any:
 def test_heads_are_selected_by_click_or_key_and_weights_shown_on_hover(
     browser: Any, loaded: LoadedModel, tmp_path: Path
 ) -> None:
-    found = attention_maps(loaded, IDS)
-    page = open_page(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
+    maps = attention_maps(loaded, IDS)
+    page = open_page(browser, tmp_path / "maps.html", attention_page(maps, "Maps"))
     assert page.locator(".heads button").count() == 6
     page.get_by_label("blocks.1.attention, head 1").click()
     page.keyboard.press("ArrowRight")
     assert page.get_by_role("heading", name="blocks.1.attention (sdpa), head 2").count() == 1
     page.locator(".text span").nth(7).hover()
-    shown = [float(each.get_attribute("title")) for each in page.locator(".text span").all()]
-    assert shown == pytest.approx(found.maps[1].weights[2, 7].tolist(), abs=6e-5)
+    weights = [float(span.get_attribute("title")) for span in page.locator(".text span").all()]
+    assert weights == pytest.approx(maps.maps[1].weights[2, 7].tolist(), abs=6e-5)
     assert page.locator(".text").inner_text() == "to·be·</b>"
     box = page.locator("#map").bounding_box()
     page.mouse.move(box["x"] + box["width"] - 10, box["y"] + box["height"] - 10)
     match = re.search(r"> → >  (\S+)  \(positions 9 → 9\)", page.locator(".reading").text_content())
     assert match is not None
-    assert float(match[1]) == pytest.approx(found.maps[1].weights[2, 9, 9].item(), abs=6e-5)
+    assert float(match[1]) == pytest.approx(maps.maps[1].weights[2, 9, 9].item(), abs=6e-5)
 
 
 def test_selected_heads_keep_their_numbers(browser: Any, loaded: LoadedModel, tmp_path: Path) -> None:
-    found = attention_maps(loaded, IDS).select(layers=[1], heads=[2, 1])
-    page = open_page(browser, tmp_path / "maps.html", attention_page(found, "Maps"))
+    maps = attention_maps(loaded, IDS).select(layers=[1], heads=[2, 1])
+    page = open_page(browser, tmp_path / "maps.html", attention_page(maps, "Maps"))
     assert page.locator(".heads thead th").all_inner_texts() == ["", "head 2", "head 1"]
     assert page.get_by_role("heading", name="blocks.1.attention (sdpa), head 2").count() == 1
 
@@ -81,18 +81,18 @@ def test_selected_heads_keep_their_numbers(browser: Any, loaded: LoadedModel, tm
 def test_a_lens_cell_shows_its_candidates_and_has_enough_contrast(
     browser: Any, loaded: LoadedModel, tmp_path: Path, scheme: str
 ) -> None:
-    found = logit_lens(loaded, IDS, n_best=3)
-    page = open_page(browser, tmp_path / "lens.html", lens_page(found, "Lens"), color_scheme=scheme)
+    lens = logit_lens(loaded, IDS, n_best=3)
+    page = open_page(browser, tmp_path / "lens.html", lens_page(lens, "Lens"), color_scheme=scheme)
     rows = page.locator(".lens tr")
     assert [row.locator("th").first.inner_text() for row in rows.all()] == ["blocks.1", "blocks.0", "in", "after"]
     rows.nth(1).locator("td").nth(4).hover()
     shares = page.locator(".bars span:nth-child(3n)").all_inner_texts()
     assert [float(share.removesuffix(" %")) / 100 for share in shares] == pytest.approx(
-        found.probabilities[1, 4].tolist(), abs=1e-3
+        lens.probabilities[1, 4].tolist(), abs=1e-3
     )
     labels = page.locator(".bars span.mono").all_text_contents()
-    assert labels == [found.labels[token] for token in found.ids[1, 4].tolist()]
-    assert f"rank {int(found.rank[1, 4]) + 1}" in page.locator("dl").inner_text()
+    assert labels == [lens.labels[token] for token in lens.ids[1, 4].tolist()]
+    assert f"rank {int(lens.rank[1, 4]) + 1}" in page.locator("dl").inner_text()
     for cell in page.locator(".lens td").all():
         ink, ground = (_luminance(cell.evaluate(f"e => getComputedStyle(e).{name}")) for name in _COLOURS)
         assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.0  # the contrast of black on white is 21

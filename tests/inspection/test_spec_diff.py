@@ -35,28 +35,28 @@ def test_the_name_is_ignored() -> None:
 
 
 def test_another_attention_changes_nothing_else() -> None:
-    found = compare_specs(model(), model(attention="naive"))
-    assert [(change.name, change.a, change.b) for change in found.spec] == [("$.attention.type", "sdpa", "naive")]
-    assert names(found.modules) == ["blocks.0.attention", "blocks.1.attention"]
-    assert not found.parameters
-    assert not found.initial_values.differ
-    assert not found.optimizer
-    assert names(found.costs) == ["training bytes, batch of 1"]  # naive keeps its scores
+    diff = compare_specs(model(), model(attention="naive"))
+    assert [(change.name, change.a, change.b) for change in diff.spec] == [("$.attention.type", "sdpa", "naive")]
+    assert names(diff.modules) == ["blocks.0.attention", "blocks.1.attention"]
+    assert not diff.parameters
+    assert not diff.initial_values.differ
+    assert not diff.optimizer
+    assert names(diff.costs) == ["training bytes, batch of 1"]  # naive keeps its scores
 
 
 def test_added_removed_and_reshaped_parameters_are_named() -> None:
-    found = compare_specs(model(positional="learned"), model(positional="rope", d_model=64))
-    by_name = {change.name: (change.a, change.b) for change in found.parameters}
+    diff = compare_specs(model(positional="learned"), model(positional="rope", d_model=64))
+    by_name = {change.name: (change.a, change.b) for change in diff.parameters}
     assert by_name["positionals.0.table.weight"] == ("[16, 32]", None)
     assert by_name["embed.weight"] == ("[13, 32]", "[13, 64]")
-    assert "parameters" in names(found.costs)
+    assert "parameters" in names(diff.costs)
 
 
 def test_parameters_with_different_initial_values_are_named() -> None:
-    found = compare_specs(model(), model(architecture={"type": "decoder", "init_std": 0.1}))
-    assert "embed.weight" in found.initial_values.differ
-    assert "exit.weight" not in found.initial_values.differ  # ones in both
-    assert not found.equal
+    diff = compare_specs(model(), model(architecture={"type": "decoder", "init_std": 0.1}))
+    assert "embed.weight" in diff.initial_values.differ
+    assert "exit.weight" not in diff.initial_values.differ  # ones in both
+    assert not diff.equal
     reseeded = compare_specs(run(), run("seed=2"))
     assert names(reseeded.spec) == ["$.seed"]
     assert "embed.weight" in reseeded.initial_values.differ
@@ -70,16 +70,16 @@ def test_initial_values_are_skipped_on_request_and_for_large_models() -> None:
 
 
 def test_optimizer_options_are_compared_by_parameter_and_only_changed_ones_are_reported() -> None:
-    found = compare_specs(run(), run("optimizer.weight_decay=0.5"))
-    assert "embed.weight" in names(found.optimizer)
-    assert "exit.weight" not in names(found.optimizer)  # norms do not decay
-    assert {(change.a["weight_decay"], change.b["weight_decay"]) for change in found.optimizer} == {(0.1, 0.5)}
-    assert all(set(change.a) == {"weight_decay"} for change in found.optimizer)
+    diff = compare_specs(run(), run("optimizer.weight_decay=0.5"))
+    assert "embed.weight" in names(diff.optimizer)
+    assert "exit.weight" not in names(diff.optimizer)  # norms do not decay
+    assert {(change.a["weight_decay"], change.b["weight_decay"]) for change in diff.optimizer} == {(0.1, 0.5)}
+    assert all(set(change.a) == {"weight_decay"} for change in diff.optimizer)
 
 
 def test_an_added_parameter_is_reported_with_its_group_options() -> None:
-    found = compare_specs(run(), run("model.bias=false"))
-    by_name = {change.name: (change.a, change.b) for change in found.optimizer}
+    diff = compare_specs(run(), run("model.bias=false"))
+    by_name = {change.name: (change.a, change.b) for change in diff.optimizer}
     assert by_name["exit.bias"] == ({"weight_decay": 0.0}, None)
 
 

@@ -44,7 +44,7 @@ class ForestRow:
 
 
 @dataclass(frozen=True)
-class Forest:
+class ForestPlot:
     """A forest plot: estimates with their intervals, one per row."""
 
     name: str  # base name of the files
@@ -58,7 +58,7 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Curves:
+class LearningCurves:
     """Learning curves: a band per variant against one of several costs."""
 
     name: str
@@ -72,7 +72,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Plane:
+class ParetoPlot:
     """Loss against one of several costs, with the Pareto front."""
 
     name: str
@@ -82,10 +82,10 @@ class Plane:
     costs: Mapping[str, str]  # label of the horizontal axis, by cost
     points: Mapping[str, Sequence[ParetoPoint]]  # by cost
     intervals: Mapping[str, Estimate]  # of the mean loss, by variant
-    kind: str = "plane"
+    kind: str = "pareto"
 
 
-Figure = Forest | Curves | Plane
+Figure = ForestPlot | LearningCurves | ParetoPlot
 
 
 def build_figures(outcome: Outcome, analysis: Analysis) -> list[Figure]:
@@ -107,7 +107,7 @@ def _means(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         rows.append(_row(name, estimate, None, list(endpoints.values()), tooltip))
     if rows:
         base = analysis.ranking.get(analysis.baseline)
-        yield Forest(
+        yield ForestPlot(
             "means",
             f"{outcome.metric} of each variant",
             f"Dots are seeds, squares are their means, and bars are {_confidence(outcome)} confidence intervals of the "
@@ -133,7 +133,7 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         if comparison.difference is not None
     ]
     if rows:
-        yield Forest(
+        yield ForestPlot(
             "differences",
             f"Difference from {analysis.baseline}",
             f"Negative differences are better than {analysis.baseline}. Bars are confidence intervals with Holm's "
@@ -160,7 +160,7 @@ def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     metrics = dict.fromkeys(band.metric for band in analysis.bands)
     known_costs = {band.against for band in analysis.bands}
     variants = dict.fromkeys([outcome.baseline, *analysis.ranking, *(band.variant for band in analysis.bands)])
-    yield Curves(
+    yield LearningCurves(
         "curves",
         "Learning curves",
         f"Lines are means over seeds. Bands are pointwise {_confidence(outcome)} confidence intervals; a variant with "
@@ -177,7 +177,7 @@ def _effects(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     interactions = [effect for effect in analysis.effects if len(effect.choices) > 1]
     axis = f"Δ {with_unit(outcome.metric)}"
     if main_effects:
-        yield Forest(
+        yield ForestPlot(
             "main-effects",
             "Main effects",
             "The effect of a choice compared with the baseline's choice on the same axis, averaged over all "
@@ -189,7 +189,7 @@ def _effects(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
             outcome.margin,
         )
     if interactions:
-        yield Forest(
+        yield ForestPlot(
             "interactions",
             "Interactions",
             "The effect of two choices together beyond the sum of their separate effects; 0 if the effects add up.",
@@ -210,7 +210,7 @@ def _effect_row(effect: Effect) -> ForestRow:
 
 def _pareto_fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     if analysis.fronts:
-        yield Plane(
+        yield ParetoPlot(
             "front",
             "Loss against cost",
             "Filled points are on the Pareto front: no other variant is at least as good in both loss and cost and "

@@ -28,7 +28,7 @@ from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
 from gptzoo.utils.units import scaled
 
-_SCRIPTS = ("draw.js", "forest.js", "curves.js", "plane.js", "page.js")
+_SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "page.js")
 _FIGURE_DIGITS = 6  # significant digits of numbers that are only drawn
 
 

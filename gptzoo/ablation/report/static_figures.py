@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptzoo.ablation.records.analysis import Band
-from gptzoo.ablation.report.figures import Curves, Figure, Forest, Plane
+from gptzoo.ablation.report.figures import Figure, ForestPlot, LearningCurves, ParetoPlot
 from gptzoo.ablation.report.palette import INK, LIGHT, LineStyle
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class _Label(NamedTuple):
 
 def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -> list[Path]:
     """Write a figure as PNG and SVG, with one file per cost if it has several. Raise ImportError without matplotlib."""
-    if isinstance(figure, Forest):
+    if isinstance(figure, ForestPlot):
         return _save(figure.name, folder, partial(_draw_forest, figure, styles))
     files = []
     for cost in figure.costs:
         name = f"{figure.name}-{cost.replace(' ', '-')}"
-        if isinstance(figure, Plane):
-            files += _save(name, folder, partial(_draw_plane, figure, cost, styles))
+        if isinstance(figure, ParetoPlot):
+            files += _save(name, folder, partial(_draw_pareto, figure, cost, styles))
         else:
             files += _save(name, folder, partial(_draw_curves, figure, cost, styles))
     return files
@@ -80,7 +80,7 @@ def _subplots(height: float, columns: int = 1) -> tuple[Canvas, Sequence[Axes]]:
     return canvas, canvas.subplots(1, columns, squeeze=False)[0]
 
 
-def _draw_forest(figure: Forest, styles: Mapping[str, LineStyle]) -> Canvas:
+def _draw_forest(figure: ForestPlot, styles: Mapping[str, LineStyle]) -> Canvas:
     canvas, (axes,) = _subplots(0.75 + 0.3 * len(figure.rows))
     if figure.margin:
         axes.axvspan(-figure.margin, figure.margin, color=_MARGIN_SHADE, zorder=0)
@@ -108,7 +108,7 @@ def _draw_forest(figure: Forest, styles: Mapping[str, LineStyle]) -> Canvas:
     return canvas
 
 
-def _draw_curves(figure: Curves, cost: str, styles: Mapping[str, LineStyle]) -> Canvas:
+def _draw_curves(figure: LearningCurves, cost: str, styles: Mapping[str, LineStyle]) -> Canvas:
     """Draw two panels: the whole training, and its last half, where the differences are visible."""
     metric = next(iter(figure.metrics))
     bands = [band for band in figure.bands if (band.metric, band.against) == (metric, cost)]
@@ -176,7 +176,7 @@ def _draw_labels(axes: Axes, labels: Sequence[_Label], *, right: float, n_lines:
         )
 
 
-def _draw_plane(figure: Plane, cost: str, styles: Mapping[str, LineStyle]) -> Canvas:
+def _draw_pareto(figure: ParetoPlot, cost: str, styles: Mapping[str, LineStyle]) -> Canvas:
     points = figure.points[cost]
     height = max(3.4, 0.8 + 0.17 * len(points))
     canvas, (axes,) = _subplots(height)

@@ -36,8 +36,8 @@ class Visit:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as found:
-        chromium = found.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--disable-sync", "--no-first-run"])
         yield chromium
         chromium.close()
 
@@ -49,12 +49,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def visit(browser: Any, address: str, *, width: int = 1180, **options: Any) -> Visit:
     page = browser.new_context(viewport={"width": width, "height": 900}, **options).new_page()
-    found = Visit(page)
-    page.on("console", lambda message: found.messages.append(message.text))
-    page.on("pageerror", lambda error: found.messages.append(str(error)))
-    page.on("request", lambda request: found.requests.append(request.url))
+    opened = Visit(page)
+    page.on("console", lambda message: opened.messages.append(message.text))
+    page.on("pageerror", lambda error: opened.messages.append(str(error)))
+    page.on("request", lambda request: opened.requests.append(request.url))
     page.goto(address)
-    return found
+    return opened
 
 
 def names(page: Any) -> list[str]:

@@ -40,12 +40,14 @@ class ParsedPage(HTMLParser):
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.append((tag, found))
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
         if tag == "tr":
-            self.row = self.ranking.setdefault(str(found["data-variant"]), []) if "data-variant" in found else None
+            self.row = (
+                self.ranking.setdefault(str(attributes["data-variant"]), []) if "data-variant" in attributes else None
+            )
         if tag == "td" and self.row is not None:
-            self.row.append(str(found["data-value"]))
+            self.row.append(str(attributes["data-value"]))
 
     def handle_data(self, text: str) -> None:
         if self.lasttag not in ("script", "style"):
@@ -53,7 +55,11 @@ class ParsedPage(HTMLParser):
 
     @property
     def policies(self) -> list[str]:
-        return [found["content"] or "" for tag, found in self.tags if tag == "meta" and found.get("http-equiv")]
+        return [
+            attributes["content"] or ""
+            for tag, attributes in self.tags
+            if tag == "meta" and attributes.get("http-equiv")
+        ]
 
     @property
     def text(self) -> str:
@@ -61,35 +67,37 @@ class ParsedPage(HTMLParser):
 
 
 def test_every_number_of_the_ranking_is_that_of_the_analysis() -> None:
-    found = six_variants()
-    analysis = analyse(found)
-    ranking = ParsedPage(page_of(found)).ranking
+    ablation = six_variants()
+    analysis = analyse(ablation)
+    ranking = ParsedPage(page_of(ablation)).ranking
     assert list(ranking) == [*analysis.ranking, "linear-none"]
-    by_name = {one.variant: one for one in analysis.comparisons}
-    for variant in found.variants:
+    by_name = {comparison.variant: comparison for comparison in analysis.comparisons}
+    for variant in ablation.variants:
         _, mean, n, difference, verdict, p, effect, detectable, parameters, flops = ranking[variant.name]
-        estimate, one = analysis.ranking.get(variant.name), by_name.get(variant.name)
+        estimate, comparison = analysis.ranking.get(variant.name), by_name.get(variant.name)
         assert mean == ("" if estimate is None else repr(estimate.value))
         assert int(n) == (estimate.n if estimate else 0)
-        assert verdict == (one.verdict if one else "baseline")
-        assert difference == (repr(one.difference.value) if one and one.difference else "")
-        wanted = (one.p_adjusted, one.effect_size, one.detectable) if one else (None, None, None)
-        assert [p, effect, detectable] == ["" if value is None else repr(value) for value in wanted]
+        assert verdict == (comparison.verdict if comparison else "baseline")
+        assert difference == (repr(comparison.difference.value) if comparison and comparison.difference else "")
+        expected = (
+            (comparison.p_adjusted, comparison.effect_size, comparison.detectable) if comparison else (None, None, None)
+        )
+        assert [p, effect, detectable] == ["" if value is None else repr(value) for value in expected]
         assert (int(parameters), float(flops)) == (variant.n_parameters, variant.flops_per_token)
 
 
 def test_the_figure_data_equals_the_analysis() -> None:
-    found = six_variants()
-    analysis = analyse(found)
-    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page_of(found), re.DOTALL)
+    ablation = six_variants()
+    analysis = analyse(ablation)
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page_of(ablation), re.DOTALL)
     drawn = {figure["name"]: figure for figure in json.loads(text)["figures"]}
     assert list(drawn) == ["means", "differences", "curves", "main-effects", "interactions", "front"]
     for row in drawn["differences"]["rows"]:
-        one = next(each for each in analysis.comparisons if each.variant == row["label"])
-        assert one.difference is not None
-        ends = [one.difference.value, one.difference.low, one.difference.high]
+        comparison = next(c for c in analysis.comparisons if c.variant == row["label"])
+        assert comparison.difference is not None
+        ends = [comparison.difference.value, comparison.difference.low, comparison.difference.high]
         assert [row["value"], row["low"], row["high"]] == pytest.approx(ends, rel=1e-5)
-        assert row["verdict"] == one.verdict
+        assert row["verdict"] == comparison.verdict
     (band,) = [b for b in analysis.bands if (b.variant, b.metric, b.against) == ("sdpa-rope", "val/loss", "flops")]
     (shown,) = [
         b
@@ -98,51 +106,54 @@ def test_the_figure_data_equals_the_analysis() -> None:
     ]
     assert shown["mean"] == pytest.approx(list(band.mean), rel=1e-5)
     assert {row["label"]: row["dots"] for row in drawn["means"]["rows"]}["sdpa-none"] == pytest.approx(
-        list(found.endpoints("sdpa-none").values()), rel=1e-5
+        list(ablation.endpoints("sdpa-none").values()), rel=1e-5
     )
 
 
 def test_the_page_has_all_sentences_and_notes_and_a_headline() -> None:
-    found = six_variants()
-    analysis = analyse(found)
-    text = ParsedPage(page_of(found)).text
-    for said in (*(one.sentence for one in (*analysis.effects, *analysis.comparisons)), *analysis.notes):
-        assert said in text
+    ablation = six_variants()
+    analysis = analyse(ablation)
+    text = ParsedPage(page_of(ablation)).text
+    for sentence in (
+        *(comparison.sentence for comparison in (*analysis.effects, *analysis.comparisons)),
+        *analysis.notes,
+    ):
+        assert sentence in text
     assert len(analysis.effects) == 4  # three main ones, and the interaction that has its cells
     assert text.index(analysis.effects[0].sentence) < text.index(analysis.comparisons[0].sentence)
-    n = sum(one.verdict == "cannot tell" for one in analysis.comparisons)
+    n = sum(comparison.verdict == "cannot tell" for comparison in analysis.comparisons)
     assert n > 0
     assert f"{n} cannot be told apart from it" in text
     assert "t5: 't5' adds a score bias" in text
 
 
 def test_texts_are_escaped() -> None:
-    found = six_variants()
+    ablation = six_variants()
     hostile = replace(
-        found,
+        ablation,
         name=HOSTILE,
-        variants=[replace(variant, differences=[HOSTILE], residue=HOSTILE) for variant in found.variants],
-        trials=[replace(trial, reason=HOSTILE) if trial.state == "failed" else trial for trial in found.trials],
+        variants=[replace(variant, differences=[HOSTILE], residue=HOSTILE) for variant in ablation.variants],
+        trials=[replace(trial, reason=HOSTILE) if trial.state == "failed" else trial for trial in ablation.trials],
         environment={"host": HOSTILE},
     )
-    read = ParsedPage(page_of(hostile))
-    tags = [tag for tag, _ in read.tags]
+    parsed = ParsedPage(page_of(hostile))
+    tags = [tag for tag, _ in parsed.tags]
     assert tags.count("script") == 2
-    assert not [found for tag, found in read.tags if any(name.startswith("on") for name in found)]
-    assert not [found for tag, found in read.tags if tag == "img"]
-    assert " ".join(HOSTILE.split()) in read.text
+    assert not [tag for tag, attributes in parsed.tags if any(name.startswith("on") for name in attributes)]
+    assert "img" not in tags
+    assert " ".join(HOSTILE.split()) in parsed.text
 
 
 def test_the_page_makes_no_requests_and_runs_only_its_own_script() -> None:
     html = page_of(six_variants())
-    read = ParsedPage(html)
-    for _, attributes in read.tags:
+    parsed = ParsedPage(html)
+    for _, attributes in parsed.tags:
         for name in ("src", "href", "action"):
             value = attributes.get(name) or ""
             assert value == "" or value.startswith(("data:", "#")), value
         assert "style" not in attributes  # the content security policy forbids them
     assert "url(http" not in html
-    (policy,) = read.policies
+    (policy,) = parsed.policies
     assert policy.startswith("default-src 'none'; ")
     assert "connect-src" not in policy
     styles, scripts = re.findall(r"<style>(.*?)</style>", html, re.S), re.findall(r"<script>(.*?)</script>", html, re.S)
@@ -157,9 +168,9 @@ def test_a_served_page_may_send_requests_to_its_server_only() -> None:
 
 
 def test_an_ablation_without_results_has_a_page() -> None:
-    found = six_variants(done=0)
-    nothing = replace(found, trials=[replace(t, state="waiting", reason="", rows=[]) for t in found.trials])
-    text = ParsedPage(page_of(nothing)).text
+    ablation = six_variants(done=0)
+    waiting = replace(ablation, trials=[replace(t, state="waiting", reason="", rows=[]) for t in ablation.trials])
+    text = ParsedPage(page_of(waiting)).text
     assert "Preliminary: 30 of 30 trials not done yet." in text
     assert "5 without data" in text
 
@@ -195,21 +206,21 @@ def test_stopped_variants_are_in_the_rung_tables_and_have_no_final_result() -> N
     )
     losses = {"v0": {1: 2.0, 2: 2.1}, "v1": {1: 1.9, 2: 2.01}}
     ends = [trial(name, seed, loss) for name, of in losses.items() for seed, loss in of.items()]
-    found = outcome({name: {} for name in names}, trials=ends, factorial=False, selection=chosen)
-    html = page_of(found)
-    read = ParsedPage(html)
-    assert {name: row[1:4] for name, row in read.ranking.items() if name in ("v2", "v3", "v4")} == {
+    ablation = outcome({name: {} for name in names}, trials=ends, factorial=False, selection=chosen)
+    html = page_of(ablation)
+    parsed = ParsedPage(html)
+    assert {name: row[1:4] for name, row in parsed.ranking.items() if name in ("v2", "v3", "v4")} == {
         name: ["", "0", ""] for name in ("v2", "v3", "v4")
     }
-    text = " ".join(" ".join(read.texts).split())
+    text = " ".join(" ".join(parsed.texts).split())
     assert "Successive halving kept 1 of 5 variants, besides the baseline. Of 1 variant compared with v0" in text
     assert "Rung 1 of 1, step 40 : 5 variants, 1 promoted besides the baseline" in text.replace("40:", "40 :")
     assert "5.1250 stopped" in text
     assert "finalists of successive halving from 5 variants by the mean val/loss of seed 7" in text
     assert HOSTILE not in html
-    rows = next(table for table in build_tables(found, analyse(found)) if table.name == "selection").rows
+    rows = next(table for table in build_tables(ablation, analyse(ablation)) if table.name == "selection").rows
     assert {(row["rung"], row["step"]) for row in rows} == {(1, 40)}
     fates = ["on", "on", "stopped", "stopped", "failed"]
     assert [(row["variant"], row["fate"]) for row in rows] == list(zip(names, fates, strict=True))
-    begun = replace(found, selection=replace(chosen, finalists=None))
-    assert "The selection is in rung 1 of 1: no variants are compared yet." in page_of(begun)
+    unfinished = replace(ablation, selection=replace(chosen, finalists=None))
+    assert "The selection is in rung 1 of 1: no variants are compared yet." in page_of(unfinished)

@@ -72,7 +72,7 @@ def test_every_figure_is_written_as_png_and_svg_and_embedded_in_the_page(tmp_pat
     assert report.page.read_text(encoding="utf-8").count('<img src="data:image/png;base64,') == 6
 
 
-@pytest.mark.parametrize("found", [many_variants(1), many_variants(30)], ids=["one", "thirty"])
-def test_figures_of_any_number_of_variants_are_drawn(found: Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ablation", [many_variants(1), many_variants(30)], ids=["one", "thirty"])
+def test_figures_of_any_number_of_variants_are_drawn(ablation: Outcome, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert write_report(found, tmp_path).page.is_file()
+    assert write_report(ablation, tmp_path).page.is_file()

@@ -38,11 +38,15 @@ def test_csv_and_parquet_read_back_as_written(table: Table, tmp_path: Path) -> N
 def test_the_ranking_has_every_comparison() -> None:
     ranking, trials, effects, curves = build_tables(OUTCOME, ANALYSIS)
     rows = {row["variant"]: row for row in ranking.rows}
-    for one in ANALYSIS.comparisons:
-        row = rows[one.variant]
-        assert (row["verdict"], row["p_adjusted"], row["more_seeds"]) == (one.verdict, one.p_adjusted, one.more_seeds)
-        if one.difference is not None:
-            ends = (one.difference.value, one.difference.low, one.difference.high)
+    for comparison in ANALYSIS.comparisons:
+        row = rows[comparison.variant]
+        assert (row["verdict"], row["p_adjusted"], row["more_seeds"]) == (
+            comparison.verdict,
+            comparison.p_adjusted,
+            comparison.more_seeds,
+        )
+        if comparison.difference is not None:
+            ends = (comparison.difference.value, comparison.difference.low, comparison.difference.high)
             assert (row["difference"], row["difference_low"], row["difference_high"]) == ends
     assert rows["linear-none"]["rank"] is None
     assert rows["linear-none"]["failed"] == 5

@@ -35,16 +35,16 @@ def first_five(variant: str) -> dict[int, float]:
 
 
 def test_naive_and_sdpa_are_the_same_despite_rounding() -> None:
-    found = only(analyse(outcome({"sdpa": first_five("baseline"), "naive": first_five("naive")})))
+    comparison = only(analyse(outcome({"sdpa": first_five("baseline"), "naive": first_five("naive")})))
     assert first_five("baseline") != first_five("naive")
-    assert found.verdict == "same"
-    assert found.sentence.startswith("naive is the same as sdpa to within 0.01: the difference is")
+    assert comparison.verdict == "same"
+    assert comparison.sentence.startswith("naive is the same as sdpa to within 0.01: the difference is")
 
 
 def test_a_model_without_positions_is_worse_than_rope() -> None:
-    found = only(analyse(outcome({"rope": first_five("baseline"), "none": first_five("none")})))
-    assert found.verdict == "worse"
-    assert found.paired
+    comparison = only(analyse(outcome({"rope": first_five("baseline"), "none": first_five("none")})))
+    assert comparison.verdict == "worse"
+    assert comparison.paired
 
 
 @pytest.mark.parametrize("n_copies", [1, pytest.param(4, marks=pytest.mark.slow)])
@@ -57,7 +57,7 @@ def test_copies_of_the_baseline_are_rarely_called_different(n_copies: int) -> No
         names = ["baseline", *(f"copy {copy}" for copy in range(n_copies))]
         sides = {name: {s: drawn[s] for s in range(5 * i, 5 * i + 5)} for i, name in enumerate(names)}
         analysis = analyse(outcome(sides))
-        called += any(one.verdict in ("better", "worse") for one in analysis.comparisons)
+        called += any(c.verdict in ("better", "worse") for c in analysis.comparisons)
     assert stats.binom.cdf(16, 200, 0.05) > 0.95
     assert called <= 16
 
@@ -65,13 +65,13 @@ def test_copies_of_the_baseline_are_rarely_called_different(n_copies: int) -> No
 def test_a_true_effect_of_the_detectable_size_is_found_with_the_stated_power() -> None:
     losses, rng = recorded()["baseline"], random.Random(2)
     effect = detectable_difference(float(np.std(list(losses.values()), ddof=1)), 5)
-    found = 0
+    n_found = 0
     for _ in range(200):
         drawn = rng.sample(sorted(losses.items()), 10)
         sides = {"baseline": dict(drawn[:5]), "planted": {seed: loss + effect for seed, loss in drawn[5:]}}
-        found += only(analyse(outcome(sides, paired=False))).verdict == "worse"
+        n_found += only(analyse(outcome(sides, paired=False))).verdict == "worse"
     assert stats.binom.sf(148, 200, 0.8) > 0.95
-    assert found >= 149
+    assert n_found >= 149
 
 
 def test_paired_runs_find_one_true_effect_among_several_with_the_stated_power() -> None:
@@ -79,14 +79,14 @@ def test_paired_runs_find_one_true_effect_among_several_with_the_stated_power() 
     losses, rng = list(recorded()["baseline"].values()), random.Random(3)
     sd = float(np.std(losses, ddof=1))
     effect = detectable_difference(sd * math.sqrt(2), 6, n_comparisons=3, paired=True)
-    found = 0
+    n_found = 0
     for _ in range(200):
         drawn = [dict(enumerate(rng.sample(losses, 6))) for _ in range(4)]
         drawn[3] = {seed: loss - effect for seed, loss in drawn[3].items()}
         names = ("baseline", "copy", "another", "planted")
         analysis = analyse(outcome(dict(zip(names, drawn, strict=True))))
-        found += next(one.verdict for one in analysis.comparisons if one.variant == "planted") == "better"
-    assert found >= 149
+        n_found += next(c.verdict for c in analysis.comparisons if c.variant == "planted") == "better"
+    assert n_found >= 149
 
 
 # ---------------------------------------------------------------------- against other libraries
@@ -114,41 +114,43 @@ def test_adjusted_p_values_equal_those_of_statsmodels() -> None:
     rng = np.random.default_rng(5)
     losses = {f"v{i}": dict(enumerate(rng.normal(i * 0.03, 0.1, 5))) for i in range(7)}
     analysis = analyse(outcome(losses))
-    theirs = multipletests([one.p for one in analysis.comparisons], method="holm")[1]
-    assert [one.p_adjusted for one in analysis.comparisons] == pytest.approx(theirs)
+    theirs = multipletests([c.p for c in analysis.comparisons], method="holm")[1]
+    assert [c.p_adjusted for c in analysis.comparisons] == pytest.approx(theirs)
 
 
 # ---------------------------------------------------------------------- verdicts
 
 
 def test_identical_runs_are_the_same() -> None:
-    found = only(analyse(outcome({"a": dict.fromkeys(range(5), 2.5), "b": dict.fromkeys(range(5), 2.5)}, margin=0.0)))
-    assert (found.verdict, found.p) == ("same", 1.0)
-    assert found.effect_size is None
-    assert "nan" not in found.sentence
+    comparison = only(
+        analyse(outcome({"a": dict.fromkeys(range(5), 2.5), "b": dict.fromkeys(range(5), 2.5)}, margin=0.0))
+    )
+    assert (comparison.verdict, comparison.p) == ("same", 1.0)
+    assert comparison.effect_size is None
+    assert "nan" not in comparison.sentence
 
 
 def test_a_difference_without_spread_has_a_verdict() -> None:
     sides = {"a": dict.fromkeys(range(3), 2.5), "b": dict.fromkeys(range(3), 2.75)}
     for paired in (True, False):
-        found = only(analyse(outcome(sides, paired=paired)))
-        assert (found.verdict, found.p, found.detectable) == ("worse", 0.0, 0.0)
+        comparison = only(analyse(outcome(sides, paired=paired)))
+        assert (comparison.verdict, comparison.p, comparison.detectable) == ("worse", 0.0, 0.0)
 
 
 def test_a_significant_difference_within_the_margin_is_the_same() -> None:
     sides = {"a": {s: s / 10 for s in range(5)}, "b": {s: s / 10 + 1e-6 + 1e-8 * s for s in range(5)}}
-    found = only(analyse(outcome(sides)))
-    assert found.p is not None
-    assert found.p < 1e-6
-    assert found.verdict == "same"
+    comparison = only(analyse(outcome(sides)))
+    assert comparison.p is not None
+    assert comparison.p < 1e-6
+    assert comparison.verdict == "same"
     assert only(analyse(outcome(sides, margin=0.0))).verdict == "worse"
 
 
 def test_one_seed_cannot_tell_and_the_sentence_says_why() -> None:
-    found = only(analyse(outcome({"a": {1: 2.0}, "b": {1: 3.0}})))
-    assert found.verdict == "cannot tell"
-    assert (found.p, found.detectable, found.more_seeds) == (None, None, None)
-    assert found.sentence == (
+    comparison = only(analyse(outcome({"a": {1: 2.0}, "b": {1: 3.0}})))
+    assert comparison.verdict == "cannot tell"
+    assert (comparison.p, comparison.detectable, comparison.more_seeds) == (None, None, None)
+    assert comparison.sentence == (
         "Cannot tell b from a: the difference is 1 (1 pair of runs); "
         "a single seed says nothing about the spread over seeds."
     )
@@ -156,13 +158,13 @@ def test_one_seed_cannot_tell_and_the_sentence_says_why() -> None:
 
 def test_the_interval_in_a_sentence_has_the_sign_of_the_verdict() -> None:
     losses = {"a": {1: 3.0, 2: 3.1, 3: 3.2}, "b": {1: 2.5, 2: 2.6, 3: 2.8}}
-    found = only(analyse(outcome(losses)))
-    assert found.verdict == "better"
+    comparison = only(analyse(outcome(losses)))
+    assert comparison.verdict == "better"
     numbers = re.fullmatch(
-        r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", found.sentence
+        r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", comparison.sentence
     )
-    assert numbers is not None, found.sentence
-    difference = found.difference
+    assert numbers is not None, comparison.sentence
+    difference = comparison.difference
     assert difference is not None
     assert difference.low is not None
     assert difference.high is not None
@@ -172,10 +174,10 @@ def test_the_interval_in_a_sentence_has_the_sign_of_the_verdict() -> None:
 
 def test_an_impractical_number_of_seeds_is_not_recommended() -> None:
     far = {"a": {1: 3.0, 2: 3.1, 3: 2.9}, "b": {1: 3.1003, 2: 3.0, 3: 2.9}}
-    found = only(analyse(outcome(far)))
-    assert found.more_seeds is not None
-    assert found.more_seeds > 1000
-    assert found.sentence.endswith("no practical number of seeds would decide.")
+    comparison = only(analyse(outcome(far)))
+    assert comparison.more_seeds is not None
+    assert comparison.more_seeds > 1000
+    assert comparison.sentence.endswith("no practical number of seeds would decide.")
 
 
 def test_cannot_tell_says_how_many_more_seeds_would_decide() -> None:
@@ -216,10 +218,10 @@ def test_failures_are_reported_in_sentences_and_notes() -> None:
 
 def test_a_trial_that_ended_without_a_number_is_a_failure() -> None:
     losses = {"a": {1: 2.0, 2: 2.1}, "b": {1: 2.0, 2: 2.1}}
-    made = outcome(losses)
-    broken = dataclasses.replace(made.trials[3], rows=[*made.trials[3].rows, {"step": 11, "val/loss": None}])
-    found = only(analyse(dataclasses.replace(made, trials=[*made.trials[:3], broken])))
-    assert found.n_failed == 1
+    base = outcome(losses)
+    broken = dataclasses.replace(base.trials[3], rows=[*base.trials[3].rows, {"step": 11, "val/loss": None}])
+    comparison = only(analyse(dataclasses.replace(base, trials=[*base.trials[:3], broken])))
+    assert comparison.n_failed == 1
 
 
 def test_without_a_baseline_there_is_no_data() -> None:
@@ -230,9 +232,9 @@ def test_without_a_baseline_there_is_no_data() -> None:
 
 
 def test_there_is_no_data_before_any_trial_is_done() -> None:
-    made = outcome({"a": {1: 1.0}, "b": {1: 1.0}})
-    waiting = [dataclasses.replace(one, state="waiting", rows=[]) for one in made.trials]
-    analysis = analyse(dataclasses.replace(made, trials=waiting))
+    base = outcome({"a": {1: 1.0}, "b": {1: 1.0}})
+    waiting = [dataclasses.replace(trial, state="waiting", rows=[]) for trial in base.trials]
+    analysis = analyse(dataclasses.replace(base, trials=waiting))
     assert only(analysis).verdict == "no data"
     assert only(analysis).sentence == "No data for b yet: 1 trial not done."
     assert analysis.noise is None
@@ -280,17 +282,17 @@ def test_no_verdict_contradicts_its_interval_and_nothing_is_nan(
 ) -> None:
     analysis = analyse(outcome(losses, paired=paired, margin=margin))
     json.dumps(dataclasses.asdict(analysis), allow_nan=False)
-    assert {one.variant for one in analysis.comparisons} == set(losses) - {"v0"}
-    for one in analysis.comparisons:
-        if one.difference is None or one.difference.low is None or one.difference.high is None:
-            assert one.verdict in ("no data", "cannot tell")
+    assert {c.variant for c in analysis.comparisons} == set(losses) - {"v0"}
+    for c in analysis.comparisons:
+        if c.difference is None or c.difference.low is None or c.difference.high is None:
+            assert c.verdict in ("no data", "cannot tell")
             continue
-        low, high = one.difference.low, one.difference.high
+        low, high = c.difference.low, c.difference.high
         inside, apart = -margin <= low and high <= margin, low > 0 or high < 0
-        assert one.verdict == ("same" if inside else ("worse" if low > 0 else "better") if apart else "cannot tell")
-        assert one.p_adjusted is not None
-        if abs(one.p_adjusted - 0.05) > 1e-9:
-            assert apart == (one.p_adjusted < 0.05)
+        assert c.verdict == ("same" if inside else ("worse" if low > 0 else "better") if apart else "cannot tell")
+        assert c.p_adjusted is not None
+        if abs(c.p_adjusted - 0.05) > 1e-9:
+            assert apart == (c.p_adjusted < 0.05)
 
 
 @settings(max_examples=40, deadline=None)
@@ -301,14 +303,14 @@ def test_shifting_and_scaling_all_losses_changes_no_verdict(
     moved = {n: {s: None if x is None else scale * (x + shift) for s, x in of.items()} for n, of in losses.items()}
     before = analyse(outcome(losses, paired=paired))
     after = analyse(outcome(moved, paired=paired, margin=0.01 * scale))
-    for one, other in zip(by_name(before), by_name(after), strict=True):
-        low, high = (None, None) if one.difference is None else (one.difference.low, one.difference.high)
+    for c, other in zip(by_name(before), by_name(after), strict=True):
+        low, high = (None, None) if c.difference is None else (c.difference.low, c.difference.high)
         if low is None or high is None:
-            assert (one.verdict, one.p) == (other.verdict, other.p)
+            assert (c.verdict, c.p) == (other.verdict, other.p)
         elif high - low > 1e-9:  # constant differences are constant only up to rounding
-            assert one.p == pytest.approx(other.p, rel=1e-6, abs=1e-9)
+            assert c.p == pytest.approx(other.p, rel=1e-6, abs=1e-9)
             if min(abs(abs(end) - edge) for end in (low, high) for edge in (0.0, 0.01)) > 1e-9:
-                assert one.verdict == other.verdict
+                assert c.verdict == other.verdict
 
 
 @settings(max_examples=40, deadline=None)
@@ -316,16 +318,16 @@ def test_shifting_and_scaling_all_losses_changes_no_verdict(
 def test_the_order_of_variants_and_trials_changes_nothing(
     losses: dict[str, dict[int, float | None]], paired: bool, rng: random.Random
 ) -> None:
-    made = outcome(losses, paired=paired)
-    variants, trials = list(made.variants), list(made.trials)
+    base = outcome(losses, paired=paired)
+    variants, trials = list(base.variants), list(base.trials)
     rng.shuffle(variants)
     rng.shuffle(trials)
-    shuffled = dataclasses.replace(made, variants=variants, trials=trials)
-    assert by_name(analyse(made)) == by_name(analyse(shuffled))
+    shuffled = dataclasses.replace(base, variants=variants, trials=trials)
+    assert by_name(analyse(base)) == by_name(analyse(shuffled))
 
 
 def by_name(analysis: Analysis) -> list[Comparison]:
-    return sorted(analysis.comparisons, key=lambda one: one.variant)
+    return sorted(analysis.comparisons, key=lambda c: c.variant)
 
 
 def test_false_differences_are_no_more_frequent_than_alpha_over_all_comparisons() -> None:
@@ -334,7 +336,7 @@ def test_false_differences_are_no_more_frequent_than_alpha_over_all_comparisons(
     missed = 0
     for _ in range(300):
         losses = {f"v{i}": dict(enumerate(rng.normal(size=4))) for i in range(5)}
-        missed += any(one.verdict in ("better", "worse") for one in analyse(outcome(losses)).comparisons)
+        missed += any(c.verdict in ("better", "worse") for c in analyse(outcome(losses)).comparisons)
     assert missed <= stats.binom.ppf(0.999, 300, 0.05)
 
 

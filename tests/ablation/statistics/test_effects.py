@@ -35,12 +35,12 @@ def losses(
 
 
 def effects(analysis: Analysis) -> dict[tuple[str, ...], Effect]:
-    return {tuple(one.choices.values()): one for one in analysis.effects}
+    return {tuple(effect.choices.values()): effect for effect in analysis.effects}
 
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_main_effects_are_averages_and_interactions_are_beyond_their_sum(paired: bool) -> None:
-    found = effects(analyse(factorial(AXES, losses(np.random.default_rng(1)), paired=paired)))
+    by_choices = effects(analyse(factorial(AXES, losses(np.random.default_rng(1)), paired=paired)))
     expected = {
         ("naive",): 0.1 + 0.5 / 3,  # over rope, none and alibi
         ("none",): 0.3,
@@ -48,71 +48,71 @@ def test_main_effects_are_averages_and_interactions_are_beyond_their_sum(paired:
         ("naive", "none"): 0.0,
         ("naive", "alibi"): 0.5,
     }
-    assert {name: one.estimate.value for name, one in found.items()} == pytest.approx(expected, abs=0.02)
-    assert found["none",].reference == {"model.positional": "rope"}
-    assert found["none",].sentence.startswith("none is worse than rope by 0.")
-    assert found["naive", "alibi"].reference == {"model.attention": "sdpa", "model.positional": "rope"}
-    assert found["naive", "alibi"].sentence.startswith("naive with alibi is worse than the sum of both by 0.5")
-    assert found["naive", "none"].verdict in ("same", "cannot tell")
+    assert {name: effect.estimate.value for name, effect in by_choices.items()} == pytest.approx(expected, abs=0.02)
+    assert by_choices["none",].reference == {"model.positional": "rope"}
+    assert by_choices["none",].sentence.startswith("none is worse than rope by 0.")
+    assert by_choices["naive", "alibi"].reference == {"model.attention": "sdpa", "model.positional": "rope"}
+    assert by_choices["naive", "alibi"].sentence.startswith("naive with alibi is worse than the sum of both by 0.5")
+    assert by_choices["naive", "none"].verdict in ("same", "cannot tell")
 
 
 def test_paired_effects_equal_least_squares_with_seeds_as_blocks() -> None:
     """Two levels per axis, coded as +1/2 and -1/2, with an indicator variable per seed."""
     axes = {"model.attention": ["sdpa", "naive"], "model.positional": ["rope", "none"]}
     rng = np.random.default_rng(2)
-    made = {name: of for name, of in losses(rng, sd=0.05, seed_sd=1.0).items() if "alibi" not in name}
+    endpoints = {name: of for name, of in losses(rng, sd=0.05, seed_sd=1.0).items() if "alibi" not in name}
     rows, y = [], []
     for (i, a), (j, p) in itertools.product(enumerate(axes["model.attention"]), enumerate(axes["model.positional"])):
-        for seed, loss in made[f"{a}-{p}"].items():
+        for seed, loss in endpoints[f"{a}-{p}"].items():
             block = [float(seed == s) for s in range(5)]
             rows.append([i - 0.5, j - 0.5, (i - 0.5) * (j - 0.5), *block])
             y.append(loss)
     coefficients = np.linalg.lstsq(np.array(rows), np.array(y), rcond=None)[0]
-    found = effects(analyse(factorial(axes, made)))
-    values = [found[name].estimate.value for name in [("naive",), ("none",), ("naive", "none")]]
+    by_choices = effects(analyse(factorial(axes, endpoints)))
+    values = [by_choices[name].estimate.value for name in [("naive",), ("none",), ("naive", "none")]]
     assert values == pytest.approx([coefficients[0], coefficients[1], coefficients[2]])
 
 
 def test_pairing_removes_the_noise_of_seeds() -> None:
-    made = losses(np.random.default_rng(3), sd=0.01, seed_sd=1.0)
-    assert effects(analyse(factorial(AXES, made)))["none",].verdict == "worse"
-    assert effects(analyse(factorial(AXES, made, paired=False)))["none",].verdict == "cannot tell"
+    endpoints = losses(np.random.default_rng(3), sd=0.01, seed_sd=1.0)
+    assert effects(analyse(factorial(AXES, endpoints)))["none",].verdict == "worse"
+    assert effects(analyse(factorial(AXES, endpoints, paired=False)))["none",].verdict == "cannot tell"
 
 
 def test_incomplete_combinations_are_excluded_from_averages_and_noted() -> None:
-    made = losses(np.random.default_rng(4), sd=0.001)
-    del made["naive-alibi"]
-    analysis = analyse(factorial(AXES, made))
-    found = effects(analysis)
-    assert found["naive",].estimate.value == pytest.approx(0.1, abs=0.01)  # over rope and none
-    assert found["alibi",].estimate.value == pytest.approx(-0.2, abs=0.01)  # with sdpa
-    assert ("naive", "alibi") not in found
+    endpoints = losses(np.random.default_rng(4), sd=0.001)
+    del endpoints["naive-alibi"]
+    analysis = analyse(factorial(AXES, endpoints))
+    by_choices = effects(analysis)
+    assert by_choices["naive",].estimate.value == pytest.approx(0.1, abs=0.01)  # over rope and none
+    assert by_choices["alibi",].estimate.value == pytest.approx(-0.2, abs=0.01)  # with sdpa
+    assert ("naive", "alibi") not in by_choices
     assert any(note.startswith("The effect of naive with alibi cannot be estimated") for note in analysis.notes)
     assert any(note.startswith("The effect of naive is an average over 2 of 3 combinations") for note in analysis.notes)
 
 
 def test_a_failed_trial_removes_its_seed_from_the_effects_that_use_it() -> None:
-    made = losses(np.random.default_rng(5))
-    made["naive-none"][2] = None
-    analysis = analyse(factorial(AXES, made))
-    found = effects(analysis)
-    assert found["naive",].estimate.n == 4
-    assert found["alibi",].estimate.n == 5
+    endpoints = losses(np.random.default_rng(5))
+    endpoints["naive-none"][2] = None
+    analysis = analyse(factorial(AXES, endpoints))
+    by_choices = effects(analysis)
+    assert by_choices["naive",].estimate.n == 4
+    assert by_choices["alibi",].estimate.n == 5
     assert any(note.startswith("The effect of naive uses 4 of 5 seeds") for note in analysis.notes)
 
 
 def test_a_design_that_is_not_factorial_has_no_effects() -> None:
-    made = losses(np.random.default_rng(6))
-    assert analyse(factorial(AXES, made, factorial=False)).effects == []
+    endpoints = losses(np.random.default_rng(6))
+    assert analyse(factorial(AXES, endpoints, factorial=False)).effects == []
     one_axis = {"model.attention": ["sdpa"], "model.positional": AXES["model.positional"]}
-    assert analyse(factorial(one_axis, {n: of for n, of in made.items() if "sdpa" in n})).effects == []
+    assert analyse(factorial(one_axis, {n: of for n, of in endpoints.items() if "sdpa" in n})).effects == []
 
 
 def test_nonexistent_effects_are_found_no_more_often_than_alpha() -> None:
     rng = np.random.default_rng(7)
     called = 0
     for _ in range(100):
-        made = {f"{a}-{p}": dict(enumerate(rng.normal(size=3))) for a, p in CELLS}
-        analysis = analyse(factorial(AXES, made, paired=False))
-        called += any(one.verdict in ("better", "worse") for one in analysis.effects)
+        endpoints = {f"{a}-{p}": dict(enumerate(rng.normal(size=3))) for a, p in CELLS}
+        analysis = analyse(factorial(AXES, endpoints, paired=False))
+        called += any(effect.verdict in ("better", "worse") for effect in analysis.effects)
     assert called <= stats.binom.ppf(0.999, 100, 0.05)

@@ -43,21 +43,21 @@ def on_front(losses: dict[str, float], costs: dict[str, float], margin: float) -
 
 
 def test_there_is_a_front_for_every_cost_that_is_known_for_two_variants() -> None:
-    made = outcome({"a": {1: 2.0, 2: 2.1}, "b": {1: 1.0, 2: 1.1}, "c": {1: None}})
+    base = outcome({"a": {1: 2.0, 2: 2.1}, "b": {1: 1.0, 2: 1.1}, "c": {1: None}})
     variants = [
         variant("a", {}, n_parameters=10, cache_bytes=None, memory_bytes=7),
         variant("b", {}, n_parameters=20, cache_bytes=None, memory_bytes=5),
         variant("c", {}, n_parameters=30, cache_bytes=None, memory_bytes=5),
     ]
-    found = analyse(dataclasses.replace(made, variants=variants)).fronts
-    assert set(found) == {"parameters", "memory"}
-    assert [(point.variant, point.on_front) for point in found["parameters"]] == [("a", True), ("b", True)]
-    assert [(point.variant, point.on_front) for point in found["memory"]] == [("b", True), ("a", False)]
+    fronts = analyse(dataclasses.replace(base, variants=variants)).fronts
+    assert set(fronts) == {"parameters", "memory"}
+    assert [(point.variant, point.on_front) for point in fronts["parameters"]] == [("a", True), ("b", True)]
+    assert [(point.variant, point.on_front) for point in fronts["memory"]] == [("b", True), ("a", False)]
 
 
 def test_the_time_per_token_ignores_slow_first_steps() -> None:
-    made = outcome({"a": {1: 2.0}})
+    base = outcome({"a": {1: 2.0}})
     rates = [1.0, 100.0, 100.0, 100.0]  # the first step is slow
     rows = [{"step": 0}, *({"step": i + 1, "tokens_per_second": rate} for i, rate in enumerate(rates))]
-    trial = dataclasses.replace(made.trials[0], rows=rows)
-    assert seconds_per_token(dataclasses.replace(made, trials=[trial]), "a") == 0.01
+    trial = dataclasses.replace(base.trials[0], rows=rows)
+    assert seconds_per_token(dataclasses.replace(base, trials=[trial]), "a") == 0.01

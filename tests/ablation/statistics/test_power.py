@@ -36,8 +36,8 @@ def test_the_power_of_few_independent_runs_equals_that_of_simulated_welch_tests(
     difference = detectable_difference(1.0, n)
     first, second = rng.normal(size=(100_000, n[0])), rng.normal(size=(100_000, n[1])) + difference
     tests = stats.ttest_ind(second, first, axis=1, equal_var=False)
-    found = ((tests.pvalue < 0.05) & (tests.statistic > 0)).mean()
-    assert found == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / 100_000))
+    share_found = ((tests.pvalue < 0.05) & (tests.statistic > 0)).mean()
+    assert share_found == pytest.approx(0.8, abs=4 * math.sqrt(0.8 * 0.2 / 100_000))
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -75,9 +75,9 @@ def test_the_detectable_difference_is_proportional_to_the_noise(
     sd: float, n: int, n_comparisons: int, paired: bool
 ) -> None:
     rules = {"n_comparisons": n_comparisons, "paired": paired}
-    found = detectable_difference(sd, n, **rules)  # type: ignore[arg-type]
-    assert found == pytest.approx(sd * detectable_difference(1.0, n, **rules), rel=1e-6)  # type: ignore[arg-type]
-    assert found > detectable_difference(sd, n + 1, **rules)  # type: ignore[arg-type]
+    detectable = detectable_difference(sd, n, **rules)  # type: ignore[arg-type]
+    assert detectable == pytest.approx(sd * detectable_difference(1.0, n, **rules), rel=1e-6)  # type: ignore[arg-type]
+    assert detectable > detectable_difference(sd, n + 1, **rules)  # type: ignore[arg-type]
 
 
 def test_edge_cases_of_power() -> None:

@@ -85,13 +85,13 @@ function linePath(name, points, x, y) {
 // Write names next to the ends of their curves, moved apart so that they do not overlap.
 function endLabels(lines, x, y, box, gutter) {
   const group = svg("g"), gap = 14;
-  const labels = lines.map(({ name, points }) => ({ name, end: points.at(-1) })).map((one) => ({ ...one, at: y(one.end[1]), goal: y(one.end[1]) }));
+  const labels = lines.map(({ name, points }) => ({ name, end: points.at(-1) })).map((entry) => ({ ...entry, at: y(entry.end[1]), curveAt: y(entry.end[1]) }));
   labels.sort((a, b) => a.at - b.at);
-  labels.forEach((one, i) => { if (i) one.at = Math.max(one.at, labels[i - 1].at + gap); });
+  labels.forEach((entry, i) => { if (i) entry.at = Math.max(entry.at, labels[i - 1].at + gap); });
   let limit = box.bottom;
-  for (const one of [...labels].reverse()) { one.at = Math.min(one.at, limit); limit = one.at - gap; }
-  for (const { name, end, at, goal } of labels) {
-    group.append(svg("path", { d: `M${x(end[0]) + 2},${goal}L${box.right + 8},${at}`, stroke: colourOf(name), fill: "none", "stroke-opacity": 0.6 }),
+  for (const entry of [...labels].reverse()) { entry.at = Math.min(entry.at, limit); limit = entry.at - gap; }
+  for (const { name, end, at, curveAt } of labels) {
+    group.append(svg("path", { d: `M${x(end[0]) + 2},${curveAt}L${box.right + 8},${at}`, stroke: colourOf(name), fill: "none", "stroke-opacity": 0.6 }),
       svg("text", { x: box.right + 12, y: at + 4 }, shortened(name, gutter - 14)));
   }
   return group;
@@ -107,8 +107,8 @@ function readingOf(drawing, lines, x, box, figure) {
     stop = index;
     const at = stops[index];
     rule.setAttribute("x1", x(at)); rule.setAttribute("x2", x(at)); rule.setAttribute("visibility", "visible");
-    const found = lines.map(({ name, points }) => ({ name, point: nearest(points, at) })).sort((a, b) => a.point[1] - b.point[1]);
-    const rows = found.map(({ name, point }) => make("tr", {}, make("td", {}, swatch(name)), make("td", {}, name), make("td", {}, formatEstimate(...point.slice(1)))));
+    const nearestPoints = lines.map(({ name, points }) => ({ name, point: nearest(points, at) })).sort((a, b) => a.point[1] - b.point[1]);
+    const rows = nearestPoints.map(({ name, point }) => make("tr", {}, make("td", {}, swatch(name)), make("td", {}, name), make("td", {}, formatEstimate(...point.slice(1)))));
     showTooltip(event, `${figure.costs[settings[figure.name].cost]} ${label(at, at / 100 || 1)}`, make("table", {}, make("tbody", {}, ...rows)));
   };
   const hide = () => { rule.setAttribute("visibility", "hidden"); hideTooltip(); };

@@ -3,13 +3,13 @@ let data = JSON.parse(document.getElementById("data").textContent);
 const settings = {}; // the reader's selections by figure, kept when the page of a running ablation is updated
 
 function element(namespace, tag, attributes, children) {
-  const made = document.createElementNS(namespace, tag);
+  const node = document.createElementNS(namespace, tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== null) made.setAttribute(name, value);
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null) node.setAttribute(name, value);
   }
-  made.append(...children); // strings become text nodes, never markup
-  return made;
+  node.append(...children); // strings become text nodes, never markup
+  return node;
 }
 const svg = (tag, attributes = {}, ...children) => element("http://www.w3.org/2000/svg", tag, attributes, children);
 const make = (tag, attributes = {}, ...children) => element("http://www.w3.org/1999/xhtml", tag, attributes, children);
@@ -38,18 +38,18 @@ function scale([low, high], [start, end], log = false) {
 function ticks(low, high, n) {
   const rough = (high - low) / n || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => power * factor >= rough * 0.999);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
-  return found.map((value) => [value, label(value, step)]);
+  const values = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) values.push(i * step);
+  return values.map((value) => [value, label(value, step)]);
 }
 function logTicks(low, high, n) {
-  const decades = Math.log10(high / low), found = [];
+  const decades = Math.log10(high / low), values = [];
   if (decades < 0.7) return ticks(low, high, n);
   const every = Math.ceil(decades / n);
   for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
     for (const factor of decades > n / 2 ? (e % every ? [] : [1]) : [1, 2, 5])
-      if (factor * 10 ** e >= low * 0.999 && factor * 10 ** e <= high * 1.001) found.push(factor * 10 ** e);
-  return found.map((value) => [value, label(value, value)]);
+      if (factor * 10 ** e >= low * 0.999 && factor * 10 ** e <= high * 1.001) values.push(factor * 10 ** e);
+  return values.map((value) => [value, label(value, value)]);
 }
 const UNITS = { 18: "E", 15: "P", 12: "T", 9: "G", 6: "M", 3: "k", "-3": "m", "-6": "µ", "-9": "n", "-12": "p" };
 function label(value, step) {

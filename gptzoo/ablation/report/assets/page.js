@@ -2,7 +2,7 @@
 const KINDS = {
   forest: { draw: drawForest },
   curves: { draw: drawCurves, defaults: curvesSettings, controls: curvesControls },
-  plane: { draw: drawPlane, defaults: planeSettings, controls: planeControls },
+  pareto: { draw: drawPareto, defaults: paretoSettings, controls: paretoControls },
 };
 
 function drawFigure(place, width) {

@@ -1,10 +1,10 @@
 // Loss against a cost, with the Pareto front.
-function planeSettings(figure) {
+function paretoSettings(figure) {
   const { 0: cost } = Object.keys(figure.costs);
   return { cost, axis: "linear" };
 }
 
-function planeControls(figure, redraw) {
+function paretoControls(figure, redraw) {
   const chosen = settings[figure.name];
   return [
     chooser("cost", Object.fromEntries(Object.keys(figure.costs).map((c) => [c, c])), chosen.cost, (value) => { chosen.cost = value; redraw(); }),
@@ -12,7 +12,7 @@ function planeControls(figure, redraw) {
   ];
 }
 
-function drawPlane(figure, width) {
+function drawPareto(figure, width) {
   const chosen = settings[figure.name], log = chosen.axis === "log";
   const points = figure.points[chosen.cost].filter((point) => point.cost > 0 || !log);
   const box = { left: 56, top: 22, right: width - 16, bottom: width < 620 ? 290 : 340 };
@@ -23,8 +23,8 @@ function drawPlane(figure, width) {
   const y = scale(extent(ends, 0.08), [box.bottom, box.top]);
   drawing.append(axes(box, x, y, figure.costs[chosen.cost], figure.axis));
   drawing.append(frontPath(points.filter((point) => point.on_front), x, y, box));
-  for (const point of points) drawing.append(planePoint(point, figure, x, y, chosen.cost));
-  drawing.append(planeLabels(points, x, y, box));
+  for (const point of points) drawing.append(paretoPoint(point, figure, x, y, chosen.cost));
+  drawing.append(paretoLabels(points, x, y, box));
   return drawing;
 }
 
@@ -34,7 +34,7 @@ function frontPath(front, x, y, box) {
     "stroke-dasharray": "2 3", "stroke-width": 1.5 });
 }
 
-function planePoint(point, figure, x, y, cost) {
+function paretoPoint(point, figure, x, y, cost) {
   const { low, high } = figure.intervals[point.variant], colour = colourOf(point.variant);
   const details = `\n${cost} ${label(point.cost, point.cost / 1000)}\n${formatEstimate(point.loss, low, high)}\n${point.on_front ? "on the Pareto front" : "not on the Pareto front"}`;
   const group = svg("g", { onpointermove: (event) => showTooltip(event, make("b", {}, point.variant), details), onpointerleave: hideTooltip });
@@ -45,7 +45,7 @@ function planePoint(point, figure, x, y, cost) {
 }
 
 // Place each name to the right, left, above or below its point where it is free. Names without a place are in tooltips only.
-function planeLabels(points, x, y, box) {
+function paretoLabels(points, x, y, box) {
   const group = svg("g"), taken = points.map((point) => boxAround(x(point.cost), y(point.loss), 14, 14));
   for (const point of points) {
     const name = shortened(point.variant, 180), width = textWidth(name), px = x(point.cost), py = y(point.loss);
