@@ -88,7 +88,7 @@ class CommandLine(click.Group):
             try:
                 return super().invoke(ctx)
             except GptzooError as error:
-                if not error.told_elsewhere:
+                if not error.reported_elsewhere:
                     click.echo(str(error), err=True)
                 ctx.exit(error.exit_code)
             except (MemoryError, RuntimeError) as error:

@@ -97,13 +97,13 @@ def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
 
 
 def _to_json(spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
-    from gptzoo.spec.named_components import named_parts
+    from gptzoo.spec.named_components import components_in
 
     return {
         "name": spec.name,
         "spec": spec.resolved(),
         **costs.as_dict(),
-        "components": [part.as_dict() for part in named_parts(spec)],
+        "components": [part.as_dict() for part in components_in(spec)],
         "stack": [_node_to_json(node) for node in nodes],
     }
 

@@ -107,7 +107,7 @@ def _check_cache() -> tuple[str, list[str]]:
 
 
 def _plugin_problems(plugins: Registry) -> list[str]:
-    return [f"plugin {bad.origin.plugin!r} ({bad.origin}) is disabled: {bad.reason}" for bad in plugins.quarantined]
+    return [f"plugin {bad.origin.plugin!r} ({bad.origin}) is disabled: {bad.reason}" for bad in plugins.refused]
 
 
 def _print(report: dict[str, Any]) -> None:

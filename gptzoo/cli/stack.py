@@ -11,7 +11,7 @@ from gptzoo.cli.diagram import draw
 from gptzoo.component import Config
 from gptzoo.inspection.model_graph import BlockGroup, ConfigGroup, ModuleNode, positional_methods
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.named_components import NamedPart
+from gptzoo.spec.named_components import SpecComponent
 
 _POSITIONAL_EFFECTS = {
     "embed": "added to the embeddings",
@@ -119,7 +119,7 @@ def wrap_notes(notes: Iterable[str], width: int) -> list[str]:
 
 def _describe(config: Config) -> list[str]:
     """Return the type of a component, its plugin unless it is built in, and the options that are set."""
-    plugin = NamedPart("", config).origin.plugin
+    plugin = SpecComponent("", config).origin.plugin
     notes = [config.type if plugin == "builtin" else f"{config.type} [{plugin}]"]
     for name in type(config).model_fields:
         value = getattr(config, name)

@@ -21,7 +21,7 @@ from gptzoo.data.shard_workers import shard_workers
 from gptzoo.data.shards import Counts, merge_shards, sha256_of, split_into_shards, token_dtype
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import DataError, GptzooError
-from gptzoo.utils.atomic import PREFIX, new_folder, write_json
+from gptzoo.utils.atomic import INCOMPLETE_PREFIX, new_folder, write_json
 from gptzoo.utils.cache_folder import cache_folder
 
 _VERSION = 2  # of the folder's content; raise it when the same corpus gives different files
@@ -125,7 +125,7 @@ def _build(
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove a damaged folder and the temporary folders of processes that were killed."""
-    for leftover in [folder, *folder.parent.glob(f"{PREFIX}{folder.name}-*")]:
+    for leftover in [folder, *folder.parent.glob(f"{INCOMPLETE_PREFIX}{folder.name}-*")]:
         if leftover.exists():
             shutil.rmtree(leftover)
 
@@ -142,7 +142,7 @@ def _fit_or_load_tokenizer(
         folder.mkdir(parents=True)
         texts = _report_texts(corpus.documents("train"), progress)
         tokenizer = tokenizer_config.build(_tokenizer_class(tokenizer_config).fit(tokenizer_config, texts))
-        temporary = folder / f"{PREFIX}{file.name}"
+        temporary = folder / f"{INCOMPLETE_PREFIX}{file.name}"
         save_tokenizer(tokenizer, temporary)
         os.replace(temporary, file)
         return load_tokenizer(file)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gptzoo.data.batching.permutation import permute, splitmix64
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 
 class Chunks(NamedTuple):
@@ -55,8 +55,8 @@ class Packing:
 
         Each epoch assigns the chunks of a size to different rows and cuts long documents at different places.
         """
-        shuffled_rows = permute(rows, self.n_rows, derive(seed, epoch, "order"))
-        return self._chunks(shuffled_rows, derive(seed, epoch, "documents"))
+        shuffled_rows = permute(rows, self.n_rows, derive_seed(seed, epoch, "order"))
+        return self._chunks(shuffled_rows, derive_seed(seed, epoch, "documents"))
 
     def _chunks(self, rows: np.ndarray, key: int | None) -> Chunks:
         row, size, ordinal = self._layout(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 _ROUNDS = 6
 
@@ -23,7 +23,7 @@ def permute(indices: np.ndarray, n: int | np.ndarray, key: int, salt: int | np.n
     bits = np.frexp((n - 1).astype(np.float64))[1]  # bit length of n - 1, exact below 2^53
     half_bits = np.maximum(1, (bits + 1) // 2).astype(np.uint64)
     half_mask = (np.uint64(1) << half_bits) - np.uint64(1)
-    round_keys = [np.uint64(derive(key, round_, "round")) for round_ in range(_ROUNDS)]
+    round_keys = [np.uint64(derive_seed(key, round_, "round")) for round_ in range(_ROUNDS)]
     images = indices.astype(np.uint64)
     outside = np.ones(len(images), dtype=bool)
     while outside.any():

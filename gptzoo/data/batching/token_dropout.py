@@ -7,7 +7,7 @@ from pydantic import Field
 
 from gptzoo.data.batching.batching import Batch, Batching
 from gptzoo.data.batching.permutation import splitmix64
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 
 class TokenDropoutBatching(Batching):
@@ -37,7 +37,7 @@ def replace_tokens(tokens: np.ndarray, first: int, probability: float, text: np.
     n_rows, n_columns = tokens.shape
     samples = np.arange(first, first + n_rows, dtype=np.uint64)[:, None]
     columns = np.arange(n_columns, dtype=np.uint64)
-    bits = splitmix64(splitmix64(samples ^ np.uint64(derive(seed, "token_dropout"))) ^ columns)  # (B, T)
+    bits = splitmix64(splitmix64(samples ^ np.uint64(derive_seed(seed, "token_dropout"))) ^ columns)  # (B, T)
     dropped = bits < np.uint64(probability * 2**64)
     positions = splitmix64(bits[dropped]) % np.uint64(len(text))
     noisy = tokens.copy()

@@ -16,7 +16,7 @@ from gptzoo.data.batching.token_dropout import TokenDropoutBatching
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
-from gptzoo.utils.seeds import derive
+from gptzoo.utils.seeds import derive_seed
 
 
 class Windows(TokenDropoutBatching):
@@ -73,8 +73,8 @@ class WindowOrder:
         starts = np.empty(count, dtype=np.int64)
         for epoch in np.unique(epochs):
             in_epoch = epochs == epoch
-            offset = derive(self.seed, int(epoch), "offset") % self.length
-            windows = permute(indices[in_epoch], self.n_windows, derive(self.seed, int(epoch), "order"))
+            offset = derive_seed(self.seed, int(epoch), "offset") % self.length
+            windows = permute(indices[in_epoch], self.n_windows, derive_seed(self.seed, int(epoch), "order"))
             starts[in_epoch] = offset + windows * self.length
         return starts
 

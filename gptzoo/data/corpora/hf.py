@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from gptzoo.data.corpora.corpus import Corpus, Split, is_held_out
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import DataError
-from gptzoo.spec.paths import look_up
+from gptzoo.spec.paths import resolve_path
 
 
 def _local_or_hub(path: str, info: ValidationInfo) -> str:
-    return str(look_up(path, info) or path)
+    return str(resolve_path(path, info) or path)
 
 
 class HfCorpus(Corpus):
