@@ -1,4 +1,4 @@
-"""Both activations against transformers' and their formulas, and inside the networks that use them."""
+"""Both activations compared with transformers and their formulas, and inside feed-forward networks."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ SMALL: dict[str, Any] = {"vocab_size": 13, "context_length": 16, "d_model": 32, 
 BOTH = [SquaredReLU, QuickGELU]
 
 
-def some_input() -> Tensor:
+def random_input() -> Tensor:
     return torch.cat([torch.linspace(-30, 30, 241), torch.tensor([0.0, -0.0, 1e-8, -1e4, 1e4])])
 
 
 @pytest.mark.parametrize(("component", "theirs"), [(SquaredReLU, "relu2"), (QuickGELU, "quick_gelu")])
-def test_transformers_computes_the_same(component: Any, theirs: str) -> None:
-    oracle = pytest.importorskip("transformers.activations").ACT2FN[theirs]
-    ours, x = component.Config().build(8), some_input()
-    torch.testing.assert_close(ours(x), oracle(x), rtol=1e-6, atol=0)
-    slopes = [
-        torch.autograd.functional.jacobian(lambda x, f=f: f(x).sum(), some_input().double()) for f in (ours, oracle)
+def test_values_and_gradients_equal_transformers(component: Any, theirs: str) -> None:
+    reference = pytest.importorskip("transformers.activations").ACT2FN[theirs]
+    ours, x = component.Config().build(8), random_input()
+    torch.testing.assert_close(ours(x), reference(x), rtol=1e-6, atol=0)
+    gradients = [
+        torch.autograd.functional.jacobian(lambda x, f=f: f(x).sum(), random_input().double())
+        for f in (ours, reference)
     ]
-    torch.testing.assert_close(slopes[0], slopes[1])
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("x", [-3.0, -0.5, 0.0, 0.25, 2.0])
-def test_each_is_its_formula(x: float) -> None:
-    at = torch.tensor([x], dtype=torch.float64)
-    assert SquaredReLU.Config().build(1)(at).item() == pytest.approx(max(0.0, x) ** 2)
-    assert QuickGELU.Config().build(1)(at).item() == pytest.approx(x / (1 + math.exp(-1.702 * x)))
+def test_values_equal_the_formula(x: float) -> None:
+    value = torch.tensor([x], dtype=torch.float64)
+    assert SquaredReLU.Config().build(1)(value).item() == pytest.approx(max(0.0, x) ** 2)
+    assert QuickGELU.Config().build(1)(value).item() == pytest.approx(x / (1 + math.exp(-1.702 * x)))
 
 
-def test_quick_gelu_is_near_gelu() -> None:
+def test_quick_gelu_approximates_gelu() -> None:
     x = torch.linspace(-6, 6, 101)
     assert (QuickGELU.Config().build(1)(x) - torch.nn.functional.gelu(x)).abs().max() < 0.021
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("component", BOTH)
-def test_dtype_and_shape_stay_and_each_channel_is_by_itself(component: Any, dtype: torch.dtype) -> None:
+def test_it_keeps_dtype_and_shape_and_is_elementwise(component: Any, dtype: torch.dtype) -> None:
     x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
     layer = component.Config().build(8)
     y = layer(x)
@@ -60,7 +61,7 @@ def test_dtype_and_shape_stay_and_each_channel_is_by_itself(component: Any, dtyp
 
 @pytest.mark.parametrize("ffn", ["mlp", "glu"])
 @pytest.mark.parametrize("component", BOTH)
-def test_a_model_trains_with_it_in_either_network(component: Any, ffn: str) -> None:
+def test_a_model_trains_with_it_in_mlp_and_glu(component: Any, ffn: str) -> None:
     model = gptzoo.build({**SMALL, "activation": component.name, "ffn": ffn}).train()
     assert isinstance(model.blocks[0].ffn.activation, component)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -76,7 +77,7 @@ def test_a_model_trains_with_it_in_either_network(component: Any, ffn: str) -> N
 
 
 @pytest.mark.parametrize("component", BOTH)
-def test_it_builds_on_meta_and_has_no_weights(component: Any) -> None:
+def test_it_builds_on_the_meta_device_and_has_no_parameters(component: Any) -> None:
     with_it, with_gelu = (
         gptzoo.build({**SMALL, "activation": name}, device="meta").state_dict() for name in (component.name, "gelu")
     )
@@ -84,25 +85,19 @@ def test_it_builds_on_meta_and_has_no_weights(component: Any) -> None:
 
 
 @pytest.mark.parametrize("component", BOTH)
-def test_it_takes_no_options(component: Any) -> None:
+def test_it_has_no_options(component: Any) -> None:
     with pytest.raises(gptzoo.SpecError, match=rf"\$\.activation\.beta: '{component.name}' has no option 'beta'"):
         gptzoo.load_model_spec({**SMALL, "activation": {"type": component.name, "beta": 2.0}})
 
 
-def test_the_installed_package_announces_them() -> None:
+def test_the_installed_package_registers_its_components() -> None:
     (entry,) = importlib.metadata.entry_points(group="gptzoo", name="activations")
     assert entry.load() is gptzoo_activations
     known = gptzoo.registered("activation")
     assert all(known[component.name] is component for component in BOTH)
 
 
-def test_it_uses_nothing_of_gptzoo_but_public_names() -> None:
-    used = re.findall(r"\bgptzoo\.(\w+)", Path(gptzoo_activations.__file__).read_text())
-    assert used
-    assert set(used) <= set(gptzoo.__all__)
-
-
-def test_every_spec_of_the_readme_loads() -> None:
+def test_all_specs_in_the_readme_load() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     snippets = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
     assert snippets

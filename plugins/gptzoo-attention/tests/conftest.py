@@ -1,10 +1,10 @@
-"""What the tests share: tiny models, attentions by themselves, and the steps to call them with."""
+"""Shared fixtures: tiny models, single attentions, and forward contexts to call them with."""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: for models this tiny more threads are slower
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: more threads are slower with tiny models
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,7 +36,7 @@ class Slopes(gptzoo.Positional):
 
 @pytest.fixture(scope="session")
 def model_of() -> Callable[..., Any]:
-    """A tiny model, with weights so large that attention is far from uniform."""
+    """A function that builds a tiny model with weights so large that attention is far from uniform."""
 
     def model_of(attention: Any, **changes: Any) -> Any:
         model = gptzoo.build({**SMALL, "attention": attention, **changes}).eval()
@@ -54,7 +54,7 @@ def model_of() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def attention_of(model_of: Callable[..., Any]) -> Callable[..., Any]:
-    """The attention of a tiny model by itself; its queries and keys are large, so that its weights are sharp."""
+    """A function that builds a single attention whose queries and keys are large, so that its weights are peaked."""
 
     def attention_of(options: Any, **changes: Any) -> Any:
         attention = model_of(options, **changes).blocks[0].attention
@@ -67,7 +67,7 @@ def attention_of(model_of: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def context_of() -> Callable[..., gptzoo.ForwardContext]:
-    """A step as the decoder makes it, with a score bias if asked for."""
+    """A function that builds a forward context as the decoder does, optionally with a score bias."""
 
     def context_of(positions: Tensor, *, bias: bool = False, dims: Any = None, **options: Any) -> gptzoo.ForwardContext:
         positional = Slopes(Slopes.Config(), dims) if bias else gptzoo.registered("positional")["none"]
@@ -84,7 +84,7 @@ def tokens() -> Tensor:
 
 @pytest.fixture
 def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """FlexAttention itself, on the CPU: uncompiled, forward only, for every T above 1."""
+    """Run FlexAttention uncompiled on the CPU, which supports the forward pass only, for every T above 1."""
     monkeypatch.setattr(flex_module, "has_kernel", lambda q, bias: True)
     monkeypatch.setattr(flex_module, "_compile", lambda function: function)
     torch._dynamo.reset()

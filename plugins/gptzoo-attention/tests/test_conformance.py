@@ -1,4 +1,4 @@
-"""What gptzoo promises of every attention, checked by its own kit."""
+"""gptzoo\'s conformance tests for every attention of this package."""
 
 from __future__ import annotations
 

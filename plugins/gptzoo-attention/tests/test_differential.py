@@ -1,4 +1,4 @@
-"""`differential` against the pseudo-code of the paper, position by position, and against transformers' DiffLlama."""
+"""`differential` compared with the pseudo-code of the paper and with DiffLlama in transformers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ def softmax(scores: list[float]) -> list[float]:
     return [e / sum(exponentials) for e in exponentials]
 
 
-def papers_attention(x: Tensor, module: Any, layer: int, n_kv_heads: int, window: int, slopes: Tensor | None) -> Tensor:
-    """MultiHead of the paper (figure 2), with `layer` counted from 1, one query of one head after the other.
+def attention_of_the_paper(
+    x: Tensor, module: Any, layer: int, n_kv_heads: int, window: int, slopes: Tensor | None
+) -> Tensor:
+    """Compute the paper's MultiHead (figure 2) query by query, with `layer` counted from 1.
 
-    x: (T, C). A head's Q is [Q1; Q2], here in the order of this module's projection: all Q1, all Q2, K likewise; the
-    values of a head are its left half, from among all left halves, and its right half.
+    x is (T, C). The projection of the module holds Q1 of all heads, then Q2 of all heads, and K likewise. It holds the
+    left halves of the values of all heads, then the right halves.
     """
     T, C = x.shape
     H, G = 4, n_kv_heads
@@ -31,7 +33,7 @@ def papers_attention(x: Tensor, module: Any, layer: int, n_kv_heads: int, window
     K = projected[:, C : C + 2 * G * d].view(T, 2, G, d)
     V = projected[:, C + 2 * G * d :].view(T, 2, G, d)
     lambda_init = 0.8 - 0.6 * math.exp(-0.3 * (layer - 1))
-    weight = (
+    lambda_ = (
         math.exp(sum(a * b for a, b in zip(module.lambda_q1.tolist(), module.lambda_k1.tolist(), strict=True)))
         - math.exp(sum(a * b for a, b in zip(module.lambda_q2.tolist(), module.lambda_k2.tolist(), strict=True)))
         + lambda_init
@@ -40,23 +42,29 @@ def papers_attention(x: Tensor, module: Any, layer: int, n_kv_heads: int, window
     for h in range(H):
         g = h // (H // G)
         for t in range(T):
-            seen = range(max(0, t - window + 1), t + 1)
-            biases = [0.0 if slopes is None else -slopes[h].item() * (t - s) for s in seen]
-            A1 = softmax([(Q[t, 0, h] @ K[s, 0, g] / d**0.5).item() + b for s, b in zip(seen, biases, strict=True)])
-            A2 = softmax([(Q[t, 1, h] @ K[s, 1, g] / d**0.5).item() + b for s, b in zip(seen, biases, strict=True)])
-            for s, a1, a2 in zip(seen, A1, A2, strict=True):
-                heads[t, h] += (a1 - weight * a2) * V[s, :, g].flatten()
+            attended = range(max(0, t - window + 1), t + 1)
+            biases = [0.0 if slopes is None else -slopes[h].item() * (t - s) for s in attended]
+            A1 = softmax([(Q[t, 0, h] @ K[s, 0, g] / d**0.5).item() + b for s, b in zip(attended, biases, strict=True)])
+            A2 = softmax([(Q[t, 1, h] @ K[s, 1, g] / d**0.5).item() + b for s, b in zip(attended, biases, strict=True)])
+            for s, a1, a2 in zip(attended, A1, A2, strict=True):
+                heads[t, h] += (a1 - lambda_ * a2) * V[s, :, g].flatten()
             rms = (heads[t, h].square().mean() + 1e-5) ** 0.5
             heads[t, h] = heads[t, h] / rms * module.head_norm.weight * (1 - lambda_init)
     return heads.view(T, C) @ module.out.weight.T + module.out.bias
 
 
-@pytest.mark.parametrize("capture", [False, True], ids=["fused", "spelled-out"])
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "masked"])
+@pytest.mark.parametrize("capture", [False, True], ids=["fused", "captured"])
+@pytest.mark.parametrize("trivially_causal", [True, False], ids=["unmasked", "masked"])
 @pytest.mark.parametrize(("n_kv_heads", "window", "bias"), [(4, None, False), (2, 5, False), (2, None, True)])
 @torch.inference_mode()
-def test_it_is_the_papers_pseudo_code(
-    n_kv_heads: int, window: int | None, bias: bool, plain: bool, capture: bool, model_of: Any, context_of: Any
+def test_it_equals_the_pseudo_code_of_the_paper(
+    n_kv_heads: int,
+    window: int | None,
+    bias: bool,
+    trivially_causal: bool,
+    capture: bool,
+    model_of: Any,
+    context_of: Any,
 ) -> None:
     model = model_of({"type": "differential", "n_kv_heads": n_kv_heads, "window": window}, n_layers=3)
     x = torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(2))
@@ -68,22 +76,22 @@ def test_it_is_the_papers_pseudo_code(
             torch.arange(12)[None],
             bias=bias,
             dims=module.dims,
-            trivially_causal=plain,
+            trivially_causal=trivially_causal,
             capture=frozenset({"attention"} if capture else ()),
         )
         y = module(x, context)
-        expected = papers_attention(
+        expected = attention_of_the_paper(
             x[0], module, layer + 1, n_kv_heads, window or 12, torch.linspace(0.1, 1, 4) if bias else None
         )
         torch.testing.assert_close((y.y if capture else y)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_it_is_the_attention_of_diffllama_with_the_same_weights(model_of: Any, tokens: Tensor) -> None:
+def test_it_equals_diffllama_with_the_same_weights(model_of: Any, tokens: Tensor) -> None:
     diffllama = pytest.importorskip("transformers.models.diffllama")
     config = diffllama.DiffLlamaConfig(
         hidden_size=32,
-        num_attention_heads=8,  # DiffLlama counts maps
+        num_attention_heads=8,  # DiffLlama counts maps, not pairs of maps
         num_key_value_heads=4,
         head_dim=4,
         num_hidden_layers=2,
@@ -109,7 +117,7 @@ def test_it_is_the_attention_of_diffllama_with_the_same_weights(model_of: Any, t
 
 
 @torch.inference_mode()
-def test_captured_rows_sum_to_one_minus_lambda_and_may_be_negative(model_of: Any, context_of: Any) -> None:
+def test_captured_weights_sum_to_one_minus_lambda_and_may_be_negative(model_of: Any, context_of: Any) -> None:
     module = model_of("differential").blocks[0].attention
     for name in ("lambda_q1", "lambda_q2"):
         getattr(module, name).zero_()  # lambda is its initial value, 0.2
@@ -119,29 +127,29 @@ def test_captured_rows_sum_to_one_minus_lambda_and_may_be_negative(model_of: Any
     assert (weights < 0).any()
 
 
-def test_lambda_begins_near_its_initial_value_which_grows_with_the_layer() -> None:
+def test_lambda_starts_near_lambda_init_which_grows_with_the_layer() -> None:
     spec = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 12, "n_heads": 4}
     model = gptzoo.build({**spec, "attention": "differential"})
     attentions = [block.attention for block in model.blocks]
-    papers = [0.8 - 0.6 * math.exp(-0.3 * (layer - 1)) for layer in range(1, 13)]
-    assert papers[0] == pytest.approx(0.2)
-    assert [a.lambda_init.item() for a in attentions] == pytest.approx(papers)
-    assert [a.weight_of_second().item() for a in attentions] == pytest.approx(papers, abs=0.15)
+    expected = [0.8 - 0.6 * math.exp(-0.3 * (layer - 1)) for layer in range(1, 13)]
+    assert expected[0] == pytest.approx(0.2)
+    assert [a.lambda_init.item() for a in attentions] == pytest.approx(expected)
+    assert [a.compute_lambda().item() for a in attentions] == pytest.approx(expected, abs=0.15)
     drawn = torch.cat([getattr(a, name) for a in attentions for name in ("lambda_q1", "lambda_k1", "lambda_q2")])
     assert drawn.std().item() == pytest.approx(0.1, rel=0.2)
     assert not [name for name in model.state_dict() if "lambda_init" in name]
 
 
-def test_it_has_the_parameters_of_plain_attention_and_a_handful_more() -> None:
+def test_it_has_few_more_parameters_than_plain_attention() -> None:
     spec = {"vocab_size": 13, "context_length": 16, "d_model": 64, "n_layers": 2, "n_heads": 4}
     plain = gptzoo.build({**spec, "attention": "sdpa"}, device="meta")
     ours = gptzoo.build({**spec, "attention": "differential"}, device="meta")
-    more = 4 * 8 + 16  # four vectors of half a head, and the norm's weight
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in plain.parameters()) + 2 * more
+    additional = 4 * 8 + 16  # per layer: four vectors of half a head width, and the weight of the head norm
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in plain.parameters()) + 2 * additional
     assert ours.blocks[0].attention.rotary_dim == 8
 
 
-def test_dropout_drops_weights_in_training_alone(model_of: Any, tokens: Tensor) -> None:
+def test_dropout_is_active_in_training_only(model_of: Any, tokens: Tensor) -> None:
     model = model_of({"type": "differential", "dropout": 0.5, "out_dropout": 0.0})
     plain = model_of("differential")
     torch.testing.assert_close(model(tokens)[0], plain(tokens)[0])
@@ -149,7 +157,7 @@ def test_dropout_drops_weights_in_training_alone(model_of: Any, tokens: Tensor) 
     torch.testing.assert_close(plain.train()(tokens)[0], plain.eval()(tokens)[0])
 
 
-def test_a_head_must_divide_into_halves_of_pairs() -> None:
+def test_a_head_width_that_is_not_divisible_by_four_is_refused() -> None:
     spec = {"context_length": 32, "d_model": 24, "n_layers": 2, "n_heads": 4}
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.attention: .*must divide by 4, not be 6"):
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.attention: .*must be divisible by 4, not 6"):
         gptzoo.load_model_spec({**spec, "attention": "differential"})

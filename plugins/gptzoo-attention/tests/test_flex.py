@@ -1,4 +1,4 @@
-"""`flex` against `naive` with the same weights, and against the closed form of soft-capping."""
+"""`flex` compared with `naive` with the same weights, and with the closed form of soft-capping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gptzoo_attention.flex import mask_mod
 import gptzoo
 
 CASES: dict[str, dict[str, Any]] = {
-    "plain": {"plain": True},
+    "unmasked": {"trivially_causal": True},
     "window": {"window": 5},
     "bias": {"bias": True},
     "noncausal": {"causal": False},
@@ -23,7 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def step_for(
+def context_for(
     case: dict[str, Any], context_of: Any, dims: Any, device: str = "cpu", length: int = 20
 ) -> gptzoo.ForwardContext:
     positions = torch.arange(length, device=device)[None]
@@ -37,40 +37,40 @@ def step_for(
         bias=case.get("bias", False),
         dims=dims,
         causal=case.get("causal", True),
-        trivially_causal=case.get("plain", False),
+        trivially_causal=case.get("trivially_causal", False),
         documents=documents,
     )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize(
-    ("n_kv_heads", "itself"), [(4, False), (2, False), (2, True)], ids=["", "grouped", "itself-grouped"]
+    ("n_kv_heads", "uncompiled"), [(4, False), (2, False), (2, True)], ids=["", "grouped", "uncompiled-grouped"]
 )
 @torch.inference_mode()
 def test_it_equals_naive_attention_with_the_same_weights(
-    case: dict[str, Any], n_kv_heads: int, itself: bool, attention_of: Any, context_of: Any, request: Any
+    case: dict[str, Any], n_kv_heads: int, uncompiled: bool, attention_of: Any, context_of: Any, request: Any
 ) -> None:
-    if itself:
+    if uncompiled:
         request.getfixturevalue("uncompiled_flex")
     shared = {"n_kv_heads": n_kv_heads, "window": case.get("window"), "qk_norm": "rmsnorm"}
     flex = attention_of({"type": "flex", **shared})
     naive = attention_of({"type": "naive", **shared})
     flex.load_state_dict(naive.state_dict())
     x = torch.randn(2, 20, 32, generator=torch.Generator().manual_seed(2))
-    context = step_for(case, context_of, flex.dims)
+    context = context_for(case, context_of, flex.dims)
     torch.testing.assert_close(flex(x, context), naive(x, context), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["", "bias"])
-@pytest.mark.parametrize("itself", [False, True], ids=["spelled-out", "itself"])
+@pytest.mark.parametrize("uncompiled", [False, True], ids=["dense", "uncompiled"])
 @torch.inference_mode()
-def test_soft_capped_scores_are_those_of_the_formula(
-    bias: bool, itself: bool, attention_of: Any, context_of: Any, request: Any
+def test_soft_capped_scores_equal_the_formula(
+    bias: bool, uncompiled: bool, attention_of: Any, context_of: Any, request: Any
 ) -> None:
-    if itself:
+    if uncompiled:
         request.getfixturevalue("uncompiled_flex")
     module = attention_of({"type": "flex", "softcap": 1.5, "n_kv_heads": 2})
-    context = step_for({"bias": bias}, context_of, module.dims, length=7)
+    context = context_for({"bias": bias}, context_of, module.dims, length=7)
     generator = torch.Generator().manual_seed(3)
     q = torch.randn(1, 4, 7, 8, generator=generator)
     k, v = torch.randn(2, 1, 2, 7, 8, generator=generator)
@@ -78,7 +78,7 @@ def test_soft_capped_scores_are_those_of_the_formula(
     for h in range(4):
         for t in range(7):
             scores = [1.5 * torch.tanh(q[0, h, t] @ k[0, h // 2, s] / 8**0.5 / 1.5) for s in range(t + 1)]
-            if bias:  # as it is: what makes a key far must not be capped
+            if bias:  # added after the cap
                 scores = [score - torch.linspace(0.1, 1, 4)[h] * (t - s) for s, score in enumerate(scores)]
             expected[0, h, t] = torch.stack(scores).softmax(0) @ v[0, h // 2, : t + 1]
     torch.testing.assert_close(module.attend(q, k, v, context, context.positions)[0], expected, rtol=1e-5, atol=1e-5)
@@ -88,75 +88,75 @@ def test_soft_capped_scores_are_those_of_the_formula(
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("rows", ["one", "many", "cache", "documents"])
-def test_the_mask_by_entries_is_the_mask_of_the_step(
-    causal: bool, window: int | None, rows: str, context_of: Any
+@pytest.mark.parametrize("case", ["shared", "padding", "cache", "documents"])
+def test_mask_mod_equals_the_attention_mask_of_the_context(
+    causal: bool, window: int | None, case: str, context_of: Any
 ) -> None:
     positions = torch.arange(6)[None]
     k_pos, documents = positions, None
-    if rows == "many":
+    if case == "padding":
         positions = k_pos = torch.tensor([[0, 1, 2, 3, 4, 5], [-1, -1, 0, 1, 2, 3]])
-    if rows == "cache":  # one row of queries, two of keys in the order of a ring
+    if case == "cache":  # queries shared by the batch, keys in the order of a ring buffer
         k_pos = torch.tensor([[4, 5, 2, 3, -1], [5, -1, 3, 4, -1]])
-    if rows == "documents":
+    if case == "documents":
         documents = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 2, 2]])
     context = context_of(positions, causal=causal, documents=documents)
-    entry = mask_mod(context, k_pos, window)
+    is_unmasked = mask_mod(context, k_pos, window)
     expected = context.attention_mask(k_pos, window).expand(2, 1, -1, -1)
     for b, _, t, s in torch.cartesian_prod(*map(torch.arange, expected.shape)):
-        assert entry(b, 0, t, s) == expected[b, 0, t, s]
+        assert is_unmasked(b, 0, t, s) == expected[b, 0, t, s]
 
 
 @torch.inference_mode()
-def test_layers_share_a_block_mask_which_goes_with_the_forward(
+def test_layers_share_a_block_mask_until_the_forward_pass_ends(
     uncompiled_flex: None, model_of: Any, tokens: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_of(["flex", {"type": "flex", "window": 5}], n_layers=4)
-    made = []
-    new = flex_module._new_block_mask
+    windows = []
+    new_block_mask = flex_module._new_block_mask
 
     def count(context: gptzoo.ForwardContext, k_pos: torch.Tensor, window: int | None) -> Any:
-        made.append(window)
-        return new(context, k_pos, window)
+        windows.append(window)
+        return new_block_mask(context, k_pos, window)
 
     monkeypatch.setattr(flex_module, "_new_block_mask", count)
     model(tokens)
-    assert made == [None, 5]
-    assert len(flex_module._masks) == 0
+    assert windows == [None, 5]
+    assert len(flex_module._block_masks) == 0
 
 
 @torch.inference_mode()
-def test_positions_that_change_in_place_change_the_mask(
+def test_changing_positions_in_place_changes_the_mask(
     uncompiled_flex: None, model_of: Any, tokens: torch.Tensor
 ) -> None:
     model = model_of("flex")
     positions = torch.arange(30).expand(2, -1).clone()
-    plain, _ = model(tokens, positions=positions)
+    unpadded, _ = model(tokens, positions=positions)
     positions[:, :4] = -1
     padded, _ = model(tokens, positions=positions)
     torch.testing.assert_close(padded[:, 4:], model(tokens[:, 4:])[0], rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(padded[:, 4:], plain[:, 4:], atol=1e-2)
+    assert not torch.allclose(padded[:, 4:], unpadded[:, 4:], atol=1e-2)
 
 
-def test_training_on_a_cpu_says_once_that_scores_are_spelled_out(model_of: Any, tokens: torch.Tensor) -> None:
+def test_training_on_a_cpu_warns_once_about_dense_attention(model_of: Any, tokens: torch.Tensor) -> None:
     model = model_of("flex")
-    flex_module._say_that_scores_are_spelled_out.cache_clear()
-    with warnings.catch_warnings(record=True) as said:
+    flex_module._warn_about_dense_attention.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model(tokens)
         gptzoo.build(model.spec, device="meta").train()(tokens.to("meta"))
-        assert not said
+        assert not caught
         model.train()
         model(tokens)
         model(tokens)
-    (warning,) = said
+    (warning,) = caught
     assert "needs CUDA" in str(warning.message)
 
 
 @pytest.mark.parametrize(
     "options", [{"attention": "flex", "dropout": 0.1}, {"attention": {"type": "flex", "dropout": 0.1}}]
 )
-def test_dropped_weights_are_refused_with_what_to_do_instead(options: dict[str, Any], model_of: Any) -> None:
+def test_dropout_is_refused_with_a_suggestion(options: dict[str, Any], model_of: Any) -> None:
     spec = {"vocab_size": 13, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
     with pytest.raises(gptzoo.SpecError, match=r"\$\.attention\.dropout: .*set attention\.dropout to 0"):
         gptzoo.load_model_spec({**spec, **options})
@@ -164,7 +164,7 @@ def test_dropped_weights_are_refused_with_what_to_do_instead(options: dict[str, 
     assert spec.attention.out_dropout == 0.1
 
 
-def test_a_softcap_is_positive() -> None:
+def test_a_softcap_of_zero_is_refused() -> None:
     spec = {"context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
     with pytest.raises(gptzoo.SpecError, match=r"\$\.attention\.softcap"):
         gptzoo.load_model_spec({**spec, "attention": {"type": "flex", "softcap": 0.0}})
@@ -174,11 +174,11 @@ def test_a_softcap_is_positive() -> None:
 
 
 @pytest.fixture
-def kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores that are spelled out fail the test; what earlier tests compiled does not count to torch's limit."""
+def dense_attention_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that uses dense attention, and reset the compiler, whose recompilation limit counts all tests."""
 
     def refuse(*args: Any, **options: Any) -> None:
-        raise AssertionError("the scores were spelled out")
+        raise AssertionError("dense attention was used")
 
     monkeypatch.setattr(flex_module, "attention_weights", refuse)
     torch._dynamo.reset()
@@ -189,30 +189,35 @@ def kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ("case", "n_kv_heads", "dtype"),
     [
         *((case, 2, torch.float32) for case in CASES.values()),
-        (CASES["plain"], 4, torch.float32),
-        (CASES["plain"], 2, torch.bfloat16),
+        (CASES["unmasked"], 4, torch.float32),
+        (CASES["unmasked"], 2, torch.bfloat16),
         (CASES["documents"], 4, torch.bfloat16),
     ],
     ids=[*CASES, "not-grouped", "bf16", "bf16-documents"],
 )
-def test_on_cuda_output_and_gradients_are_those_of_sdpa(
-    case: dict[str, Any], n_kv_heads: int, dtype: torch.dtype, attention_of: Any, context_of: Any, kernel_alone: None
+def test_on_cuda_outputs_and_gradients_equal_sdpa(
+    case: dict[str, Any],
+    n_kv_heads: int,
+    dtype: torch.dtype,
+    attention_of: Any,
+    context_of: Any,
+    dense_attention_fails: None,
 ) -> None:
     sizes = {"d_model": 256, "context_length": 512}
     shared = {"n_kv_heads": n_kv_heads, "window": case.get("window")}
     flex = attention_of({"type": "flex", **shared}, **sizes).cuda()
     sdpa = attention_of({"type": "sdpa", **shared}, **sizes).cuda()
     sdpa.load_state_dict(flex.state_dict())
-    context = step_for(case, context_of, flex.dims, "cuda", length=300)  # no multiple of a block
+    context = context_for(case, context_of, flex.dims, "cuda", length=300)  # not a multiple of the block size
     x = torch.randn(2, 300, 256, generator=torch.Generator().manual_seed(2)).cuda()
-    real = (context.positions >= 0).expand(2, -1)
+    is_token = (context.positions >= 0).expand(2, -1)
     results = []
     for module in (flex, sdpa):
         inputs = x.clone().requires_grad_()
         with torch.autocast("cuda", torch.bfloat16, enabled=module is flex and dtype is torch.bfloat16):
             y = module(inputs, context)
-        y[real].float().square().sum().backward()
-        results.append([y[real].float(), inputs.grad, *(p.grad for p in module.parameters())])
+        y[is_token].float().square().sum().backward()
+        results.append([y[is_token].float(), inputs.grad, *(p.grad for p in module.parameters())])
     tolerance = 1e-3 if dtype is torch.float32 else 3e-2
     for ours, theirs in zip(*results, strict=True):
         assert (ours - theirs).norm() <= tolerance * theirs.norm() + 1e-6
@@ -220,7 +225,7 @@ def test_on_cuda_output_and_gradients_are_those_of_sdpa(
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_on_cuda_soft_capping_is_that_of_the_cpu_in_training_and_decoding(
+def test_on_cuda_soft_capping_equals_the_cpu_in_training_and_decoding(
     compiled: bool, model_of: Any, tokens: torch.Tensor
 ) -> None:
     torch._dynamo.reset()

@@ -1,4 +1,4 @@
-"""What the tests share. One thread: for models as tiny as those of the tests, more of them are slower."""
+"""Shared fixtures. One thread per process: with models as small as those in the tests, more threads are slower."""
 
 from __future__ import annotations
 
@@ -26,49 +26,49 @@ SMALL: dict[str, Any] = {
 
 
 class Distance(gptzoo.Positional):
-    """Takes a share of the distance from each score, another one for each head."""
+    """Subtracts slope * distance from each score, with a slope that differs from head to head."""
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        share = torch.arange(1, self.dims.n_heads + 1, device=q_pos.device) / 5
-        return -share[:, None, None] * (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()
+        slopes = torch.arange(1, self.dims.n_heads + 1, device=q_pos.device) / 5
+        return -slopes[:, None, None] * (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()
 
 
-def loud(module: Any) -> Any:
-    """In float64 and eval mode, with weights so large that every part counts."""
+def with_large_weights(module: Any) -> Any:
+    """Set weights so large that every parameter affects the output. Return the module in float64 and eval mode."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
                 parameter.copy_(noise * parameter.shape[-1] ** -0.5)
-            else:  # the weights of norms are about 1, biases and gates about 0
+            else:  # weights of norms close to 1, biases and gates close to 0
                 parameter.copy_(float(name.endswith("weight")) + 0.3 * noise)
     return module.double().eval()
 
 
 @pytest.fixture(scope="session")
 def spec_of() -> Callable[..., dict[str, Any]]:
-    """The JSON of a tiny model with these fields."""
+    """A function that returns the spec of a tiny model with changed fields."""
     return lambda **changes: {**SMALL, **changes}
 
 
 @pytest.fixture(scope="session")
 def model_of() -> Callable[..., Any]:
-    """A tiny loud model; `positional="distance"` is one that biases the scores."""
+    """A function that builds a tiny model with large weights; `positional="distance"` adds a score bias."""
 
     def build(**changes: Any) -> Any:
         biased = changes.get("positional") == "distance"
         model = gptzoo.build({**SMALL, **changes, **({"positional": "none"} if biased else {})})
         if biased:
             model.positionals[0] = Distance(Distance.Config(), model.spec.dims)
-        return loud(model)
+        return with_large_weights(model)
 
     return build
 
 
 @pytest.fixture(scope="session")
 def context_of() -> Callable[..., gptzoo.ForwardContext]:
-    """The step in which a model's first layer sees tokens at these positions."""
+    """A function that builds the forward context of a model's first layer for tokens at these positions."""
 
     def context(model: Any, positions: Tensor, **options: Any) -> gptzoo.ForwardContext:
         positional = model.positionals[0]
@@ -82,5 +82,5 @@ def context_of() -> Callable[..., gptzoo.ForwardContext]:
 
 @pytest.fixture(scope="session")
 def tokens_of() -> Callable[[int], Tensor]:
-    """(2, length) token ids."""
+    """A function that returns token ids (2, length)."""
     return lambda length: torch.randint(13, (2, length), generator=torch.Generator().manual_seed(length))

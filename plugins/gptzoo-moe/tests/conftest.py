@@ -1,4 +1,4 @@
-"""One thread: for models as tiny as those of the tests, more of them are slower."""
+"""One thread per process: with models as small as those in the tests, more threads are slower."""
 
 from __future__ import annotations
 

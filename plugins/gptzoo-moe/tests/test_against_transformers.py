@@ -1,4 +1,4 @@
-"""The mixture against transformers': Mixtral's block, DeepSeek-V3's block, and their load-balancing loss."""
+"""The mixture compared with transformers: the blocks of Mixtral and DeepSeek-V3, and the load-balancing loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"vocab_size": 13, "context_length": 16, "d_model": 32, 
 
 
 def swiglu_moe(**options: Any) -> Any:
-    """A mixture of SwiGLU experts without biases."""
+    """Build a mixture of SwiGLU experts without biases."""
     ffn = {"type": "moe", "expert": {"type": "glu", "d_ff": 20}, **options}
     return gptzoo.build({**SMALL, "ffn": ffn, "activation": "silu", "bias": False}).blocks[0].ffn.eval()
 
@@ -28,7 +28,7 @@ def randomise(module: nn.Module) -> None:
 
 
 def load(ours: Any, theirs: Any) -> None:
-    """The router's and the experts' weights of a block of transformers."""
+    """Load the router and the experts of a block of transformers."""
     weights = {"router.weight": theirs.gate.weight}
     for index in range(len(ours.experts)):
         weights[f"experts.{index}.gate_up.weight"] = theirs.experts.gate_up_proj[index]
@@ -37,7 +37,7 @@ def load(ours: Any, theirs: Any) -> None:
     assert all(name.startswith(("shared.", "balance.")) for name in missing)
 
 
-def some_input() -> Tensor:
+def random_input() -> Tensor:
     return torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -46,7 +46,7 @@ def context(positions: Tensor | None = None) -> gptzoo.ForwardContext:
 
 
 @torch.no_grad()
-def test_softmax_scores_are_mixtrals() -> None:
+def test_softmax_scores_equal_mixtral() -> None:
     config = transformers.MixtralConfig(
         hidden_size=32, intermediate_size=20, num_local_experts=6, num_experts_per_tok=2, num_attention_heads=4
     )
@@ -54,12 +54,12 @@ def test_softmax_scores_are_mixtrals() -> None:
     randomise(theirs)
     ours = swiglu_moe(n_experts=6, n_active=2)
     load(ours, theirs)
-    torch.testing.assert_close(ours(some_input(), context()).y, theirs(some_input()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours(random_input(), context()).y, theirs(random_input()), rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("normalise", [True, False])
-def test_sigmoid_scores_with_bias_and_shared_experts_are_deepseek_v3s(normalise: bool) -> None:
+def test_sigmoid_scores_with_bias_and_shared_experts_equal_deepseek_v3(normalise: bool) -> None:
     config = transformers.DeepseekV3Config(
         hidden_size=32,
         moe_intermediate_size=20,
@@ -76,17 +76,17 @@ def test_sigmoid_scores_with_bias_and_shared_experts_are_deepseek_v3s(normalise:
     ours = swiglu_moe(n_experts=6, n_active=3, n_shared=2, scores="sigmoid", normalise=normalise, balance="bias")
     load(ours, theirs)
     ours.balance.bias.copy_(theirs.gate.e_score_correction_bias)
-    shared = theirs.shared_experts  # one network twice as wide is the sum of two
-    for index, own in enumerate(ours.shared):
+    shared = theirs.shared_experts  # one network of twice the width equals the sum of two
+    for index, expert in enumerate(ours.shared):
         half = slice(20 * index, 20 * (index + 1))
-        own.gate_up.weight.copy_(torch.cat([shared.gate_proj.weight[half], shared.up_proj.weight[half]]))
-        own.down.weight.copy_(shared.down_proj.weight[:, half])
-    torch.testing.assert_close(ours(some_input(), context()).y, theirs(some_input()), rtol=1e-5, atol=1e-6)
+        expert.gate_up.weight.copy_(torch.cat([shared.gate_proj.weight[half], shared.up_proj.weight[half]]))
+        expert.down.weight.copy_(shared.down_proj.weight[:, half])
+    torch.testing.assert_close(ours(random_input(), context()).y, theirs(random_input()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("n_active", [1, 2])
-def test_the_balance_loss_is_theirs_divided_by_the_active_experts(n_active: int, padded: bool) -> None:
+def test_the_balance_loss_equals_transformers_divided_by_the_active_experts(n_active: int, padded: bool) -> None:
     theirs = transformers.models.mixtral.modeling_mixtral.load_balancing_loss_func
     options = {"n_experts": 6, "n_active": n_active, "normalise": n_active > 1}
     ours = swiglu_moe(**options, balance={"type": "loss", "coefficient": 1.0})
@@ -94,7 +94,7 @@ def test_the_balance_loss_is_theirs_divided_by_the_active_experts(n_active: int,
     positions = torch.arange(9).repeat(3, 1)
     if padded:
         positions[1] = torch.tensor([-1, -1, -1, -1, 0, 1, 2, 3, 4])
-    x = some_input()
+    x = random_input()
     loss = ours(x, context(positions)).losses["balance"]
     expected = theirs((x.flatten(0, 1) @ ours.router.weight.T,), 6, n_active, (positions >= 0).long()) / n_active
     torch.testing.assert_close(loss, expected)

@@ -1,4 +1,4 @@
-"""What keeps the experts busy alike: the loss of Switch, the bias of loss-free balancing, and training with each."""
+"""Load balancing: the loss of Switch Transformers, the bias of loss-free balancing, and training with both."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def test_the_loss_is_coefficient_times_experts_times_the_product_of_load_and_sha
     assert balance.losses(load, share)["balance"].item() == pytest.approx(expected)
 
 
-def test_the_loss_is_the_coefficient_where_all_experts_are_busy_alike() -> None:
+def test_the_loss_equals_the_coefficient_at_an_even_load() -> None:
     even = torch.full((8,), 1 / 8)
     assert LossBalance.Config(coefficient=0.03).build(8).losses(even, even)["balance"].item() == pytest.approx(0.03)
 
 
-def test_the_loss_joins_the_cross_entropy_in_training_only() -> None:
+def test_the_loss_is_added_to_the_cross_entropy_in_training_only() -> None:
     model = model_of(balance={"type": "loss", "coefficient": 0.1})
     tokens = torch.randint(13, (2, 9), generator=torch.Generator().manual_seed(1))
-    seen = gptzoo.AuxiliaryOutputs()
-    training = model.train()(tokens, tokens, auxiliary=seen)[1]
+    auxiliary = gptzoo.AuxiliaryOutputs()
+    training = model.train()(tokens, tokens, auxiliary=auxiliary)[1]
     evaluated = model.eval()(tokens, tokens)[1]
-    assert set(seen.losses) == {"blocks.0.ffn.balance"}
-    torch.testing.assert_close(training - evaluated, seen.losses["blocks.0.ffn.balance"])
+    assert set(auxiliary.losses) == {"blocks.0.ffn.balance"}
+    torch.testing.assert_close(training - evaluated, auxiliary.losses["blocks.0.ffn.balance"])
 
 
 # ---------------------------------------------------------------------- the bias
 
 
-def test_the_bias_moves_against_the_load_by_the_sign_alone() -> None:
+def test_the_bias_moves_against_the_load_by_the_rate() -> None:
     balance = BiasBalance.Config(rate=0.01).build(4)
     balance.initialise(None)
     balance.after_optimizer_step(torch.tensor([0.7, 0.25, 0.05, 0.0]))
@@ -55,19 +55,19 @@ def test_the_bias_moves_against_the_load_by_the_sign_alone() -> None:
 
 
 @torch.no_grad()
-def test_the_bias_decides_the_choice_and_not_the_weights() -> None:
+def test_the_bias_affects_the_selection_and_not_the_weights() -> None:
     moe = model_of(n_experts=4, n_active=1, normalise=False, balance="bias").blocks[0].ffn
     moe.balance.bias[2] = 10.0
     x = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
     context = gptzoo.ForwardContext(torch.arange(5)[None], torch.nn.Identity())
-    emitted = moe(x, context)
+    output = moe(x, context)
     weights = (x @ moe.router.weight.T).softmax(-1)[..., 2:3]
-    torch.testing.assert_close(emitted.y, weights * moe.experts[2](x, context))
-    assert emitted.metrics["load"].tolist() == [0, 0, 1, 0]
-    assert emitted.losses == {}
+    torch.testing.assert_close(output.y, weights * moe.experts[2](x, context))
+    assert output.metrics["load"].tolist() == [0, 0, 1, 0]
+    assert output.losses == {}
 
 
-def test_the_bias_is_kept_with_the_weights_and_no_gradient_reaches_it() -> None:
+def test_the_bias_is_saved_in_checkpoints_and_is_not_a_parameter() -> None:
     model = model_of(balance="bias")
     keys = [key for key in model.state_dict() if "balance" in key]
     assert keys == ["blocks.0.ffn.balance.bias"]
@@ -75,14 +75,14 @@ def test_the_bias_is_kept_with_the_weights_and_no_gradient_reaches_it() -> None:
     assert (model.blocks[0].ffn.balance.bias == 0).all()
 
 
-def test_a_mixture_hands_its_own_load_to_its_balance() -> None:
+def test_the_mixture_passes_its_load_to_its_balance() -> None:
     moe = model_of(n_experts=4, balance={"type": "bias", "rate": 0.5}).blocks[0].ffn
     moe.after_optimizer_step({"load": torch.tensor([1.0, 0.0, 0.0, 0.0]), "imbalance": torch.tensor(4.0)})
     assert moe.balance.bias.tolist() == [-0.5, 0.5, 0.5, 0.5]
 
 
-def trained(**options: Any) -> tuple[list[float], list[float]]:
-    """Loss and max over mean load, step by step, of a model whose router begins with two favourites."""
+def train_with(**options: Any) -> tuple[list[float], list[float]]:
+    """Train a model whose router prefers two experts at first. Return the loss and the imbalance of each step."""
     model = model_of(n_experts=6, scores="sigmoid", **options).train()
     moe = model.blocks[0].ffn
     with torch.no_grad():
@@ -93,14 +93,16 @@ def trained(**options: Any) -> tuple[list[float], list[float]]:
     losses, imbalances = [], []
     for _ in range(60):
         tokens = (torch.randint(13, (8, 1), generator=generator) + torch.arange(17)) % 13
-        seen = gptzoo.AuxiliaryOutputs()
-        loss = model(tokens[:, :-1], tokens[:, 1:], auxiliary=seen)[1]
+        auxiliary = gptzoo.AuxiliaryOutputs()
+        loss = model(tokens[:, :-1], tokens[:, 1:], auxiliary=auxiliary)[1]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        moe.after_optimizer_step({name.removeprefix("blocks.0.ffn."): value for name, value in seen.metrics.items()})
+        moe.after_optimizer_step(
+            {name.removeprefix("blocks.0.ffn."): value for name, value in auxiliary.metrics.items()}
+        )
         losses.append(loss.item())
-        imbalances.append(seen.metrics["blocks.0.ffn.imbalance"].item())
+        imbalances.append(auxiliary.metrics["blocks.0.ffn.imbalance"].item())
     return losses, imbalances
 
 
@@ -108,15 +110,15 @@ def trained(**options: Any) -> tuple[list[float], list[float]]:
     "balance", [{"type": "loss", "coefficient": 0.3}, {"type": "bias", "rate": 0.01}], ids=lambda b: b["type"]
 )
 def test_training_lowers_the_loss_and_evens_the_load(balance: dict[str, Any]) -> None:
-    losses, balanced = trained(balance=balance)
-    _, left_to_chance = trained(balance=None)
+    losses, imbalance = train_with(balance=balance)
+    _, imbalance_without_balance = train_with(balance=None)
     assert losses[-1] < 0.5 * losses[0]
-    assert balanced[0] > 2
-    assert sum(balanced[-10:]) / 10 < 1.5
-    assert sum(left_to_chance[-10:]) / 10 > 1.7
+    assert imbalance[0] > 2
+    assert sum(imbalance[-10:]) / 10 < 1.5
+    assert sum(imbalance_without_balance[-10:]) / 10 > 1.7
 
 
-def test_a_run_learns_the_bias_and_records_the_load(tmp_path: Any) -> None:
+def test_a_run_updates_the_bias_and_records_the_load(tmp_path: Any) -> None:
     moe = {"type": "moe", "n_experts": 4, "expert": {"type": "mlp", "d_ff": 8}, "balance": "bias"}
     corpus = tmp_path / "text.txt"
     corpus.write_text("the cat sat on the mat and the dog sat on the log\n" * 40)
@@ -134,4 +136,4 @@ def test_a_run_learns_the_bias_and_records_the_load(tmp_path: Any) -> None:
     assert sum(load) == pytest.approx(1)
     bias = gptzoo.load(tmp_path / "run").model.blocks[0].ffn.balance.bias
     assert bias.abs().max() > 0
-    assert torch.allclose(bias / 0.001, (bias / 0.001).round(), atol=1e-3)  # three steps of the rate, up or down
+    assert torch.allclose(bias / 0.001, (bias / 0.001).round(), atol=1e-3)  # three steps of size rate, up or down

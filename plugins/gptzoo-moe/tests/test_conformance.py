@@ -1,4 +1,4 @@
-"""What gptzoo promises of every ffn, checked by its own kit."""
+"""gptzoo\'s conformance tests for every ffn of this package."""
 
 from __future__ import annotations
 

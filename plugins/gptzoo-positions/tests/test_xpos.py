@@ -1,4 +1,4 @@
-"""xPos against its closed form and x-transformers, and within the numbers that a float can hold."""
+"""xPos compared with its closed form and x-transformers, and the range of its factors."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ def queries(length: int, width: int = 8, seed: int = 0) -> Tensor:
 
 
 def scores(xpos: Any, q: Tensor, k: Tensor, positions: Tensor) -> Tensor:
-    """(B, H, T, T)."""
+    """Return the attention scores, (B, H, T, T)."""
     q, k = xpos.rotate(q, k, xpos.prepare(positions))
     return q @ k.mT
 
 
 @pytest.mark.parametrize("options", [{}, {"scale_base": 20.0, "theta": 100.0}], ids=str)
-def test_a_score_is_the_papers_sum_of_turned_and_decayed_pairs(options: dict[str, Any]) -> None:
+def test_a_score_equals_the_formula_of_the_paper(options: dict[str, Any]) -> None:
     xpos = xpos_of(**options)
     q, k = queries(3), queries(3, seed=1)
-    at = (2, 30, 61)
-    actual = scores(xpos, q, k, torch.tensor([at]))
-    for t, n in enumerate(at):
-        for s, m in enumerate(at[: t + 1]):
+    positions = (2, 30, 61)
+    actual = scores(xpos, q, k, torch.tensor([positions]))
+    for t, n in enumerate(positions):
+        for s, m in enumerate(positions[: t + 1]):
             expected = 0.0
             for i in range(4):
                 zeta = (i / 4 + 0.4) / 1.4
                 angle = (n - m) * xpos.config.theta ** (-i / 4)
                 a, b = (complex(x[1, 2, row, i], x[1, 2, row, i + 4]) for x, row in ((q, t), (k, s)))
-                turn = complex(math.cos(angle), math.sin(angle))
-                expected += zeta ** ((n - m) / xpos.config.scale_base) * (a * turn * b.conjugate()).real
+                rotation = complex(math.cos(angle), math.sin(angle))
+                expected += zeta ** ((n - m) / xpos.config.scale_base) * (a * rotation * b.conjugate()).real
             assert actual[1, 2, t, s].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_scores_are_those_of_x_transformers_which_centres_elsewhere() -> None:
+def test_scores_equal_x_transformers() -> None:
     module = pytest.importorskip("x_transformers.x_transformers")
     theirs = module.RotaryEmbedding(8, use_xpos=True, scale_base=512)
     q, k = queries(50), queries(50, seed=1)
-    # They pair neighbouring channels, we pair i with i + D/2.
+    # x-transformers pairs neighbouring channels and centres at half of the length; gptzoo pairs i with i + D/2.
     q_paired, k_paired = (x.unflatten(-1, (2, 4)).transpose(-2, -1).flatten(-2) for x in (q, k))
     freqs, scale = theirs.forward_from_seq_len(50)
     expected = (
@@ -60,17 +60,17 @@ def test_scores_are_those_of_x_transformers_which_centres_elsewhere() -> None:
     torch.testing.assert_close(scores(xpos_of(), q, k, torch.arange(50)[None]), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_scores_depend_on_distances_alone() -> None:
+def test_scores_depend_on_distances_only() -> None:
     xpos = xpos_of(scale_base=64.0)
     q, k = queries(1).expand(2, 4, 40, 8), queries(1, seed=1).expand(2, 4, 40, 8)
-    here = scores(xpos, q, k, torch.arange(40)[None])
-    torch.testing.assert_close(scores(xpos, q, k, torch.arange(300, 340)[None]), here, rtol=1e-3, atol=1e-3)
+    near_origin = scores(xpos, q, k, torch.arange(40)[None])
+    torch.testing.assert_close(scores(xpos, q, k, torch.arange(300, 340)[None]), near_origin, rtol=1e-3, atol=1e-3)
     for distance in (0, 1, 17):
-        along = here.diagonal(-distance, -2, -1)
-        torch.testing.assert_close(along, along[..., :1].expand_as(along), rtol=1e-3, atol=1e-3)
+        same_distance = near_origin.diagonal(-distance, -2, -1)
+        torch.testing.assert_close(same_distance, same_distance[..., :1].expand_as(same_distance), rtol=1e-3, atol=1e-3)
 
 
-def test_a_large_scale_base_is_rope() -> None:
+def test_a_large_scale_base_equals_rope() -> None:
     spec = gptzoo.load_model_spec({**SMALL, "positional": "rope"})
     rope = spec.positional.build(spec.dims, frozenset({8}))
     q, k = queries(20), queries(20, seed=1)
@@ -82,11 +82,11 @@ def test_a_large_scale_base_is_rope() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("far", [20_000, 1_000_000])
-def test_texts_of_any_length_give_finite_scores_and_gradients(dtype: torch.dtype, far: int) -> None:
+def test_scores_and_gradients_are_finite_at_any_position(dtype: torch.dtype, far: int) -> None:
     xpos = xpos_of()
     q = queries(6).to(dtype).requires_grad_()
     positions = torch.tensor([[-1, 0, far // 2, far - 1, far, far + 1]])
-    result = scores(xpos, q, q, positions)  # those ahead of their query included, which a mask hides
+    result = scores(xpos, q, q, positions)  # including later keys, which a model would mask
     assert result.dtype == dtype
     assert result.isfinite().all()
     result.tril().sum().backward()
@@ -94,18 +94,18 @@ def test_texts_of_any_length_give_finite_scores_and_gradients(dtype: torch.dtype
     assert q.grad.isfinite().all()
 
 
-def test_neighbours_keep_their_decay_up_to_where_the_factors_stop_growing() -> None:
+def test_decay_is_relative_up_to_the_position_where_the_factors_stop_growing() -> None:
     xpos = xpos_of()
     q, k = queries(1).expand(2, 4, 2, 8), queries(1, seed=1).expand(2, 4, 2, 8)
 
-    def neighbours(at: int) -> Tensor:
-        return scores(xpos, q, k, torch.tensor([[at - 100, at]]))[..., 1, 0]
+    def score_at(position: int) -> Tensor:
+        return scores(xpos, q, k, torch.tensor([[position - 100, position]]))[..., 1, 0]
 
-    torch.testing.assert_close(neighbours(16_000), neighbours(100), rtol=1e-2, atol=2e-2)
-    assert not torch.allclose(neighbours(40_000), neighbours(100), rtol=1e-2, atol=2e-2)
+    torch.testing.assert_close(score_at(16_000), score_at(100), rtol=1e-2, atol=2e-2)
+    assert not torch.allclose(score_at(40_000), score_at(100), rtol=1e-2, atol=2e-2)
 
 
-def test_each_of_several_widths_turns_by_its_own_tables() -> None:
+def test_each_width_is_rotated_with_its_own_tables() -> None:
     spec = gptzoo.load_model_spec({**SMALL, "positional": "xpos"})
     xpos = spec.positional.build(spec.dims, frozenset({8, 4}))
     tables = xpos.prepare(torch.arange(5)[None])

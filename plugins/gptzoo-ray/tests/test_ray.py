@@ -1,4 +1,4 @@
-"""Trials on a real Ray cluster of two nodes, both on this machine."""
+"""The executor on a Ray cluster of two nodes, both on this machine."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one.name for one in properties_of("executor")])
-def test_on_two_nodes_it_keeps_what_its_kind_promises(name: str, cluster: Any) -> None:
+@pytest.mark.parametrize("name", [prop.name for prop in properties_of("executor")])
+def test_it_passes_the_executor_conformance_tests_on_two_nodes(name: str, cluster: Any) -> None:
     assert len(cluster.list_all_nodes()) == 2
     (verdict,) = gptzoo.testing.check(RayExecutor, {"address": cluster.address}, only=[name])
     assert verdict.outcome == "passed", verdict
 
 
 @pytest.mark.slow
-def test_a_cluster_without_room_for_one_trial_is_refused(cluster: Any) -> None:
+def test_a_cluster_that_is_too_small_for_one_trial_is_refused(cluster: Any) -> None:
     executor = RayExecutor.Config(address=cluster.address, gpus=1.0).build()
     with pytest.raises(gptzoo.InputError, match="too small for one trial, which needs 1 CPUs and 1 GPUs"), executor:
-        pytest.fail("it has begun")
+        pytest.fail("the executor started")

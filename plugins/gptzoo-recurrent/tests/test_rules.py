@@ -1,4 +1,4 @@
-"""The chunked forms against plain loops over positions, in values and gradients; the convolution against windows."""
+"""The recurrences in chunks compared with loops over positions, and the convolution compared with explicit windows."""
 
 from __future__ import annotations
 
@@ -14,29 +14,37 @@ from torch.nn import functional as F
 
 B, H, D, E = 2, 3, 4, 5
 CHUNK = 4
-LENGTHS = [1, 2, 3, 4, 5, 8, 11]  # one token, less than a chunk, one chunk, and more with and without a rest
+LENGTHS = [
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+    11,
+]  # up to one chunk, and several chunks with and without a remainder
 
 
-def loop(
+def recurrence_by_loop(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor, starts: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One position after the other, as the papers write it; with beta the delta rule, without it plain sums."""
+    """Compute the recurrence position by position: the delta rule with beta, plain sums without it."""
     y = []
     for t in range(q.shape[2]):
         if starts is not None:
             state = torch.where(starts[:, t, None, None, None], 0.0, state)
         state = state * log_decay[:, :, t, None, None].exp()
-        written = v[:, :, t]
+        update = v[:, :, t]
         if beta is not None:
-            held = torch.einsum("bhd,bhde->bhe", k[:, :, t], state)
-            written = beta[:, :, t, None] * (written - held)
-        state = state + torch.einsum("bhd,bhe->bhde", k[:, :, t], written)
+            stored = torch.einsum("bhd,bhde->bhe", k[:, :, t], state)
+            update = beta[:, :, t, None] * (update - stored)
+        state = state + torch.einsum("bhd,bhe->bhde", k[:, :, t], update)
         y.append(torch.einsum("bhd,bhde->bhe", q[:, :, t], state))
     return torch.stack(y, dim=2), state
 
 
 def inputs_of(length: int, *, documents: bool = False, seed: int = 0) -> dict[str, Any]:
-    """Random inputs of both rules in float64; decays from all kept to all but everything lost."""
+    """Return random inputs of both recurrences in float64, with decays from none to nearly complete."""
     g = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -58,15 +66,15 @@ def inputs_of(length: int, *, documents: bool = False, seed: int = 0) -> dict[st
     }
 
 
-def run(rule: str, inputs: dict[str, Any], chunk: int | None) -> tuple[Tensor, Tensor]:
-    """A rule in chunks, or with None by the loop."""
+def run(rule: str, inputs: dict[str, Any], chunk_size: int | None) -> tuple[Tensor, Tensor]:
+    """Compute a recurrence in chunks, or by the loop if there is no chunk size."""
     if rule == "accumulate":
-        if chunk is None:
-            return loop(**{**inputs, "beta": None})
-        return accumulate(*(inputs[name] for name in ("q", "k", "v", "log_decay", "starts", "state")), chunk)
-    if chunk is None:
-        return loop(**inputs)
-    return delta_rule(**inputs, chunk=chunk)
+        if chunk_size is None:
+            return recurrence_by_loop(**{**inputs, "beta": None})
+        return accumulate(*(inputs[name] for name in ("q", "k", "v", "log_decay", "starts", "state")), chunk_size)
+    if chunk_size is None:
+        return recurrence_by_loop(**inputs)
+    return delta_rule(**inputs, chunk_size=chunk_size)
 
 
 rules = pytest.mark.parametrize("rule", ["accumulate", "delta_rule"])
@@ -75,7 +83,7 @@ rules = pytest.mark.parametrize("rule", ["accumulate", "delta_rule"])
 @rules
 @pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize("length", LENGTHS)
-def test_chunks_read_and_leave_what_a_loop_over_positions_does(rule: str, length: int, documents: bool) -> None:
+def test_chunks_equal_a_loop_over_positions_in_outputs_and_state(rule: str, length: int, documents: bool) -> None:
     inputs = inputs_of(length, documents=documents)
     for ours, theirs in zip(run(rule, inputs, CHUNK), run(rule, inputs, None), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
@@ -84,20 +92,18 @@ def test_chunks_read_and_leave_what_a_loop_over_positions_does(rule: str, length
 @rules
 @pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize("length", [1, 3, 7])
-def test_gradients_of_chunks_are_those_of_the_loop_and_of_finite_differences(
-    rule: str, length: int, documents: bool
-) -> None:
+def test_gradients_of_chunks_equal_the_loop_and_finite_differences(rule: str, length: int, documents: bool) -> None:
     inputs = inputs_of(length, documents=documents)
     names = [name for name in inputs if name != "starts" and not (rule == "accumulate" and name == "beta")]
     leaves = [inputs[name].clone().requires_grad_() for name in names]
 
-    def outputs(chunk: int | None, *values: Tensor) -> tuple[Tensor, Tensor]:
-        return run(rule, {**inputs, **dict(zip(names, values, strict=True))}, chunk)
+    def outputs(chunk_size: int | None, *values: Tensor) -> tuple[Tensor, Tensor]:
+        return run(rule, {**inputs, **dict(zip(names, values, strict=True))}, chunk_size)
 
     weights = [torch.randn_like(x) for x in outputs(None, *leaves)]
-    ours, theirs = (torch.autograd.grad(outputs(chunk, *leaves), leaves, weights) for chunk in (3, None))
-    for name, own, expected in zip(names, ours, theirs, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-10, atol=1e-10, msg=name)
+    ours, theirs = (torch.autograd.grad(outputs(chunk_size, *leaves), leaves, weights) for chunk_size in (3, None))
+    for name, gradient, expected in zip(names, ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10, msg=name)
     assert torch.autograd.gradcheck(lambda *values: outputs(3, *values), leaves, fast_mode=True)
 
 
@@ -108,8 +114,8 @@ def test_chunks_of_any_size_and_any_split_of_the_sequence_agree(rule: str) -> No
     for first in (1, 4, 9):
         halves, state = [], inputs["state"]
         for part in (slice(0, first), slice(first, 11)):
-            piece = {name: x[:, :, part] for name, x in inputs.items() if name not in ("starts", "state")}
-            y, state = run(rule, {**piece, "starts": None, "state": state}, CHUNK)
+            inputs_of_half = {name: x[:, :, part] for name, x in inputs.items() if name not in ("starts", "state")}
+            y, state = run(rule, {**inputs_of_half, "starts": None, "state": state}, CHUNK)
             halves.append(y)
         torch.testing.assert_close(torch.cat(halves, dim=2), whole[0], rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(state, whole[1], rtol=1e-11, atol=1e-11)
@@ -117,7 +123,7 @@ def test_chunks_of_any_size_and_any_split_of_the_sequence_agree(rule: str) -> No
 
 @rules
 @pytest.mark.parametrize("strength", [1e-6, 1.0, 80.0, 1e4])
-def test_no_decay_overflows_or_spoils_a_gradient(rule: str, strength: float) -> None:
+def test_outputs_and_gradients_are_finite_for_any_decay(rule: str, strength: float) -> None:
     inputs = {
         name: x if name == "starts" else x.float() for name, x in inputs_of(70, documents=True).items() if x is not None
     }
@@ -131,15 +137,17 @@ def test_no_decay_overflows_or_spoils_a_gradient(rule: str, strength: float) -> 
     torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_delta_rule_stays_exact_where_all_keys_of_a_chunk_are_alike() -> None:
+def test_the_delta_rule_is_exact_if_all_keys_of_a_chunk_are_equal() -> None:
     inputs = inputs_of(64)
     inputs["k"] = inputs["k"][:, :, :1].expand_as(inputs["k"])
     inputs["beta"], inputs["log_decay"] = (torch.full_like(inputs["beta"], value) for value in (1.0, 0.0))
     single = {name: x if x is None else x.float() for name, x in inputs.items()}
-    torch.testing.assert_close(run("delta_rule", single, 64)[0].double(), loop(**inputs)[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        run("delta_rule", single, 64)[0].double(), recurrence_by_loop(**inputs)[0], rtol=1e-4, atol=1e-4
+    )
 
 
-def test_the_delta_rule_overwrites_what_a_key_held_where_sums_pile_up() -> None:
+def test_the_delta_rule_overwrites_the_value_of_a_key_and_accumulate_adds_to_it() -> None:
     key = F.one_hot(torch.tensor([1, 2, 1]), 4).double()[None, None]  # (1, 1, 3, 4)
     value = torch.tensor([[1.0, 0.0], [5.0, 5.0], [0.0, 1.0]], dtype=torch.float64)[None, None]
     empty, ones, kept = torch.zeros(1, 1, 4, 2).double(), torch.ones(1, 1, 3).double(), torch.zeros(1, 1, 3).double()
@@ -152,7 +160,7 @@ def test_the_delta_rule_overwrites_what_a_key_held_where_sums_pile_up() -> None:
 
 @pytest.mark.parametrize("length", [1, 5, 64, 100])
 @pytest.mark.parametrize("theirs", ["torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule"])
-def test_the_delta_rule_is_that_of_transformers(theirs: str, length: int) -> None:
+def test_the_delta_rule_equals_transformers(theirs: str, length: int) -> None:
     qwen = pytest.importorskip("transformers.models.qwen3_next.modeling_qwen3_next")
     inputs = {name: x if x is None else x.float() for name, x in inputs_of(length).items()}
     by_time = {name: x.transpose(1, 2) for name, x in inputs.items() if name not in ("starts", "state")}
@@ -165,7 +173,7 @@ def test_the_delta_rule_is_that_of_transformers(theirs: str, length: int) -> Non
         initial_state=inputs["state"],
         output_final_state=True,
     )
-    ours, our_state = delta_rule(**inputs, chunk=64)
+    ours, our_state = delta_rule(**inputs, chunk_size=64)
     torch.testing.assert_close(ours.transpose(1, 2) * D**-0.5, y, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(our_state, state, rtol=1e-4, atol=1e-5)
 
@@ -176,40 +184,40 @@ W, N_TAPS = 3, 4
 
 
 def windows(x: Tensor, taps: Tensor, past: Tensor, present: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-    """For each token a list of the inputs before it: of its row, its document, and no padding."""
-    y, left = torch.zeros_like(x), torch.zeros_like(past)
+    """Convolve with an explicit window per token that holds only inputs of its sequence and document."""
+    y, new_past = torch.zeros_like(x), torch.zeros_like(past)
     for row in range(len(x)):
-        before = list(past[row])
+        window = list(past[row])
         for t in range(x.shape[1]):
             if not present[row, t]:
                 continue
             if starts[row, t]:
-                before = [torch.zeros_like(x[0, 0])] * len(before)
-            before.append(x[row, t])
-            for back in range(N_TAPS):
-                y[row, t] += taps[:, 0, -1 - back] * before[-1 - back]
-        left[row] = torch.stack(before[-(N_TAPS - 1) :])
-    return y, left
+                window = [torch.zeros_like(x[0, 0])] * len(window)
+            window.append(x[row, t])
+            for lag in range(N_TAPS):
+                y[row, t] += taps[:, 0, -1 - lag] * window[-1 - lag]
+        new_past[row] = torch.stack(window[-(N_TAPS - 1) :])
+    return y, new_past
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("length", [1, 2, 3, 9])
-def test_a_window_holds_no_padding_no_gap_and_no_other_document(length: int, seed: int) -> None:
+def test_convolution_windows_exclude_padding_and_other_documents(length: int, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
     x, past = (torch.randn(5, n, W, generator=g, dtype=torch.float64) for n in (length, N_TAPS - 1))
     taps = torch.randn(W, 1, N_TAPS, generator=g, dtype=torch.float64)
     present = torch.rand(5, length, generator=g) < 0.6
     starts = (torch.rand(5, length, generator=g) < 0.3) & present
-    none = torch.zeros_like(starts)
-    for there, begun in ((present, starts), (present, None), (None, starts), (None, None)):
-        everywhere = torch.ones_like(present) if there is None else there
-        expected, left = windows(x, taps, past, everywhere, none if begun is None else begun)
-        y, after = short_convolution(x, taps, past, there, begun)
-        torch.testing.assert_close(torch.where(everywhere[..., None], y, 0.0), expected)
-        torch.testing.assert_close(after, left)
+    all_present, no_starts = torch.ones_like(present), torch.zeros_like(starts)
+    for mask, firsts in ((present, starts), (present, None), (None, starts), (None, None)):
+        is_present = all_present if mask is None else mask
+        expected, expected_past = windows(x, taps, past, is_present, no_starts if firsts is None else firsts)
+        y, new_past = short_convolution(x, taps, past, mask, firsts)
+        torch.testing.assert_close(torch.where(is_present[..., None], y, 0.0), expected)
+        torch.testing.assert_close(new_past, expected_past)
 
 
-def test_without_padding_and_documents_it_is_torchs_depthwise_convolution() -> None:
+def test_without_padding_and_documents_it_equals_torchs_depthwise_convolution() -> None:
     x, taps = torch.randn(2, 9, W), torch.randn(W, 1, N_TAPS)
     y, _ = short_convolution(x, taps, x.new_zeros(2, N_TAPS - 1, W), None, None)
     expected = F.conv1d(F.pad(x.mT, (N_TAPS - 1, 0)), taps, groups=W).mT

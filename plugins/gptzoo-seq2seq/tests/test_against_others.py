@@ -97,7 +97,7 @@ def copy_block(theirs: Any, ours: Any) -> None:
 
 
 @pytest.mark.parametrize("norm", ["pre_ln", "post_ln"])
-def test_logits_and_gradients_are_those_of_torchs_transformer(norm: str) -> None:
+def test_logits_and_gradients_equal_torchs_transformer(norm: str) -> None:
     model = model_of(norm=norm, positional="none")
     shake(model.embed)
     encoder, decoder = torch_stacks(norm == "pre_ln")
@@ -180,7 +180,7 @@ def like_marian(theirs: Any) -> Any:
     return model
 
 
-def test_with_marians_weights_it_has_marians_logits() -> None:
+def test_logits_equal_marian_with_the_same_weights() -> None:
     theirs = marian()
     model = like_marian(theirs)
     with torch.no_grad():
@@ -246,7 +246,7 @@ def like_t5(theirs: Any) -> Any:
     return model
 
 
-def test_with_t5s_weights_it_has_t5s_logits() -> None:
+def test_logits_equal_t5_with_the_same_weights() -> None:
     if "t5" not in gptzoo.registered("positional"):
         pytest.skip("the package gptzoo-positions is not installed")
     theirs = t5()

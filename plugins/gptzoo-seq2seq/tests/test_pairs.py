@@ -1,4 +1,4 @@
-"""The batching `pairs`: what a batch holds, the order of an epoch, and what is refused."""
+"""The batching `pairs`: the content of batches, the order of an epoch, and invalid documents."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def pairs_of(
     seed: int = 1,
     separator: str | None = "=",
 ) -> Pairs:
-    made = gptzoo.registered("tokenizer")[tokenizer]
-    fitted: Any = made.Config().build(made.fit(made.Config(), [*train, *val, "\n"]))
+    component = gptzoo.registered("tokenizer")[tokenizer]
+    fitted: Any = component.Config().build(component.fit(component.Config(), [*train, *val, "\n"]))
     text: dict[str, list[int]] = {"train": [], "val": []}
     spans: dict[str, list[tuple[int, int]]] = {"train": [], "val": []}
     for split, documents in (("train", train), ("val", val)):
@@ -36,7 +36,7 @@ def pairs_of(
     store = gptzoo.TokenStore(
         train=np.array(text["train"], dtype=np.uint16),
         val=np.array(text["val"], dtype=np.uint16),
-        spans={split: np.array(found, dtype=np.int64) for split, found in spans.items()},
+        spans={split: np.array(ranges, dtype=np.int64) for split, ranges in spans.items()},
         n_bytes={"train": 0, "val": 0},
         vocab_size=fitted.vocab_size,
         fingerprint="",
@@ -46,7 +46,7 @@ def pairs_of(
 
 
 def texts(pairs: Pairs, batch: dict[str, np.ndarray]) -> list[str]:
-    """The rows of a batch as the documents that they were cut from, each checked for how it is laid out."""
+    """Check the layout of each sequence of a batch, and return the documents of the batch."""
     end = list(pairs.tokenizer.separator())
     documents = []
     for source, tokens, targets in zip(batch["source"], batch["tokens"], batch["targets"], strict=True):
@@ -61,7 +61,7 @@ def texts(pairs: Pairs, batch: dict[str, np.ndarray]) -> list[str]:
     return documents
 
 
-def test_a_document_is_cut_at_the_first_separator_and_ends_with_what_ends_a_text() -> None:
+def test_a_document_is_split_at_the_first_separator_and_ends_with_the_end_of_document() -> None:
     pairs = pairs_of(["def=g=h", "a=b"])
     batch = pairs.train(0, 2)
     row = int(np.flatnonzero(batch["source"][:, 1] != -1)[0])
@@ -75,7 +75,7 @@ def test_a_document_is_cut_at_the_first_separator_and_ends_with_what_ends_a_text
 
 
 @pytest.mark.parametrize("tokenizer", ["byte", "char"])
-def test_an_epoch_gives_every_document_once_in_an_order_of_its_own(tokenizer: str) -> None:
+def test_an_epoch_visits_every_document_once_in_its_own_order(tokenizer: str) -> None:
     pairs = pairs_of(tokenizer=tokenizer)
     assert pairs.n_samples == len(DOCUMENTS)
     epochs = [texts(pairs, pairs.train(first, 7)) for first in range(0, 42, 7)]
@@ -83,28 +83,28 @@ def test_an_epoch_gives_every_document_once_in_an_order_of_its_own(tokenizer: st
     assert len({tuple(epoch) for epoch in epochs}) > 3
 
 
-def test_a_prompt_is_the_first_held_out_source_with_the_separator() -> None:
+def test_the_example_prompt_is_the_first_held_out_source_with_the_separator() -> None:
     pairs = pairs_of()
     first = next(pairs.val(1))
     assert pairs.example_prompt() == [*(t for t in first["source"][0].tolist() if t >= 0), first["tokens"][0, 0]]
 
 
-def test_a_sample_is_a_function_of_the_seed_and_its_number_alone() -> None:
-    straight = texts(pairs_of(), pairs_of().train(0, 30))
+def test_a_sample_depends_on_the_seed_and_its_number_only() -> None:
+    in_order = texts(pairs_of(), pairs_of().train(0, 30))
     for size in (1, 4, 7, 10):
         pairs = pairs_of()
         starts = range(0, 30 - size + 1, size)
-        pieces = [text for first in starts for text in texts(pairs, pairs.train(first, size))]
-        assert pieces == straight[: len(pieces)]
+        documents = [text for first in starts for text in texts(pairs, pairs.train(first, size))]
+        assert documents == in_order[: len(documents)]
     pairs = pairs_of()
-    assert [texts(pairs, pairs.train(number, 1))[0] for number in reversed(range(30))] == straight[::-1]
-    assert texts(pairs_of(), pairs_of().train(11, 5)) == straight[11:16]
-    assert texts(pairs_of(seed=2), pairs_of(seed=2).train(0, 30)) != straight
-    assert texts(pairs_of(), pairs_of(seed=2**70).train(0, 7)) != straight[:7]
+    assert [texts(pairs, pairs.train(number, 1))[0] for number in reversed(range(30))] == in_order[::-1]
+    assert texts(pairs_of(), pairs_of().train(11, 5)) == in_order[11:16]
+    assert texts(pairs_of(seed=2), pairs_of(seed=2).train(0, 30)) != in_order
+    assert texts(pairs_of(), pairs_of(seed=2**70).train(0, 7)) != in_order[:7]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 16, 33, 1000])
-def test_validation_gives_every_held_out_document_once(max_tokens: int) -> None:
+def test_validation_visits_every_held_out_document_once(max_tokens: int) -> None:
     pairs = pairs_of()
     batches = list(pairs.val(max_tokens))
     assert [text for batch in batches for text in texts(pairs, batch)] == HELD_OUT
@@ -113,43 +113,46 @@ def test_validation_gives_every_held_out_document_once(max_tokens: int) -> None:
 
 
 @pytest.mark.parametrize(("tokenizer", "n_end"), [("byte", 0), ("char", 1)])
-def test_the_bytes_of_validation_are_those_that_its_targets_stand_for(tokenizer: str, n_end: int) -> None:
+def test_val_bytes_count_the_text_of_the_targets(tokenizer: str, n_end: int) -> None:
     pairs = pairs_of(val=["ab=bä", "c=d"], tokenizer=tokenizer)
-    assert pairs.val_bytes == len("bäd".encode()) + 2 * n_end  # an end-of-text id stands for no byte, a newline for one
+    assert pairs.val_bytes == len("bäd".encode()) + 2 * n_end  # an end-of-text id has no bytes, a newline has one
 
 
-def test_rows_as_long_as_the_context_are_taken_and_longer_ones_are_refused_by_number() -> None:
+def test_sequences_up_to_the_context_length_are_accepted_and_longer_ones_are_refused_by_number() -> None:
     pairs = pairs_of(["abcdefgh=abcdefg"])
     assert pairs.train(0, 1)["source"].shape == pairs.train(0, 1)["tokens"].shape == (1, 8)
-    with pytest.raises(gptzoo.DataError, match="train split, document 3: its source is longer than context_length 8"):
+    with pytest.raises(gptzoo.DataError, match="train split, document 3: the source is longer than context_length 8"):
         pairs_of(["a=b", "c=d", "abcdefghi=a", "abcdefghi=a"])
-    with pytest.raises(gptzoo.DataError, match=r"val split, document 2: its target, with what ends it, is longer"):
+    with pytest.raises(gptzoo.DataError, match=r"val split, document 2: the target with its end is longer"):
         pairs_of(val=["a=b", "a=abcdefgh"])
 
 
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ("abc", r"document 2: has no '=' between a source and a target; put it there, or set `separator`"),
-        ("", r"document 2: has no '='"),
-        ("=abc", r"document 2: begins with '=', so there is no source; leave the document out"),
+        ("abc", r"document 2: no separator '=' between source and target; add it, or set `separator`"),
+        ("", r"document 2: no separator '='"),
+        ("=abc", r"document 2: no source before the separator '='; add a source or remove the document"),
     ],
 )
-def test_documents_that_are_no_pair_are_refused_by_number(document: str, reason: str) -> None:
+def test_documents_that_are_not_pairs_are_refused_by_number(document: str, reason: str) -> None:
     with pytest.raises(gptzoo.DataError, match=reason):
         pairs_of(["a=b", document, "c=d"])
 
 
-def test_a_separator_that_is_not_one_token_is_refused() -> None:
-    with pytest.raises(gptzoo.DataError, match="'=>' is 2 tokens of tokenizer 'byte'; choose a separator that is one"):
+def test_a_separator_that_is_not_a_single_token_is_refused() -> None:
+    with pytest.raises(
+        gptzoo.DataError,
+        match="'byte' encodes the separator '=>' as 2 tokens; use a separator that is a single",
+    ):
         pairs_of(["a=>b"], separator="=>")
-    with pytest.raises(gptzoo.DataError, match="the separator '' is 0 tokens"):
+    with pytest.raises(gptzoo.DataError, match="the separator '' as 0 tokens"):
         pairs_of(separator="")
-    with pytest.raises(gptzoo.DataError, match="batching 'pairs': its separator: tokenizer 'char' has no token for '!'"):
+    with pytest.raises(gptzoo.DataError, match="batching 'pairs': separator: tokenizer 'char' has no token for '!'"):
         pairs_of(tokenizer="char", separator="!")
 
 
-def test_the_separator_is_a_tab_unless_another_is_given() -> None:
+def test_the_separator_defaults_to_a_tab() -> None:
     pairs = pairs_of(["a=b\tc"], ["a\tb"], separator=None)
     assert texts(pairs, pairs.train(0, 1)) == ["a=b\tc"]
     assert pairs.train(0, 1)["source"].tolist() == [[*b"a=b"]]
@@ -158,14 +161,14 @@ def test_the_separator_is_a_tab_unless_another_is_given() -> None:
 RUN = {"model": {"context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 1}, "steps": 1}
 
 
-def refused(**changes: Any) -> str:
+def error_of(**changes: Any) -> str:
     with pytest.raises(gptzoo.SpecError) as error:
         gptzoo.load_run_spec({**RUN, **changes})
     return str(error.value)
 
 
-def test_batching_and_architecture_that_do_not_fit_are_refused() -> None:
-    told = refused(batching="pairs")
-    assert "$.batching: 'pairs' gives source, which architecture 'decoder' does not take" in told
-    told = refused(model={**RUN["model"], "architecture": "encoder_decoder"})
-    assert "$.batching: 'windows' does not give source, which architecture 'encoder_decoder' requires" in told
+def test_incompatible_batching_and_architecture_are_refused() -> None:
+    message = error_of(batching="pairs")
+    assert "$.batching: 'pairs' gives source, which architecture 'decoder' does not take" in message
+    message = error_of(model={**RUN["model"], "architecture": "encoder_decoder"})
+    assert "$.batching: 'windows' does not give source, which architecture 'encoder_decoder' requires" in message

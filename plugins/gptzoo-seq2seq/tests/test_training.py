@@ -1,4 +1,4 @@
-"""The plain trainer, checkpoints and sampler on a real task: to write a string backwards."""
+"""Training, checkpoints and sampling on a real task: to reverse a string."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "reverse.json"
 
 @pytest.fixture(scope="module")
 def words() -> tuple[list[str], list[str]]:
-    """Strings to train on and others that are held out: 3 to 8 of the letters a to h."""
+    """Strings for training and held-out strings, of 3 to 8 letters from a to h."""
     rng = random.Random(0)
     drawn = list(dict.fromkeys("".join(rng.choices("abcdefgh", k=rng.randint(3, 8))) for _ in range(6000)))
     return drawn[400:], drawn[:400]
@@ -34,15 +34,15 @@ def folder(tmp_path: Path, words: tuple[list[str], list[str]], monkeypatch: pyte
     return tmp_path
 
 
-def run_of(folder: Path, **changes: Any) -> dict[str, Any]:
-    """The run of the package's own config, on the data in `folder`."""
+def run_spec(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Return the run spec of the package's config with the data in `folder`."""
     spec = json.loads(CONFIG.read_text())
     corpus = {"type": "jsonl", "path": str(folder / "reverse.jsonl"), "val_path": str(folder / "val.jsonl")}
     return {**spec, "corpus": corpus, **changes}
 
 
-def reversed_exactly(loaded: Any, words: list[str]) -> float:
-    """The share of words that the model writes backwards and ends in the right place."""
+def fraction_reversed(loaded: Any, words: list[str]) -> float:
+    """Return the fraction of words that the model reverses exactly, with the right end."""
     tokenizer = loaded.tokenizer
     greedy = gptzoo.SamplingSpec.model_validate(
         {
@@ -51,8 +51,8 @@ def reversed_exactly(loaded: Any, words: list[str]) -> float:
             "processors": [{"type": "temperature", "value": 0.0}],
         }
     )
-    rows = gptzoo.generate(loaded.model, [tokenizer.encode(f"{word}=") for word in words], greedy)
-    return sum(tokenizer.decode(row) == word[::-1] for row, word in zip(rows, words, strict=True)) / len(words)
+    outputs = gptzoo.generate(loaded.model, [tokenizer.encode(f"{word}=") for word in words], greedy)
+    return sum(tokenizer.decode(ids) == word[::-1] for ids, word in zip(outputs, words, strict=True)) / len(words)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -61,19 +61,19 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_few_steps_lower_the_loss_and_the_run_can_be_loaded_and_sampled(folder: Path) -> None:
-    result = gptzoo.train(run_of(folder, steps=30), folder / "run", quiet=True)
+    result = gptzoo.train(run_spec(folder, steps=30), folder / "run", quiet=True)
     first, *_, last = metrics(folder / "run")
     assert last["val/loss"] < 0.5 * first["val/loss"]
     loaded = gptzoo.load(result.folder)
     assert loaded.spec.architecture.type == "encoder_decoder"
     prompts = [loaded.tokenizer.encode("abc="), loaded.tokenizer.encode("hgfedcba=")]
-    assert [len(row) for row in gptzoo.generate(loaded.model, prompts, gptzoo.SamplingSpec(max_new_tokens=5))] == [5, 5]
+    assert [len(ids) for ids in gptzoo.generate(loaded.model, prompts, gptzoo.SamplingSpec(max_new_tokens=5))] == [5, 5]
 
 
-def test_a_run_that_lost_its_end_is_resumed_to_the_same_bits(folder: Path) -> None:
-    model = {**run_of(folder)["model"], "dropout": 0.2}
-    shutil.copy(folder / "val.jsonl", folder / "reverse.jsonl")  # so few documents that an epoch ends in a batch
-    spec = run_of(folder, model=model, steps=6, batch_size=250, micro_batch_size=50)
+def test_a_run_resumed_from_an_earlier_checkpoint_ends_with_the_same_bits(folder: Path) -> None:
+    model = {**run_spec(folder)["model"], "dropout": 0.2}
+    shutil.copy(folder / "val.jsonl", folder / "reverse.jsonl")  # so few documents that an epoch ends within a batch
+    spec = run_spec(folder, model=model, steps=6, batch_size=250, micro_batch_size=50)
     spec |= {"eval": {"every": 2}, "checkpoint": {"every": 3}}
     gptzoo.train(spec, folder / "whole", quiet=True)
     shutil.copytree(folder / "whole", folder / "resumed")
@@ -86,24 +86,24 @@ def test_a_run_that_lost_its_end_is_resumed_to_the_same_bits(folder: Path) -> No
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_micro_batches_give_the_gradients_of_the_whole_batch(folder: Path) -> None:
+def test_micro_batches_train_like_the_whole_batch(folder: Path) -> None:
     for name, size in (("whole", None), ("parts", 8)):
-        gptzoo.train(run_of(folder, steps=3, micro_batch_size=size), folder / name, quiet=True)
+        gptzoo.train(run_spec(folder, steps=3, micro_batch_size=size), folder / name, quiet=True)
     for one, other in zip(metrics(folder / "whole"), metrics(folder / "parts"), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
 
-def test_a_document_that_is_no_pair_stops_the_run_before_it_begins(folder: Path) -> None:
+def test_a_document_that_is_not_a_pair_stops_the_run_before_it_begins(folder: Path) -> None:
     (folder / "val.jsonl").write_text('{"text": "abc=cba"}\n{"text": "abc"}\n')
-    with pytest.raises(gptzoo.DataError, match="batching 'pairs', val split, document 2: has no '='"):
-        gptzoo.train(run_of(folder, steps=1), folder / "run", quiet=True)
+    with pytest.raises(gptzoo.DataError, match="batching 'pairs', val split, document 2: no separator '='"):
+        gptzoo.train(run_spec(folder, steps=1), folder / "run", quiet=True)
 
 
 @pytest.mark.slow
-def test_it_learns_to_reverse_strings_that_it_has_not_seen(folder: Path, words: tuple[list[str], list[str]]) -> None:
-    gptzoo.train(run_of(folder), folder / "run", quiet=True)
-    assert reversed_exactly(gptzoo.load(folder / "run"), words[1]) > 0.99
+def test_it_learns_to_reverse_held_out_strings(folder: Path, words: tuple[list[str], list[str]]) -> None:
+    gptzoo.train(run_spec(folder), folder / "run", quiet=True)
+    assert fraction_reversed(gptzoo.load(folder / "run"), words[1]) > 0.99
     options = ["--prompt", "abcdefg=", "--temperature", "0", "--max-new-tokens", "12"]
     command = [sys.executable, "-m", "gptzoo", "sample", str(folder / "run"), *options]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert said == "abcdefg=gfedcba\n"
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert output == "abcdefg=gfedcba\n"
