@@ -43,7 +43,7 @@ def ablate() -> None:
 @click.argument("ablation", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the ablation. Default: ablations/NAME.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with estimated time and memory, and exit.")
-@click.option("--executor", metavar="JSON", help="Where to run the trials: a name such as local, or a JSON object.")
+@click.option("--executor", metavar="JSON", help="Executor of the trials: a name such as local, or a JSON object.")
 @click.option("--retry-failed", is_flag=True, help="Run trials again that failed earlier.")
 @set_option
 @json_option

@@ -80,7 +80,7 @@ class TrialFolder:
 
     @property
     def failure(self) -> str | None:
-        """Why the trial has failed for good, or None if it may be attempted again."""
+        """The reason why the trial has failed for good, or None if it may be attempted again."""
         reason: str | None = self._read_json("attempts.json").get("given_up")
         return reason
 

@@ -46,7 +46,7 @@ class EngineSequence(TokenSequence):
 
     @property
     def n_remaining(self) -> int:
-        """How many more tokens may be generated."""
+        """The number of tokens that may still be generated."""
         return self.request.spec.max_new_tokens - self.n_new
 
     def append(self, token: int, log_probability: float, top_logprobs: dict[int, float]) -> TokenEvent:

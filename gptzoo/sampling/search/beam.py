@@ -43,7 +43,7 @@ class Beam:
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the beam ends, or None if it is open."""
+        """The finish reason of the beam, or None if it is open."""
         return self.events[-1].finish_reason if self.events else None
 
     def score(self, length_penalty: float) -> float:
