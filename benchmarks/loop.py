@@ -1,16 +1,17 @@
-"""What a training step costs beside the model: the time outside of forward, backward and optimizer, as JSON.
+"""The overhead of the training loop: the time of a step outside forward, backward and optimizer. Prints JSON.
 
     python benchmarks/loop.py [--steps 300] > loop.json
 
-The tiny shape (0.8M parameters, 12 x 64) trains on the embedded stories; the parts of each step are timed in place, so
-that the share is of one and the same run. Clipping counts as the optimizer's. Evaluation and checkpoints are left out:
-they are as often as the spec says. Medians over the steps after the first 20; with each batching.
+The tiny model (0.8M parameters, batches of 12 x 64) trains on the built-in stories, with each batching. The functions
+in a step are timed in place, so that the overhead and the total come from the same run. Clipping counts as part of the
+optimizer. Evaluations and checkpoints are not included. All figures are medians over the steps after the first 20.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -23,13 +24,13 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-WARM = 20  # steps
+WARMUP_STEPS = 20
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @contextlib.contextmanager
-def timed(owner: Any, name: str, spent: list[float]) -> Iterator[None]:
-    """Add the time inside of a method to the last number of `spent`."""
+def timed(owner: Any, name: str, seconds: list[float]) -> Iterator[None]:
+    """Add the time of each call of a function to the last number of `seconds`."""
     original = getattr(owner, name)
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -37,7 +38,7 @@ def timed(owner: Any, name: str, spent: list[float]) -> Iterator[None]:
         try:
             return original(*args, **kwargs)
         finally:
-            spent[-1] += time.perf_counter() - started
+            seconds[-1] += time.perf_counter() - started
 
     setattr(owner, name, wrapper)
     try:
@@ -47,47 +48,48 @@ def timed(owner: Any, name: str, spent: list[float]) -> Iterator[None]:
 
 
 def measure(batching: str, steps: int, folder: Path) -> dict[str, float]:
-    """Medians over the steps of one run, in milliseconds, and the share of a step that is the loop's own."""
+    """Return the median times of a step in milliseconds, and the loop's own fraction of it."""
     import torch
 
     import gptzoo
-    from gptzoo.training.step.train_step import Update
+    from gptzoo.training.step.train_step import TrainStep
     from gptzoo.training.trainer import Trainer
 
-    inside: list[float] = []
-    marks: list[float] = []
-    original: Callable[..., Any] = Trainer._update
+    timed_seconds: list[float] = []
+    starts: list[float] = []
+    original: Callable[..., Any] = Trainer._train_on
 
-    def update(self: Any, *args: Any) -> Any:
-        marks.append(time.perf_counter())
-        inside.append(0.0)
+    def train_on(self: Any, *args: Any) -> Any:
+        starts.append(time.perf_counter())
+        timed_seconds.append(0.0)
         return original(self, *args)
 
     spec = {
         "model": str(CONFIGS / "models" / "tiny.json"),
         "batching": batching,
         "batch_size": 12,
-        "steps": steps + WARM,
+        "steps": steps + WARMUP_STEPS,
         "eval": {"every": 10**6},
         "checkpoint": {"every": 10**6},
     }
-    Trainer._update = update  # type: ignore[method-assign]
+    Trainer._train_on = train_on  # type: ignore[method-assign]
     with contextlib.ExitStack() as stack:
-        stack.callback(setattr, Trainer, "_update", original)
-        stack.enter_context(timed(Update, "_forward", inside))
-        stack.enter_context(timed(torch.Tensor, "backward", inside))
-        stack.enter_context(timed(torch.nn.utils, "get_total_norm", inside))
-        stack.enter_context(timed(torch.nn.utils, "clip_grads_with_norm_", inside))
-        stack.enter_context(timed(torch.optim.AdamW, "step", inside))
+        stack.callback(setattr, Trainer, "_train_on", original)
+        stack.enter_context(timed(TrainStep, "forward", timed_seconds))
+        stack.enter_context(timed(torch.Tensor, "backward", timed_seconds))
+        stack.enter_context(timed(torch.nn.utils, "get_total_norm", timed_seconds))
+        stack.enter_context(timed(torch.nn.utils, "clip_grads_with_norm_", timed_seconds))
+        stack.enter_context(timed(torch.optim.AdamW, "step", timed_seconds))
         run = gptzoo.load_run_spec(spec, ["model.context_length=64", "model.vocab_size=null"])
         gptzoo.train(run, folder, quiet=True)
-    whole = [1000 * (after - before) for before, after in zip(marks[WARM:], marks[WARM + 1 :], strict=False)]
-    model = [1000 * spent for spent in inside[WARM:-1]]
-    share = statistics.median(1 - part / step for part, step in zip(model, whole, strict=True))
+    starts, timed_seconds = starts[WARMUP_STEPS:], timed_seconds[WARMUP_STEPS:-1]
+    steps_ms = [1000 * (after - before) for before, after in itertools.pairwise(starts)]
+    model_ms = [1000 * seconds for seconds in timed_seconds]
+    overhead = statistics.median(1 - model / step for model, step in zip(model_ms, steps_ms, strict=True))
     return {
-        "step_ms": round(statistics.median(whole), 3),
-        "model_and_optimizer_ms": round(statistics.median(model), 3),
-        "share_of_the_loop": round(share, 4),
+        "step_ms": round(statistics.median(steps_ms), 3),
+        "model_and_optimizer_ms": round(statistics.median(model_ms), 3),
+        "share_of_the_loop": round(overhead, 4),
     }
 
 

@@ -1,12 +1,11 @@
-"""Is the training memory that `gptzoo build` states what training takes? Estimates beside measurements, as JSON.
+"""The training memory that `gptzoo build` estimates, compared with measurements. Prints JSON.
 
     python benchmarks/memory.py [--case gpt2] [--default-malloc] > memory.json
 
-Each size trains for three steps (fp32, AdamW, CPU) in a process of its own. Measured is how much its resident memory
-grows at most beyond what torch has after a first tiny step: the kernel's high-water mark, reset before the model is
-built, so Linux only. glibc is told to hand every freed block of 64 KiB or more straight back: what it hoards is noise
-here, though in a process without these settings (--default-malloc) it can be a quarter of all, and more in a tiny
-model.
+Each model trains for three steps (fp32, AdamW, CPU) in a process of its own. The measurement is the growth of its peak
+resident memory after a first tiny step. It is the kernel's high-water mark, which is reset before the model is built,
+so it needs Linux. glibc is configured to return every freed block of 64 KiB or more at once. Without this
+(--default-malloc), cached blocks can be a quarter of all memory, and more for a tiny model.
 """
 
 from __future__ import annotations
@@ -41,33 +40,34 @@ CASES = [
     ("gpt2", 1, 1024, ["dropout=0.1"]),
     ("gpt2", 1, 1024, ["attention=naive"]),
 ]
-QUIET_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+EAGER_FREE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--case", help="only models of this name")
-    parser.add_argument("--default-malloc", action="store_true", help="let glibc hoard freed blocks, as it does")
+    parser.add_argument("--case", help="run only the cases of this model")
+    parser.add_argument("--default-malloc", action="store_true", help="use glibc's default settings")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(compare(*json.loads(arguments.child))))
         return
-    malloc = {} if arguments.default_malloc else QUIET_MALLOC
-    rows = [in_own_process(case, malloc) for case in CASES if arguments.case in (None, case[0])]
+    malloc = {} if arguments.default_malloc else EAGER_FREE
+    rows = [run_in_subprocess(case, malloc) for case in CASES if arguments.case in (None, case[0])]
     print(json.dumps(rows, indent=2))
 
 
-def in_own_process(case: tuple[str, int, int, list[str]], malloc: dict[str, str]) -> dict[str, Any]:
+def run_in_subprocess(case: tuple[str, int, int, list[str]], malloc: dict[str, str]) -> dict[str, Any]:
+    """Run one case in a new process with these settings of glibc."""
     command = [sys.executable, __file__, "--child", json.dumps(case)]
-    done = subprocess.run(command, env={**os.environ, **malloc}, capture_output=True, text=True, check=True)
-    row: dict[str, Any] = json.loads(done.stdout)
+    result = subprocess.run(command, env={**os.environ, **malloc}, capture_output=True, text=True, check=True)
+    row: dict[str, Any] = json.loads(result.stdout)
     print(f"{row['model']:>14} {row['batch_size']:3} x {row['sequence_length']:<5} {row['ratio']:.3f}", file=sys.stderr)
     return row
 
 
 def compare(model: str, batch_size: int, sequence_length: int, overrides: list[str]) -> dict[str, Any]:
-    """Train, then estimate; bytes of both and estimated / measured."""
+    """Train, then estimate; return the bytes of both, and estimated / measured."""
     import gptzoo
     from gptzoo.model.accounting import model_costs
 
@@ -91,7 +91,7 @@ def compare(model: str, batch_size: int, sequence_length: int, overrides: list[s
 
 
 def train(spec: Any, batch_size: int, sequence_length: int) -> None:
-    """Three steps as the trainer takes them."""
+    """Do three steps as the trainer does them."""
     import torch
 
     import gptzoo
@@ -109,7 +109,7 @@ def train(spec: Any, batch_size: int, sequence_length: int) -> None:
 
 
 def memory(field: str) -> int:
-    """Bytes, of this process: `VmRSS` now, `VmHWM` at most so far."""
+    """Return the current (`VmRSS`) or peak (`VmHWM`) resident bytes of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status[field].split()[0]) * 1024
 

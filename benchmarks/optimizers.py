@@ -1,12 +1,12 @@
-"""Muon beside AdamW in the quickstart model, cut short, at the best learning rate of each: JSON.
+"""Muon compared with AdamW on a short quickstart run, each at its best learning rate. Prints JSON.
 
     python benchmarks/optimizers.py [--only muon] [--workers 2] > optimizers.json
 
-Each optimizer has one learning rate, tried at every value of a grid of steps of two with every seed, and is reported at
-the best of its mean: neither is compared with a badly tuned other. For that Muon's updates are made as large as AdamW's
-(`adjust_lr: match_rms_adamw`), and what it leaves to AdamW has the same learning rate. A best one at an end of the grid
-is said so: there may be a better one beyond. The seed decides the initial values and the order of the data, alike for
-both, so that differences are paired by seed.
+Each optimizer runs with every seed at every learning rate of a grid with a factor of two, and is reported at the one
+with the lowest mean loss. So neither is compared with a badly tuned baseline. Muon's updates have the size of AdamW's
+(`adjust_lr: match_rms_adamw`), and its AdamW parameters use the same learning rate. The report says if the best value
+is at an end of the grid, because a better one may lie beyond. Both optimizers get the same initial weights and data
+order for a seed, so differences are paired by seed.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker; the losses do depend on it, in their last digits
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core per worker; the last digits of the losses depend on it
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
 GRIDS = {"adamw": (0.002, 0.004, 0.008, 0.016), "muon": (0.008, 0.016, 0.032, 0.064)}
 
 
 def optimizer(name: str, lr: float) -> dict[str, Any]:
-    """The optimizer of a run spec."""
+    """Return the optimizer of a run spec."""
     muon = {"weight_decay": 0.1, "adjust_lr": "match_rms_adamw", "adamw_lr": lr} if name == "muon" else {}
     return {"type": name, "lr": lr, **muon}
 
 
-def trial(job: tuple[str, float, int, list[str], Path]) -> tuple[str, float, int, float]:
-    """Train with one optimizer at one learning rate with one seed: its validation loss, infinite where it diverged."""
-    name, lr, seed, short, out = job
+def run_trial(trial: tuple[str, float, int, list[str], Path]) -> tuple[str, float, int, float]:
+    """Train once; return the validation loss, which is infinite if the run diverged."""
+    name, lr, seed, overrides, out = trial
     import gptzoo
 
-    spec = gptzoo.load_run_spec(QUICKSTART, [f"optimizer={json.dumps(optimizer(name, lr))}", *short, f"seed={seed}"])
+    spec = gptzoo.load_run_spec(
+        QUICKSTART, [f"optimizer={json.dumps(optimizer(name, lr))}", *overrides, f"seed={seed}"]
+    )
     try:
         loss = gptzoo.train(spec, out / name / f"{lr:g}" / f"seed-{seed}", resume=True, quiet=True).metrics["val/loss"]
     except gptzoo.Diverged:
@@ -59,24 +61,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/optimizers"))
     arguments = parser.parse_args()
     n = arguments.steps
-    short = [f"steps={n}", f"eval.every={n}", f"checkpoint.every={n}", "sample.max_new_tokens=0"]
-    jobs = [
-        (name, lr, seed, short, arguments.out)
+    overrides = [f"steps={n}", f"eval.every={n}", f"checkpoint.every={n}", "sample.max_new_tokens=0"]
+    trials = [
+        (name, lr, seed, overrides, arguments.out)
         for name in arguments.only
         for lr in GRIDS[name]
         for seed in arguments.seeds
     ]
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
-        done = pool.map(trial, jobs, chunksize=1)
-    print(json.dumps(report(done, arguments, torch.__version__), indent=2))
+        results = pool.map(run_trial, trials, chunksize=1)
+    print(json.dumps(report(results, arguments, torch.__version__), indent=2))
 
 
-def report(done: list[tuple[str, float, int, float]], arguments: Any, torch_version: str) -> dict[str, Any]:
-    losses = {(name, lr, seed): loss for name, lr, seed, loss in done}
+def report(
+    results: list[tuple[str, float, int, float]], arguments: argparse.Namespace, torch_version: str
+) -> dict[str, Any]:
+    """Return the losses of each optimizer at its best learning rate, and its mean loss at the others."""
+    losses = {(name, lr, seed): loss for name, lr, seed, loss in results}
     rows = []
     for name in arguments.only:
         by_lr = {lr: [losses[name, lr, seed] for seed in arguments.seeds] for lr in GRIDS[name]}
-        means = {lr: statistics.mean(own) for lr, own in by_lr.items()}
+        means = {lr: statistics.mean(values) for lr, values in by_lr.items()}
         best = min(means, key=means.__getitem__)
         rows.append(
             {

@@ -1,11 +1,11 @@
-"""Pre-LN and Post-LN with and without warmup, over learning rates: where training stays stable. JSON, and a picture.
+"""The stability of Pre-LN and Post-LN over learning rates, with and without warmup. Prints JSON and draws a plot.
 
     python benchmarks/stability.py [--picture stability.png] > stability.json
 
 Xiong et al. 2020 (On Layer Normalization in the Transformer Architecture, arXiv:2002.04745): in a Post-LN transformer
-the gradients near the output are large at initialisation, so that it needs a warmup, and a Pre-LN one does not. Here: a
-deep and narrow model on the embedded stories, all else alike; each run is configs/runs/stability.json with its own norm
-and warmup, learning rate and seed.
+the gradients near the output are large at initialisation, so it needs warmup; a Pre-LN transformer does not. A deep and
+narrow model trains on the built-in stories. Each run is configs/runs/stability.json with another norm, warmup, learning
+rate and seed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LRS = (0.0005, 0.001, 0.002)
 SPEC = Path(__file__).parents[1] / "configs" / "runs" / "stability.json"
 
 
-def trial(job: tuple[str, int, float, int, int, str]) -> tuple[str, int, float, int, list[tuple[int, float]]]:
-    """One run: its validation losses by step."""
-    norm, warmup, lr, seed, steps, folder = job
+def run_trial(trial: tuple[str, int, float, int, int, str]) -> tuple[str, int, float, int, list[tuple[int, float]]]:
+    """Train once; return the validation losses by step, with a last one of infinity if the run diverged."""
+    norm, warmup, lr, seed, steps, folder = trial
     import gptzoo
 
     overrides = [f"model.norm={norm}", f"schedule.warmup_steps={warmup}", f"optimizer.lr={lr}", f"seed={seed}"]
@@ -56,12 +56,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="Where the runs are kept, so that it can go on after a kill.")
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--out", type=Path, help="folder to keep the runs in; existing runs are resumed")
+    parser.add_argument("--picture", type=Path, help="PNG file for the plot")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = str(arguments.out or temporary)
-        jobs = [
+        trials = [
             (norm, warmup, lr, seed, arguments.steps, folder)
             for norm in NORMS
             for warmup in WARMUPS
@@ -69,26 +69,26 @@ def main() -> None:
             for seed in arguments.seeds
         ]
         with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
-            curves = {tuple(key): curve for *key, curve in pool.map(trial, jobs, chunksize=1)}
+            curves = {tuple(key): curve for *key, curve in pool.map(run_trial, trials, chunksize=1)}
     rows = []
     for norm in NORMS:
         for warmup in WARMUPS:
             for lr in LRS:
                 losses = [curves[norm, warmup, lr, seed][-1][1] for seed in arguments.seeds]
                 mean = statistics.mean(losses)
-                own = {str(seed): curves[norm, warmup, lr, seed] for seed in arguments.seeds}
+                by_seed = {str(seed): curves[norm, warmup, lr, seed] for seed in arguments.seeds}
                 rows.append(
-                    {"norm": norm, "warmup_steps": warmup, "lr": lr, "mean": mean, "losses": losses, "curves": own}
+                    {"norm": norm, "warmup_steps": warmup, "lr": lr, "mean": mean, "losses": losses, "curves": by_seed}
                 )
     setting = {"steps": arguments.steps, "seeds": arguments.seeds, "torch": torch.__version__, "threads": 1}
-    whole = {**setting, "machine": platform.machine(), "loss_of_frequencies_alone": loss_of_frequencies(), "runs": rows}
-    print(json.dumps(whole, indent=2))
+    machine = {"machine": platform.machine(), "loss_of_frequencies_alone": unigram_loss()}
+    print(json.dumps({**setting, **machine, "runs": rows}, indent=2))
     if arguments.picture:
         draw(curves, arguments.seeds, arguments.picture)
 
 
-def loss_of_frequencies() -> float:
-    """The validation loss of who knows how frequent each token is in training, and no more: where a stuck run stays."""
+def unigram_loss() -> float:
+    """Return the validation loss of the token frequencies of the training text, where failed runs get stuck."""
     import numpy as np
 
     import gptzoo
@@ -101,7 +101,7 @@ def loss_of_frequencies() -> float:
 
 
 def draw(curves: dict[tuple[Any, ...], list[tuple[int, float]]], seeds: list[int], file: Path) -> None:
-    """One panel for each learning rate: every seed of the four."""
+    """Plot the curves of every seed, in one panel per learning rate."""
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, len(LRS), figsize=(3.1 * len(LRS), 3.2), sharey=True, layout="constrained")

@@ -1,6 +1,7 @@
-"""Children that begin with all imported, so that one that is killed costs little; and disks that fail in them.
+"""A fork server for tests that kill processes, and disk faults in the forked processes.
 
-A process of its own forks them: the one that runs the tests has threads, which a fork does not survive.
+Everything is imported before a fork, so a killed process costs little time. The server is a process of its own, because
+the process of the tests has threads, which a fork does not copy.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _REMOVING = ("os.remove", "os.rmdir")
 
 
 class Forks:
-    """Calls functions of a module in children, one at a time. What they say on stderr is in `log`."""
+    """Calls functions of this module in forked children, one at a time. Their stdout and stderr are in `log`."""
 
     def __init__(self, log: Path):
         self.log = log
-        here = str(Path(__file__).parent)
-        code = f"import sys; sys.path.insert(0, {here!r}); import forks; forks.serve()"
+        folder = str(Path(__file__).parent)
+        code = f"import sys; sys.path.insert(0, {folder!r}); import forks; forks.serve()"
         self.server = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -41,31 +42,31 @@ class Forks:
         self.server.wait()
 
     def start(self, function: str, *arguments: Any) -> int:
-        """Call `function`, one of this module, in a new child; returns its process id."""
+        """Call a function of this module in a new child and return the process id."""
         assert self.server.stdin
         self.log.write_text("")
         self.server.stdin.write(json.dumps([function, str(self.log), os.environ["GPTZOO_CACHE"], arguments]) + "\n")
         self.server.stdin.flush()
-        return self._answer()
+        return self._read_number()
 
     def wait(self) -> int:
-        """What the child left with: what its function returned, or the negative number of the signal that ended it."""
-        return self._answer()
+        """Return the result of the child's function, or minus the number of the signal that killed the child."""
+        return self._read_number()
 
     def call(self, function: str, *arguments: Any) -> int:
         self.start(function, *arguments)
         return self.wait()
 
-    def _answer(self) -> int:
+    def _read_number(self) -> int:
         assert self.server.stdout
         return int(self.server.stdout.readline())
 
 
 def serve() -> None:
-    """A line of JSON in, the child's process id out, then how it ended."""
+    """Read a line of JSON per call; print the process id of the child, then its exit code."""
     import gptzoo
 
-    with tempfile.TemporaryDirectory() as folder:  # torch imports much only when it is first used
+    with tempfile.TemporaryDirectory() as folder:  # a first run, because torch imports many modules on first use
         os.environ["GPTZOO_CACHE"] = f"{folder}/cache"
         Path(folder, "text").write_text("a b c d e f " * 50)
         model = {"context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 1}
@@ -77,15 +78,15 @@ def serve() -> None:
         os.environ["GPTZOO_CACHE"] = cache
         child = os.fork()
         if child == 0:
-            _become(function, log, arguments)
+            _run_child(function, log, arguments)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _become(function: str, log: str, arguments: list[Any]) -> None:
-    told = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(told, 1)
-    os.dup2(told, 2)
+def _run_child(function: str, log: str, arguments: list[Any]) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     code = 1
     try:
         code = globals()[function](*arguments)
@@ -96,15 +97,15 @@ def _become(function: str, log: str, arguments: list[Any]) -> None:
         os._exit(code)
 
 
-# ---------------------------------------------------------------------- what children do
+# ---------------------------------------------------------------------- functions for children
 
 
 def train(spec: dict[str, Any], out: str, fault: dict[str, Any] | None = None) -> int:
-    """Train, or go on, as the command line does; its exit code. `fault`: what `fail` takes."""
+    """Train or resume like the command line and return its exit code. `fault` has the arguments of `inject_fault`."""
     import gptzoo
 
     if fault is not None:
-        fail(out, **fault)
+        inject_fault(out, **fault)
     try:
         gptzoo.train(spec, out, resume=True, quiet=True)
     except gptzoo.GptzooError as error:
@@ -114,7 +115,7 @@ def train(spec: dict[str, Any], out: str, fault: dict[str, Any] | None = None) -
 
 
 def train_with_room_for(n_bytes: int, spec: dict[str, Any], out: str) -> int:
-    """Train where a file may grow no larger than so much: to whoever writes it is as if the disk were full."""
+    """Train with a limit on the size of files, which looks like a full disk to the process."""
     import resource
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -122,9 +123,12 @@ def train_with_room_for(n_bytes: int, spec: dict[str, Any], out: str) -> int:
     return train(spec, out)
 
 
-def fail(under: str, at: int, code: int | None = None, removing: bool = False) -> None:
-    """Die by SIGKILL at the `at`-th operation on files under a folder; or refuse, with the error `code`, that one and
-    all that come after it. With `removing` what removes files is refused too, as on a disk that cannot be written."""
+def inject_fault(under: str, at: int, code: int | None = None, removing: bool = False) -> None:
+    """Inject a fault at the `at`-th operation on files under a folder.
+
+    Without a `code` the process kills itself there. With one, this operation and all later ones raise OSError with that
+    code; with `removing` also operations that remove files, as on a read-only disk.
+    """
     count = 0
 
     def operation(name: str, path: Any) -> None:

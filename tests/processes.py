@@ -1,4 +1,4 @@
-"""What tests of several processes share: processes that are forked, that know each other, and what came of each."""
+"""Helpers for tests with several processes: start a process group, and collect exit codes and errors."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _SECONDS = 100
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: the exit code that the command line would leave with, and the error that it told."""
+    """The end of a process: the exit code of the command line, and the error."""
 
     code: int
     error: str
-    silent: bool
+    silent: bool  # another process prints the error
 
 
 def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
-    """Do `work(rank)` in `n` processes with the environment that torchrun gives them.
+    """Run `work(rank)` in `n` processes with torchrun's environment variables.
 
-    They are forked: torch is imported already, and components of a test are known to them.
+    The processes are forked, so torch is already imported, and the components of a test are registered.
     """
     if torch.cuda.is_available():
         pytest.skip(NO_AUTOGRAD)
@@ -52,18 +52,20 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
     for worker in late:
         worker.kill()
         worker.join()
-    told = [(folder / f"error-{rank}").read_text() if (folder / f"error-{rank}").exists() else "" for rank in range(n)]
-    assert not late, f"no end within {_SECONDS} s: {told}"
+    errors = [
+        (folder / f"error-{rank}").read_text() if (folder / f"error-{rank}").exists() else "" for rank in range(n)
+    ]
+    assert not late, f"no end within {_SECONDS} s: {errors}"
     for rank in range(n):
         (folder / f"error-{rank}").unlink(missing_ok=True)
     return [
         Ended(worker.exitcode, text.removeprefix("silent: "), text.startswith("silent: "))
-        for worker, text in zip(workers, told, strict=True)
+        for worker, text in zip(workers, errors, strict=True)
     ]
 
 
 def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> None:
-    """Train in `n` new interpreters, for what cannot be forked: a process that has compiled before."""
+    """Train in `n` new interpreters, because a process that has used torch.compile cannot be forked."""
     file = out.with_suffix(".json")
     file.write_text(json.dumps(spec))
     start = [
@@ -76,8 +78,8 @@ def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> None:
         str(_free_port()),
     ]
     train = ["-m", "gptzoo", "train", str(file), "--out", str(out)]
-    ended = subprocess.run([*start, *train], capture_output=True, text=True, timeout=4 * _SECONDS)
-    assert ended.returncode == 0, ended.stderr
+    result = subprocess.run([*start, *train], capture_output=True, text=True, timeout=4 * _SECONDS)
+    assert result.returncode == 0, result.stderr
 
 
 def _free_port() -> int:
@@ -89,8 +91,8 @@ def _free_port() -> int:
 
 def _work(rank: int, n: int, port: int, work: Callable[[int], Any], folder: Path) -> None:
     torch.set_num_threads(1)
-    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n, "MASTER_PORT": port}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in own.items()}}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in variables.items()}}
     code = 0
     with contextlib.redirect_stderr(io.StringIO()):
         try:

@@ -93,7 +93,7 @@ def test_the_hooks_in_the_page_about_watching_are_called(tmp_path: Path) -> None
     with registry.use(registry.discover(selection="none")):
         gptzoo.load_plugin(tmp_path / "news.py")
         gptzoo.train(run, tmp_path / "run", quiet=True)
-    assert re.findall(r"step (\d) of 2: \d\.\d{3} nats", (tmp_path / "run" / "news.txt").read_text()) == ["0", "2"]
+    assert re.findall(r"step (\d) of 2: \d\.\d{3} nats", (tmp_path / "run" / "losses.txt").read_text()) == ["0", "2"]
 
 
 def test_every_hook_and_tracker_is_in_the_tables_of_the_page_about_watching() -> None:

@@ -1,4 +1,4 @@
-"""gptzoo eval, as a user meets it."""
+"""The command `gptzoo eval`."""
 
 from __future__ import annotations
 
@@ -37,44 +37,44 @@ def gptzoo(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def measured(*arguments: str | Path) -> dict[str, Any]:
-    done = gptzoo("eval", "run", *arguments, "--json")
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
+def evaluated(*arguments: str | Path) -> dict[str, Any]:
+    result = gptzoo("eval", "run", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
 
 
-def test_a_run_is_measured_on_the_text_that_it_did_not_see(folder: Path) -> None:
+def test_a_run_is_evaluated_on_its_held_out_text(folder: Path) -> None:
     last = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    found = measured()
-    assert found["loss"] == last["val/loss"]
-    assert found["bits_per_byte"] == last["val/bits_per_byte"]
-    assert (found["split"], found["protocol"], found["precision"]) == ("val", "full", "fp32")
+    evaluation = evaluated()
+    assert evaluation["loss"] == last["val/loss"]
+    assert evaluation["bits_per_byte"] == last["val/bits_per_byte"]
+    assert (evaluation["split"], evaluation["protocol"], evaluation["precision"]) == ("val", "full", "fp32")
     text = gptzoo("eval", "run").stdout
     assert f"loss           {last['val/loss']:.4f} nats per token" in text
     assert f"bits per byte  {last['val/bits_per_byte']:.4f}" in text
 
 
-def test_any_text_can_be_given_as_a_file_a_corpus_a_run_spec_or_what_was_prepared(folder: Path) -> None:
+def test_text_can_be_a_file_a_corpus_a_run_spec_or_prepared_tokens(folder: Path) -> None:
     Path("held out.txt").write_text("the dog sat on the cat. " * 9)
     Path("held.jsonl").write_text(json.dumps({"text": "the dog sat on the cat. " * 9}) + "\n")
-    whole = measured("--data", "held out.txt")
+    whole = evaluated("--data", "held out.txt")
     assert whole["n_tokens"] == whole["n_bytes"] == 24 * 9 - 1
-    assert measured("--data", "held.jsonl")["loss"] == whole["loss"]
+    assert evaluated("--data", "held.jsonl")["loss"] == whole["loss"]
     corpus = json.dumps({"type": "text", "path": "text.txt", "val_path": "held out.txt"})
-    assert measured("--data", corpus)["loss"] == whole["loss"]
+    assert evaluated("--data", corpus)["loss"] == whole["loss"]
     Path("corpus.json").write_text(corpus)
-    assert measured("--data", "corpus.json")["loss"] == whole["loss"]
-    assert measured("--data", "run.json")["loss"] == measured()["loss"]
+    assert evaluated("--data", "corpus.json")["loss"] == whole["loss"]
+    assert evaluated("--data", "run.json")["loss"] == evaluated()["loss"]
     prepared = json.loads(gptzoo("prepare", "run.json", "--json").stdout)[0]["folder"]
-    assert measured("--data", prepared)["loss"] == measured()["loss"]
-    assert measured("--split", "train")["n_tokens"] > 5 * measured()["n_tokens"]
+    assert evaluated("--data", prepared)["loss"] == evaluated()["loss"]
+    assert evaluated("--split", "train")["n_tokens"] > 5 * evaluated()["n_tokens"]
 
 
-def test_nanogpts_protocol_is_there_by_name(folder: Path) -> None:
+def test_random_batches_is_nanogpts_protocol(folder: Path) -> None:
     options = ("--protocol", "random-batches", "--batches", "5", "--batch-size", "2")
-    found = measured(*options)
-    assert (found["protocol"], found["n_tokens"]) == ("random-batches", 5 * 2 * 16)
-    assert measured(*options, "--seed", "2")["loss"] != found["loss"] == measured(*options)["loss"]
+    evaluation = evaluated(*options)
+    assert (evaluation["protocol"], evaluation["n_tokens"]) == ("random-batches", 5 * 2 * 16)
+    assert evaluated(*options, "--seed", "2")["loss"] != evaluation["loss"] == evaluated(*options)["loss"]
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_nanogpts_protocol_is_there_by_name(folder: Path) -> None:
         (["run", "--checkpoint", "3"], "no checkpoint of step 3; steps with a checkpoint: 4"),
         (["run", "--checkpoint", "first"], "expected last, best or a step number, got 'first'"),
         (["run", "--averaged"], "no averaged weights"),
-        (["run", "--batches", "3"], "--batches is of --protocol random-batches"),
+        (["run", "--batches", "3"], "--batches requires --protocol random-batches"),
         (["run", "--data", "nowhere.txt"], "nowhere.txt: no such file or folder"),
         (["run", "--data", "storys"], "did you mean 'stories'?"),
         (["run", "--data", '{"type": "txt", "path": "x"}'], "did you mean 'text'?"),
-        (["run", "--data", "cache"], "holds no tokens that `gptzoo prepare` made"),
+        (["run", "--data", "cache"], "has no tokens from `gptzoo prepare`"),
         (["run", "--data", "greek.txt"], "tokenizer 'char' has no token for 'Ω'"),
         (["run", "--data", "latin1.txt"], "UTF-8"),
         (["run", "--data", "empty.txt"], "no text for the train split"),
@@ -96,19 +96,19 @@ def test_nanogpts_protocol_is_there_by_name(folder: Path) -> None:
         (["run", "--precision", "fp8"], "fp8"),
     ],
 )
-def test_wrong_input_is_told_in_a_line(folder: Path, arguments: list[str], message: str) -> None:
+def test_wrong_input_is_reported_in_one_line(folder: Path, arguments: list[str], message: str) -> None:
     Path("greek.txt").write_text("Ω")
     Path("latin1.txt").write_bytes("café".encode("latin1"))
     Path("empty.txt").touch()
-    done = gptzoo("eval", *arguments)
-    assert done.exit_code == 2, done.output
-    assert message in done.stderr
-    assert "Traceback" not in done.output
+    result = gptzoo("eval", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
 
 
-def test_data_that_is_no_text_is_told(folder: Path) -> None:
+def test_data_that_is_not_text_is_rejected(folder: Path) -> None:
     (folder / "noise.json").write_bytes(b"\x8b\xff")
     for data, reason in (("noise.json", "is not UTF-8 text"), ("storys", "did you mean 'stories'?")):
-        done = gptzoo("eval", "run", "--data", data)
-        assert done.exit_code == 2
-        assert reason in done.stderr
+        result = gptzoo("eval", "run", "--data", data)
+        assert result.exit_code == 2
+        assert reason in result.stderr

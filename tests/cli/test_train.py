@@ -1,4 +1,4 @@
-"""gptzoo train, as a user meets it."""
+"""The command `gptzoo train`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL: dict[str, Any] = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run spec, the model spec that it refers to, and a text."""
+    """A folder with a run spec, its model spec and a text file."""
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
     (tmp_path / "run.json").write_text(json.dumps(SPEC))
     (tmp_path / "model.json").write_text(json.dumps(MODEL))
@@ -41,15 +41,15 @@ def gptzoo(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_a_run_leaves_all_that_belongs_in_its_folder(folder: Path) -> None:
-    done = gptzoo("train", folder / "run.json", "--out", folder / "out")
-    assert done.exit_code == 0, done.output
+def test_a_run_writes_all_files_of_its_folder(folder: Path) -> None:
+    result = gptzoo("train", folder / "run.json", "--out", folder / "out")
+    assert result.exit_code == 0, result.output
     out = folder / "out"
     assert {path.name for path in out.iterdir()} >= {
         "run.json", "environment.json", "metrics.jsonl", "checkpoints", "sample.txt", "loss.png",
     }  # fmt: skip
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert (out / "sample.txt").read_text().rstrip("\n") in done.stdout
+    assert (out / "sample.txt").read_text().rstrip("\n") in result.stdout
     resolved = json.loads((out / "run.json").read_text())
     assert resolved["model"]["vocab_size"] == len(set((folder / "text.txt").read_text()))
     assert resolved["model"]["attention"]["n_kv_heads"] == 2
@@ -59,7 +59,7 @@ def test_a_run_leaves_all_that_belongs_in_its_folder(folder: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_resolved_spec_of_a_run_is_a_run_spec_of_the_same_run(folder: Path) -> None:
+def test_the_resolved_spec_of_a_run_describes_the_same_run(folder: Path) -> None:
     assert gptzoo("train", folder / "run.json", "--out", folder / "a").exit_code == 0
     assert gptzoo("train", folder / "a" / "run.json", "--out", folder / "b").exit_code == 0
     weights = [folder / run / "checkpoints" / "step-00000006" / "model.safetensors" for run in ("a", "b")]
@@ -81,33 +81,35 @@ def test_the_resolved_spec_of_a_run_is_a_run_spec_of_the_same_run(folder: Path) 
         (["seed"], "write it as path.to.option=value"),
     ],
 )
-def test_wrong_input_is_told_where_and_why_and_leaves_nothing(folder: Path, overrides: list[str], message: str) -> None:
+def test_wrong_input_is_reported_with_its_place_and_leaves_no_files(
+    folder: Path, overrides: list[str], message: str
+) -> None:
     arguments = [argument for override in overrides for argument in ("--set", override)]
-    done = gptzoo("train", folder / "run.json", "--out", folder / "out", *arguments)
-    assert done.exit_code == 2, done.output
-    assert message in done.stderr
-    assert "Traceback" not in done.output
+    result = gptzoo("train", folder / "run.json", "--out", folder / "out", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
     assert not (folder / "out" / "run.json").exists()
 
 
-def test_a_folder_that_was_refused_for_wrong_input_can_be_used_after_the_mistake_is_mended(folder: Path) -> None:
+def test_a_folder_can_be_used_after_wrong_input_is_corrected(folder: Path) -> None:
     refused = gptzoo("train", folder / "run.json", "--out", folder / "out", "--set", "corpus.path=nowhere.txt")
     assert refused.exit_code == 2
     assert gptzoo("train", folder / "run.json", "--out", folder / "out").exit_code == 0
 
 
 def test_resume_without_a_checkpoint_starts_at_step_0(folder: Path) -> None:
-    done = gptzoo("train", folder / "run.json", "--out", folder / "out", "--resume")
-    assert done.exit_code == 0, done.output
+    result = gptzoo("train", folder / "run.json", "--out", folder / "out", "--resume")
+    assert result.exit_code == 0, result.output
     assert len((folder / "out" / "metrics.jsonl").read_text().splitlines()) == 7
 
 
-def test_a_used_folder_without_resume_is_refused(folder: Path) -> None:
+def test_a_folder_with_other_files_is_rejected(folder: Path) -> None:
     (folder / "out").mkdir()
     (folder / "out" / "mine.txt").write_text("x")
-    done = gptzoo("train", folder / "run.json", "--out", folder / "out")
-    assert done.exit_code == 2
-    assert "holds files, and no run; choose another --out" in done.stderr
+    result = gptzoo("train", folder / "run.json", "--out", folder / "out")
+    assert result.exit_code == 2
+    assert "has files that are not a run. Choose another --out" in result.stderr
 
 
 def test_a_component_from_a_local_file_trains_and_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,22 +128,20 @@ def test_a_component_from_a_local_file_trains_and_samples(folder: Path, monkeypa
     train = ("train", "run.json", "--out", "out", "--set", "model.activation=test_cube")
     sample = ("sample", "out", "--prompt", "the", "--max-new-tokens", "3")
 
-    def gptzoo_anew(*arguments: str) -> Result:
-        with registry.use(registry.discover("none")):  # as a new process has it: what was loaded is not there
+    def gptzoo_in_new_process(*arguments: str) -> Result:
+        with registry.use(registry.discover("none")):  # without the plugins that were loaded before
             return gptzoo(*arguments)
 
-    refused = gptzoo_anew(*train)
+    refused = gptzoo_in_new_process(*train)
     assert refused.exit_code == 2
     assert "model.json: $.activation: no activation named 'test_cube'" in refused.stderr
-    done = gptzoo_anew(*train, "--plugin", "my_part.py")
-    assert done.exit_code == 0, done.output
-    assert gptzoo_anew(*sample).exit_code == 2
-    assert gptzoo_anew(*sample, "--plugin", "my_part.py").exit_code == 0
+    result = gptzoo_in_new_process(*train, "--plugin", "my_part.py")
+    assert result.exit_code == 0, result.output
+    assert gptzoo_in_new_process(*sample).exit_code == 2
+    assert gptzoo_in_new_process(*sample, "--plugin", "my_part.py").exit_code == 0
 
 
-def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bf16_is_rejected_on_a_processor_without_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from gptzoo.training.hardware import device
@@ -149,9 +149,9 @@ def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(
     arguments = ("train", folder / "run.json", "--out", folder / "out", "--set", "precision=bf16")
     with monkeypatch.context() as patch:
         patch.setattr(device, "_has_bf16", lambda device: False)
-        done = gptzoo(*arguments)
-        assert done.exit_code == 2
-        assert "has no bf16 arithmetic; use fp32" in done.stderr
+        result = gptzoo(*arguments)
+        assert result.exit_code == 2
+        assert "has no bf16 arithmetic. Use fp32" in result.stderr
     if not device._has_bf16(torch.device("cpu")):
         pytest.skip("this processor has no bf16 arithmetic")
     assert gptzoo(*arguments).exit_code == 0
@@ -159,13 +159,13 @@ def test_bf16_runs_where_the_processor_has_it_and_is_refused_where_not(
     assert losses[-1] < losses[0]
 
 
-def test_a_run_pauses_at_a_step_and_goes_on(folder: Path) -> None:
+def test_a_run_pauses_at_a_step_and_resumes(folder: Path) -> None:
     out = folder / "out"
     paused = gptzoo("train", folder / "run.json", "--out", out, "--until", "4")
     assert (paused.exit_code, paused.stdout) == (0, "")
-    assert "paused after 4 steps; --resume goes on" in paused.stderr
+    assert "paused after 4 steps. Continue with --resume" in paused.stderr
     assert not (out / "sample.txt").exists()
-    done = gptzoo("train", folder / "run.json", "--out", out, "--resume")
-    assert "6 steps, val/loss" in done.stderr
+    result = gptzoo("train", folder / "run.json", "--out", out, "--resume")
+    assert "6 steps, val/loss" in result.stderr
     assert (out / "sample.txt").exists()
     assert gptzoo("train", folder / "run.json", "--out", folder / "other", "--until", "0").exit_code == 2

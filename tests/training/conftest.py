@@ -24,7 +24,7 @@ def text_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_spec(text_file: Path) -> dict[str, Any]:
-    """A run of ten steps over about three epochs' worth of nothing much, with dropout and accumulation."""
+    """A run of twelve steps on a small text, with dropout and gradient accumulation."""
     return {
         "model": {"context_length": 16, "d_model": 16, "n_layers": 2, "n_heads": 2, "dropout": 0.3},
         "corpus": {"type": "text", "path": str(text_file)},

@@ -12,10 +12,10 @@ from runs import Killed, assert_same_run, die_at, rows
 
 import gptzoo
 from gptzoo.errors import InputError, SpecError
+from gptzoo.training import micro_batch_size as fit
 from gptzoo.training.micro_batch_size import largest_size_that_runs
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.setup import Setup
-from gptzoo.training import micro_batch_size as fit
 from gptzoo.training.step.micro_batch import split_into_micro_batches
 
 

@@ -1,4 +1,4 @@
-"""What the trainer does for parts that it does not know: batches of any fields, and learning after the update."""
+"""Components of plugins in training: extra inputs, metrics, updates after the optimizer step, and spec checks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gptzoo import registry
 from gptzoo.checkpoint.checkpoints import newest_valid
 
 
-class Counting(gptzoo.FeedForward):
-    """Emits how large its inputs are, and adds up what it is handed after each update."""
+class Accumulator(gptzoo.FeedForward):
+    """Returns the mean size of its inputs as a metric, and sums its metrics after each step."""
 
-    name = "counting"
+    name = "accumulator"
 
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)
@@ -33,7 +33,7 @@ class Counting(gptzoo.FeedForward):
         self.total.zero_()
         self.updates.zero_()
 
-    def forward(self, x: Tensor, step: gptzoo.ForwardContext, state: Any = None) -> gptzoo.SublayerOutput:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: Any = None) -> gptzoo.SublayerOutput:
         size = x.detach().abs().mean()
         return gptzoo.SublayerOutput(x * 0.1, metrics={"size": size, "both": torch.stack([size, 2 * size])})
 
@@ -44,7 +44,7 @@ class Counting(gptzoo.FeedForward):
 
 
 class Prefixes(gptzoo.Batching):
-    """The first tokens of a window, of a length that differs from row to row; the rest does not count."""
+    """Windows in which only a prefix of the targets counts; its length differs between rows."""
 
     name = "prefixes"
     provided_inputs = frozenset({"positions"})
@@ -67,28 +67,28 @@ class Prefixes(gptzoo.Batching):
 
 @pytest.fixture(autouse=True)
 def _registered(fresh_registry: registry.Registry) -> None:
-    admit(Counting, Prefixes)
+    admit(Accumulator, Prefixes)
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_sublayer_learns_from_its_own_metrics_after_each_update(run_spec: dict[str, Any], tmp_path: Path) -> None:
-    run_spec["model"]["ffn"] = ["counting", "mlp"]
+def test_a_sublayer_gets_its_own_metrics_after_each_step(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec["model"]["ffn"] = ["accumulator", "mlp"]
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
-    kept = load_file(checkpoint / "model.safetensors")
+    tensors = load_file(checkpoint / "model.safetensors")
     logged = rows(tmp_path / "run")[1:]
-    assert kept["blocks.0.ffn.updates"].tolist() == [12]
+    assert tensors["blocks.0.ffn.updates"].tolist() == [12]
     assert all(row["model/blocks.0.ffn.both"] == [row["model/blocks.0.ffn.size"] * n for n in (1, 2)] for row in logged)
     total = sum(row["model/blocks.0.ffn.size"] for row in logged)
-    torch.testing.assert_close(kept["blocks.0.ffn.total"], torch.tensor([total, 2 * total]))
+    torch.testing.assert_close(tensors["blocks.0.ffn.total"], torch.tensor([total, 2 * total]))
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 4, 16])
-def test_a_target_counts_the_same_in_whatever_micro_batch_it_is(
+def test_a_target_has_the_same_weight_in_every_micro_batch(
     run_spec: dict[str, Any], tmp_path: Path, micro_batch_size: int
 ) -> None:
     run_spec |= {"batching": "prefixes", "batch_size": 16, "steps": 3}
@@ -100,51 +100,54 @@ def test_a_target_counts_the_same_in_whatever_micro_batch_it_is(
             assert parts[name] == pytest.approx(whole[name], rel=1e-5)
 
 
-class Doubled(gptzoo.Decoder):
-    """An architecture that must be given each token's positions."""
+class WithPositions(gptzoo.Decoder):
+    """An architecture that requires positions."""
 
-    name = "doubled"
+    name = "with_positions"
     accepted_inputs = required_inputs = frozenset({"positions"})
 
 
-class Deaf(gptzoo.Decoder):
-    """An architecture that takes nothing but tokens."""
+class TokensOnly(gptzoo.Decoder):
+    """An architecture that accepts only tokens."""
 
-    name = "deaf"
+    name = "tokens_only"
     accepted_inputs = frozenset()
 
 
-def test_what_a_batch_holds_and_what_an_architecture_takes_are_compared_when_a_run_is_read(
+def test_inputs_of_batching_and_architecture_are_compared_when_a_spec_is_read(
     run_spec: dict[str, Any],
 ) -> None:
-    admit(Doubled, Deaf, plugin="architectures")
-    run_spec["model"]["architecture"] = "doubled"
+    admit(WithPositions, TokensOnly, plugin="architectures")
+    run_spec["model"]["architecture"] = "with_positions"
     with pytest.raises(gptzoo.SpecError) as caught:
         gptzoo.load_run_spec(run_spec)
     assert str(caught.value) == (
-        "spec: $.batching: 'windows' does not give positions, which architecture 'doubled' requires"
+        "spec: $.batching: 'windows' does not give positions, which architecture 'with_positions' requires"
     )
-    run_spec["model"]["architecture"], run_spec["batching"] = "deaf", "prefixes"
+    run_spec["model"]["architecture"], run_spec["batching"] = "tokens_only", "prefixes"
     with pytest.raises(gptzoo.SpecError) as caught:
         gptzoo.load_run_spec(run_spec)
-    assert str(caught.value) == "spec: $.batching: 'prefixes' gives positions, which architecture 'deaf' does not take"
+    assert (
+        str(caught.value)
+        == "spec: $.batching: 'prefixes' gives positions, which architecture 'tokens_only' does not take"
+    )
 
 
 class Encoder(gptzoo.Decoder):
-    """An architecture whose tokens see the future."""
+    """An architecture without causal mask."""
 
     name = "encoder"
     requires = frozenset({"noncausal"})
 
 
 class OneWay(gptzoo.Attention):
-    """An attention that can only look back."""
+    """An attention that is always causal."""
 
     name = "one_way"
     supports = frozenset({"padding"})
 
 
-def test_what_an_architecture_needs_every_attention_must_honour(fresh_registry: registry.Registry) -> None:
+def test_every_attention_must_support_what_an_architecture_requires(fresh_registry: registry.Registry) -> None:
     admit(Encoder, OneWay, plugin="architectures")
     assert gptzoo.load_model_spec(small(architecture="encoder", attention=["sdpa", "naive"]))
     with pytest.raises(gptzoo.SpecError) as caught:
@@ -155,7 +158,7 @@ def test_what_an_architecture_needs_every_attention_must_honour(fresh_registry: 
 
 
 class Louder(gptzoo.Activation):
-    """Has one number to learn."""
+    """An activation with a parameter of one number."""
 
     name = "louder"
 
@@ -170,7 +173,7 @@ class Louder(gptzoo.Activation):
         return self.gain * x.relu()
 
 
-def test_a_parameter_of_one_number_is_resumed_too(run_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_parameter_of_one_number_is_resumed(run_spec: dict[str, Any], tmp_path: Path) -> None:
     admit(Louder, plugin="louder")
     run_spec["model"]["activation"] = "louder"
     run_spec["schedule"] = "constant"
@@ -179,7 +182,7 @@ def test_a_parameter_of_one_number_is_resumed_too(run_spec: dict[str, Any], tmp_
     assert rows(tmp_path / "run")[-1]["step"] == 14
 
 
-def test_documents_are_not_given_to_an_attention_that_does_not_keep_them_apart(run_spec: dict[str, Any]) -> None:
+def test_packed_documents_need_an_attention_that_masks_them(run_spec: dict[str, Any]) -> None:
     admit(OneWay, plugin="attention")
     run_spec["model"] |= {"attention": ["sdpa", "one_way"], "positional": "none"}
     run_spec["batching"] = "packed"

@@ -1,4 +1,4 @@
-"""Disks that are full, files that are damaged, signals: each is told, and nothing that was saved is lost."""
+"""Full disks, damaged files and signals are reported, and nothing that was saved is lost."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
-def test_a_checkpoint_that_finds_no_room_leaves_those_before_it_and_the_run_goes_on(
+def test_a_full_disk_for_a_checkpoint_leaves_earlier_ones_intact_and_the_run_resumes(
     run_spec: dict[str, Any], tmp_path: Path, forks: Forks
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
     run = tmp_path / "run"
     largest = max(file.stat().st_size for file in (tmp_path / "whole" / "checkpoints").rglob("*.safetensors"))
     assert forks.call("train_with_room_for", largest - 1, run_spec, str(run)) == 2
-    said = forks.log.read_text()
-    assert "the checkpoint of step 4 cannot be written" in said
-    assert "make room and go on with --resume" in said
-    assert "Traceback" not in said
+    stderr = forks.log.read_text()
+    assert "the checkpoint of step 4 cannot be written" in stderr
+    assert "Free some space and continue with --resume" in stderr
+    assert "Traceback" not in stderr
     assert not checkpoints(run / "checkpoints")
     assert json.loads((run / "status.json").read_text())["status"] == "failed"
     gptzoo.train(run_spec, run, resume=True, quiet=True)
@@ -51,7 +51,7 @@ def test_a_checkpoint_that_finds_no_room_leaves_those_before_it_and_the_run_goes
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the size of files as Linux does")
-def test_metrics_that_find_no_room_end_the_run_with_what_it_had(
+def test_a_full_disk_for_metrics_ends_the_run_and_loses_no_checkpoint(
     run_spec: dict[str, Any], tmp_path: Path, forks: Forks
 ) -> None:
     run_spec["model"] |= {"d_model": 8, "n_layers": 1}
@@ -59,7 +59,7 @@ def test_metrics_that_find_no_room_end_the_run_with_what_it_had(
     run = tmp_path / "run"
     gptzoo.train({**run_spec, "steps": 4}, tmp_path / "short", quiet=True)
     largest = max(file.stat().st_size for file in (tmp_path / "short" / "checkpoints").rglob("*.safetensors"))
-    code = forks.call("train_with_room_for", largest + 4096, run_spec, str(run))  # rows outgrow the checkpoints
+    code = forks.call("train_with_room_for", largest + 4096, run_spec, str(run))  # the metrics outgrow the checkpoints
     assert code == 2, forks.log.read_text()
     assert "metrics.jsonl: cannot be written" in forks.log.read_text()
     kept = newest_valid(run / "checkpoints")
@@ -70,54 +70,54 @@ def test_metrics_that_find_no_room_end_the_run_with_what_it_had(
 
 @pytest.mark.slow
 @forking
-def test_a_disk_that_is_full_from_any_moment_on_is_told_and_costs_nothing_that_was_saved(
+def test_a_disk_that_is_full_from_any_file_operation_on_is_reported_and_loses_nothing_saved(
     run_spec: dict[str, Any], tmp_path: Path, forks: Forks
 ) -> None:
-    """Full from each open, write, sync and rename of a run on; then there is room again, and it goes on."""
+    """The disk is full from each open, write, sync and rename on. With space again, the run resumes."""
     run_spec |= {"steps": 3, "batch_size": 8, "micro_batch_size": 4, "eval": {"every": 2}, "checkpoint": {"every": 1}}
     whole = tmp_path / "whole"
     gptzoo.train(run_spec, whole, quiet=True)
-    told = 0
+    failures = 0
     saved: set[int] = set()
     for at in range(1, 10**4):
         run = tmp_path / str(at)
         code = forks.call("train", run_spec, str(run), {"at": at, "code": errno.ENOSPC})
-        said = forks.log.read_text()
+        stderr = forks.log.read_text()
         if code == 0:
             break
-        assert code == 2, said
-        assert "Traceback" not in said
-        assert "cannot be written" in said
-        assert "No space left on device" in said
-        assert "go on with --resume" in said
-        told += 1
+        assert code == 2, stderr
+        assert "Traceback" not in stderr
+        assert "cannot be written" in stderr
+        assert "No space left on device" in stderr
+        assert "continue with --resume" in stderr
+        failures += 1
         kept = newest_valid(run / "checkpoints")
         saved.add(0 if kept is None else int(kept.name[-8:]))
         assert forks.call("train", run_spec, str(run)) == 0, forks.log.read_text()
         assert_same_run(whole, run)
         shutil.rmtree(run)
-    assert told > 60
+    assert failures > 60
     assert saved == {0, 1, 2, 3}
 
 
 @forking
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
-def test_a_folder_that_cannot_be_written_is_told_in_a_line(
+def test_a_read_only_folder_is_reported_in_one_line(
     run_spec: dict[str, Any], tmp_path: Path, forks: Forks, code: int
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*") if file.is_file()}
     for run in (tmp_path / "new", tmp_path / "run"):
         assert forks.call("train", run_spec, str(run), {"at": 1, "code": code, "removing": True}) == 2
-        said = forks.log.read_text()
-        assert f"{run}: cannot be written: {os.strerror(code)}" in said
-        assert "Traceback" not in said
+        stderr = forks.log.read_text()
+        assert f"{run}: cannot be written: {os.strerror(code)}" in stderr
+        assert "Traceback" not in stderr
     assert {file: file.read_bytes() for file in before} == before
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -2])
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
-def test_a_truncated_file_of_the_newest_checkpoint_sends_the_run_back_to_the_one_before(
+def test_a_run_resumes_from_the_checkpoint_before_a_truncated_one(
     run_spec: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, size: int
 ) -> None:
     run_spec |= {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "checkpoint": {"every": 1}}
@@ -126,13 +126,13 @@ def test_a_truncated_file_of_the_newest_checkpoint_sends_the_run_back_to_the_one
     damaged = tmp_path / "run" / "checkpoints" / "step-00000002" / file
     damaged.write_bytes(damaged.read_bytes()[:size])
     gptzoo.train(run_spec, tmp_path / "run", resume=True)
-    said = capsys.readouterr().err
-    assert f"step-00000002: skipped: {file} " in said
-    assert "resumed at step 1" in said
+    stderr = capsys.readouterr().err
+    assert f"step-00000002: skipped: {file} " in stderr
+    assert "resumed at step 1" in stderr
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_with_no_checkpoint_left_whole_a_run_begins_again_and_says_so(
+def test_a_run_without_a_valid_checkpoint_starts_again_and_reports_it(
     run_spec: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_spec |= {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "checkpoint": {"every": 1}}
@@ -145,19 +145,19 @@ def test_with_no_checkpoint_left_whole_a_run_begins_again_and_says_so(
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-# ---------------------------------------------------------------------- signals and numbers, from outside
+# ---------------------------------------------------------------------- signals and divergence
 
 
 @pytest.fixture
-def ctrl_c_is_heard() -> Iterator[None]:
-    """Whoever starts the tests in the background has a shell that has them ignore it."""
+def default_sigint_handler() -> Iterator[None]:
+    """Restore the handler: a shell that starts the tests in the background sets SIGINT to be ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_a_second_ctrl_c_leaves_at_once_without_harm(
-    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ctrl_c_is_heard: None
+def test_a_second_ctrl_c_ends_the_run_at_once_without_damage(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default_sigint_handler: None
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
 
@@ -170,23 +170,23 @@ def test_a_second_ctrl_c_leaves_at_once_without_harm(
         before_step(patch, interrupt_twice)
         with pytest.raises(KeyboardInterrupt):
             gptzoo.train(run_spec, tmp_path / "run", quiet=True)
-    assert max(checkpoints(tmp_path / "run" / "checkpoints")) == 4  # it did not wait to save
+    assert max(checkpoints(tmp_path / "run" / "checkpoints")) == 4  # it saved no checkpoint after the signal
     gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 @forking
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
-def test_a_process_that_is_asked_to_stop_saves_and_leaves_with_the_code_that_is_documented(
+def test_a_process_that_gets_a_signal_saves_and_exits_with_code_4(
     run_spec: dict[str, Any], tmp_path: Path, forks: Forks, number: signal.Signals
 ) -> None:
     run_spec |= {"steps": 100000, "checkpoint": {"every": 100000}, "eval": {"every": 1000}}
-    child = forks.start("train", run_spec, str(tmp_path / "run"))
+    process_id = forks.start("train", run_spec, str(tmp_path / "run"))
     wait_for_step(tmp_path / "run", 2)
-    os.kill(child, number)
+    os.kill(process_id, number)
     assert forks.wait() == 4, forks.log.read_text()
     (kept,) = checkpoints(tmp_path / "run" / "checkpoints")
-    assert f"{number.name} at step {kept}: saved; go on with --resume" in forks.log.read_text()
+    assert f"{number.name} at step {kept}. A checkpoint was saved; continue with --resume" in forks.log.read_text()
 
 
 def wait_for_step(run: Path, step: int) -> None:
@@ -195,18 +195,18 @@ def wait_for_step(run: Path, step: int) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_that_diverges_leaves_with_a_code_of_its_own(
+def test_a_diverged_run_exits_with_code_3(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overflow_at(monkeypatch, 5)
     (tmp_path / "run.json").write_text(json.dumps(run_spec))
-    done = CliRunner().invoke(main, ["train", str(tmp_path / "run.json"), "--out", str(tmp_path / "run"), "--bare"])
-    assert done.exit_code == 3
-    assert "gradient norm of step 6 is inf, over samples 320 to 383" in done.stderr
-    assert "The last checkpoint is step-00000004" in done.stderr
+    result = CliRunner().invoke(main, ["train", str(tmp_path / "run.json"), "--out", str(tmp_path / "run"), "--bare"])
+    assert result.exit_code == 3
+    assert "gradient norm of step 6 is inf, over samples 320 to 383" in result.stderr
+    assert "The last checkpoint is step-00000004" in result.stderr
 
 
-def test_text_that_is_gone_is_told_and_a_shard_that_is_gone_is_made_again(
+def test_missing_tokens_are_prepared_again_and_missing_text_is_an_error(
     run_spec: dict[str, Any], text_file: Path, tmp_path: Path
 ) -> None:
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
