@@ -51,15 +51,15 @@ class StopDecoder(StreamDecoder):
         if matches:
             self.stopped, self.held_back = True, b""
             _, start = min(matches)
-            return self.bytes.decode(data[:start])
+            return self.utf8_decoder.decode(data[:start])
         n_held_back = max((_overlap(data, text) for text in self.stop_texts), default=0)
         self.held_back = data[len(data) - n_held_back :]
-        return self.bytes.decode(data[: len(data) - n_held_back])
+        return self.utf8_decoder.decode(data[: len(data) - n_held_back])
 
     def flush(self) -> str:
         """Return the text held back at the end, with U+FFFD for an incomplete character."""
         held_back, self.held_back = self.held_back, b""
-        return self.bytes.decode(held_back, final=True)
+        return self.utf8_decoder.decode(held_back, final=True)
 
 
 def _overlap(end: bytes, start: bytes) -> int:

@@ -15,7 +15,7 @@ class TokenDropoutBatching(Batching):
 
     class Config(Batching.Config):
         token_dropout: float = Field(0.0, ge=0.0, lt=1.0)
-        """Probability of replacing a training input token by a random token of the training text."""
+        """Probability of replacing a training input token by a random token of the training text. Default: off."""
 
     config: Config
 

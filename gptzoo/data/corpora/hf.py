@@ -20,9 +20,10 @@ def _local_or_hub(path: str, info: ValidationInfo) -> str:
 
 
 class HfCorpus(Corpus):
-    """A dataset of Hugging Face `datasets`: one document per row, its text in `column`; streamed or downloaded.
+    """A dataset of Hugging Face `datasets` with one document per row, in `column`.
 
-    The fingerprint covers the hub commit, or the names and modification times of local files, but not their content.
+    It is streamed or downloaded. The fingerprint covers the hub commit, or the names and modification times of local
+    files, but not their content.
     """
 
     name = "hf"

@@ -14,7 +14,10 @@ from gptzoo.errors import DataError
 
 
 class JsonlCorpus(FileCorpus):
-    """JSON Lines: one document per line, its text in `field`. Documents are held out by the hash of their content."""
+    """JSON Lines files with one document per line, in the key `field`.
+
+    Documents are held out by the hash of their content.
+    """
 
     name = "jsonl"
     suffix = ".jsonl"

@@ -19,7 +19,10 @@ _BUFFER_BYTES = 2**20  # without a limit, pyarrow buffers a whole row group, whi
 
 
 class ParquetCorpus(FileCorpus):
-    """Parquet files: one document per row, its text in `column`. Documents are held out by hash. Needs `pyarrow`."""
+    """Parquet files with one document per row, in `column`. Needs the package `pyarrow`.
+
+    Documents are held out by the hash of their content.
+    """
 
     name = "parquet"
     suffix = ".parquet"

@@ -11,9 +11,10 @@ from gptzoo.data.utf8 import read_utf8
 
 
 class TextCorpus(FileCorpus):
-    """Plain UTF-8 text: one file, whose last `val_fraction` of characters is held out, or a folder of .txt files.
+    """Plain UTF-8 text: a single file or a folder of .txt files.
 
-    In a folder each file is a document, and documents are held out by the hash of their content.
+    Of a single file, the last `val_fraction` of characters is held out. In a folder, each file is a document, and
+    documents are held out by the hash of their content.
     """
 
     name = "text"

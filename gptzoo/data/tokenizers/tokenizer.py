@@ -84,15 +84,15 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        self.bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.utf8_decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def feed(self, token: int) -> str:
         """Return the text that this token completes."""
-        return self.bytes.decode(self.tokenizer.decode_bytes([token]))
+        return self.utf8_decoder.decode(self.tokenizer.decode_bytes([token]))
 
     def flush(self) -> str:
         """Return U+FFFD if the stream ends inside a character, else an empty string."""
-        return self.bytes.decode(b"", final=True)
+        return self.utf8_decoder.decode(b"", final=True)
 
 
 def save_tokenizer(tokenizer: Tokenizer, file: Path) -> None:
