@@ -50,7 +50,7 @@ def gptzoo_components() -> Iterable[type[gptzoo.Component]]:
 
 @hookspec
 def gptzoo_run_start(run: gptzoo.RunView, model: gptzoo.Architecture) -> None:
-    """Observe the start of a run. `run.kept` is -1 for a new run, else the step from which it resumes."""
+    """Observe the start of a run. `run.resume_step` is -1 for a new run, else the step from which it resumes."""
 
 
 @hookspec

@@ -158,7 +158,8 @@ class Trainer:
                 validation, _ = self._evaluate()
                 row = replace_non_finite({"step": 0, **validation})
                 self.ranks.on_all_ranks(partial(metrics.append, row))
-                self._show(row)
+                self.progress.show(row)
+                self.observers.log(row)
             while not self.length.is_reached():
                 next_sample = state.samples + spec.batch_size
                 micro_batches = self.ranks.on_all_ranks(partial(prefetcher.get, state.samples, next_sample))
@@ -171,8 +172,9 @@ class Trainer:
 
                 row = replace_non_finite(row)
                 _, write_error = attempt(partial(metrics.append, row))
-                stop_signal = stop_request.on_any_rank(self.ranks, write_error)
-                self._show(row)
+                stop_signal = stop_request.all_reduce_or_raise(self.ranks, write_error)
+                self.progress.show(row)
+                self.observers.log(row)
 
                 ended = self.length.is_reached()
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
@@ -243,7 +245,7 @@ class Trainer:
         return row | self.monitor.after_optimizer_step(tokens_per_second)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """Evaluate the model on the validation text; return the metrics, and True if the loss is the best so far."""
+        """Evaluate the model and update `train_state`; return the metrics, and True if the loss is the best so far."""
         metrics = self._validation_metrics() | self.monitor.evaluation_metrics(self.batching)
         self.parallelized.reshard()
         if self.ema is not None:
@@ -261,10 +263,6 @@ class Trainer:
         )
         self.parallelized.reshard()
         return metrics
-
-    def _show(self, row: Mapping[str, Any]) -> None:
-        self.progress.show(row)
-        self.observers.log(row)
 
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None

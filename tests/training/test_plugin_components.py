@@ -122,14 +122,14 @@ def test_inputs_of_batching_and_architecture_are_compared_when_a_spec_is_read(
     with pytest.raises(gptzoo.SpecError) as caught:
         gptzoo.load_run_spec(run_spec)
     assert str(caught.value) == (
-        "spec: $.batching: 'windows' does not give positions, which architecture 'with_positions' requires"
+        "spec: $.batching: 'windows' does not provide positions, which architecture 'with_positions' requires"
     )
     run_spec["model"]["architecture"], run_spec["batching"] = "tokens_only", "prefixes"
     with pytest.raises(gptzoo.SpecError) as caught:
         gptzoo.load_run_spec(run_spec)
     assert (
         str(caught.value)
-        == "spec: $.batching: 'prefixes' gives positions, which architecture 'tokens_only' does not take"
+        == "spec: $.batching: 'prefixes' provides positions, which architecture 'tokens_only' does not accept"
     )
 
 
@@ -153,7 +153,7 @@ def test_every_attention_must_support_what_an_architecture_requires(fresh_regist
     with pytest.raises(gptzoo.SpecError) as caught:
         gptzoo.load_model_spec(small(architecture="encoder", attention=["sdpa", "one_way"], positional="none"))
     assert str(caught.value) == (
-        "spec: $.architecture: 'encoder' lets tokens see the future, which attention 'one_way' does not honour"
+        "spec: $.architecture: 'encoder' lets tokens attend to later ones, which attention 'one_way' does not support"
     )
 
 
@@ -189,7 +189,7 @@ def test_packed_documents_need_an_attention_that_masks_them(run_spec: dict[str, 
     with pytest.raises(gptzoo.SpecError) as caught:
         gptzoo.load_run_spec(run_spec)
     assert str(caught.value) == (
-        "spec: $.batching: 'packed' gives documents, which attention 'one_way' does not keep apart"
+        "spec: $.batching: 'packed' provides documents, which attention 'one_way' does not support"
     )
     run_spec["batching"] = {"type": "packed", "mask": False}
     assert gptzoo.load_run_spec(run_spec)

@@ -25,10 +25,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal_name is not None
 
-    def on_any_rank(self, ranks: Ranks, error: Exception | None) -> str | None:
-        """Return the name of a signal that any rank has received. Raise on all ranks if any rank has an `error`.
+    def all_reduce_or_raise(self, ranks: Ranks, error: Exception | None) -> str | None:
+        """Return the signal that any rank has received, or None. Raise on all ranks if any rank has an `error`.
 
-        Both take one all-reduce together.
+        One all-reduce serves both.
         """
         own_number = 0 if self.signal_name is None else signal.Signals[self.signal_name].value
         number = ranks.raise_on_all_ranks(error, own_number)

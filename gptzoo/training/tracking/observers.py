@@ -85,7 +85,7 @@ class RunObservers:
 
     def __init__(self, trackers: Trackers, hooks: HookCaller, ranks: Ranks):
         self.trackers, self.hooks, self.ranks = trackers, hooks, ranks
-        self.exist = bool(trackers.last_steps) or hooks.has_hooks  # the same on all ranks
+        self.has_observers = bool(trackers.last_steps) or hooks.has_hooks  # the same on all ranks
 
     def start(self, run: RunView) -> None:
         """Call the observers at the start of the run."""
@@ -123,7 +123,7 @@ class RunObservers:
 
     def fail(self, error: BaseException) -> None:
         """Call the observers after an error. It may be on this rank alone, so there is no collective here."""
-        if self.ranks.is_main and self.exist:
+        if self.ranks.is_main and self.has_observers:
             try:
                 self._end(status_of(error), f"{type(error).__name__}: {error}")
             except StopRun as stop:
@@ -134,7 +134,7 @@ class RunObservers:
         self.trackers.finish(status)
 
     def _on_main_rank(self, call: Callable[[], None]) -> None:
-        if self.exist:
+        if self.has_observers:
             self.ranks.on_main_rank(call)
 
 

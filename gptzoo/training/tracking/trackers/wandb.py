@@ -35,7 +35,8 @@ class WandbTracker(Tracker):
         group: str | None = None
         """Name of a group of runs, which wandb shows together. Default: no group."""
         mode: Literal["online", "offline"] | None = None
-        """Upload mode: `online`, or `offline` for local files only. Default: the environment variable WANDB_MODE, else online."""
+        """Upload mode: `online`, or `offline` for local files only. Default: the environment variable WANDB_MODE, else
+        online."""
 
     config: Config
 
