@@ -53,8 +53,7 @@ def test_small_rates_stay_positive_and_have_gradients() -> None:
 def test_a_bfloat16_model_distinguishes_distant_positions() -> None:
     kerple = kerple_of().to(torch.bfloat16)
     kerple.r1.data.fill_(100.0)
-    bias = kerple.bias(
-        torch.tensor([[5000]]), torch.tensor([[0, 1000]])
-    )  # biases at 4000 and 5000 differ by 22; bfloat16 rounds them to 4
+    # The biases at the distances 4000 and 5000 differ by 22, and bfloat16 rounds them to multiples of 4.
+    bias = kerple.bias(torch.tensor([[5000]]), torch.tensor([[0, 1000]]))
     assert bias.dtype == torch.bfloat16
     assert (bias[..., 0] < bias[..., 1]).all()

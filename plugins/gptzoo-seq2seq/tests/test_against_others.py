@@ -1,4 +1,4 @@
-"""Logits and gradients against torch.nn.Transformer, and whole models against Marian and T5 of transformers."""
+"""The encoder-decoder compared with torch.nn.Transformer, and with Marian and T5 in transformers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ids(batch_size: int, length: int, seed: int) -> Tensor:
     return torch.randint(2, V, (batch_size, length), generator=torch.Generator().manual_seed(seed))
 
 
-def shake(module: nn.Module) -> None:
+def add_noise(module: nn.Module) -> None:
     """Add noise to every parameter, so that attention is far from uniform and no bias is zero."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def shake(module: nn.Module) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)  # the others draw their initial weights from torch's own generator
+    torch.manual_seed(0)  # other libraries draw initial weights from torch's global generator
 
 
 SOURCE, TOKENS, TARGETS = ids(2, 6, 1), ids(2, 5, 2), ids(2, 5, 3)
@@ -50,13 +50,13 @@ PADDED = SOURCE.where(VALID, -1)
 
 
 def copy(theirs: Any, ours: Any) -> None:
-    """Weight and bias of a linear layer or a norm."""
+    """Copy the weight and bias of a linear layer or a norm."""
     ours.weight.data.copy_(theirs.weight)
     if getattr(ours, "bias", None) is not None:
         ours.bias.data.copy_(theirs.bias)
 
 
-def joined(layers: list[Any], ours: Any) -> None:
+def copy_joined(layers: list[Any], ours: Any) -> None:
     ours.weight.data.copy_(torch.cat([layer.weight for layer in layers]))
     if ours.bias is not None:
         ours.bias.data.copy_(torch.cat([layer.bias for layer in layers]))
@@ -76,7 +76,7 @@ def torch_stacks(pre_norm: bool) -> tuple[Any, Any]:
     )
     decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(C, H, norm_first=pre_norm, **options), LAYERS, norms[1])
     for stack in (encoder, decoder):
-        shake(stack)
+        add_noise(stack)
     return encoder.double().eval(), decoder.double().eval()
 
 
@@ -99,7 +99,7 @@ def copy_block(theirs: Any, ours: Any) -> None:
 @pytest.mark.parametrize("norm", ["pre_ln", "post_ln"])
 def test_logits_and_gradients_equal_torchs_transformer(norm: str) -> None:
     model = model_of(norm=norm, positional="none")
-    shake(model.embed)
+    add_noise(model.embed)
     encoder, decoder = torch_stacks(norm == "pre_ln")
     for theirs, ours in ((encoder, model.encoder), (decoder, model)):
         for their_block, our_block in zip(theirs.layers, ours.blocks, strict=True):
@@ -154,7 +154,7 @@ def marian() -> Any:
     )
     model = transformers.MarianMTModel(config)
     for part in (model.model.encoder.layers, model.model.decoder.layers, model.model.shared):
-        shake(part)
+        add_noise(part)
     return model.double().eval()
 
 
@@ -165,13 +165,13 @@ def like_marian(theirs: Any) -> Any:
         ours.positionals[0].table.weight.data.copy_(their_stack.embed_positions.weight)
         for their_block, block in zip(their_stack.layers, ours.blocks, strict=True):
             attention = their_block.self_attn
-            joined([attention.q_proj, attention.k_proj, attention.v_proj], block.attention.qkv)
+            copy_joined([attention.q_proj, attention.k_proj, attention.v_proj], block.attention.qkv)
             copy(attention.out_proj, block.attention.out)
             copy(their_block.self_attn_layer_norm, block.norm.layers["attention"])
             if hasattr(block, "cross"):
                 attention = their_block.encoder_attn
                 copy(attention.q_proj, block.cross.q)
-                joined([attention.k_proj, attention.v_proj], block.cross.kv)
+                copy_joined([attention.k_proj, attention.v_proj], block.cross.kv)
                 copy(attention.out_proj, block.cross.out)
                 copy(their_block.encoder_attn_layer_norm, block.norm.layers["cross"])
             copy(their_block.fc1, block.ffn.up)
@@ -208,7 +208,7 @@ def t5() -> Any:
     )
     model = transformers.T5ForConditionalGeneration(config)
     for part in (model.encoder, model.decoder, model.lm_head):
-        shake(part)
+        add_noise(part)
     return model.double().eval()
 
 
@@ -238,10 +238,10 @@ def like_t5(theirs: Any) -> Any:
             if hasattr(block, "cross"):
                 attention = their_block.layer[1].EncDecAttention
                 block.cross.q.weight.data.copy_(attention.q.weight * (C // H) ** 0.5)
-                joined([attention.k, attention.v], block.cross.kv)
+                copy_joined([attention.k, attention.v], block.cross.kv)
                 copy(attention.o, block.cross.out)
             network = their_block.layer[-1].DenseReluDense
-            joined([network.wi_0, network.wi_1], block.ffn.gate_up)
+            copy_joined([network.wi_0, network.wi_1], block.ffn.gate_up)
             copy(network.wo, block.ffn.down)
     return model
 

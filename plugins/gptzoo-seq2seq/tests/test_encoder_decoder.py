@@ -344,8 +344,8 @@ def test_the_encoder_defaults_to_the_components_of_the_decoder() -> None:
     assert model.encoder.blocks[0].ffn.config == model.blocks[0].ffn.config
     assert model.encoder.spec.n_layers == 4
     assert model_of({"n_encoder_layers": 1}).encoder.spec.dims.n_layers == 1
-    own = model_of({"encoder_attention": ["naive", {"type": "sdpa", "n_kv_heads": 1}]})
-    assert [block.attention.n_kv_heads for block in own.encoder.blocks] == [4, 1]
+    separate = model_of({"encoder_attention": ["naive", {"type": "sdpa", "n_kv_heads": 1}]})
+    assert [block.attention.n_kv_heads for block in separate.encoder.blocks] == [4, 1]
 
 
 def test_a_resolved_spec_loads_as_the_same_spec() -> None:
@@ -356,12 +356,12 @@ def test_a_resolved_spec_loads_as_the_same_spec() -> None:
 
 @pytest.fixture(scope="module")
 def causal_only(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A registered attention that has no word for an encoder."""
+    """Register a causal attention. Return its name."""
     file = tmp_path_factory.mktemp("plugin") / "causal_plugin.py"
     file.write_text(
         "import gptzoo\n"
         "class Causal(gptzoo.Attention):\n"
-        "    '''Sees the past only, and takes no score bias.'''\n"
+        "    '''Causal attention without support for score biases.'''\n"
         "    name = 'causal_only'\n"
         "    supports = frozenset({'padding', 'rotate'})\n"
         "@gptzoo.hookimpl\n"
@@ -378,33 +378,31 @@ def error_of(**changes: Any) -> str:
     return str(error.value)
 
 
-def test_a_causal_attention_is_refused_in_the_encoder_but_not_in_the_decoder(
-    causal_only: str,
-) -> None:
-    told = (
-        "$.architecture.encoder_attention: 'encoder_decoder' lets tokens see the future, "
-        "which attention 'causal_only' does not honour"
+def test_a_causal_attention_is_refused_in_the_encoder_but_not_in_the_decoder(causal_only: str) -> None:
+    message = (
+        "$.architecture.encoder_attention: 'causal_only' does not support 'noncausal': the encoder attends to later "
+        "tokens"
     )
-    assert told in error_of(attention=causal_only)
-    assert told in error_of(attention=["sdpa", causal_only])
-    assert told in error_of(architecture={"type": "encoder_decoder", "encoder_attention": causal_only})
-    apart = {"type": "encoder_decoder", "encoder_attention": "sdpa"}
-    assert gptzoo.load_model_spec({**SMALL, "attention": causal_only, "architecture": apart}).n_layers == 2
+    assert message in error_of(attention=causal_only)
+    assert message in error_of(attention=["sdpa", causal_only])
+    assert message in error_of(architecture={"type": "encoder_decoder", "encoder_attention": causal_only})
+    architecture = {"type": "encoder_decoder", "encoder_attention": "sdpa"}
+    assert gptzoo.load_model_spec({**SMALL, "attention": causal_only, "architecture": architecture}).n_layers == 2
 
 
 def test_incompatible_components_are_refused(causal_only: str) -> None:
-    told = error_of(
+    message = error_of(
         positional="none",
         architecture={"type": "encoder_decoder", "encoder_attention": causal_only, "encoder_positional": "alibi"},
     )
     if "alibi" in gptzoo.registered("positional"):
-        assert "encoder_positional: 'alibi' needs bias, which attention 'causal_only' does not honour" in told
-    told = error_of(architecture={"type": "encoder_decoder", "n_encoder_layers": 1, "encoder_ffn": ["mlp", "glu"]})
-    assert "$.architecture.encoder_ffn: a list of 2 for 1 layers of the encoder" in told
-    told = error_of(architecture={"type": "encoder_decoder", "cross": {"type": "multi_head", "dropout": 1.0}})
-    assert "$.architecture.cross.dropout: should be at least 0 and below 1" in told
-    told = error_of(architecture={"type": "encoder_decoder", "encoder_atention": "sdpa"})
-    assert "did you mean 'encoder_attention'?" in told
+        assert "encoder_positional: 'alibi' requires 'bias', which attention 'causal_only' does not support" in message
+    message = error_of(architecture={"type": "encoder_decoder", "n_encoder_layers": 1, "encoder_ffn": ["mlp", "glu"]})
+    assert "$.architecture.encoder_ffn: should have at most one entry per encoder layer, 1, not 2" in message
+    message = error_of(architecture={"type": "encoder_decoder", "cross": {"type": "multi_head", "dropout": 1.0}})
+    assert "$.architecture.cross.dropout: should be at least 0 and below 1" in message
+    message = error_of(architecture={"type": "encoder_decoder", "encoder_atention": "sdpa"})
+    assert "did you mean 'encoder_attention'?" in message
 
 
 # ---------------------------------------------------------------------- building
@@ -412,10 +410,10 @@ def test_incompatible_components_are_refused(causal_only: str) -> None:
 
 def test_it_builds_on_the_meta_device_and_initial_values_depend_on_the_seed_only() -> None:
     assert all(parameter.is_meta for parameter in gptzoo.build(SMALL, device="meta").parameters())
-    one, same, other = (gptzoo.build(SMALL, seed=seed).state_dict() for seed in (1, 1, 2))
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not torch.equal(one["blocks.0.cross.q.weight"], other["blocks.0.cross.q.weight"])
-    ratio = one["blocks.0.cross.out.weight"].std() / one["blocks.0.cross.q.weight"].std()
+    first, same, other = (gptzoo.build(SMALL, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["blocks.0.cross.q.weight"], other["blocks.0.cross.q.weight"])
+    ratio = first["blocks.0.cross.out.weight"].std() / first["blocks.0.cross.q.weight"].std()
     assert ratio.item() == pytest.approx(0.5, rel=0.1)  # it writes the residual stream of a model of two layers
 
 
@@ -424,21 +422,21 @@ def test_the_model_card_counts_encoder_and_decoder(tmp_path: Path) -> None:
     architecture = {"type": "encoder_decoder", "n_encoder_layers": 3, "encoder_positional": "none"}
     file.write_text(json.dumps({**SMALL, "architecture": architecture}))
     command = [sys.executable, "-m", "gptzoo", "build", str(file), "--json"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    account = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     model = model_of({"n_encoder_layers": 3, "encoder_positional": "none"})
-    counted = found["parameters"]
-    assert counted["total"] == sum(p.numel() for p in model.parameters())
+    parameters = account["parameters"]
+    assert parameters["total"] == sum(p.numel() for p in model.parameters())
     attentions = [block.attention for block in [*model.blocks, *model.encoder.blocks]]
     crosses = [block.cross for block in model.blocks]
     for kind, modules in (("attention", attentions), ("cross_attention", crosses)):
-        assert counted["by_part"][kind] == sum(p.numel() for module in modules for p in module.parameters())
+        assert parameters["by_part"][kind] == sum(p.numel() for module in modules for p in module.parameters())
 
-    c, t = 24, 16  # products: a token through each matrix, and scores and sums over T keys in each attention
+    c, t = 24, 16  # per token: products with each matrix, and in each attention scores and weighted sums over T keys
     encoder, decoder = 3 * (24 * c * c + 4 * t * c), 2 * (32 * c * c + 8 * t * c)
-    assert found["flops_per_token"]["forward"] == encoder + decoder + 2 * 13 * c
-    assert found["training_memory"]["activation_bytes"] > 0
-    assert found["kv_cache_bytes_per_token"] == 2 * 2 * 2 * c * 4  # of source and target alike
-    stacks = [row for row in found["stack"] if "n_layers" in row]
+    assert account["flops_per_token"]["forward"] == encoder + decoder + 2 * 13 * c
+    assert account["training_memory"]["activation_bytes"] > 0
+    assert account["kv_cache_bytes_per_token"] == 2 * 2 * 2 * c * 4  # for source and target
+    stacks = [row for row in account["stack"] if "n_layers" in row]
     assert [stack["n_layers"] for stack in stacks] == [3, 2]
     assert [stack["positionals"][0]["config"]["type"] for stack in stacks] == ["none", model.spec.positional.type]
 

@@ -169,6 +169,6 @@ def error_of(**changes: Any) -> str:
 
 def test_incompatible_batching_and_architecture_are_refused() -> None:
     message = error_of(batching="pairs")
-    assert "$.batching: 'pairs' gives source, which architecture 'decoder' does not take" in message
+    assert "$.batching: 'pairs' provides source, which architecture 'decoder' does not accept" in message
     message = error_of(model={**RUN["model"], "architecture": "encoder_decoder"})
-    assert "$.batching: 'windows' does not give source, which architecture 'encoder_decoder' requires" in message
+    assert "$.batching: 'windows' does not provide source, which architecture 'encoder_decoder' requires" in message
