@@ -33,9 +33,9 @@ def _at_least_one(parts: tuple[Share, ...]) -> tuple[Share, ...]:
 class MixtureCorpus(Corpus):
     """A weighted mixture of corpora.
 
-    The weight of a corpus is the exact number of copies of each of its documents in an epoch. The validation split is the
-    held-out text of all corpora. It holds each document once whatever the weights, so that runs with different weights
-    are measured on the same text.
+    The weight of a corpus is the exact number of copies of each of its documents in an epoch. The validation split is
+    the held-out text of all corpora. It holds each document once whatever the weights, so that runs with different
+    weights are measured on the same text.
     """
 
     name = "mixture"
