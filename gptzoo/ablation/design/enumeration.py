@@ -207,7 +207,7 @@ class _Enumeration(Generic[S]):
         labels = {name: choice.label for name, choice in chosen.items()}
         for when, because in self.conditions:
             if _holds(when, labels):
-                reason = because or "excluded: " + ", ".join(f"{axis} {labels[axis]}" for axis in when)
+                reason = because or "matches exclude: " + ", ".join(f"{axis} {labels[axis]}" for axis in when)
                 return Exclusion(labels, reason)
         try:
             spec = self.reader.read(self.model, apply_choices(self.model, self.base, chosen.values()))

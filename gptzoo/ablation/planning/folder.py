@@ -23,7 +23,7 @@ from gptzoo.ablation.selection.trial_results import read_trial_outcome
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.json_diff import differences
-from gptzoo.utils.atomic import PREFIX, write_json
+from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
 
 _FIXED_FIELDS = ("base", "budget", "match", "tune")  # a change of these would change every trial
 
@@ -35,7 +35,7 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
     file = folder / "ablation.json"
     if not file.exists():
         names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-        used = {name for name in names - {"calibration"} if not name.startswith(PREFIX)}
+        used = {name for name in names - {"calibration"} if not name.startswith(INCOMPLETE_PREFIX)}
         if used and not file.exists():  # another runner may have written it since
             raise FolderError(f"{folder}: is not empty and has no ablation.json; choose another --out")
         if not used:
