@@ -61,7 +61,7 @@ def _find_importer(settings: dict[str, Any]) -> Importer:
     family = settings.get("model_type")
     if not isinstance(family, str):
         known = ", ".join(registry.current().of_kind("importer"))
-        raise SpecError([Problem(_CONFIG, "$.model_type", f"should be the name of a model family  (known: {known})")])
+        raise SpecError([Problem(_CONFIG, "$.model_type", f"expected the name of a model family  (known: {known})")])
     try:
         importer: Importer = registry.current().get("importer", family).Config().build()
     except LookupError as error:

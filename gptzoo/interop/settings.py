@@ -106,7 +106,7 @@ class Settings:
         inner = Settings(values if isinstance(values, dict) else {}, self._source, f"{self._path}.{key}")
         inner._problems = self._problems
         if not isinstance(values, dict | None):
-            self._add_problem(key, f"should be an object or null, not {json.dumps(values)}")
+            self._add_problem(key, f"expected an object or null, got {json.dumps(values)}")
         return inner
 
     def require(self, key: str, *allowed: object) -> None:
@@ -132,7 +132,7 @@ class Settings:
                 self.require(key, NEUTRAL_VALUES[key])
             else:
                 self._add_problem(
-                    key, "unknown setting, which may change the model; if it does not, remove it from the file"
+                    key, "unknown setting, which may change the model. If it does not, remove it from the file."
                 )
         if self._problems:
             raise SpecError(sorted(self._problems, key=lambda problem: problem.path))
@@ -141,7 +141,7 @@ class Settings:
         value = self.value(key, default)
         if is_valid(value) or (value is None and default is None):
             return value
-        self._add_problem(key, f"should be {expected}, not {json.dumps(value)}")
+        self._add_problem(key, f"expected {expected}, got {json.dumps(value)}")
         return default
 
     def _add_problem(self, key: str, reason: str) -> None:

@@ -44,11 +44,11 @@ def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
         raise FolderError(_no_tensors_message(folder))
     shard_of = read_json_object(index_file).get("weight_map")
     if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
-        raise FolderError(f"{index_file}: $.weight_map: should be an object that maps tensor names to file names")
+        raise FolderError(f"{index_file}: $.weight_map: expected an object that maps tensor names to file names")
     tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(shard_of.values())):
         if Path(shard).name != shard:
-            raise FolderError(f"{index_file}: $.weight_map: {shard!r} is not a file name in the same folder")
+            raise FolderError(f"{index_file}: $.weight_map: expected file names in the same folder, got {shard!r}")
         in_shard = _open_file(folder / shard)
         expected = {name for name, file_name in shard_of.items() if file_name == shard}
         if mismatched := in_shard.keys() ^ expected:
@@ -64,9 +64,9 @@ def read_json_object(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise FolderError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise FolderError(f"{file}: is not UTF-8 text") from None
+        raise FolderError(f"{file}: expected UTF-8 text") from None
     if not isinstance(value, dict):
-        raise FolderError(f"{file}: should be a JSON object")
+        raise FolderError(f"{file}: expected a JSON object")
     return value
 
 

@@ -132,14 +132,16 @@ def test_an_index_that_contradicts_its_shards_is_an_error(save: Save) -> None:
 def test_an_index_without_a_weight_map_is_an_error(checkpoint: Any, weight_map: Any) -> None:
     (checkpoint.folder / "model.safetensors").unlink()
     (checkpoint.folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert "$.weight_map: should be an object" in checkpoint.import_error(FolderError)
+    assert "$.weight_map: expected an object" in checkpoint.import_error(FolderError)
 
 
 def test_an_index_cannot_name_a_file_in_another_folder(checkpoint: Any) -> None:
     (checkpoint.folder / "model.safetensors").rename(checkpoint.folder.parent / "elsewhere.safetensors")
     index = {"weight_map": {"wte.weight": "../elsewhere.safetensors"}}
     (checkpoint.folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "'../elsewhere.safetensors' is not a file name in the same folder" in checkpoint.import_error(FolderError)
+    assert "expected file names in the same folder, got '../elsewhere.safetensors'" in checkpoint.import_error(
+        FolderError
+    )
 
 
 def test_the_error_for_a_pickle_says_how_to_convert_it(checkpoint: Any) -> None:
@@ -164,8 +166,8 @@ def test_missing_weights_config_and_folder_are_named(checkpoint: Any) -> None:
         ("{", SpecError, "config.json: line 1"),
         ('{"n_embd": NaN}', SpecError, "NaN is not valid JSON"),
         ('{"n_embd": 1, "n_embd": 2}', SpecError, "'n_embd' appears twice"),
-        ("[]", FolderError, "should be a JSON object"),
-        ("{}", SpecError, "$.model_type: should be the name of a model family  (known: gpt2, llama"),
+        ("[]", FolderError, "expected a JSON object"),
+        ("{}", SpecError, "$.model_type: expected the name of a model family  (known: gpt2, llama"),
         ('{"model_type": "gpt3"}', SpecError, "$.model_type: no importer named 'gpt3'; did you mean 'gpt2'?"),
         ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', SpecError, "$.n_heads: must divide d_model 10, got 3"),
     ],
@@ -381,12 +383,12 @@ def test_settings_are_strict_about_types() -> None:
     for key in values:
         settings = Settings(values)
         assert settings.count(key, 5) == 5
-        with pytest.raises(SpecError, match=rf"\$\.{key}: should be a whole number above 0"):
+        with pytest.raises(SpecError, match=rf"\$\.{key}: expected a whole number above 0"):
             settings.require_all_read(values)
     for key in "abde":
         settings = Settings(values)
         assert settings.number(key, 0.5) == 0.5
-        with pytest.raises(SpecError, match=rf"\$\.{key}: should be a number"):
+        with pytest.raises(SpecError, match=rf"\$\.{key}: expected a number"):
             settings.require_all_read(values)
     settings = Settings(values)
     assert settings.count("d", None) is settings.number("d", None) is settings.count("left out", None) is None

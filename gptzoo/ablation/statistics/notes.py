@@ -30,7 +30,7 @@ def report_notes(
         yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
     for variant in outcome.variants:
         if failed := outcome.failures(variant.name):
-            rest = " Its results are those of its other runs." if endpoints[variant.name] else ""
+            rest = " Its results come from its other runs." if endpoints[variant.name] else ""
             yield f"{variant.name}: {describe_failures(failed, len(outcome.trials_of(variant.name)))}.{rest}"
     if outcome.selection is not None:
         yield from _selection_notes(outcome, outcome.selection)
@@ -63,7 +63,7 @@ def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iter
             yield f"{variant.name} and {outcome.baseline} share too few seeds to pair: compared as independent runs."
         elif unpaired := sorted(seeds ^ baseline_seeds):
             listed = ", ".join(map(str, unpaired))
-            yield f"{variant.name} against {outcome.baseline}: seed {listed} has no partner and is not compared."
+            yield f"{variant.name} against {outcome.baseline}: without a partner, so not compared: seed {listed}."
 
 
 def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
