@@ -93,7 +93,7 @@ def test_logits_prints_the_top_tokens_of_each_position(model: Path, tmp_path: Pa
         (["attention", "--prompt", "a", "--file", "x"], "give either --prompt or --file"),
         (
             ["attention", "--prompt", "abc", "--out", "map.gif"],
-            "expected a file that ends with .html or .png, got 'map.gif'",
+            "expected FILE.html or FILE.png, got 'map.gif'",
         ),
         (["attention", "--prompt", "abc", "--layer", "7"], "no attention map of layer 7; give a number from 0 to 1"),
         (["attention", "--prompt", "abc", "--out", "nowhere/map.html"], "nowhere/map.html: cannot be written"),

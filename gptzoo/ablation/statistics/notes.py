@@ -69,8 +69,8 @@ def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iter
 def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
     """Yield a note for each seed too far from the others of its variant for the noise to be normal.
 
-    The scale is the median absolute deviation over all variants, or that of the seed's own variant if it is larger,
-    because variants may differ in noise.
+    The scale is the median absolute deviation over all variants, or that of the seed's own variant if it is larger.
+    Variants may differ in noise.
     """
     deviations = {
         name: {seed: abs(value - median(values.values())) for seed, value in values.items()}

@@ -35,8 +35,8 @@ def pareto_fronts(outcome: Outcome, losses: Mapping[str, float]) -> dict[str, li
 def pareto_front(losses: Mapping[str, float], costs: Mapping[str, float], margin: float = 0.0) -> list[ParetoPoint]:
     """Return the variants in `costs`, cheapest first, and mark those on the front.
 
-    A variant is on the front if its loss is lower by more than the margin than that of every cheaper variant on it, and
-    not higher by more than the margin than that of any variant on it with the same cost.
+    A variant is on the front if its loss is lower, by more than the margin, than that of every cheaper variant on the
+    front. Of variants with equal cost, all whose loss is within the margin of the best are on the front.
     """
     points: list[ParetoPoint] = []
     for name in sorted(costs, key=lambda name: (costs[name], losses[name], name)):
