@@ -1,4 +1,4 @@
-"""The schema of ablations: it accepts the examples, and refuses what reading refuses."""
+"""The JSON Schema of ablation specs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gptzoo.spec.schema import ablation_schema
 FOLDER = Path(__file__).parents[2] / "configs" / "ablations"
 
 
-def test_the_schema_takes_every_example_and_refuses_a_misspelt_field() -> None:
+def test_the_schema_accepts_every_example_and_refuses_misspelt_fields() -> None:
     validator = jsonschema.Draft202012Validator(ablation_schema())
     for file in sorted(FOLDER.glob("*.json")):
         validator.validate(json.loads(file.read_text()))

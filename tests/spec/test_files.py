@@ -23,7 +23,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """`write(content, name)` makes a file of a text, of bytes or of JSON."""
+    """A function `write(content, name)` that writes a text, bytes or JSON to a file."""
 
     def write(content: Any, name: str = "tiny.json") -> Path:
         file = tmp_path / name
@@ -51,18 +51,18 @@ def test_a_file_is_read(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ('{"dropout": NaN}', "tiny.json: $: NaN is not JSON"),
+        ('{"dropout": NaN}', "tiny.json: $: NaN is not valid JSON"),
         ("{} {}", "tiny.json: line 1 column 4: Extra data"),
-        ("[]", "tiny.json: $: a spec is a JSON object"),
-        ('"sdpa"', "tiny.json: $: a spec is a JSON object"),
-        ("null", "tiny.json: $: a spec is a JSON object"),
+        ("[]", "tiny.json: $: should be a JSON object"),
+        ('"sdpa"', "tiny.json: $: should be a JSON object"),
+        ("null", "tiny.json: $: should be a JSON object"),
     ],
 )
-def test_what_is_no_json_object_is_told(text: str, told: str, write: Write) -> None:
-    assert error(gptzoo.load_model_spec, write(text)) == told
-    assert error(gptzoo.load_run_spec, write(text)) == told
+def test_a_file_that_is_not_a_json_object_is_an_error(text: str, message: str, write: Write) -> None:
+    assert error(gptzoo.load_model_spec, write(text)) == message
+    assert error(gptzoo.load_run_spec, write(text)) == message
 
 
 def test_a_number_too_large_for_a_float_is_not_finite(write: Write) -> None:
@@ -70,28 +70,30 @@ def test_a_number_too_large_for_a_float_is_not_finite(write: Write) -> None:
     assert error(gptzoo.load_model_spec, file) == "tiny.json: $.dropout: should be a finite number"
 
 
-def test_what_is_not_utf8_is_told(write: Write) -> None:
+def test_a_file_that_is_not_utf8_is_an_error(write: Write) -> None:
     file = write(b'{"name": "\xff"}')
     assert error(gptzoo.load_model_spec, file) == f"{file}: $: is not UTF-8 text"
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error_with_the_reason(tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
     assert error(gptzoo.load_model_spec, missing) == f"{missing}: $: cannot be read: No such file or directory"
-    assert error(gptzoo.load_model_spec, tmp_path) == f"{tmp_path}: $: is a folder; give the file of a spec"
+    assert error(gptzoo.load_model_spec, tmp_path) == f"{tmp_path}: $: is a folder. Give the path of a spec file."
     assert error(gptzoo.load_run_spec, missing) == f"{missing}: $: cannot be read: No such file or directory"
     assert error(gptzoo.load_model_spec, "a\0b").endswith("$: cannot be read: embedded null byte")
     assert error(gptzoo.load_model_spec, "x" * 5000).endswith("$: cannot be read: File name too long")
 
 
-def test_a_path_that_is_misspelt_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_the_error_for_a_misspelt_path_suggests_a_similar_one(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text("{}")
     assert error(gptzoo.load_model_spec, tmp_path / "tyni.json").endswith(f"; did you mean '{tmp_path / 'tiny.json'}'?")
 
 
-def test_the_folder_of_a_run_is_told_with_the_spec_in_it(tmp_path: Path) -> None:
+def test_the_error_for_a_run_folder_names_the_spec_file_in_it(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
-    assert error(gptzoo.load_run_spec, tmp_path).endswith(f"give the file of a spec, such as {tmp_path / 'run.json'}")
+    assert error(gptzoo.load_run_spec, tmp_path).endswith(
+        f"Give the path of a spec file, such as {tmp_path / 'run.json'}."
+    )
 
 
 ABLATION = {"name": "x", "base": "run.json", "axes": {}}
@@ -100,19 +102,19 @@ ABLATION = {"name": "x", "base": "run.json", "axes": {}}
 @pytest.mark.parametrize(
     ("load", "spec", "reason"),
     [
-        (gptzoo.load_run_spec, small(), "describes a model, and a run is wanted here"),
-        (gptzoo.load_run_spec, ABLATION, "describes an ablation, and a run is wanted here"),
-        (gptzoo.load_model_spec, {"model": small()}, "describes a run, and a model is wanted here"),
-        (load_ablation_spec, {"model": small()}, "describes a run, and an ablation is wanted here"),
-        (load_ablation_spec, small(), "describes a model, and an ablation is wanted here"),
+        (gptzoo.load_run_spec, small(), "expected the spec of a run, got that of a model"),
+        (gptzoo.load_run_spec, ABLATION, "expected the spec of a run, got that of an ablation"),
+        (gptzoo.load_model_spec, {"model": small()}, "expected the spec of a model, got that of a run"),
+        (load_ablation_spec, {"model": small()}, "expected the spec of an ablation, got that of a run"),
+        (load_ablation_spec, small(), "expected the spec of an ablation, got that of a model"),
     ],
 )
-def test_a_spec_of_another_kind_is_told_in_one_line(load: Any, spec: dict[str, Any], reason: str) -> None:
-    assert error(load, spec).startswith(f"spec: $: {reason}; ")
+def test_a_spec_of_another_kind_is_one_error(load: Any, spec: dict[str, Any], reason: str) -> None:
+    assert error(load, spec).startswith(f"spec: $: {reason}. ")
     assert "\n" not in error(load, spec)
 
 
-def test_objects_and_lists_are_called_so() -> None:
+def test_errors_name_json_types_not_python_types() -> None:
     run = {"model": small(), "steps": 3, "early_stopping": 3, "trackers": "csv"}
     assert error(gptzoo.load_run_spec, run).splitlines() == [
         "spec: $.early_stopping: should be an object",
@@ -120,9 +122,9 @@ def test_objects_and_lists_are_called_so() -> None:
     ]
 
 
-def test_sizes_that_no_tensor_can_have_are_refused() -> None:
-    told = error(gptzoo.load_model_spec, small(d_model=10**12, n_layers=10**9, context_length=10**400))
-    assert {line.split(": ")[1] for line in told.splitlines()} == {"$.d_model", "$.n_layers", "$.context_length"}
+def test_sizes_too_large_for_a_tensor_are_errors() -> None:
+    message = error(gptzoo.load_model_spec, small(d_model=10**12, n_layers=10**9, context_length=10**400))
+    assert {line.split(": ")[1] for line in message.splitlines()} == {"$.d_model", "$.n_layers", "$.context_length"}
 
 
 json_values = st.recursive(
@@ -135,17 +137,17 @@ json_values = st.recursive(
 @given(
     st.dictionaries(st.sampled_from([*small(), "attention", "ffn", "norm", "positional", "architecture"]), json_values)
 )
-def test_whatever_json_comes_only_a_spec_error_goes(data: dict[str, Any]) -> None:
+def test_any_json_value_raises_nothing_but_spec_errors(data: dict[str, Any]) -> None:
     with pytest.raises(SpecError) as caught:
         gptzoo.load_model_spec({**small(), **data, "n_heads": 0})
     assert all(problem.path.startswith("$") and problem.reason for problem in caught.value.problems)
 
 
-# ---------------------------------------------------------------------- errors that look as designed
+# ---------------------------------------------------------------------- error messages
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_errors_name_file_place_reason_and_what_to_try(write: Write) -> None:
+def test_errors_name_the_file_the_place_the_reason_and_a_suggestion(write: Write) -> None:
     file = write(small(attention={"type": "sdpa", "droput": 0.1}, positional="roep", n_layers=0))
     first, second, third = error(gptzoo.load_model_spec, file).split("\n")
     assert first == "tiny.json: $.n_layers: should be greater than 0"
@@ -156,11 +158,11 @@ def test_errors_name_file_place_reason_and_what_to_try(write: Write) -> None:
     )
 
 
-def test_a_spec_that_is_no_file_is_called_spec() -> None:
+def test_a_dict_is_called_spec_in_errors() -> None:
     assert error(gptzoo.load_model_spec, small(bias=3)) == "spec: $.bias: should be a valid boolean"
 
 
-def test_the_data_that_was_given_is_left_as_it_was() -> None:
+def test_loading_does_not_modify_the_dict() -> None:
     data = small(attention="sdpa", norm={"type": "pre_ln"})
     before = json.dumps(data)
     gptzoo.load_model_spec(data, ["attention.window=3", "norm.layer=rmsnorm"])
@@ -170,7 +172,7 @@ def test_the_data_that_was_given_is_left_as_it_was() -> None:
 # ---------------------------------------------------------------------- a run and its model
 
 
-def test_the_model_of_a_run_is_found_beside_it_or_in_the_current_folder(
+def test_a_model_path_is_relative_to_the_run_spec_or_else_to_the_current_folder(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(small(name="beside"), "runs/models/tiny.json")
@@ -187,16 +189,16 @@ def test_the_model_of_a_run_is_found_beside_it_or_in_the_current_folder(
     assert model_of(str(tmp_path / "models" / "tiny.json")) == "current"
 
 
-def test_a_model_that_is_not_there_is_told_with_where_it_was_looked_for(write: Write, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_model_names_the_searched_folders(write: Write, tmp_path: Path) -> None:
     file = write({"model": "models/tiny.json", "steps": 1}, "run.json")
     assert error(gptzoo.load_run_spec, file) == (
         f"run.json: $.model: no model spec at 'models/tiny.json' (looked in {tmp_path} and in the current folder)"
     )
-    for strange in ("x" * 5000, "a\0b", "."):
-        assert "no model spec at" in error(gptzoo.load_run_spec, {"model": strange, "steps": 1})
+    for path in ("x" * 5000, "a\0b", "."):
+        assert "no model spec at" in error(gptzoo.load_run_spec, {"model": path, "steps": 1})
 
 
-def test_errors_in_a_model_by_path_are_named_by_its_file(write: Write) -> None:
+def test_errors_in_a_model_file_name_that_file(write: Write) -> None:
     write(small(attention={"type": "sdpa", "droput": 0.1}), "models/tiny.json")
     file = write({"model": "models/tiny.json", "steps": 0, "sede": 1}, "run.json")
     assert error(gptzoo.load_run_spec, file).split("\n") == [
@@ -206,18 +208,18 @@ def test_errors_in_a_model_by_path_are_named_by_its_file(write: Write) -> None:
     ]
 
 
-def test_errors_in_an_inline_model_are_named_by_the_file_of_the_run(write: Write) -> None:
+def test_errors_in_an_inline_model_name_the_file_of_the_run(write: Write) -> None:
     file = write({"model": small(d_model="x"), "steps": 1}, "run.json")
     assert error(gptzoo.load_run_spec, file) == "run.json: $.model.d_model: should be a valid integer"
 
 
-def test_json_mistakes_in_a_model_by_path_are_named_by_its_file(write: Write) -> None:
+def test_json_syntax_errors_in_a_model_file_name_that_file(write: Write) -> None:
     write("{", "tiny.json")
     file = write({"model": "tiny.json", "steps": 1}, "run.json")
     assert error(gptzoo.load_run_spec, file).startswith("tiny.json: line 1 column 2: ")
 
 
-def test_set_reaches_into_a_model_by_path_and_may_name_another(write: Write) -> None:
+def test_set_changes_fields_of_a_model_file_or_chooses_another(write: Write) -> None:
     write(small(name="one", attention="naive"), "one.json")
     write(small(name="other", attention="naive"), "other.json")
     file = write({"model": "one.json", "steps": 1}, "run.json")
@@ -228,7 +230,7 @@ def test_set_reaches_into_a_model_by_path_and_may_name_another(write: Write) -> 
     )
 
 
-def test_a_run_can_be_given_as_a_dict_with_its_model_inline_or_by_path(
+def test_a_run_as_a_dict_has_an_inline_model_or_a_path(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(small(name="by path"))
@@ -237,23 +239,23 @@ def test_a_run_can_be_given_as_a_dict_with_its_model_inline_or_by_path(
     assert gptzoo.load_run_spec({"model": "tiny.json", "steps": 1}).model.name == "by path"
 
 
-def test_a_dict_may_hold_specs_configs_and_paths(write: Write) -> None:
+def test_a_dict_may_contain_specs_configs_and_paths(write: Write) -> None:
     model = gptzoo.load_model_spec(small(vocab_size=None))
     assert gptzoo.load_run_spec({"model": model, "steps": 3}).model == model
     assert gptzoo.load_run_spec({"model": MappingProxyType(small(vocab_size=None)), "steps": 3}).model == model
     assert gptzoo.load_run_spec({"model": write(small(vocab_size=None), "model.json"), "steps": 3}).model == model
     assert gptzoo.load_model_spec(small(attention=model.attention)).attention == model.attention
-    with pytest.raises(SpecError, match="a Tensor has no place in a spec, which is JSON"):
+    with pytest.raises(SpecError, match="a spec is JSON and cannot contain a Tensor"):
         gptzoo.load_model_spec(small(dropout=torch.zeros(())))
 
 
-def test_a_file_that_was_read_as_json_is_as_good_as_the_file(write: Write) -> None:
+def test_a_file_and_its_json_give_equal_specs(write: Write) -> None:
     file = write({"$schema": "model.schema.json", **small()})
     assert gptzoo.load_model_spec(json.loads(file.read_text())) == gptzoo.load_model_spec(file)
 
 
-def test_overrides_of_an_ablation_may_come_one_by_one() -> None:
+def test_overrides_may_be_an_iterator() -> None:
     base = {"model": small(vocab_size=None), "steps": 3}
-    told = (text for text in ("base.steps=7", "alpha=0.1"))
-    found = gptzoo.load_ablation_spec({"base": base, "axes": {"model.norm": ["pre_ln"]}}, told)
-    assert (found.base["steps"], found.alpha) == (7, 0.1)
+    overrides = (text for text in ("base.steps=7", "alpha=0.1"))
+    spec = gptzoo.load_ablation_spec({"base": base, "axes": {"model.norm": ["pre_ln"]}}, overrides)
+    assert (spec.base["steps"], spec.alpha) == (7, 0.1)

@@ -1,4 +1,4 @@
-"""Model specs: what can be read can be built, reads back as itself, and what cannot is told in its place."""
+"""Model specs: every valid spec can be built and reads back as itself, and errors name the place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problems(spec: dict[str, Any]) -> list[str]:
 
 
 def one_of_kind(kind: str, **options: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A component of the registry, by its name or with some of these options, as far as it has them."""
+    """A registered component, by its name or with some of those `options` that it has."""
 
     def with_options(name: str) -> st.SearchStrategy[Any]:
         fields = gptzoo.registered(kind)[name].Config.model_fields
@@ -43,7 +43,7 @@ def maybe_list(item: st.SearchStrategy[Any], n_layers: int) -> st.SearchStrategy
 
 @st.composite
 def model_specs(draw: st.DrawFn) -> dict[str, Any]:
-    """The JSON of specs that are valid by the rules, with any of what is registered."""
+    """The JSON of valid specs with any registered components."""
     n_layers, n_heads, context = draw(st.integers(1, 4)), draw(st.sampled_from([1, 2, 4])), draw(st.integers(1, 16))
     probability, flag, eps = st.floats(0, 0.9), st.booleans(), st.floats(1e-9, 1.0)
     norm_layer = one_of_kind("norm_layer", eps=eps, bias=flag)
@@ -99,7 +99,7 @@ def test_a_resolved_spec_reads_back_as_itself(data: dict[str, Any]) -> None:
 
 @settings(max_examples=60)
 @given(model_specs())
-def test_what_can_be_read_can_be_built(data: dict[str, Any]) -> None:
+def test_every_valid_spec_can_be_built(data: dict[str, Any]) -> None:
     spec = gptzoo.load_model_spec(data)
     model = gptzoo.build(spec, device="meta")
     assert len(model.blocks) == spec.n_layers
@@ -108,7 +108,7 @@ def test_what_can_be_read_can_be_built(data: dict[str, Any]) -> None:
 
 @settings(max_examples=100)
 @given(model_specs())
-def test_a_resolved_spec_leaves_nothing_to_inherit(data: dict[str, Any]) -> None:
+def test_a_resolved_spec_has_no_unset_inherited_option(data: dict[str, Any]) -> None:
     def check(config: Any) -> None:
         for name, field in type(config).model_fields.items():
             value = getattr(config, name)
@@ -178,10 +178,10 @@ def test_a_spec_cannot_be_changed() -> None:
         gptzoo.load_model_spec(small(attention=["naive", "sdpa"])).attention[0] = spec.attention
 
 
-def test_equal_specs_hash_alike() -> None:
-    one, other = (gptzoo.load_model_spec(small(attention=form)) for form in ("sdpa", {"type": "sdpa"}))
-    assert one == other
-    assert hash(one) == hash(other)
+def test_equal_specs_have_equal_hashes() -> None:
+    a, b = (gptzoo.load_model_spec(small(attention=form)) for form in ("sdpa", {"type": "sdpa"}))
+    assert a == b
+    assert hash(a) == hash(b)
 
 
 # ---------------------------------------------------------------------- lists over the depth
@@ -193,7 +193,7 @@ def test_equal_specs_hash_alike() -> None:
         (["sdpa"], "sdpa"),
         (["sdpa", "sdpa", "sdpa"], "sdpa"),
         (["sdpa", {"type": "sdpa", "window": None}], "sdpa"),
-        (["sdpa", {"type": "sdpa", "dropout": 0.0, "n_kv_heads": 4}], "sdpa"),  # what it inherits anyway
+        (["sdpa", {"type": "sdpa", "dropout": 0.0, "n_kv_heads": 4}], "sdpa"),  # the inherited values
         (["naive", "sdpa", "naive", "sdpa"], ["naive", "sdpa"]),
         (["naive", "sdpa", "naive"], ["naive", "sdpa", "naive"]),
         (["naive", "naive", "sdpa", "naive", "naive", "sdpa"], ["naive", "naive", "sdpa"]),
@@ -201,7 +201,7 @@ def test_equal_specs_hash_alike() -> None:
     ],
     ids=str,
 )
-def test_a_list_is_kept_by_its_shortest_period(listed: list[Any], kept: Any) -> None:
+def test_a_list_is_reduced_to_its_shortest_period(listed: list[Any], kept: Any) -> None:
     spec = gptzoo.load_model_spec(small(n_layers=6, attention=listed))
     expected = gptzoo.load_model_spec(small(n_layers=6, attention=kept))
     assert spec == expected
@@ -220,19 +220,19 @@ def test_a_list_is_cycled_whatever_its_period(listed: list[str], n_layers: int) 
 
 
 @pytest.mark.parametrize("field", ["attention", "positional", "ffn"])
-def test_a_list_longer_than_the_depth_is_refused(field: str) -> None:
+def test_a_list_longer_than_the_depth_is_an_error(field: str) -> None:
     listed = {
         "attention": ["naive", "naive", "sdpa"],
         "positional": ["rope", "none", "none"],
         "ffn": ["mlp", "mlp", "glu"],
     }[field]
-    assert problems(small(**{field: listed})) == [f"$.{field}: a list of 3 for 2 layers; the last would never be used"]
+    assert problems(small(**{field: listed})) == [f"$.{field}: has 3 entries, but the model has only 2 layers"]
 
 
 # ---------------------------------------------------------------------- inheritance
 
 
-def test_bias_and_dropout_are_the_defaults_of_every_part() -> None:
+def test_components_inherit_bias_and_dropout() -> None:
     spec = gptzoo.load_model_spec(
         small(bias=False, dropout=0.25, activation="relu", attention={"type": "sdpa", "qk_norm": "layernorm"})
     )
@@ -244,7 +244,7 @@ def test_bias_and_dropout_are_the_defaults_of_every_part() -> None:
     assert spec.architecture.head_bias is False
 
 
-def test_each_part_may_say_otherwise() -> None:
+def test_each_component_can_override_inherited_values() -> None:
     spec = gptzoo.load_model_spec(
         small(
             bias=False,
@@ -268,7 +268,7 @@ def test_each_part_may_say_otherwise() -> None:
     assert spec.architecture.embed_dropout == 0.0
 
 
-def test_null_inherits_as_leaving_it_out_does() -> None:
+def test_null_inherits() -> None:
     written = {"type": "sdpa", "dropout": None, "n_kv_heads": None, "qkv_bias": None}
     assert gptzoo.load_model_spec(small(attention=written)) == gptzoo.load_model_spec(small())
 
@@ -281,7 +281,7 @@ def test_items_of_a_list_inherit_too() -> None:
 # ---------------------------------------------------------------------- wrong fields
 
 
-def test_unknown_fields_are_told_with_the_nearest_at_any_depth() -> None:
+def test_errors_for_unknown_fields_suggest_a_similar_one_at_any_depth() -> None:
     wrong = small(
         dropuot=0.1,
         attention={"type": "sdpa", "droput": 0.1, "qk_norm": {"type": "rmsnorm", "esp": 1e-6}},
@@ -297,7 +297,7 @@ def test_unknown_fields_are_told_with_the_nearest_at_any_depth() -> None:
     ]
 
 
-def test_everything_that_is_missing_is_told_at_once() -> None:
+def test_all_missing_fields_are_reported_together() -> None:
     assert problems({}) == [f"$.{field}: is required" for field in ("context_length", "d_model", "n_layers", "n_heads")]
 
 
@@ -323,14 +323,14 @@ def test_everything_that_is_missing_is_told_at_once() -> None:
         ("spec_version", 2, "should be 1"),
     ],
 )
-def test_nothing_is_taken_for_what_it_is_not(field: str, value: Any, reason: str) -> None:
+def test_values_of_a_wrong_type_or_range_are_errors(field: str, value: Any, reason: str) -> None:
     assert problems(small() | {field: value}) == [f"$.{field}: {reason}"]
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_component_that_is_not_there_is_told_with_the_nearest_and_all() -> None:
-    (told,) = problems(small(positional="roep"))
-    assert told.startswith(
+def test_the_error_for_an_unknown_component_lists_all_and_suggests_one() -> None:
+    (problem,) = problems(small(positional="roep"))
+    assert problem.startswith(
         "$.positional: no positional named 'roep'; did you mean 'rope'?  (known: learned, none, rope, sinusoidal)"
     )
 
@@ -339,20 +339,20 @@ def test_a_component_that_is_not_there_is_told_with_the_nearest_and_all() -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "messages"),
     [
-        ({"n_heads": 5}, ["$.n_heads: d_model 32 does not divide into 5 heads"]),
+        ({"n_heads": 5}, ["$.n_heads: must divide d_model 32, got 5"]),
         (
             {"attention": {"type": "sdpa", "n_kv_heads": 3}},
-            ["$.attention.n_kv_heads: 4 query heads cannot share 3 key/value heads evenly"],
+            ["$.attention.n_kv_heads: must divide the number of query heads, 4, got 3"],
         ),
         (
             {"attention": {"type": "sdpa", "n_kv_heads": 8}},
-            ["$.attention.n_kv_heads: 4 query heads cannot share 8 key/value heads evenly"],
+            ["$.attention.n_kv_heads: must divide the number of query heads, 4, got 8"],
         ),
         (
             {"attention": ["sdpa", {"type": "naive", "window": 17}]},
-            ["$.attention[1].window: 17 is longer than context_length 16; null sees everything"],
+            ["$.attention[1].window: must not exceed context_length 16, got 17; use null for no window"],
         ),
         (
             {"attention": {"type": "sdpa", "dropout": 1.0, "out_dropout": -0.5}},
@@ -363,32 +363,32 @@ def test_a_component_that_is_not_there_is_told_with_the_nearest_and_all() -> Non
         ),
         (
             {"positional": "rope", "d_model": 12},
-            ["$.positional: turns pairs, so the head width d_model / n_heads must be even, not 3"],
+            ["$.positional: rotates pairs, so the head width d_model / n_heads must be even, got 3"],
         ),
         (
             {"positional": ["none", "rope"], "d_model": 12},
-            ["$.positional[1]: turns pairs, so the head width d_model / n_heads must be even, not 3"],
+            ["$.positional[1]: rotates pairs, so the head width d_model / n_heads must be even, got 3"],
         ),
         (
             {"positional": "sinusoidal", "d_model": 9, "n_heads": 1},
-            ["$.positional: pairs a sine with a cosine, so d_model must be even, not 9"],
+            ["$.positional: pairs sines with cosines, so d_model must be even, got 9"],
         ),
         (
             {"positional": "rope", "d_model": 12, "attention": {"type": "sdpa", "n_kv_heads": 3, "window": 99}},
             [
-                "$.attention.n_kv_heads: 4 query heads cannot share 3 key/value heads evenly",
-                "$.attention.window: 99 is longer than context_length 16; null sees everything",
-                "$.positional: turns pairs, so the head width d_model / n_heads must be even, not 3",
+                "$.attention.n_kv_heads: must divide the number of query heads, 4, got 3",
+                "$.attention.window: must not exceed context_length 16, got 99; use null for no window",
+                "$.positional: rotates pairs, so the head width d_model / n_heads must be even, got 3",
             ],
         ),
     ],
     ids=str,
 )
-def test_rules_across_fields_are_told_at_the_field_to_change(change: dict[str, Any], told: list[str]) -> None:
-    assert problems(small(**change)) == told
+def test_rules_across_fields_name_the_field_to_change(change: dict[str, Any], messages: list[str]) -> None:
+    assert problems(small(**change)) == messages
 
 
-def test_what_just_fits_is_fine() -> None:
+def test_values_at_the_limits_are_valid() -> None:
     for change in (
         {"attention": {"type": "sdpa", "window": 16}},
         {"attention": {"type": "sdpa", "n_kv_heads": 4}},
@@ -409,23 +409,23 @@ class Slopes(Positional):
         return None
 
 
-class TurnsToo(Slopes):
+class SlopesAndRotation(Slopes):
     """Adds a score bias and rotates."""
 
-    name = "turns_too"
+    name = "slopes_and_rotation"
 
     def rotate(self, q: Tensor, k: Tensor, tables: Any) -> tuple[Tensor, Tensor]:
         return q, k
 
 
 class Linear(gptzoo.Attention):
-    """Honours neither."""
+    """Supports neither rotation nor bias."""
 
     name = "linear"
 
 
 class Rotating(gptzoo.Attention):
-    """Honours rotation."""
+    """Supports rotation."""
 
     name = "rotating"
     supports = frozenset({"rotate"})
@@ -433,47 +433,51 @@ class Rotating(gptzoo.Attention):
 
 @pytest.mark.usefixtures("fresh_registry")
 @pytest.mark.parametrize(
-    ("attention", "positional", "told"),
+    ("attention", "positional", "messages"),
     [
-        ("linear", "slopes", ["$.positional: 'slopes' adds a score bias, which attention 'linear' does not honour"]),
-        ("linear", "rope", ["$.positional: 'rope' rotates queries and keys, which attention 'linear' does not honour"]),
+        ("linear", "slopes", ["$.positional: 'slopes' adds a score bias, which attention 'linear' does not support"]),
         (
             "linear",
-            "turns_too",
+            "rope",
+            ["$.positional: 'rope' rotates queries and keys, which attention 'linear' does not support"],
+        ),
+        (
+            "linear",
+            "slopes_and_rotation",
             [
-                "$.positional: 'turns_too' adds a score bias and rotates queries and keys, which attention 'linear'"
-                " does not honour"
+                "$.positional: 'slopes_and_rotation' adds a score bias and rotates queries and keys, "
+                "which attention 'linear' does not support"
             ],
         ),
         (
             "rotating",
-            "turns_too",
-            ["$.positional: 'turns_too' adds a score bias, which attention 'rotating' does not honour"],
+            "slopes_and_rotation",
+            ["$.positional: 'slopes_and_rotation' adds a score bias, which attention 'rotating' does not support"],
         ),
         ("rotating", "rope", []),
         ("linear", "learned", []),
         ("linear", "none", []),
-        ("sdpa", "turns_too", []),
+        ("sdpa", "slopes_and_rotation", []),
         (
             ["sdpa", "linear"],
             ["none", "rope"],
-            ["$.positional[1]: 'rope' rotates queries and keys, which attention 'linear' does not honour"],
+            ["$.positional[1]: 'rope' rotates queries and keys, which attention 'linear' does not support"],
         ),
-        (["sdpa", "linear"], ["rope", "none"], []),  # each layer by itself: here the two never meet
+        (["sdpa", "linear"], ["rope", "none"], []),  # no layer has both
         (
             ["sdpa", "linear"],
             "rope",
-            ["$.positional: 'rope' rotates queries and keys, which attention 'linear' does not honour"],
+            ["$.positional: 'rope' rotates queries and keys, which attention 'linear' does not support"],
         ),
     ],
 )
-def test_what_a_positional_needs_the_attention_of_its_layer_must_honour(
-    attention: Any, positional: Any, told: list[str]
+def test_the_attention_of_a_layer_must_support_its_positional(
+    attention: Any, positional: Any, messages: list[str]
 ) -> None:
-    admit(Slopes, TurnsToo, Linear, Rotating)
+    admit(Slopes, SlopesAndRotation, Linear, Rotating)
     spec = small(n_layers=4, attention=attention, positional=positional)
-    if told:
-        assert problems(spec) == told
+    if messages:
+        assert problems(spec) == messages
     else:
         gptzoo.load_model_spec(spec)
 
@@ -481,13 +485,13 @@ def test_what_a_positional_needs_the_attention_of_its_layer_must_honour(
 # ---------------------------------------------------------------------- sizes
 
 
-def test_dims_are_what_all_parts_share() -> None:
+def test_dims_are_the_sizes_of_the_model() -> None:
     dims = gptzoo.load_model_spec(small()).dims
     assert dims == Dims(vocab_size=13, context_length=16, d_model=32, n_layers=2, n_heads=4)
     assert dims.d_head == 8
 
 
-def test_without_a_vocabulary_a_spec_is_read_and_has_no_dims() -> None:
+def test_a_spec_without_vocab_size_is_valid_but_has_no_dims() -> None:
     spec = gptzoo.load_model_spec(small(vocab_size=None))
     assert spec.vocab_size is None
     with pytest.raises(ValueError, match="the spec has no vocab_size yet"):

@@ -12,7 +12,7 @@ from gptzoo.components.norm import RMSNorm
 from gptzoo.spec.named_components import components_in
 
 
-def test_parts_in_lists_and_in_parts_are_found_where_they_are() -> None:
+def test_components_in_lists_and_components_have_their_paths() -> None:
     spec = gptzoo.load_model_spec(small(attention=["naive", {"type": "sdpa", "qk_norm": "rmsnorm"}]))
     assert {part.path: part.config.type for part in components_in(spec)} == {
         "$.architecture": "decoder",
@@ -28,7 +28,7 @@ def test_parts_in_lists_and_in_parts_are_found_where_they_are() -> None:
     }
 
 
-def test_the_parts_of_a_run_are_found_with_those_of_its_model() -> None:
+def test_a_run_has_its_own_components_and_those_of_its_model() -> None:
     run = gptzoo.load_run_spec({"model": small(), "steps": 1})
     paths = {part.path for part in components_in(run)}
     assert {"$.model.attention", "$.corpus", "$.tokenizer", "$.optimizer", "$.schedule"} <= paths
@@ -41,7 +41,7 @@ class Theirs(RMSNorm):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_part_says_who_brought_it() -> None:
+def test_a_component_has_an_origin() -> None:
     admit(Theirs)
     spec = gptzoo.load_model_spec(small(norm={"type": "pre_ln", "layer": {"type": "theirs", "eps": 0.5}}))
     (part,) = (part.as_dict() for part in components_in(spec) if part.path == "$.norm.layer")

@@ -17,9 +17,9 @@ from gptzoo.errors import SpecError
 
 
 def run(**changes: Any) -> dict[str, Any]:
-    """The JSON of a small run; a change to None leaves the field out."""
-    whole = {"model": small(vocab_size=None), "steps": 10, **changes}
-    return {key: value for key, value in whole.items() if value is not None}
+    """Return the JSON of a small run. A change to None omits the field."""
+    fields = {"model": small(vocab_size=None), "steps": 10, **changes}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def problems(spec: dict[str, Any]) -> list[str]:
@@ -59,23 +59,23 @@ def test_a_resolved_run_reads_back_as_itself(length: dict[str, Any], rest: dict[
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("length", "messages"),
     [
-        ({}, ["$: say how long the run is: give one of steps, tokens and epochs"]),
+        ({}, ["$: the length of the run is not set. Give one of steps, tokens and epochs."]),
         (
             {"steps": 1, "tokens": 1},
-            ["$.tokens: steps says already how long the run is; give one of steps, tokens and epochs"],
+            ["$.tokens: steps sets the length of the run already. Give only one of steps, tokens and epochs."],
         ),
         (
             {"steps": 1, "tokens": 1, "epochs": 1},
             [
-                "$.tokens: steps says already how long the run is; give one of steps, tokens and epochs",
-                "$.epochs: steps says already how long the run is; give one of steps, tokens and epochs",
+                "$.tokens: steps sets the length of the run already. Give only one of steps, tokens and epochs.",
+                "$.epochs: steps sets the length of the run already. Give only one of steps, tokens and epochs.",
             ],
         ),
         (
             {"tokens": 1, "epochs": 0.5},
-            ["$.epochs: tokens says already how long the run is; give one of steps, tokens and epochs"],
+            ["$.epochs: tokens sets the length of the run already. Give only one of steps, tokens and epochs."],
         ),
         ({"steps": 0}, ["$.steps: should be greater than 0"]),
         ({"steps": 1.5}, ["$.steps: should be a valid integer"]),
@@ -83,24 +83,24 @@ def test_a_resolved_run_reads_back_as_itself(length: dict[str, Any], rest: dict[
     ],
     ids=str,
 )
-def test_a_run_is_as_long_as_exactly_one_field_says(given: dict[str, Any], told: list[str]) -> None:
-    assert problems(run(steps=None) | given) == told
+def test_exactly_one_field_sets_the_length_of_a_run(length: dict[str, Any], messages: list[str]) -> None:
+    assert problems(run(steps=None) | length) == messages
 
 
-@pytest.mark.parametrize("given", [{"steps": 3}, {"tokens": 3}, {"epochs": 0.1}, {"steps": 3, "tokens": None}], ids=str)
-def test_each_way_to_say_it_will_do(given: dict[str, Any]) -> None:
-    gptzoo.load_run_spec(run(steps=None) | given)
+@pytest.mark.parametrize(
+    "length", [{"steps": 3}, {"tokens": 3}, {"epochs": 0.1}, {"steps": 3, "tokens": None}], ids=str
+)
+def test_steps_tokens_or_epochs_set_the_length(length: dict[str, Any]) -> None:
+    gptzoo.load_run_spec(run(steps=None) | length)
 
 
 def test_micro_batches_divide_the_batch() -> None:
-    assert problems(run(batch_size=6, micro_batch_size=4)) == [
-        "$.micro_batch_size: batch_size 6 is not a multiple of it"
-    ]
+    assert problems(run(batch_size=6, micro_batch_size=4)) == ["$.micro_batch_size: must divide batch_size 6, got 4"]
     assert gptzoo.load_run_spec(run(batch_size=6, micro_batch_size=3)).micro_batch_size == 3
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"checkpoint": {"keep": 1}}, "$.checkpoint.keep: should be greater than or equal to 2"),
         ({"eval": {"evry": 1}}, "$.eval.evry: no field named 'evry'; did you mean 'every'?"),
@@ -119,12 +119,12 @@ def test_micro_batches_divide_the_batch() -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_told_at_its_place(change: dict[str, Any], told: str) -> None:
+def test_errors_name_the_field(change: dict[str, Any], message: str) -> None:
     (problem,) = problems(run(**change))
-    assert problem.startswith(told)
+    assert problem.startswith(message)
 
 
-def test_several_problems_in_run_and_model_are_told_at_once() -> None:
+def test_all_errors_in_a_run_and_its_model_are_reported_together() -> None:
     wrong = run(sed=1, model=small(d_model="32", attention={"type": "sdpa", "windw": 4}), batch_size=0)
     assert problems(wrong) == [
         "$.sed: no field named 'sed'; did you mean 'seed'?",
@@ -139,7 +139,7 @@ def test_a_model_spec_may_be_given_as_an_object() -> None:
     assert RunSpec(model=model, steps=1).model == model
 
 
-def test_paths_of_a_corpus_are_relative_to_the_file_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_path_is_relative_to_the_run_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     text = tmp_path / "runs" / "text.txt"
     text.write_text("hello")

@@ -1,4 +1,4 @@
-"""The JSON Schema of specs, checked with a validator of somebody else."""
+"""The JSON Schema of specs, checked with the package jsonschema."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def run(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [model_schema, run_schema])
-def test_a_schema_is_one_of_draft_2020_12(make: Any) -> None:
+def test_a_schema_is_valid_by_draft_2020_12(make: Any) -> None:
     schema = make()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.json")), ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_config_is_valid(file: Path) -> None:
+def test_every_example_config_is_valid_by_the_schema(file: Path) -> None:
     schema = {"models": model_schema, "runs": run_schema, "ablations": ablation_schema}[file.parent.name]()
     jsonschema.validate(json.loads(file.read_text()), schema, cls=jsonschema.Draft202012Validator)
 
@@ -61,7 +61,7 @@ def test_every_valid_spec_is_valid_by_the_schema(any_spec: dict[str, Any]) -> No
         {"spec_version": 2},
     ],
 )
-def test_a_wrong_model_is_not_valid(changes: dict[str, Any]) -> None:
+def test_an_invalid_model_is_invalid_by_the_schema(changes: dict[str, Any]) -> None:
     assert valid(small(), model_schema())
     assert not valid(small(**changes), model_schema())
 
@@ -69,7 +69,7 @@ def test_a_wrong_model_is_not_valid(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "changes", [{"steps": 0}, {"model": 3}, {"model": {"d_model": 3}}, {"optimizer": "adem"}, {"eval": {"evry": 3}}]
 )
-def test_a_wrong_run_is_not_valid(changes: dict[str, Any]) -> None:
+def test_an_invalid_run_is_invalid_by_the_schema(changes: dict[str, Any]) -> None:
     assert valid(run(), run_schema())
     assert not valid(run(**changes), run_schema())
 
@@ -90,12 +90,12 @@ class Sharp(Activation):
 
     class Config(Activation.Config):
         slope: float = 2.0
-        """How steep it is
-        at most."""
+        """Slope
+        for x > 0."""
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_what_is_installed_is_in_the_schema_with_its_descriptions() -> None:
+def test_installed_components_are_in_the_schema_with_their_descriptions() -> None:
     spec = small(activation={"type": "sharp", "slope": 3})
     assert not valid(spec, model_schema())
     admit(Sharp)
@@ -103,20 +103,20 @@ def test_what_is_installed_is_in_the_schema_with_its_descriptions() -> None:
     assert valid(spec, schema)
     assert not valid(small(activation={"type": "sharp", "slope": "steep"}), schema)
     definition = schema["$defs"]["activation_sharp"]
-    assert definition["properties"]["slope"]["description"] == "How steep it is\nat most."
+    assert definition["properties"]["slope"]["description"] == "Slope\nfor x > 0."
 
 
 @pytest.mark.parametrize("kind", registry.current().kinds)
-def test_an_inherited_option_says_what_it_inherits(kind: str) -> None:
+def test_the_description_of_an_inherited_option_names_its_source(kind: str) -> None:
     for component in registry.current().of_kind(kind).values():
         schema = config_schema(component.Config)
-        for one in [schema, *schema.get("$defs", {}).values()]:
-            for option in one.get("properties", {}).values():
+        for definition in [schema, *schema.get("$defs", {}).values()]:
+            for option in definition.get("properties", {}).values():
                 if "inherits" in option:
-                    assert f"the model's {option['inherits']}" in option["description"]
+                    assert f"Default: the model's `{option['inherits']}`." in option["description"]
 
 
-def test_a_subclass_has_the_descriptions_of_its_base_and_its_own() -> None:
+def test_a_subclass_inherits_the_descriptions_of_its_base_class() -> None:
     glu = field_descriptions(registry.current().get("ffn", "glu").Config)
-    assert "instead of the multiplier" in glu["d_ff"]
-    assert "as large as an mlp" in glu["multiplier"]
+    assert "Hidden width in units" in glu["d_ff"]
+    assert "as many parameters as an `mlp`" in glu["multiplier"]
