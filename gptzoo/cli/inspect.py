@@ -164,9 +164,7 @@ def _output_files(out: Sequence[Path], name: str, *, default: bool) -> list[Path
     """Return the files of --out. Without any, return NAME.html and NAME.png if `default`, else none."""
     for path in out:
         if path.suffix not in (".html", ".png"):
-            raise click.BadParameter(
-                f"expected a file that ends with .html or .png, got {str(path)!r}", param_hint="--out"
-            )
+            raise click.BadParameter(f"expected FILE.html or FILE.png, got {str(path)!r}", param_hint="--out")
     if not out and default:
         return [Path(f"{name}.html"), Path(f"{name}.png")]
     return list(out)
