@@ -71,14 +71,14 @@ def test_the_resolved_spec_of_a_run_describes_the_same_run(folder: Path) -> None
     [
         (["model.attention.droput=1"], "model.json: $.attention.droput: 'sdpa' has no option 'droput'"),
         (["stepz=3"], "run.json: $.stepz: no field named 'stepz'; did you mean 'steps'?"),
-        (["epochs=1"], "run.json: $.epochs: steps says already how long the run is"),
+        (["epochs=1"], "run.json: $.epochs: steps sets the length of the run already"),
         (["corpus.path=nowhere.txt"], "nowhere.txt: no such file or folder"),
         (["model=nowhere.json"], "run.json: $.model: no model spec at 'nowhere.json'"),
         (["model.context_length=100000"], "or a shorter context"),
         (["device=cuda:7"], "cuda"),
-        (["micro_batch_size=3"], "run.json: $.micro_batch_size: batch_size 8 is not a multiple of it"),
+        (["micro_batch_size=3"], "run.json: $.micro_batch_size: must divide batch_size 8, got 3"),
         (["sample.prompt=Ω"], "tokenizer 'char' has no token for 'Ω'"),
-        (["seed"], "write it as path.to.option=value"),
+        (["seed"], "expected path.to.option=value"),
     ],
 )
 def test_wrong_input_is_reported_with_its_place_and_leaves_no_files(
