@@ -68,5 +68,5 @@ def train(
             file = write_loss_curve(spec, out)
             click.echo(f"loss curve: {file}", err=True)
     if not bare:
-        text = write_sample(spec, out, result.opening)
+        text = write_sample(spec, out, result.example_prompt)
         click.echo(text)

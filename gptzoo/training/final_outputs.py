@@ -22,15 +22,15 @@ def write_loss_curve(spec: RunSpec, run: Path) -> Path:
     return file
 
 
-def write_sample(spec: RunSpec, run: Path, opening: str) -> str:
+def write_sample(spec: RunSpec, run: Path, example_prompt: str) -> str:
     """Generate text with the model of a run, write it to sample.txt and return it. Raises FolderError.
 
-    opening: the prompt if the spec has none.
+    example_prompt: the prompt if the spec has none.
 
     The text is never longer than the model supports, so that a run does not end with an error about its sample.
     """
     loaded = load(run)
-    prompt = opening if spec.sample.prompt is None else spec.sample.prompt
+    prompt = example_prompt if spec.sample.prompt is None else spec.sample.prompt
     n_prompt = len(encode_prompt(loaded, prompt))
     max_new_tokens = loaded.model.remaining_length(n_prompt)
     if max_new_tokens is None:

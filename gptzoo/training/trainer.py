@@ -23,7 +23,7 @@ from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
 from gptzoo.training.run.checkpoint import CheckpointContents, save_on_all_ranks
-from gptzoo.training.run.divergence import diagnosed_divergence
+from gptzoo.training.run.divergence import diagnose_divergence
 from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
 from gptzoo.training.run.resume import StartingPoint, start_or_resume
 from gptzoo.training.run.run_folder import AllowedChange, RunFolder
@@ -44,7 +44,7 @@ class TrainResult:
     folder: Path
     steps: int  # done so far
     metrics: Mapping[str, Any]  # the last row
-    opening: str  # the start of the validation text: a prompt that suits any tokenizer
+    example_prompt: str  # the start of the validation text: a prompt that suits any tokenizer
     best_step: int | None  # of the evaluation with the lowest validation loss
     paused: bool = False
 
@@ -104,10 +104,10 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
             progress.report(message)
         with observe_run(view, setup.model, setup.trackers, progress.report, ranks, length.status) as observers:
             Trainer(setup, start, length, progress, observers).run()
-    opening = setup.tokenizer.decode(setup.batching.example_prompt())
+    example_prompt = setup.tokenizer.decode(setup.batching.example_prompt())
     last_row = ranks.on_main_rank(lambda: read_metrics(folder.metrics)[-1])
     paused = length.status() == "paused"
-    return TrainResult(folder.path, train_state.step, last_row, opening, train_state.best_step, paused)
+    return TrainResult(folder.path, train_state.step, last_row, example_prompt, train_state.best_step, paused)
 
 
 class Trainer:
@@ -220,7 +220,7 @@ class Trainer:
         elif fp16_overflow or state.skipped_in_a_row < self.spec.skip_non_finite:
             train_step.zero_grad()
         else:
-            raise diagnosed_divergence(self.folder, state, train_step, gradient, micro_batches)
+            raise diagnose_divergence(self.folder, state, train_step, gradient, micro_batches)
 
         state.record_update(skipped=not gradient.is_finite and not fp16_overflow)
         state.step += 1

@@ -13,7 +13,7 @@ from gptzoo.training.step.non_finite import diagnose
 from gptzoo.training.step.train_step import Gradient, TrainStep
 
 
-def diagnosed_divergence(
+def diagnose_divergence(
     folder: RunFolder,
     train_state: TrainState,
     train_step: TrainStep,
