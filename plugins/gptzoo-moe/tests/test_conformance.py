@@ -7,7 +7,7 @@ import gptzoo.testing
 
 class TestMixtureOfExperts(gptzoo.testing.Conformance):
     component = "ffn:moe"
-    options = (  # few experts, so that the few tokens of the kit reach each of them
+    options = (  # few experts, so that the few tokens of the conformance tests reach all of them
         {"n_experts": 4, "expert": {"type": "mlp", "d_ff": 16}},
         {"n_experts": 4, "expert": {"type": "glu", "d_ff": 8}, "n_shared": 1, "scores": "sigmoid", "balance": "bias"},
     )

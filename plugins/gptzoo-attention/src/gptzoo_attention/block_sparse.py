@@ -109,7 +109,7 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
     def _attend_by_blocks(
         self, q: Tensor, k: Tensor, v: Tensor, context: gptzoo.ForwardContext, blocks: Tensor, dropout: float
     ) -> Tensor:
-        """Like `_sdpa`, but with each block of queries against its own key blocks only: (B, H, T, D)."""
+        """Attend with each block of queries to its own key blocks only. Return (B, H, T, D)."""
         B, H, T, D = q.shape
         q, k, v = (self._split_into_blocks(x) for x in (q, k, v))  # (B*H, N, block_size, D)
         # The blocks become the batch dimension, for which the forward context computes masks and biases as usual. An

@@ -1,4 +1,4 @@
-"""The executor `ray` of gptzoo: trials of an ablation on a Ray cluster."""
+"""The executor `ray` for gptzoo: runs the trials of an ablation on a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The executor `slurm` of gptzoo: trials of an ablation as jobs of a Slurm cluster, by submitit."""
+"""The executor `slurm` for gptzoo: runs the trials of an ablation as Slurm jobs, submitted with submitit."""
 
 from __future__ import annotations
 
