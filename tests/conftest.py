@@ -1,11 +1,11 @@
-"""Fixtures that all tests may use: where to compute, a registry of one's own, and packages that look installed."""
+"""Fixtures for all tests: devices, a fresh registry, and packages that appear to be installed."""
 
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models are slower with more
-os.environ.setdefault("GPTZOO_PLUGINS", "none")  # what is tested does not depend on what is installed
+os.environ.setdefault("GPTZOO_PLUGINS", "none")  # tests must not depend on installed plugins
 
 import importlib
 import sys
@@ -21,11 +21,10 @@ from support import CPU_ARITHMETICS, CUDA_ARITHMETICS, SPECS, Arithmetic
 from gptzoo import registry
 
 if not torch.cuda.is_available():
-    torch.ones(
-        (), requires_grad=True
-    ).backward()  # before anything pretends that there is a GPU; see gptzoo.utils.forking
+    # Start autograd before a FakeTensorMode pretends that there is a GPU (see gptzoo.utils.forking).
+    torch.ones((), requires_grad=True).backward()
 
-# The same examples each time, and no failure because a machine is busy.
+# Draw the same examples each time, and do not fail on a busy machine.
 settings.register_profile("gptzoo", deadline=None, derandomize=True)
 settings.load_profile("gptzoo")
 
@@ -41,7 +40,7 @@ def _need(device: str) -> None:
 
 @pytest.fixture(params=["cpu", _on_cuda("cuda")])
 def device(request: pytest.FixtureRequest) -> str:
-    """Where to put the model: the CPU, and CUDA with `-m cuda`."""
+    """The device of the model: the CPU, and CUDA with `-m cuda`."""
     _need(request.param)
     return request.param
 
@@ -58,20 +57,20 @@ def arithmetic(request: pytest.FixtureRequest) -> Iterator[Arithmetic]:
 
 @pytest.fixture(params=SPECS.values(), ids=SPECS.keys())
 def any_spec(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Each of the specs that together cover what is registered."""
+    """One of the specs that together cover the registry."""
     return request.param
 
 
 @pytest.fixture
 def fresh_registry() -> Iterator[registry.Registry]:
-    """A registry with the built-ins alone, in use until the test ends."""
+    """A registry with only the built-in components, used until the test ends."""
     with registry.use(registry.discover("none")) as fresh:
         yield fresh
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """`install(name, source)` makes a package with one module that announces itself as a plugin."""
+    """A function `install(name, source)` that installs a package with a plugin."""
     site = tmp_path / "site-packages"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))

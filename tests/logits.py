@@ -1,4 +1,4 @@
-"""What the tests of logits processors share: logits and rows to draw, and distributions in NumPy."""
+"""Helpers for tests of logits processors: random logits and sequences, and distributions in NumPy."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ NEVER = -np.inf
 
 
 def processor(type: str, tokenizer: Any = None, /, **options: Any) -> Any:
-    """A logits processor from its JSON."""
+    """Build a logits processor from its JSON."""
     return Reference("logits_processor").validate({"type": type, **options}).build(tokenizer)
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[np.ndarray, list[TokenSequence]]:
-    """Logits (B, V) float32 with ties and with tokens that are excluded already, and the rows that they are of."""
+    """Logits (B, V) float32 with ties and excluded tokens, and the sequences that they belong to."""
     n_rows, n_tokens = draw(st.integers(1, 4)), draw(st.integers(2, 25))
     value = draw(st.sampled_from([st.floats(-20, 20, width=32), st.integers(-2, 2)])) | st.just(NEVER)
     some = st.lists(value, min_size=n_tokens, max_size=n_tokens).filter(lambda row: max(row) > NEVER)
     logits = draw(st.lists(some, min_size=n_rows, max_size=n_rows))
-    rows = []
+    sequences = []
     for _ in range(n_rows):
         tokens = draw(st.lists(st.integers(0, n_tokens - 1), min_size=1, max_size=12))
-        rows.append(TokenSequence(tokens, draw(st.integers(0, len(tokens)))))
-    return np.array(logits, dtype=np.float32), rows
+        sequences.append(TokenSequence(tokens, draw(st.integers(0, len(tokens)))))
+    return np.array(logits, dtype=np.float32), sequences
 
 
-def processed(process: Any, logits: np.ndarray, rows: list[TokenSequence]) -> np.ndarray:
-    """Logits (B, V) float64 after a processor."""
-    return process(torch.from_numpy(logits), rows).double().numpy()
+def processed(process: Any, logits: np.ndarray, sequences: list[TokenSequence]) -> np.ndarray:
+    """Apply a processor and return logits (B, V) float64."""
+    return process(torch.from_numpy(logits), sequences).double().numpy()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -44,12 +44,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def best_first(scores: np.ndarray) -> list[int]:
-    """The tokens of one row, of equal ones the lower id first."""
+    """Return the tokens of one row by descending score; ties by ascending id."""
     return sorted(range(len(scores)), key=lambda token: (-scores[token], token))
 
 
 def only(logits: np.ndarray, kept: Any) -> np.ndarray:
-    """One row of logits with all others excluded."""
-    left = np.full(len(logits), NEVER)
-    left[list(kept)] = logits[list(kept)]
-    return left
+    """Return one row of logits with all tokens but `kept` excluded."""
+    masked = np.full(len(logits), NEVER)
+    masked[list(kept)] = logits[list(kept)]
+    return masked

@@ -1,4 +1,4 @@
-"""What the tests share: small specs, the specs that cover the registry, and models whose every part counts."""
+"""Helpers for all tests: small specs, specs that cover the registry, and models whose every component has an effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 2, "
 
 
 def small(**changes: Any) -> dict[str, Any]:
-    """The JSON of a tiny model spec, with some fields changed; a change to None leaves the field out."""
+    """Return the JSON of a tiny model spec with some fields changed. A change to None omits the field."""
     return {key: value for key, value in {**SMALL, **changes}.items() if value is not None}
 
 
@@ -28,7 +28,7 @@ def small(**changes: Any) -> dict[str, Any]:
 
 
 def plugin_of(*components: Any) -> Any:
-    """A plugin that offers these components."""
+    """Return a plugin that offers these components."""
 
     class Plugin:
         @gptzoo.hookimpl
@@ -39,7 +39,7 @@ def plugin_of(*components: Any) -> Any:
 
 
 def admit(*components: Any, plugin: str = "theirs") -> None:
-    """Put components into the registry in use, as the plugin of a package would."""
+    """Add components to the current registry, as the plugin of a package would."""
     registry.current().admit(plugin_of(*components), registry.Origin(plugin, f"gptzoo-{plugin}", "1.0"))
 
 
@@ -48,18 +48,18 @@ def admit(*components: Any, plugin: str = "theirs") -> None:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where and in which numbers a model test computes, and how near two results must then be."""
+    """The device, dtype and tolerance of a model test."""
 
     name: str
     device: str
     dtype: torch.dtype = torch.float32
-    autocast: bool = False  # bf16 as training does it: products in bf16, weights in fp32
+    autocast: bool = False  # bf16 as in training: matrix products in bf16, weights in fp32
     tolerance: float = 1e-5
 
     def model(self, spec: Any, *, seed: int = 1) -> Architecture:
-        """The model in eval mode, with weights so large that every part shows in the logits."""
+        """Build a model in eval mode, with weights so large that every component affects the logits."""
         model = gptzoo.build(spec, seed=seed).eval()
-        return loud(model).to(device=self.device, dtype=self.dtype)
+        return with_large_weights(model).to(device=self.device, dtype=self.dtype)
 
     def close(self, actual: Tensor, expected: Tensor) -> None:
         torch.testing.assert_close(actual, expected, rtol=self.tolerance, atol=self.tolerance)
@@ -78,8 +78,8 @@ CUDA_ARITHMETICS = [
 ]
 
 
-def loud(model: Any, seed: int = 0) -> Any:
-    """Fill the parameters anew. Initial ones are so small that attention is all but uniform, and biases are zero."""
+def with_large_weights(model: Any, seed: int = 0) -> Any:
+    """Fill the parameters with large values. Initial weights are so small that attention is nearly uniform."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -92,14 +92,14 @@ def loud(model: Any, seed: int = 0) -> Any:
 
 
 def tokens_of(model: Any, batch_size: int, length: int, seed: int = 3) -> Tensor:
-    """(B, T) token ids on the model's device."""
+    """Draw token ids (B, T) on the model's device."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(model.spec.vocab_size, (batch_size, length), generator=generator)
     return tokens.to(model.embed.weight.device)
 
 
 def logits_of(model: nn.Module, tokens: Tensor, **options: Any) -> Tensor:
-    """(B, T, V)."""
+    """Return logits (B, T, V)."""
     logits, loss = model(tokens, **options)
     assert loss is None
     return logits
@@ -108,8 +108,8 @@ def logits_of(model: nn.Module, tokens: Tensor, **options: Any) -> Tensor:
 # ---------------------------------------------------------------------- specs that cover the registry
 
 
-def plain_types(kind: str) -> list[str]:
-    """The components of a kind that need no option."""
+def types_with_defaults(kind: str) -> list[str]:
+    """Return the components of a kind without required options."""
     return [name for name, component in registry.current().of_kind(kind).items() if _has_defaults(component)]
 
 
@@ -118,44 +118,44 @@ def _has_defaults(component: Any) -> bool:
 
 
 def covering_specs() -> dict[str, dict[str, Any]]:
-    """Specs by name: every valid attention x positional x norm, and every pair of two choices of whatever kind.
+    """Return specs by name: every valid attention x positional x norm, and every pair of two other choices.
 
-    Made from the registry, so that a component which is installed is tested by every test that takes these specs.
+    They come from the registry, so every test with these specs also tests installed components.
     """
     factors: dict[str, list[Any]] = {
-        "attention": plain_types("attention"),
-        "positional": plain_types("positional"),
-        "norm": plain_types("norm"),
-        "norm_layer": plain_types("norm_layer"),
-        "ffn": plain_types("ffn"),
-        "activation": plain_types("activation"),
+        "attention": types_with_defaults("attention"),
+        "positional": types_with_defaults("positional"),
+        "norm": types_with_defaults("norm"),
+        "norm_layer": types_with_defaults("norm_layer"),
+        "ffn": types_with_defaults("ffn"),
+        "activation": types_with_defaults("activation"),
         "n_kv_heads": [None, 1, 2],
         "window": [None, 3],
-        "qk_norm": [None, *plain_types("norm_layer")],
+        "qk_norm": [None, *types_with_defaults("norm_layer")],
         "dropout": [0.0, 0.3],
         "bias": [True, False],
         "tie_embeddings": [True, False],
     }
     specs = {}
     for row in _covering_rows(factors):
-        if (spec := _allowed(row, {name: values[0] for name, values in list(factors.items())[3:]})) is not None:
+        if (spec := _valid_spec(row, {name: values[0] for name, values in list(factors.items())[3:]})) is not None:
             specs[f"{row['attention']}-{row['positional']}-{row['norm']}-{len(specs)}"] = spec
     return specs
 
 
-def _allowed(row: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any] | None:
-    """The spec of a row, with as many plain choices as it takes to be allowed; None if its first three exclude it."""
-    one_plain = ({**row, name: value} for name, value in plain.items())
-    for relaxed in (row, *one_plain, {**row, **plain}):
+def _valid_spec(row: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a valid spec for a row, with defaults where necessary, or None if its first three choices exclude it."""
+    one_default = ({**row, name: value} for name, value in defaults.items())
+    for relaxed in (row, *one_default, {**row, **defaults}):
         spec = _spec_of(relaxed)
-        with contextlib.suppress(SpecError):  # such as a positional that this attention does not honour
+        with contextlib.suppress(SpecError):  # such as a positional that this attention does not support
             gptzoo.load_model_spec(spec)
             return spec
     return None
 
 
 def _covering_rows(factors: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    """Choices of one value for each factor: all triples of the first three factors, all pairs of the others."""
+    """Yield choices of a value per factor that cover all triples of the first three factors and all pairs of others."""
     names = list(factors)
     values = [(name, index) for name in names for index in range(len(factors[name]))]
     uncovered = {pair for pair in itertools.combinations(values, 2) if pair[0][0] != pair[1][0]}
@@ -197,7 +197,7 @@ def _spec_of(row: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-# Parts that differ by depth: hybrids of local and global attention, layers without positions, different networks.
+# Components that differ between layers: local and global attention, layers without positions, different networks.
 HYBRIDS = {
     "hybrid-attention": small(
         n_layers=3, attention=[{"type": "sdpa", "window": 3}, {"type": "naive", "n_kv_heads": 1}], positional="rope"

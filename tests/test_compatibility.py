@@ -137,7 +137,17 @@ def test_a_model_of_the_old_code_loads_and_generates_the_same_tokens(old: Path, 
     spec = tmp_path / "run.json"
     spec.write_text(json.dumps(RUNS[name]))
     command(old, "train", spec, "--out", tmp_path / "run", "--bare", "--until", "4")
-    arguments = ["sample", tmp_path / "run", "--prompt", "The", "--max-new-tokens", "12", "--num-samples", "2", "--json"]
+    arguments = [
+        "sample",
+        tmp_path / "run",
+        "--prompt",
+        "The",
+        "--max-new-tokens",
+        "12",
+        "--num-samples",
+        "2",
+        "--json",
+    ]
     ours, theirs = (json.loads(command(package, *arguments)) for package in (ROOT, old))
     assert without_times(ours) == without_times(theirs)
     assert gptzoo.load(tmp_path / "run").spec.n_layers == 2

@@ -1,4 +1,4 @@
-"""Components and their configs: the JSON face, its types, and rules across fields."""
+"""Components and their configs: options in JSON, their types, and rules across fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pydantic import PositiveInt, ValidationError
 
 import gptzoo
-from gptzoo.component import Component, Config, SpecModel, inherited, nearest
+from gptzoo.component import Component, Config, SpecModel, did_you_mean, inherited
 
 
 class Lamp(Component):
@@ -45,13 +45,13 @@ class FloorLamp(Lamp):
 
 
 def problems_of(model: type[SpecModel], data: Any) -> dict[str, str]:
-    """Each problem by its dotted place."""
+    """Return each error message by its dotted path."""
     with pytest.raises(ValidationError) as caught:
         model.model_validate(data)
     return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
 
 
-def test_each_class_has_a_config_that_knows_it() -> None:
+def test_each_class_has_its_own_config_class() -> None:
     assert DeskLamp.Config is not FloorLamp.Config
     assert DeskLamp.Config is not Lamp.Config
     assert DeskLamp.Config().component is DeskLamp
@@ -78,7 +78,7 @@ def test_a_subclass_inherits_options_and_adds_its_own() -> None:
     }
 
 
-def test_the_type_of_a_config_is_its_components() -> None:
+def test_the_type_of_a_config_is_the_name_of_its_component() -> None:
     assert problems_of(FloorLamp.Config, {"type": "desk"}) == {"type": "Input should be 'floor'"}
 
 
@@ -107,7 +107,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("color", 3),
     ],
 )
-def test_nothing_is_taken_for_what_it_is_not(option: str, value: Any) -> None:
+def test_values_of_a_wrong_type_or_range_are_errors(option: str, value: Any) -> None:
     assert set(problems_of(FloorLamp.Config, {option: value})) == {option}
 
 
@@ -115,7 +115,7 @@ def test_an_integer_is_a_float() -> None:
     assert FloorLamp.Config.model_validate({"height": 2}).height == 2.0
 
 
-def test_unknown_options_are_told_with_the_nearest_and_along_with_all_else() -> None:
+def test_unknown_options_are_reported_with_suggestions_and_all_other_errors() -> None:
     assert problems_of(FloorLamp.Config, {"hieght": 1, "wats": 3, "x{y}": 0, "watts": -1}) == {
         "hieght": "'floor' has no option 'hieght'; did you mean 'height'?",
         "wats": "'floor' has no option 'wats'; did you mean 'watts'?",
@@ -124,24 +124,24 @@ def test_unknown_options_are_told_with_the_nearest_and_along_with_all_else() -> 
     }
 
 
-def test_rules_across_fields_are_stated_by_the_config() -> None:
+def test_a_config_checks_rules_across_fields() -> None:
     assert list(FloorLamp.Config(height=3.0).problems(2.0)) == [("height", "higher than the room")]
     assert list(FloorLamp.Config(height=1.0).problems(2.0)) == []
     assert list(DeskLamp.Config().problems(2.0)) == []
 
 
-def test_the_schema_tells_what_is_inherited_and_described() -> None:
+def test_the_schema_has_inherited_options_and_the_docstring() -> None:
     properties = FloorLamp.Config.model_json_schema()["properties"]
     assert properties["color"]["inherits"] == "color"
     assert FloorLamp.Config.model_json_schema()["description"] == "A lamp on the floor."
 
 
-def test_nearest_names_a_match_or_says_nothing() -> None:
-    assert nearest("droput", ["dropout", "bias"]) == "; did you mean 'dropout'?"
-    assert nearest("zzz", ["dropout", "bias"]) == ""
+def test_did_you_mean_suggests_a_similar_name_or_nothing() -> None:
+    assert did_you_mean("droput", ["dropout", "bias"]) == "; did you mean 'dropout'?"
+    assert did_you_mean("zzz", ["dropout", "bias"]) == ""
 
 
-def test_the_public_names_are_all_there_is_to_derive_from() -> None:
+def test_the_base_classes_are_public_names() -> None:
     assert gptzoo.Component is Component
     assert gptzoo.Config is Config
     assert gptzoo.inherited is inherited

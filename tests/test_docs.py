@@ -1,4 +1,4 @@
-"""The docs say what is so: their examples run, their tables are complete."""
+"""The documentation: its examples run, its links work, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def blocks(file: str, language: str) -> list[str]:
-    """The fenced code blocks of one language in a page."""
+    """Return the fenced code blocks of one language in a page."""
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def test_the_spec_in_the_readme_builds() -> None:
     assert sum(p.numel() for p in gptzoo.build(spec, device="meta").parameters()) > 0
 
 
-def test_the_ablation_in_the_readme_is_one(tmp_path: Path) -> None:
+def test_the_ablation_in_the_readme_is_valid(tmp_path: Path) -> None:
     _, design = map(json.loads, blocks("README.md", "json"))
     run = {"model": json.loads(blocks("README.md", "json")[0]), "steps": 10}
     (tmp_path / "run.json").write_text(json.dumps(run))
@@ -51,7 +51,7 @@ def test_the_component_in_the_readme_loads_and_builds(tmp_path: Path) -> None:
         assert type(model.blocks[0].ffn.activation).__name__ == "Mish"
 
 
-def test_the_errors_in_the_readme_are_those_that_are_given() -> None:
+def test_the_errors_in_the_readme_are_the_actual_ones() -> None:
     shown = next(block for block in blocks("README.md", "text") if "droput" in block)
     tiny = ROOT / "configs" / "models" / "tiny.json"
     with registry.use(registry.discover(selection="none")):
@@ -122,7 +122,7 @@ PAGES = sorted(
 
 
 def links(page: str) -> list[tuple[Path, str]]:
-    """The links of a page that stay within the repository: the file, and the heading in it if one is named."""
+    """Return the links of a page into the repository, each as a file and a heading, which may be empty."""
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
     found = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'<img src="([^"]+)"', text)
     here = [link.partition("#") for link in found if "://" not in link]
@@ -130,13 +130,13 @@ def links(page: str) -> list[tuple[Path, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as GitHub links to them."""
+    """Return the headings of a page as anchors of GitHub."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_links_to_exists(page: str) -> None:
+def test_the_links_of_a_page_exist(page: str) -> None:
     for target, heading in links(page):
         assert target.exists(), target
         assert not heading or heading in anchors(target), f"{target}#{heading}"
@@ -148,7 +148,7 @@ def test_every_page_is_listed_in_the_index_of_the_docs() -> None:
 
 
 def commands_in(page: str) -> list[list[str]]:
-    """The `gptzoo` commands in the shell blocks of a page, as words; those with placeholders are left out."""
+    """Return the `gptzoo` commands in the shell blocks of a page, as words, except those with placeholders."""
     text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
     found: list[list[str]] = []
     for line in text.splitlines():
@@ -161,7 +161,7 @@ def commands_in(page: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_in(page)])
-def test_commands_that_a_page_shows_exist_with_their_options(page: str) -> None:
+def test_the_commands_on_a_page_exist_with_their_options(page: str) -> None:
     for _, *words in commands_in(page):
         command: Any = main
         while isinstance(command, click.Group) and words and words[0] in command.commands:

@@ -1,4 +1,4 @@
-"""References from specs to components: looked up late, checked in place, and part of the JSON schema."""
+"""References from specs to components: resolved late, validated in place, and part of the JSON Schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gptzoo.errors import SpecError
 
 
 class Expert(Component):
-    """Base of a kind that a plugin brings for its own use."""
+    """Base class of a kind that a plugin defines for its own use."""
 
     kind = "expert"
 
@@ -42,7 +42,7 @@ class Gated(Expert):
 
 
 class Mixture(FeedForward):
-    """A network that nests one component of their kind, a list of them, and one of its own kind."""
+    """A network that nests a component of a new kind, a list of these, and one of its own kind."""
 
     name = "mixture"
 
@@ -53,7 +53,7 @@ class Mixture(FeedForward):
 
 
 class Shelf(SpecModel):
-    """A model made before its components are registered."""
+    """A model defined before its components are registered."""
 
     lamp: Annotated[Config, Reference("activation")] = by_default("gelu")
     spare: Annotated[Config, Reference("activation")] | None = None
@@ -78,7 +78,7 @@ def test_a_name_is_short_for_an_object_with_that_type() -> None:
     assert Shelf().spare is None
 
 
-def test_a_reference_is_dumped_in_full_and_read_again() -> None:
+def test_a_reference_is_dumped_in_full_and_reads_back() -> None:
     shelf = Shelf.model_validate({"lamp": {"type": "gelu", "approximate": "tanh"}})
     dumped = json.loads(json.dumps(shelf.model_dump(mode="json")))
     assert dumped == {"lamp": {"type": "gelu", "approximate": "tanh"}, "spare": None}
@@ -86,25 +86,28 @@ def test_a_reference_is_dumped_in_full_and_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "what"),
+    ("value", "json_type"),
     [([], "a list"), (3, "a number"), (1.5, "a number"), (True, "a boolean"), (None, "null")],
 )
-def test_what_is_no_reference_is_called_by_its_json_name(value: Any, what: str) -> None:
-    assert message({"lamp": value}) == f'lamp: should be the name of a component or an object with a "type", not {what}'
+def test_errors_name_the_json_type_of_an_invalid_reference(value: Any, json_type: str) -> None:
+    assert (
+        message({"lamp": value})
+        == f'lamp: expected the name of a component or an object with a "type", got {json_type}'
+    )
 
 
-def test_an_object_without_a_type_is_told_which_there_are() -> None:
+def test_the_error_for_a_missing_type_lists_all_components() -> None:
     known = ", ".join(gptzoo.registered("activation"))
-    assert message({"lamp": {}}) == f'lamp: say which activation: add "type"  (known: {known})'
-    assert message({"lamp": {"type": 3}}) == f'lamp: say which activation: add "type"  (known: {known})'
+    assert message({"lamp": {}}) == f'lamp: needs a "type", the name of the activation  (known: {known})'
+    assert message({"lamp": {"type": 3}}) == f'lamp: needs a "type", the name of the activation  (known: {known})'
 
 
-def test_a_config_of_another_kind_is_refused() -> None:
+def test_a_config_of_another_kind_is_an_error() -> None:
     ffn = gptzoo.load_model_spec(small()).ffn
-    assert message({"lamp": ffn}) == "lamp: 'mlp' is of kind ffn, not activation"
+    assert message({"lamp": ffn}) == "lamp: expected a component of kind activation, got ffn 'mlp'"
 
 
-def test_problems_inside_a_component_keep_their_place() -> None:
+def test_errors_inside_a_component_keep_their_place() -> None:
     assert message({"lamp": {"type": "gelu", "aproximate": "tanh"}}) == (
         "lamp.aproximate: 'gelu' has no option 'aproximate'; did you mean 'approximate'?"
     )
@@ -121,27 +124,27 @@ def problems(spec: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_every_bad_item_of_a_list_is_told_with_its_index() -> None:
+def test_errors_in_a_list_have_the_index_of_the_item() -> None:
     listed = ["sdpa", {"type": "sdpa", "windw": 3}, "sdap", 7, {"type": "sdpa", "window": 0}]
-    told = problems(small(n_layers=5, attention=listed))
-    assert [line.split(";")[0] for line in told] == [
+    messages = problems(small(n_layers=5, attention=listed))
+    assert [line.split(";")[0] for line in messages] == [
         "$.attention[1].windw: 'sdpa' has no option 'windw'",
         "$.attention[2]: no attention named 'sdap'",
-        '$.attention[3]: should be the name of a component or an object with a "type", not a number',
+        '$.attention[3]: expected the name of a component or an object with a "type", got a number',
         "$.attention[4].window: should be greater than 0",
     ]
 
 
-def test_an_empty_list_and_a_list_in_a_list_are_refused() -> None:
-    assert problems(small(attention=[])) == ["$.attention: an empty list names no attention"]
+def test_an_empty_list_and_a_nested_list_are_errors() -> None:
+    assert problems(small(attention=[])) == ["$.attention: expected at least one attention, got an empty list"]
     assert problems(small(attention=[["sdpa"]])) == [
-        '$.attention[0]: should be the name of a component or an object with a "type", not a list'
+        '$.attention[0]: expected the name of a component or an object with a "type", got a list'
     ]
 
 
-def test_a_list_is_for_kinds_that_may_differ_by_depth() -> None:
+def test_only_kinds_per_layer_accept_a_list() -> None:
     assert problems(small(norm=["pre_ln", "post_ln"])) == [
-        '$.norm: should be the name of a component or an object with a "type", not a list'
+        '$.norm: expected the name of a component or an object with a "type", got a list'
     ]
 
 
@@ -149,9 +152,9 @@ def test_a_list_is_for_kinds_that_may_differ_by_depth() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_components_that_come_after_the_spec_classes_are_found() -> None:
+def test_components_registered_after_the_spec_classes_are_found() -> None:
     class Late(gptzoo.Activation):
-        """Registered after all spec classes were made."""
+        """Registered after all spec classes were defined."""
 
         name = "late"
 
@@ -165,7 +168,7 @@ def test_components_that_come_after_the_spec_classes_are_found() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_plugin_may_nest_components_of_a_kind_of_its_own() -> None:
+def test_a_plugin_may_nest_components_of_its_own_kind() -> None:
     admit(Plain, Gated, Mixture)
     ffn = {"type": "mixture", "expert": {"type": "gated", "width": 8}, "others": ["plain", {"type": "gated"}]}
     spec = gptzoo.load_model_spec(small(ffn=ffn, dropout=0.25))
@@ -186,7 +189,7 @@ def test_nested_components_inherit_from_the_model_also_inside_lists() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_problems_of_nested_components_are_told_at_their_place() -> None:
+def test_errors_in_nested_components_name_their_place() -> None:
     admit(Plain, Gated, Mixture)
     ffn = {"type": "mixture", "expert": {"type": "plian"}, "others": [{"type": "plain", "widht": 3}]}
     assert problems(small(ffn=ffn)) == [
@@ -205,15 +208,15 @@ def test_problems_of_nested_components_are_told_at_their_place() -> None:
 
 
 def disabled() -> str:
-    """What an error adds where packages are installed in the environment of the tests."""
+    """Return the part of an error message about installed plugins that the tests disable."""
     names = ", ".join(repr(origin.plugin) for origin in gptzoo.registry.current().disabled)
     return f"; GPTZOO_PLUGINS disables {names}" if names else ""
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_an_option_that_inherits_what_no_model_has_is_told() -> None:
+def test_inheriting_a_field_that_does_not_exist_is_an_error() -> None:
     class Astray(FeedForward):
-        """Inherits from nowhere."""
+        """Inherits from a field that does not exist."""
 
         name = "astray"
 
@@ -221,7 +224,7 @@ def test_an_option_that_inherits_what_no_model_has_is_told() -> None:
             dropout: float | None = inherited("droput")
 
     admit(Astray)
-    assert problems(small(ffn="astray")) == ["$.ffn.dropout: inherits 'droput', which a model does not have"]
+    assert problems(small(ffn="astray")) == ["$.ffn.dropout: inherits 'droput', which is not a field of a model"]
 
 
 # ---------------------------------------------------------------------- JSON schema
@@ -232,7 +235,7 @@ def resolve(schema: dict[str, Any], form: Any) -> Any:
 
 
 def references(value: Any) -> set[str]:
-    """Every `$ref` in a schema."""
+    """Yield every `$ref` in a schema."""
     if isinstance(value, dict):
         found = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
         return found.union(*map(references, value.values()))
@@ -240,7 +243,7 @@ def references(value: Any) -> set[str]:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_the_schema_offers_each_component_by_name_and_in_full() -> None:
+def test_the_schema_accepts_each_component_as_a_name_or_an_object() -> None:
     schema = ModelSpec.model_json_schema()
     attention = schema["properties"]["attention"]["anyOf"]
     assert attention[0] == {"enum": ["naive", "sdpa"]}
@@ -254,7 +257,7 @@ def test_the_schema_offers_each_component_by_name_and_in_full() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_component_that_nests_others_of_its_own_kind_has_a_finite_schema() -> None:
+def test_a_component_that_nests_its_own_kind_has_a_finite_schema() -> None:
     admit(Plain, Gated, Mixture)
     schema = ModelSpec.model_json_schema()
     mixture = schema["$defs"]["ffn_mixture"]

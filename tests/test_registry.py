@@ -1,4 +1,4 @@
-"""The door: what comes in, what is refused and why, and that nothing else can come in."""
+"""The registry: which plugins are admitted, which are refused and why, and that specs import nothing."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def gptzoo_components():
 """
 IDENTITY = GOOD.format(Class="Identity", name="identity")
 
-# What a plugin can do wrong, and the reason that must be told.
+# Mistakes in a plugin, and the reason that must be reported.
 BAD = {
     "raises at import": ("raise RuntimeError('boom')", "RuntimeError: boom ("),
     "exits at import": ("raise SystemExit(3)", "SystemExit: 3"),
     "lacks a dependency": ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
-    "is no Python": ("def", "SyntaxError: "),
+    "is not Python": ("def", "SyntaxError: "),
     "misspells the hook": (
         IDENTITY.replace("gptzoo_components", "gptzoo_component"),
         "unknown hook 'gptzoo_component'; did you mean 'gptzoo_components'?",
@@ -54,17 +54,17 @@ BAD = {
     "forgets the marker": (IDENTITY.replace("@gptzoo.hookimpl", ""), "it implements no gptzoo hook"),
     "forgets to return": (
         IDENTITY.replace("return [", "["),
-        "gptzoo_components() returns None; it should return a list",
+        "gptzoo_components() returned None; expected a list",
     ),
     "returns a class": (
         IDENTITY.replace("[Identity]", "Identity"),
-        "Identity'>; it should return a list of component classes",
+        "Identity'>; expected a list of component classes",
     ),
     "raises in the hook": (IDENTITY.replace("return [", "return 1 / 0, ["), "ZeroDivisionError: division by zero ("),
-    "offers a function": (IDENTITY.replace("[Identity]", "[print]"), "is not a subclass of a component class"),
+    "offers a function": (IDENTITY.replace("[Identity]", "[print]"), "which is not a component class"),
     "offers an instance": (
         IDENTITY.replace("[Identity]", "['identity']"),
-        "offers 'identity', which is not a subclass",
+        "returned 'identity', which is not a component class",
     ),
     "takes a built-in's name": (
         GOOD.format(Class="Mine", name="gelu"),
@@ -72,23 +72,23 @@ BAD = {
     ),
     "derives from the wrong base": (
         IDENTITY.replace("gptzoo.Activation", "gptzoo.Component").replace("name =", "kind = 'activation'; name ="),
-        "Identity says that its kind is 'activation', but does not derive from Activation",
+        "Identity has kind 'activation', but does not derive from Activation",
     ),
-    "has no kind": (IDENTITY.replace("gptzoo.Activation", "gptzoo.Component"), "Identity has no kind; derive it from"),
+    "has no kind": (IDENTITY.replace("gptzoo.Activation", "gptzoo.Component"), "Identity has no kind. Derive it from"),
     "has no name": (IDENTITY.replace('name = "identity"', ""), "Identity needs a class attribute `name`"),
-    "has an ill name": (IDENTITY.replace('"identity"', '"My Identity"'), "Identity needs a class attribute `name`"),
-    "has a name that is no string": (IDENTITY.replace('"identity"', "3"), "Identity needs a class attribute `name`"),
+    "has an invalid name": (IDENTITY.replace('"identity"', '"My Identity"'), "Identity needs a class attribute `name`"),
+    "has a name that is not a string": (IDENTITY.replace('"identity"', "3"), "Identity needs a class attribute `name`"),
     "inherits its name": (
         IDENTITY.replace("gptzoo.Activation", "GELU")
         .replace('name = "identity"', "")
         .replace("import gptzoo", "import gptzoo\nfrom gptzoo.components.activation import GELU"),
         "Identity needs a class attribute `name`",
     ),
-    "has a config of its own making": (
+    "has a config of another class": (
         IDENTITY.replace("name =", "class Config: pass\n    name ="),
         "TypeError: Identity.Config must derive from the Config of its base class",
     ),
-    "has a config of pydantic's alone": (
+    "has a plain pydantic config": (
         IDENTITY.replace("name =", "class Config(BaseModel): pass\n    name =").replace(
             "import gptzoo", "import gptzoo\nfrom pydantic import BaseModel"
         ),
@@ -98,26 +98,28 @@ BAD = {
     "offers one twice": (IDENTITY.replace("[Identity]", "[Identity, Identity]"), "activation 'identity' is taken"),
     "offers a good one and a bad one": (
         IDENTITY.replace("[Identity]", "[Identity, object]"),
-        "offers <class 'object'>, which is not a subclass of a component class",
+        "returned <class 'object'>, which is not a component class",
     ),
 }
 
 
 def reasons(found: Registry) -> dict[str, str]:
-    return {bad.origin.plugin: bad.reason for bad in found.quarantined}
+    return {bad.origin.plugin: bad.reason for bad in found.refused}
 
 
 # ---------------------------------------------------------------------- plugins of installed packages
 
 
 @pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD.keys())
-def test_a_bad_plugin_is_quarantined_whole_and_hurts_nobody_else(source: str, reason: str, install: Install) -> None:
+def test_a_bad_plugin_is_refused_completely_and_does_not_affect_others(
+    source: str, reason: str, install: Install
+) -> None:
     install("bad", source, version="6.6")
     install("good", GOOD.format(Class="Good", name="good"))
     built_in = registry.discover("none").of_kind("activation")
     found = registry.discover("good,bad")
 
-    (bad,) = found.quarantined
+    (bad,) = found.refused
     assert bad.origin == Origin("bad", "gptzoo-bad", "6.6")
     assert reason in bad.reason
     assert set(found.of_kind("activation")) == {*built_in, "good"}
@@ -127,10 +129,10 @@ def test_a_bad_plugin_is_quarantined_whole_and_hurts_nobody_else(source: str, re
         with pytest.raises(SpecError) as caught:
             gptzoo.load_model_spec(small(activation="identity"))
     assert str(caught.value).startswith("spec: $.activation: no activation named 'identity'")
-    assert f"plugin 'bad' (gptzoo-bad 6.6) is quarantined: {bad.reason}" in str(caught.value)
+    assert f"plugin 'bad' (gptzoo-bad 6.6) was refused: {bad.reason}" in str(caught.value)
 
 
-def test_an_installed_plugin_is_used_by_its_name(install: Install) -> None:
+def test_an_installed_component_is_used_by_its_name(install: Install) -> None:
     install("mine", IDENTITY, version="2.0")
     found = registry.discover("")
     component = found.get("activation", "identity")
@@ -141,7 +143,7 @@ def test_an_installed_plugin_is_used_by_its_name(install: Install) -> None:
         assert gptzoo.build(small(activation="identity")).blocks[0].ffn.activation.__class__ is component
 
 
-def test_of_two_plugins_that_claim_a_name_the_first_in_the_alphabet_gets_it(install: Install) -> None:
+def test_if_two_plugins_claim_a_name_the_first_in_alphabetical_order_gets_it(install: Install) -> None:
     install("b-second", IDENTITY)
     install("a-first", IDENTITY)
     found = registry.discover("a-first,b-second")
@@ -152,12 +154,12 @@ def test_of_two_plugins_that_claim_a_name_the_first_in_the_alphabet_gets_it(inst
     }
 
 
-def test_the_same_name_in_two_kinds_is_no_clash(install: Install) -> None:
+def test_two_kinds_may_use_the_same_name(install: Install) -> None:
     install("mine", IDENTITY.replace("identity", "sdpa"))
     assert "sdpa" in registry.discover("mine").of_kind("activation")
 
 
-def test_a_half_removed_package_is_quarantined_though_it_does_not_know_its_name(install: Install) -> None:
+def test_a_half_removed_package_without_a_name_is_refused(install: Install) -> None:
     install("ghost", "raise ImportError('gone')", metadata=False)
     found = registry.discover("ghost,nobody")
     assert reasons(found) == {
@@ -185,7 +187,7 @@ def test_an_interrupt_is_not_taken_for_a_broken_plugin(install: Install) -> None
         ("gptzoo-two", {"two"}),
     ],
 )
-def test_the_selection_decides_who_is_let_in(
+def test_the_selection_decides_which_plugins_are_loaded(
     selection: str, admitted: set[str], install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("one", GOOD.format(Class="One", name="one"))
@@ -194,28 +196,28 @@ def test_the_selection_decides_who_is_let_in(
     found = registry.discover()
     assert {"one", "two"} & set(found.of_kind("activation")) == admitted
     assert {"one", "two"} - {origin.plugin for origin in found.disabled} == admitted
-    assert found.quarantined == []
+    assert found.refused == []
 
 
-def test_what_is_not_selected_is_not_even_imported(install: Install) -> None:
+def test_plugins_that_are_not_selected_are_not_imported(install: Install) -> None:
     install("one", "raise BaseException")
     registry.discover("none")
     assert "theirs_one" not in sys.modules
 
 
-def test_a_spec_that_needs_a_disabled_plugin_is_told_so(install: Install) -> None:
+def test_the_error_for_a_disabled_component_names_the_plugin(install: Install) -> None:
     install("mine", IDENTITY)
     with registry.use(registry.discover("none")), pytest.raises(SpecError, match=r"GPTZOO_PLUGINS disables .*'mine'"):
         gptzoo.load_model_spec(small(activation="identity"))
 
 
-def test_a_selected_plugin_that_is_not_installed_is_told_with_the_nearest_that_is(install: Install) -> None:
+def test_the_error_for_a_plugin_that_is_not_installed_suggests_a_similar_one(install: Install) -> None:
     install("wavelets", IDENTITY)
     found = registry.discover("wavelet5")
     assert reasons(found) == {
         "wavelet5": "GPTZOO_PLUGINS names it, but no installed package provides it; did you mean 'wavelets'?"
     }
-    with registry.use(found), pytest.raises(SpecError, match=r"'wavelet5' \(not installed\) is quarantined"):
+    with registry.use(found), pytest.raises(SpecError, match=r"'wavelet5' \(not installed\) was refused"):
         gptzoo.load_model_spec(small(activation="identity"))
 
 
@@ -236,7 +238,7 @@ def test_a_local_file_is_loaded_on_request(fresh_registry: Registry, tmp_path: P
     assert gptzoo.build(small(activation="identity"))
 
 
-def test_a_local_file_is_loaded_once_however_it_is_named(
+def test_a_local_file_is_loaded_once_whatever_its_path(
     fresh_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path, "my_part.py", IDENTITY)
@@ -248,14 +250,14 @@ def test_a_local_file_is_loaded_once_however_it_is_named(
     assert fresh_registry.get("activation", "identity") is component
 
 
-def test_two_local_files_of_one_name_are_both_loaded(fresh_registry: Registry, tmp_path: Path) -> None:
+def test_two_local_files_with_the_same_name_are_both_loaded(fresh_registry: Registry, tmp_path: Path) -> None:
     fresh_registry.load_file(write(tmp_path / "a", "part.py", GOOD.format(Class="One", name="one")))
     fresh_registry.load_file(write(tmp_path / "b", "part.py", GOOD.format(Class="Two", name="two")))
     assert {"one", "two"} <= set(fresh_registry.of_kind("activation"))
 
 
 @pytest.mark.parametrize(("source", "reason"), BAD.values(), ids=BAD.keys())
-def test_a_bad_local_file_is_an_error_that_names_it(
+def test_the_error_for_a_bad_local_file_names_it(
     source: str, reason: str, fresh_registry: Registry, tmp_path: Path
 ) -> None:
     before = fresh_registry.of_kind("activation")
@@ -268,15 +270,15 @@ def test_a_bad_local_file_is_an_error_that_names_it(
     assert not [name for name in set(sys.modules) - modules if "my_part" in name]
 
 
-def test_a_mended_file_can_be_loaded_again(fresh_registry: Registry, tmp_path: Path) -> None:
+def test_a_corrected_file_can_be_loaded_again(fresh_registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"my_part\.py: RuntimeError: boom"):
         fresh_registry.load_file(write(tmp_path, "my_part.py", "raise RuntimeError('boom')"))
     fresh_registry.load_file(write(tmp_path, "my_part.py", IDENTITY + "# mended\n"))
     assert "identity" in fresh_registry.of_kind("activation")
 
 
-def test_a_file_that_is_not_there_is_told(fresh_registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="no such file; --plugin takes a Python file with a gptzoo_components"):
+def test_a_missing_file_is_an_error(fresh_registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"no such file\. --plugin takes a Python file with a gptzoo_components"):
         fresh_registry.load_file(tmp_path / "nowhere.py")
     with pytest.raises(PluginError, match="not a Python file"):
         fresh_registry.load_file(write(tmp_path, "part.txt", IDENTITY))
@@ -289,7 +291,7 @@ def identity(name: str) -> type[Component]:
     return type(name.title(), (gptzoo.Activation,), {"name": name, "__doc__": "x."})
 
 
-def test_nothing_is_admitted_when_one_of_several_is_refused(fresh_registry: Registry) -> None:
+def test_nothing_is_admitted_if_one_of_several_is_invalid(fresh_registry: Registry) -> None:
     before = fresh_registry.of_kind("activation")
     with pytest.raises(PluginError, match="'relu' is taken"):
         admit(identity("fine"), identity("relu"))
@@ -297,7 +299,7 @@ def test_nothing_is_admitted_when_one_of_several_is_refused(fresh_registry: Regi
     assert [origin.plugin for origin in fresh_registry.plugins] == ["builtin"]
 
 
-def test_the_same_plugin_may_come_twice_and_another_may_not(fresh_registry: Registry) -> None:
+def test_a_plugin_may_be_admitted_twice_but_not_its_names_by_another(fresh_registry: Registry) -> None:
     component = identity("mine")
     admit(component)
     admit(component)
@@ -306,7 +308,7 @@ def test_the_same_plugin_may_come_twice_and_another_may_not(fresh_registry: Regi
         admit(component, plugin="others")
 
 
-def test_a_registry_in_use_gives_way_to_the_one_before(fresh_registry: Registry) -> None:
+def test_use_restores_the_previous_registry(fresh_registry: Registry) -> None:
     other = Registry()
     with registry.use(other):
         assert registry.current() is other
@@ -316,32 +318,30 @@ def test_a_registry_in_use_gives_way_to_the_one_before(fresh_registry: Registry)
     assert registry.current() is fresh_registry
 
 
-def test_a_new_kind_belongs_to_the_base_class_that_introduced_it(fresh_registry: Registry) -> None:
+def test_components_of_a_new_kind_derive_from_its_base_class(fresh_registry: Registry) -> None:
     class Expert(Component):
-        """Base of a kind of their own."""
+        """Base class of a new kind."""
 
         kind = "expert"
 
     class Small(Expert):
-        """A small one."""
+        """A small expert."""
 
         name = "small"
 
     class Impostor(Component):
-        """Says that it is one."""
+        """Claims the kind without its base class."""
 
         kind = "expert"
         name = "impostor"
 
     admit(Small)
     assert fresh_registry.of_kind("expert") == {"small": Small}
-    with pytest.raises(
-        PluginError, match=r"Impostor says that its kind is 'expert', but does not derive from .*Expert"
-    ):
+    with pytest.raises(PluginError, match=r"Impostor has kind 'expert', but does not derive from .*Expert"):
         admit(Impostor)
 
 
-def test_a_name_that_is_unknown_is_answered_with_the_nearest_and_all(fresh_registry: Registry) -> None:
+def test_the_error_for_an_unknown_name_lists_all_and_suggests_one(fresh_registry: Registry) -> None:
     with pytest.raises(LookupError) as caught:
         fresh_registry.get("positional", "roep")
     assert caught.value.args[0] == (
@@ -352,7 +352,7 @@ def test_a_name_that_is_unknown_is_answered_with_the_nearest_and_all(fresh_regis
 
 
 def _disabled(found: Registry) -> str:
-    """What an error adds where packages are installed in the environment of the tests."""
+    """Return the part of an error message about installed plugins that the tests disable."""
     names = ", ".join(repr(origin.plugin) for origin in found.disabled)
     return f"; GPTZOO_PLUGINS disables {names}" if names else ""
 
@@ -360,7 +360,7 @@ def _disabled(found: Registry) -> str:
 # ---------------------------------------------------------------------- built-ins, and what may not happen
 
 
-def test_the_built_ins_come_through_the_same_hook(fresh_registry: Registry) -> None:
+def test_built_in_components_use_the_same_hook(fresh_registry: Registry) -> None:
     from gptzoo import builtin
 
     offered = builtin.gptzoo_components()
@@ -408,7 +408,7 @@ def test_describing_components_needs_no_torch() -> None:
     assert done.stdout == "False\n"
 
 
-def test_it_works_from_its_source_without_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_tree_works_without_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support import loud
+from support import with_large_weights
 
 import gptzoo
 from gptzoo import registry
@@ -29,7 +29,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, n_layers in (("quickstart", 2), ("small", 1)):
         spec = {"vocab_size": 257, "context_length": 96, "d_model": 16, "n_layers": n_layers, "n_heads": 2}
-        save_model(tmp_path / "runs" / name, loud(gptzoo.build(spec, seed=1)), ByteTokenizer(ByteTokenizer.Config()))
+        save_model(
+            tmp_path / "runs" / name,
+            with_large_weights(gptzoo.build(spec, seed=1)),
+            ByteTokenizer(ByteTokenizer.Config()),
+        )
     (tmp_path / "opening.txt").write_text("Once there was\n")
     (tmp_path / "prompts.jsonl").write_text('"Once"\n{"prompt": "The", "id": 3}\n')
     (tmp_path / "sampling.json").write_text(blocks("json")[0])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from support import plain_types
+from support import types_with_defaults
 
 from gptzoo import registry
 from gptzoo.cli import main
@@ -71,7 +71,7 @@ def test_a_component_is_described_with_all_its_options(kind: str, name: str) -> 
     assert all(option["name"] in text for option in description["options"])
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in ALL if name in plain_types(kind)])
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in ALL if name in types_with_defaults(kind)])
 def test_the_example_of_a_component_is_valid(kind: str, name: str) -> None:
     example = as_json(kind, name)["example"]
     assert registry.current().get(kind, name).Config.model_validate(example).type == name

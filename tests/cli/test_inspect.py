@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from support import loud
+from support import with_large_weights
 
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
@@ -30,7 +30,7 @@ def gptzoo(*arguments: str | Path) -> Result:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspect") / "model"
     spec = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 2, "n_heads": 2}
-    save_model(folder, loud(zoo.build(spec)), ByteTokenizer(ByteTokenizer.Config()))
+    save_model(folder, with_large_weights(zoo.build(spec)), ByteTokenizer(ByteTokenizer.Config()))
     return folder
 
 

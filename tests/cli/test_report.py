@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from made_up import six_variants, write_folder
+from synthetic_outcome import six_variants, write_folder
 
 from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report.serve import ReportServer

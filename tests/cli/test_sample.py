@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from support import loud
+from support import with_large_weights
 
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
@@ -29,7 +29,7 @@ def gptzoo(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "model"
-    save_model(folder, loud(zoo.build(SPEC)), ByteTokenizer(ByteTokenizer.Config()))
+    save_model(folder, with_large_weights(zoo.build(SPEC)), ByteTokenizer(ByteTokenizer.Config()))
     return folder
 
 
@@ -190,7 +190,7 @@ def test_compiled_models_and_drafts_generate_the_same_text(
 ) -> None:
     monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path))
     draft = tmp_path / "draft"
-    save_model(draft, loud(zoo.build({**SPEC, "d_model": 8})), ByteTokenizer(ByteTokenizer.Config()))
+    save_model(draft, with_large_weights(zoo.build({**SPEC, "d_model": 8})), ByteTokenizer(ByteTokenizer.Config()))
     options = ("--prompt", "ab", "--temperature", "0")
     expected = texts_of(sample(*options)["samples"])
     assert texts_of(sample(*options, "--compile")["samples"]) == expected

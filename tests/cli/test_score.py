@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from support import loud
+from support import with_large_weights
 
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
@@ -25,7 +25,7 @@ def gptzoo(*arguments: str | Path, stdin: str | None = None) -> Result:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("score") / "model"
     spec = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
-    save_model(folder, loud(zoo.build(spec)), ByteTokenizer(ByteTokenizer.Config()))
+    save_model(folder, with_large_weights(zoo.build(spec)), ByteTokenizer(ByteTokenizer.Config()))
     return folder
 
 

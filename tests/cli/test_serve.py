@@ -15,7 +15,7 @@ import openai
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
-from support import loud
+from support import with_large_weights
 
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import save_model
@@ -29,7 +29,7 @@ SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("serve") / "small-stories"
-    save_model(folder, loud(zoo.build(SPEC)), ByteTokenizer(ByteTokenizer.Config()))
+    save_model(folder, with_large_weights(zoo.build(SPEC)), ByteTokenizer(ByteTokenizer.Config()))
     return folder
 
 

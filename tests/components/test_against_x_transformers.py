@@ -1,4 +1,4 @@
-"""Attention with relative biases, through the `bias` seam, against x-transformers."""
+"""Attention with relative position biases (`Positional.bias`) against x-transformers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import admit, logits_of, loud, small, tokens_of
+from support import admit, logits_of, small, tokens_of, with_large_weights
 from torch import Tensor, nn
 
 import gptzoo
@@ -20,7 +20,7 @@ T = 12
 
 
 class Buckets(Positional):
-    """T5's relative position bias: a learned number for each head and bucket of distances."""
+    """T5's relative position bias: a learned value for each head and bucket of distances."""
 
     name = "buckets"
     n_buckets, max_distance = 8, 16
@@ -61,12 +61,12 @@ def their_bias(positional: Positional) -> Any:
 @pytest.mark.parametrize("n_kv_heads", [1, 4])  # with 2, theirs pairs heads in another order than Llama does
 @pytest.mark.parametrize("attention", ["naive", "sdpa"])
 @pytest.mark.parametrize("component", [Buckets, Slopes])
-def test_a_relative_bias_is_applied_as_x_transformers_applies_it(
+def test_a_relative_bias_gives_the_same_output_as_x_transformers(
     component: Any, attention: str, n_kv_heads: int
 ) -> None:
     admit(component)
     spec = small(positional=component.name, attention={"type": attention, "n_kv_heads": n_kv_heads})
-    model = loud(gptzoo.build(spec).eval())
+    model = with_large_weights(gptzoo.build(spec).eval())
     part, positional = model.blocks[0].attention, model.positionals[0]
     x = torch.randn(2, T, 32, generator=torch.Generator().manual_seed(0))
     positions = torch.arange(T)[None]
@@ -82,9 +82,9 @@ def test_a_relative_bias_is_applied_as_x_transformers_applies_it(
 
 @pytest.mark.usefixtures("fresh_registry")
 @pytest.mark.parametrize("component", [Buckets, Slopes])
-def test_the_bias_of_a_cached_step_is_the_last_row_of_the_full_one(component: Any) -> None:
+def test_the_bias_of_a_decode_step_is_the_last_row_of_the_full_bias(component: Any) -> None:
     admit(component)
-    model = loud(gptzoo.build(small(positional=component.name)).eval())
+    model = with_large_weights(gptzoo.build(small(positional=component.name)).eval())
     tokens = tokens_of(model, 2, T)
     with torch.inference_mode():
         states = model.new_states(2, T)

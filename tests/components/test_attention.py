@@ -1,4 +1,4 @@
-"""The two attentions against a reference spelled out head by head, and against each other."""
+"""The two attentions against a reference in loops, and against each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import SPECS, Arithmetic, loud, small, tokens_of
+from support import SPECS, Arithmetic, small, tokens_of, with_large_weights
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ DIMS = Dims(vocab_size=13, context_length=16, d_model=32, n_layers=2, n_heads=4)
 
 
 class TreeBias(Positional):
-    """A score bias of no use but to tell heads and distances apart."""
+    """A score bias that differs between heads and distances."""
 
     name = "tree_bias"
 
@@ -37,9 +37,9 @@ class NoBias(Positional):
 
 
 def attention_of(name: str, arithmetic: Arithmetic, **options: Any) -> Any:
-    """One attention of the registry, in eval mode, with weights so large that scores matter."""
+    """Build a registered attention in eval mode, with weights so large that scores matter."""
     spec = gptzoo.load_model_spec(small(attention={"type": name, **options}, positional="none"))
-    return loud(spec.attention.build(DIMS).eval()).to(arithmetic.device, arithmetic.dtype)
+    return with_large_weights(spec.attention.build(DIMS).eval()).to(arithmetic.device, arithmetic.dtype)
 
 
 def context_of(positions: Tensor, positional: Any = NoBias, **options: Any) -> ForwardContext:
@@ -57,8 +57,8 @@ def positions_of(arithmetic: Arithmetic, *rows: list[int]) -> Tensor:
 
 
 def reference(attention: Any, x: Tensor, context: ForwardContext, window: int | None) -> Tensor:
-    """Attention for each row, head and query by itself."""
-    n_shared = attention.n_heads // attention.n_kv_heads
+    """Compute attention in a loop over rows, heads and queries."""
+    group_size = attention.n_heads // attention.n_kv_heads
     q, k, v = (part.unflatten(-1, (-1, 8)) for part in attention.qkv(x).split(attention.widths, dim=-1))
     positions = context.positions.expand(x.shape[:2])
     y = torch.zeros_like(q)
@@ -70,11 +70,11 @@ def reference(attention: Any, x: Tensor, context: ForwardContext, window: int | 
             and (window is None or positions[row, query] - positions[row, key] < window)
             and (context.documents is None or context.documents[row, query] == context.documents[row, key])
         ]
-        keys = keys or list(range(x.shape[1]))  # padding sees everything, for want of a better answer
-        scores = k[row, keys, head // n_shared] @ q[row, query, head] / 8**0.5
+        keys = keys or list(range(x.shape[1]))  # a padding query attends to all keys
+        scores = k[row, keys, head // group_size] @ q[row, query, head] / 8**0.5
         if context.self_bias is not None:
             scores = scores + context.self_bias.expand(x.shape[0], -1, -1, -1)[row, head, query, keys].to(scores.dtype)
-        y[row, query, head] = scores.softmax(0) @ v[row, keys, head // n_shared]
+        y[row, query, head] = scores.softmax(0) @ v[row, keys, head // group_size]
     return attention.out(y.flatten(-2))
 
 
@@ -133,7 +133,7 @@ def test_naive_and_sdpa_have_equal_outputs_and_gradients(
 
 
 @pytest.mark.parametrize("spec", [s for k, s in SPECS.items() if k.startswith("naive")], ids=lambda s: s["positional"])
-def test_weights_trained_with_one_run_with_the_other(spec: dict[str, Any], arithmetic: Arithmetic) -> None:
+def test_weights_of_one_attention_load_into_the_other(spec: dict[str, Any], arithmetic: Arithmetic) -> None:
     naive = arithmetic.model(spec)
     sdpa = arithmetic.model(spec | {"attention": spec["attention"] | {"type": "sdpa"}})
     sdpa.load_state_dict(naive.state_dict())
@@ -149,7 +149,7 @@ def test_weights_trained_with_one_run_with_the_other(spec: dict[str, Any], arith
 @both
 @every_positional
 @every_window
-def test_captured_rows_sum_to_one_and_are_zero_where_nothing_may_be_seen(
+def test_captured_weights_sum_to_one_and_are_zero_at_masked_keys(
     window: int | None, positional: Any, name: str, arithmetic: Arithmetic
 ) -> None:
     attention = attention_of(name, arithmetic, window=window)
@@ -166,9 +166,7 @@ def test_captured_rows_sum_to_one_and_are_zero_where_nothing_may_be_seen(
 
 
 @both
-def test_captured_weights_of_a_cached_step_come_with_the_positions_of_their_keys(
-    name: str, arithmetic: Arithmetic
-) -> None:
+def test_captured_weights_of_a_decode_step_have_the_positions_of_their_keys(name: str, arithmetic: Arithmetic) -> None:
     model = arithmetic.model(small(attention={"type": name, "window": 3}))
     tokens = tokens_of(model, 1, 6)
     states = model.new_states(1, 6)
@@ -185,7 +183,7 @@ def test_captured_weights_of_a_cached_step_come_with_the_positions_of_their_keys
 
 @both
 @pytest.mark.parametrize("window", [1, 2, 3, 5])
-def test_a_token_sees_itself_and_one_less_than_the_window_before_it(
+def test_a_token_attends_to_itself_and_window_minus_one_tokens_before_it(
     window: int, name: str, arithmetic: Arithmetic
 ) -> None:
     attention = attention_of(name, arithmetic, window=window)
@@ -210,7 +208,7 @@ def test_a_token_sees_itself_and_one_less_than_the_window_before_it(
         ({}, NoBias, False, False),
     ],
 )
-def test_the_kernel_without_a_mask_is_used_when_that_is_exact_and_only_then(
+def test_the_kernel_without_a_mask_is_used_exactly_if_no_mask_is_needed(
     options: dict[str, Any], positional: Any, plain: bool, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[dict[str, Any]] = []
@@ -261,7 +259,7 @@ def test_groups_of_query_heads_share_a_key_value_head(name: str, arithmetic: Ari
 @pytest.mark.parametrize("qk_norm", [None, "layernorm", "rmsnorm"])
 def test_bf16_autocast_trains_and_decodes_near_fp32(name: str, qk_norm: str | None, device: str) -> None:
     spec = small(attention={"type": name, "qk_norm": qk_norm, "n_kv_heads": 2}, positional="rope")
-    model = loud(gptzoo.build(spec)).to(device)
+    model = with_large_weights(gptzoo.build(spec)).to(device)
     tokens = tokens_of(model, 2, 6)
     full, _ = model(tokens)
     with torch.autocast(device, torch.bfloat16):
@@ -275,8 +273,8 @@ def test_bf16_autocast_trains_and_decodes_near_fp32(name: str, qk_norm: str | No
     torch.testing.assert_close(last.float(), full[:, 4:], rtol=0.1, atol=0.1)
 
 
-def test_a_cache_of_lower_precision_serves_a_model_of_higher(device: str) -> None:
-    model = loud(gptzoo.build(small(positional="rope")).eval()).to(device)
+def test_a_cache_may_have_lower_precision_than_the_model(device: str) -> None:
+    model = with_large_weights(gptzoo.build(small(positional="rope")).eval()).to(device)
     tokens = tokens_of(model, 2, 6)
     states = model.new_states(2, 6, dtype=torch.bfloat16)
     model(tokens[:, :3], states=states, no_past=True)
@@ -285,9 +283,9 @@ def test_a_cache_of_lower_precision_serves_a_model_of_higher(device: str) -> Non
     torch.testing.assert_close(logits, model(tokens)[0][:, 3:], rtol=0.05, atol=0.05)
 
 
-def test_attend_is_for_subclasses_to_say() -> None:
+def test_a_subclass_must_implement_attend() -> None:
     class Silent(MultiHeadAttention):
-        """Does not say how."""
+        """Does not implement attend."""
 
         name = "silent"
 
@@ -307,8 +305,8 @@ def test_the_cache_is_as_wide_as_the_key_value_heads() -> None:
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("attention", ["naive", "sdpa"])
 @torch.no_grad()
-def test_a_step_that_is_not_causal_shows_the_future_too(attention: str, window: int | None) -> None:
-    model = loud(gptzoo.build(small(attention={"type": attention, "window": window}, positional="none"))).double()
+def test_noncausal_attention_attends_to_later_tokens(attention: str, window: int | None) -> None:
+    model = with_large_weights(gptzoo.build(small(attention={"type": attention, "window": window}, positional="none"))).double()
     module, x = model.blocks[0].attention.eval(), torch.randn(2, 7, 32, dtype=torch.float64)
     positions = torch.arange(7)[None]
     context = gptzoo.ForwardContext(positions, model.positionals[0], causal=False, trivially_causal=True)

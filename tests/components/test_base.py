@@ -1,4 +1,4 @@
-"""What parts share: the kinds' base classes say what a subclass forgot."""
+"""The base classes of components: missing methods, auxiliary outputs and documentation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_kind_of_part_is_a_torch_module() -> None:
 
 
 @pytest.mark.parametrize("base", [Attention, FeedForward, Norm])
-def test_a_part_that_forgot_its_forward_is_named(base: type[Part]) -> None:
+def test_a_component_without_forward_is_named_in_the_error(base: type[Part]) -> None:
     class Forgot(base):  # type: ignore[misc, valid-type]
         """Does nothing."""
 
@@ -43,13 +43,13 @@ def test_a_part_that_forgot_its_forward_is_named(base: type[Part]) -> None:
         part(torch.zeros(1, 2, 32), {} if base is Norm else None)
 
 
-def test_an_emit_without_extras_shares_nothing_that_a_model_changes() -> None:
+def test_the_default_auxiliary_outputs_are_never_modified() -> None:
     model = gptzoo.build(small())
     model(tokens_of(model, 1, 4), capture=["attention"])
     assert SublayerOutput(torch.zeros(1))[1:] == ({}, {}, {})
 
 
-def test_a_step_makes_a_bias_for_other_keys_and_has_that_for_its_own_at_hand() -> None:
+def test_the_context_caches_the_bias_among_new_tokens() -> None:
     class Distance(Positional):
         """The distance as the bias."""
 
@@ -66,7 +66,7 @@ def test_a_step_makes_a_bias_for_other_keys_and_has_that_for_its_own_at_hand() -
     assert bias.tolist() == [[[[3, 2, 1], [4, 3, 2]]]]
 
 
-def test_every_built_in_part_says_what_it_is_and_where_it_comes_from() -> None:
+def test_every_built_in_component_has_a_docstring_and_a_paper() -> None:
     parts = [
         component
         for kind in registry.current().kinds

@@ -1,4 +1,4 @@
-"""The cache against a list of all that was ever written."""
+"""The KV cache against a list of everything written to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gptzoo import extend, new_cache
 
 
 def value_at(positions: Tensor) -> Tensor:
-    """(B, T) -> (B, T, 2): what a test writes at a position tells row and position."""
+    """Return (B, T, 2) test values for positions (B, T): the row and the position."""
     row = torch.arange(len(positions))[:, None].expand_as(positions)
     return torch.stack([row, positions], dim=-1).float()
 
 
 def seen_by(seen: dict[str, Tensor], k_pos: Tensor, row: int) -> list[int]:
-    """The positions of the keys of a row, having checked that each key is the one that was written there."""
+    """Return the positions of a row's keys, after checking that each key is the one written there."""
     k_pos = k_pos.expand(len(seen["x"]), -1)
     for key, position in zip(seen["x"][row].tolist(), k_pos[row].tolist(), strict=True):
         assert position < 0 or key == [row, position]
@@ -26,7 +26,9 @@ def seen_by(seen: dict[str, Tensor], k_pos: Tensor, row: int) -> list[int]:
 
 
 @given(n_slots=st.integers(1, 6), chunks=st.lists(st.integers(1, 4), min_size=1, max_size=6), padding=st.integers(0, 3))
-def test_each_chunk_sees_itself_and_what_the_slots_still_hold(n_slots: int, chunks: list[int], padding: int) -> None:
+def test_each_chunk_attends_to_itself_and_to_the_cached_positions(
+    n_slots: int, chunks: list[int], padding: int
+) -> None:
     state = new_cache(2, n_slots, {"x": (2,)}, device="cpu", dtype=torch.float32)
     written = [0, 0]  # the second row starts with padding
     for index, size in enumerate(chunks):
@@ -60,7 +62,7 @@ def test_an_empty_cache_holds_nothing() -> None:
     assert {name: tensor.shape[0] for name, tensor in state.items()} == {"position": 2, "x": 2}
 
 
-def test_going_back_hides_what_was_written_after() -> None:
+def test_after_a_rollback_later_positions_are_masked() -> None:
     state = new_cache(1, 8, {"x": (2,)}, device="cpu", dtype=torch.float32)
     first = torch.arange(6)[None]
     extend(state, {"x": value_at(first)}, first, no_past=True)
@@ -69,7 +71,7 @@ def test_going_back_hides_what_was_written_after() -> None:
     assert seen_by(seen, k_pos, 0) == [0, 1, 2, 3, 4]
 
 
-def test_a_chunk_that_overwrites_nothing_reads_the_cache_where_it_is_and_no_farther_than_it_is_filled() -> None:
+def test_a_chunk_that_overwrites_nothing_reads_only_filled_slots_without_a_copy() -> None:
     state = new_cache(2, 100, {"x": (2,)}, device="cpu", dtype=torch.float32)
     first = torch.tensor([[-1, 0, 1, 2], [0, 1, 2, 3]])
     extend(state, {"x": value_at(first)}, first, no_past=True)
@@ -90,7 +92,7 @@ def test_the_tensors_of_a_state_are_updated_in_place() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_what_a_fresh_cache_sees_is_the_chunk_itself(size: int) -> None:
+def test_a_chunk_without_a_past_attends_to_itself(size: int) -> None:
     state = new_cache(2, 4, {"x": (2,)}, device="cpu", dtype=torch.float32)
     positions = torch.arange(size)[None]
     x = value_at(positions.expand(2, -1))
@@ -99,7 +101,7 @@ def test_what_a_fresh_cache_sees_is_the_chunk_itself(size: int) -> None:
     assert k_pos is positions  # by which a step knows the keys whose score bias it has at hand
 
 
-def test_no_slot_is_written_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_slot_is_written_twice_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[list[int]] = []
     write = Tensor.index_put_
 
@@ -115,7 +117,7 @@ def test_no_slot_is_written_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert writes == [[3, 3, 3, 3, 3, 2, 0, 1]] * 2
 
 
-def test_one_row_of_positions_serves_all_rows() -> None:
+def test_rows_may_share_one_row_of_positions() -> None:
     state = new_cache(3, 4, {"x": (2,)}, device="cpu", dtype=torch.float32)
     for first, size in ((0, 2), (2, 1), (3, 2)):
         positions = torch.arange(first, first + size)[None]

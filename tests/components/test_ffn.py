@@ -1,4 +1,4 @@
-"""Feed-forward networks against a line of torch, and how wide they are."""
+"""Feed-forward networks against a line of torch, and their widths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Arithmetic, loud, small
+from support import Arithmetic, small, with_large_weights
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +19,7 @@ ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 def ffn_of(options: dict[str, Any], **spec: Any) -> Any:
-    return loud(gptzoo.load_model_spec(small(ffn=options, **spec)).ffn.build(DIMS).eval())
+    return with_large_weights(gptzoo.load_model_spec(small(ffn=options, **spec)).ffn.build(DIMS).eval())
 
 
 def some_input(arithmetic: Arithmetic) -> Tensor:
@@ -70,8 +70,8 @@ def test_the_hidden_width_is_d_ff_or_a_multiple_of_the_models(options: dict[str,
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"multiplier": 4, "d_ff": 128}, "$.ffn.multiplier: d_ff says already how wide the hidden layer is; give one"),
-        ({"multiplier": None}, "$.ffn.multiplier: say how wide the hidden layer is: give multiplier or d_ff"),
+        ({"multiplier": 4, "d_ff": 128}, "$.ffn.multiplier: d_ff sets the hidden width already. Give only one"),
+        ({"multiplier": None}, "$.ffn.multiplier: the hidden width is not set. Give multiplier or d_ff."),
         ({"multiplier": -1.0}, "$.ffn.multiplier: should be greater than 0"),
         ({"d_ff": 0}, "$.ffn.d_ff: should be greater than 0"),
         ({"dropout": 1.0}, "$.ffn.dropout: should be at least 0 and below 1"),
@@ -79,18 +79,18 @@ def test_the_hidden_width_is_d_ff_or_a_multiple_of_the_models(options: dict[str,
     ],
     ids=str,
 )
-def test_a_width_that_cannot_be_is_told_at_its_place(options: dict[str, Any], reason: str) -> None:
+def test_errors_for_invalid_widths_name_the_field(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(SpecError) as caught:
         gptzoo.load_model_spec(small(ffn={"type": "mlp", **options}))
     assert str(caught.value).startswith(f"spec: {reason}")
 
 
-def test_a_glu_of_default_width_is_as_large_as_an_mlp_of_default_width() -> None:
+def test_a_default_glu_is_as_large_as_a_default_mlp() -> None:
     mlp, glu = (sum(p.numel() for p in ffn_of({"type": name}, bias=False).parameters()) for name in ("mlp", "glu"))
     assert glu == pytest.approx(mlp, rel=0.01)
 
 
-def test_every_position_is_transformed_by_itself(arithmetic: Arithmetic) -> None:
+def test_each_position_is_transformed_independently(arithmetic: Arithmetic) -> None:
     for name in ("mlp", "glu"):
         ffn = ffn_of({"type": name}).to(arithmetic.device, arithmetic.dtype)
         x = some_input(arithmetic)

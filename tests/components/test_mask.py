@@ -1,4 +1,4 @@
-"""Which keys a query may see."""
+"""The attention mask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_key_is_visible_by_its_position_alone(
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=6))
-def test_documents_do_not_see_each_other(documents: list[int]) -> None:
+def test_documents_do_not_attend_to_each_other(documents: list[int]) -> None:
     at = torch.arange(len(documents))[None]
     mask = attention_mask(at, at, documents=torch.tensor([documents]))[0, 0]
     for t, mine in enumerate(documents):

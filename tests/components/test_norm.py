@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Arithmetic, logits_of, loud, small, tokens_of
+from support import Arithmetic, logits_of, small, tokens_of, with_large_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +18,7 @@ DIMS = Dims(vocab_size=13, context_length=16, d_model=32, n_layers=2, n_heads=4)
 
 
 def layer_of(component: Any, arithmetic: Arithmetic, **options: Any) -> Any:
-    return loud(component(component.Config(**options), 12)).to(arithmetic.device, arithmetic.dtype)
+    return with_large_weights(component(component.Config(**options), 12)).to(arithmetic.device, arithmetic.dtype)
 
 
 def some_input(arithmetic: Arithmetic, *shape: int) -> Tensor:
@@ -56,13 +56,13 @@ def test_norms_start_as_plain_normalisation() -> None:
     assert all((layer.weight == 1).all() and (layer.bias == 0).all() for layer in layers)
 
 
-def test_a_norm_without_bias_has_no_such_parameter() -> None:
+def test_a_norm_without_bias_has_no_bias_parameter() -> None:
     model = gptzoo.build(small(bias=False), device="meta")
     assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
 
 
 class Recorder:
-    """A sublayer that multiplies by a number and remembers what it was given."""
+    """A sublayer that multiplies by a number and records its inputs."""
 
     def __init__(self, factor: float):
         self.factor = factor
@@ -74,10 +74,10 @@ class Recorder:
 
 def scheme(component: type[Norm], arithmetic: Arithmetic) -> Any:
     config = gptzoo.load_model_spec(small(norm=component.name)).norm
-    return loud(component(config, DIMS, ["first", "second"])).to(arithmetic.device, arithmetic.dtype)
+    return with_large_weights(component(config, DIMS, ["first", "second"])).to(arithmetic.device, arithmetic.dtype)
 
 
-def test_pre_ln_normalises_what_enters_a_sublayer_and_leaves_the_stream_alone(arithmetic: Arithmetic) -> None:
+def test_pre_ln_normalises_the_input_of_a_sublayer_but_not_the_stream(arithmetic: Arithmetic) -> None:
     norm = scheme(PreNorm, arithmetic)
     first, second = Recorder(2.0), Recorder(3.0)
     x = some_input(arithmetic, 2, 5, 32)

@@ -1,4 +1,4 @@
-"""Each positional against its formula, and the seams that they share."""
+"""Each positional against its formula, and the methods of the base class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Arithmetic, admit, logits_of, loud, small, tokens_of
+from support import Arithmetic, admit, logits_of, small, tokens_of, with_large_weights
 from torch import Tensor
 
 import gptzoo
@@ -53,7 +53,7 @@ def test_rope_scores_change_with_the_distance() -> None:
     assert len(scores) == 6
 
 
-def test_rope_turns_each_pair_of_a_head_by_its_angle() -> None:
+def test_rope_rotates_each_pair_of_a_head_by_its_angle() -> None:
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     y = turned(rope(theta=100.0), x, 0, 1, 7)
     for row, position in enumerate((0, 1, 7)):
@@ -64,7 +64,7 @@ def test_rope_turns_each_pair_of_a_head_by_its_angle() -> None:
             assert abs(complex(y[row, pair], y[row, pair + 4]) - after) < 1e-5
 
 
-def test_rope_makes_the_tables_for_every_width_that_is_rotated() -> None:
+def test_rope_prepares_tables_for_every_rotated_width() -> None:
     part = RotaryPositional(RotaryPositional.Config(), DIMS, frozenset({4, 8}))
     positions = torch.arange(3)[None]
     tables = part.prepare(positions)
@@ -79,8 +79,8 @@ def test_rope_keeps_the_dtype_of_queries_and_keys() -> None:
         assert turned(rope(), torch.ones(2, 8, dtype=dtype), 0, 1).dtype == dtype
 
 
-def test_a_rope_model_does_not_know_where_a_text_begins(device: str) -> None:
-    model = loud(gptzoo.build(small(positional="rope")).eval()).to(device)
+def test_a_rope_model_is_invariant_to_shifted_positions(device: str) -> None:
+    model = with_large_weights(gptzoo.build(small(positional="rope")).eval()).to(device)
     tokens = tokens_of(model, 2, 6)
     positions = torch.arange(6, device=device)[None]
     shifted = logits_of(model, tokens, positions=positions + 4)
@@ -101,14 +101,14 @@ def test_sinusoidal_equals_its_formula(base: float) -> None:
             assert waves[position, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
 
 
-def test_sinusoidal_scales_the_tokens_unless_told_not_to() -> None:
+def test_sinusoidal_scales_token_embeddings_by_default() -> None:
     x, at = torch.randn(1, 3, 32), torch.arange(3)[None]
     plain = SinusoidalPositional(SinusoidalPositional.Config(scale_tokens=False), DIMS).embed(x, at)
     scaled = SinusoidalPositional(SinusoidalPositional.Config(), DIMS).embed(x, at)
     torch.testing.assert_close(scaled - plain, x * (32**0.5 - 1), rtol=1e-4, atol=1e-4)
 
 
-def test_sinusoidal_reaches_beyond_the_context_length() -> None:
+def test_sinusoidal_works_beyond_the_context_length() -> None:
     model = gptzoo.build(small(positional="sinusoidal"))
     assert model.max_length is None
     assert logits_of(model, tokens_of(model, 1, 40)).shape == (1, 40, 13)
@@ -118,7 +118,7 @@ def test_sinusoidal_reaches_beyond_the_context_length() -> None:
 
 
 def test_learned_adds_the_vector_of_each_position() -> None:
-    part = loud(LearnedPositional(LearnedPositional.Config(), DIMS))
+    part = with_large_weights(LearnedPositional(LearnedPositional.Config(), DIMS))
     x = torch.randn(2, 3, 32)
     positions = torch.tensor([[4, 0, 15], [1, 1, -1]])
     y = part.embed(x, positions)
@@ -130,7 +130,7 @@ def test_learned_adds_the_vector_of_each_position() -> None:
     assert part.max_length == 16
 
 
-def test_without_positions_a_last_token_does_not_know_the_order_of_the_others(arithmetic: Arithmetic) -> None:
+def test_without_positions_the_last_token_is_invariant_to_the_order_of_the_others(arithmetic: Arithmetic) -> None:
     for positional, knows in (("none", False), ("rope", True), ("learned", True), ("sinusoidal", True)):
         model = arithmetic.model(small(n_layers=1, positional=positional))
         tokens = tokens_of(model, 1, 8)
@@ -145,7 +145,7 @@ def test_without_positions_a_last_token_does_not_know_the_order_of_the_others(ar
 # ---------------------------------------------------------------------- seams
 
 
-def test_overriding_a_seam_declares_what_the_attention_must_honour() -> None:
+def test_overriding_a_method_declares_the_required_feature() -> None:
     class Both(RotaryPositional):
         """Rotates, as its parent does, and adds a bias."""
 
@@ -161,7 +161,7 @@ def test_overriding_a_seam_declares_what_the_attention_must_honour() -> None:
 
 
 class Counting(Positional):
-    """Counts how often each seam is asked, and adds a bias so that it is."""
+    """Counts the calls of each method, and adds a bias so that `bias` is called."""
 
     name = "counting"
 
@@ -191,7 +191,7 @@ class Counting(Positional):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_tables_and_bias_are_made_once_per_forward_and_rotations_once_per_layer() -> None:
+def test_tables_and_bias_are_computed_once_per_forward_and_rotations_once_per_layer() -> None:
     admit(Counting)
     model = gptzoo.build(small(n_layers=3, positional="counting", attention={"type": "sdpa", "n_kv_heads": 2}))
     logits_of(model, tokens_of(model, 2, 5))
@@ -213,7 +213,7 @@ class Distance(Positional):
 @pytest.mark.usefixtures("fresh_registry")
 @pytest.mark.parametrize("attention", ["naive", "sdpa"])
 @pytest.mark.parametrize("window", [None, 3])
-def test_a_score_bias_of_a_third_party_reaches_full_cached_and_padded_forwards(
+def test_a_third_party_score_bias_applies_in_full_cached_and_padded_forwards(
     window: int | None, attention: str, arithmetic: Arithmetic
 ) -> None:
     admit(Distance)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud
+from support import with_large_weights
 
 import gptzoo
 from gptzoo import registry
@@ -22,7 +22,7 @@ IDS = list(b"To be or not to be")
 
 
 def loaded(seed: int = 3, **fields: Any) -> LoadedModel:
-    model = loud(gptzoo.build({**SPEC, **fields}, seed=seed)).eval()
+    model = with_large_weights(gptzoo.build({**SPEC, **fields}, seed=seed)).eval()
     return LoadedModel(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
 
 

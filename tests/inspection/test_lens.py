@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud
+from support import with_large_weights
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import LoadedModel
@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def loaded(**fields: Any) -> LoadedModel:
-    model = loud(gptzoo.build({**SPEC, **fields}, seed=3)).eval()
+    model = with_large_weights(gptzoo.build({**SPEC, **fields}, seed=3)).eval()
     return LoadedModel(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
 
 

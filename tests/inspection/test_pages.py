@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import loud
+from support import with_large_weights
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import LoadedModel
@@ -25,7 +25,7 @@ IDS = list(b"to be </b>")
 @pytest.fixture(scope="module")
 def loaded() -> LoadedModel:
     spec = {"vocab_size": 257, "context_length": 32, "d_model": 24, "n_layers": 2, "n_heads": 3}
-    model = loud(gptzoo.build(spec, seed=3)).eval()
+    model = with_large_weights(gptzoo.build(spec, seed=3)).eval()
     return LoadedModel(model, ByteTokenizer(ByteTokenizer.Config()), Path("here"))
 
 

@@ -1,4 +1,4 @@
-"""What a model costs."""
+"""The costs of a model: parameters, FLOPs, cache and training memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import gptzoo
 from gptzoo.components.attention import SdpaAttention
 from gptzoo.components.ffn import FeedForward
 from gptzoo.errors import InputError, SpecError
-from gptzoo.model.accounting import ModelCosts, model_costs, count_parameters
+from gptzoo.model.accounting import ModelCosts, count_parameters, model_costs
 from gptzoo.model.build import build_on_meta
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "models"
 
 
-def account_of(spec: dict[str, Any], **settings: Any) -> ModelCosts:
+def costs_of(spec: dict[str, Any], **settings: Any) -> ModelCosts:
     return model_costs(gptzoo.load_model_spec(spec), **settings)
 
 
 # ---------------------------------------------------------------------- parameters
 
 
-def test_parts_and_embeddings_add_up_to_what_is_built(any_spec: dict[str, Any]) -> None:
+def test_parameter_counts_add_up_to_the_built_model(any_spec: dict[str, Any]) -> None:
     counted = count_parameters(build_on_meta(gptzoo.load_model_spec(any_spec)))
     assert counted.total == sum(parameter.numel() for parameter in gptzoo.build(any_spec).parameters())
     assert counted.total == sum(counted.by_part.values())
@@ -70,10 +70,10 @@ class Gated(SdpaAttention):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_part_of_somebody_else_counts_with_all_that_it_contains() -> None:
+def test_a_third_party_component_counts_with_everything_it_contains() -> None:
     admit(Gated)
-    plain = account_of(small()).parameters.by_part
-    gated = account_of(small(attention={"type": "gated", "qk_norm": "rmsnorm"})).parameters.by_part
+    plain = costs_of(small()).parameters.by_part
+    gated = costs_of(small(attention={"type": "gated", "qk_norm": "rmsnorm"})).parameters.by_part
     assert gated["attention"] - plain["attention"] == 2 * (32 * 32 + 2 * 8)
     assert {**gated, "attention": 0} == {**plain, "attention": 0}
 
@@ -87,28 +87,28 @@ def test_a_part_of_somebody_else_counts_with_all_that_it_contains() -> None:
 def test_a_cached_token_is_a_key_and_a_value_in_every_layer(
     attention: str, precision: Any, n_bytes: int, n_kv_heads: int
 ) -> None:
-    counted = account_of(small(attention={"type": attention, "n_kv_heads": n_kv_heads}), precision=precision)
+    counted = costs_of(small(attention={"type": attention, "n_kv_heads": n_kv_heads}), precision=precision)
     assert counted.kv_cache_bytes_per_token == 2 * 2 * n_kv_heads * 8 * n_bytes
 
 
 def test_a_window_bounds_the_state_but_not_its_growth_before() -> None:
-    full, windowed = account_of(small()), account_of(small(attention={"type": "sdpa", "window": 4}))
+    full, windowed = costs_of(small()), costs_of(small(attention={"type": "sdpa", "window": 4}))
     assert windowed.kv_cache_bytes_per_token == full.kv_cache_bytes_per_token
     assert windowed.state_bytes < full.state_bytes / 2
 
 
-def test_state_bytes_are_those_of_the_states_that_are_made(any_spec: dict[str, Any]) -> None:
+def test_state_bytes_are_those_of_allocated_states(any_spec: dict[str, Any]) -> None:
     model = gptzoo.build(any_spec)
     states = model.new_states(1, model.spec.context_length)
     made = sum(tensor.nbytes for layer in states for state in layer.values() for tensor in state.values())
-    assert account_of(any_spec).state_bytes == made > 0
+    assert costs_of(any_spec).state_bytes == made > 0
 
 
 # ---------------------------------------------------------------------- work and memory
 
 
-def test_every_spec_can_be_rehearsed(any_spec: dict[str, Any]) -> None:
-    counted = account_of(any_spec)
+def test_every_spec_has_a_dry_run(any_spec: dict[str, Any]) -> None:
+    counted = costs_of(any_spec)
     assert counted.not_rehearsed is None
     assert counted.flops_per_token is not None
     assert counted.training_memory is not None
@@ -126,17 +126,17 @@ def test_flops_per_token_of_tiny_are_those_of_the_closed_form() -> None:
 
 
 def test_a_longer_sequence_costs_more_per_token_and_a_larger_batch_does_not() -> None:
-    short, long = account_of(small(), sequence_length=8), account_of(small(), sequence_length=16, batch_size=3)
+    short, long = costs_of(small(), sequence_length=8), costs_of(small(), sequence_length=16, batch_size=3)
     assert short.flops_per_token is not None
     assert long.flops_per_token is not None
     assert long.flops_per_token.forward - short.flops_per_token.forward == 4 * 8 * 32 * 2
 
 
 def test_training_memory_is_weights_and_optimizer_and_a_peak_that_grows_with_the_batch() -> None:
-    one, two = (account_of(small(), batch_size=size).training_memory for size in (1, 2))
+    one, two = (costs_of(small(), batch_size=size).training_memory for size in (1, 2))
     assert one is not None
     assert two is not None
-    n_parameters = account_of(small()).parameters.total
+    n_parameters = costs_of(small()).parameters.total
     assert (one.weight_bytes, one.gradient_bytes, one.optimizer_bytes) == (
         4 * n_parameters,
         4 * n_parameters,
@@ -161,26 +161,26 @@ class Sparse(FeedForward):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_what_depends_on_values_is_said_and_the_rest_is_counted() -> None:
+def test_a_model_without_a_dry_run_still_has_the_other_costs() -> None:
     admit(Sparse)
-    counted = account_of(small(ffn="sparse"))
+    counted = costs_of(small(ffn="sparse"))
     assert counted.parameters.by_part["ffn"] == 2 * (32 * 32 + 32)
     assert counted.flops_per_token is counted.training_memory is None
     assert "nonzero" in str(counted.not_rehearsed)
 
 
-def test_a_sequence_that_positions_do_not_reach_is_refused() -> None:
-    with pytest.raises(InputError, match="17 tokens is longer than its 16 positions"):
-        account_of(small(), sequence_length=17)
-    assert account_of(small(positional="rope"), sequence_length=17).flops_per_token is not None
+def test_a_sequence_longer_than_max_length_is_an_error() -> None:
+    with pytest.raises(InputError, match="sequence length 17 exceeds the model's maximum of 16"):
+        costs_of(small(), sequence_length=17)
+    assert costs_of(small(positional="rope"), sequence_length=17).flops_per_token is not None
 
 
-def test_a_spec_without_a_vocabulary_is_refused() -> None:
+def test_a_spec_without_vocab_size_is_an_error() -> None:
     with pytest.raises(SpecError, match="vocab_size"):
-        account_of(small(vocab_size=None))
+        costs_of(small(vocab_size=None))
 
 
-def test_counting_leaves_the_generator_of_random_numbers_alone() -> None:
+def test_counting_does_not_change_the_random_state() -> None:
     before = torch.get_rng_state()
-    account_of(small(dropout=0.1))
+    costs_of(small(dropout=0.1))
     assert torch.equal(before, torch.get_rng_state())

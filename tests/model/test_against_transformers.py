@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud, tokens_of
+from support import tokens_of, with_large_weights
 from torch import Tensor
 
 import gptzoo
@@ -116,7 +116,7 @@ def llama(attention: str, *, tied: bool = False) -> tuple[Any, Any, Any]:
 )
 def test_logits_loss_and_all_gradients_equal_those_of_transformers(family: Any, attention: str, device: str) -> None:
     theirs, spec, translate = family(attention)
-    loud(theirs.eval())
+    with_large_weights(theirs.eval())
     ours = gptzoo.build(spec, seed=7).eval()
     ours.load_state_dict(translate(theirs.state_dict()))  # strict: every tensor has its counterpart
     ours, theirs = ours.to(device), theirs.to(device)
@@ -142,7 +142,7 @@ def test_logits_loss_and_all_gradients_equal_those_of_transformers(family: Any, 
 @pytest.mark.parametrize("family", [gpt2, llama], ids=["gpt2", "llama"])
 def test_greedy_continuations_equal_those_of_transformers(family: Any) -> None:
     theirs, spec, translate = family("sdpa")
-    loud(theirs.eval())
+    with_large_weights(theirs.eval())
     ours = gptzoo.build(spec).eval()
     ours.load_state_dict(translate(theirs.state_dict()))
     prompt = tokens_of(ours, 1, 5)

@@ -1,4 +1,4 @@
-"""A block wires named sublayers by its norm scheme, hands each its own state, and gathers what they emit."""
+"""A block wires sublayers by its norm scheme, passes each its state, and collects auxiliary outputs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_each_sublayer_gets_its_own_state() -> None:
     assert block(torch.tensor(1.0), "the step", states).y == 2 + 20
 
 
-def test_what_sublayers_emit_is_named_after_them() -> None:
+def test_auxiliary_outputs_are_named_after_their_sublayer() -> None:
     block = Block(Sum(), {"first": Scale(True), "second": Scale(False), "third": Scale(True)})  # type: ignore[dict-item]
     y, losses, metrics, captures = block(torch.tensor([1.0]), "the step")
     assert y == 8
@@ -51,7 +51,7 @@ def test_what_sublayers_emit_is_named_after_them() -> None:
     assert set(captures) == {"first.c", "third.c"}
 
 
-def test_one_call_does_not_see_what_another_gathered() -> None:
+def test_calls_do_not_share_auxiliary_outputs() -> None:
     block = Block(Sum(), {"first": Scale(True)})  # type: ignore[dict-item]
     before = block(torch.tensor([1.0]), "the step")
     block(torch.tensor([3.0]), "the step")

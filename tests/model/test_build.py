@@ -1,4 +1,4 @@
-"""From a spec to a model, on any device."""
+"""Construction of a model from its spec, on any device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_model_is_built_from_a_dict_a_spec_or_a_file(tmp_path: Path) -> None:
     assert all(torch.equal(logits_of(model, tokens), logits_of(models[0], tokens)) for model in models)
 
 
-def test_it_is_put_on_the_device(device: str) -> None:
+def test_a_model_is_built_on_the_device(device: str) -> None:
     model = gptzoo.build(small(positional=["rope", "learned"]), device=device)
     assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {device}
     assert logits_of(model, tokens_of(model, 1, 4)).device.type == device
@@ -35,7 +35,7 @@ def test_every_spec_builds_on_the_meta_device(any_spec: dict[str, Any]) -> None:
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
 
 
-def test_a_model_of_175_billion_parameters_is_counted_without_memory() -> None:
+def test_a_model_of_175_billion_parameters_is_counted_without_allocating_it() -> None:
     vocabulary, context, width, depth = 50257, 2048, 12288, 96  # GPT-3, Brown et al. 2020
     model = gptzoo.build(
         {"vocab_size": vocabulary, "context_length": context, "d_model": width, "n_layers": depth, "n_heads": 96},
@@ -46,14 +46,14 @@ def test_a_model_of_175_billion_parameters_is_counted_without_memory() -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
-def test_without_a_vocabulary_there_is_no_model() -> None:
+def test_building_without_vocab_size_is_an_error() -> None:
     with pytest.raises(SpecError) as caught:
         gptzoo.build(small(vocab_size=None, name="nameless"))
     assert str(caught.value) == (
-        "nameless: $.vocab_size: is required to build a model; in a run the tokenizer gives it"
+        "nameless: $.vocab_size: is required to build a model. In a training run, the tokenizer sets it."
     )
 
 
-def test_a_wrong_spec_is_a_spec_error() -> None:
+def test_an_invalid_spec_is_a_spec_error() -> None:
     with pytest.raises(SpecError, match="attention"):
         gptzoo.build(small(attention="sdap"))

@@ -1,4 +1,4 @@
-"""What must hold for every model, whatever its parts: causality, gradients, and one answer however it is computed."""
+"""Properties of every model: causality, gradients, and equal results in all ways to compute them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import SPECS, Arithmetic, admit, logits_of, loud, plain_types, small, tokens_of
+from support import SPECS, Arithmetic, admit, logits_of, small, tokens_of, types_with_defaults, with_large_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,12 +21,12 @@ LENGTH = 10
 
 
 def at(*positions: int, device: Any = "cpu") -> Tensor:
-    """(1, T) positions."""
+    """Return positions (1, T)."""
     return torch.tensor([positions], device=device)
 
 
 def decode(model: Any, tokens: Tensor, chunks: list[int]) -> Tensor:
-    """The logits (B, T, V) of tokens that are fed to empty states chunk by chunk."""
+    """Return logits (B, T, V) of tokens that are fed to empty states in chunks."""
     states = model.new_states(len(tokens), tokens.shape[1])
     logits, first = [], 0
     for size in chunks:
@@ -44,13 +44,13 @@ def test_the_specs_hold_every_valid_combination_of_attention_positional_and_norm
             combinations.add((spec["attention"]["type"], spec["positional"], spec["norm"]["type"]))
     built_in = itertools.product(("naive", "sdpa"), ("learned", "sinusoidal", "rope", "none"), ("pre_ln", "post_ln"))
     assert combinations >= set(built_in)
-    assert {positional for _, positional, _ in combinations} == set(plain_types("positional"))
+    assert {positional for _, positional, _ in combinations} == set(types_with_defaults("positional"))
 
 
 # ---------------------------------------------------------------------- causality and gradients
 
 
-def test_no_position_sees_the_future(any_spec: dict[str, Any], arithmetic: Arithmetic) -> None:
+def test_no_token_attends_to_later_tokens(any_spec: dict[str, Any], arithmetic: Arithmetic) -> None:
     model = arithmetic.model(any_spec)
     tokens = tokens_of(model, 2, LENGTH)
     logits = logits_of(model, tokens)
@@ -58,11 +58,13 @@ def test_no_position_sees_the_future(any_spec: dict[str, Any], arithmetic: Arith
         changed = tokens.clone()
         changed[:, position] = (changed[:, position] + 1) % model.spec.vocab_size
         after = logits_of(model, changed)
-        assert torch.equal(after[:, :position], logits[:, :position]), f"token {position} reaches back"
-        assert not torch.equal(after[:, position], logits[:, position]), f"token {position} does not reach itself"
+        assert torch.equal(after[:, :position], logits[:, :position]), f"token {position} affects earlier logits"
+        assert not torch.equal(after[:, position], logits[:, position]), (
+            f"token {position} does not affect its own logits"
+        )
 
 
-def test_gradients_reach_every_parameter(any_spec: dict[str, Any], arithmetic: Arithmetic) -> None:
+def test_every_parameter_has_a_gradient(any_spec: dict[str, Any], arithmetic: Arithmetic) -> None:
     model = arithmetic.model(any_spec).train()
     tokens = tokens_of(model, 4, LENGTH)
     _, loss = model(tokens, tokens.roll(-1, 1))
@@ -73,8 +75,8 @@ def test_gradients_reach_every_parameter(any_spec: dict[str, Any], arithmetic: A
         assert parameter.grad.any(), f"the gradient of {name} is zero"
 
 
-def test_every_earlier_token_reaches_the_last_one_where_nothing_limits_it(device: str) -> None:
-    model = loud(gptzoo.build(small(positional="rope"), device="cpu").eval()).to(device)
+def test_without_a_window_every_token_affects_the_last_logits(device: str) -> None:
+    model = with_large_weights(gptzoo.build(small(positional="rope"), device="cpu").eval()).to(device)
     tokens = tokens_of(model, 1, LENGTH)
     last = logits_of(model, tokens)[:, -1]
     for position in range(LENGTH):
@@ -83,9 +85,9 @@ def test_every_earlier_token_reaches_the_last_one_where_nothing_limits_it(device
         assert not torch.equal(logits_of(model, changed)[:, -1], last)
 
 
-def test_a_window_reaches_as_far_as_its_width_times_the_depth_and_no_farther(device: str) -> None:
+def test_a_window_limits_the_receptive_field_to_its_width_times_the_depth(device: str) -> None:
     attention = {"type": "sdpa", "window": 3}
-    model = loud(gptzoo.build(small(positional="rope", attention=attention)).eval()).to(device)
+    model = with_large_weights(gptzoo.build(small(positional="rope", attention=attention)).eval()).to(device)
     tokens = tokens_of(model, 1, LENGTH)
     changed = tokens.clone()
     changed[:, 0] = (changed[:, 0] + 1) % model.spec.vocab_size
@@ -118,7 +120,7 @@ def test_the_states_of_a_window_are_a_ring_of_its_size() -> None:
 
 
 def test_last_only_gives_the_logits_of_the_last_position(device: str) -> None:
-    model = loud(gptzoo.build(small()).eval()).to(device)
+    model = with_large_weights(gptzoo.build(small()).eval()).to(device)
     tokens = tokens_of(model, 2, LENGTH)
     last = logits_of(model, tokens, last_only=True)
     assert last.shape == (2, 1, model.spec.vocab_size)
@@ -126,7 +128,7 @@ def test_last_only_gives_the_logits_of_the_last_position(device: str) -> None:
 
 
 def left_padded(rows: list[Tensor], length: int) -> tuple[Tensor, Tensor]:
-    """Rows (T,) of any lengths as tokens and positions, both (B, length)."""
+    """Left-pad rows (T,) of any lengths and return tokens and positions, both (B, length)."""
     tokens = torch.stack([F.pad(row, (length - len(row), 0)) for row in rows])
     positions = torch.stack(
         [F.pad(torch.arange(len(row), device=row.device), (length - len(row), 0), value=-1) for row in rows]
@@ -209,8 +211,8 @@ def test_packed_documents_equal_each_document_alone(any_spec: dict[str, Any], ar
     arithmetic.close(packed, alone)
 
 
-def test_documents_are_kept_apart_also_where_positions_run_on(device: str) -> None:
-    model = loud(gptzoo.build(small(positional="rope")).eval()).to(device)  # whose scores know distances only
+def test_documents_are_separate_even_if_positions_continue(device: str) -> None:
+    model = with_large_weights(gptzoo.build(small(positional="rope")).eval()).to(device)  # whose scores know distances only
     tokens = tokens_of(model, 1, LENGTH)
     documents = torch.tensor([[0] * 4 + [1] * 6], device=device)
     packed = logits_of(model, tokens, documents=documents)
@@ -218,18 +220,18 @@ def test_documents_are_kept_apart_also_where_positions_run_on(device: str) -> No
     assert not torch.allclose(logits_of(model, tokens)[:, 4:], packed[:, 4:], atol=1e-3)
 
 
-def test_what_would_go_wrong_in_silence_is_refused() -> None:
+def test_arguments_that_would_give_wrong_results_are_errors() -> None:
     model = gptzoo.build(small())
     tokens = tokens_of(model, 1, 4)
-    with pytest.raises(ValueError, match="positions are needed"):
+    with pytest.raises(ValueError, match="positions are required"):
         model(tokens, states=model.new_states(1, 8))
-    with pytest.raises(ValueError, match="17 tokens are more than positions reach, which is 16"):
+    with pytest.raises(ValueError, match="expected at most 16 tokens"):
         model(torch.zeros(1, 17, dtype=torch.int64))
-    with pytest.raises(ValueError, match="which document"):
+    with pytest.raises(ValueError, match="documents cannot be used with a past"):
         model(tokens[:, :1], positions=at(0), documents=at(0), states=model.new_states(1, 8))
 
 
-def test_a_step_promises_what_is_so_and_no_less() -> None:
+def test_the_context_has_the_right_guarantees() -> None:
     model = gptzoo.build(small(n_layers=1))
     promised: list[tuple[bool, bool]] = []
     model.blocks[0].register_forward_pre_hook(
@@ -238,9 +240,9 @@ def test_a_step_promises_what_is_so_and_no_less() -> None:
     tokens, states = tokens_of(model, 1, 2), model.new_states(1, 8)
     calls: list[tuple[dict[str, Any], tuple[bool, bool]]] = [
         ({}, (True, True)),  # fast kernels are for what is plain
-        ({"states": states, "fresh": True}, (True, True)),
+        ({"states": states, "no_past": True}, (True, True)),
         ({"positions": at(0, 1)}, (False, True)),
-        ({"positions": at(0, 1), "states": states, "fresh": True}, (False, True)),
+        ({"positions": at(0, 1), "states": states, "no_past": True}, (False, True)),
         ({"positions": at(2, 3), "states": states}, (False, False)),
         ({"documents": at(0, 1)}, (False, True)),
     ]
@@ -250,16 +252,16 @@ def test_a_step_promises_what_is_so_and_no_less() -> None:
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_an_attention_that_cannot_keep_documents_apart_refuses_them() -> None:
-    class Deaf(gptzoo.MultiHeadAttention):
-        """Honours no documents."""
+def test_documents_need_an_attention_that_supports_them() -> None:
+    class NoDocuments(gptzoo.MultiHeadAttention):
+        """Does not support documents."""
 
-        name = "deaf"
+        name = "no_documents"
         supports = frozenset({"rotate"})
 
-    admit(Deaf)
-    model = gptzoo.build(small(attention=["sdpa", "deaf"]))
-    with pytest.raises(ValueError, match="attention 'deaf' does not keep documents apart"):
+    admit(NoDocuments)
+    model = gptzoo.build(small(attention=["sdpa", "no_documents"]))
+    with pytest.raises(ValueError, match="attention 'no_documents' does not support documents"):
         model(tokens_of(model, 1, 2), documents=at(0, 1))
 
 
@@ -279,7 +281,7 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(any_spec: dict[str, Any], a
 
 
 class Chatty(FeedForward):
-    """Emits a loss, a metric and, on request, a capture."""
+    """Returns a loss, a metric and, on request, a capture."""
 
     name = "chatty"
 
@@ -291,7 +293,7 @@ class Chatty(FeedForward):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_losses_of_sublayers_are_added_in_training_alone_and_everything_is_observed() -> None:
+def test_auxiliary_losses_are_added_only_in_training_and_all_outputs_are_collected() -> None:
     admit(Chatty)
     model = gptzoo.build(small(ffn=["chatty", "mlp"], n_layers=3))
     tokens = tokens_of(model, 2, 4)
@@ -304,7 +306,7 @@ def test_losses_of_sublayers_are_added_in_training_alone_and_everything_is_obser
     torch.testing.assert_close(training - evaluated, torch.tensor(1.0))
 
 
-def test_nothing_is_captured_that_was_not_asked_for() -> None:
+def test_only_requested_tensors_are_captured() -> None:
     model = gptzoo.build(small(n_layers=3, attention=["sdpa", "naive"]))
     tokens = tokens_of(model, 2, 4)
     seen = AuxiliaryOutputs()
@@ -331,7 +333,7 @@ def test_one_head_works(arithmetic: Arithmetic, positional: str) -> None:
     arithmetic.close(decode(model, tokens, [4, 1, 5]), logits_of(model, tokens))
 
 
-def test_dropout_acts_in_training_and_only_there(any_spec: dict[str, Any], device: str) -> None:
+def test_dropout_acts_only_in_training(any_spec: dict[str, Any], device: str) -> None:
     model = gptzoo.build({**any_spec, "dropout": 0.5}, device=device)
     tokens = tokens_of(model, 2, LENGTH)
     model.train()
@@ -352,8 +354,8 @@ def test_dropout_acts_in_training_and_only_there(any_spec: dict[str, Any], devic
     ],
     ids=str,
 )
-def test_each_place_of_dropout_acts_by_itself(option: dict[str, Any], device: str) -> None:
-    model = loud(gptzoo.build(small(**option)).train()).to(device)
+def test_each_dropout_option_acts_alone(option: dict[str, Any], device: str) -> None:
+    model = with_large_weights(gptzoo.build(small(**option)).train()).to(device)
     tokens = tokens_of(model, 2, LENGTH)
     assert not torch.equal(logits_of(model, tokens), logits_of(model, tokens))
 
@@ -364,20 +366,20 @@ def test_without_dropout_training_mode_changes_no_logits(device: str) -> None:
     assert torch.equal(logits_of(model, tokens), logits_of(model.eval(), tokens))
 
 
-def test_a_deep_copy_is_an_equal_model_with_weights_of_its_own(any_spec: dict[str, Any]) -> None:
-    model = loud(gptzoo.build(any_spec).eval())
+def test_a_deep_copy_is_an_equal_model_with_its_own_weights(any_spec: dict[str, Any]) -> None:
+    model = with_large_weights(gptzoo.build(any_spec).eval())
     tokens = tokens_of(model, 2, LENGTH)
     before = logits_of(model, tokens)
     twin = copy.deepcopy(model)
     assert twin.spec == model.spec
     assert torch.equal(logits_of(twin, tokens), before)
-    loud(twin, seed=1)
+    with_large_weights(twin, seed=1)
     assert torch.equal(logits_of(model, tokens), before)
     assert not torch.equal(logits_of(twin, tokens), before)
 
 
-def test_weights_go_round_through_a_state_dict(any_spec: dict[str, Any]) -> None:
-    model = loud(gptzoo.build(any_spec).eval())
+def test_weights_survive_a_state_dict_round_trip(any_spec: dict[str, Any]) -> None:
+    model = with_large_weights(gptzoo.build(any_spec).eval())
     tokens = tokens_of(model, 2, LENGTH)
     other = gptzoo.build(any_spec, seed=2).eval()
     assert not torch.equal(logits_of(other, tokens), logits_of(model, tokens))
@@ -385,7 +387,7 @@ def test_weights_go_round_through_a_state_dict(any_spec: dict[str, Any]) -> None
     assert torch.equal(logits_of(other, tokens), logits_of(model, tokens))
 
 
-def test_the_state_dict_keys_of_a_gpt2_like_spec_are_these() -> None:
+def test_the_state_dict_keys_of_a_gpt2_like_spec() -> None:
     model = gptzoo.build(small(), device="meta")
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     block = {
@@ -411,7 +413,7 @@ def test_the_state_dict_keys_of_a_gpt2_like_spec_are_these() -> None:
     }
 
 
-def test_tied_weights_are_one_parameter_that_both_ends_use() -> None:
+def test_tied_weights_are_one_parameter() -> None:
     tied, untied = gptzoo.build(small()), gptzoo.build(small(tie_embeddings=False))
     assert set(untied.state_dict()) - set(tied.state_dict()) == {"head.weight"}
     assert sum(p.shape == (13, 32) for p in tied.parameters()) == 1
@@ -458,7 +460,7 @@ class Widened(gptzoo.Norm):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_norm_scheme_owns_the_ends_of_the_stack(arithmetic: Arithmetic) -> None:
+def test_a_norm_scheme_defines_both_ends_of_the_stack(arithmetic: Arithmetic) -> None:
     admit(Widened)
     model = arithmetic.model(small(norm="widened"))
     assert "exit.mix.weight" in model.state_dict()
@@ -481,7 +483,7 @@ def test_a_list_is_cycled_over_the_layers() -> None:
     assert [block.ffn.name for block in model.blocks] == ["glu", "mlp", "mlp", "glu", "mlp"]
 
 
-def test_layers_that_name_the_same_positional_share_one_instance() -> None:
+def test_layers_with_the_same_positional_share_one_instance() -> None:
     other = {"type": "rope", "theta": 5.0}
     model = gptzoo.build(small(n_layers=4, positional=["rope", other, "learned", "rope"]), device="meta")
     assert [p.config.type for p in model.positionals] == ["rope", "rope", "learned"]
@@ -489,9 +491,9 @@ def test_layers_that_name_the_same_positional_share_one_instance() -> None:
     assert model.max_length == 16
 
 
-def test_a_layer_without_positions_does_not_get_those_of_its_neighbours() -> None:
+def test_a_layer_without_positions_does_not_use_those_of_other_layers() -> None:
     choices = ["rope", "none", ["rope", "none"], ["none", "rope"]]  # none has no weights, so all four are equal
-    models = [loud(gptzoo.build(small(positional=positional))) for positional in choices]
+    models = [with_large_weights(gptzoo.build(small(positional=positional))) for positional in choices]
     logits = [logits_of(model, tokens_of(model, 1, LENGTH)) for model in models]
     for one, other in itertools.combinations(logits, 2):
         assert not torch.allclose(one, other, atol=1e-3)
@@ -507,7 +509,7 @@ class Lists(Positional):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_positional_may_have_an_option_that_is_a_list() -> None:
+def test_a_positional_may_have_a_list_option() -> None:
     admit(Lists)
     model = gptzoo.build(small(n_layers=3, positional=["lists", {"type": "lists", "factors": [2.0]}]), device="meta")
     assert len(model.positionals) == 2

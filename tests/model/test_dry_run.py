@@ -1,4 +1,4 @@
-"""Operations and bytes of a step that is not taken."""
+"""Dry runs: the FLOPs and bytes of a training step without values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support import HYBRIDS, admit, small, tokens_of
 from torch import nn
 
 import gptzoo
-from gptzoo.model import dry_run as rehearsal
+from gptzoo.model import dry_run as dry_run_module
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.decoder import Decoder
 from gptzoo.model.dry_run import DryRun, count_bytes, count_flops, dry_run
@@ -34,7 +34,7 @@ def rehearsed(spec: Any, *, n_parameters: int | None = None, **settings: Any) ->
 
 
 def largest(seen: DryRun) -> DryRun:
-    """With the two peaks as the one that counts: where the one ends and the other begins is a matter of rounding."""
+    """Replace both peaks by their maximum: the boundary between them depends on rounding."""
     peak = max(seen.early_peak_bytes, seen.late_peak_bytes)
     return seen._replace(early_peak_bytes=peak, late_peak_bytes=peak)
 
@@ -57,7 +57,7 @@ def test_flops_are_those_of_the_closed_form(attention: Any, changes: dict[str, A
 
 @pytest.mark.parametrize("positional", ["none", "rope", "learned"])
 @pytest.mark.parametrize("options", [{}, {"n_kv_heads": 1}, {"window": 3}, {"qk_norm": "rmsnorm"}])
-def test_a_fused_attention_counts_as_much_as_one_spelled_out(positional: str, options: dict[str, Any]) -> None:
+def test_fused_and_naive_attention_have_equal_flops(positional: str, options: dict[str, Any]) -> None:
     naive, fused = (
         count_flops(gptzoo.load_model_spec(small(positional=positional, attention={"type": name, **options})), 8)
         for name in ("naive", "sdpa")
@@ -71,25 +71,25 @@ def test_a_fused_attention_counts_as_much_as_one_spelled_out(positional: str, op
 @pytest.mark.parametrize(
     "changes", [{"vocab_size": 5000}, {"attention": "naive", "dropout": 0.1, "bias": False}, *HYBRIDS.values()]
 )
-def test_a_deep_model_rehearsed_at_small_depths_is_as_if_rehearsed_whole(changes: dict[str, Any]) -> None:
+def test_extrapolated_counts_of_a_deep_model_equal_those_at_full_depth(changes: dict[str, Any]) -> None:
     spec = gptzoo.load_model_spec({**small(), **changes, "n_layers": 13})
     assert largest(rehearsed(spec)) == largest(rehearsed(spec, n_parameters=-1))
 
 
-def test_a_deep_model_is_not_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deep_model_is_not_run_at_full_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     depths = []
 
     def counted(spec: Any, sequence_length: int) -> tuple[int, int, int]:
         depths.append(spec.n_layers)
         return count_flops(spec, sequence_length)
 
-    monkeypatch.setattr(rehearsal, "count_flops", counted)
+    monkeypatch.setattr(dry_run_module, "count_flops", counted)
     rehearsed(gptzoo.load_model_spec(small(n_layers=96)))
     assert depths == [2, 3]
 
 
 class Growing(Decoder):
-    """Every layer but the first three brings a wider matrix than the one before."""
+    """From the fourth on, each layer has a wider matrix than the one before."""
 
     name = "growing"
 
@@ -104,7 +104,7 @@ class Growing(Decoder):
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_model_whose_layers_do_not_repeat_is_rehearsed_whole() -> None:
+def test_a_model_whose_layers_do_not_repeat_is_run_at_full_depth() -> None:
     admit(Growing)
     regular = gptzoo.load_model_spec(small(n_layers=9))
     growing = gptzoo.load_model_spec(small(n_layers=9, architecture="growing"))
@@ -117,7 +117,7 @@ def test_a_model_whose_layers_do_not_repeat_is_rehearsed_whole() -> None:
 
 @pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_activations_are_what_a_real_forward_pass_keeps_for_the_backward_pass(attention: Any, dropout: float) -> None:
+def test_activations_equal_those_of_a_real_forward_pass(attention: Any, dropout: float) -> None:
     spec = gptzoo.load_model_spec(small(context_length=64, attention=attention, dropout=dropout))
     activations, _, _ = count_bytes(spec, 2, 64, "fp32")
     model = gptzoo.build(spec).train()
@@ -133,25 +133,25 @@ def test_activations_are_what_a_real_forward_pass_keeps_for_the_backward_pass(at
     tokens = tokens_of(model, 2, 64)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         _, loss = model(tokens, tokens.clone())
-    assert loss.requires_grad  # the graph, and with it every storage in `kept`, is still there
+    assert loss.requires_grad  # keeps the graph, and with it every storage in `kept`, alive
     assert sum(kept.values()) == pytest.approx(activations, rel=0.01)
 
 
-def test_the_peak_holds_activations_first_and_all_gradients_at_last() -> None:
+def test_the_early_peak_has_activations_and_the_late_peak_has_gradients() -> None:
     spec = gptzoo.load_model_spec(small())
     seen = rehearsed(spec)
     assert seen.early_peak_bytes > seen.activation_bytes
     assert seen.late_peak_bytes >= 4 * seen.n_parameters
 
 
-def test_a_head_that_takes_its_loss_in_chunks_is_seen_to_hold_one_chunk() -> None:
+def test_a_chunked_loss_keeps_the_logits_of_one_chunk() -> None:
     spec = gptzoo.load_model_spec(small(vocab_size=50_000, context_length=1024))
     whole_logits = 4 * 4 * 1024 * 50_000
     seen = rehearsed(spec, batch_size=4, sequence_length=1024)
     assert seen.early_peak_bytes < whole_logits / 2
 
 
-def test_bf16_keeps_less_than_fp32() -> None:
+def test_bf16_needs_less_memory_than_fp32() -> None:
     spec = gptzoo.load_model_spec(small(context_length=256))
     half, full = (rehearsed(spec, sequence_length=256, precision=p).activation_bytes for p in ("bf16", "fp32"))
     assert half < 0.8 * full
@@ -160,7 +160,7 @@ def test_bf16_keeps_less_than_fp32() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("overrides", [[], ["attention=naive", "dropout=0.1"]])
-def test_training_takes_as_much_memory_as_estimated(overrides: list[str]) -> None:
+def test_training_needs_as_much_memory_as_estimated(overrides: list[str]) -> None:
     benchmark = runpy.run_path(str(BENCHMARK))
     row = benchmark["in_own_process"](("tiny", 12, 256, overrides), benchmark["QUIET_MALLOC"])
     assert 0.85 < row["ratio"] < 1.15

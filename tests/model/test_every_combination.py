@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import covering_specs, loud, plain_types, small, tokens_of
+from support import covering_specs, small, tokens_of, types_with_defaults, with_large_weights
 
 import gptzoo
 from gptzoo import registry
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @functools.cache
 def installed() -> registry.Registry:
-    """The built-ins and every plugin of this environment, whatever GPTZOO_PLUGINS says."""
+    """Use the built-in components and every installed plugin, whatever GPTZOO_PLUGINS says."""
     return registry.discover(selection="")
 
 
@@ -40,7 +40,7 @@ def _everything_installed() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("shard", range(N_SHARDS))
-def test_all_that_is_allowed_builds_learns_decodes_and_round_trips(shard: int) -> None:
+def test_every_valid_combination_builds_trains_decodes_and_round_trips(shard: int) -> None:
     """Each attention x positional x norm, and each pair of all other choices."""
     failed = []
     for name, spec in itertools.islice(specs().items(), shard, None, N_SHARDS):
@@ -54,7 +54,7 @@ def test_all_that_is_allowed_builds_learns_decodes_and_round_trips(shard: int) -
 def check(spec: dict[str, Any]) -> None:
     read = gptzoo.load_model_spec(spec)
     assert gptzoo.load_model_spec(read.resolved()) == read
-    model = loud(gptzoo.build(read)).double()  # so that rounding hides nothing, and is taken for nothing
+    model = with_large_weights(gptzoo.build(read)).double()  # so that rounding hides nothing, and is taken for nothing
 
     tokens = tokens_of(model, batch_size=2, length=9)
     torch.manual_seed(0)
@@ -78,10 +78,10 @@ def check(spec: dict[str, Any]) -> None:
         assert torch.equal(other.eval()(tokens)[0], full), "the weights alone do not make the same model"
 
 
-def test_all_that_is_excluded_is_excluded_with_a_reason_that_names_both_parties() -> None:
+def test_every_invalid_combination_is_an_error_that_names_both_components() -> None:
     kinds = ("attention", "positional", "norm")
     allowed, excluded = 0, 0
-    for attention, positional, norm in itertools.product(*map(plain_types, kinds)):
+    for attention, positional, norm in itertools.product(*map(types_with_defaults, kinds)):
         try:
             gptzoo.load_model_spec(small(attention=attention, positional=positional, norm=norm))
             allowed += 1
@@ -90,20 +90,20 @@ def test_all_that_is_excluded_is_excluded_with_a_reason_that_names_both_parties(
             (problem,) = error.problems
             assert repr(attention) in problem.reason, problem
             assert repr(positional) in problem.reason, problem
-    every = {kind: len(plain_types(kind)) for kind in kinds}
+    every = {kind: len(types_with_defaults(kind)) for kind in kinds}
     print(f"{every}: {allowed} allowed, {excluded} excluded; {len(specs())} models with all pairs of other choices")
     assert allowed + excluded == every["attention"] * every["positional"] * every["norm"]
     assert len(specs()) >= allowed
 
 
 @pytest.mark.parametrize("kind", ["attention", "positional", "norm", "norm_layer", "ffn", "activation"])
-def test_no_component_of_a_block_is_left_out(kind: str) -> None:
-    """A component whose defaults do not fit the small model would otherwise go untested without a word."""
+def test_every_component_of_a_block_is_tested(kind: str) -> None:
+    """Guard against components whose defaults do not fit the small model and that would silently go untested."""
     used = {part.config.type for spec in specs().values() for part in parts(spec) if part.config.component.kind == kind}
-    assert set(plain_types(kind)) <= used
+    assert set(types_with_defaults(kind)) <= used
 
 
 def parts(spec: dict[str, Any]) -> Any:
-    from gptzoo.spec.named_components import named_parts
+    from gptzoo.spec.named_components import components_in
 
-    return named_parts(gptzoo.load_model_spec(spec))
+    return components_in(gptzoo.load_model_spec(spec))

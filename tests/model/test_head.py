@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Arithmetic, loud, small
+from support import Arithmetic, small, with_large_weights
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ V, C = 7, 6
 def setting(arithmetic: Arithmetic, *, tied: bool, bias: bool) -> tuple[Head, Tensor, Tensor, Tensor]:
     """A head, the stream (3, 5, C), an embedding, and targets (3, 5) of which some do not count."""
     generator = torch.Generator().manual_seed(4)
-    head = loud(Head(C, V, tied=tied, bias=bias)).to(arithmetic.device, arithmetic.dtype)
+    head = with_large_weights(Head(C, V, tied=tied, bias=bias)).to(arithmetic.device, arithmetic.dtype)
     x, embedding = (
         torch.randn(*shape, generator=generator).to(arithmetic.device, arithmetic.dtype).requires_grad_()
         for shape in ((3, 5, C), (V, C))
@@ -59,7 +59,7 @@ def test_the_loss_is_torchs_cross_entropy_over_the_targets_that_count(
 @forms
 @pytest.mark.parametrize("rows", [1, 4, 14])
 @pytest.mark.parametrize(("smoothing", "z_loss"), [(0.0, 0.0), (0.1, 0.01)])
-def test_the_loss_in_chunks_is_the_loss_in_one_gradients_and_all(
+def test_the_loss_in_chunks_has_the_same_value_and_gradients(
     rows: int,
     tied: bool,
     bias: bool,
@@ -71,7 +71,7 @@ def test_the_loss_in_chunks_is_the_loss_in_one_gradients_and_all(
     monkeypatch.setattr(Head, "label_smoothing", smoothing)
     monkeypatch.setattr(Head, "z_loss", z_loss)
     whole = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
-    monkeypatch.setattr(head_module, "_CHUNK_LOGITS", rows * V)
+    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", rows * V)
     n_chunks = 0
     original = head_module.checkpoint
 
@@ -97,7 +97,9 @@ def test_label_smoothing_is_torchs_and_z_loss_is_the_squared_log_normaliser(
     logits = head(x, embedding).to(torch.promote_types(arithmetic.dtype, torch.float32)).flatten(0, 1)
     seen = gptzoo.AuxiliaryOutputs()
     loss = head.loss(x, embedding, targets, seen)
-    arithmetic.close(loss, F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX))  # comparable with others
+    arithmetic.close(
+        loss, F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX)
+    )  # comparable with others
     smoothed = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, label_smoothing=0.2)
     arithmetic.close(loss + seen.losses["label_smoothing"], smoothed)
     counted = logits[targets.flatten() != IGNORE_INDEX]
@@ -112,14 +114,14 @@ def test_evaluation_has_neither_smoothing_nor_z_loss() -> None:
     assert not seen.losses
 
 
-def test_targets_of_which_none_counts_have_no_loss() -> None:
+def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
     loss = head.loss(x, embedding, torch.full_like(targets, IGNORE_INDEX), gptzoo.AuxiliaryOutputs())
     assert loss.item() == 0.0
 
 
 def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_module, "_CHUNK_LOGITS", 4 * V)
+    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", 4 * V)
     sizes: list[int] = []
     original = Head.forward
 
@@ -134,10 +136,10 @@ def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -
     assert sum(sizes) == 2 * 15  # once forward, once again for the gradient
 
 
-def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vocabulary_larger_than_a_chunk_is_processed_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
     expected = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
-    monkeypatch.setattr(head_module, "_CHUNK_LOGITS", V - 1)
+    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", V - 1)
     torch.testing.assert_close(head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs()), expected)
 
 

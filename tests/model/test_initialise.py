@@ -1,4 +1,4 @@
-"""Initial values: the right size, a function of (seed, name) alone, and complete."""
+"""Initial values: their scale, their dependence on (seed, name) only, and completeness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDE = small(d_model=128, n_layers=4, vocab_size=200)
 
 
 class Own(FeedForward):
-    """Base of the parts below: does nothing to the stream."""
+    """Base class of the networks below: the identity."""
 
     def forward(self, x: Tensor, step: Any, state: State | None = None) -> Tensor:
         return x
@@ -29,7 +29,7 @@ def values_of(spec: dict[str, Any], **options: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("std", [0.02, 0.5])
-def test_weights_are_normal_and_those_that_write_the_residual_stream_smaller(std: float) -> None:
+def test_weights_are_normal_and_smaller_where_they_write_the_residual_stream(std: float) -> None:
     spec = WIDE | {"architecture": {"type": "decoder", "init_std": std}, "ffn": ["mlp", "glu"], "tie_embeddings": False}
     matrices = {name: value for name, value in values_of(spec).items() if value.ndim == 2}
     residual = {name for name in matrices if name.endswith(("attention.out.weight", "ffn.down.weight"))}
@@ -49,7 +49,7 @@ def test_biases_are_zero_and_norms_one() -> None:
         assert (value == (0 if name.endswith("bias") else 1)).all(), name
 
 
-def test_a_seed_decides_every_value_whatever_the_state_of_torch() -> None:
+def test_values_depend_on_the_seed_and_not_on_torchs_random_state() -> None:
     first = values_of(small(tie_embeddings=False))
     torch.manual_seed(99)
     before = torch.get_rng_state()
@@ -65,7 +65,7 @@ def test_no_two_matrices_have_the_same_values() -> None:
     assert len({tuple(matrix.tolist()) for matrix in matrices}) == len(matrices)
 
 
-def test_values_are_those_of_a_model_that_never_was_on_the_meta_device() -> None:
+def test_values_equal_those_of_a_model_built_without_the_meta_device() -> None:
     spec = gptzoo.load_model_spec(small(tie_embeddings=False))
     plain = spec.architecture.build(spec)
     gptzoo.initialise(plain, 1)
@@ -83,7 +83,7 @@ def test_values_are_the_same_on_every_device(device: str) -> None:
 @pytest.mark.usefixtures("fresh_registry")
 def test_values_do_not_depend_on_the_order_of_construction() -> None:
     class Backwards(MLP):
-        """An mlp whose layers are made in the other order."""
+        """An mlp whose layers are constructed in the opposite order."""
 
         name = "backwards"
 
@@ -115,14 +115,14 @@ def test_values_do_not_depend_on_the_order_of_construction() -> None:
     ],
     ids=str,
 )
-def test_variants_of_one_seed_share_every_value_whose_name_and_shape_they_share(change: dict[str, Any]) -> None:
+def test_variants_with_the_same_seed_have_equal_values_where_name_and_shape_are_equal(change: dict[str, Any]) -> None:
     base, variant = values_of(small()), values_of(small(**change))
     shared = [name for name in base if name in variant and variant[name].shape == base[name].shape]
     assert len(shared) >= 8
     assert all(torch.equal(variant[name], base[name]) for name in shared)
 
 
-def test_a_deeper_variant_shares_all_but_the_scale_of_what_writes_the_residual_stream() -> None:
+def test_a_deeper_variant_differs_only_in_the_scale_of_layers_that_write_the_residual_stream() -> None:
     base, deeper = values_of(small(n_layers=2)), values_of(small(n_layers=8))
     for name, value in base.items():
         factor = 2.0 if name.endswith(("out.weight", "down.weight")) else 1.0
@@ -130,7 +130,7 @@ def test_a_deeper_variant_shares_all_but_the_scale_of_what_writes_the_residual_s
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_torchs_own_layers_are_filled_from_the_seed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchs_layers_are_filled_from_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Convolves(Own):
         """Owns a layer that fills itself from torch's global generator."""
 
@@ -155,7 +155,7 @@ def test_torchs_own_layers_are_filled_from_the_seed_too(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("fresh_registry")
-def test_a_part_fills_its_own_from_a_generator_of_their_name() -> None:
+def test_a_component_fills_its_tensors_from_generators_by_name() -> None:
     class Scaled(Own):
         """Owns a parameter and three buffers."""
 
@@ -187,7 +187,7 @@ def test_a_part_fills_its_own_from_a_generator_of_their_name() -> None:
 
 
 class ForgetsParameter(Own):
-    """Leaves a parameter unfilled, whose values its constructor computes: the meta device loses them."""
+    """Leaves a parameter unfilled whose values its constructor computes, which the meta device loses."""
 
     name = "forgets_parameter"
 
@@ -230,7 +230,7 @@ class FillsHalf(Own):
 
 
 class HelperForgets(Own):
-    """Has a helper module that is no part and that does not fill itself."""
+    """Has a helper module that is not a component and does not fill itself."""
 
     name = "helper_forgets"
 
@@ -265,7 +265,7 @@ class ListOfTensors(Own):
 
 
 class SharesParameter(Own):
-    """Two layers with one weight, which leaving the meta device would part."""
+    """Two layers that share a weight, which leaving the meta device would separate."""
 
     name = "shares_parameter"
 
@@ -290,7 +290,7 @@ class SharesParameter(Own):
         (SharesParameter, "blocks.0.ffn.one.weight and blocks.0.ffn.other.weight"),
     ],
 )
-def test_a_part_that_would_run_on_garbage_is_refused_by_name(component: Any, message: str) -> None:
+def test_tensors_that_stay_unfilled_are_errors(component: Any, message: str) -> None:
     admit(component)
     with pytest.raises(RuntimeError, match=message):
         gptzoo.build(small(ffn=component.name))

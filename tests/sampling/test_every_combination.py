@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support import loud, plain_types, small
+from support import small, types_with_defaults, with_large_weights
 
 import gptzoo
 from gptzoo import registry
@@ -18,7 +18,7 @@ INSTALLED = registry.discover(selection="")  # regardless of GPTZOO_PLUGINS
 
 def names(kind: str) -> list[str]:
     with registry.use(INSTALLED):
-        return plain_types(kind)
+        return types_with_defaults(kind)
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +30,11 @@ def _everything_installed() -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", names("attention"))
 def test_every_strategy_works_with_every_valid_combination(attention: str) -> None:
-    draft = loud(gptzoo.build(small(n_layers=1, positional="rope"), seed=2)).eval().double()
+    draft = with_large_weights(gptzoo.build(small(n_layers=1, positional="rope"), seed=2)).eval().double()
     n_valid = 0
     for positional in names("positional"):
         try:
-            model = loud(gptzoo.build(small(attention=attention, positional=positional), seed=1)).eval().double()
+            model = with_large_weights(gptzoo.build(small(attention=attention, positional=positional), seed=1)).eval().double()
         except gptzoo.SpecError:
             continue
         check_continuous_batching(model, draft)  # the draft model has the built-in attention
@@ -46,7 +46,7 @@ def test_every_strategy_works_with_every_valid_combination(attention: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", names("architecture"))
 def test_every_strategy_works_with_every_architecture(architecture: str) -> None:
-    model, draft = (loud(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2))
+    model, draft = (with_large_weights(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2))
     check_continuous_batching(model, draft)
     check_that_searches_can_be_greedy(model)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud, small
+from support import small, with_large_weights
 
 import gptzoo
 from gptzoo.errors import InputError
@@ -17,7 +17,7 @@ TOKENS = torch.tensor([[1, 2, 3, 4, 5, 6]])
 
 
 def build_model(**fields: Any) -> gptzoo.Architecture:
-    return loud(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval()
+    return with_large_weights(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval()
 
 
 @pytest.mark.parametrize("tied", [True, False])

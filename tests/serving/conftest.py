@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 import uvicorn
-from support import loud
+from support import with_large_weights
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import LoadedModel
@@ -46,7 +46,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def loaded() -> LoadedModel:
-    return LoadedModel(loud(gptzoo.build(SPEC)).eval(), ByteTokenizer(ByteTokenizer.Config()), Path("tiny"))
+    return LoadedModel(with_large_weights(gptzoo.build(SPEC)).eval(), ByteTokenizer(ByteTokenizer.Config()), Path("tiny"))
 
 
 @contextlib.contextmanager
@@ -101,7 +101,7 @@ def plain(loaded: LoadedModel) -> Iterator[Served]:
 @pytest.fixture
 def broken(loaded: LoadedModel) -> LoadedModel:
     """A model that fails at its second decode step."""
-    model = loud(gptzoo.build(SPEC)).eval()
+    model = with_large_weights(gptzoo.build(SPEC)).eval()
     calls = iter(range(1000))
 
     def fail(module: Any, arguments: Any) -> None:

@@ -12,7 +12,7 @@ import openai
 import pytest
 from click.testing import CliRunner
 from serving.conftest import SPEC, Served, serving
-from support import admit, loud
+from support import admit, with_large_weights
 from torch import Tensor
 
 import gptzoo
@@ -159,7 +159,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with two models, while a plugin's logits processor is installed."""
     path = tmp_path_factory.mktemp("strategies")
     for name, n_layers in (("tiny", 2), ("small", 1)):
-        model = loud(gptzoo.build({**SPEC, "n_layers": n_layers}, seed=1))
+        model = with_large_weights(gptzoo.build({**SPEC, "n_layers": n_layers}, seed=1))
         save_model(path / name, model, ByteTokenizer(ByteTokenizer.Config()))
     with registry.use(registry.discover("none")):
         admit(EveryOther)

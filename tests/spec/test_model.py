@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from support import SPECS, admit, plain_types, small
+from support import SPECS, admit, small, types_with_defaults
 from torch import Tensor
 
 import gptzoo
@@ -34,7 +34,7 @@ def one_of_kind(kind: str, **options: st.SearchStrategy[Any]) -> st.SearchStrate
         known = {option: strategy for option, strategy in options.items() if option in fields}
         return st.just(name) | st.fixed_dictionaries({"type": st.just(name)}, optional=known)
 
-    return st.sampled_from(plain_types(kind)).flatmap(with_options)
+    return st.sampled_from(types_with_defaults(kind)).flatmap(with_options)
 
 
 def maybe_list(item: st.SearchStrategy[Any], n_layers: int) -> st.SearchStrategy[Any]:

@@ -12,7 +12,7 @@ import gptzoo.testing
 class SumOfAllTokens(gptzoo.FeedForward):
     """Base of two networks whose output involves the sum of all tokens of the row."""
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: dict[str, Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return self.combine(x, x.sum((1, 2), keepdim=True))
 
     def combine(self, x: Tensor, total: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Forks of a process that has used autograd beside a GPU, which torch lets use autograd no more."""
+"""Autograd in forks of a process that has used autograd with a GPU, which torch refuses."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from gptzoo.ablation.design.isolated_call import call_isolated
 from gptzoo.testing.runner import check, find_component
 
-# A machine with a GPU, as far as autograd's engine can tell: a build for CUDA counts the one that is pretended.
-_BESIDE_A_GPU = """
+# A process with a GPU, as seen by autograd's engine: a CUDA build of torch counts a fake one.
+_WITH_A_GPU = """
 import os, torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 {before}
@@ -29,25 +29,25 @@ _ALLOW = "from gptzoo.utils.forking import allow_autograd_in_forks; allow_autogr
 
 
 def exit_code(before: str) -> int:
-    return subprocess.run([sys.executable, "-c", _BESIDE_A_GPU.format(before=before)]).returncode
+    return subprocess.run([sys.executable, "-c", _WITH_A_GPU.format(before=before)]).returncode
 
 
-def test_forks_may_use_autograd_where_it_was_allowed_in_time() -> None:
+def test_forks_can_use_autograd_if_it_was_allowed_before() -> None:
     assert exit_code(_ALLOW) == 0
 
 
 @pytest.mark.skipif(not torch.version.cuda, reason="this build of torch knows no CUDA")
-def test_a_fork_that_may_not_use_autograd_is_found_out() -> None:
+def test_a_fork_that_cannot_use_autograd_is_detected() -> None:
     assert exit_code("") == 1
 
 
-def test_what_a_fork_cannot_count_is_counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_autograd_in_forks_the_call_runs_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call_isolated({"there": os.getpid})["there"] != os.getpid()
     monkeypatch.setattr("gptzoo.ablation.design.isolated_call.autograd_works", lambda: False)
     assert call_isolated({"here": os.getpid, "too": os.getpid}) == {"here": os.getpid(), "too": os.getpid()}
 
 
-def test_what_forks_cannot_check_is_skipped_and_says_how_to_check_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_that_forks_cannot_run_are_skipped_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gptzoo.testing.properties.training.sharding.autograd_works", lambda: False)
     (verdict,) = check(find_component("attention:naive"), {}, only=["sharding"], slow=True)
     assert verdict.outcome == "skipped"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import many_variants, six_variants, write_folder
+from synthetic_outcome import many_variants, six_variants, write_folder
 
 from gptzoo.ablation.report.serve import ReportServer
 from gptzoo.ablation.report.write import write_report

@@ -10,8 +10,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from made_up import HOSTILE, many_variants, six_variants
 from outcomes import outcome, trial
+from synthetic_outcome import HOSTILE, many_variants, six_variants
 
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import RungTrial

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import many_variants, six_variants
+from synthetic_outcome import many_variants, six_variants
 
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report import palette

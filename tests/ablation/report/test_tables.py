@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import six_variants
+from synthetic_outcome import six_variants
 
 from gptzoo.ablation.report.paper_tables import escape_tex, latex_table, markdown_table
 from gptzoo.ablation.report.tables import Table, build_tables

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import loud, small
+from support import small, with_large_weights
 
 import gptzoo
 from gptzoo.data.batching.batching import Batching
@@ -142,7 +142,7 @@ def test_packed_documents_have_the_same_loss_as_single_documents(attention: str,
     spec = small(
         vocab_size=257, context_length=LENGTH, attention=attention, positional="learned" if restart else "rope"
     )
-    model = loud(gptzoo.build(spec, seed=1).eval())
+    model = with_large_weights(gptzoo.build(spec, seed=1).eval())
     batching = batching_of("packed", store, restart_positions=restart)
     metrics = validation_metrics(model, batching.val(10_000), n_bytes=batching.val_bytes)
     nats, count, last = 0.0, 0, len(store.val) - 1

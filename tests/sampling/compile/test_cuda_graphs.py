@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud, small
+from support import small, with_large_weights
 from torch import Tensor
 
 import gptzoo
@@ -20,7 +20,7 @@ PROMPTS = [[1, 2, 3], [4], [5, 6]]
 
 
 def build_model(device: str = "cpu", **fields: Any) -> Any:
-    return loud(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval().to(device)
+    return with_large_weights(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval().to(device)
 
 
 def capture_on_cpu(model: Any, tokens: Tensor, positions: Tensor, states: Any, pool: Any) -> CapturedStep:

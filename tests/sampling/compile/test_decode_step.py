@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor.config
-from support import loud, small
+from support import small, with_large_weights
 
 import gptzoo
 from gptzoo.errors import InputError
@@ -28,7 +28,7 @@ PROMPTS = [[1, 2, 3], [4], [5, 6]]
 def pair(weights: Any = "fp32", **fields: Any) -> tuple[Any, Any]:
     """Build a prepared model, and the same model with compiled decode steps."""
     spec = small(**{"n_layers": 3, **fields})
-    plain, compiled = (loud(gptzoo.build(spec, seed=3)) for _ in range(2))
+    plain, compiled = (with_large_weights(gptzoo.build(spec, seed=3)) for _ in range(2))
     return prepare_for_inference(plain, weights), prepare_for_inference(compiled, weights, compile=True)
 
 
@@ -117,7 +117,7 @@ def test_models_of_equal_shapes_do_not_share_code_even_through_the_cache(cache: 
     plain, compiled = pair(attention={"type": "sdpa", "window": 2}, **common)
     assert max_difference(plain, compiled, 1, 3) < 1e-4
     spec = small(**common)
-    others = [loud(gptzoo.build(spec, seed=3)) for _ in range(2)]
+    others = [with_large_weights(gptzoo.build(spec, seed=3)) for _ in range(2)]
     other, other_compiled = (
         prepare_for_inference(m, compile=is_twin) for m, is_twin in zip(others, (False, True), strict=True)
     )
@@ -192,7 +192,7 @@ def test_a_missing_compiler_is_reported() -> None:
 @pytest.mark.slow
 def test_a_compiled_draft_model_gives_the_same_tokens() -> None:
     plain, compiled = pair()
-    draft = prepare_for_inference(loud(gptzoo.build(small(n_layers=1), seed=5)), compile=True)
+    draft = prepare_for_inference(with_large_weights(gptzoo.build(small(n_layers=1), seed=5)), compile=True)
     expected = gptzoo.generate(plain, PROMPTS, GREEDY)
     assert gptzoo.generate(compiled, PROMPTS, GREEDY, draft=draft) == expected
     assert draft.compiled_decode_step.variants
@@ -306,7 +306,7 @@ def test_a_read_only_cache_only_costs_time(monkeypatch: pytest.MonkeyPatch, tmp_
 
 @pytest.mark.slow
 def test_a_deep_copy_decodes_with_its_own_weights() -> None:
-    plain, compiled = (loud(gptzoo.build(small(n_layers=1), seed=3)).eval() for _ in range(2))
+    plain, compiled = (with_large_weights(gptzoo.build(small(n_layers=1), seed=3)).eval() for _ in range(2))
     compile_decoding(compiled)
     assert max_difference(plain, compiled, 1, 1) < 1e-4
     other = copy.deepcopy(compiled)
@@ -322,7 +322,7 @@ def test_a_deep_copy_decodes_with_its_own_weights() -> None:
 def test_code_for_short_contexts_is_not_used_for_long_ones(cache: Path) -> None:
     """The compiler adds guards on dynamic sizes: here it sums more than 4096 numbers in another way."""
     spec = small(n_layers=1, context_length=8192)
-    plain, compiled = (loud(gptzoo.build(spec, seed=3)) for _ in range(2))
+    plain, compiled = (with_large_weights(gptzoo.build(spec, seed=3)) for _ in range(2))
     prepare_for_inference(plain)
     prepare_for_inference(compiled, compile=True)
     for length in (30, 5000):

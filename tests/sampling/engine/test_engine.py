@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud, small
+from support import small, with_large_weights
 from torch import Tensor
 
 import gptzoo
@@ -25,7 +25,7 @@ def spec(**fields: Any) -> gptzoo.SamplingSpec:
 
 
 def build_model(**fields: Any) -> gptzoo.Architecture:
-    return loud(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval()
+    return with_large_weights(gptzoo.build(small(**{"positional": "rope", **fields}), seed=3)).eval()
 
 
 def text_tokens(event: TokenEvent) -> list[int]:

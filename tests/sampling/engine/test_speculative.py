@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import loud, plain_types, small
+from support import small, types_with_defaults, with_large_weights
 from torch import Tensor
 
 import gptzoo
@@ -32,8 +32,8 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 0, 1, 2, 3, 4, 5, 6], [2, 2], [1, 2, 3]]
 
 def pair(kind: str = "plain") -> tuple[gptzoo.Architecture, gptzoo.Architecture]:
     """Build a target model and a draft model that often agrees with it, but not always."""
-    model = loud(gptzoo.build(small(vocab_size=V, **KINDS[kind]), seed=3)).eval()
-    draft = loud(gptzoo.build(small(vocab_size=V, n_layers=1, d_model=16, n_heads=2, **KINDS[kind]), seed=5)).eval()
+    model = with_large_weights(gptzoo.build(small(vocab_size=V, **KINDS[kind]), seed=3)).eval()
+    draft = with_large_weights(gptzoo.build(small(vocab_size=V, n_layers=1, d_model=16, n_heads=2, **KINDS[kind]), seed=5)).eval()
     return model, draft
 
 
@@ -70,15 +70,15 @@ def test_greedy_tokens_are_those_of_the_target_model_alone(kind: str, n_draft_to
     assert gptzoo.generate(model, PROMPTS, spec, draft=draft, n_draft_tokens=n_draft_tokens) == expected
 
 
-@pytest.mark.parametrize("positional", plain_types("positional"))
-@pytest.mark.parametrize("attention", plain_types("attention"))
+@pytest.mark.parametrize("positional", types_with_defaults("positional"))
+@pytest.mark.parametrize("attention", types_with_defaults("attention"))
 def test_any_attention_can_be_the_draft_of_any_other(attention: str, positional: str) -> None:
     """The positional embeddings of the two models may differ."""
     try:
         parts = gptzoo.load_model_spec(small(vocab_size=V, attention=attention, positional=positional))
     except gptzoo.SpecError as error:
         pytest.skip(str(error))
-    one, other = loud(gptzoo.build(parts, seed=3)).eval(), pair("ring")[0]
+    one, other = with_large_weights(gptzoo.build(parts, seed=3)).eval(), pair("ring")[0]
     spec = sampling(processors=[GREEDY], max_new_tokens=6)
     for model, draft in ((one, other), (other, one)):
         expected = gptzoo.generate(model, PROMPTS, spec)

@@ -93,8 +93,8 @@ def test_forced_ids_are_the_only_possible_tokens_until_they_are_generated(
     ids = data.draw(st.lists(st.integers(0, logits.shape[1] - 1), min_size=1, max_size=8))
     force = processor("forced_tokens", ids=ids)
     expected = np.array([
-        only(of_row, [ids[len(row.new)]] if len(row.new) < len(ids) else range(len(of_row)))
-        for row, of_row in zip(rows, logits, strict=True)
+        only(row_logits, [ids[len(row.new)]] if len(row.new) < len(ids) else range(len(row_logits)))
+        for row, row_logits in zip(rows, logits, strict=True)
     ])  # fmt: skip
     if (expected.max(-1) == NEVER).any():
         with pytest.raises(InputError, match="contradict each other"):

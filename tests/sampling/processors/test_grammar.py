@@ -152,10 +152,10 @@ def test_sequences_may_be_reordered_cloned_and_rolled_back() -> None:
     for _ in range(60):
         new = list(chosen.choice(texts))
         row = TokenSequence([5, *new], 1)
-        left = process(logits, [row])
-        assert torch.equal(left, processor("regex", tokenizer, pattern=pattern)(logits, [row]))
+        result = process(logits, [row])
+        assert torch.equal(result, processor("regex", tokenizer, pattern=pattern)(logits, [row]))
         assert process.finished(row) == processor("regex", tokenizer, pattern=pattern).finished(row)
-        possible = np.flatnonzero(left[0].numpy() > NEVER).tolist()
+        possible = np.flatnonzero(result[0].numpy() > NEVER).tolist()
         texts.append((*new, chosen.choice(possible)))
 
 
@@ -175,7 +175,7 @@ def test_the_logits_of_a_finished_sequence_do_not_change() -> None:
 
 def test_greedy_decoding_chooses_among_the_allowed_tokens() -> None:
     tokenizer = fitted("byte")
-    made = gptzoo.build(
+    model = gptzoo.build(
         {"vocab_size": 257, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2}, seed=3
     ).eval()
     config = [{"type": "regex", "pattern": "[xyz]{5}"}, {"type": "temperature", "value": 0.0}]
@@ -183,8 +183,8 @@ def test_greedy_decoding_chooses_among_the_allowed_tokens() -> None:
     ids = [97]
     with torch.inference_mode():
         for _ in range(5):
-            ids.append(max(b"xyz", key=lambda token: made(torch.tensor([ids]))[0][0, -1, token].item()))
-    assert gptzoo.generate(made, [[97]], spec, tokenizer) == [ids[1:]]
+            ids.append(max(b"xyz", key=lambda token: model(torch.tensor([ids]))[0][0, -1, token].item()))
+    assert gptzoo.generate(model, [[97]], spec, tokenizer) == [ids[1:]]
 
 
 def test_alternatives_outside_the_alphabet_are_never_started() -> None:

@@ -22,9 +22,9 @@ Batch = tuple[np.ndarray, list[TokenSequence]]
 def test_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones(batch: Batch, value: float) -> None:
     logits, rows = batch
     expected = np.float64(logits)
-    for row, of_row in zip(rows, expected, strict=True):
+    for row, row_logits in zip(rows, expected, strict=True):
         for token in set(row.tokens):
-            of_row[token] = of_row[token] / value if of_row[token] > 0 else of_row[token] * value
+            row_logits[token] = row_logits[token] / value if row_logits[token] > 0 else row_logits[token] * value
     result = processed(processor("repetition_penalty", value=value), logits, rows)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
@@ -33,9 +33,9 @@ def test_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones
 def test_presence_penalty_counts_each_new_token_once(batch: Batch, value: float) -> None:
     logits, rows = batch
     expected = np.float64(logits)
-    for row, of_row in zip(rows, expected, strict=True):
+    for row, row_logits in zip(rows, expected, strict=True):
         for token in set(row.tokens[row.prompt_length :]):
-            of_row[token] -= value
+            row_logits[token] -= value
     result = processed(processor("presence_penalty", value=value), logits, rows)
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
@@ -44,9 +44,9 @@ def test_presence_penalty_counts_each_new_token_once(batch: Batch, value: float)
 def test_frequency_penalty_counts_every_occurrence_among_the_new_tokens(batch: Batch, value: float) -> None:
     logits, rows = batch
     expected = np.float64(logits)
-    for row, of_row in zip(rows, expected, strict=True):
+    for row, row_logits in zip(rows, expected, strict=True):
         for token, count in Counter(row.tokens[row.prompt_length :]).items():
-            of_row[token] -= value * count
+            row_logits[token] -= value * count
     result = processed(processor("frequency_penalty", value=value), logits, rows)
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
@@ -55,14 +55,14 @@ def test_frequency_penalty_counts_every_occurrence_among_the_new_tokens(batch: B
 def test_no_repeat_ngram_excludes_tokens_that_would_repeat_an_n_gram(batch: Batch, size: int) -> None:
     logits, rows = batch
     expected = np.float64(logits)
-    for row, of_row in zip(rows, expected, strict=True):
-        seen = {tuple(row.tokens[i : i + size]) for i in range(len(row.tokens) - size + 1)}
+    for row, row_logits in zip(rows, expected, strict=True):
+        n_grams = {tuple(row.tokens[i : i + size]) for i in range(len(row.tokens) - size + 1)}
         last = tuple(row.tokens[len(row.tokens) - size + 1 :]) if len(row.tokens) >= size - 1 else None
-        banned = [] if last is None else [token for token in range(len(of_row)) if (*last, token) in seen]
-        left = of_row.copy()
-        left[banned] = NEVER
-        if left.max() > NEVER:  # otherwise the row stays unchanged
-            of_row[:] = left
+        banned = [] if last is None else [token for token in range(len(row_logits)) if (*last, token) in n_grams]
+        penalised = row_logits.copy()
+        penalised[banned] = NEVER
+        if penalised.max() > NEVER:  # otherwise the row stays unchanged
+            row_logits[:] = penalised
     np.testing.assert_array_equal(processed(processor("no_repeat_ngram", size=size), logits, rows), expected)
 
 

@@ -54,26 +54,26 @@ def test_top_k_keeps_the_k_most_likely_tokens_and_breaks_ties_by_id(batch: Batch
 def test_top_p_keeps_the_most_likely_tokens_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
     logits, rows = batch
     result = processed(processor("top_p", p=p), logits, rows)
-    for row, left in zip(logits, result, strict=True):
-        _check_reached(row, left, best_first(row), p)
+    for row, result_row in zip(logits, result, strict=True):
+        _check_reached(row, result_row, best_first(row), p)
 
 
 @given(batches(), st.floats(0.01, 1.0))
 def test_typical_keeps_the_tokens_closest_to_the_entropy_that_reach_p_and_no_more(batch: Batch, p: float) -> None:
     logits, rows = batch
     result = processed(processor("typical", p=p), logits, rows)
-    for row, left in zip(logits, result, strict=True):
+    for row, result_row in zip(logits, result, strict=True):
         probabilities = softmax(row)
         with np.errstate(divide="ignore"):
             surprisal = -np.log(probabilities)
         entropy = (probabilities[probabilities > 0] * surprisal[probabilities > 0]).sum()
         distance = np.abs(surprisal - entropy)
-        kept = np.flatnonzero(left > NEVER)
+        kept = np.flatnonzero(result_row > NEVER)
         rest = np.setdiff1d(np.flatnonzero(row > NEVER), kept)
         if len(rest):  # none of them is closer, up to the precision of float32
             assert distance[kept].max() <= distance[rest].min() + 1e-4
         order = sorted(kept, key=lambda token: distance[token])
-        _check_reached(row, left, [*order, *rest], p, slack=probabilities[kept].max() if _tied(distance) else 0.0)
+        _check_reached(row, result_row, [*order, *rest], p, slack=probabilities[kept].max() if _tied(distance) else 0.0)
 
 
 def _tied(distance: np.ndarray) -> bool:
@@ -81,13 +81,13 @@ def _tied(distance: np.ndarray) -> bool:
     return bool((np.diff(np.sort(distance[np.isfinite(distance)])) < 1e-4).any())
 
 
-def _check_reached(row: np.ndarray, left: np.ndarray, order: list[int], p: float, slack: float = 0.0) -> None:
+def _check_reached(row: np.ndarray, result_row: np.ndarray, order: list[int], p: float, slack: float = 0.0) -> None:
     """Assert that the kept tokens are the first of `order`, as few as reach the total probability `p`."""
     probabilities = softmax(row)
-    kept = np.flatnonzero(left > NEVER)
-    np.testing.assert_array_equal(left[kept], row[kept])
+    kept = np.flatnonzero(result_row > NEVER)
+    np.testing.assert_array_equal(result_row[kept], row[kept])
     if p == 1:
-        np.testing.assert_array_equal(left, row)
+        np.testing.assert_array_equal(result_row, row)
         return
     assert sorted(token for token in order[: len(kept)] if row[token] > NEVER) == kept.tolist()
     assert probabilities[kept].sum() >= p - 1e-5
@@ -145,8 +145,8 @@ def test_ties_in_a_large_vocabulary_are_broken_by_id(name: str, scale: float) ->
     logits = (scale * torch.randn(2, 20_000, generator=generator)).round()
     options = {"k": 700} if name == "top_k" else {"p": 0.7}
     result = processor(name, **options)(logits, _rows(2))
-    for row, left in zip(logits, result, strict=True):
-        kept = left > NEVER
+    for row, result_row in zip(logits, result, strict=True):
+        kept = result_row > NEVER
         for value in row.unique():
             among = kept[row == value]
             assert not among.diff().any() or among[: int(among.sum())].all()
@@ -160,13 +160,13 @@ def test_processors_are_applied_in_order() -> None:
     logits = torch.randn(2, 30, generator=torch.Generator().manual_seed(0)) * 3
     results = []
     for ours, others in (([hot, nucleus], [their_hot, their_nucleus]), ([nucleus, hot], [their_nucleus, their_hot])):
-        left, expected = logits, logits
+        result_row, expected = logits, logits
         for process in build_processors(_configs(*ours)):
-            left = process(left, _rows(2))
+            result_row = process(result_row, _rows(2))
         for warp in others:
             expected = warp(torch.zeros(2, 1, dtype=torch.long), expected)
-        torch.testing.assert_close(left, expected)
-        results.append(left)
+        torch.testing.assert_close(result_row, expected)
+        results.append(result_row)
     assert not torch.equal(*results)
 
 
@@ -182,14 +182,16 @@ def _reference(name: str, options: dict[str, Any], logits: np.ndarray, row: gptz
         order = best_first(logits)
         before = np.concatenate([[0.0], softmax(logits)[order].cumsum()[:-1]])
         return only(logits, [token for token, held in zip(order, before, strict=True) if held < options["p"]])
-    left = logits.copy()
+    result_row = logits.copy()
     for token in set(row.tokens if name == "repetition_penalty" else row.new):
         times = row.new.count(token) if name == "frequency_penalty" else 1
         if name != "repetition_penalty":
-            left[token] -= options["value"] * times
+            result_row[token] -= options["value"] * times
         else:
-            left[token] = left[token] / options["value"] if left[token] > 0 else left[token] * options["value"]
-    return left
+            result_row[token] = (
+                result_row[token] / options["value"] if result_row[token] > 0 else result_row[token] * options["value"]
+            )
+    return result_row
 
 
 CHAINS = st.lists(
@@ -214,7 +216,7 @@ def test_a_chain_of_processors_equals_the_chain_of_their_numpy_references(seed: 
     rows = [gptzoo.TokenSequence(random.integers(0, 30, 12).tolist(), prompt_length=5) for _ in logits]
     expected = [np.float64(row) for row in logits]
     for name, options in chain:
-        expected = [_reference(name, options, left, row) for left, row in zip(expected, rows, strict=True)]
+        expected = [_reference(name, options, result_row, row) for result_row, row in zip(expected, rows, strict=True)]
     processed_logits = torch.from_numpy(logits)
     for process in build_processors(_configs(*({"type": name, **options} for name, options in chain))):
         processed_logits = process(processed_logits, rows)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import loud, small
+from support import small, with_large_weights
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import gptzoo
@@ -17,7 +17,7 @@ V = 5
 
 
 def build_model(**changes: object) -> gptzoo.Architecture:
-    return loud(gptzoo.build(small(vocab_size=V, **changes), seed=3)).eval()
+    return with_large_weights(gptzoo.build(small(vocab_size=V, **changes), seed=3)).eval()
 
 
 def spec(n_new: int, **fields: object) -> gptzoo.SamplingSpec:
@@ -85,7 +85,7 @@ def test_beams_equal_those_of_transformers(tmp_path: Path, their_options: dict, 
     """Compare four beams token by token, with the same GPT-2 weights."""
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=41, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
-    theirs = loud(GPT2LMHeadModel(config)).eval()
+    theirs = with_large_weights(GPT2LMHeadModel(config)).eval()
     theirs.save_pretrained(tmp_path / "theirs")
     import_folder(tmp_path / "theirs", tmp_path / "ours")
     ours = gptzoo.load(tmp_path / "ours").model

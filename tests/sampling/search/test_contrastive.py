@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import loud, small
+from support import small, with_large_weights
 
 import gptzoo
 from gptzoo.errors import InputError
@@ -22,7 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def build_model(kind: str) -> Any:
-    return loud(gptzoo.build(small(vocab_size=19, **KINDS[kind]), seed=3)).eval()
+    return with_large_weights(gptzoo.build(small(vocab_size=19, **KINDS[kind]), seed=3)).eval()
 
 
 def spec(n_new: int, **fields: Any) -> gptzoo.SamplingSpec:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 import gptzoo
 
-State = dict[str, Tensor]
-
 
 class ExplicitAttention(gptzoo.MultiHeadAttention):
     """A correct attention: scores, mask, softmax, weighted sum. The classes below override one of these steps."""
@@ -97,7 +95,7 @@ class CacheTooSmall(ExplicitAttention):
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
-    ) -> State:
+    ) -> gptzoo.State:
         shapes = {"k": (self.n_kv_heads, self.d_head), "v": (self.n_kv_heads, self.d_head)}
         return gptzoo.new_cache(batch_size, min(self.window - 1, max_length), shapes, device=device, dtype=dtype)
 
@@ -108,7 +106,7 @@ class CacheLengthAsNumber(ExplicitAttention):
     name = "cache_length_as_number"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         y = super().forward(x, context, state)
         return y if state is None else y / len(state["position"][0]) * state["position"].shape[1]
@@ -120,7 +118,7 @@ class OtherStateWhenCompiled(ExplicitAttention):
     name = "other_state_when_compiled"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         y = super().forward(x, context, state)
         if state is not None and torch.compiler.is_compiling():
@@ -135,7 +133,7 @@ class CounterInState(ExplicitAttention):
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
-    ) -> State:
+    ) -> gptzoo.State:
         return {**super().new_state(batch_size, max_length, device=device, dtype=dtype), "n_tokens": 0}
 
 
@@ -151,10 +149,10 @@ class StateNotBatchFirst(gptzoo.Attention):
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
-    ) -> State:
+    ) -> gptzoo.State:
         return {"sum": torch.zeros(self.dims.d_model + 1, batch_size, device=device, dtype=dtype)}
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         is_token = (context.positions >= 0).expand(x.shape[:2])[..., None].to(x.dtype)
         sums = (torch.cat([x, torch.ones_like(x[..., :1])], -1) * is_token).cumsum(1)
         if state is not None:
@@ -170,10 +168,10 @@ class ReplacesState(StateNotBatchFirst):
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
-    ) -> State:
+    ) -> gptzoo.State:
         return {"sum": torch.zeros(batch_size, self.dims.d_model + 1, device=device, dtype=dtype)}
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         transposed = None if state is None else {"sum": state["sum"].T.clone()}
         y = super().forward(x, context, transposed)
         if state is not None and transposed is not None:
@@ -188,12 +186,12 @@ class StateOnModule(ExplicitAttention):
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
-    ) -> State:
+    ) -> gptzoo.State:
         self.hidden = [super().new_state(batch_size, max_length, device=device, dtype=dtype)]
         return {"unused": torch.zeros(batch_size, 1, device=device)}
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return super().forward(x, context, None if state is None else self.hidden[0])
 
@@ -203,7 +201,7 @@ class CountsTokensInRowZero(ReplacesState):
 
     name = "counts_tokens_in_row_zero"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         if state is None:
             return super().forward(x, context)
         sums = state["sum"][:, None] + torch.cat([x, torch.ones_like(x[..., :1])], -1).cumsum(1)
@@ -230,7 +228,7 @@ class PaddingInPrefillOnly(ExplicitAttention):
     name = "padding_in_prefill_only"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         if state is not None and not context.no_past:
             context = replace(context, positions=context.positions.clamp(min=0))
@@ -264,7 +262,7 @@ class CapturesNoKeyPositions(ExplicitAttention):
     name = "captures_no_key_positions"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         y = super().forward(x, context, state)
         if not isinstance(y, gptzoo.SublayerOutput):

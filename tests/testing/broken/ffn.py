@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 import gptzoo
 
-State = dict[str, Tensor]
-
 
 class Mlp(gptzoo.FeedForward):
     """A correct network: up, silu, down. The classes below override it."""
@@ -24,7 +22,7 @@ class Mlp(gptzoo.FeedForward):
         self.down = nn.Linear(dims.d_model, dims.d_model)
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return self.down(F.silu(self.up(x)))
 
@@ -41,7 +39,7 @@ class MlpWithScale(Mlp):
     def initialise(self, rng: Any) -> None:
         nn.init.ones_(self.scale)
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) * self.scale
 
 
@@ -53,7 +51,9 @@ class LossCountsPadding(Mlp):
 
     name = "loss_counts_padding"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> gptzoo.SublayerOutput:
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
+    ) -> gptzoo.SublayerOutput:
         hidden = F.silu(self.up(x))
         return gptzoo.SublayerOutput(self.down(hidden), losses={"balance": 0.01 * hidden.mean((0, 1)).square().sum()})
 
@@ -63,7 +63,7 @@ class NoStateForPreviousToken(Mlp):
 
     name = "no_state_for_previous_token"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         x = x * (context.positions >= 0)[..., None]
         previous = F.pad(x, (0, 0, 1, 0))[:, :-1]
         if context.documents is not None:
@@ -84,7 +84,7 @@ class UninitialisedParameter(Mlp):
         super().__init__(config, dims)
         self.scale = nn.Parameter(torch.empty(dims.d_model))
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) * self.scale
 
 
@@ -170,7 +170,7 @@ class BufferFromForward(Mlp):
 
     name = "buffer_from_forward"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         if not hasattr(self, "window"):
             self.register_buffer("window", torch.ones(x.shape[-1]))
         return super().forward(x, context) * self.window
@@ -191,7 +191,7 @@ class RandomValueNotSaved(Mlp):
         nn.init.normal_(self.projection, std=0.2, generator=rng("projection"))
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return super().forward(x @ self.projection, context)
 
@@ -205,7 +205,7 @@ class UnusedParameter(MlpWithScale):
     name = "unused_parameter"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return Mlp.forward(self, x, context)
 
@@ -221,7 +221,7 @@ class UnusedOption(Mlp):
 
     config: Config
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) * self.config.residual_scale
 
 
@@ -234,7 +234,7 @@ class WrongTensorParallelPlan(MlpWithScale):
         up, down = gptzoo.ColumnParallel(), gptzoo.RowParallel()
         return {"up": up, "scale": gptzoo.Replicated(), "down": down}
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return self.down(F.silu(self.up(x)) * self.scale)
 
 
@@ -247,7 +247,7 @@ class PythonRandom(Mlp):
     name = "python_random"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         y = super().forward(x, context)
         return y * random.random() if self.training else y
@@ -258,7 +258,7 @@ class ScalesInTraining(Mlp):
 
     name = "scales_in_training"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) / (0.9 if self.training else 1.0)
 
 
@@ -276,7 +276,7 @@ class UpdatesBufferInForward(Mlp):
     def initialise(self, rng: Any) -> None:
         nn.init.zeros_(self.balance)
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         y = super().forward(x, context) + self.balance
         if self.training:
             with torch.no_grad():
@@ -290,7 +290,7 @@ class WritesToInput(Mlp):
     name = "writes_to_input"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return super().forward(x.mul_(1.5) if not torch.is_grad_enabled() else x * 1.5, context)
 
@@ -305,7 +305,7 @@ class AlternatingSign(Mlp):
         self.n_calls = 0
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         self.n_calls += 1
         return super().forward(x * (-1) ** self.n_calls, context)
@@ -320,7 +320,7 @@ class GraphBreak(Mlp):
     name = "graph_break"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         y = super().forward(x, context)
         return y.clamp(-1e3, 1e3) if y.abs().max().item() > 1e3 else y
@@ -331,7 +331,7 @@ class OneGraphPerLayer(Mlp):
 
     name = "one_graph_per_layer"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) / (1 + self.dims.layer)
 
 
@@ -340,7 +340,7 @@ class BatchSizeAsNumber(Mlp):
 
     name = "batch_size_as_number"
 
-    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) / len(x) * x.shape[0]
 
 
@@ -350,7 +350,7 @@ class SkipsWorkWhenCompiled(Mlp):
     name = "skips_work_when_compiled"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return x if torch.compiler.is_compiling() else super().forward(x, context)
 
@@ -361,7 +361,7 @@ class SkipsWorkOnMeta(Mlp):
     name = "skips_work_on_meta"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         return x * self.up.weight.sum() * self.down.weight.sum() if x.is_meta else super().forward(x, context)
 
@@ -372,7 +372,7 @@ class WorkGrowsWithLayer(Mlp):
     name = "work_grows_with_layer"
 
     def forward(
-        self, x: Tensor, context: gptzoo.ForwardContext, state: State | None = None
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
         for _ in range(1 + self.dims.layer**2):
             x = super().forward(x, context)

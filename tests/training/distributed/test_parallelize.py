@@ -272,7 +272,7 @@ def test_a_full_disk_for_one_rank_ends_all_ranks_and_leaves_older_checkpoints_in
                 on_all_ranks(lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")))
             original(file, tensors, row_orders, is_main=is_main, on_all_ranks=on_all_ranks)
 
-        pytest.MonkeyPatch().setattr(saving, "write_shared", write)
+        pytest.MonkeyPatch().setattr(saving, "write_sharded_file", write)
 
     ended = train(2, {**run_spec, "parallel": FSDP}, tmp_path / "run", before=fill_disk)
     assert "the checkpoint of step 8 cannot be written: process 1 failed: OSError: " in common_error(ended, 2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from processes import Ended, together, torchrun
 from runs import assert_same_run, before_step, rows
-from support import admit, loud, small
+from support import admit, small, with_large_weights
 from torch import Tensor, nn
 from training.distributed.parallel_runs import LAST, SUCCESS, assert_close, common_error, train
 
@@ -110,7 +110,7 @@ def assert_same_losses(folder: Path, rel: float) -> None:
 def test_two_ranks_load_and_save_weights_bitwise(tmp_path: Path) -> None:
     """Two ranks load the weights of one process and save equal tensors."""
     spec = small(**LLAMA, bias=True, tie_embeddings=False)
-    save_model(tmp_path / "one", loud(gptzoo.build(spec)))
+    save_model(tmp_path / "one", with_large_weights(gptzoo.build(spec)))
 
     def work(rank: int) -> None:
         torch.distributed.init_process_group("gloo")

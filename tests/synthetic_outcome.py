@@ -1,4 +1,4 @@
-"""An ablation that needs no training and looks like one: curves of a closed form, seeded noise, failed trials."""
+"""A synthetic ablation outcome without training: closed-form loss curves, seeded noise and failed trials."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ HOSTILE = '</script><script>document.title = "taken over"</script><img src=x one
 
 
 def six_variants(*, n_seeds: int = 5, done: float = 1.0) -> Outcome:
-    """A factorial of two axes; linear-rope lost a seed, linear-none all. `done`: the share of seeds that have ended."""
+    """Return a factorial design of two axes with failed trials: one of linear-rope, all of linear-none.
+
+    `done` is the share of seeds whose trials have ended.
+    """
     trials = []
     for name in ENDS:
         for seed in range(1, n_seeds + 1):
@@ -74,11 +77,11 @@ def _variant(name: str) -> Variant:
 
 
 def _rows(name: str, seed: int, until: int) -> Iterator[dict[str, Any]]:
-    """Loss as a power law that ends at ENDS, with what a seed shares with all variants and noise of its own."""
-    shared, own = random.Random(seed).gauss(0, 0.02), random.Random(f"{name} {seed}").gauss(0, 0.008)
+    """Yield metrics with a power-law loss that ends at ENDS, plus noise per seed and per trial."""
+    seed_noise, trial_noise = random.Random(seed).gauss(0, 0.02), random.Random(f"{name} {seed}").gauss(0, 0.008)
     noise = random.Random(f"{name} {seed} steps")
     for step in range(0, until + 1, EVERY):
-        loss = ENDS[name] + shared + own + 3.4 * ((step + 20) / 20) ** -0.75 - 3.4 * ((STEPS + 20) / 20) ** -0.75
+        loss = ENDS[name] + seed_noise + trial_noise + 3.4 * ((step + 20) / 20) ** -0.75 - 3.4 * ((STEPS + 20) / 20) ** -0.75
         row = {
             "step": step,
             "train/loss": loss - 0.02 + noise.gauss(0, 0.015),
@@ -91,20 +94,20 @@ def _rows(name: str, seed: int, until: int) -> Iterator[dict[str, Any]]:
 
 
 def many_variants(n: int) -> Outcome:
-    """One axis with many choices, two seeds each."""
+    """Return an axis with many choices and two seeds each."""
     return outcome({f"choice-{i}": {1: 2.0 + 0.01 * i, 2: 2.01 + 0.013 * i} for i in range(n)})
 
 
-def write_folder(found: Outcome, folder: Path) -> None:
-    """The files that `gptzoo ablate` would have left of it, or added to those that are there."""
-    design = {name: getattr(found, name) for name in ("baseline", "axes", "factorial", "paired")}
-    design["variants"] = [asdict(variant) for variant in found.variants]
-    design["exclusions"] = [asdict(exclusion) for exclusion in found.exclusions]
+def write_folder(outcome: Outcome, folder: Path) -> None:
+    """Write the files that `gptzoo ablate` would write for an outcome, or add to those in the folder."""
+    design = {name: getattr(outcome, name) for name in ("baseline", "axes", "factorial", "paired")}
+    design["variants"] = [asdict(variant) for variant in outcome.variants]
+    design["exclusions"] = [asdict(exclusion) for exclusion in outcome.exclusions]
     design["trials"] = [
-        {"variant": t.variant, "seed": t.seed, "folder": f"{t.variant}-seed{t.seed}"} for t in found.trials
+        {"variant": t.variant, "seed": t.seed, "folder": f"{t.variant}-seed{t.seed}"} for t in outcome.trials
     ]
-    rules = {name: getattr(found, name) for name in ("name", "metric", "margin", "alpha", "power")}
-    for trial in found.trials:
+    rules = {name: getattr(outcome, name) for name in ("name", "metric", "margin", "alpha", "power")}
+    for trial in outcome.trials:
         path = folder / "trials" / f"{trial.variant}-seed{trial.seed}"
         path.mkdir(parents=True, exist_ok=True)
         (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in trial.rows))
@@ -114,4 +117,4 @@ def write_folder(found: Outcome, folder: Path) -> None:
         if trial.state == "failed":
             (path / "attempts.json").write_text(json.dumps({"attempts": [], "given_up": trial.reason}))
     (folder / "variants.json").write_text(json.dumps(design))
-    (folder / "ablation.json").write_text(json.dumps({**found.spec, **rules, "samples": True}))
+    (folder / "ablation.json").write_text(json.dumps({**outcome.spec, **rules, "samples": True}))
