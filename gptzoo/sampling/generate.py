@@ -88,7 +88,7 @@ def _start_engine(
     if len(prompts) == 0:
         raise InputError("there is no prompt. Give at least one.")
     prompts = [_as_ids(prompt) for prompt in prompts]
-    max_length = max(slot_length(model, prompt_ids, spec) for prompt_ids in prompts)
+    max_length = max(_slot_length(model, prompt_ids, spec) for prompt_ids in prompts)
     engine = Engine(model, tokenizer, n_slots=len(prompts), max_length=max_length, draft=draft)
     for index, prompt_ids in enumerate(prompts):
         engine.submit(
@@ -103,7 +103,7 @@ def _start_engine(
     return engine
 
 
-def slot_length(model: Architecture, prompt_ids: Sequence[int], spec: SamplingSpec) -> int:
+def _slot_length(model: Architecture, prompt_ids: Sequence[int], spec: SamplingSpec) -> int:
     """Return how many tokens a slot needs for a prompt and its new tokens, at most what the model can hold."""
     remaining = model.remaining_length(len(prompt_ids))
     n_new = spec.max_new_tokens if remaining is None else min(spec.max_new_tokens, remaining)
