@@ -38,7 +38,7 @@ def _shared_options(command: Command) -> Command:
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
             multiple=True,
-            help="Write a picture to FILE, which ends with .html or .png. May be given again.",
+            help="Write a picture to FILE, which ends with .html or .png. Repeatable.",
         ),
         click.option("--file", metavar="FILE|-", help="Read the text from FILE, or from stdin if it is -."),
         click.option("--prompt", help="The text to run the model on."),
@@ -50,8 +50,8 @@ def _shared_options(command: Command) -> Command:
 
 @inspect.command()
 @_shared_options
-@click.option("--layer", type=int, multiple=True, metavar="N", help="Draw only layer N, from 0. May be given again.")
-@click.option("--head", type=int, multiple=True, metavar="N", help="Draw only head N, from 0. May be given again.")
+@click.option("--layer", type=int, multiple=True, metavar="N", help="Draw only layer N, from 0. Repeatable.")
+@click.option("--head", type=int, multiple=True, metavar="N", help="Draw only head N, from 0. Repeatable.")
 def attention(
     run: Path,
     prompt: str | None,
@@ -66,7 +66,7 @@ def attention(
 ) -> None:
     """Draw the attention maps of the model in RUN for a text, for every layer and head.
 
-    Without --out and --json, writes attention.html, a self-contained interactive page, and attention.png. Layers that
+    Without --out and --json, write attention.html, a self-contained interactive page, and attention.png. Layers that
     compute no attention scores, such as linear attention, are skipped with a note.
     """
     from gptzoo.inspection.attention import attention_maps
