@@ -107,7 +107,7 @@ def apply_tensor_parallel(model: nn.Module, mesh: DeviceMesh, device: torch.devi
         if isinstance(module, Positional) and "rotate" in module.requires and any(True for _ in module.parameters()):
             raise InputError(
                 f"positional {module.name!r} has parameters that rotate queries and keys. Each rank would train them "
-                "on its own heads only. Choose another positional component, or set it to 1"
+                "on its own heads only. Choose another positional component, or set parallel.tensor to 1"
             )
     layouts = {name: _Layout() for name, _ in (*model.named_parameters(), *model.named_buffers())}
     for path, sublayer in list(_sublayers(model)):

@@ -274,7 +274,7 @@ def test_a_component_without_a_plan_is_rejected_on_all_ranks_before_anything_is_
     spec["model"]["ffn"] = "planless"
     assert common_error(train_tensor_parallel(2, spec, tmp_path / "run"), 2) == (
         "$.parallel.tensor: 2: ffn 'planless' has no tensor-parallel plan. Implement tensor_parallel in "
-        "Planless (docs/components.md says how), take another, or set it to 1"
+        "Planless (see docs/components.md), choose another component, or set parallel.tensor to 1."
     )
     assert not (tmp_path / "run" / "run.json").exists()
 

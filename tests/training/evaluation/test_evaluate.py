@@ -176,6 +176,8 @@ def test_impossible_evaluations_are_rejected(tmp_path: Path, fresh_registry: Any
     with pytest.raises(FolderError, match="is a single model"):
         evaluate(tmp_path / "model", text_corpus(text_file), best=True)
     admit(Pairs)
-    with pytest.raises(SpecError, match=r"\$\.batching: 'pairs' provides sources, which architecture 'decoder' does not"):
+    with pytest.raises(
+        SpecError, match=r"\$\.batching: 'pairs' provides sources, which architecture 'decoder' does not"
+    ):
         evaluate(run, batching=Pairs.Config(type="pairs"))
     assert np.isfinite(evaluate(tmp_path / "model", text_corpus(text_file)).likelihood.loss)
