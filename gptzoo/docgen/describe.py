@@ -86,7 +86,7 @@ def _describe_options(component: type[Component]) -> list[dict[str, Any]]:
         type_text = _format_type(properties[name])
         if (kind := referenced_kind(field)) is not None:
             type_text = kind + (" | null" if field.default is None and "inherits" not in properties[name] else "")
-        option = {"name": name, "type": type_text, "description": descriptions[name]}
+        option: dict[str, Any] = {"name": name, "type": type_text, "description": descriptions[name]}
         if "inherits" in properties[name]:
             option["inherits"] = properties[name]["inherits"]
         elif not field.is_required():

@@ -48,7 +48,8 @@ class Conformance:
         if reason := self.skip.get(gptzoo_property.name):
             pytest.skip(reason)
         try:
-            verdict = check_property(gptzoo_property, _subject(type(self).component, json.dumps(gptzoo_options)))
+            subject = _subject(self.component, json.dumps(gptzoo_options))  # type: ignore[arg-type]  # it is hashable
+            verdict = check_property(gptzoo_property, subject)
         except InputError as error:
             pytest.fail(str(error), pytrace=False)
         if verdict.outcome == "failed":
