@@ -87,7 +87,7 @@ class Norm(Part):
     class Config(Part.Config):
         component: ClassVar[type[Norm]]
         layer: Annotated[NormLayer.Config, Reference("norm_layer")] = by_default("layernorm")
-        """The normalisation function."""
+        """Norm layer: the function that normalises a vector."""
 
         def build(self, dims: Dims, names: Sequence[str]) -> Norm:
             """Construct the norms of one block with sublayers of these names."""

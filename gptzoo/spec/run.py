@@ -123,9 +123,9 @@ class RunSpec(SpecModel):
     epochs: PositiveFloat | None = None
     """Length of the run in passes over the training text, rounded up to whole steps. An alternative to `steps`."""
     optimizer: Annotated[Any, Reference("optimizer")] = by_default("adamw")
-    """Optimizer."""
+    """Optimizer and its options, such as the learning rate."""
     schedule: Annotated[Any, Reference("schedule")] = by_default("cosine")
-    """Learning rate schedule."""
+    """Schedule of the learning rate over the run."""
     clip_norm: PositiveFloat | None = 1.0
     """Maximum global gradient norm; larger gradients are scaled down. Null: no clipping."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)

@@ -110,7 +110,7 @@ class _Generator(GenerateJsonSchema):
         generated = super().model_schema(schema)
         for name, description in field_descriptions(schema["cls"]).items():
             field = generated["properties"][name]
-            if "inherits" in field:
+            if "inherits" in field and "Default:" not in description:
                 description = f"{description} Default: the model's `{field['inherits']}`.".strip()
             if description:
                 field["description"] = description

@@ -212,7 +212,9 @@ def test_packed_documents_equal_each_document_alone(any_spec: dict[str, Any], ar
 
 
 def test_documents_are_separate_even_if_positions_continue(device: str) -> None:
-    model = with_large_weights(gptzoo.build(small(positional="rope")).eval()).to(device)  # whose scores know distances only
+    model = with_large_weights(gptzoo.build(small(positional="rope")).eval()).to(
+        device
+    )  # whose scores know distances only
     tokens = tokens_of(model, 1, LENGTH)
     documents = torch.tensor([[0] * 4 + [1] * 6], device=device)
     packed = logits_of(model, tokens, documents=documents)

@@ -280,13 +280,13 @@ class SharesParameter(Own):
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        (ForgetsParameter, "nobody initialised blocks.0.ffn.scale, blocks.1.ffn.scale;"),
-        (ForgetsBuffer, "nobody initialised blocks.0.ffn.slopes, blocks.1.ffn.slopes;"),
-        (ForgetsIntegers, "nobody initialised blocks.0.ffn.table,"),
-        (FillsHalf, "nobody initialised blocks.0.ffn.scale,"),
-        (HelperForgets, "nobody initialised blocks.0.ffn.helper.gain,"),
-        (PlainTensor, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: a plain tensor attribute; use register_buffer"),
-        (ListOfTensors, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: a plain tensor attribute; use register_buffer"),
+        (ForgetsParameter, "blocks.0.ffn.scale, blocks.1.ffn.scale: not initialised"),
+        (ForgetsBuffer, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: not initialised"),
+        (ForgetsIntegers, "blocks.0.ffn.table, blocks.1.ffn.table: not initialised"),
+        (FillsHalf, "blocks.0.ffn.scale, blocks.1.ffn.scale: not initialised"),
+        (HelperForgets, "blocks.0.ffn.helper.gain, blocks.1.ffn.helper.gain: not initialised"),
+        (PlainTensor, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: tensors as plain attributes"),
+        (ListOfTensors, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: tensors as plain attributes"),
         (SharesParameter, "blocks.0.ffn.one.weight and blocks.0.ffn.other.weight"),
     ],
 )

@@ -51,4 +51,4 @@ def test_checks_that_forks_cannot_run_are_skipped_with_advice(monkeypatch: pytes
     monkeypatch.setattr("gptzoo.testing.properties.training.sharding.autograd_works", lambda: False)
     (verdict,) = check(find_component("attention:naive"), {}, only=["sharding"], slow=True)
     assert verdict.outcome == "skipped"
-    assert "CUDA_VISIBLE_DEVICES= hides" in verdict.text
+    assert "Set CUDA_VISIBLE_DEVICES= to hide" in verdict.text
