@@ -60,8 +60,8 @@ def test_five_ways_to_fail_have_different_reasons_and_the_three_good_trials_fini
         tmp_path, {"model.activation": {"choices": choices}}, steps=8, save_every=100, seeds=1, silence=15.0
     )
     out = tmp_path / "out"
-    found = json.loads(run(file, "--out", out, "--plugin", PLUGIN, "--json", code=1))
-    trials = {trial["variant"]: trial for trial in found["trials"]}
+    printed = json.loads(run(file, "--out", out, "--plugin", PLUGIN, "--json", code=1))
+    trials = {trial["variant"]: trial for trial in printed["trials"]}
     assert {name for name, trial in trials.items() if trial["state"] == "done"} == {"well", "steep", "flat"}
     reasons = {name: trial["reason"] for name, trial in trials.items() if trial["state"] == "failed"}
     assert reasons["raise"] == "exited with code 1: ValueError: it went wrong"
@@ -76,7 +76,7 @@ def test_five_ways_to_fail_have_different_reasons_and_the_three_good_trials_fini
 @pytest.mark.slow
 def test_tables_with_failures_do_not_depend_on_the_name_of_the_folder(tmp_path: Path) -> None:
     choices = {"well": {"optimizer.lr": 1e-3}, "wild": {"optimizer.lr": 1e30}, "elsewhere": {"device": "cuda:77"}}
-    file = write_spec(tmp_path, {"how": {"choices": choices}}, steps=6, save_every=2, seeds=2, samples=False)
+    file = write_spec(tmp_path, {"case": {"choices": choices}}, steps=6, save_every=2, seeds=2, samples=False)
     folders = (tmp_path / "out", tmp_path / "another" / "place")
     tables = [run(file, "--plugin", PLUGIN, "--out", out, code=1) for out in folders]
     assert "diverged: the loss of step" in tables[0]
@@ -107,20 +107,20 @@ def test_an_ablation_killed_at_every_change_of_state_ends_with_the_same_tables(t
     arguments = (file, "--plugin", PLUGIN, "--out")
     whole = run(*arguments, tmp_path / "undisturbed")
     out = tmp_path / "out"
-    seen: list[dict[str, str]] = [{}]  # the states in which a runner was killed
+    kill_states: list[dict[str, str]] = [{}]  # the states in which a runner was killed
     until = time.monotonic() + 300
     while time.monotonic() < until:
         process = subprocess.Popen(command(*arguments, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and (now := states(out)) in seen:
+        while process.poll() is None and (now := states(out)) in kill_states:
             time.sleep(0.02)
         if process.poll() is not None:
             break
-        seen.append(now)
+        kill_states.append(now)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
-    assert len(seen) > 5  # after the plan, after the start of a trial, and after the end of each trial
+    assert len(kill_states) > 5  # after the plan, after the start of a trial, and after the end of each trial
     assert stdout == whole
     assert run("status", out, "--json") == run("status", tmp_path / "undisturbed", "--json")
     # A trial that was interrupted has resumed. That is not a failed attempt.
@@ -167,12 +167,12 @@ def test_a_budget_in_seconds_is_measured_once_and_keeps_its_number_of_steps(tmp_
         seconds = [4 * 16 / row["tokens_per_second"] for row in rows if row["step"] > 4]
         n_layers = json.loads((metrics.parent / "run.json").read_text())["model"]["n_layers"]
         expected.add((n_layers, int(0.3 / statistics.median(seconds))))
-    found = set()
+    trained = set()
     for trial in out.glob("trials/*"):
         last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
-        found.add((json.loads((trial / "run.json").read_text())["model"]["n_layers"], last["step"]))
-    assert len(found) == 2
-    assert found == expected
+        trained.add((json.loads((trial / "run.json").read_text())["model"]["n_layers"], last["step"]))
+    assert len(trained) == 2
+    assert trained == expected
     assert run(file, "--plugin", PLUGIN, "--out", out) == tables
     assert len(list(out.glob("trials/*"))) == 2
 
@@ -218,12 +218,12 @@ def n_ended(out: Path) -> int:
     from gptzoo.ablation.planning.folder import read_outcome
 
     try:
-        found = read_outcome(out)
+        outcome = read_outcome(out)
     except FolderError:  # there is no plan yet
         return -1
-    assert found.selection is not None
-    seen = [trial for rung in found.selection.rungs for entry in rung.entries for trial in entry.trials.values()]
-    return sum(trial.state == "done" for trial in (*seen, *found.trials))
+    assert outcome.selection is not None
+    in_rungs = [trial for rung in outcome.selection.rungs for entry in rung.entries for trial in entry.trials.values()]
+    return sum(trial.state == "done" for trial in (*in_rungs, *outcome.trials))
 
 
 def run_killed(file: Path, out: Path, at: int) -> None:
@@ -259,10 +259,10 @@ def test_two_runners_of_a_selection_agree_and_a_promoted_trial_equals_a_run_with
     (first, stderr), (second, second_stderr) = (process.communicate(timeout=500) for process in both)
     assert [process.returncode for process in both] == [0, 0], stderr + second_stderr
     assert first == second
-    found = json.loads(run("status", out, "--json"))
-    assert [len(rung["entries"]) for rung in found["selection"]["rungs"]] == [4, 3]
-    assert found["states"] == {"done": 2}
-    last = [entry["variant"] for entry in found["selection"]["rungs"][1]["entries"]]
+    status = json.loads(run("status", out, "--json"))
+    assert [len(rung["entries"]) for rung in status["selection"]["rungs"]] == [4, 3]
+    assert status["states"] == {"done": 2}
+    last = [entry["variant"] for entry in status["selection"]["rungs"][1]["entries"]]
     for trial in out.glob("trials/*"):
         variant, seed = trial.name.rsplit("-", 1)[0].split("-seed")
         rows = (trial / "metrics.jsonl").read_text().splitlines()

@@ -42,18 +42,20 @@ def test_five_seeds_distinguish_equal_worse_and_failed_variants(tmp_path: Path) 
         for seed in SEEDS
     ]
     Runner(trials, tmp_path, LocalExecutor.Config(n_workers=2).build()).run()
-    made = outcome({name: {} for name in CHANGES}, variants=[variant(name, {}) for name in CHANGES], factorial=False)
-    said = analyse(dataclasses.replace(made, trials=[of_folder(tmp_path, n, seed) for n in CHANGES for seed in SEEDS]))
-    verdicts = {one.variant: one.verdict for one in said.comparisons}
+    empty = outcome({name: {} for name in CHANGES}, variants=[variant(name, {}) for name in CHANGES], factorial=False)
+    analysis = analyse(
+        dataclasses.replace(empty, trials=[read_trial(tmp_path, n, seed) for n in CHANGES for seed in SEEDS])
+    )
+    verdicts = {comparison.variant: comparison.verdict for comparison in analysis.comparisons}
     assert verdicts == {"naive": "same", "none": "worse", "wild": "no data"}
-    wild = next(one for one in said.comparisons if one.variant == "wild")
+    wild = next(comparison for comparison in analysis.comparisons if comparison.variant == "wild")
     assert wild.n_failed == 5
     assert "5 of 5 trials failed" in wild.sentence
-    assert {band.variant for band in said.bands if band.metric == "val/loss"} == set(CHANGES)
-    assert said.matched["flops"].losses.keys() == {"baseline", "naive", "none"}
-    assert {point.variant for point in said.fronts["seconds per token"]} == {"baseline", "naive", "none"}
+    assert {band.variant for band in analysis.bands if band.metric == "val/loss"} == set(CHANGES)
+    assert analysis.matched["flops"].losses.keys() == {"baseline", "naive", "none"}
+    assert {point.variant for point in analysis.fronts["seconds per token"]} == {"baseline", "naive", "none"}
 
 
-def of_folder(root: Path, name: str, seed: int) -> TrialOutcome:
+def read_trial(root: Path, name: str, seed: int) -> TrialOutcome:
     folder = TrialFolder(root / "trials" / name / f"seed-{seed}")
     return TrialOutcome(name, seed, folder.state, folder.failure or "", read_metrics(folder.metrics))

@@ -109,7 +109,7 @@ def test_a_selection_runs_and_reports_the_stopped_variants(tmp_path: Path) -> No
         ("fine", 1, "done"),
         ("good", 1, "done"),
     ]
-    assert {name: one["verdict"] for name, one in printed["verdicts"].items()} == {
+    assert {name: verdict["verdict"] for name, verdict in printed["verdicts"].items()} == {
         "good": "cannot tell",
         "less": "stopped",
         "absurd": "no data",

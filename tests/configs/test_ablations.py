@@ -38,13 +38,13 @@ def test_every_example_is_tested() -> None:
 def test_an_example_plans_all_of_its_variants(name: str, tmp_path: Path, fresh_registry: Any) -> None:
     if name == "third-party":
         admit_alibi()
-    found = plan(name, tmp_path)
-    assert found.spec.name == name
-    assert len(found.variants) == VARIANTS[name]
-    assert (list(found.exclusions), list(found.notes)) == ([], [])
-    n_compared = 0 if found.tuning else 1 if found.selecting else VARIANTS[name]  # as far as it is known yet
-    assert len(found.trials) == n_compared * len(found.spec.seeds)
-    assert found.paired
+    planned = plan(name, tmp_path)
+    assert planned.spec.name == name
+    assert len(planned.variants) == VARIANTS[name]
+    assert (list(planned.exclusions), list(planned.notes)) == ([], [])
+    n_compared = 0 if planned.tuning else 1 if planned.selecting else VARIANTS[name]  # as far as it is known yet
+    assert len(planned.trials) == n_compared * len(planned.spec.seeds)
+    assert planned.paired
 
 
 def admit_alibi() -> None:
@@ -54,9 +54,9 @@ def admit_alibi() -> None:
 
 
 def test_without_its_package_the_third_party_component_is_excluded_by_name(tmp_path: Path, fresh_registry: Any) -> None:
-    found = plan("third-party", tmp_path)
-    assert len(found.variants) == 4
-    assert "no positional named 'alibi'" in found.exclusions[0].reason
+    planned = plan("third-party", tmp_path)
+    assert len(planned.variants) == 4
+    assert "no positional named 'alibi'" in planned.exclusions[0].reason
 
 
 def test_matched_feed_forward_networks_differ_by_less_than_a_percent(tmp_path: Path) -> None:

@@ -36,26 +36,31 @@ def assert_refused(match: str, *arguments: Any, **options: Any) -> None:
 
 
 def test_a_grid_has_every_combination_and_each_spec_equals_one_written_by_hand() -> None:
-    found = gptzoo.variants(RUN, FOUR)
-    assert len(found) == 24
-    assert found.complete
-    assert {one.name for one in found} >= {"naive-rope-post_ln-relu", "sdpa-none-pre_ln-gelu"}
+    variants = gptzoo.variants(RUN, FOUR)
+    assert len(variants) == 24
+    assert variants.complete
+    assert {variant.name for variant in variants} >= {"naive-rope-post_ln-relu", "sdpa-none-pre_ln-gelu"}
     by_hand = {
         (a, p, n, c): gptzoo.load_run_spec(
             RUN, [f"model.attention={a}", f"model.positional={p}", f"model.norm={n}", f"model.activation={c}"]
         )
         for a, p, n, c in itertools.product(*FOUR.values())
     }
-    for one in found:
-        expected = by_hand[tuple(one.choices.values())]  # type: ignore[index]
-        assert one.spec.model_copy(update={"name": expected.name}) == expected
+    for variant in variants:
+        expected = by_hand[tuple(variant.choices.values())]  # type: ignore[index]
+        assert variant.spec.model_copy(update={"name": expected.name}) == expected
 
 
 def test_variants_of_a_model_spec_are_model_specs() -> None:
-    found = gptzoo.variants(MODEL, {"attention": "*", "n_heads": [2, 4]})
-    assert {type(one.spec) for one in found} == {gptzoo.ModelSpec}
-    assert [one.name for one in found] == ["naive-n_heads=2", "naive-n_heads=4", "sdpa-n_heads=2", "sdpa-n_heads=4"]
-    assert found.baseline == "sdpa-n_heads=2"  # the choices of the base itself
+    variants = gptzoo.variants(MODEL, {"attention": "*", "n_heads": [2, 4]})
+    assert {type(variant.spec) for variant in variants} == {gptzoo.ModelSpec}
+    assert [variant.name for variant in variants] == [
+        "naive-n_heads=2",
+        "naive-n_heads=4",
+        "sdpa-n_heads=2",
+        "sdpa-n_heads=4",
+    ]
+    assert variants.baseline == "sdpa-n_heads=2"  # the choices of the base itself
 
 
 def test_a_star_means_every_registered_component_including_those_of_plugins(fresh_registry: Any) -> None:
@@ -65,46 +70,49 @@ def test_a_star_means_every_registered_component_including_those_of_plugins(fres
         name = "cube"
 
     admit(Cube)
-    found = gptzoo.variants(MODEL, {"activation": "*"})
-    assert set(found.axes["activation"]) == set(gptzoo.registered("activation"))
-    assert "cube" in {one.name for one in found}
+    variants = gptzoo.variants(MODEL, {"activation": "*"})
+    assert set(variants.axes["activation"]) == set(gptzoo.registered("activation"))
+    assert "cube" in {variant.name for variant in variants}
 
 
 def test_a_star_keeps_the_options_of_the_base_s_component() -> None:
     base = {**MODEL, "attention": {"type": "sdpa", "window": 4}}
-    found = gptzoo.variants(base, {"attention": "*"})
-    windows = {one.name: one.spec.attention.window for one in found}
+    variants = gptzoo.variants(base, {"attention": "*"})
+    windows = {variant.name: variant.spec.attention.window for variant in variants}
     assert windows == {"naive": None, "sdpa": 4}
-    assert found.baseline == "sdpa"
+    assert variants.baseline == "sdpa"
 
 
 def test_a_point_that_is_no_valid_spec_is_excluded_with_the_reason() -> None:
-    found = gptzoo.variants(MODEL, {"n_heads": [2, 3], "positional": ["rope", "learned"]})
-    assert [one.name for one in found] == ["n_heads=2-rope", "n_heads=2-learned"]
-    assert [one.choices["n_heads"] for one in found.exclusions] == ["3", "3"]
-    assert found.exclusions[0].reason == "$.n_heads: must divide d_model 16, got 3"
+    variants = gptzoo.variants(MODEL, {"n_heads": [2, 3], "positional": ["rope", "learned"]})
+    assert [variant.name for variant in variants] == ["n_heads=2-rope", "n_heads=2-learned"]
+    assert [exclusion.choices["n_heads"] for exclusion in variants.exclusions] == ["3", "3"]
+    assert variants.exclusions[0].reason == "$.n_heads: must divide d_model 16, got 3"
 
 
 def test_points_with_equal_specs_are_one_variant() -> None:
-    found = gptzoo.variants(
+    variants = gptzoo.variants(
         MODEL, {"ffn": {"choices": {"default": "mlp", "spelt": {"type": "mlp", "multiplier": 4.0}, "glu": "glu"}}}
     )
-    assert [one.name for one in found] == ["default", "glu"]
-    assert found[0].merged == ({"ffn": "spelt"},)
-    assert not found.complete
+    assert [variant.name for variant in variants] == ["default", "glu"]
+    assert variants[0].merged == ({"ffn": "spelt"},)
+    assert not variants.complete
 
 
 def test_one_at_a_time_has_the_baseline_and_each_single_change() -> None:
-    found = gptzoo.variants(RUN, FOUR, mode="one_at_a_time")
-    assert [one.name for one in found] == ["baseline", "naive", "rope", "none", "post_ln", "relu"]
-    base = found[0]
-    for one in found[1:]:
-        assert sum(one.choices[axis] != base.choices[axis] for axis in FOUR) == 1
+    variants = gptzoo.variants(RUN, FOUR, mode="one_at_a_time")
+    assert [variant.name for variant in variants] == ["baseline", "naive", "rope", "none", "post_ln", "relu"]
+    base = variants[0]
+    for variant in variants[1:]:
+        assert sum(variant.choices[axis] != base.choices[axis] for axis in FOUR) == 1
 
 
 def test_paired_axes_change_together() -> None:
-    found = gptzoo.variants(RUN, {"model.d_model": [16, 32], "optimizer.lr": [0.01, 0.005]}, mode="paired")
-    assert [(one.spec.model.d_model, one.spec.optimizer.lr) for one in found] == [(16, 0.01), (32, 0.005)]
+    variants = gptzoo.variants(RUN, {"model.d_model": [16, 32], "optimizer.lr": [0.01, 0.005]}, mode="paired")
+    assert [(variant.spec.model.d_model, variant.spec.optimizer.lr) for variant in variants] == [
+        (16, 0.01),
+        (32, 0.005),
+    ]
     assert_refused(
         "the axes of mode 'paired' must have equal numbers of choices; these have 2, 3", RUN, {**FOUR}, mode="paired"
     )
@@ -112,12 +120,12 @@ def test_paired_axes_change_together() -> None:
 
 def test_random_draws_n_valid_variants_and_depends_on_the_seed() -> None:
     axes = {**FOUR, "model.n_heads": [1, 2, 3]}
-    found, again = (gptzoo.variants(RUN, axes, mode="random", n=9, seed=4) for _ in range(2))
-    assert [one.choices for one in found] == [one.choices for one in again]
-    assert 9 <= len(found) <= 10  # the baseline is added if it was not drawn
-    assert found.baseline in {one.name for one in found}
+    variants, again = (gptzoo.variants(RUN, axes, mode="random", n=9, seed=4) for _ in range(2))
+    assert [variant.choices for variant in variants] == [variant.choices for variant in again]
+    assert 9 <= len(variants) <= 10  # the baseline is added if it was not drawn
+    assert variants.baseline in {variant.name for variant in variants}
     other = gptzoo.variants(RUN, axes, mode="random", n=9, seed=5)
-    assert [one.choices for one in found] != [one.choices for one in other]
+    assert [variant.choices for variant in variants] != [variant.choices for variant in other]
 
 
 def test_random_draws_from_a_huge_grid_without_enumerating_it() -> None:
@@ -147,16 +155,16 @@ def test_an_axis_can_depend_on_the_choice_of_another() -> None:
         "model.attention": ["naive", "sdpa"],
         "model.attention.window": {"choices": [None, 4], "when": {"model.attention": "sdpa"}},
     }
-    found = gptzoo.variants(RUN, axes)
-    assert [one.name for one in found] == ["naive", "sdpa-window=null", "sdpa-window=4"]
-    assert found[0].choices == {"model.attention": "naive"}
+    variants = gptzoo.variants(RUN, axes)
+    assert [variant.name for variant in variants] == ["naive", "sdpa-window=null", "sdpa-window=4"]
+    assert variants[0].choices == {"model.attention": "naive"}
 
 
 def test_conditions_exclude_points_with_the_given_reason() -> None:
     exclude = [{"when": {"model.positional": ["rope", "none"], "model.norm": "post_ln"}, "because": "known to fail"}]
-    found = gptzoo.variants(RUN, FOUR, exclude=exclude)
-    assert (len(found), len(found.exclusions)) == (16, 8)
-    assert {one.reason for one in found.exclusions} == {"known to fail"}
+    variants = gptzoo.variants(RUN, FOUR, exclude=exclude)
+    assert (len(variants), len(variants.exclusions)) == (16, 8)
+    assert {exclusion.reason for exclusion in variants.exclusions} == {"known to fail"}
 
 
 def test_an_axis_of_several_fields_sets_them_together() -> None:
@@ -164,9 +172,9 @@ def test_an_axis_of_several_fields_sets_them_together() -> None:
         "relu": {"model.ffn": "mlp", "model.activation": "relu"},
         "swiglu": {"model.ffn": {"type": "glu", "d_ff": 40}, "model.activation": "silu"},
     }
-    found = gptzoo.variants(RUN, {"feed-forward": {"choices": choices}, "model.ffn.dropout": [0.0, 0.1]})
-    assert found[-1].name == "swiglu-dropout=0.1"
-    ffn = found[-1].spec.model.ffn
+    variants = gptzoo.variants(RUN, {"feed-forward": {"choices": choices}, "model.ffn.dropout": [0.0, 0.1]})
+    assert variants[-1].name == "swiglu-dropout=0.1"
+    ffn = variants[-1].spec.model.ffn
     assert (ffn.type, ffn.d_ff, ffn.activation.type, ffn.dropout) == ("glu", 40, "silu", 0.1)
 
 
@@ -181,9 +189,9 @@ def test_a_baseline_can_be_chosen_and_must_be_a_valid_spec() -> None:
 
 
 def test_the_digest_ignores_names_and_nothing_else() -> None:
-    one = gptzoo.load_run_spec(RUN)
-    assert spec_digest(one) == spec_digest(gptzoo.load_run_spec(RUN, ["name=other", "model.name=another"]))
-    assert spec_digest(one) != spec_digest(gptzoo.load_run_spec(RUN, ["seed=2"]))
+    spec = gptzoo.load_run_spec(RUN)
+    assert spec_digest(spec) == spec_digest(gptzoo.load_run_spec(RUN, ["name=other", "model.name=another"]))
+    assert spec_digest(spec) != spec_digest(gptzoo.load_run_spec(RUN, ["seed=2"]))
 
 
 @pytest.mark.parametrize(

@@ -80,12 +80,12 @@ def test_the_promoted_variants_are_those_of_the_simple_implementation(eta: int) 
     for number in range(150):
         draw = random.Random(number)
         curves = draw_curves(draw, draw.randrange(2, 40), failing=draw.choice([0.0, 0.1, 0.6]))
-        found = selection_of(curves, eta)
-        assert [rung.promoted("v0") for rung in found.rungs] == promoted_by_counting(curves, [1, 3, 9], eta)
+        selection = selection_of(curves, eta)
+        assert [rung.promoted("v0") for rung in selection.rungs] == promoted_by_counting(curves, [1, 3, 9], eta)
         if len(curves) > 2:
-            assert found.finalists == promoted_by_counting(curves, [1, 3, 9], eta)[-1]
+            assert selection.finalists == promoted_by_counting(curves, [1, 3, 9], eta)[-1]
         else:
-            assert found.finalists == ["v1"]  # it has no competitor
+            assert selection.finalists == ["v1"]  # it has no competitor
 
 
 def test_a_rung_is_decided_when_all_its_trials_are_known_and_the_decision_stays() -> None:
@@ -108,13 +108,13 @@ def test_the_baseline_is_always_promoted_and_takes_no_place() -> None:
     curves: Curves = {f"v{index}": {0: [9.0 if index == 0 else float(index)] * 10} for index in range(10)}
     curves["v0"][0] = []  # it fails at once
     steps = {name: [1, 3] for name in curves}
-    found = select(steps, "v0", eta=3, seeds=[0], read_trial=reading(curves))
-    assert [[entry.variant for entry in rung.entries] for rung in found.rungs][1] == ["v1", "v2", "v3", "v0"]
-    assert found.finalists == ["v1"]
-    assert found.describe("v0", "val/loss") == ""
-    assert found.describe("v2", "val/loss") == "stopped at rung 2, step 3: val/loss 2.0000, rank 2 of 3, 1 promoted"
-    assert found.describe("v9", "val/loss") == "stopped at rung 1, step 1: val/loss 9.0000, rank 9 of 9, 3 promoted"
-    assert found.ranking == ["v1", "v2", "v3", "v0", "v4", "v5", "v6", "v7", "v8", "v9"]
+    selection = select(steps, "v0", eta=3, seeds=[0], read_trial=reading(curves))
+    assert [[entry.variant for entry in rung.entries] for rung in selection.rungs][1] == ["v1", "v2", "v3", "v0"]
+    assert selection.finalists == ["v1"]
+    assert selection.describe("v0", "val/loss") == ""
+    assert selection.describe("v2", "val/loss") == "stopped at rung 2, step 3: val/loss 2.0000, rank 2 of 3, 1 promoted"
+    assert selection.describe("v9", "val/loss") == "stopped at rung 1, step 1: val/loss 9.0000, rank 9 of 9, 3 promoted"
+    assert selection.ranking == ["v1", "v2", "v3", "v0", "v4", "v5", "v6", "v7", "v8", "v9"]
 
 
 def test_a_grid_of_200_shrinks_by_eta_in_each_rung() -> None:
@@ -138,20 +138,22 @@ def test_a_stopped_variant_is_reported_but_not_compared_or_counted_as_a_comparis
     names = [f"v{index}" for index in range(9)]
     curves: Curves = {name: {0: [float(index)] * 2} for index, name in enumerate(names)}
     curves["v8"][0] = []
-    chosen = select({name: [1] for name in names}, "v0", eta=4, seeds=[0], read_trial=reading(curves))
-    assert chosen.finalists == ["v1", "v2"]
+    selected = select({name: [1] for name in names}, "v0", eta=4, seeds=[0], read_trial=reading(curves))
+    assert selected.finalists == ["v1", "v2"]
     losses = {"v0": {1: 2.0, 2: 2.1, 3: 2.2}, "v1": {1: 1.9, 2: 2.01, 3: 2.09}, "v2": {1: 2.0, 2: 2.2, 3: 2.2}}
     ended = [trial(name, seed, loss) for name, of in losses.items() for seed, loss in of.items()]
-    whole = outcome({name: {} for name in names}, trials=ended, factorial=False, selection=chosen)
+    whole = outcome({name: {} for name in names}, trials=ended, factorial=False, selection=selected)
     alone = outcome(losses, factorial=False)
-    found, expected = analyse(whole), analyse(alone)
-    assert list(found.comparisons[:2]) == list(expected.comparisons)  # two comparisons in the family, not eight
-    assert list(found.ranking) == list(expected.ranking)
-    told = {one.variant: (one.verdict, one.sentence) for one in found.comparisons[2:]}
-    assert list(told) == ["v3", "v4", "v5", "v6", "v7", "v8"]
-    assert told["v4"] == (
+    analysis, expected = analyse(whole), analyse(alone)
+    assert list(analysis.comparisons[:2]) == list(expected.comparisons)  # two comparisons in the family, not eight
+    assert list(analysis.ranking) == list(expected.ranking)
+    by_variant = {
+        comparison.variant: (comparison.verdict, comparison.sentence) for comparison in analysis.comparisons[2:]
+    }
+    assert list(by_variant) == ["v3", "v4", "v5", "v6", "v7", "v8"]
+    assert by_variant["v4"] == (
         "stopped",
         "v4 was stopped at rung 1, step 1: val/loss 4.0000, rank 4 of 8, 2 promoted. Its final val/loss is unknown.",
     )
-    assert told["v8"] == ("no data", "v8 failed before rung 1, step 1: seed 0: diverged.")
-    assert "5 variants of 9 were stopped early, by seed 0, which no comparison uses" in " ".join(found.notes)
+    assert by_variant["v8"] == ("no data", "v8 failed before rung 1, step 1: seed 0: diverged.")
+    assert "5 variants of 9 were stopped early, by seed 0, which no comparison uses" in " ".join(analysis.notes)
