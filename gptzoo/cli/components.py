@@ -79,7 +79,7 @@ def _print_description(description: dict[str, Any]) -> None:
         for column in ("option", "type", "default", "description"):
             table.add_column(column)
         for option in description["options"]:
-            cells = (option["type"], format_default(option), option["description"])
+            cells = (option["type"], format_default(option), " ".join(option["description"].split()))
             table.add_row(Text(option["name"], "bold"), *map(Text, cells))
         console.print(table)
         console.print()

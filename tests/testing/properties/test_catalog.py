@@ -28,6 +28,7 @@ def test_every_promise_is_one_line() -> None:
         assert prop.check.__doc__.startswith("Check that ")
         assert prop.promise[0].isupper() or prop.promise.startswith("`")
         assert prop.promise.endswith(".")
+        assert not re.search(r"\b(and|or) that |, that ", prop.promise)  # it is read without "Check that"
 
 
 def test_a_kind_has_each_name_once() -> None:

@@ -16,7 +16,7 @@ _N_LAYERS = 4  # deep enough that the account is extrapolated from fewer layers
 
 
 def check_accounting(subject: ModelPartUnderTest) -> None:
-    """Check that the parameters and FLOPs which `gptzoo build` reports are those of the real model."""
+    """Check that the real model has the parameters and FLOPs reported by `gptzoo build`."""
     spec = subject.spec(n_layers=_N_LAYERS)
     reported, length = model_costs(spec), TINY_MODEL["context_length"]
     model = subject.model(n_layers=_N_LAYERS)

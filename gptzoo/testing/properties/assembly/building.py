@@ -14,7 +14,7 @@ from gptzoo.testing.verdict import Failed
 
 
 def check_building(subject: ModelPartUnderTest) -> None:
-    """Check that it builds on the meta device, every tensor is initialised, and each module has one owner."""
+    """Check that it builds on the meta device, initialises every tensor, and gives each module one owner."""
     try:
         model = build_on_meta(subject.spec())
         build(subject.spec())
@@ -30,7 +30,7 @@ def check_building(subject: ModelPartUnderTest) -> None:
 
 
 def check_scalars(subject: ModelPartUnderTest) -> None:
-    """Check that no parameter is 0-dimensional: FSDP cannot shard such a parameter; use shape (1,)."""
+    """Check that no parameter is 0-dimensional, because FSDP cannot shard such a parameter."""
     for name, parameter in build_on_meta(subject.spec()).named_parameters():
         if parameter.ndim == 0:
             raise Failed(f"{name} is 0-dimensional; use shape (1,)")
@@ -55,7 +55,7 @@ def check_initial_values(subject: ModelPartUnderTest) -> None:
 
 
 def check_state_dict(subject: ModelPartUnderTest) -> None:
-    """Check that the state dict always has the same keys, and holds everything that a model of another seed needs."""
+    """Check that the state dict always has the same keys, and makes a model of another seed compute the same."""
     model = subject.model()
     keys = list(build_on_meta(subject.spec()).state_dict())
     tokens = subject.tokens(2, 8)

@@ -29,7 +29,7 @@ class _Pairing(NamedTuple):
 
 
 def check_common_pairings(subject: ModelPartUnderTest) -> str | None:
-    """Check that with one part of each other kind it trains and decodes, or is refused with a reason naming both."""
+    """Check that with one part of each other kind it trains and decodes, or the reason for a refusal names both."""
     chosen: dict[str, _Pairing] = {}
     for pairing in _pairings(subject):
         if pairing.kind not in chosen or chosen[pairing.kind].name in _DEFAULT_PARTS:  # other properties check those
@@ -38,7 +38,7 @@ def check_common_pairings(subject: ModelPartUnderTest) -> str | None:
 
 
 def check_all_pairings(subject: ModelPartUnderTest) -> str | None:
-    """Check that with every registered part it trains and decodes, or is refused with a reason naming both."""
+    """Check that with every registered part it trains and decodes, or the reason for a refusal names both."""
     return _check_pairings(subject, list(_pairings(subject)))
 
 

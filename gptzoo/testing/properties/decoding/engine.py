@@ -26,7 +26,7 @@ Sequences = Sequence[Sequence[TokenEvent]]  # the generated tokens of each promp
 
 
 def check_engine(subject: ModelPartUnderTest) -> None:
-    """Check that sequences which share the engine's slots or use a draft model are the same as generated alone."""
+    """Check that sequences in shared slots of the engine, or with a draft model, are the same as generated alone."""
     models = [build(subject.spec(), seed=1).eval() for _ in range(2)]
     for noise_seed, model in enumerate(models):
         add_weight_noise(model, noise_seed)

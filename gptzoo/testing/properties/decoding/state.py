@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.model.architecture import Architecture, States
-from gptzoo.testing.compare import TOLERANCE, relative_difference
+from gptzoo.testing.compare import TOLERANCE, first_difference, relative_difference
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.decoding.cached_decoding import decode
 from gptzoo.testing.tiny_model import TINY_MODEL
@@ -18,7 +18,7 @@ _LENGTH = 8
 
 
 def check_state(subject: ModelPartUnderTest) -> None:
-    """Check that the state is a dict of tensors, batch first, of fixed shapes, updated in place, also on meta."""
+    """Check that the state is a dict of tensors, batch first, of fixed shapes, updated in place, and works on meta."""
     model = subject.model()
     tensors_by_batch_size = {size: dict(_tensors(model.new_states(size, _LENGTH))) for size in (2, 3)}
     if not tensors_by_batch_size[2]:
@@ -84,13 +84,15 @@ def check_reset(subject: ModelPartUnderTest) -> None:
     expected = torch.cat([_logits(model, tokens[:1])[:, 4:], _logits(model, new_row)])
     difference = relative_difference(logits, expected).flatten(1).amax(1)
     if difference[1] > TOLERANCE:
-        raise Failed(f"after resetting the state of row 1, its logits still depend on its past, by {difference[1]:.2g}")
+        raise Failed(
+            f"after resetting row 1 of the state, its logits differ from those of a new row by {difference[1]:.2g}"
+        )
     if difference[0] > TOLERANCE:
         raise Failed(f"resetting the state of row 1 changes the logits of row 0 by {difference[0]:.2g}")
 
 
 def check_rollback(subject: ModelPartUnderTest) -> None:
-    """Check that if every sublayer sets `supports_rollback`, decoding can continue from an earlier position."""
+    """Check that decoding can continue from an earlier position if every sublayer sets `supports_rollback`."""
     model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, _LENGTH)
     states = model.new_states(2, _LENGTH)
     if not dict(_tensors(states)):
@@ -105,9 +107,10 @@ def check_rollback(subject: ModelPartUnderTest) -> None:
         logits = _feed(model, other[:, first:last], torch.arange(first, last)[None], states)
         difference = relative_difference(logits, _logits(model, other)[:, first:last])
         if difference.max() > TOLERANCE:
+            _, token = first_difference(difference, TOLERANCE)
             raise Failed(
                 f"it sets supports_rollback, but after {_LENGTH} tokens, continuing from position 3 with other tokens "
-                f"gives logits that differ by {difference.max():.2g} at positions {first} to {last - 1}"
+                f"gives logits that differ by {difference.max():.2g}, first at position {first + token}"
             )
 
 

@@ -17,7 +17,7 @@ _LENGTH = 8
 
 
 def check_rows(subject: ModelPartUnderTest) -> str | None:
-    """Check that changing a row leaves the others equal bit for bit, and that a row alone is the same as in a batch."""
+    """Check that changing a row leaves the others equal bit for bit, and a row alone is the same as in a batch."""
     notes = []
     for training in (False, True):
 

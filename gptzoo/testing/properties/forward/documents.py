@@ -15,7 +15,7 @@ _N_TOKENS = (3, 4, 1)  # of each document
 
 
 def check_documents(subject: ModelPartUnderTest) -> str | None:
-    """Check that every document of a packed row has the same logits as alone, or that packed rows are refused."""
+    """Check that documents packed into one row have the same logits as alone, or packed rows are refused."""
     if subject.kind == "attention" and not subject.supports("documents"):
         return _check_refusal(subject)
     if subject.kind == "architecture" and "documents" not in getattr(subject.component, "accepted_inputs", ()):

@@ -19,7 +19,7 @@ _POSITIONAL_METHODS = ("embed", "rotate", "bias", "prepare")
 
 
 def check_determinism(subject: ModelPartUnderTest) -> None:
-    """Check that two forward passes are equal bit for bit, and under one seed also two training steps."""
+    """Check that two forward passes are equal bit for bit, and so are two training steps with one seed."""
     tokens = subject.tokens(2, TINY_MODEL["context_length"])
     model = subject.model()
     if not torch.equal(_logits(model, tokens), _logits(model, tokens)):
@@ -33,7 +33,7 @@ def check_determinism(subject: ModelPartUnderTest) -> None:
 
 
 def check_training_matches_eval(subject: ModelPartUnderTest) -> None:
-    """Check that without dropout training and eval mode compute the same, and a forward pass changes no buffer."""
+    """Check that training and eval mode compute the same without dropout, and a forward pass changes no buffer."""
     model = subject.model(_without_dropout(subject))
     tokens = subject.tokens(2, TINY_MODEL["context_length"])
     before = _logits(model, tokens)

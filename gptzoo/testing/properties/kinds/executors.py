@@ -28,7 +28,7 @@ from gptzoo.training.run.verify_resume import MACHINE_METRICS
 
 
 def check_running(subject: ComponentUnderTest) -> None:
-    """Check that every job runs once, that its log has its output, and that its slot is free again at the end."""
+    """Check that every job runs once, has its output in its log, and frees its slot at the end."""
     with job_folder() as folder, subject.config.build() as executor:
         if executor.free_slots < 1:
             raise Failed(f"free_slots is {executor.free_slots} before any job was started")
@@ -59,7 +59,7 @@ def check_exit_codes(subject: ComponentUnderTest) -> None:
 
 
 def check_stopping(subject: ComponentUnderTest) -> None:
-    """Check that `stop` lets a job save and end, that `stop(kill=True)` ends any job, and that both may be repeated."""
+    """Check that `stop` lets a job save and end, `stop(kill=True)` ends any job, and both may be repeated."""
     with job_folder() as folder, subject.config.build() as executor:
         saving = executor.start(probe_job(folder / "saving", RUN_FOREVER))
         wait_for_start(executor, saving, folder / "saving")

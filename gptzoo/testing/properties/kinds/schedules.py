@@ -24,7 +24,7 @@ def check_factors(subject: ComponentUnderTest) -> None:
 
 
 def check_determinism(subject: ComponentUnderTest) -> None:
-    """Check that the factor of a step depends only on the step, so that resuming needs no state."""
+    """Check that the factor of a step depends only on the step, so resuming needs no state."""
     factors = _factors(subject.config, _N_STEPS)
     schedule = subject.config.build(_N_STEPS)
     for step in reversed(range(_N_STEPS)):

@@ -36,7 +36,7 @@ def check_round_trip(subject: ComponentUnderTest) -> None:
 
 
 def check_ids(subject: ComponentUnderTest) -> None:
-    """Check that ids are integers from 0 to vocab_size - 1, that all can be decoded, and that others are refused."""
+    """Check that ids are integers from 0 to vocab_size - 1, all of which can be decoded, and other ids are refused."""
     tokenizer = _fit(subject)
     last_id = tokenizer.vocab_size - 1
     for text in _TEXTS:
@@ -56,7 +56,7 @@ def check_ids(subject: ComponentUnderTest) -> None:
 
 
 def check_saving(subject: ComponentUnderTest) -> None:
-    """Check that a tokenizer rebuilt from its config and its JSON state is the same, and that fitting is repeatable."""
+    """Check that a tokenizer rebuilt from its config and its JSON state is the same, and fitting is repeatable."""
     tokenizer, refitted = _fit(subject), _fit(subject)
     if tokenizer.state != refitted.state:
         raise Failed("fitting the same texts twice gives two different states")

@@ -29,12 +29,12 @@ ComputeGradients = Callable[[ModelPartUnderTest], dict[str, Tensor]]  # runs on 
 
 
 def check_sharding(subject: ModelPartUnderTest) -> None:
-    """Check that FSDP2 (`fully_shard` on each block) on two gloo ranks gives the gradients of one process."""
+    """Check that FSDP2, with `fully_shard` on each block, gives the gradients of one process on two gloo ranks."""
     _check_gradients(subject, "with FSDP2 on two ranks", _fsdp_gradients)
 
 
 def check_tensor_parallel(subject: ModelPartUnderTest) -> None:
-    """Check that tensor parallelism on two gloo ranks, by the plan of the part, gives the gradients of one process."""
+    """Check that tensor parallelism by the part's plan gives the gradients of one process on two gloo ranks."""
     _check_gradients(subject, "with tensor parallelism on two ranks", _tensor_parallel_gradients)
 
 
