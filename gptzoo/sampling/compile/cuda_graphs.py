@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.state_rows import States, clone_states
+
+if TYPE_CHECKING:
+    from torch.cuda import _POOL_HANDLE
 
 _N_WARMUP_STEPS = 2  # compilation, algorithm selection and workspace allocation cannot be captured
 
@@ -22,7 +25,7 @@ class CapturedStep(NamedTuple):
     positions: Tensor
     logits: Tensor
     replay: Callable[[], None]
-    pool: Any  # memory that captured steps share, because no two are replayed at once
+    pool: _POOL_HANDLE  # handle of the memory that captured steps share, because no two are replayed at once
 
 
 class CudaGraphRunner:
@@ -64,7 +67,7 @@ def capture(
     tokens: Tensor,
     positions: Tensor,
     states: States,
-    pool: Any,  # noqa: ANN401  an opaque handle of torch
+    pool: _POOL_HANDLE | None,
 ) -> CapturedStep:
     """Capture a decode step in a CUDA graph without running it: the states do not change.
 

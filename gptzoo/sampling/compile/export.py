@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -163,8 +163,8 @@ class Guards:
         if [t.dtype for t in inputs] != self.dtypes or not all(_evaluate(expression) for expression in fixed):
             return None
         remaining = [f"({expression})" for expression in expressions if expression not in fixed] or ["True"]
-        check: Callable[[int | None], bool] = _evaluate(f"lambda position_limit: {' and '.join(remaining)}")
-        return check
+        check = _evaluate(f"lambda position_limit: {' and '.join(remaining)}")
+        return cast(Callable[[int | None], bool], check)
 
     def accept(self, inputs: Sequence[Tensor]) -> bool:
         """Return True if all guards hold for these inputs."""
@@ -176,6 +176,6 @@ class Guards:
 _INPUT_PROPERTY = re.compile(r"L\['(\d+)'\]\.(size|stride|storage_offset)\(\)(?:\[(\d+)\])?")
 
 
-def _evaluate(expression: str) -> Any:  # noqa: ANN401  the value of any expression
+def _evaluate(expression: str) -> object:
     """Evaluate a guard expression of torch, with the functions that torch uses in them."""
     return eval(expression, dict(SYMPY_INTERP))

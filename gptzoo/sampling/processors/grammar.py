@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,10 +30,20 @@ from gptzoo.sampling.processors.vocabulary import token_bytes
 from gptzoo.sampling.sequence import TokenSequence
 
 
+class _Matcher(Protocol):
+    """The methods of `llguidance.LLMatcher` that this module uses. llguidance is optional and has no types."""
+
+    def deep_copy(self) -> _Matcher: ...
+    def try_consume_tokens(self, tokens: list[int]) -> int: ...
+    def compute_bitmask(self) -> bytes: ...
+    def is_error(self) -> bool: ...
+    def get_error(self) -> str: ...
+
+
 class _MatcherState(NamedTuple):
     """The grammar after some new tokens. The text may continue."""
 
-    matcher: Any  # llguidance.LLMatcher
+    matcher: _Matcher
     allowed: np.ndarray  # bool, by token id, including the end-of-text token
     finished: bool  # nothing but the end of the text may follow
 
@@ -55,7 +65,7 @@ class Grammar(Constraint):
         llguidance = _import_llguidance()
         # Without no_forcing only the longest token that fits would be allowed.
         source = f'%llguidance {{"no_forcing": true}}\n{self.lark()}'
-        self.matcher = llguidance.LLMatcher(_ll_tokenizer(self.vocabulary), source, log_level=0)
+        self.matcher: _Matcher = llguidance.LLMatcher(_ll_tokenizer(self.vocabulary), source, log_level=0)
         if self.matcher.is_error():
             raise InputError(f"logits_processor {self.name!r}: {_error_message(self.matcher)}")
         # States after the new tokens of the last step. None: the text has ended. They only save time.
@@ -103,7 +113,7 @@ class Grammar(Constraint):
         may_end = self.vocabulary.eot is not None and bool(allowed[self.vocabulary.eot])
         return _MatcherState(matcher, allowed, finished=int(allowed.sum()) - may_end == 0)
 
-    def _dead_end_message(self, matcher: Any, tokens: tuple[int, ...]) -> str:  # noqa: ANN401  llguidance has no types
+    def _dead_end_message(self, matcher: _Matcher, tokens: tuple[int, ...]) -> str:
         if not matcher.get_error().startswith("NoExtensionBias"):
             return _error_message(matcher)
         text = self.vocabulary.decode(tokens)
@@ -167,7 +177,7 @@ def _alphabet_pattern(vocabulary: Sequence[bytes]) -> str | None:
     return f"[{''.join(characters)}]*"
 
 
-def _error_message(matcher: Any) -> str:  # noqa: ANN401  llguidance has no types
+def _error_message(matcher: _Matcher) -> str:
     """Return llguidance's message without its quotes from the generated grammar."""
     lines = matcher.get_error().splitlines()
     reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]

@@ -1,1 +1,1 @@
-"""Weights prepared for inference: bfloat16, int8 and blocked layouts."""
+"""Products with weights in oneDNN's blocked layout."""
