@@ -13,14 +13,14 @@ from __future__ import annotations
 import importlib
 
 _HOME = {
-    # describing and building
+    # specs and building
     "ModelSpec": "gptzoo.spec.model",
     "RunSpec": "gptzoo.spec.run",
     "load_model_spec": "gptzoo.spec.files",
     "load_run_spec": "gptzoo.spec.files",
     "build": "gptzoo.model.build",
     "initialise": "gptzoo.model.initialise",
-    # training, measuring, keeping, sampling
+    # training, evaluation, loading, sampling
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",
     "load": "gptzoo.checkpoint.model_folder",
@@ -28,13 +28,13 @@ _HOME = {
     "stream": "gptzoo.sampling.generate",
     "prepare_for_inference": "gptzoo.sampling.prepare",
     "SamplingSpec": "gptzoo.sampling.spec",
-    # comparing
+    # ablations
     "AblationSpec": "gptzoo.spec.ablation",
     "load_ablation_spec": "gptzoo.spec.files",
     "variants": "gptzoo.ablation.design.variants",
     "ablate": "gptzoo.ablation.ablate",
     "read_outcome": "gptzoo.ablation.planning.folder",
-    # writing components
+    # base classes and types for components
     "hookimpl": "gptzoo.hooks",
     "Component": "gptzoo.component",
     "Config": "gptzoo.component",
@@ -86,10 +86,10 @@ _HOME = {
     "Importer": "gptzoo.interop.importer",
     "Weight": "gptzoo.interop.importer",
     "Settings": "gptzoo.interop.settings",
-    # finding components
+    # the registry
     "registered": "gptzoo.registry",
     "load_plugin": "gptzoo.registry",
-    # what can go wrong
+    # exceptions
     "GptzooError": "gptzoo.errors",
     "InputError": "gptzoo.errors",
     "SpecError": "gptzoo.errors",

@@ -185,11 +185,3 @@ class Component:
             f"{cls.__name__}.Config", __base__=cls.Config, __module__=cls.__module__, __doc__=cls.__doc__, **fields
         )
         cls.Config.component = cls
-
-
-refusal, located, relocated, nearest = (
-    custom_error,
-    error_at,
-    errors_below,
-    did_you_mean,
-)  # TODO temporary, for files in flux

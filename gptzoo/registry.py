@@ -134,9 +134,8 @@ class Registry:
         origin = Origin(plugin=file.stem, distribution=f"file {file}", version="")
         if origin in self.plugins:
             return
-        module_name = "gptzoo_plugin_" + re.sub(
-            r"\W", "_", str(file)
-        )  # from the path: two files may have the same name
+        # The module name contains the path, because two files may have the same name.
+        module_name = "gptzoo_plugin_" + re.sub(r"\W", "_", str(file))
         spec = importlib.util.spec_from_file_location(module_name, file)
         if spec is None or spec.loader is None:
             raise PluginError(f"{file}: not a Python file")

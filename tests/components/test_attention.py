@@ -155,14 +155,14 @@ def test_captured_weights_sum_to_one_and_are_zero_at_masked_keys(
     attention = attention_of(name, arithmetic, window=window)
     context = context_of(positions_of(arithmetic), positional, trivially_causal=True, capture=frozenset({"attention"}))
     x = some_input(arithmetic)
-    emitted = attention(x, context)
-    weights = emitted.captures["attention"]
+    output = attention(x, context)
+    weights = output.captures["attention"]
     assert weights.shape == (2, 4, LENGTH, LENGTH)
     arithmetic.close(weights.sum(-1), torch.ones_like(weights[..., 0]))
     visible = context.attention_mask(context.positions, window).expand_as(weights)
     assert not weights[~visible].any()
     assert weights[visible].all()
-    arithmetic.close(emitted.y, attention(x, context_of(positions_of(arithmetic), positional, trivially_causal=True)))
+    arithmetic.close(output.y, attention(x, context_of(positions_of(arithmetic), positional, trivially_causal=True)))
 
 
 @both
@@ -306,7 +306,9 @@ def test_the_cache_is_as_wide_as_the_key_value_heads() -> None:
 @pytest.mark.parametrize("attention", ["naive", "sdpa"])
 @torch.no_grad()
 def test_noncausal_attention_attends_to_later_tokens(attention: str, window: int | None) -> None:
-    model = with_large_weights(gptzoo.build(small(attention={"type": attention, "window": window}, positional="none"))).double()
+    model = with_large_weights(
+        gptzoo.build(small(attention={"type": attention, "window": window}, positional="none"))
+    ).double()
     module, x = model.blocks[0].attention.eval(), torch.randn(2, 7, 32, dtype=torch.float64)
     positions = torch.arange(7)[None]
     context = gptzoo.ForwardContext(positions, model.positionals[0], causal=False, trivially_causal=True)

@@ -142,7 +142,7 @@ def test_without_positions_the_last_token_is_invariant_to_the_order_of_the_other
             arithmetic.close(after, before)
 
 
-# ---------------------------------------------------------------------- seams
+# ---------------------------------------------------------------------- methods
 
 
 def test_overriding_a_method_declares_the_required_feature() -> None:
@@ -168,25 +168,25 @@ class Counting(Positional):
     def __init__(self, config: Any, dims: Any, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)
         self.widths = rotary_dims
-        self.asked: list[str] = []
+        self.calls: list[str] = []
 
     def prepare(self, positions: Tensor) -> str:
-        self.asked.append("prepare")
+        self.calls.append("prepare")
         return "tables"
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        self.asked.append("embed")
+        self.calls.append("embed")
         return x
 
     def rotate(self, q: Tensor, k: Tensor, tables: Any) -> tuple[Tensor, Tensor]:
         assert tables == "tables"
         assert q.shape[1] == 4
         assert k.shape[1] == 2
-        self.asked.append("rotate")
+        self.calls.append("rotate")
         return q, k
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        self.asked.append("bias")
+        self.calls.append("bias")
         return torch.zeros(1, 4, q_pos.shape[1], k_pos.shape[1])
 
 
@@ -196,7 +196,7 @@ def test_tables_and_bias_are_computed_once_per_forward_and_rotations_once_per_la
     model = gptzoo.build(small(n_layers=3, positional="counting", attention={"type": "sdpa", "n_kv_heads": 2}))
     logits_of(model, tokens_of(model, 2, 5))
     part = model.positionals[0]
-    assert sorted(part.asked) == ["bias", "embed", "prepare", "rotate", "rotate", "rotate"]
+    assert sorted(part.calls) == ["bias", "embed", "prepare", "rotate", "rotate", "rotate"]
     assert part.widths == {8}
 
 

@@ -23,14 +23,14 @@ class Sum(nn.Module):
 class Scale(nn.Module):
     """A sublayer that multiplies by what its state holds, or by one."""
 
-    def __init__(self, emits: bool):
+    def __init__(self, has_outputs: bool):
         super().__init__()
-        self.emits = emits
+        self.has_outputs = has_outputs
 
     def forward(self, x: Tensor, step: Any, state: Any = None) -> Any:
         assert step == "the step"
         y = x * (state["factor"] if state else 1)
-        if not self.emits:
+        if not self.has_outputs:
             return y
         return SublayerOutput(y, losses={"l": y.sum()}, metrics={"m": y.mean()}, captures={"c": y})
 

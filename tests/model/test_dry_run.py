@@ -27,16 +27,16 @@ ATTENTIONS = {
 }
 
 
-def rehearsed(spec: Any, *, n_parameters: int | None = None, **settings: Any) -> DryRun:
+def run_dry(spec: Any, *, n_parameters: int | None = None, **settings: Any) -> DryRun:
     if n_parameters is None:
         n_parameters = sum(parameter.numel() for parameter in build_on_meta(spec).parameters())
     return dry_run(spec, n_parameters, **{"batch_size": 2, "sequence_length": 8, "precision": "fp32", **settings})
 
 
-def largest(seen: DryRun) -> DryRun:
+def largest(counts: DryRun) -> DryRun:
     """Replace both peaks by their maximum: the boundary between them depends on rounding."""
-    peak = max(seen.early_peak_bytes, seen.late_peak_bytes)
-    return seen._replace(early_peak_bytes=peak, late_peak_bytes=peak)
+    peak = max(counts.early_peak_bytes, counts.late_peak_bytes)
+    return counts._replace(early_peak_bytes=peak, late_peak_bytes=peak)
 
 
 # ---------------------------------------------------------------------- operations
@@ -73,7 +73,7 @@ def test_fused_and_naive_attention_have_equal_flops(positional: str, options: di
 )
 def test_extrapolated_counts_of_a_deep_model_equal_those_at_full_depth(changes: dict[str, Any]) -> None:
     spec = gptzoo.load_model_spec({**small(), **changes, "n_layers": 13})
-    assert largest(rehearsed(spec)) == largest(rehearsed(spec, n_parameters=-1))
+    assert largest(run_dry(spec)) == largest(run_dry(spec, n_parameters=-1))
 
 
 def test_a_deep_model_is_not_run_at_full_depth(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_deep_model_is_not_run_at_full_depth(monkeypatch: pytest.MonkeyPatch) 
         return count_flops(spec, sequence_length)
 
     monkeypatch.setattr(dry_run_module, "count_flops", counted)
-    rehearsed(gptzoo.load_model_spec(small(n_layers=96)))
+    run_dry(gptzoo.load_model_spec(small(n_layers=96)))
     assert depths == [2, 3]
 
 
@@ -108,7 +108,7 @@ def test_a_model_whose_layers_do_not_repeat_is_run_at_full_depth() -> None:
     admit(Growing)
     regular = gptzoo.load_model_spec(small(n_layers=9))
     growing = gptzoo.load_model_spec(small(n_layers=9, architecture="growing"))
-    more = rehearsed(growing).forward_flops - rehearsed(regular).forward_flops
+    more = run_dry(growing).forward_flops - run_dry(regular).forward_flops
     assert more == sum(2 * 5 * 8 * layer for layer in range(3, 9))
 
 
@@ -139,21 +139,21 @@ def test_activations_equal_those_of_a_real_forward_pass(attention: Any, dropout:
 
 def test_the_early_peak_has_activations_and_the_late_peak_has_gradients() -> None:
     spec = gptzoo.load_model_spec(small())
-    seen = rehearsed(spec)
-    assert seen.early_peak_bytes > seen.activation_bytes
-    assert seen.late_peak_bytes >= 4 * seen.n_parameters
+    counts = run_dry(spec)
+    assert counts.early_peak_bytes > counts.activation_bytes
+    assert counts.late_peak_bytes >= 4 * counts.n_parameters
 
 
 def test_a_chunked_loss_keeps_the_logits_of_one_chunk() -> None:
     spec = gptzoo.load_model_spec(small(vocab_size=50_000, context_length=1024))
     whole_logits = 4 * 4 * 1024 * 50_000
-    seen = rehearsed(spec, batch_size=4, sequence_length=1024)
-    assert seen.early_peak_bytes < whole_logits / 2
+    counts = run_dry(spec, batch_size=4, sequence_length=1024)
+    assert counts.early_peak_bytes < whole_logits / 2
 
 
 def test_bf16_needs_less_memory_than_fp32() -> None:
     spec = gptzoo.load_model_spec(small(context_length=256))
-    half, full = (rehearsed(spec, sequence_length=256, precision=p).activation_bytes for p in ("bf16", "fp32"))
+    half, full = (run_dry(spec, sequence_length=256, precision=p).activation_bytes for p in ("bf16", "fp32"))
     assert half < 0.8 * full
 
 

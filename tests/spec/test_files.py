@@ -175,7 +175,7 @@ def test_loading_does_not_modify_the_dict() -> None:
 def test_a_model_path_is_relative_to_the_run_spec_or_else_to_the_current_folder(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(small(name="beside"), "runs/models/tiny.json")
+    write(small(name="next to it"), "runs/models/tiny.json")
     write(small(name="current"), "models/tiny.json")
     write(small(name="only current"), "models/other.json")
     monkeypatch.chdir(tmp_path)
@@ -183,7 +183,7 @@ def test_a_model_path_is_relative_to_the_run_spec_or_else_to_the_current_folder(
     def model_of(path: str) -> str:
         return gptzoo.load_run_spec(write({"model": path, "steps": 1}, "runs/run.json")).model.name
 
-    assert model_of("models/tiny.json") == "beside"
+    assert model_of("models/tiny.json") == "next to it"
     assert model_of("../models/tiny.json") == "current"
     assert model_of("models/other.json") == "only current"
     assert model_of(str(tmp_path / "models" / "tiny.json")) == "current"
