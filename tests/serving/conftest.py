@@ -46,7 +46,9 @@ class Served:
 
 @pytest.fixture(scope="session")
 def loaded() -> LoadedModel:
-    return LoadedModel(with_large_weights(gptzoo.build(SPEC)).eval(), ByteTokenizer(ByteTokenizer.Config()), Path("tiny"))
+    return LoadedModel(
+        with_large_weights(gptzoo.build(SPEC)).eval(), ByteTokenizer(ByteTokenizer.Config()), Path("tiny")
+    )
 
 
 @contextlib.contextmanager

@@ -53,7 +53,6 @@ def sampled(
 
 TEMPERATURE_FIELD = {"temperature": 0.9}
 OBJECT = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
-THEIRS = {"type": "every_other", "nats": 9.0}
 CASES = {
     "greedy": Case(["--temperature", "0"], [{"type": "temperature", "value": 0}], {"temperature": 0}),
     "temperature": Case(["--temperature", "0.7"], [{"type": "temperature", "value": 0.7}], {"temperature": 0.7}),
@@ -189,9 +188,9 @@ def on_the_command_line(folder: Path, *options: str) -> str:
         "5",
         "--json",
     ]
-    done = CliRunner().invoke(main, [*arguments, *(str(folder / o) if o == "small" else o for o in options)])
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)["samples"][0]["text"]
+    result = CliRunner().invoke(main, [*arguments, *(str(folder / o) if o == "small" else o for o in options)])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["samples"][0]["text"]
 
 
 def in_python(models: tuple[LoadedModel, LoadedModel], case: Case) -> str:
@@ -258,8 +257,8 @@ def test_speculation_on_the_command_line_with_a_prompt_file(folder: Path, tmp_pa
     prompts.write_text('"Once"\n"A long one"\n"B"\n')
     options = ["--draft", str(folder / "small"), "--max-new-tokens", str(N), "--seed", "5", "--num-samples", "2"]
     many = ["sample", str(folder / "tiny"), "--prompts", str(prompts), "--out", str(out), "--rows", "2", *options]
-    done = CliRunner().invoke(main, many)
-    assert done.exit_code == 0, done.output
+    result = CliRunner().invoke(main, many)
+    assert result.exit_code == 0, result.output
     rows = {row["prompt"]: row["samples"] for row in map(json.loads, out.read_text().splitlines())}
     assert rows.keys() == {"Once", "A long one", "B"}
     for prompt, samples in rows.items():
