@@ -81,7 +81,13 @@ def _rows(name: str, seed: int, until: int) -> Iterator[dict[str, Any]]:
     seed_noise, trial_noise = random.Random(seed).gauss(0, 0.02), random.Random(f"{name} {seed}").gauss(0, 0.008)
     noise = random.Random(f"{name} {seed} steps")
     for step in range(0, until + 1, EVERY):
-        loss = ENDS[name] + seed_noise + trial_noise + 3.4 * ((step + 20) / 20) ** -0.75 - 3.4 * ((STEPS + 20) / 20) ** -0.75
+        loss = (
+            ENDS[name]
+            + seed_noise
+            + trial_noise
+            + 3.4 * ((step + 20) / 20) ** -0.75
+            - 3.4 * ((STEPS + 20) / 20) ** -0.75
+        )
         row = {
             "step": step,
             "train/loss": loss - 0.02 + noise.gauss(0, 0.015),
