@@ -1,1 +1,1 @@
-"""Ablations: variants enumerated, run anywhere, compared with error bars."""
+"""Ablations: variants of a run, trained with several seeds each and compared statistically."""
