@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from testing.broken import attention, data, executors, ffn, other_model_parts, sampling, training
+from testing.broken import attention, data, executors, ffn, ffn_execution, other_model_parts, sampling, training
 
 import gptzoo
 import gptzoo.testing
@@ -42,17 +42,17 @@ CASES = [
     (ffn.SameValuesInAllLayers, "initial_values", ["blocks.0.ffn.scale", "layer 1"]),
     (ffn.BufferFromForward, "state_dict", ["gains blocks.0.ffn.window after a forward pass"]),
     (ffn.RandomValueNotSaved, "state_dict", ["not in the state dict"]),
-    (ffn.PythonRandom, "determinism", ["torch.manual_seed(0)"]),
-    (ffn.ScalesInTraining, "modes", ["training and eval mode differ"]),
-    (ffn.UpdatesBufferInForward, "modes", ["blocks.0.ffn.balance", "after_optimizer_step"]),
-    (ffn.WritesToInput, "inputs", ["blocks.0.ffn.forward writes to its argument 0"]),
+    (ffn_execution.PythonRandom, "determinism", ["torch.manual_seed(0)"]),
+    (ffn_execution.ScalesInTraining, "modes", ["training and eval mode differ"]),
+    (ffn_execution.UpdatesBufferInForward, "modes", ["blocks.0.ffn.balance", "after_optimizer_step"]),
+    (ffn_execution.WritesToInput, "inputs", ["blocks.0.ffn.forward writes to its argument 0"]),
     (other_model_parts.AddsInPlace, "inputs", ["blocks.0.norm.forward writes to its argument 0"]),
     (attention.CapturesScores, "captures", ["is not 0 although the key is after the query"]),
     (attention.CapturesMeanOfHeads, "captures", ["(2, 6, 6)", "(2, 4, 6, 6)"]),
     (attention.CapturesNoKeyPositions, "captures", ["no 'k_pos'"]),
-    (ffn.AlternatingSign, "checkpointing", ["recomputing a block does not repeat its first run"]),
-    (ffn.SkipsWorkOnMeta, "accounting", ["on the meta device", "FLOPs"]),
-    (ffn.WorkGrowsWithLayer, "accounting", ["4 layers", "extrapolated"]),
+    (ffn_execution.AlternatingSign, "checkpointing", ["recomputing a block does not repeat its first run"]),
+    (ffn_execution.SkipsWorkOnMeta, "accounting", ["on the meta device", "FLOPs"]),
+    (ffn_execution.WorkGrowsWithLayer, "accounting", ["4 layers", "extrapolated"]),
     (attention.RequiresRopeTables, "partners", ["with positional 'none' it raises"]),
     (data.LowerCase, "round_trip", ["'The quick brown", "is decoded as 'the quick"]),
     (data.EotOutsideVocabulary, "ids", ["eot is 256", "0 to 255"]),
@@ -82,12 +82,12 @@ CASES = [
 ]
 SLOW_CASES = [
     (attention.RequiresRopeTables, "all_partners", ["with positional", "it raises"]),
-    (ffn.GraphBreak, "compiling", ["breaks into", "item"]),
-    (ffn.OneGraphPerLayer, "compiling", ["a Python number that differs by layer"]),
-    (ffn.GraphBreak, "exporting", ["cannot export a decode step", "ffn.py:"]),
-    (ffn.BatchSizeAsNumber, "exporting", ["is not valid for 2 rows", "len(x)"]),
+    (ffn_execution.GraphBreak, "compiling", ["breaks into", "item"]),
+    (ffn_execution.OneGraphPerLayer, "compiling", ["a Python number that differs by layer"]),
+    (ffn_execution.GraphBreak, "exporting", ["cannot export a decode step", "ffn_execution.py:"]),
+    (ffn_execution.BatchSizeAsNumber, "exporting", ["is not valid for 2 rows", "len(x)"]),
     (attention.CacheLengthAsNumber, "exporting", ["at position 4 of 11", "len(x)"]),
-    (ffn.SkipsWorkWhenCompiled, "exporting", ["gives another output"]),
+    (ffn_execution.SkipsWorkWhenCompiled, "exporting", ["gives another output"]),
     (attention.OtherStateWhenCompiled, "exporting", ["leaves another state"]),
     (ffn.ScalarParameter, "sharding", ["with FSDP2 on two ranks, it raises", "scalar"]),
     (
@@ -99,7 +99,7 @@ SLOW_CASES = [
 ]
 BROKEN = {
     member
-    for module in (attention, data, executors, ffn, other_model_parts, sampling, training)
+    for module in (attention, data, executors, ffn, ffn_execution, other_model_parts, sampling, training)
     for member in vars(module).values()
     if isinstance(member, type)
     and issubclass(member, gptzoo.Component)
