@@ -98,7 +98,7 @@ def _run_trial_steps(spec: RunSpec, train_step: TrainStep, batching: Batching, s
     ema = torch.empty(ema_bytes, dtype=torch.uint8, device=train_step.device)
     with _restoring(train_step), _eager_blocks():
         for _ in range(2):
-            batch = batching.train(0, size)
+            batch = batching.train_batch(0, size)
             train_step.accumulate_gradients(split_into_micro_batches(batch, size, pin_memory=True), 0)
             train_step.optimizer.step()
             train_step.zero_grad()
@@ -154,7 +154,7 @@ def _n_sharing_memory(train_step: TrainStep) -> int:
 
 def _peak_activation_bytes(train_step: TrainStep, batching: Batching, size: int) -> int:
     """Return the peak bytes of a forward and a backward pass over `size` rows, model not included."""
-    micro_batches = split_into_micro_batches(batching.train(0, size), size)
+    micro_batches = split_into_micro_batches(batching.train_batch(0, size), size)
     if train_step.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(train_step.device)
         before = torch.cuda.memory_allocated(train_step.device)

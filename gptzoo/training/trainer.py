@@ -22,13 +22,13 @@ from gptzoo.training.distributed.process_group import lost_rank_errors, process_
 from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
-from gptzoo.training.run.checkpoint import CheckpointContents, save_on_all_ranks
 from gptzoo.training.run.divergence import diagnose_divergence
 from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
 from gptzoo.training.run.resume import StartingPoint, start_or_resume
 from gptzoo.training.run.run_folder import AllowedChange, RunFolder
 from gptzoo.training.run.run_length import RunLength
 from gptzoo.training.run.run_view import RunView
+from gptzoo.training.run.save_checkpoint import CheckpointContents, save_on_all_ranks
 from gptzoo.training.run.stop_request import listen_for_stop
 from gptzoo.training.setup import Setup
 from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
@@ -194,7 +194,7 @@ class Trainer:
     def _load_micro_batches(self, first: int) -> list[MicroBatch]:
         """Return this rank's micro-batches of the batch that starts with sample number `first`."""
         return split_into_micro_batches(
-            self.batching.train(first, self.spec.batch_size),
+            self.batching.train_batch(first, self.spec.batch_size),
             self.micro_batch_size,
             pin_memory=self.device.type == "cuda",
             rank=self.ranks.data_rank,
@@ -257,7 +257,7 @@ class Trainer:
         return metrics, is_best
 
     def _validation_metrics(self) -> dict[str, float]:
-        batches = self.batching.val(MAX_TOKENS_PER_BATCH)
+        batches = self.batching.validation_batches(MAX_TOKENS_PER_BATCH)
         metrics = validation_metrics(
             self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
         )

@@ -156,7 +156,7 @@ def test_trial_steps_are_undone_bitwise(
         before = {name: tensor.clone() for name, tensor in train_step.model.state_dict().items()}
         with fit._restoring(train_step):
             for _ in range(2):
-                train_step.accumulate_gradients(split_into_micro_batches(batching.train(0, 8), 8), 0)
+                train_step.accumulate_gradients(split_into_micro_batches(batching.train_batch(0, 8), 8), 0)
                 train_step.optimizer.step()
             assert any(not torch.equal(before[n], t) for n, t in train_step.model.state_dict().items())
         return original(*arguments)

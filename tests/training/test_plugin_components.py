@@ -53,7 +53,7 @@ class Prefixes(gptzoo.Batching):
         super().__init__(config, store, tokenizer, length, seed)
         self.n_samples, self.val_bytes = 1000, 100
 
-    def train(self, first: int, count: int) -> dict[str, np.ndarray]:
+    def train_batch(self, first: int, count: int) -> dict[str, np.ndarray]:
         rows = np.stack([self.store.train[5 * n : 5 * n + self.length + 1] for n in range(first, first + count)])
         targets = rows[:, 1:].astype(np.int64)
         for row, n in enumerate(range(first, first + count)):
@@ -61,8 +61,8 @@ class Prefixes(gptzoo.Batching):
         positions = np.broadcast_to(np.arange(self.length), targets.shape).copy()
         return {"tokens": rows[:, :-1].astype(np.int64), "targets": targets, "positions": positions}
 
-    def val(self, max_tokens: int) -> Iterator[dict[str, np.ndarray]]:
-        yield self.train(0, 4)
+    def validation_batches(self, max_tokens: int) -> Iterator[dict[str, np.ndarray]]:
+        yield self.train_batch(0, 4)
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ class Batching(Component):
     n_samples: int
     """Number of samples in one epoch."""
     val_bytes: int
-    """UTF-8 bytes of text that all targets of `val` stand for."""
+    """UTF-8 bytes of text that all targets of `validation_batches` stand for."""
 
     config: Config
 
@@ -51,11 +51,11 @@ class Batching(Component):
         """Return the names in `provided_inputs` that batches hold with these options."""
         return cls.provided_inputs
 
-    def train(self, first: int, count: int) -> Batch:
+    def train_batch(self, first: int, count: int) -> Batch:
         """Return training samples first, first + 1, …, first + count - 1. The loss ignores targets of -100."""
         raise TypeError(f"{type(self).__name__} does not implement train")
 
-    def val(self, max_tokens: int) -> Iterator[Batch]:
+    def validation_batches(self, max_tokens: int) -> Iterator[Batch]:
         """Yield batches that predict each held-out token once, of up to `max_tokens` tokens or one row."""
         raise TypeError(f"{type(self).__name__} does not implement val")
 

@@ -57,7 +57,7 @@ class Packed(TokenDropoutBatching):
         self.n_samples = self.packing.n_rows
         self.val_bytes = predicted_bytes(store, tokenizer)
 
-    def train(self, first: int, count: int) -> Batch:
+    def train_batch(self, first: int, count: int) -> Batch:
         epochs, rows = np.divmod(np.arange(first, first + count), self.n_samples)
         batches = []
         for epoch in np.unique(epochs).tolist():
@@ -67,7 +67,7 @@ class Packed(TokenDropoutBatching):
         joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         return self.apply_token_dropout(joined, first)
 
-    def val(self, max_tokens: int) -> Iterator[Batch]:
+    def validation_batches(self, max_tokens: int) -> Iterator[Batch]:
         n_rows, batch_size = self.val_packing.n_rows, max(1, max_tokens // self.length)
         for first in range(0, n_rows, batch_size):
             count = min(batch_size, n_rows - first)

@@ -35,11 +35,11 @@ class Windows(TokenDropoutBatching):
         self.n_samples = self.order.n_windows
         self.val_bytes = predicted_bytes(store, tokenizer)
 
-    def train(self, first: int, count: int) -> Batch:
+    def train_batch(self, first: int, count: int) -> Batch:
         inputs, targets = slice_windows(self.store.train, self.order.starts(first, count), self.length)
         return self.apply_token_dropout({"tokens": inputs, "targets": targets}, first)
 
-    def val(self, max_tokens: int) -> Iterator[Batch]:
+    def validation_batches(self, max_tokens: int) -> Iterator[Batch]:
         text = self.store.val
         batch_size = max(1, max_tokens // self.length)
         windows = list(evaluation_windows(len(text), self.length))

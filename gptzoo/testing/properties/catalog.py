@@ -40,9 +40,9 @@ from gptzoo.testing.properties.kinds import (
     tokenizers,
     trackers,
 )
-from gptzoo.testing.properties.training.checkpointing import check_checkpointing
 from gptzoo.testing.properties.training.compiling import check_compiling
 from gptzoo.testing.properties.training.gradients import check_gradients, check_gradients_numerically
+from gptzoo.testing.properties.training.recompute import check_checkpointing
 from gptzoo.testing.properties.training.sharding import check_sharding, check_tensor_parallel
 
 _KINDS_WITH_STATE = ("architecture", "attention", "ffn", "positional")  # they keep state, or affect what is kept

@@ -115,7 +115,7 @@ def evaluate(
     if isinstance(protocol, RandomBatches):
         batches, n_bytes = _random_batches(protocol, loaded, store, tokenizer)
     else:
-        batches, n_bytes = spec_batching.val(MAX_TOKENS_PER_BATCH), spec_batching.val_bytes
+        batches, n_bytes = spec_batching.validation_batches(MAX_TOKENS_PER_BATCH), spec_batching.val_bytes
     likelihood = compute_likelihood(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
     return Evaluation(
         folder=folder,

@@ -10,8 +10,8 @@ from gptzoo.errors import FolderError
 from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
 from gptzoo.training.optim.schedules import Schedule
+from gptzoo.training.run.checkpoint_state import read_checkpoint_state
 from gptzoo.training.run.metrics_file import truncate_after
-from gptzoo.training.run.optimizer_state import read_training_state
 from gptzoo.training.run.run_folder import AllowedChange
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
@@ -73,7 +73,7 @@ def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tupl
         return TrainState(), ema
     train_step = setup.train_step
     ema_values = None if ema is None else ema.values
-    state = read_training_state(
+    state = read_checkpoint_state(
         checkpoint, train_step.optimizer, setup.parameters, ema_values, setup.parallelized.row_orders
     )
     train_state = TrainState(**state["standing"])

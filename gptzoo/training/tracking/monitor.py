@@ -70,7 +70,7 @@ class Monitor:
         """Return the attention entropies on the start of the validation text."""
         if self.every is None or not self.captures_weights:
             return {}
-        batch = next(iter(batching.val(_ENTROPY_TOKENS)))
+        batch = next(iter(batching.validation_batches(_ENTROPY_TOKENS)))
         entropies = attention_entropy(self.model, batch, precision=self.precision)
         if self.ranks.tensor_size > 1:  # each rank has its own heads
             sums = self.ranks.all_reduce_sum(*entropies.values())

@@ -63,7 +63,7 @@ def texts(pairs: Pairs, batch: dict[str, np.ndarray]) -> list[str]:
 
 def test_a_document_is_split_at_the_first_separator_and_ends_with_the_end_of_document() -> None:
     pairs = pairs_of(["def=g=h", "a=b"])
-    batch = pairs.train(0, 2)
+    batch = pairs.train_batch(0, 2)
     row = int(np.flatnonzero(batch["source"][:, 1] != -1)[0])
     assert batch["source"][row].tolist() == [*b"def"]
     assert batch["tokens"][row].tolist() == [*b"=g=h"]
@@ -78,35 +78,35 @@ def test_a_document_is_split_at_the_first_separator_and_ends_with_the_end_of_doc
 def test_an_epoch_visits_every_document_once_in_its_own_order(tokenizer: str) -> None:
     pairs = pairs_of(tokenizer=tokenizer)
     assert pairs.n_samples == len(DOCUMENTS)
-    epochs = [texts(pairs, pairs.train(first, 7)) for first in range(0, 42, 7)]
+    epochs = [texts(pairs, pairs.train_batch(first, 7)) for first in range(0, 42, 7)]
     assert all(sorted(epoch) == sorted(DOCUMENTS) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 3
 
 
 def test_the_example_prompt_is_the_first_held_out_source_with_the_separator() -> None:
     pairs = pairs_of()
-    first = next(pairs.val(1))
+    first = next(pairs.validation_batches(1))
     assert pairs.example_prompt() == [*(t for t in first["source"][0].tolist() if t >= 0), first["tokens"][0, 0]]
 
 
 def test_a_sample_depends_on_the_seed_and_its_number_only() -> None:
-    in_order = texts(pairs_of(), pairs_of().train(0, 30))
+    in_order = texts(pairs_of(), pairs_of().train_batch(0, 30))
     for size in (1, 4, 7, 10):
         pairs = pairs_of()
         starts = range(0, 30 - size + 1, size)
-        documents = [text for first in starts for text in texts(pairs, pairs.train(first, size))]
+        documents = [text for first in starts for text in texts(pairs, pairs.train_batch(first, size))]
         assert documents == in_order[: len(documents)]
     pairs = pairs_of()
-    assert [texts(pairs, pairs.train(number, 1))[0] for number in reversed(range(30))] == in_order[::-1]
-    assert texts(pairs_of(), pairs_of().train(11, 5)) == in_order[11:16]
-    assert texts(pairs_of(seed=2), pairs_of(seed=2).train(0, 30)) != in_order
-    assert texts(pairs_of(), pairs_of(seed=2**70).train(0, 7)) != in_order[:7]
+    assert [texts(pairs, pairs.train_batch(number, 1))[0] for number in reversed(range(30))] == in_order[::-1]
+    assert texts(pairs_of(), pairs_of().train_batch(11, 5)) == in_order[11:16]
+    assert texts(pairs_of(seed=2), pairs_of(seed=2).train_batch(0, 30)) != in_order
+    assert texts(pairs_of(), pairs_of(seed=2**70).train_batch(0, 7)) != in_order[:7]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 16, 33, 1000])
 def test_validation_visits_every_held_out_document_once(max_tokens: int) -> None:
     pairs = pairs_of()
-    batches = list(pairs.val(max_tokens))
+    batches = list(pairs.validation_batches(max_tokens))
     assert [text for batch in batches for text in texts(pairs, batch)] == HELD_OUT
     for batch in batches:
         assert len(batch["tokens"]) == 1 or batch["tokens"].size + batch["source"].size <= max_tokens
@@ -120,7 +120,7 @@ def test_val_bytes_count_the_text_of_the_targets(tokenizer: str, n_end: int) -> 
 
 def test_sequences_up_to_the_context_length_are_accepted_and_longer_ones_are_refused_by_number() -> None:
     pairs = pairs_of(["abcdefgh=abcdefg"])
-    assert pairs.train(0, 1)["source"].shape == pairs.train(0, 1)["tokens"].shape == (1, 8)
+    assert pairs.train_batch(0, 1)["source"].shape == pairs.train_batch(0, 1)["tokens"].shape == (1, 8)
     with pytest.raises(gptzoo.DataError, match="train split, document 3: the source is longer than context_length 8"):
         pairs_of(["a=b", "c=d", "abcdefghi=a", "abcdefghi=a"])
     with pytest.raises(gptzoo.DataError, match=r"val split, document 2: the target with its end is longer"):
@@ -154,8 +154,8 @@ def test_a_separator_that_is_not_a_single_token_is_refused() -> None:
 
 def test_the_separator_defaults_to_a_tab() -> None:
     pairs = pairs_of(["a=b\tc"], ["a\tb"], separator=None)
-    assert texts(pairs, pairs.train(0, 1)) == ["a=b\tc"]
-    assert pairs.train(0, 1)["source"].tolist() == [[*b"a=b"]]
+    assert texts(pairs, pairs.train_batch(0, 1)) == ["a=b\tc"]
+    assert pairs.train_batch(0, 1)["source"].tolist() == [[*b"a=b"]]
 
 
 RUN = {"model": {"context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 1}, "steps": 1}

@@ -46,7 +46,7 @@ def batching_of(kind: str, store: TokenStore = STORE, seed: int = 1, **options: 
 def test_a_packed_document_starts_with_the_previous_separator_and_predicts_the_next() -> None:
     store = store_of([5, 9, 1, 15, 3, 7] * 20, [5, 5])
     batching = batching_of("packed", store)
-    batch = batching.train(0, batching.n_samples)
+    batch = batching.train_batch(0, batching.n_samples)
     inputs, ends = [], []
     for documents, tokens, targets in zip(batch["documents"], batch["tokens"], batch["targets"], strict=True):
         for number in set(documents.tolist()) - {-1}:
@@ -63,7 +63,7 @@ def test_a_packed_document_starts_with_the_previous_separator_and_predicts_the_n
 
 def test_the_rest_of_a_row_is_padding_without_targets() -> None:
     batching = batching_of("packed", store_of([5, 5], [5, 5]), restart_positions=True)
-    batch = batching.train(0, 1)
+    batch = batching.train_batch(0, 1)
     assert batch["documents"][0].tolist().count(-1) == LENGTH - 10
     padding = batch["documents"] == -1
     assert np.array_equal(padding, batch["targets"] == -100)
@@ -73,7 +73,7 @@ def test_the_rest_of_a_row_is_padding_without_targets() -> None:
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_an_epoch_predicts_every_token_but_the_first_once(epoch: int) -> None:
     batching = batching_of("packed")
-    batch = batching.train(epoch * batching.n_samples, batching.n_samples)
+    batch = batching.train_batch(epoch * batching.n_samples, batching.n_samples)
     counted = batch["targets"][batch["targets"] != -100]
     assert np.array_equal(np.sort(counted), np.sort(STORE.train[1:]))
 
@@ -81,11 +81,11 @@ def test_an_epoch_predicts_every_token_but_the_first_once(epoch: int) -> None:
 def test_a_sample_does_not_depend_on_the_batch_it_is_in() -> None:
     batching = batching_of("packed", token_dropout=0.3, restart_positions=True)
     first, count = batching.n_samples - 3, 7  # across an epoch
-    whole = batching.train(first, count)
+    whole = batching.train_batch(first, count)
     for name, array in whole.items():
         assert array.dtype == np.int64
         assert array.shape == (count, LENGTH)
-        parts = [batching_of("packed", token_dropout=0.3, restart_positions=True).train(first + n, 1) for n in range(7)]
+        parts = [batching_of("packed", token_dropout=0.3, restart_positions=True).train_batch(first + n, 1) for n in range(7)]
         assert np.array_equal(array, np.concatenate([part[name] for part in parts]))
 
 
@@ -97,11 +97,11 @@ def test_the_options_determine_the_inputs_of_a_batch() -> None:
         ({"mask": False}, set()),
     ):
         batching = batching_of("packed", **options)
-        assert batching.train(0, 2).keys() == plain | extra
-        assert next(batching.val(64)).keys() == plain | extra
+        assert batching.train_batch(0, 2).keys() == plain | extra
+        assert next(batching.validation_batches(64)).keys() == plain | extra
         assert batching.enabled_inputs(batching.config) == extra
     assert np.array_equal(
-        batching_of("packed", mask=False).train(5, 9)["tokens"], batching_of("packed").train(5, 9)["tokens"]
+        batching_of("packed", mask=False).train_batch(5, 9)["tokens"], batching_of("packed").train_batch(5, 9)["tokens"]
     )
 
 
@@ -112,7 +112,7 @@ def test_positions_that_restart_need_the_mask() -> None:
 
 
 def test_positions_restart_in_each_document() -> None:
-    batch = batching_of("packed", restart_positions=True).train(0, 30)
+    batch = batching_of("packed", restart_positions=True).train_batch(0, 30)
     for documents, positions in zip(batch["documents"], batch["positions"], strict=True):
         for number in set(documents.tolist()) - {-1}:
             in_document = positions[documents == number]
@@ -122,12 +122,12 @@ def test_positions_restart_in_each_document() -> None:
 @pytest.mark.parametrize("max_tokens", [1, 40, 10_000])
 @pytest.mark.parametrize("kind", ["packed", "windows"])
 def test_validation_predicts_every_token_but_the_first_once_and_is_not_shuffled(kind: str, max_tokens: int) -> None:
-    batches = list(batching_of(kind, token_dropout=0.5).val(max_tokens))
+    batches = list(batching_of(kind, token_dropout=0.5).validation_batches(max_tokens))
     assert all(batch["tokens"].size <= max(max_tokens, LENGTH) for batch in batches)
     inputs, targets = (np.concatenate([batch[name].ravel() for batch in batches]) for name in ("tokens", "targets"))
     assert np.array_equal(np.sort(targets[targets != -100]), np.sort(STORE.val[1:]))
     assert np.array_equal(np.sort(inputs[targets != -100]), np.sort(STORE.val[:-1]))  # no token dropout
-    again = list(batching_of(kind, seed=2).val(max_tokens))
+    again = list(batching_of(kind, seed=2).validation_batches(max_tokens))
     assert all(np.array_equal(one[name], two[name]) for one, two in zip(batches, again, strict=True) for name in one)
 
 
@@ -144,7 +144,7 @@ def test_packed_documents_have_the_same_loss_as_single_documents(attention: str,
     )
     model = with_large_weights(gptzoo.build(spec, seed=1).eval())
     batching = batching_of("packed", store, restart_positions=restart)
-    metrics = validation_metrics(model, batching.val(10_000), n_bytes=batching.val_bytes)
+    metrics = validation_metrics(model, batching.validation_batches(10_000), n_bytes=batching.val_bytes)
     nats, count, last = 0.0, 0, len(store.val) - 1
     for begin, end in zip([0, *store.spans["val"][:-1, 1]], [*store.spans["val"][:-1, 1], last], strict=True):
         text = torch.from_numpy(store.val[begin : end + 1].astype(np.int64))[None]
@@ -177,7 +177,7 @@ def test_a_model_learns_from_packed_documents(options: dict[str, Any], tmp_path:
 
 @pytest.mark.parametrize("kind", ["packed", "windows"])
 def test_token_dropout_replaces_the_given_fraction_of_inputs_and_no_targets(kind: str) -> None:
-    plain, noisy = batching_of(kind).train(0, 400), batching_of(kind, token_dropout=0.25).train(0, 400)
+    plain, noisy = batching_of(kind).train_batch(0, 400), batching_of(kind, token_dropout=0.25).train_batch(0, 400)
     assert np.array_equal(plain["targets"], noisy["targets"])
     changed = plain["tokens"] != noisy["tokens"]
     drawn_the_same = np.square(np.bincount(STORE.train) / len(STORE.train)).sum()
@@ -187,7 +187,7 @@ def test_token_dropout_replaces_the_given_fraction_of_inputs_and_no_targets(kind
 
 
 def test_replacements_have_the_token_frequencies_of_the_text() -> None:
-    plain, noisy = batching_of("windows").train(0, 2000), batching_of("windows", token_dropout=0.5).train(0, 2000)
+    plain, noisy = batching_of("windows").train_batch(0, 2000), batching_of("windows", token_dropout=0.5).train_batch(0, 2000)
     drawn = noisy["tokens"][plain["tokens"] != noisy["tokens"]]
     shares, expected = (np.bincount(ids, minlength=257) / len(ids) for ids in (drawn, STORE.train))
     assert set(np.flatnonzero(shares)) == set(np.flatnonzero(expected))
@@ -196,8 +196,8 @@ def test_replacements_have_the_token_frequencies_of_the_text() -> None:
 
 def test_replacements_depend_only_on_seed_and_sample() -> None:
     def changed(first: int, count: int, seed: int = 1) -> np.ndarray:
-        plain = batching_of("windows", seed=seed).train(first, count)["tokens"]
-        return plain != batching_of("windows", seed=seed, token_dropout=0.3).train(first, count)["tokens"]
+        plain = batching_of("windows", seed=seed).train_batch(first, count)["tokens"]
+        return plain != batching_of("windows", seed=seed, token_dropout=0.3).train_batch(first, count)["tokens"]
 
     whole = changed(10, 20)
     assert np.array_equal(whole, np.concatenate([changed(10 + number, 1) for number in range(20)]))

@@ -28,7 +28,7 @@ from training.distributed.parallel_runs import (
 import gptzoo
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import read_tensors
-from gptzoo.training.run import checkpoint as saving
+from gptzoo.training.run import save_checkpoint as saving
 
 
 @BOTH

@@ -286,7 +286,7 @@ def test_a_failing_required_tracker_ends_the_run(
 def test_trackers_get_the_status_of_a_failed_run(
     run_spec: dict[str, Any], tmp_path: Path, memory_tracker: type[MemoryTracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gptzoo.training.run import checkpoint as saving
+    from gptzoo.training.run import save_checkpoint as saving
 
     def raise_disk_full(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")

@@ -14,7 +14,7 @@ from gptzoo.model.build import build
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
-from gptzoo.training.run.optimizer_state import read_training_state, write_training_state
+from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
 
 _N_STEPS = 30
 
@@ -61,9 +61,9 @@ def check_resuming(subject: ComponentUnderTest) -> None:
         for name, parameter in resumed_parameters.items():
             parameter.copy_(parameters[name])
     with tempfile.TemporaryDirectory() as folder:
-        write_training_state(Path(folder), {}, optimizer, parameters)
+        write_checkpoint_state(Path(folder), {}, optimizer, parameters)
         resumed_optimizer = _create(subject.config, resumed_parameters)
-        read_training_state(Path(folder), resumed_optimizer, resumed_parameters)
+        read_checkpoint_state(Path(folder), resumed_optimizer, resumed_parameters)
     for _ in range(3):
         _training_step(optimizer, parameters)
         _training_step(resumed_optimizer, resumed_parameters)

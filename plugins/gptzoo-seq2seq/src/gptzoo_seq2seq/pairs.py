@@ -47,12 +47,12 @@ class Pairs(gptzoo.Batching):
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
 
-    def train(self, first: int, count: int) -> Batch:
+    def train_batch(self, first: int, count: int) -> Batch:
         epochs, indices = np.divmod(np.arange(first, first + count), self.n_samples)
         documents = [self._document_order(epoch)[indices[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
         return self._batch("train", np.concatenate(documents))
 
-    def val(self, max_tokens: int) -> Iterator[Batch]:
+    def validation_batches(self, max_tokens: int) -> Iterator[Batch]:
         n_documents = len(self.pairs["val"])
         batch_size = max(1, max_tokens // (2 * self.length))  # a row holds a source and a target
         for first in range(0, n_documents, batch_size):

@@ -22,7 +22,7 @@ OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 
 
-def write_training_state(
+def write_checkpoint_state(
     folder: Path,
     state: Mapping[str, object],
     optimizer: torch.optim.Optimizer,
@@ -56,7 +56,7 @@ def optimizer_entries(
     return tensors, scalars
 
 
-def read_training_state(
+def read_checkpoint_state(
     folder: Path,
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
