@@ -34,7 +34,11 @@ def test_every_strategy_works_with_every_valid_combination(attention: str) -> No
     n_valid = 0
     for positional in names("positional"):
         try:
-            model = with_large_weights(gptzoo.build(small(attention=attention, positional=positional), seed=1)).eval().double()
+            model = (
+                with_large_weights(gptzoo.build(small(attention=attention, positional=positional), seed=1))
+                .eval()
+                .double()
+            )
         except gptzoo.SpecError:
             continue
         check_continuous_batching(model, draft)  # the draft model has the built-in attention
@@ -46,7 +50,9 @@ def test_every_strategy_works_with_every_valid_combination(attention: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", names("architecture"))
 def test_every_strategy_works_with_every_architecture(architecture: str) -> None:
-    model, draft = (with_large_weights(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2))
+    model, draft = (
+        with_large_weights(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2)
+    )
     check_continuous_batching(model, draft)
     check_that_searches_can_be_greedy(model)
 

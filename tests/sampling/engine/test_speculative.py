@@ -33,7 +33,9 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 0, 1, 2, 3, 4, 5, 6], [2, 2], [1, 2, 3]]
 def pair(kind: str = "plain") -> tuple[gptzoo.Architecture, gptzoo.Architecture]:
     """Build a target model and a draft model that often agrees with it, but not always."""
     model = with_large_weights(gptzoo.build(small(vocab_size=V, **KINDS[kind]), seed=3)).eval()
-    draft = with_large_weights(gptzoo.build(small(vocab_size=V, n_layers=1, d_model=16, n_heads=2, **KINDS[kind]), seed=5)).eval()
+    draft = with_large_weights(
+        gptzoo.build(small(vocab_size=V, n_layers=1, d_model=16, n_heads=2, **KINDS[kind]), seed=5)
+    ).eval()
     return model, draft
 
 
