@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.weights.prepare import WeightFormat
+    from gptzoo.sampling.inference_weights import WeightFormat
 
 N_THREADS = 2
 NEAR, PROMPT_LENGTH, FAR = 24, 512, 970  # tokens in the cache
@@ -161,7 +161,7 @@ def check_equal(one: Tensor, other: Tensor, tolerance: float) -> None:
 
 def decode_steps(weights: WeightFormat) -> dict[str, Any]:
     """Measure a decode step with one weight format."""
-    from gptzoo.sampling.prepare import prepare_for_inference
+    from gptzoo.sampling.inference_weights import prepare_for_inference
 
     theirs, plain = build_models()
     prepared = {batch: prepare_for_inference(copy.deepcopy(plain), weights, one_row=batch == 1) for batch in TURNS}
@@ -201,7 +201,7 @@ def decode_steps(weights: WeightFormat) -> dict[str, Any]:
 
 def first_token() -> dict[str, Any]:
     """Measure the prefill of a prompt."""
-    from gptzoo.sampling.prepare import prepare_for_inference
+    from gptzoo.sampling.inference_weights import prepare_for_inference
 
     theirs, ours = build_models()
     prepare_for_inference(ours, one_row=True)
@@ -220,7 +220,7 @@ def first_token() -> dict[str, Any]:
 
 def far() -> dict[str, Any]:
     """Measure how the time of a decode step depends on the number of cached tokens."""
-    from gptzoo.sampling.prepare import prepare_for_inference
+    from gptzoo.sampling.inference_weights import prepare_for_inference
 
     theirs, ours = build_models()
     prepare_for_inference(ours, one_row=True)

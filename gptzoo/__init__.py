@@ -26,7 +26,7 @@ _HOME = {
     "load": "gptzoo.checkpoint.model_folder",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",
-    "prepare_for_inference": "gptzoo.sampling.prepare",
+    "prepare_for_inference": "gptzoo.sampling.inference_weights",
     "SamplingSpec": "gptzoo.sampling.spec",
     # ablations
     "AblationSpec": "gptzoo.spec.ablation",

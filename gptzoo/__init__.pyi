@@ -65,7 +65,7 @@ from gptzoo.registry import load_plugin as load_plugin
 from gptzoo.registry import registered as registered
 from gptzoo.sampling.generate import generate as generate
 from gptzoo.sampling.generate import stream as stream
-from gptzoo.sampling.prepare import prepare_for_inference as prepare_for_inference
+from gptzoo.sampling.inference_weights import prepare_for_inference as prepare_for_inference
 from gptzoo.sampling.processors.processor import LogitsProcessor as LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence as TokenSequence
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec

@@ -12,7 +12,8 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Validati
 from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
-from gptzoo.component import Config, custom_error, error_at, errors_below
+from gptzoo.component import Config
+from gptzoo.spec_model import custom_error, error_at, errors_below
 
 
 class Reference:

@@ -1,8 +1,8 @@
 """The registry: all components by kind and name, with the plugins that provide them.
 
 Entry points are loaded one at a time, because pluggy's own loader fails as a whole if one plugin fails. A plugin is
-admitted completely or refused (`gptzoo.admission` has the checks). Specs and checkpoints refer to components by name,
-so reading one never imports code.
+admitted completely or refused (`gptzoo.plugin_checks` has the checks). Specs and checkpoints refer to components by
+name, so reading one never imports code.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from pathlib import Path
 from pluggy import HookRelay
 
 from gptzoo import __version__, hooks
-from gptzoo.admission import check_component, check_hooks, kind_base, offered_components, one_line_reason
-from gptzoo.component import Component, did_you_mean
+from gptzoo.component import Component
 from gptzoo.errors import PluginError
+from gptzoo.plugin_checks import check_component, check_hooks, kind_base, offered_components, one_line_reason
+from gptzoo.spec_model import did_you_mean
 
 BUILTIN = "gptzoo.builtin"  # entry point of the built-in components
 

@@ -20,11 +20,12 @@ ROOT_MODULE = "gptzoo"  # its public names are imported lazily, so importing it 
 # A top-level folder or module may import from those with a lower number, and from itself.
 LAYERS = {
     "dims": 0,
+    "spec_model": 0,
     "errors": 0,
     "utils": 0,
     "component": 1,
     "hooks": 2,
-    "admission": 3,
+    "plugin_checks": 3,
     "registry": 4,
     "reference": 5,
     "components": 6,
@@ -129,7 +130,7 @@ def test_the_core_names_no_component() -> None:
     names = {
         name for kind in ("attention", "positional", "norm", "norm_layer", "ffn") for name in gptzoo.registered(kind)
     }
-    core = ("model", "training", "sampling", "checkpoint", "registry", "admission", "reference")
+    core = ("model", "training", "sampling", "checkpoint", "registry", "plugin_checks", "reference")
     for module in FILES:
         if layer_of(module) in core:
             tree = ast.parse(FILES[module].read_text())

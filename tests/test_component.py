@@ -9,7 +9,8 @@ import pytest
 from pydantic import PositiveInt, ValidationError
 
 import gptzoo
-from gptzoo.component import Component, Config, SpecModel, did_you_mean, inherited
+from gptzoo.component import Component, Config, inherited
+from gptzoo.spec_model import SpecModel, did_you_mean
 
 
 class Lamp(Component):

@@ -11,8 +11,9 @@ from support import admit, small
 
 import gptzoo
 from gptzoo import Config, Dims, FeedForward, ModelSpec, Reference, by_default, inherited
-from gptzoo.component import Component, SpecModel
+from gptzoo.component import Component
 from gptzoo.errors import SpecError
+from gptzoo.spec_model import SpecModel
 
 
 class Expert(Component):

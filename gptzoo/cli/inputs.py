@@ -12,7 +12,7 @@ from gptzoo.cli.options import checkpoint_step
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.component import Config
-    from gptzoo.sampling.prepare import WeightFormat
+    from gptzoo.sampling.inference_weights import WeightFormat
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
 
@@ -57,7 +57,7 @@ def read_model(
     folder = find_model_folder(run, best=checkpoint == "best", step=checkpoint_step(checkpoint))
     loaded = load(folder, device=chosen_device, averaged=averaged)
     if dtype is not None:
-        from gptzoo.sampling.prepare import prepare_for_inference
+        from gptzoo.sampling.inference_weights import prepare_for_inference
 
         prepare_for_inference(loaded.model, dtype, one_row=one_row, compile=compile)
     return loaded
@@ -124,9 +124,9 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
     Raises SpecError or DataError for anything else.
     """
     from gptzoo import registry
-    from gptzoo.component import did_you_mean
     from gptzoo.errors import DataError, Problem, SpecError
     from gptzoo.spec.files import did_you_mean_path, load_run_spec, read_json
+    from gptzoo.spec_model import did_you_mean
 
     is_inline_json = source.lstrip().startswith("{")
     path = Path() if is_inline_json else Path(source)

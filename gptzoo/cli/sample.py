@@ -20,7 +20,7 @@ from gptzoo.cli.options import compile_option, dtype_option, json_option, model_
 from gptzoo.cli.sampling import read_strategy, sampling_options
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.prepare import WeightFormat
+    from gptzoo.sampling.inference_weights import WeightFormat
     from gptzoo.sampling.strategies import Strategy
     from gptzoo.sampling.text_stream import Sample
 

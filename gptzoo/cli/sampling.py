@@ -13,7 +13,7 @@ from gptzoo.cli.option_sections import OptionSpec, option, section
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.component import Config
-    from gptzoo.sampling.prepare import WeightFormat
+    from gptzoo.sampling.inference_weights import WeightFormat
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.strategies import Strategy
 

@@ -13,7 +13,7 @@ from gptzoo.cli.inputs import read_model
 from gptzoo.cli.options import compile_option, dtype_option, model_options, plugin_option
 
 if TYPE_CHECKING:
-    from gptzoo.sampling.prepare import WeightFormat
+    from gptzoo.sampling.inference_weights import WeightFormat
 
 API_KEY_VARIABLE = "GPTZOO_API_KEY"
 

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.component import Component, did_you_mean
+from gptzoo.component import Component
 from gptzoo.errors import InputError
 from gptzoo.spec.schema import config_schema, field_descriptions, referenced_kind
+from gptzoo.spec_model import did_you_mean
 
 
 def select_components(kind: str | None = None, name: str | None = None) -> list[type[Component]]:

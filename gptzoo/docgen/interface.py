@@ -13,6 +13,7 @@ from typing import Any
 
 import gptzoo
 from gptzoo.component import Component
+from gptzoo.plugin_checks import kind_base
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,6 @@ class Method:
     name: str
     signature: str  # as in the source, with decorators
     documentation: str
-
-
-def kind_base(component: type[Component]) -> type[Component]:
-    """Return the base class that introduced the kind of a component."""
-    return [base for base in component.__mro__ if vars(base).get("kind") == component.kind][-1]
 
 
 def intermediate_bases(components: list[type[Component]]) -> list[type[Component]]:

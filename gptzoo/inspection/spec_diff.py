@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptzoo.component import SpecModel
 from gptzoo.model.accounting import model_costs
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build, build_on_meta
 from gptzoo.spec.json_diff import Change, differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
+from gptzoo.spec_model import SpecModel
 
 MAX_AUTOMATIC_BYTES = 2**30  # of both models' weights; the initial values of larger ones are compared only on request
 

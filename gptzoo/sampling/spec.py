@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, Strict
 
-from gptzoo.component import SpecModel
 from gptzoo.reference import Reference
+from gptzoo.spec_model import SpecModel
 
 
 class SamplingSpec(SpecModel):

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
-from gptzoo.component import Config, SpecModel, custom_error, error_at, reason_of
+from gptzoo.component import Config
 from gptzoo.reference import Reference
 from gptzoo.serving.errors import RequestError
+from gptzoo.spec_model import SpecModel, custom_error, error_at, reason_of
 
 # Fields that stand for logits processors, so they exclude the field `processors`.
 _PROCESSOR_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "response_format")

@@ -10,7 +10,6 @@ from functools import partial
 from pydantic import ValidationError
 
 from gptzoo.checkpoint.model_folder import LoadedModel
-from gptzoo.component import reason_of
 from gptzoo.errors import InputError
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
@@ -22,6 +21,7 @@ from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import BeamOptions, CompletionRequest, SpeculativeOptions
 from gptzoo.serving.scheduler import QueuedRequest
+from gptzoo.spec_model import reason_of
 
 
 @dataclass(frozen=True)

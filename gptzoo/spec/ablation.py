@@ -23,9 +23,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, core_schema
 
-from gptzoo.component import SpecModel, custom_error, error_at
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.run import RunSpec
+from gptzoo.spec_model import SpecModel, custom_error, error_at
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 

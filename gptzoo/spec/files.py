@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gptzoo.component import SpecModel, did_you_mean, reason_of
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
@@ -17,6 +16,7 @@ from gptzoo.spec.overrides import apply_overrides
 from gptzoo.spec.provenance import strip_provenance
 from gptzoo.spec.run import RunSpec
 from gptzoo.spec.strict_json import Json, parse_json
+from gptzoo.spec_model import SpecModel, did_you_mean, reason_of
 
 Spec = TypeVar("Spec", bound=SpecModel)
 Source = str | Path | Mapping[str, Any]  # the path of a spec file, or a dict

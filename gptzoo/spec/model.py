@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import Config, SpecModel, error_at
+from gptzoo.component import Config
 from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
+from gptzoo.spec_model import SpecModel, error_at
 
 if TYPE_CHECKING:
     from gptzoo.components.part import Part

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.component import Config, SpecModel
+from gptzoo.component import Config
+from gptzoo.spec_model import SpecModel
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptzoo import registry
-from gptzoo.component import Component, SpecModel, reason_of
+from gptzoo.component import Component
 from gptzoo.errors import Problem, SpecError, VersionWarning
 from gptzoo.spec.named_components import components_in
 from gptzoo.spec.strict_json import Json
+from gptzoo.spec_model import SpecModel, reason_of
 
 COMPONENTS_KEY = "$components"
 

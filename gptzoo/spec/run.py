@@ -18,10 +18,10 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from gptzoo.component import SpecModel, custom_error, error_at
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.paths import PathOption
+from gptzoo.spec_model import SpecModel, custom_error, error_at
 
 
 def _count_or_auto(value: object) -> object:

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from gptzoo import registry
-from gptzoo.component import Component, did_you_mean
+from gptzoo.component import Component
 from gptzoo.errors import InputError, SpecError
+from gptzoo.spec_model import did_you_mean
 from gptzoo.testing.component_under_test import MODEL_KINDS, ComponentUnderTest, ModelPartUnderTest
 from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.verdict import Failed, Skipped, Verdict

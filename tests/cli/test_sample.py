@@ -214,7 +214,7 @@ def test_weights_are_prepared_for_the_batch_size(
 ) -> None:
     values = set()
     monkeypatch.setattr(
-        "gptzoo.sampling.prepare._is_faster_blocked", lambda weight, one_row: values.add(one_row)
+        "gptzoo.sampling.inference_weights._is_faster_blocked", lambda weight, one_row: values.add(one_row)
     )
     sample("--prompt", "ab", *(str(model) if argument == "model" else argument for argument in arguments))
     assert values == {one_row}

@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from gptzoo import registry
-from gptzoo.component import Config, did_you_mean
+from gptzoo.component import Config
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AxisSpec
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.schema import referenced_kind
+from gptzoo.spec_model import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def main() -> None:
                 break
             *lines, unread = (unread + read).split(b"\n")
             for line in lines:
-                _handle(json.loads(line), jobs, inherited=(wake_read, wake_write))
+                _handle_request(json.loads(line), jobs, inherited=(wake_read, wake_write))
     _end_all(jobs)
 
 
@@ -72,7 +72,7 @@ def _wake_select_on_signals() -> tuple[int, int]:
     return read, write
 
 
-def _handle(request: dict[str, Any], jobs: dict[int, int], inherited: tuple[int, ...]) -> None:
+def _handle_request(request: dict[str, Any], jobs: dict[int, int], inherited: tuple[int, ...]) -> None:
     if "stop" in request:
         for process in [process for process, number in jobs.items() if number == request["stop"]]:
             with contextlib.suppress(ProcessLookupError):

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, PositiveFloat, Strict
 
-from gptzoo.component import Config, SpecModel, custom_error
+from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
+from gptzoo.spec_model import SpecModel, custom_error
 
 
 class Share(SpecModel):

@@ -184,7 +184,7 @@ class Engine:
         if self._draft is not None:
             # The last token is sampled, so it is in no cache yet.
             self._cache.rollback([n - (len(s.tokens) - 1) for s, n in zip(sequences, n_cached, strict=True)])
-            self._draft.accept(sequences)
+            self._draft.rollback_rejected(sequences)
         return events
 
     def _sample(

@@ -94,7 +94,7 @@ class DraftModel:
             del sequence.tokens[length:]
         return proposals
 
-    def accept(self, sequences: Sequence[EngineSequence]) -> None:
+    def rollback_rejected(self, sequences: Sequence[EngineSequence]) -> None:
         """Roll the cache back to the accepted tokens, after the sequences received their new tokens."""
         kept = [min(s.n_draft_cached, len(s.tokens) - 1) for s in sequences]  # neither model has read the last token
         self.cache.rollback([s.n_draft_cached - n for s, n in zip(sequences, kept, strict=True)])

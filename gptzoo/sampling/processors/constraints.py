@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 from torch import Tensor
 
-from gptzoo.component import custom_error
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
 from gptzoo.sampling.processors.vocabulary import check_token_ids, token_bytes
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.spec_model import custom_error
 
 TokenIds = Annotated[tuple[NonNegativeInt, ...], Strict(False)]
 Text = Annotated[str, Field(min_length=1)]

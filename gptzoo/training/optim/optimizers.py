@@ -10,7 +10,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationE
 from torch import nn
 
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
-from gptzoo.component import Component, error_at
+from gptzoo.component import Component
+from gptzoo.spec_model import error_at
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 

@@ -85,7 +85,9 @@ def test_a_sample_does_not_depend_on_the_batch_it_is_in() -> None:
     for name, array in whole.items():
         assert array.dtype == np.int64
         assert array.shape == (count, LENGTH)
-        parts = [batching_of("packed", token_dropout=0.3, restart_positions=True).train_batch(first + n, 1) for n in range(7)]
+        parts = [
+            batching_of("packed", token_dropout=0.3, restart_positions=True).train_batch(first + n, 1) for n in range(7)
+        ]
         assert np.array_equal(array, np.concatenate([part[name] for part in parts]))
 
 
@@ -187,7 +189,10 @@ def test_token_dropout_replaces_the_given_fraction_of_inputs_and_no_targets(kind
 
 
 def test_replacements_have_the_token_frequencies_of_the_text() -> None:
-    plain, noisy = batching_of("windows").train_batch(0, 2000), batching_of("windows", token_dropout=0.5).train_batch(0, 2000)
+    plain, noisy = (
+        batching_of("windows").train_batch(0, 2000),
+        batching_of("windows", token_dropout=0.5).train_batch(0, 2000),
+    )
     drawn = noisy["tokens"][plain["tokens"] != noisy["tokens"]]
     shares, expected = (np.bincount(ids, minlength=257) / len(ids) for ids in (drawn, STORE.train))
     assert set(np.flatnonzero(shares)) == set(np.flatnonzero(expected))

@@ -13,7 +13,7 @@ import gptzoo
 from gptzoo.sampling.compile import cuda_graphs
 from gptzoo.sampling.compile.cuda_graphs import CapturedStep, CudaGraphRunner
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
-from gptzoo.sampling.prepare import prepare_for_inference
+from gptzoo.sampling.inference_weights import prepare_for_inference
 
 GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 9, "processors": [{"type": "temperature", "value": 0}]})
 PROMPTS = [[1, 2, 3], [4], [5, 6]]

@@ -18,7 +18,7 @@ from gptzoo.errors import InputError
 from gptzoo.sampling.compile.decode_step import compile_decoding
 from gptzoo.sampling.compile.export import export_decode_step
 from gptzoo.sampling.compile.step_inputs import step_inputs
-from gptzoo.sampling.prepare import prepare_for_inference
+from gptzoo.sampling.inference_weights import prepare_for_inference
 from gptzoo.sampling.state_rows import view_first_rows
 
 GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 9, "processors": [{"type": "temperature", "value": 0}]})
@@ -91,7 +91,7 @@ def test_compiled_steps_give_the_same_logits(attention: str, positional: str) ->
 def test_new_batch_sizes_positions_and_windows_reuse_the_compiled_variants(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gptzoo.sampling.prepare._MIN_PACKED_WEIGHTS", 0)
+    monkeypatch.setattr("gptzoo.sampling.inference_weights._MIN_PACKED_WEIGHTS", 0)
     plain, compiled = pair(attention=[{"type": "sdpa", "window": 4}, "sdpa"], n_layers=4, positional="rope")
     for batch in (1, 2):  # with a ring buffer that is not full, and a full one
         assert max_difference(plain, compiled, batch, 3) < 1e-4

@@ -76,7 +76,9 @@ def test_the_full_pass_depends_on_no_batch_size_and_no_generator(run: Path) -> N
     losses = []
     for size in (16, 48, 1024):
         torch.rand(size)
-        losses.append(compute_likelihood(loaded.model, batching.validation_batches(size), n_bytes=batching.val_bytes).loss)
+        losses.append(
+            compute_likelihood(loaded.model, batching.validation_batches(size), n_bytes=batching.val_bytes).loss
+        )
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
     torch.rand(3)
     assert evaluate(run) == evaluate(run)

@@ -10,7 +10,7 @@ from support import small, with_large_weights
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.prepare import PackedLinear, QuantisedLinear, _is_faster_blocked, prepare_for_inference
+from gptzoo.sampling.inference_weights import PackedLinear, QuantisedLinear, _is_faster_blocked, prepare_for_inference
 
 GREEDY = gptzoo.SamplingSpec.model_validate({"max_new_tokens": 12, "processors": [{"type": "temperature", "value": 0}]})
 TOKENS = torch.tensor([[1, 2, 3, 4, 5, 6]])
@@ -25,7 +25,7 @@ def build_model(**fields: Any) -> gptzoo.Architecture:
 def test_packed_weights_give_the_same_logits_and_tokens(
     attention: str, tied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gptzoo.sampling.prepare._MIN_PACKED_WEIGHTS", 0)  # these models are small
+    monkeypatch.setattr("gptzoo.sampling.inference_weights._MIN_PACKED_WEIGHTS", 0)  # these models are small
     plain = build_model(attention=attention, tie_embeddings=tied)
     packed = prepare_for_inference(build_model(attention=attention, tie_embeddings=tied))
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def test_fp32_weights_are_packed_where_that_is_faster(
 
 
 def test_weights_stay_plain_if_onednn_does_not_support_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptzoo.sampling.prepare._is_faster_blocked", lambda weight, one_row: False)
+    monkeypatch.setattr("gptzoo.sampling.inference_weights._is_faster_blocked", lambda weight, one_row: False)
     with torch.inference_mode():
         expected = build_model().bfloat16()(TOKENS)[0]
         logits = prepare_for_inference(build_model(), "bf16")(TOKENS)[0]

@@ -1,0 +1,84 @@
+"""`SpecModel`, the base class of everything that is read from JSON, and the errors of its validation."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a suggestion such as `"; did you mean 'dropout'?"`, or "" if no known name is similar."""
+    match = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def custom_error(reason: str) -> PydanticCustomError:
+    """Return an error for validators to raise whose message is exactly `reason`."""
+    return PydanticCustomError("gptzoo", reason)
+
+
+def error_at(reason: str, *location: str | int, value: object = None) -> InitErrorDetails:
+    """Return one entry for a pydantic ValidationError with the message `reason` at `location`."""
+    return InitErrorDetails(type=custom_error(reason), loc=location, input=value)
+
+
+_JSON_TYPES = {
+    "dict_type": "an object",
+    "list_type": "a list",
+    "model_type": "an object",
+    "tuple_type": "a list",
+}
+"""JSON's name for the expected type, by the pydantic error type whose message uses Python's name."""
+
+
+def reason_of(error: ErrorDetails) -> str:
+    """Return the message of one entry of `ValidationError.errors()`, in JSON's terms."""
+    if error["type"] == "missing":
+        return "is required"
+    if error["type"] in _JSON_TYPES:
+        return f"should be {_JSON_TYPES[error['type']]}"
+    text = error["msg"]
+    return "should" + text.removeprefix("Input should") if text.startswith("Input should") else text
+
+
+def errors_below(error: ValidationError, *prefix: str | int) -> list[InitErrorDetails]:
+    """Return the entries of a ValidationError with `prefix` before each location, to be raised again."""
+    return [error_at(reason_of(e), *prefix, *e["loc"], value=e["input"]) for e in error.errors(include_url=False)]
+
+
+class SpecModel(BaseModel):
+    """Base class of everything read from JSON: frozen, strict about types, with suggestions for unknown keys.
+
+    A string below a field is its description. It is read on demand (`gptzoo.spec.schema.field_descriptions`), because
+    pydantic's `use_attribute_docstrings` searches for the source of every class and makes imports seconds slower.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+    )
+
+    @classmethod
+    def _unknown_key(cls, key: str) -> str:
+        return f"no field named {key!r}" + did_you_mean(key, cls.model_fields)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain_unknown_keys(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Report unknown keys together with all other errors."""
+        known = cls.__pydantic_fields__  # `model_fields` is slower: it looks for a deprecated use
+        if not isinstance(data, dict) or not (unknown := [key for key in data if key not in known]):
+            return handler(data)
+        errors = [error_at(cls._unknown_key(key), key, value=data[key]) for key in unknown]
+        try:
+            handler({key: value for key, value in data.items() if key in known})
+        except ValidationError as error:
+            errors += errors_below(error)
+        raise ValidationError.from_exception_data(cls.__name__, errors)
