@@ -74,7 +74,7 @@ _HOME = {
     "TokenStore": "gptzoo.data.token_store",
     "Batching": "gptzoo.data.batching.batching",
     "Optimizer": "gptzoo.training.optim.optimizers",
-    "Schedule": "gptzoo.training.optim.schedules",
+    "Schedule": "gptzoo.training.optim.learning_rate_schedules",
     "Tracker": "gptzoo.training.tracking.tracker",
     "RunView": "gptzoo.training.run.run_view",
     "LogitsProcessor": "gptzoo.sampling.processors.processor",

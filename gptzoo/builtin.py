@@ -12,7 +12,8 @@ from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
 from gptzoo.model import decoder
 from gptzoo.sampling.processors import constraints, grammar, penalties, truncation
-from gptzoo.training.optim import lion, muon, optimizers, schedules
+from gptzoo.training.optim import learning_rate_schedules as schedules
+from gptzoo.training.optim import lion, muon, optimizers
 from gptzoo.training.tracking.trackers import csv_table, mlflow, tensorboard, wandb
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, create_model
 
-from gptzoo.spec_model import SpecModel, did_you_mean
+from gptzoo.strict_model import StrictModel, did_you_mean
 
 if TYPE_CHECKING:
     from gptzoo.dims import Dims
@@ -43,7 +43,7 @@ def inherited(name: str, description: str | None = None) -> Any:  # noqa: ANN401
     return Field(default=None, description=description, json_schema_extra={"inherits": name})
 
 
-class Config(SpecModel):
+class Config(StrictModel):
     """The options of a component. `type` is the name of the component; the component's author adds the other fields."""
 
     component: ClassVar[type[Component]]  # the class that this config belongs to

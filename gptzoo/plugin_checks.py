@@ -13,7 +13,7 @@ from pluggy import HookRelay
 from gptzoo import hooks
 from gptzoo.component import Component
 from gptzoo.errors import PluginError
-from gptzoo.spec_model import did_you_mean
+from gptzoo.strict_model import did_you_mean
 
 _HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_")]
 _COMPONENT_NAME = re.compile(r"[a-z][a-z0-9_.\-]*")

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
 from gptzoo.component import Config
-from gptzoo.spec_model import custom_error, error_at, errors_below
+from gptzoo.strict_model import custom_error, error_at, errors_below
 
 
 class Reference:

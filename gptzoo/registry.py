@@ -23,7 +23,7 @@ from gptzoo import __version__, hooks
 from gptzoo.component import Component
 from gptzoo.errors import PluginError
 from gptzoo.plugin_checks import check_component, check_hooks, kind_base, offered_components, one_line_reason
-from gptzoo.spec_model import did_you_mean
+from gptzoo.strict_model import did_you_mean
 
 BUILTIN = "gptzoo.builtin"  # entry point of the built-in components
 

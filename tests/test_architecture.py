@@ -20,7 +20,7 @@ ROOT_MODULE = "gptzoo"  # its public names are imported lazily, so importing it 
 # A top-level folder or module may import from those with a lower number, and from itself.
 LAYERS = {
     "dims": 0,
-    "spec_model": 0,
+    "strict_model": 0,
     "errors": 0,
     "utils": 0,
     "component": 1,

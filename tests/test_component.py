@@ -10,7 +10,7 @@ from pydantic import PositiveInt, ValidationError
 
 import gptzoo
 from gptzoo.component import Component, Config, inherited
-from gptzoo.spec_model import SpecModel, did_you_mean
+from gptzoo.strict_model import StrictModel, did_you_mean
 
 
 class Lamp(Component):
@@ -45,7 +45,7 @@ class FloorLamp(Lamp):
                 yield "height", "higher than the room"
 
 
-def problems_of(model: type[SpecModel], data: Any) -> dict[str, str]:
+def problems_of(model: type[StrictModel], data: Any) -> dict[str, str]:
     """Return each error message by its dotted path."""
     with pytest.raises(ValidationError) as caught:
         model.model_validate(data)

@@ -13,7 +13,7 @@ import gptzoo
 from gptzoo import Config, Dims, FeedForward, ModelSpec, Reference, by_default, inherited
 from gptzoo.component import Component
 from gptzoo.errors import SpecError
-from gptzoo.spec_model import SpecModel
+from gptzoo.strict_model import StrictModel
 
 
 class Expert(Component):
@@ -53,7 +53,7 @@ class Mixture(FeedForward):
         shared: Annotated[Config, Reference("ffn")] | None = None
 
 
-class Shelf(SpecModel):
+class Shelf(StrictModel):
     """A model defined before its components are registered."""
 
     lamp: Annotated[Config, Reference("activation")] = by_default("gelu")

@@ -66,7 +66,7 @@ def run(
     from gptzoo.ablation.ablate import ablate as run_ablation
     from gptzoo.ablation.design.axes import slug_of
     from gptzoo.ablation.terminal.live_table import LiveTable
-    from gptzoo.ablation.terminal.plan import print_plan
+    from gptzoo.ablation.terminal.print_plan import print_plan
     from gptzoo.ablation.terminal.tables import plain_console
     from gptzoo.spec.files import load_ablation_spec
 
@@ -95,7 +95,7 @@ def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
     from gptzoo.ablation.planning.folder import check_same_ablation
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
-    from gptzoo.ablation.terminal.plan import plan_as_dict, print_plan
+    from gptzoo.ablation.terminal.print_plan import plan_as_dict, print_plan
     from gptzoo.ablation.terminal.tables import plain_console
 
     check_same_ablation(folder, spec)
@@ -125,7 +125,7 @@ def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
-    from gptzoo.ablation.terminal.outcome import outcome_as_dict, print_outcome
+    from gptzoo.ablation.terminal.print_outcome import outcome_as_dict, print_outcome
     from gptzoo.ablation.terminal.tables import plain_console
 
     if as_json:

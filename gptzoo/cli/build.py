@@ -97,7 +97,7 @@ def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
 
 
 def _to_json(spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
-    from gptzoo.spec.named_components import components_in
+    from gptzoo.spec.components_in_spec import components_in
 
     return {
         "name": spec.name,

@@ -11,8 +11,8 @@ from rich.text import Text
 from gptzoo.cli.stack import draw_stack, wrap_notes
 from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
 from gptzoo.model.accounting import ModelCosts, TrainingMemory
+from gptzoo.spec.components_in_spec import components_in
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.named_components import components_in
 from gptzoo.utils.units import scaled
 
 _MAX_WIDTH = 100  # columns

@@ -126,7 +126,7 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
     from gptzoo import registry
     from gptzoo.errors import DataError, Problem, SpecError
     from gptzoo.spec.files import did_you_mean_path, load_run_spec, read_json
-    from gptzoo.spec_model import did_you_mean
+    from gptzoo.strict_model import did_you_mean
 
     is_inline_json = source.lstrip().startswith("{")
     path = Path() if is_inline_json else Path(source)

@@ -10,8 +10,8 @@ from rich.text import Text
 from gptzoo.cli.diagram import draw
 from gptzoo.component import Config
 from gptzoo.inspection.model_graph import BlockGroup, ConfigGroup, ModuleNode, positional_methods
+from gptzoo.spec.components_in_spec import SpecComponent
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.named_components import SpecComponent
 
 _POSITIONAL_EFFECTS = {
     "embed": "added to the embeddings",

@@ -10,7 +10,7 @@ from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import InputError
 from gptzoo.spec.schema import config_schema, field_descriptions, referenced_kind
-from gptzoo.spec_model import did_you_mean
+from gptzoo.strict_model import did_you_mean
 
 
 def select_components(kind: str | None = None, name: str | None = None) -> list[type[Component]]:

@@ -15,7 +15,7 @@ from gptzoo.model.build import build, build_on_meta
 from gptzoo.spec.json_diff import Change, differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
-from gptzoo.spec_model import SpecModel
+from gptzoo.strict_model import StrictModel
 
 MAX_AUTOMATIC_BYTES = 2**30  # of both models' weights; the initial values of larger ones are compared only on request
 
@@ -71,7 +71,7 @@ def _model_spec(spec: ModelSpec | RunSpec) -> ModelSpec:
     return spec.model if isinstance(spec, RunSpec) else spec
 
 
-def _fields(spec: SpecModel) -> dict[str, Any]:
+def _fields(spec: StrictModel) -> dict[str, Any]:
     return {name: value for name, value in spec.model_dump(mode="json").items() if name != "name"}
 
 

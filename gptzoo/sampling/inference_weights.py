@@ -12,7 +12,7 @@ from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.head import Head
 from gptzoo.sampling.compile.decode_step import compile_decoding
-from gptzoo.sampling.weights.onednn_linear import packed_product
+from gptzoo.sampling.compile.onednn_linear import packed_product
 
 WeightFormat = Literal["fp32", "bf16", "int8"]
 

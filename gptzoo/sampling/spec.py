@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, Strict
 
 from gptzoo.reference import Reference
-from gptzoo.spec_model import SpecModel
+from gptzoo.strict_model import StrictModel
 
 
-class SamplingSpec(SpecModel):
+class SamplingSpec(StrictModel):
     """Sampling parameters. A seed determines the tokens of each sample, whatever else is generated in the batch."""
 
     max_new_tokens: NonNegativeInt = 200

@@ -15,7 +15,7 @@ from typing import Any
 from gptzoo import registry
 from gptzoo.errors import FolderError, InputError
 from gptzoo.scaffold.kinds import PLACEHOLDER, TEMPLATES, Template
-from gptzoo.spec_model import did_you_mean
+from gptzoo.strict_model import did_you_mean
 from gptzoo.utils.atomic import new_folder
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

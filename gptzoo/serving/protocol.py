@@ -11,14 +11,14 @@ from pydantic import Field, NonNegativeInt, ValidationError, field_validator, mo
 from gptzoo.component import Config
 from gptzoo.reference import Reference
 from gptzoo.serving.errors import RequestError
-from gptzoo.spec_model import SpecModel, custom_error, error_at, reason_of
+from gptzoo.strict_model import StrictModel, custom_error, error_at, reason_of
 
 # Fields that stand for logits processors, so they exclude the field `processors`.
 _PROCESSOR_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "response_format")
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 
 
-class StreamOptions(SpecModel):
+class StreamOptions(StrictModel):
     """Options of a streamed response."""
 
     include_usage: bool = False
@@ -27,7 +27,7 @@ class StreamOptions(SpecModel):
     """Accepted for compatibility. It has no effect."""
 
 
-class BeamOptions(SpecModel):
+class BeamOptions(StrictModel):
     """Beam search. The samples are the best beams, the best first."""
 
     type: Literal["beams"]
@@ -37,7 +37,7 @@ class BeamOptions(SpecModel):
     """Exponent of the length by which scores are divided. Values above 1 favour longer texts."""
 
 
-class ContrastiveOptions(SpecModel):
+class ContrastiveOptions(StrictModel):
     """Contrastive search: likely tokens that repeat the context least."""
 
     type: Literal["contrastive"]
@@ -47,7 +47,7 @@ class ContrastiveOptions(SpecModel):
     """Number of tokens to choose from at each step."""
 
 
-class SpeculativeOptions(SpecModel):
+class SpeculativeOptions(StrictModel):
     """Speculative decoding with the server's draft model. The distribution of texts does not change."""
 
     type: Literal["speculative"]
@@ -55,7 +55,7 @@ class SpeculativeOptions(SpecModel):
     """Maximum number of draft tokens per step."""
 
 
-class ResponseFormat(SpecModel):
+class ResponseFormat(StrictModel):
     """A format that the text must have, as in OpenAI's chat API."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -82,7 +82,7 @@ class ResponseFormat(SpecModel):
 StrategyOptions = Annotated[BeamOptions | ContrastiveOptions | SpeculativeOptions, Field(discriminator="type")]
 
 
-class CompletionRequest(SpecModel):
+class CompletionRequest(StrictModel):
     """The body of a completion request. Fields of OpenAI's API have the meaning that they have there.
 
     The extensions are `response_format`, which is a field of OpenAI's chat API, and gptzoo's own `processors`,

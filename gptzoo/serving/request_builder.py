@@ -21,7 +21,7 @@ from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import BeamOptions, CompletionRequest, SpeculativeOptions
 from gptzoo.serving.scheduler import QueuedRequest
-from gptzoo.spec_model import reason_of
+from gptzoo.strict_model import reason_of
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pydantic_core import InitErrorDetails, core_schema
 
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.run import RunSpec
-from gptzoo.spec_model import SpecModel, custom_error, error_at
+from gptzoo.strict_model import StrictModel, custom_error, error_at
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -49,7 +49,7 @@ def _valid_run(value: object, handler: ValidatorFunctionWrapHandler, info: Valid
     return handler(value)
 
 
-class AxisSpec(SpecModel):
+class AxisSpec(StrictModel):
     """The choices of one axis. A list, or "*", is short for `choices`."""
 
     choices: Literal["*"] | Annotated[tuple[Any, ...], Strict(False)] | dict[str, Any] | None = None
@@ -92,7 +92,7 @@ def _expand_axis(value: object) -> object:
 Axis = Annotated[AxisSpec, BeforeValidator(_expand_axis, json_schema_input_type=AxisSpec | list[Any] | Literal["*"])]
 
 
-class ExclusionSpec(SpecModel):
+class ExclusionSpec(StrictModel):
     """Points of the design that are excluded."""
 
     when: dict[str, Any] = Field(min_length=1)
@@ -101,7 +101,7 @@ class ExclusionSpec(SpecModel):
     """Reason for the exclusion, printed in the plan and the report."""
 
 
-class BudgetSpec(SpecModel):
+class BudgetSpec(StrictModel):
     """The training budget of every variant. Give exactly one field."""
 
     tokens: PositiveInt | None = None
@@ -121,7 +121,7 @@ class BudgetSpec(SpecModel):
         return self
 
 
-class MatchSpec(SpecModel):
+class MatchSpec(StrictModel):
     """Size matching: gives every variant the size of the baseline by adjusting a width."""
 
     what: Literal["params", "flops"]
@@ -132,7 +132,7 @@ class MatchSpec(SpecModel):
     """The adjusted width is a multiple of this number. `d_model` is always a multiple of twice the number of heads."""
 
 
-class TuneSpec(SpecModel):
+class TuneSpec(StrictModel):
     """Learning rate tuning: each variant uses the value of a grid with the lowest mean metric."""
 
     field: str = "optimizer.lr"
@@ -149,7 +149,7 @@ def _as_fractions(value: object) -> object:
     return value
 
 
-class HalvingSpec(SpecModel):
+class HalvingSpec(StrictModel):
     """Successive halving: short runs of all variants, longer runs of the best, full runs of a few."""
 
     eta: float = Field(default=3.0, gt=1.0)
@@ -172,7 +172,7 @@ class HalvingSpec(SpecModel):
         return tuple(self.eta**-power for power in range(self.rungs, 0, -1))
 
 
-class NoiseSpec(SpecModel):
+class NoiseSpec(StrictModel):
     """Prior knowledge of the variation between seeds."""
 
     sd: PositiveFloat
@@ -193,7 +193,7 @@ Seeds = Annotated[
 ]
 
 
-class AblationSpec(SpecModel):
+class AblationSpec(StrictModel):
     """The spec of an ablation: the runs that it consists of and how they are compared."""
 
     spec_version: Literal[1] = 1

@@ -16,9 +16,9 @@ from gptzoo.spec.overrides import apply_overrides
 from gptzoo.spec.provenance import strip_provenance
 from gptzoo.spec.run import RunSpec
 from gptzoo.spec.strict_json import Json, parse_json
-from gptzoo.spec_model import SpecModel, did_you_mean, reason_of
+from gptzoo.strict_model import StrictModel, did_you_mean, reason_of
 
-Spec = TypeVar("Spec", bound=SpecModel)
+Spec = TypeVar("Spec", bound=StrictModel)
 Source = str | Path | Mapping[str, Any]  # the path of a spec file, or a dict
 FileNames = dict[tuple[str, ...], str]  # name for error messages of each inlined file, by its location in the spec
 
@@ -185,7 +185,7 @@ def _read(source: Source) -> tuple[dict[str, Any], str, Path]:
 
 def _to_json(value: object) -> Json:
     """Convert a value that a dict may contain in addition to JSON. Raises SpecError for any other type."""
-    if isinstance(value, SpecModel):
+    if isinstance(value, StrictModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return dict(value)

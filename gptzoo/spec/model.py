@@ -12,7 +12,7 @@ from pydantic_core import InitErrorDetails
 from gptzoo.component import Config
 from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
-from gptzoo.spec_model import SpecModel, error_at
+from gptzoo.strict_model import StrictModel, error_at
 
 if TYPE_CHECKING:
     from gptzoo.components.part import Part
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PER_LAYER = ("attention", "positional", "ffn")  # fields that may be lists, cycled over the layers
 
 
-class ModelSpec(SpecModel):
+class ModelSpec(StrictModel):
     """The spec of a GPT. Every spec that passes validation can be built."""
 
     spec_version: Literal[1] = 1

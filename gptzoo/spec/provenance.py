@@ -16,16 +16,16 @@ from pydantic import ValidationError
 from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import Problem, SpecError, VersionWarning
-from gptzoo.spec.named_components import components_in
+from gptzoo.spec.components_in_spec import components_in
 from gptzoo.spec.strict_json import Json
-from gptzoo.spec_model import SpecModel, reason_of
+from gptzoo.strict_model import StrictModel, reason_of
 
 COMPONENTS_KEY = "$components"
 
 _OMIT = "gptzoo writes this key; omit it in your own files"
 
 
-class _ComponentRecord(SpecModel):
+class _ComponentRecord(StrictModel):
     """One entry of `$components`."""
 
     path: str
@@ -42,7 +42,7 @@ class _ComponentRecord(SpecModel):
     """Version of the component's options."""
 
 
-def add_provenance(spec: SpecModel) -> dict[str, Any]:
+def add_provenance(spec: StrictModel) -> dict[str, Any]:
     """Return the resolved spec as JSON, with `$components`."""
     records = []
     for named in components_in(spec):

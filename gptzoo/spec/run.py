@@ -21,7 +21,7 @@ from pydantic_core import InitErrorDetails
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.paths import PathOption
-from gptzoo.spec_model import SpecModel, custom_error, error_at
+from gptzoo.strict_model import StrictModel, custom_error, error_at
 
 
 def _count_or_auto(value: object) -> object:
@@ -33,14 +33,14 @@ def _count_or_auto(value: object) -> object:
 CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
 
 
-class EvalSpec(SpecModel):
+class EvalSpec(StrictModel):
     """When the model is evaluated. An evaluation is one full pass over the validation text, whatever the seed."""
 
     every: PositiveInt = 250
     """Optimizer steps between evaluations. There is always one before step 1 and one after the last step."""
 
 
-class CheckpointSpec(SpecModel):
+class CheckpointSpec(StrictModel):
     """When checkpoints are saved and how many are kept."""
 
     every: PositiveInt = 250
@@ -51,7 +51,7 @@ class CheckpointSpec(SpecModel):
     """Also save a checkpoint at each evaluation with a new lowest validation loss, and keep the best one."""
 
 
-class EarlyStoppingSpec(SpecModel):
+class EarlyStoppingSpec(StrictModel):
     """Early stopping: ends the run when the validation loss no longer improves."""
 
     patience: PositiveInt
@@ -60,7 +60,7 @@ class EarlyStoppingSpec(SpecModel):
     """Smallest decrease of the validation loss, in nats, that counts as an improvement."""
 
 
-class ParallelSpec(SpecModel):
+class ParallelSpec(StrictModel):
     """Parallelism over `replicate` x `shard` or `replicate` x `tensor` processes, started by torchrun."""
 
     replicate: CountOrAuto = "auto"
@@ -74,7 +74,7 @@ class ParallelSpec(SpecModel):
     component of a block must have a tensor-parallel plan. It cannot be combined with `shard` yet. 1: not split."""
 
 
-class WatchSpec(SpecModel):
+class WatchSpec(StrictModel):
     """Training diagnostics in addition to loss, gradient norm and speed."""
 
     every: PositiveInt | None = 100
@@ -85,7 +85,7 @@ class WatchSpec(SpecModel):
     value for the GPU model. There is none for CPUs."""
 
 
-class SampleSpec(SpecModel):
+class SampleSpec(StrictModel):
     """The text sample that a run generates when it ends."""
 
     prompt: str | None = None
@@ -96,7 +96,7 @@ class SampleSpec(SpecModel):
     """Sampling temperature. 0: greedy decoding."""
 
 
-class RunSpec(SpecModel):
+class RunSpec(StrictModel):
     """The spec of a training run. On the same machine, with the same code and threads, runs are equal bit by bit."""
 
     spec_version: Literal[1] = 1

@@ -12,7 +12,7 @@ import torch
 from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import InputError, SpecError
-from gptzoo.spec_model import did_you_mean
+from gptzoo.strict_model import did_you_mean
 from gptzoo.testing.component_under_test import MODEL_KINDS, ComponentUnderTest, ModelPartUnderTest
 from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.verdict import Failed, Skipped, Verdict

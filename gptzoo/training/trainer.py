@@ -22,7 +22,7 @@ from gptzoo.training.distributed.process_group import lost_rank_errors, process_
 from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
-from gptzoo.training.run.divergence import diagnose_divergence
+from gptzoo.training.run.divergence_report import diagnose_divergence
 from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
 from gptzoo.training.run.resume import StartingPoint, start_or_resume
 from gptzoo.training.run.run_folder import AllowedChange, RunFolder

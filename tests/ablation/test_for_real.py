@@ -12,7 +12,7 @@ from outcomes import outcome, variant
 import gptzoo
 from gptzoo.ablation.execution.local_executor import LocalExecutor
 from gptzoo.ablation.execution.runner import Runner
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.spec.run import RunSpec

@@ -104,6 +104,6 @@ def test_every_component_of_a_block_is_tested(kind: str) -> None:
 
 
 def parts(spec: dict[str, Any]) -> Any:
-    from gptzoo.spec.named_components import components_in
+    from gptzoo.spec.components_in_spec import components_in
 
     return components_in(gptzoo.load_model_spec(spec))

@@ -17,7 +17,7 @@ from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AxisSpec
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.schema import referenced_kind
-from gptzoo.spec_model import did_you_mean
+from gptzoo.strict_model import did_you_mean
 
 
 @dataclass(frozen=True)

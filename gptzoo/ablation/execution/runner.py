@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.execution.executor import Executor, Job
-from gptzoo.ablation.execution.trial import Attempt, Trial, TrialFolder
+from gptzoo.ablation.execution.trial_folder import Attempt, Trial, TrialFolder
 from gptzoo.ablation.records.trial import TrialState
 from gptzoo.errors import Diverged, InputError, Interrupted
 from gptzoo.training.run.stop_request import StopRequest, listen_for_stop

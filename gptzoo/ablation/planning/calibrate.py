@@ -16,7 +16,7 @@ from gptzoo import registry
 from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.ablation.execution.runner import RetryPolicy, Runner
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.metrics_file import read_complete_rows

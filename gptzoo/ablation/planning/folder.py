@@ -3,7 +3,7 @@
 ablation.json    the spec, with the base inline
 variants.json    the variants with their costs, and the folder of each trial
 calibration/     a few steps of each variant, if the budget is in seconds
-trials/<variant>-seed<n>-<hash of the spec>/    the run of a trial; see `gptzoo.ablation.execution.trial`
+trials/<variant>-seed<n>-<hash of the spec>/    the run of a trial; see `gptzoo.ablation.execution.trial_folder`
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome

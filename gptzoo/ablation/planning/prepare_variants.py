@@ -11,7 +11,7 @@ from gptzoo.ablation.design.budget import with_budget
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.design.enumeration import EnumeratedVariant, Variants
 from gptzoo.ablation.design.size_matching import match_size, model_size
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.calibrate import Calibration, calibrate
 from gptzoo.ablation.planning.plan_types import PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.trial_names import TrialNames

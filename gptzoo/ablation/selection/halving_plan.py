@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.selection import RungTrial, Selection
 from gptzoo.ablation.selection.halving import rung_steps, select
 from gptzoo.ablation.selection.trial_results import read_rung_trial

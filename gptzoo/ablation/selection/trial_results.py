@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.metrics_file import read_complete_rows

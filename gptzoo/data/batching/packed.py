@@ -13,7 +13,7 @@ from gptzoo.data.batching.packing import Chunks, Packing
 from gptzoo.data.batching.token_dropout import TokenDropoutBatching
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.spec_model import custom_error
+from gptzoo.strict_model import custom_error
 
 _IGNORED_TARGET = -100
 _PADDING = -1  # document and position of padding

@@ -13,10 +13,10 @@ from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
-from gptzoo.spec_model import SpecModel, custom_error
+from gptzoo.strict_model import StrictModel, custom_error
 
 
-class Share(SpecModel):
+class Share(StrictModel):
     """One corpus of a mixture and its weight."""
 
     corpus: Annotated[Config, Reference("corpus")]

@@ -15,8 +15,8 @@ from gptzoo.components.sublayer import SublayerOutput
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture, States
 from gptzoo.model.stack import Stack
+from gptzoo.sampling.compile.onednn_linear import register_inductor_lowering
 from gptzoo.sampling.compile.step_inputs import step_inputs
-from gptzoo.sampling.weights.onednn_linear import register_inductor_lowering
 
 if TYPE_CHECKING:
     from gptzoo.sampling.compile.aot_cache import CompiledCode

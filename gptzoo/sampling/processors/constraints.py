@@ -14,7 +14,7 @@ from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
 from gptzoo.sampling.processors.vocabulary import check_token_ids, token_bytes
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.spec_model import custom_error
+from gptzoo.strict_model import custom_error
 
 TokenIds = Annotated[tuple[NonNegativeInt, ...], Strict(False)]
 Text = Annotated[str, Field(min_length=1)]

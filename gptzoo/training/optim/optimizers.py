@@ -11,7 +11,7 @@ from torch import nn
 
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
 from gptzoo.component import Component
-from gptzoo.spec_model import error_at
+from gptzoo.strict_model import error_at
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 

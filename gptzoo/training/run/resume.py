@@ -9,7 +9,7 @@ from gptzoo.checkpoint.checkpoints import newest_valid
 from gptzoo.errors import FolderError
 from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
-from gptzoo.training.optim.schedules import Schedule
+from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state
 from gptzoo.training.run.metrics_file import truncate_after
 from gptzoo.training.run.run_folder import AllowedChange

@@ -19,7 +19,7 @@ import gptzoo
 from gptzoo.ablation.execution.executor import Job
 from gptzoo.ablation.execution.local_executor import LocalExecutor
 from gptzoo.ablation.execution.runner import RetryPolicy, Runner
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.spec.run import RunSpec
 
 MISBEHAVE = Path(__file__).parents[1] / "misbehave.py"

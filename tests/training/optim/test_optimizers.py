@@ -18,11 +18,11 @@ import gptzoo.testing
 from gptzoo import registry
 from gptzoo.checkpoint.checkpoints import newest_valid
 from gptzoo.errors import SpecError
+from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.optim.lion import Lion
 from gptzoo.training.optim.muon import Muon
 from gptzoo.training.optim.optimizers import SGD, Adafactor, AdamW, Optimizer, decay_groups
 from gptzoo.training.optim.param_groups import lr_scales
-from gptzoo.training.optim.schedules import Schedule
 from gptzoo.training.run.verify_resume import differences
 
 BUILTIN: Mapping[str, Any] = registry.discover("none").of_kind("optimizer")

@@ -1,4 +1,4 @@
-"""`SpecModel`, the base class of everything that is read from JSON, and the errors of its validation."""
+"""`StrictModel`, the base class of everything that is read from JSON, and the errors of its validation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def errors_below(error: ValidationError, *prefix: str | int) -> list[InitErrorDe
     return [error_at(reason_of(e), *prefix, *e["loc"], value=e["input"]) for e in error.errors(include_url=False)]
 
 
-class SpecModel(BaseModel):
+class StrictModel(BaseModel):
     """Base class of everything read from JSON: frozen, strict about types, with suggestions for unknown keys.
 
     A string below a field is its description. It is read on demand (`gptzoo.spec.schema.field_descriptions`), because

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gptzoo.ablation.execution.trial import TrialFolder
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 
 RAW_REASON = "Diverged: {run}: the loss of step 2 is nan. {run}/checkpoints has none. Look into {run}."
 REASON = "diverged: the loss of step 2 is nan. checkpoints has none. Look into wild-seed1"

@@ -8,7 +8,7 @@ from typing import Any
 
 from gptzoo import registry
 from gptzoo.component import Config
-from gptzoo.spec_model import SpecModel
+from gptzoo.strict_model import StrictModel
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def components_in(value: object, path: str = "$") -> Iterator[SpecComponent]:
     """Yield all components in a spec. A nested component comes after the one that contains it."""
     if isinstance(value, Config):
         yield SpecComponent(path, value)
-    if isinstance(value, SpecModel):
+    if isinstance(value, StrictModel):
         for name in type(value).model_fields:
             yield from components_in(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, tuple | list):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gptzoo import registry
-from gptzoo.training.optim.schedules import Constant, Cosine, InverseSqrt, Linear, WarmupStableDecay
+from gptzoo.training.optim.learning_rate_schedules import Constant, Cosine, InverseSqrt, Linear, WarmupStableDecay
 
 N_STEPS, WARMUP = 60, 10
 

@@ -9,7 +9,7 @@ from gptzoo.errors import Diverged, GptzooError
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.step.micro_batch import MicroBatch
-from gptzoo.training.step.non_finite import diagnose
+from gptzoo.training.step.non_finite_origin import diagnose
 from gptzoo.training.step.train_step import Gradient, TrainStep
 
 

@@ -9,7 +9,7 @@ from support import admit, small
 
 import gptzoo
 from gptzoo.components.norm import RMSNorm
-from gptzoo.spec.named_components import components_in
+from gptzoo.spec.components_in_spec import components_in
 
 
 def test_components_in_lists_and_components_have_their_paths() -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.statistics.analyse import analyse
-from gptzoo.ablation.terminal.selection import print_rungs, selection_as_dict
+from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.training.run.verify_resume import MACHINE_METRICS
 

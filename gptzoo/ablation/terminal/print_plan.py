@@ -13,7 +13,7 @@ from rich.console import Console
 from gptzoo.ablation.planning.folder import trials_as_dicts
 from gptzoo.ablation.planning.forecast import Detectable, Forecast
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.terminal.selection import halving_as_dict, planned_rungs
+from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
 from gptzoo.ablation.terminal.tables import format_duration, plain_table
 
 _N_REASONS_SHOWN = 20

@@ -1,1 +1,0 @@
-"""Products with weights in oneDNN's blocked layout."""
