@@ -1,7 +1,7 @@
 """The registry: all components by kind and name, with the plugins that provide them.
 
 Entry points are loaded one at a time, because pluggy's own loader fails as a whole if one plugin fails. A plugin is
-admitted completely or refused (`gptzoo.plugin_checks` has the checks). Specs and checkpoints refer to components by
+admitted completely or refused; `gptzoo.plugin_checks` decides. Specs and checkpoints refer to components by
 name, so reading one never imports code.
 """
 
@@ -182,10 +182,10 @@ def discover(selection: str | None = None) -> Registry:
 
 
 def _origin_of(entry: importlib.metadata.EntryPoint) -> Origin:
-    """Return the provider of an entry point. A half-removed package may not have a name."""
+    """Return the provider of an entry point. The metadata of a partially removed package may lack its name."""
     try:
         name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
-    except (FileNotFoundError, KeyError):  # which one depends on the version of Python; some return None instead
+    except (FileNotFoundError, KeyError):  # Python versions differ: some raise one of these, some return None
         name = version = ""
     return Origin(entry.name, name or "?", version or "")
 
@@ -205,11 +205,11 @@ def current() -> Registry:
 def use(registry: Registry) -> Iterator[Registry]:
     """Use another registry inside a `with` block."""
     global _current
-    before, _current = _current, registry
+    previous, _current = _current, registry
     try:
         yield registry
     finally:
-        _current = before
+        _current = previous
 
 
 def registered(kind: str) -> dict[str, type[Component]]:

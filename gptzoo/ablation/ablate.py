@@ -1,4 +1,4 @@
-"""Runs an ablation from its spec to its outcome."""
+"""The entry point of an ablation: from its spec to its outcome."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def ablate(
     `on_plan` is called with the plan before anything runs; `on_progress` is called with the states of the trials
     whenever they may have changed.
 
-    Raise SpecError or FolderError for invalid input. After a signal, let the running trials save and raise Interrupted.
+    Raises SpecError or FolderError for invalid input, and Interrupted after a signal, when the running trials have
+    saved a checkpoint.
     """
     if not isinstance(spec, AblationSpec):
         spec = load_ablation_spec(spec)
@@ -47,7 +48,7 @@ def ablate(
     plan = _update_plan(spec, folder, costs)
     on_plan(plan)
     if plan.tuning:
-        _runner(plan, plan.tuning, folder, on_progress, samples=False).run(retry_failed=retry_failed)
+        _create_runner(plan, plan.tuning, folder, on_progress, samples=False).run(retry_failed=retry_failed)
         plan = _update_plan(spec, folder, costs)
     retried: set[int | None] = set()  # rungs whose failed trials have been retried
     while plan.selecting:
@@ -56,10 +57,10 @@ def ablate(
         else:
             rung = plan.selecting[0].rung
             retry = retry_failed and rung not in retried
-            _runner(plan, plan.selecting, folder, on_progress, samples=False).run(retry_failed=retry)
+            _create_runner(plan, plan.selecting, folder, on_progress, samples=False).run(retry_failed=retry)
             retried.add(rung)
         plan = _update_plan(spec, folder, costs)
-    _runner(plan, plan.trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
+    _create_runner(plan, plan.trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
     return read_outcome(folder)
 
 
@@ -77,7 +78,7 @@ def _suggest_variants(plan: Plan, folder: Path) -> None:
     assert selection is not None
     means = {entry.variant: entry.mean for rung in selection.rungs for entry in rung.entries}
     results = [
-        (suggestion, means.get(name or ""))
+        (suggestion, None if name is None else means.get(name))
         for suggestion, name in zip(search.suggestions, search.variants, strict=True)
     ]
     n_left = search.n_wanted - len({*search.variants} - {None, search.baseline})
@@ -86,7 +87,7 @@ def _suggest_variants(plan: Plan, folder: Path) -> None:
     append_suggestions(folder, search.n_stored, suggestions)
 
 
-def _runner(
+def _create_runner(
     plan: Plan, trials: Sequence[PlannedTrial], folder: Path, on_progress: ProgressCallback, *, samples: bool
 ) -> Runner:
     """Create a runner for some trials of a plan. Its trials load the same plugin files as this process."""
@@ -98,7 +99,7 @@ def _runner(
         retry_policy=RetryPolicy(retries=spec.retries, hang_timeout=spec.silence),
         samples=samples,
         pauses={trial.name: trial.pause_at for trial in trials if trial.pause_at is not None},
-        arguments=[part for file in registry.current().files for part in ("--plugin", str(file))],
+        arguments=[argument for file in registry.current().files for argument in ("--plugin", str(file))],
         on_change=lambda states: on_progress(trials, runner, states),
     )
     return runner

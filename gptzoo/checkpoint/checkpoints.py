@@ -18,7 +18,7 @@ from typing import Any
 
 from gptzoo.utils.atomic import new_folder, write_json
 
-_NAME = re.compile(r"step-(\d{8,})")
+_FOLDER_NAME = re.compile(r"step-(\d{8,})")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -36,28 +36,28 @@ def save_checkpoint(
     """
     folder.mkdir(exist_ok=True)
     path = checkpoint_path(folder, step)
-    if path.exists():  # It is damaged: the run was resumed from an earlier checkpoint.
+    if path.exists():  # It must be damaged, because the run was resumed from an earlier one.
         shutil.rmtree(path)
     with new_folder(path) as temporary:
         write(temporary)
         write_json(temporary / "manifest.json", {"step": step, "files": _digests(temporary)})
     if find_damage(path) is None:
-        for old_step, old_path in sorted(checkpoints(folder).items())[:-keep]:
+        for old_step, old_path in sorted(list_checkpoints(folder).items())[:-keep]:
             if old_step != best:
                 shutil.rmtree(old_path)
     return path
 
 
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """Return every checkpoint folder by its step, valid or not."""
+def list_checkpoints(folder: Path) -> dict[int, Path]:
+    """Return all checkpoint folders by step, damaged ones included."""
     if not folder.is_dir():
         return {}
-    return {int(match[1]): path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
+    return {int(match[1]): path for path in folder.iterdir() if (match := _FOLDER_NAME.fullmatch(path.name))}
 
 
-def newest_valid(folder: Path, report: Callable[[str], None] = lambda message: None) -> Path | None:
+def newest_valid_checkpoint(folder: Path, report: Callable[[str], None] = lambda message: None) -> Path | None:
     """Return the newest valid checkpoint, or None. Call `report` with a message for each damaged one skipped."""
-    for _, path in sorted(checkpoints(folder).items(), reverse=True):
+    for _, path in sorted(list_checkpoints(folder).items(), reverse=True):
         damage = find_damage(path)
         if damage is None:
             return path
@@ -65,16 +65,16 @@ def newest_valid(folder: Path, report: Callable[[str], None] = lambda message: N
     return None
 
 
-def best_valid(folder: Path) -> Path | None:
+def best_valid_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint with the lowest validation loss, or None if it was pruned or is damaged.
 
     The newest valid checkpoint records which step that is.
     """
-    newest = newest_valid(folder)
+    newest = newest_valid_checkpoint(folder)
     if newest is None:
         return None
     step = json.loads((newest / "state.json").read_text(encoding="utf-8"))["standing"]["best_step"]
-    path = checkpoints(folder).get(step)
+    path = list_checkpoints(folder).get(step)
     return path if path is not None and find_damage(path) is None else None
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gptzoo.checkpoint.checkpoints import best_valid, checkpoints, find_damage, newest_valid
+from gptzoo.checkpoint.checkpoints import best_valid_checkpoint, find_damage, list_checkpoints, newest_valid_checkpoint
 from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
@@ -58,7 +58,7 @@ def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Token
 
 
 def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | None = None) -> None:
-    """Write a model folder atomically. Raise FolderError if `folder` is not empty or cannot be written."""
+    """Write a model folder atomically. Raises FolderError if `folder` is not empty or cannot be written."""
     folder = Path(folder).absolute()
     require_empty_folder(folder)
     try:
@@ -160,12 +160,12 @@ def find_model_folder(path: Path, *, best: bool = False, step: int | None = None
 
 def _checkpoint_of_run(run: Path, *, best: bool) -> Path:
     folder = run / "checkpoints"
-    checkpoint = best_valid(folder) if best else newest_valid(folder)
+    checkpoint = best_valid_checkpoint(folder) if best else newest_valid_checkpoint(folder)
     if checkpoint is not None:
         return checkpoint
-    if best and newest_valid(folder) is not None:
+    if best and newest_valid_checkpoint(folder) is not None:
         raise FolderError(f'{run}: the best checkpoint was not kept; a run keeps it with "checkpoint.best": true')
-    all_checkpoints = checkpoints(folder)
+    all_checkpoints = list_checkpoints(folder)
     if not all_checkpoints:
         raise FolderError(f"{run}: the run has no complete checkpoint yet")
     newest = all_checkpoints[max(all_checkpoints)]
@@ -173,7 +173,7 @@ def _checkpoint_of_run(run: Path, *, best: bool) -> Path:
 
 
 def _checkpoint_of_step(run: Path, step: int) -> Path:
-    all_checkpoints = checkpoints(run / "checkpoints")
+    all_checkpoints = list_checkpoints(run / "checkpoints")
     if step not in all_checkpoints:
         steps = ", ".join(map(str, sorted(all_checkpoints))) or "none"
         raise FolderError(f"{run}: no checkpoint of step {step}; steps with a checkpoint: {steps}")
@@ -191,7 +191,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file. Raise FolderError if it is missing or damaged."""
+    """Read the tensors of a safetensors file. Raises FolderError if it is missing or damaged."""
     try:
         return load_file(file)
     except FileNotFoundError:

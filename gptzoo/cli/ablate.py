@@ -1,4 +1,4 @@
-"""The command `gptzoo ablate`: train variants of a run with several seeds each, and compare them."""
+"""`gptzoo ablate`: train variants of a run with several seeds each, and compare them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def ablate() -> None:
 
 @ablate.command()
 @click.argument("ablation", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the ablation. Default: ablations/NAME.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the ablation (default: ablations/NAME).")
 @click.option("--dry-run", is_flag=True, help="Print the plan, with estimated time and memory, and exit.")
 @click.option("--executor", metavar="JSON", help="Executor of the trials: a name such as local, or a JSON object.")
-@click.option("--retry-failed", is_flag=True, help="Run trials again that failed earlier.")
+@click.option("--retry-failed", is_flag=True, help="Rerun the trials that failed earlier.")
 @set_option
 @json_option
 @plugin_option
@@ -59,7 +59,7 @@ def run(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run the trials of ABLATION, the path of a JSON spec, and print the results.
+    """Run the trials of ABLATION, a JSON spec, and print the results.
 
     Trials that are done are not run again, so you can add choices and seeds to ABLATION later.
     """
@@ -73,7 +73,7 @@ def run(
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
     spec = load_ablation_spec(ablation, overrides)
-    folder = out or Path("ablations") / slug_of(spec.name)  # as a path, the name itself could lead elsewhere
+    folder = out or Path("ablations") / slug_of(spec.name)  # the name itself may contain path separators
     if dry_run:
         _dry_run(spec, folder, as_json)
         return
@@ -113,9 +113,9 @@ def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """Print the results so far of the ablation in FOLDER, whether it is running or not.
+    """Print the results so far of the ablation in FOLDER.
 
-    Exit codes: 0, or 1 if trials have failed.
+    The ablation may still be running. Exit codes: 0, or 1 if trials have failed.
     """
     from gptzoo.ablation.planning.folder import read_outcome
 

@@ -1,4 +1,4 @@
-"""gptzoo components: the registered components, and the options of one of them."""
+"""`gptzoo components`: the registered components, and the options of one of them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,22 @@ _MIN_WIDTH = 72
 @json_option
 @plugin_option
 def components(kind: str | None, name: str | None, as_json: bool) -> None:
-    """List the registered components, or those of one KIND, or describe one component by its KIND and NAME."""
+    """List the registered components, all or of one KIND, or describe the component NAME."""
     from gptzoo.docgen.describe import describe, select_components, summarise
 
     selected = select_components(kind, name)
     if name is not None:
         description = describe(selected[0])
-        click.echo(json.dumps(description, indent=2)) if as_json else _print_description(description)
+        if as_json:
+            click.echo(json.dumps(description, indent=2))
+        else:
+            _print_description(description)
         return
     rows = [summarise(component) for component in selected]
-    click.echo(json.dumps(rows, indent=2)) if as_json else _print_list(rows)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        _print_list(rows)
 
 
 def _print_list(rows: list[dict[str, str]]) -> None:
@@ -50,7 +56,7 @@ def _print_list(rows: list[dict[str, str]]) -> None:
 
 
 def _console() -> Console:
-    """Return a console of at least 72 columns. In a narrower terminal wrapped lines are easier to read than columns."""
+    """Return a console of at least 72 columns: a narrower table is harder to read than wrapped lines."""
     from rich.console import Console
 
     console = Console(highlight=False)

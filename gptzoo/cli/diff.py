@@ -27,7 +27,7 @@ Value = TypeVar("Value", bound=Hashable)
 @click.option(
     "--values/--no-values",
     default=None,
-    help="Also compare the initial values of the weights. Default: if both models together take at most 1 GiB.",
+    help="Also compare the initial values of the weights (default: if both models together take at most 1 GiB).",
 )
 @json_option
 @set_option
@@ -47,32 +47,32 @@ def diff(a: Path, b: Path | None, values: bool | None, as_json: bool, overrides:
     spec_a, spec_b = read_spec(a), read_spec(b or a, overrides)
     if type(spec_a) is not type(spec_b):
         raise InputError(f"{a} and {b}: one is a run spec and the other a model spec; give two of the same kind")
-    found = compare_specs(spec_a, spec_b, values=values)
+    diff_result = compare_specs(spec_a, spec_b, values=values)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(json.dumps(diff_result.as_dict(), indent=2))
     else:
-        _print(found)
+        _print(diff_result)
 
 
-def _print(found: SpecDiff) -> None:
+def _print(diff_result: SpecDiff) -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
-    summary = _initial_values_summary(found.initial_values)
-    if found.equal:
+    summary = _initial_values_summary(diff_result.initial_values)
+    if diff_result.equal:
         console.print(Text(f"no difference  (initial values: {summary})"))
         return
     for title, changes in (
-        ("spec", found.spec),
-        ("modules", found.modules),
-        ("parameters", found.parameters),
-        ("costs", found.costs),
+        ("spec", diff_result.spec),
+        ("modules", diff_result.modules),
+        ("parameters", diff_result.parameters),
+        ("costs", diff_result.costs),
     ):
         _print_section(console, title, _rows(changes))
-    _print_section(console, "optimizer", _rows_by_value(found.optimizer))
+    _print_section(console, "optimizer", _rows_by_value(diff_result.optimizer))
     console.print(Text.assemble(("initial values", "bold"), f"  {summary}"))
-    for name, _, count in _merge_layers((name, None) for name in found.initial_values.differ):
+    for name, _, count in _merge_layers((name, None) for name in diff_result.initial_values.differ):
         console.print(Text(f"  differ: {_with_count(name, count)}"), soft_wrap=True)
 
 

@@ -38,10 +38,10 @@ def _shared_options(command: Command) -> Command:
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
             multiple=True,
-            help="Write a picture to FILE, which ends with .html or .png. Repeatable.",
+            help="Output file: FILE.html for an interactive page, FILE.png for an image. Repeatable.",
         ),
-        click.option("--file", metavar="FILE|-", help="Read the text from FILE, or from stdin if it is -."),
-        click.option("--prompt", help="The text to run the model on."),
+        click.option("--file", metavar="FILE|-", help="File with the text; - for stdin."),
+        click.option("--prompt", help="Text to run the model on."),
         click.argument("run", type=click.Path(path_type=Path)),
     ):
         command = decorate(command)
@@ -64,10 +64,11 @@ def attention(
     device: str,
     as_json: bool,
 ) -> None:
-    """Draw the attention maps of the model in RUN for a text, for every layer and head.
+    """Draw the attention maps of the model in RUN for a text.
 
-    Without --out and --json, write attention.html, a self-contained interactive page, and attention.png. Layers that
-    compute no attention scores, such as linear attention, are skipped with a note.
+    By default, draws every layer and head. Without --out and --json, writes attention.html, a self-contained
+    interactive page, and attention.png. Layers that compute no attention scores, such as linear attention, are skipped
+    with a note.
     """
     from gptzoo.inspection.attention import attention_maps
 
@@ -76,7 +77,7 @@ def attention(
     maps = attention_maps(loaded, _token_ids(loaded, text)).select(layer, head)
     for sublayer in maps.without_map:
         click.echo(f"note: {sublayer} has no attention scores", err=True)
-    n_weights = sum(each.weights.numel() for each in maps.maps)
+    n_weights = sum(attention_map.weights.numel() for attention_map in maps.maps)
     if n_weights > _MAX_WEIGHTS:
         raise click.UsageError(
             f"{n_weights:,} attention weights are too many to draw (at most {_MAX_WEIGHTS:,}); "
@@ -97,8 +98,13 @@ def attention(
     _draw_all(files, draw)
     if as_json:
         data = [
-            {"path": each.path, "type": each.type, "heads": each.heads, "weights": each.weights.tolist()}
-            for each in maps.maps
+            {
+                "path": attention_map.path,
+                "type": attention_map.type,
+                "heads": attention_map.heads,
+                "weights": attention_map.weights.tolist(),
+            }
+            for attention_map in maps.maps
         ]
         click.echo(json.dumps({"model": str(loaded.folder), "tokens": maps.tokens, "maps": data}))
 
@@ -119,10 +125,10 @@ def logits(
     device: str,
     as_json: bool,
 ) -> None:
-    """Print the most likely next tokens after each token of a text, as predicted by the model in RUN.
+    """Print the most likely next tokens after each token of a text.
 
-    --out and --json also include the predictions of each layer: the logits that the model would compute if that layer
-    were its last (the logit lens).
+    The model in RUN predicts the tokens. --out and --json also include the predictions of each layer: the logits that
+    the model would compute if that layer were its last (the logit lens).
     """
     from gptzoo.inspection.lens import logit_lens
 

@@ -1,4 +1,4 @@
-"""gptzoo new-plugin: create a plugin package with one working component."""
+"""`gptzoo new-plugin`: create a plugin package with one working component."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _complete_kind(ctx: click.Context, param: click.Parameter, incomplete: str) 
     type=click.Path(path_type=Path),
     default=Path(),
     metavar="DIR",
-    help="Parent of the new folder gptzoo-NAME. Default: the current folder.",
+    help="Parent folder of the new folder gptzoo-NAME (default: the current folder).",
 )
 @json_option
 def new_plugin(name: str, kind: str, out: Path, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""gptzoo plugins: the installed plugins and their components, and the plugins that could not be loaded."""
+"""`gptzoo plugins`: the installed plugins and their components, and the plugins that could not be loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @json_option
 @plugin_option
 def plugins(as_json: bool) -> None:
-    """List every plugin with its package and its components, and why a plugin could not be loaded.
+    """List the plugins with their packages, their components and any load errors.
 
     A broken plugin is not an error of this command. It is an error of every spec that uses one of its components.
     """

@@ -1,4 +1,4 @@
-"""gptzoo reference: reference pages in Markdown, generated from the code."""
+"""`gptzoo reference`: reference pages in Markdown, generated from the code."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gptzoo.cli.options import plugin_option
 @click.option(
     "--package",
     metavar="NAME",
-    help="Limit the pages to the components of this installed package; the built-in ones are in gptzoo.",
+    help="Limit the pages to the components of this installed package (gptzoo: the built-in components).",
 )
-@click.option("--gallery", is_flag=True, help="Print one table of all parts of a model with their costs instead.")
+@click.option("--gallery", is_flag=True, help="Print a table of all components of models with their costs instead.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -25,10 +25,10 @@ from gptzoo.cli.options import plugin_option
 )
 @plugin_option
 def reference(kind: str | None, package: str | None, gallery: bool, out: Path | None) -> None:
-    """Print the reference page of a KIND, or of every kind: its interface and its components.
+    """Print the reference page of KIND, or of every kind, with its interface and components.
 
     The pages are generated from docstrings, signatures and options. With --package you can generate pages for your own
-    package. --out replaces pages that were generated before, and never another file.
+    package. --out replaces previously generated pages, but no other files.
     """
     from gptzoo.docgen.gallery import render_gallery
     from gptzoo.docgen.page import kinds_with_components, render_kind_page

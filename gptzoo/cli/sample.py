@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(path_type=Path))
 @section(
     "Prompt",
-    option("--prompt", help="Text to continue. Default: start a new text."),
+    option("--prompt", help="Text to continue (default: start a new text)."),
     option("--file", metavar="FILE|-", help="File with the text to continue; - for stdin."),
     option(
         "--prompts",
@@ -80,7 +80,7 @@ def sample(
     """Continue a prompt with the model in RUN.
 
     RUN is a run folder, a checkpoint, or a model folder made by `build --out` or `import-hf`. A sample depends only on
-    the prompt, the options, the seed and its number. It does not depend on the number of samples.
+    the prompt, the options, the seed and its own index, not on the number of samples.
     """
     best_of = options["best_of"]
     sources = {"--prompt": prompt, "--file": file, "--prompts": prompts_file, "--interactive": interactive or None}
@@ -132,9 +132,9 @@ def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None,
         results = {"samples": list(map(_as_dict, samples)), "seconds": seconds}
         click.echo(json.dumps({**report, **results}))
         return
-    for number, one in enumerate(samples, start=1):
+    for number, generated in enumerate(samples, start=1):
         separator = "" if number == 1 else "\n"
-        click.echo(f"{separator}--- sample {number}\n{prompt}{one.text}")
+        click.echo(f"{separator}--- sample {number}\n{prompt}{generated.text}")
 
 
 def _settings(strategy: Strategy) -> dict[str, Any]:

@@ -46,19 +46,26 @@ _CONSTRAINTS = (
     ),
     _ProcessorOption("--force", "forced_tokens", "text", "Start with this text.", {"metavar": "TEXT"}),
     _ProcessorOption(
-        "--regex", "regex", "pattern", "Generate text that matches this pattern as a whole.", {"metavar": "PATTERN"}
+        "--regex",
+        "regex",
+        "pattern",
+        "Generate text that matches this regular expression as a whole.",
+        {"metavar": "PATTERN"},
     ),
     _ProcessorOption(
         "--json-schema",
         "json_schema",
         "definition",
-        "Generate JSON that is valid under this JSON Schema; {} is any JSON.",
+        "Generate JSON that is valid under this JSON Schema; {} allows any JSON value.",
         {"metavar": "JSON|FILE"},
     ),
 )
 _PENALTIES = (
     _ProcessorOption(
-        "--repetition-penalty", "repetition_penalty", "value", "Penalty factor for tokens of the prompt and the text."
+        "--repetition-penalty",
+        "repetition_penalty",
+        "value",
+        "Penalty factor for tokens of the prompt and of the text so far.",
     ),
     _ProcessorOption(
         "--presence-penalty", "presence_penalty", "value", "Penalty in nats for tokens that were generated before."
@@ -84,12 +91,17 @@ _TRUNCATIONS = (
     _ProcessorOption("--top-k", "top_k", "k", "Keep only the k most likely tokens.", {"type": int}),
     _ProcessorOption("--top-p", "top_p", "p", "Keep the most likely tokens up to this total probability."),
     _ProcessorOption("--min-p", "min_p", "p", "Drop tokens below this fraction of the highest probability."),
-    _ProcessorOption("--typical", "typical", "p", "Keep the most typical tokens up to this total probability."),
+    _ProcessorOption(
+        "--typical",
+        "typical",
+        "p",
+        "Locally typical sampling: keep the most typical tokens up to this total probability.",
+    ),
 )
 
 
 def _options(processors: Sequence[_ProcessorOption]) -> list[OptionSpec]:
-    return [option(each.flag, help=each.help, **each.attributes) for each in processors]
+    return [option(processor.flag, help=processor.help, **processor.attributes) for processor in processors]
 
 
 _SECTIONS = (
@@ -98,7 +110,7 @@ _SECTIONS = (
         option(
             "--max-new-tokens",
             type=click.IntRange(min=0),
-            help="Maximum number of new tokens (default: 200, or what fits).",
+            help="Maximum number of new tokens (default: 200, or fewer if the model's maximum length is reached).",
         ),
         option("--stop", metavar="TEXT", multiple=True, help="Stop before this text. Repeatable."),
         option("--stop-token", metavar="ID", type=int, multiple=True, help="Stop before this token id. Repeatable."),
@@ -237,18 +249,19 @@ def _merge_processors(spec: SamplingSpec, options: Mapping[str, Any], random: bo
 
     def added(processors: Sequence[_ProcessorOption]) -> Iterator[Config]:
         """Yield the configs of the given options, except for those that replace one of the spec."""
-        for each in processors:
-            if options[each.name] in (None, ()):
+        for processor in processors:
+            if options[processor.name] in (None, ()):
                 continue
-            config = _read_processor(each, options[each.name])
-            index = next((index for index, other in enumerate(spec_configs) if other.type == each.type), None)
+            config = _read_processor(processor, options[processor.name])
+            index = next((index for index, config in enumerate(spec_configs) if config.type == processor.type), None)
             if index is None:
                 yield config
             else:
                 spec_configs[index] = config
 
-    before, after = [*added((*_CONSTRAINTS, *_PENALTIES))], [*added(_TRUNCATIONS)]
-    configs = [*before, *spec_configs, *plugin_configs, *after]
+    constraints_and_penalties = list(added((*_CONSTRAINTS, *_PENALTIES)))
+    truncations = list(added(_TRUNCATIONS))
+    configs = [*constraints_and_penalties, *spec_configs, *plugin_configs, *truncations]
     configs.sort(key=lambda config: not config.component.constrains)  # a stable sort: constraints first
     return [config.model_dump(mode="json") for config in configs]
 

@@ -47,7 +47,7 @@ class Part(Component, nn.Module):
 
         Return None if the part has no plan. The method reduces the sizes that `forward` uses, such as the number of
         heads, to those of a shard. The plan says how each parameter and buffer is split, and the core splits them.
-        Rank r gets the r-th piece of every split tensor. Raise InputError if a size cannot be split evenly.
+        Rank r gets the r-th piece of every split tensor. Raises InputError if a size cannot be split evenly.
         """
         return None
 

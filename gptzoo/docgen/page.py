@@ -49,9 +49,11 @@ def components_of(kind: str | None, package: str | None) -> list[type[Component]
     if package is None:
         return components
     if package not in packages:
-        what = f"{kind} components" if kind else "components"
+        wanted = f"{kind} components" if kind else "components"
         suggestion = did_you_mean(package, packages)
-        raise InputError(f"no package {package!r} provides {what}{suggestion}  (known: {', '.join(sorted(packages))})")
+        raise InputError(
+            f"no package {package!r} provides {wanted}{suggestion}  (known: {', '.join(sorted(packages))})"
+        )
     return [component for component in components if known.origin(component).distribution == package]
 
 

@@ -20,8 +20,13 @@ _INT16_MAX = 32767
 def attention_page(maps: AttentionMaps, title: str) -> str:
     """Return a page with thumbnails of all heads, the selected head enlarged, and its weights over the text."""
     data = [
-        {"path": each.path, "type": each.type, "numbers": each.heads, **_quantized(each.weights.numpy())}
-        for each in maps.maps
+        {
+            "path": attention_map.path,
+            "type": attention_map.type,
+            "numbers": attention_map.heads,
+            **_quantized(attention_map.weights.numpy()),
+        }
+        for attention_map in maps.maps
     ]
     return _page(title, "attention", {"tokens": maps.tokens, "maps": data, "without_map": maps.without_map})
 

@@ -49,7 +49,7 @@ class _Call(NamedTuple):
 
 
 class _OperationRecorder(TorchFunctionMode):
-    """Records the torch functions called on tensors that are computed from `stream`."""
+    """A recorder of the torch functions called on tensors that are computed from `stream`."""
 
     def __init__(self, stream: Tensor):
         super().__init__()

@@ -25,31 +25,31 @@ _MAX_LABEL_LENGTH = 9  # characters of a token
 
 def draw_attention(maps: AttentionMaps, title: str, file: Path) -> None:
     """Draw a grid with one map per layer (rows) and head (columns), all on one colour scale."""
-    n_heads = max(len(each.weights) for each in maps.maps)
+    n_heads = max(len(attention_map.weights) for attention_map in maps.maps)
     single = len(maps.maps) == n_heads == 1
     side = max(4.5, min(9.0, 0.2 * len(maps.tokens) + 2)) if single else 1.5  # inches
     figure = _figure(side * n_heads + (1.2 if single else 1.6), side * len(maps.maps) + 1.1)
     grid = figure.subplots(len(maps.maps), n_heads, squeeze=False)
-    largest = max(float(each.weights.abs().max()) for each in maps.maps)
-    signed = any(float(each.weights.min()) < 0 for each in maps.maps)
+    largest = max(float(attention_map.weights.abs().max()) for attention_map in maps.maps)
+    signed = any(float(attention_map.weights.min()) < 0 for attention_map in maps.maps)
     norm = _square_root_norm(largest, signed=signed)
-    for row, each in zip(grid, maps.maps, strict=True):
+    for row, attention_map in zip(grid, maps.maps, strict=True):
         for head, axes in enumerate(row):
-            if head >= len(each.weights):
+            if head >= len(attention_map.weights):
                 axes.set_axis_off()
                 continue
             image = axes.imshow(
-                each.weights[head].numpy(),
+                attention_map.weights[head].numpy(),
                 interpolation="nearest",
                 aspect="equal",
                 cmap="RdBu" if signed else "Blues",
                 norm=norm,
             )
-            _format_map_axes(axes, maps, each.weights[head].shape, single)
-            if each is maps.maps[0] and not single:
-                axes.set_title(f"head {each.heads[head]}", fontsize=8)
+            _format_map_axes(axes, maps, attention_map.weights[head].shape, single)
+            if attention_map is maps.maps[0] and not single:
+                axes.set_title(f"head {attention_map.heads[head]}", fontsize=8)
         if not single:
-            row[0].set_ylabel(each.path.removesuffix(".attention"), fontsize=8)
+            row[0].set_ylabel(attention_map.path.removesuffix(".attention"), fontsize=8)
     bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, pad=0.02)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("attention weight", fontsize=8)

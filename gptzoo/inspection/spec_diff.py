@@ -17,15 +17,15 @@ from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel
 
-MAX_AUTOMATIC_BYTES = 2**30  # of both models' weights; the initial values of larger ones are compared only on request
+MAX_AUTOMATIC_BYTES = 2**30  # weights of both models; initial values of larger models are compared only on request
 
 
 @dataclass(frozen=True)
 class InitialValues:
     """A comparison of the initial values of all parameters and buffers that have the same name and shape in a and b."""
 
-    compared: int  # tensors
-    differ: tuple[str, ...]  # names of those whose values differ
+    compared: int  # number of tensors
+    differ: tuple[str, ...]  # names of the tensors whose values differ
     skipped: str | None = None  # the reason, if no values were compared
 
 
@@ -53,7 +53,8 @@ class SpecDiff:
 def compare_specs(a: ModelSpec | RunSpec, b: ModelSpec | RunSpec, *, values: bool | None = None) -> SpecDiff:
     """Compare two model specs that have a vocab_size, or two run specs with such models.
 
-    values: build both models and compare their initial values. None does so if both together take at most 1 GiB.
+    values: True to build both models and compare their initial values, False to skip that. None compares them if the
+        weights of both models together take at most 1 GiB.
     """
     spec_a, spec_b = _model_spec(a), _model_spec(b)
     model_a, model_b = build_on_meta(spec_a), build_on_meta(spec_b)
@@ -72,6 +73,7 @@ def _model_spec(spec: ModelSpec | RunSpec) -> ModelSpec:
 
 
 def _fields(spec: StrictModel) -> dict[str, Any]:
+    """Return the fields of a spec except its name, which does not affect the model."""
     return {name: value for name, value in spec.model_dump(mode="json").items() if name != "name"}
 
 
@@ -87,7 +89,7 @@ def _modules(model: Architecture) -> dict[str, str]:
 
 
 def _shapes(model: Architecture) -> dict[str, str]:
-    """Return the shapes of parameters and buffers; those of buffers with their dtype."""
+    """Return the shape of each parameter, and the shape and dtype of each buffer."""
     shapes = {name: str(list(parameter.shape)) for name, parameter in model.named_parameters()}
     buffers = {name: f"{list(buffer.shape)} buffer, {buffer.dtype}" for name, buffer in model.named_buffers()}
     return shapes | buffers
@@ -131,7 +133,7 @@ def _optimizer_options(spec: ModelSpec | RunSpec, model: Architecture) -> dict[s
 def _optimizer_changes(a: Mapping[str, dict[str, Any]], b: Mapping[str, dict[str, Any]]) -> Iterator[Change]:
     """Yield the options that differ, by parameter.
 
-    For a parameter that only a or b has, these are the options that are not the same for all parameters.
+    For a parameter that exists only in a or only in b, yield the options that vary between parameters.
     """
     all_options = [*a.values(), *b.values()]
     names = {name for options in all_options for name in options}
@@ -143,10 +145,10 @@ def _optimizer_changes(a: Mapping[str, dict[str, Any]], b: Mapping[str, dict[str
         else:
             changed = {name for name in varying if options_a.get(name) != options_b.get(name)}
         if changed:
-            yield Change(parameter, _only(options_a, changed), _only(options_b, changed))
+            yield Change(parameter, _select_options(options_a, changed), _select_options(options_b, changed))
 
 
-def _only(options: Mapping[str, Any] | None, names: set[str]) -> dict[str, Any] | None:
+def _select_options(options: Mapping[str, Any] | None, names: set[str]) -> dict[str, Any] | None:
     return None if options is None else {name: value for name, value in options.items() if name in names}
 
 

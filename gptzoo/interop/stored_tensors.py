@@ -58,7 +58,7 @@ def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
-    """Return the object in a file of strict JSON. Raise FolderError, or SpecError if the file is not valid JSON."""
+    """Return the object in a file of strict JSON. Raises FolderError, or SpecError if the file is not valid JSON."""
     try:
         value = parse_json(file.read_text(encoding="utf-8"), file.name)
     except OSError as error:

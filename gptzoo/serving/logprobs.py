@@ -9,7 +9,7 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
 
 class _Entry(NamedTuple):
-    """The log-probability of one token, and of the most likely tokens at its place, by their text."""
+    """The log-probability of one token, and of the most likely tokens at its position, by text."""
 
     text: str
     log_probability: float | None
@@ -35,8 +35,8 @@ class LogProbs:
         top_by_text: dict[str, float] | None = None
         if log_probability is not None and self.n_top:
             top_by_text = {}
-            for other, value in top_logprobs.items():
-                top_by_text.setdefault(self._text_of(other)[0], value)  # the most likely of ids with the same text
+            for top_token, value in top_logprobs.items():  # the most likely first, which is kept for each text
+                top_by_text.setdefault(self._text_of(top_token)[0], value)
             top_by_text.setdefault(text, log_probability)
         self.entries.append(_Entry(text, log_probability, top_by_text, self.offset))
         self.offset += length
@@ -53,7 +53,7 @@ class LogProbs:
     def _text_of(self, token: int) -> tuple[str, int]:
         """Return the text of a token and its length in characters.
 
-        A part of a character is `bytes:\\xe2` with length 0, as in OpenAI's API.
+        A token that is an incomplete character has the text `bytes:\\xe2` and length 0, as in OpenAI's API.
         """
         data = self.tokenizer.decode_bytes([token])
         try:

@@ -93,7 +93,7 @@ def _call_after_optimizer_step(model: Architecture, metrics: Mapping[str, Tensor
 
 
 class _OperationRecorder(TorchDispatchMode):
-    """Records each operation with the shapes of its tensor arguments."""
+    """A recorder of operations with the shapes of their tensor arguments."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -132,12 +132,12 @@ def _eager_blocks() -> contextlib.AbstractContextManager[object]:
 def _estimate_size(spec: RunSpec, train_step: TrainStep, batching: Batching) -> tuple[int, str]:
     """Extrapolate from the peak memory of one and of two sequences, which grows linearly with their number."""
     ranks = train_step.ranks
-    one, two = (_peak_activation_bytes(train_step, batching, size) for size in (1, 2))
-    per_sequence = max(1, two - one)
+    bytes_of_one, bytes_of_two = (_peak_activation_bytes(train_step, batching, size) for size in (1, 2))
+    per_sequence = max(1, bytes_of_two - bytes_of_one)
     trained = sum(local_shard(parameter).nbytes for parameter in train_step.parameters.values())
     copies = _OPTIMIZER_COPIES + (spec.ema_decay is not None)
     available = int(_MEMORY_FRACTION * available_bytes(train_step.device)) // _n_sharing_memory(train_step)
-    available -= trained * copies + (one - per_sequence)
+    available -= trained * copies + (bytes_of_one - per_sequence)
     sizes = _divisors(spec.batch_size // ranks.data_size)
     size = next((size for size in sizes if size * per_sequence <= available), 1)
     reason = f"{_format_bytes(per_sequence)} per sequence, {_format_bytes(max(0, available))} available"

@@ -1,7 +1,8 @@
-"""The training loop. It names no component, and a run that was killed and resumed has bitwise the same weights.
+"""The training loop, which works with every component.
 
 Everything in a step is a function of (spec, step): the batch, the learning rate, the dropout masks. So a checkpoint
-stores only the model, the optimizer and a few counters (`TrainState`).
+stores only the model, the optimizer and a few counters (`TrainState`), and a run that was killed and resumed ends with
+the same weights, bit by bit.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ class TrainResult:
     """The result of a run that is done or paused."""
 
     folder: Path
-    steps: int  # done so far
-    metrics: Mapping[str, Any]  # the last row
+    steps: int  # optimizer steps so far
+    metrics: Mapping[str, Any]  # the last row of metrics.jsonl
     example_prompt: str  # the start of the validation text: a prompt that suits any tokenizer
-    best_step: int | None  # of the evaluation with the lowest validation loss
+    best_step: int | None  # step of the evaluation with the lowest validation loss
     paused: bool = False
 
 
@@ -65,10 +66,10 @@ def train(
     extend: resume even if steps, tokens or epochs have changed.
     override: resume even if any field of the spec, or the training data, has changed. changes.jsonl records the
         changes.
-    until: pause after this step, with a checkpoint. A run that pauses ends bitwise like one that does not.
+    until: save a checkpoint after this step and pause. Pausing does not change the final weights.
     quiet: print nothing.
 
-    All processes that torchrun starts train this one run together, and return or raise together.
+    All processes started by torchrun train this run together, and return or raise together.
 
     Raises SpecError, DataError and FolderError for wrong input; Diverged before an update with a loss or gradient that
     is not finite; and Interrupted after a signal, with a checkpoint.
@@ -88,9 +89,9 @@ def train(
 
 
 def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) -> TrainResult:
-    """Train with progress, status file, trackers and hooks around the loop."""
+    """Run the training loop with its progress display, status file, trackers and hooks."""
     spec, folder, ranks, train_state = setup.spec, setup.folder, setup.ranks, start.train_state
-    length = RunLength(train_state, start.n_steps, spec.early_stopping, until)
+    run_length = RunLength(train_state, start.n_steps, spec.early_stopping, until)
     view = RunView(spec, folder.path, start.n_steps, start.resume_step, str(setup.device))
     with (
         contextlib.ExitStack() as stack,
@@ -98,26 +99,26 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
         float32_matmul_precision(setup.precision),
         show_progress(start.n_steps, train_state.step, quiet=quiet or not ranks.is_main) as progress,
     ):
-        status_file = folder.track_status(length.status)
+        status_file = folder.track_status(run_length.status)
         ranks.on_main_rank(lambda: stack.enter_context(status_file))
         for message in start.messages:
             progress.report(message)
-        with observe_run(view, setup.model, setup.trackers, progress.report, ranks, length.status) as observers:
-            Trainer(setup, start, length, progress, observers).run()
+        with observe_run(view, setup.model, setup.trackers, progress.report, ranks, run_length.status) as observers:
+            Trainer(setup, start, run_length, progress, observers).run()
     example_prompt = setup.tokenizer.decode(setup.batching.example_prompt())
     last_row = ranks.on_main_rank(lambda: read_metrics(folder.metrics)[-1])
-    paused = length.status() == "paused"
+    paused = run_length.status() == "paused"
     return TrainResult(folder.path, train_state.step, last_row, example_prompt, train_state.best_step, paused)
 
 
 class Trainer:
-    """The loop of one run, which every rank executes together with the others."""
+    """The training loop of one run. Every rank executes it in step with the others."""
 
     def __init__(
         self,
         setup: Setup,
         start: StartingPoint,
-        length: RunLength,
+        run_length: RunLength,
         progress: Progress,
         observers: RunObservers,
     ):
@@ -136,7 +137,7 @@ class Trainer:
         self.train_state = start.train_state
         self.ema = start.ema
         self.micro_batch_size = start.micro_batch_size
-        self.length = length
+        self.run_length = run_length
         self.schedule = start.schedule
         self.progress = progress
         self.observers = observers
@@ -160,13 +161,13 @@ class Trainer:
                 self.ranks.on_all_ranks(partial(metrics.append, row))
                 self.progress.show(row)
                 self.observers.log(row)
-            while not self.length.is_reached():
+            while not self.run_length.should_stop():
                 next_sample = state.samples + spec.batch_size
                 micro_batches = self.ranks.on_all_ranks(partial(prefetcher.get, state.samples, next_sample))
                 row = self._train_on(micro_batches)
 
                 is_best = False
-                if state.step == self.length.n_steps or state.step % spec.eval.every == 0:
+                if state.step == self.run_length.n_steps or state.step % spec.eval.every == 0:
                     validation, is_best = self._evaluate()
                     row |= validation
 
@@ -176,25 +177,25 @@ class Trainer:
                 self.progress.show(row)
                 self.observers.log(row)
 
-                ended = self.length.is_reached()
+                is_last_step = self.run_length.should_stop()
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
-                if ended or stop_signal or checkpoint_is_due:
+                if is_last_step or stop_signal or checkpoint_is_due:
                     self.ranks.on_all_ranks(metrics.sync)  # a checkpoint must not be newer than its metrics
                     self._save_checkpoint()
-                if stop_signal and not ended:
+                if stop_signal and not is_last_step:
                     raise self.ranks.as_collective(
                         Interrupted(
                             f"{self.folder.path}: {stop_signal} at step {state.step}. A checkpoint was saved; continue "
                             "with --resume"
                         )
                     )
-        if state.step < self.length.n_steps and self.length.is_done():
+        if state.step < self.run_length.n_steps and self.run_length.is_done():
             self.progress.report(f"early stopping: the best evaluation is that of step {state.best_step}")
 
-    def _load_micro_batches(self, first: int) -> list[MicroBatch]:
-        """Return this rank's micro-batches of the batch that starts with sample number `first`."""
+    def _load_micro_batches(self, first_sample: int) -> list[MicroBatch]:
+        """Return this rank's micro-batches of the batch that starts with sample number `first_sample`."""
         return split_into_micro_batches(
-            self.batching.train_batch(first, self.spec.batch_size),
+            self.batching.train_batch(first_sample, self.spec.batch_size),
             self.micro_batch_size,
             pin_memory=self.device.type == "cuda",
             rank=self.ranks.data_rank,
@@ -202,7 +203,7 @@ class Trainer:
         )
 
     def _train_on(self, micro_batches: Sequence[MicroBatch]) -> dict[str, Any]:
-        """Do one optimizer step on a batch, or skip it if its gradient is not finite; return the row of metrics."""
+        """Do one optimizer step on a batch, or skip it if its gradient is not finite. Return the metrics row."""
         started = time.perf_counter()
         state, train_step = self.train_state, self.train_step
         lr_factor = self.schedule.lr_factor(state.step)
@@ -228,11 +229,11 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(state.step)
 
-        length = self.spec.model.context_length
-        tokens_per_second = self.spec.batch_size * length / (time.perf_counter() - started)
+        context_length = self.spec.model.context_length
+        tokens_per_second = self.spec.batch_size * context_length / (time.perf_counter() - started)
         row = {
             "step": state.step,
-            "tokens": state.samples * length,
+            "tokens": state.samples * context_length,
             **{name: value.tolist() for name, value in gradient.metrics.items()},
             "lr": train_step.peak_lrs[0] * lr_factor,
             "grad_norm": gradient.norm,
@@ -245,7 +246,7 @@ class Trainer:
         return row | self.monitor.after_optimizer_step(tokens_per_second)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """Evaluate the model and update `train_state`; return the metrics, and True if the loss is the best so far."""
+        """Evaluate the model and update `train_state`. Return the metrics, and True if the loss is the best so far."""
         metrics = self._validation_metrics() | self.monitor.evaluation_metrics(self.batching)
         self.parallelized.reshard()
         if self.ema is not None:

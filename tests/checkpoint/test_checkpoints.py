@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gptzoo.checkpoint.checkpoints import checkpoints, find_damage, newest_valid, save_checkpoint
+from gptzoo.checkpoint.checkpoints import find_damage, list_checkpoints, newest_valid_checkpoint, save_checkpoint
 
 
 def write(content: str) -> Callable[[Path], None]:
@@ -24,8 +24,8 @@ def write(content: str) -> Callable[[Path], None]:
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 10):
         save_checkpoint(tmp_path / "c", step, write(str(step)), keep=2)
-    assert sorted(checkpoints(tmp_path / "c")) == [3, 10]
-    newest = newest_valid(tmp_path / "c")
+    assert sorted(list_checkpoints(tmp_path / "c")) == [3, 10]
+    newest = newest_valid_checkpoint(tmp_path / "c")
     assert newest is not None
     assert newest.name == "step-00000010"
 
@@ -48,7 +48,7 @@ def test_a_damaged_checkpoint_is_skipped_and_the_damage_is_reported(
         save_checkpoint(tmp_path / "c", step, write(str(step)), keep=2)
     damage(tmp_path / "c" / "step-00000002")
     messages: list[str] = []
-    newest = newest_valid(tmp_path / "c", messages.append)
+    newest = newest_valid_checkpoint(tmp_path / "c", messages.append)
     assert newest is not None
     assert newest.name == "step-00000001"
     assert len(messages) == 1
@@ -88,7 +88,7 @@ def test_a_save_killed_at_any_file_operation_leaves_a_valid_checkpoint(
                 kills += 1
             else:
                 break
-        newest = newest_valid(folder)
+        newest = newest_valid_checkpoint(folder)
         assert newest is not None
         content = (newest / "weights").read_text()
         assert (newest.name, content) in (("step-00000001", "one"), ("step-00000002", "two"))

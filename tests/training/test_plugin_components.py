@@ -16,7 +16,7 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 
 
 class Accumulator(gptzoo.FeedForward):
@@ -77,7 +77,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 def test_a_sublayer_gets_its_own_metrics_after_each_step(run_spec: dict[str, Any], tmp_path: Path) -> None:
     run_spec["model"]["ffn"] = ["accumulator", "mlp"]
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
-    checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
+    checkpoint = newest_valid_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     tensors = load_file(checkpoint / "model.safetensors")
     logged = rows(tmp_path / "run")[1:]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from support import admit
 
 import gptzoo
-from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
+from gptzoo.checkpoint.checkpoints import list_checkpoints, newest_valid_checkpoint
 from gptzoo.errors import DataError, Diverged, FolderError, Interrupted
 
 
@@ -35,7 +35,8 @@ def test_the_weights_do_not_depend_on_evaluations_and_checkpoints(run_spec: dict
     gptzoo.train(run_spec, tmp_path / "seldom", quiet=True)
     gptzoo.train(often, tmp_path / "often", quiet=True)
     last = [
-        load_file(newest_valid(tmp_path / run / "checkpoints") / "model.safetensors") for run in ("seldom", "often")
+        load_file(newest_valid_checkpoint(tmp_path / run / "checkpoints") / "model.safetensors")
+        for run in ("seldom", "often")
     ]  # type: ignore[operator]
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
 
@@ -111,7 +112,7 @@ def test_a_number_that_is_not_finite_ends_the_run_before_the_update_and_is_diagn
         gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     assert message in str(caught.value)
     assert "The weights were not updated. The last checkpoint is step-00000008." in str(caught.value)
-    checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
+    checkpoint = newest_valid_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
 
@@ -143,7 +144,7 @@ def test_after_a_signal_the_step_is_finished_and_saved(
         before_step(patch, send_signal)
         with pytest.raises(Interrupted, match=f"{number.name} at step 6"):
             gptzoo.train(run_spec, tmp_path / "stopped", quiet=True)
-    assert max(checkpoints(tmp_path / "stopped" / "checkpoints")) == 6
+    assert max(list_checkpoints(tmp_path / "stopped" / "checkpoints")) == 6
     gptzoo.train(run_spec, tmp_path / "stopped", resume=True, quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
@@ -160,7 +161,7 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_rejected_before_the_first_s
 
 
 def last_tensors(run: Path, file: str = "model.safetensors") -> dict[str, torch.Tensor]:
-    checkpoint = newest_valid(run / "checkpoints")
+    checkpoint = newest_valid_checkpoint(run / "checkpoints")
     assert checkpoint is not None
     return load_file(checkpoint / file)
 

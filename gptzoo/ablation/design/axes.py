@@ -39,7 +39,7 @@ class Axis:
 
 
 def read_axes(axes: Mapping[str, AxisSpec], model: type[BaseModel], base: dict[str, Any]) -> list[Axis]:
-    """Expand the axes of an ablation into choices. `base` is JSON for the spec class `model`. Raise SpecError."""
+    """Expand the axes of an ablation into choices. `base` is JSON for the spec class `model`. Raises SpecError."""
     problems: list[Problem] = []
     expanded = []
     for name, spec in axes.items():
@@ -151,7 +151,7 @@ def _several_fields(label: str, fields: object, model: type[BaseModel], base: di
 
 
 def _kind_at(path: Sequence[str], model: type[BaseModel] | None, base: object) -> str | None:
-    """Return the kind of component that a field names, or None. Raise ValueError for a field that cannot exist.
+    """Return the kind of component that a field names, or None. Raises ValueError for a field that cannot exist.
 
     The options of a component depend on its type, so they are known only for the components of the base.
     """

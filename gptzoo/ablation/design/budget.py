@@ -11,7 +11,7 @@ from gptzoo.spec.run import RunSpec
 def with_budget(spec: RunSpec, budget: BudgetSpec, costs: Costs, seconds_per_step: float | None) -> RunSpec:
     """Return the run with as many steps as the budget allows, and at least one.
 
-    A budget of tokens is rounded up to whole steps. Raise SpecError if the cost of a step is not known.
+    A budget of tokens is rounded up to whole steps. Raises SpecError if the cost of a step is not known.
     """
     if budget.tokens is not None:
         steps = -(-budget.tokens // tokens_per_step(spec))

@@ -30,7 +30,7 @@ class Costs:
 
 
 class CostCache:
-    """Computes the costs of models and prepares the data of runs, each only once."""
+    """A cache of model costs and prepared data, which are computed only once."""
 
     def __init__(self) -> None:
         self._costs: dict[str, Costs] = {}
@@ -52,7 +52,7 @@ class CostCache:
     def compute_isolated(self, runs: Mapping[str, RunSpec]) -> None:
         """Compute the costs of runs, by variant, in another process: a component may crash it.
 
-        Raise InputError with the name of the variant that does.
+        Raises InputError with the name of the variant that does.
         """
         to_compute: dict[str, tuple[str, Callable[[], Costs]]] = {}
         for name, run in runs.items():

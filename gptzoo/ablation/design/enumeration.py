@@ -1,4 +1,4 @@
-"""Enumerates the variants of a design: each point that is a valid spec, and points with equal specs once."""
+"""Enumeration of a design's variants: all points that are valid specs, without duplicates."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def enumerate_variants(
     folder: Path,
     suggested: Sequence[Mapping[str, str]] = (),
 ) -> Variants[S]:
-    """Enumerate the variants of a base. Raise SpecError.
+    """Enumerate the variants of a base. Raises SpecError.
 
     `base` is valid JSON for the spec class `model`. Relative paths in the choices are relative to `folder`. In mode tpe
     the points are `suggested`, by the label on each axis.

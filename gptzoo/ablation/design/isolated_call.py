@@ -20,13 +20,14 @@ T = TypeVar("T")
 def call_isolated(functions: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     """Call all functions in one fork of this process, and return their results. The keys are names of variants.
 
-    A function that raises there is called again here, to raise the same error here. If autograd does not work in a fork
-    of this process, all functions are called here. Raise InputError with the name of the variant whose function ends
-    the process.
+    A function that raises in the fork is called again in this process, which raises the original error. If autograd
+    does not work in a fork, all functions are called in this process.
+
+    Raises InputError with the name of the variant whose function crashes the fork.
     """
     if not functions:
         return {}
-    with FakeTensorMode():  # import here, once, what would take each forked process a second
+    with FakeTensorMode():  # Import torch's fake-tensor modules before the fork: each fork would need a second.
         torch.empty(())
     context = multiprocessing.get_context("fork")  # a fork knows the components, including those of local files
     receiver, sender = context.Pipe(duplex=False)
@@ -36,32 +37,32 @@ def call_isolated(functions: Mapping[str, Callable[[], T]]) -> dict[str, T]:
     results: dict[str, T] = {}
     for name, function in functions.items():
         try:
-            call_here, result = receiver.recv()
+            call_in_parent, result = receiver.recv()
         except EOFError:
             child.join()
             raise InputError(_crash_message(name, child.exitcode or 0)) from None
-        results[name] = function() if call_here else result
+        results[name] = function() if call_in_parent else result
     child.join()
     return results
 
 
 def _call_all(sender: Connection, functions: Mapping[str, Callable[[], T]]) -> None:
-    """Send `(call_here, result)` for each function."""
+    """Call each function and send `(call_in_parent, result)`, where the result may be None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the planner, and this daemon process with it
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     torch.set_num_threads(1)  # a fork does not have the thread pool of its parent
-    can_call = autograd_works()
+    can_run = autograd_works()
     for function in functions.values():
         try:
-            message = (False, function()) if can_call else (True, None)
+            message = (False, function()) if can_run else (True, None)
         except Exception:  # the planner calls it again and reports the error
             message = (True, None)
         sender.send(message)
 
 
 def _crash_message(name: str, code: int) -> str:
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    crash = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
     return (
-        f"variant {name}: the process that counts its parameters and FLOPs {how}, because a component crashes when it "
-        "is built or run on torch's meta device. Fix the component, or exclude the variant with `exclude`."
+        f"variant {name}: the process that counts its parameters and FLOPs {crash}, because a component crashes when "
+        "it is built or run on torch's meta device. Fix the component, or exclude the variant with `exclude`."
     )

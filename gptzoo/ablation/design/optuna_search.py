@@ -60,7 +60,7 @@ def require_optuna() -> None:
 
 
 def read_suggestions(folder: Path) -> list[Suggestion]:
-    """Read all suggestions in a folder, in order. Raise FolderError if the file is invalid."""
+    """Read all suggestions in a folder, in order. Raises FolderError if the file is invalid."""
     file = folder / FILE_NAME
     if not file.is_file():
         return []
@@ -149,7 +149,7 @@ def suggest(
     """Return the next n suggestions.
 
     `labels` are the choices of each axis without a range. `results` has all earlier suggestions, each with its mean
-    metric (lower is better), or None if it failed or was not a valid spec. Raise InputError without Optuna.
+    metric (lower is better), or None if it failed or was not a valid spec. Raises InputError without Optuna.
     """
     require_optuna()
     import optuna

@@ -18,7 +18,7 @@ _N_LATIN_DRAWS = 64
 def points(mode: Mode, sizes: Sequence[int], baseline: Point, *, n: int | None, seed: int) -> Iterator[Point]:
     """Yield the points of a mode in order, each once. `random` and `latin` may leave out the baseline.
 
-    `random` yields all points in a random order; the caller stops when it has `n` valid ones. Raise ValueError if the
+    `random` yields all points in a random order; the caller stops when it has `n` valid ones. Raises ValueError if the
     mode does not fit the sizes.
     """
     if mode == "grid":

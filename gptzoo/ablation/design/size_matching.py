@@ -1,4 +1,4 @@
-"""Matches the size of variants to the baseline, in parameters or FLOPs, by adjusting a width of each."""
+"""Size matching: a width of each variant is adjusted until its parameters or FLOPs match the baseline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_WIDTH_STEPS = 1 << 20  # end of the search, in multiples of `multiple_of`
 def match_size(spec: RunSpec, target: float, match: MatchSpec, costs: CostCache) -> tuple[RunSpec, str]:
     """Return the run with the width whose size is nearest to `target`, and a description of the remaining difference.
 
-    A run that has the target size is returned unchanged. Raise SpecError if there is no valid width.
+    A run that has the target size is returned unchanged. Raises SpecError if there is no valid width.
     """
     if model_size(spec, match, costs) == target:
         return spec, ""

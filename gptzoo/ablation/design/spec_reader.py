@@ -19,14 +19,14 @@ S = TypeVar("S", bound=RunSpec | ModelSpec)
 
 
 class SpecReader:
-    """Reads the variants of one base. Relative paths in the specs are relative to `folder`."""
+    """A reader of the variants of one base. Relative paths in the specs are relative to `folder`."""
 
     def __init__(self, folder: Path):
         self.context = {"folder": folder}
         self.validated: dict[tuple[object, ...], object] = {}
 
     def read(self, model: type[S], data: dict[str, Any]) -> S:
-        """Validate `data` as a spec of the class `model`. Raise SpecError."""
+        """Validate `data` as a spec of the class `model`. Raises SpecError."""
         try:
             return cast(S, model.model_validate(self._with_validated_components(model, data), context=self.context))
         except ValidationError as error:

@@ -35,7 +35,7 @@ def variants(
     modes `random` and `latin`, and `seed` the random seed for drawing them.
 
     Each variant has a `name`, the labels of its `choices`, and a `spec`. Points with equal specs are one variant.
-    `.exclusions` has the other points, with reasons. Raise SpecError.
+    `.exclusions` has the other points, with reasons. Raises SpecError.
     """
     data: Any = base.resolved() if isinstance(base, RunSpec | ModelSpec) else base
     is_run = isinstance(base, RunSpec) or (not isinstance(base, ModelSpec) and _is_run_spec(data))

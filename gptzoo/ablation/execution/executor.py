@@ -46,7 +46,7 @@ class Executor(Component, Generic[Handle]):
         self.config = config
 
     def __enter__(self) -> Self:
-        """Acquire resources, such as a connection to a cluster. Raise InputError if they are not available."""
+        """Acquire resources, such as a connection to a cluster. Raises InputError if they are not available."""
         return self
 
     def __exit__(
@@ -60,7 +60,7 @@ class Executor(Component, Generic[Handle]):
         raise TypeError(f"{type(self).__name__} does not implement free_slots")
 
     def start(self, job: Job) -> Handle:
-        """Start a job, once, and return a handle for the other methods. Raise InputError if it cannot be started."""
+        """Start a job, once, and return a handle for the other methods. Raises InputError if it cannot be started."""
         raise TypeError(f"{type(self).__name__} does not implement start")
 
     def poll(self, handle: Handle) -> int | None:

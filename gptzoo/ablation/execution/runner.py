@@ -1,7 +1,8 @@
-"""Runs the trials of an ablation, each exactly once, with any number of runners, which may be killed at any time.
+"""The runner of an ablation's trials, which trains each trial exactly once.
 
-Files in the folders of the trials record what is done. Locks record what is running: the system releases them when the
-process that holds them ends.
+Several runners may work on one ablation, and each may be killed at any time. Files in the folders of the
+trials record which trials are done. Locks record which trials are running: the system releases them when the process
+that holds them ends.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _RunningTrial:
 
 
 class Runner:
-    """Runs a list of trials with an executor."""
+    """A runner of a list of trials with an executor."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Runner:
         self.states: dict[str, TrialState] = {}
 
     def run(self, *, retry_failed: bool = False) -> dict[str, TrialState]:
-        """Run all trials that are not done, and return the final state of each. Raise Interrupted after a signal."""
+        """Run all trials that are not done, and return the final state of each. Raises Interrupted after a signal."""
         for name, folder in self.folders.items():
             folder.create(self.trials[name].spec)
             if retry_failed and folder.failure:

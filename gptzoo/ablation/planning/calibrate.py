@@ -1,4 +1,4 @@
-"""Measures the time of a training step of each variant, by running a few steps with the ablation's own executor.
+"""Calibration: the time of a training step of each variant, measured in a few steps with the ablation's executor.
 
 Calibrations are trials in a folder of their own. A measurement is kept, so that a budget in seconds means the same
 number of steps whenever the plan is made.

@@ -48,7 +48,7 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
-    """Write ablation.json and variants.json. Raise FolderError like `check_same_ablation`, or if writing fails."""
+    """Write ablation.json and variants.json. Raises FolderError like `check_same_ablation`, or if writing fails."""
     check_same_ablation(folder, plan.spec)
     design = {
         "baseline": plan.baseline,
@@ -83,7 +83,7 @@ def trials_as_dicts(plan: Plan) -> list[dict[str, Any]]:
 
 
 def read_outcome(folder: str | Path) -> Outcome:
-    """Read the outcome of an ablation, finished or not, from the files in its folder. Raise FolderError."""
+    """Read the outcome of an ablation, finished or not, from the files in its folder. Raises FolderError."""
     path = Path(folder)
     if not (path / "ablation.json").is_file() or not (path / "variants.json").is_file():
         raise FolderError(f"{path}: is not the folder of an ablation: it has no ablation.json and variants.json")

@@ -1,4 +1,4 @@
-"""Forecasts the time and memory that a plan takes, and the smallest difference that it can detect."""
+"""Forecasts of the time and memory that a plan takes, and of the smallest difference that it can detect."""
 
 from __future__ import annotations
 

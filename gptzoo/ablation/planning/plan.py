@@ -1,4 +1,4 @@
-"""Plans an ablation: from its spec and the results so far to the trials to run next."""
+"""The planner of an ablation: from its spec and the results so far to the trials to run next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _METRICS_PER_TOKEN = ("val/loss", "train/loss", "val/ema_loss")
 
 
 def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = None, scratch: Path | None = None) -> Plan:
-    """Plan an ablation whose trials are in `folder`, where some may exist already. Raise SpecError.
+    """Plan an ablation whose trials are in `folder`, where some may exist already. Raises SpecError.
 
     A budget in seconds runs a calibration in `scratch` (default: a folder in `folder`). Pass the same `costs` to
     repeated calls, so that costs are computed once.

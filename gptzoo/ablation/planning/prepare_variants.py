@@ -37,7 +37,7 @@ class PreparedVariants:
 def prepare_variants(
     spec: AblationSpec, enumerated: Variants[RunSpec], folder: Path, scratch: Path | None, costs: CostCache
 ) -> PreparedVariants:
-    """Apply the ablation's `match`, `budget` and `tune` to the enumerated variants. Raise SpecError.
+    """Apply the ablation's `match`, `budget` and `tune` to the enumerated variants. Raises SpecError.
 
     The results of tuning are read from `folder`. A budget in seconds runs a calibration in `scratch`, or else in
     `folder`/calibration.

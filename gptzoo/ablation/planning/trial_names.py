@@ -11,7 +11,7 @@ from gptzoo.spec.run import RunSpec
 
 
 class TrialNames:
-    """Names the folders of trials `<variant>-seed<n>-<hash of the spec>`.
+    """Folder names of trials: `<variant>-seed<n>-<hash of the spec>`.
 
     A folder that exists is found by its hash, because the variant may have had another name when it was created.
     """

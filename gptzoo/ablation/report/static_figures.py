@@ -47,7 +47,7 @@ class _Label(NamedTuple):
 
 
 def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -> list[Path]:
-    """Write a figure as PNG and SVG, with one file per cost if it has several. Raise ImportError without matplotlib."""
+    """Write a figure as PNG and SVG, one file per cost if it has several. Raises ImportError without matplotlib."""
     if isinstance(figure, ForestPlot):
         return _save(figure.name, folder, partial(_draw_forest, figure, styles))
     files = []

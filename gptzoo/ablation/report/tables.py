@@ -33,7 +33,7 @@ class Table:
         return text.getvalue()
 
     def write_parquet(self, file: Path) -> None:
-        """Write the table as Parquet. Raise ImportError without pyarrow."""
+        """Write the table as Parquet. Raises ImportError without pyarrow."""
         import pyarrow
         from pyarrow import parquet
 

@@ -23,7 +23,7 @@ ReadTrial = Callable[[str, int, int], RungTrial]
 def rung_steps(n_steps: int, every: int, shares: Sequence[float]) -> list[int]:
     """Return the steps at which a run of `n_steps` pauses: the first evaluation at or after each share of the run.
 
-    The run is evaluated every `every` steps. Raise ValueError if two rungs would be at the same step.
+    The run is evaluated every `every` steps. Raises ValueError if two rungs would be at the same step.
     """
     steps = [min(n_steps, math.ceil(round(share * n_steps / every, 9)) * every) for share in shares]
     end = [n_steps] if shares[-1] < 1 else []

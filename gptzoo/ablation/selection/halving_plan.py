@@ -48,7 +48,7 @@ class HalvingPlan:
 def pause_steps(runs: Mapping[str, tuple[RunSpec, int]], halving: HalvingSpec) -> dict[str, list[int]]:
     """Return the steps at which the trials of each variant pause. `runs` has each variant's spec and number of steps.
 
-    Raise SpecError if rungs coincide, or if a run stops early by itself.
+    Raises SpecError if rungs coincide, or if a run stops early by itself.
     """
     steps, problems = {}, []
     for name, (run, n_steps) in runs.items():

@@ -40,7 +40,7 @@ class GridResult:
 
 
 def grid_trials(spec: RunSpec, tune: TuneSpec) -> list[GridTrial]:
-    """Return the trials of a variant's grid. Raise SpecError if the tuned field is not a number of this variant."""
+    """Return the trials of a variant's grid. Raises SpecError if the tuned field is not a number of this variant."""
     base_value = _tuned_value(spec, tune)
     values = [base_value * factor for factor in sorted(tune.factors)]
     by_value = {value: _with_value(spec, tune, value) for value in values}

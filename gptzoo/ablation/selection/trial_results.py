@@ -1,4 +1,4 @@
-"""Reads the result of a trial from the files in its folder."""
+"""The result of a trial, read from the files in its folder."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Main effects and two-way interactions of a factorial design, as contrasts of its cells (the variants).
 
 A main effect compares a choice with the baseline's choice on the same axis, averaged over the other axes. An
-interaction is the effect of two choices together beyond the sum of their separate effects, averaged likewise. If a
-combination of the other axes lacks a cell, the contrast leaves out the whole combination. The alternative, filling in
-the cell from a model without higher interactions, would assume what is to be tested.
+interaction is the effect of two choices together beyond the sum of their separate effects, averaged in the same way.
+
+If a combination of the other axes lacks a cell, the contrast leaves out the whole combination. The alternative,
+filling in the cell from a model without higher interactions, would assume what is to be tested.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class FactorialContrast:
 
 
 def factorial_contrasts(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[FactorialContrast]:
-    """Return all main effects, then all two-way interactions; [] unless the design is factorial in two or more axes."""
+    """Return all main effects, then all two-way interactions. The list is empty unless two or more axes are crossed."""
     axes = {path: labels for path, labels in outcome.axes.items() if len(labels) > 1}
     if not outcome.factorial or len(axes) < 2:
         return []
@@ -40,19 +41,23 @@ def factorial_contrasts(outcome: Outcome, endpoints: Mapping[str, Endpoints]) ->
         for variant in outcome.variants
         if endpoints[variant.name]
     }
-    base = next(variant.choices for variant in outcome.variants if variant.name == outcome.baseline)
-    paths_of_effects = [*itertools.combinations(axes, 1), *itertools.combinations(axes, 2)]
+    baseline = next(variant.choices for variant in outcome.variants if variant.name == outcome.baseline)
+    axes_of_effects = [*itertools.combinations(axes, 1), *itertools.combinations(axes, 2)]
     return [
-        _factorial_contrast(cells, axes, dict(zip(paths, labels, strict=True)), base, outcome.paired)
-        for paths in paths_of_effects
-        for labels in itertools.product(*([label for label in axes[path] if label != base[path]] for path in paths))
+        _factorial_contrast(cells, axes, dict(zip(paths, labels, strict=True)), baseline, outcome.paired)
+        for paths in axes_of_effects
+        for labels in itertools.product(*([label for label in axes[path] if label != baseline[path]] for path in paths))
     ]
 
 
 def _factorial_contrast(
-    cells: Cells, axes: Mapping[str, Sequence[str]], choices: Mapping[str, str], base: Mapping[str, str], paired: bool
+    cells: Cells,
+    axes: Mapping[str, Sequence[str]],
+    choices: Mapping[str, str],
+    baseline: Mapping[str, str],
+    paired: bool,
 ) -> FactorialContrast:
-    reference = {path: base[path] for path in choices}
+    reference = {path: baseline[path] for path in choices}
     other_axes = [path for path in axes if path not in choices]
     complete, n_combinations = [], 0
     for labels in itertools.product(*(axes[path] for path in other_axes)):

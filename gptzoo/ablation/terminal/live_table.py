@@ -1,4 +1,4 @@
-"""Shows the progress of trials on stderr: a live table in a terminal, or lines in a log file."""
+"""The progress of trials on stderr: a live table in a terminal, or lines in a log file."""
 
 from __future__ import annotations
 

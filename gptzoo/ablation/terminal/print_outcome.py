@@ -1,4 +1,4 @@
-"""Prints the outcome of an ablation, or converts it to JSON. The same files give the same text, byte for byte."""
+"""The outcome of an ablation, as text and as JSON. The same files give the same text, byte for byte."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if selection is not None and selection.rungs:
         print_rungs(selection, console)
     console.print(_variants_table(outcome, analysis))
-    compared = [one.sentence for one in analysis.comparisons if one.variant in outcome.compared]
+    compared = [comparison.sentence for comparison in analysis.comparisons if comparison.variant in outcome.compared]
     lines = ["", *compared, *analysis.notes]
     lines += [
         f"failed: {trial.variant} seed {trial.seed}: {trial.reason}"
@@ -72,7 +72,10 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "baseline": outcome.baseline,
         "metric": outcome.metric,
         "states": dict(_count_states(outcome)),
-        "verdicts": {one.variant: {"verdict": one.verdict, "sentence": one.sentence} for one in analysis.comparisons},
+        "verdicts": {
+            comparison.variant: {"verdict": comparison.verdict, "sentence": comparison.sentence}
+            for comparison in analysis.comparisons
+        },
         "trials": [
             {
                 "variant": trial.variant,

@@ -1,4 +1,4 @@
-"""Prints the plan of an ablation, or converts it to JSON."""
+"""The plan of an ablation, as text for the terminal and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints the rungs of a selection by successive halving, or converts them to JSON."""
+"""The rungs of a selection by successive halving, as a table for the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def print_rungs(selection: Selection, console: Console) -> None:
     """Print a table with a row for each rung: its step, its progress, and the number of promoted variants."""
     table = plain_table(">rung", ">step", ">variants", ">trials", ">promoted", "best")
     for rung in selection.rungs:
-        states = _states(rung.entries)
+        states = _count_states(rung.entries)
         n_ended = states["done"] + states["failed"]
         best = next((entry for entry in rung.entries if entry.mean is not None), None)
         table.add_row(
@@ -35,7 +35,7 @@ def print_rungs(selection: Selection, console: Console) -> None:
 
 
 def planned_rungs(plan: Plan) -> Iterator[str]:
-    """Yield a line for each rung of a plan, one for the final comparison, and one for the steps that are saved."""
+    """Yield a line of text for each planned rung, one for the final comparison, and one for the steps saved."""
     spec, halving = plan.spec, plan.halving
     assert spec.halving is not None
     assert halving is not None
@@ -79,7 +79,7 @@ def selection_as_dict(selection: Selection) -> dict[str, Any]:
                 "number": rung.number,
                 "keeps": rung.n_promoted,
                 "decided": rung.decided,
-                "states": dict(_states(rung.entries)),
+                "states": dict(_count_states(rung.entries)),
                 "entries": [
                     {
                         "variant": entry.variant,
@@ -100,7 +100,7 @@ def selection_as_dict(selection: Selection) -> dict[str, Any]:
 def _total_steps(plan: Plan) -> tuple[int, int]:
     """Return the steps of all trials together, with halving and without it.
 
-    It is not known which variants will be stopped, so each counts with the average length.
+    The variants that will be stopped are unknown in advance, so every variant counts with the mean number of steps.
     """
     assert plan.halving is not None
     mean = sum(variant.n_steps for variant in plan.variants) / len(plan.variants)
@@ -108,7 +108,7 @@ def _total_steps(plan: Plan) -> tuple[int, int]:
     return round(sum(n_trials * n_steps for n_trials, n_steps in plan.phases())), steps_without
 
 
-def _states(entries: Sequence[RungEntry]) -> Counter[str]:
+def _count_states(entries: Sequence[RungEntry]) -> Counter[str]:
     return Counter(trial.state for entry in entries for trial in entry.trials.values())
 
 

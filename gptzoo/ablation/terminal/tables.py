@@ -1,4 +1,4 @@
-"""Formats tables and durations for terminals and log files."""
+"""Tables and durations for terminals and log files."""
 
 from __future__ import annotations
 

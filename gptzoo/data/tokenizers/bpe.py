@@ -37,12 +37,14 @@ class BpeTokenizer(Tokenizer):
 
     def __init__(self, config: Config, state: dict[str, Any]):
         super().__init__(config, state)
-        self.library = _load_library_tokenizer(state)
-        self.vocab_size = 1 + max(self.library.get_vocab(with_added_tokens=True).values())  # ids may have gaps
-        end_tokens = [self.library.token_to_id(name) for name in END_OF_TEXT]
+        self.library_tokenizer = _load_library_tokenizer(state)
+        self.vocab_size = 1 + max(
+            self.library_tokenizer.get_vocab(with_added_tokens=True).values()
+        )  # ids may have gaps
+        end_tokens = [self.library_tokenizer.token_to_id(name) for name in END_OF_TEXT]
         self.eot = next((token for token in end_tokens if token is not None), None)
         self.is_byte_level = "ByteLevel" in json.dumps(state["decoder"])
-        added_tokens = self.library.get_added_tokens_decoder().items()
+        added_tokens = self.library_tokenizer.get_added_tokens_decoder().items()
         self.special_ids = {index for index, token in added_tokens if token.special}
         self.added_token_bytes = {index: token.content.encode("utf-8") for index, token in added_tokens}
 
@@ -64,7 +66,7 @@ class BpeTokenizer(Tokenizer):
 
     def encode(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        return self.library.encode(text, add_special_tokens=False).ids
+        return self.library_tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
@@ -72,7 +74,7 @@ class BpeTokenizer(Tokenizer):
     def _token_bytes(self, token: int) -> bytes:
         if token in self.added_token_bytes:
             return self.added_token_bytes[token]
-        piece = self.library.id_to_token(token)
+        piece = self.library_tokenizer.id_to_token(token)
         if piece is None:
             return b""
         if self.is_byte_level:

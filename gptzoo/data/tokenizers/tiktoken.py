@@ -27,21 +27,21 @@ class TiktokenTokenizer(Tokenizer):
 
     def __init__(self, config: Config, state: object = None):
         super().__init__(config, state)
-        self.library = _get_encoding(config.name)
-        self.vocab_size = self.library.n_vocab
-        self.eot = self.library.eot_token
-        self.special_ids = {self.library.encode_single_token(name) for name in self.library.special_tokens_set}
+        self.encoding = _get_encoding(config.name)
+        self.vocab_size = self.encoding.n_vocab
+        self.eot = self.encoding.eot_token
+        self.special_ids = {self.encoding.encode_single_token(name) for name in self.encoding.special_tokens_set}
 
     def encode(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        return self.library.encode_ordinary(text)
+        return self.encoding.encode_ordinary(text)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
 
     def _token_bytes(self, token: int) -> bytes:
         try:
-            return self.library.decode_single_token_bytes(token)
+            return self.encoding.decode_single_token_bytes(token)
         except KeyError:  # some encodings have gaps between their ids
             return b""
 

@@ -41,8 +41,8 @@ class DraftModel:
                 f"the draft model has {model.spec.vocab_size} token ids and the target model has "
                 f"{target.spec.vocab_size}. Choose a draft model with the same tokenizer."
             )
-        for each in (target, model) if n_slots > 1 else ():
-            for attention in each.spec.per_layer("attention"):
+        for architecture in (target, model) if n_slots > 1 else ():
+            for attention in architecture.spec.per_layer("attention"):
                 if "padding" not in attention.component.supports:
                     raise InputError(
                         f"attention {attention.type!r} does not support padding. Speculation needs it in a batch, "

@@ -62,7 +62,7 @@ class BannedTokens(Constraint):
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
         self.always_banned = set(config.ids)
-        self.banned_after: dict[bytes, list[int]] = {}  # banned tokens, if the text ends with these bytes
+        self.banned_after: dict[bytes, list[int]] = {}  # the banned tokens after a text that ends with the key
         self.token_bytes: tuple[bytes, ...] = ()
         if config.texts:
             self.token_bytes = token_bytes(self.require_tokenizer())
@@ -71,7 +71,7 @@ class BannedTokens(Constraint):
                 for split in range(1, len(text)):
                     tokens = [token for token, data in enumerate(self.token_bytes) if data.startswith(text[split:])]
                     self.banned_after.setdefault(text[:split], []).extend(tokens)
-        self.longest = max(map(len, self.banned_after), default=0)
+        self.max_tail_length = max(map(len, self.banned_after), default=0)
 
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         check_token_ids(self.always_banned, logits.shape[-1], self.name)
@@ -85,10 +85,10 @@ class BannedTokens(Constraint):
         """Return the tokens that would complete a banned text."""
         tail = b""
         for token in reversed(sequence.tokens):
-            if len(tail) >= self.longest:
+            if len(tail) >= self.max_tail_length:
                 break
             tail = self.token_bytes[token] + tail
-        return [token for end, tokens in self.banned_after.items() if tail.endswith(end) for token in tokens]
+        return [token for suffix, tokens in self.banned_after.items() if tail.endswith(suffix) for token in tokens]
 
 
 class ForcedTokens(Constraint):

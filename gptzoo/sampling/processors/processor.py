@@ -1,7 +1,6 @@
-"""`LogitsProcessor`, the base class of the kind `logits_processor`, and the functions that build and apply them.
+"""`LogitsProcessor`, the base class of the kind `logits_processor`, and functions that build and apply processors.
 
-The built-in processors are in `truncation.py`, `penalties.py` (which depend on earlier tokens), `constraints.py` and
-`grammar.py`.
+The built-in processors are in `truncation.py`, `penalties.py`, `constraints.py` and `grammar.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NEG_INF = float("-inf")  # the logit of an excluded token
 
 
 class LogitsProcessor(Component):
-    """Base class of the kind: a function from logits to logits. Its result depends only on its arguments.
+    """Base class of logits processors: functions from logits to logits whose result depends only on their arguments.
 
     At least one token stays possible in each row. A processor that would exclude all of them returns the row unchanged,
     or raises InputError if `constrains` is set.
@@ -40,13 +39,12 @@ class LogitsProcessor(Component):
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         """Return processed logits (B, V) for logits (B, V) float32 of the next token of each sequence.
 
-        It must not write into its arguments. It may be called with finished sequences while others in the batch
-        continue.
+        Implementations must not modify their arguments. Some sequences of the batch may already be finished.
         """
         raise TypeError(f"{type(self).__name__} does not implement __call__")
 
     def finished(self, sequence: TokenSequence) -> bool:
-        """Return True if no token may follow. Called before the first new token and after each one."""
+        """Return True if no token may follow `sequence`. Called before the first new token and after each one."""
         return False
 
     def require_tokenizer(self) -> Tokenizer:
@@ -60,17 +58,17 @@ class LogitsProcessor(Component):
 
 
 def build_processors(configs: Iterable[Config], tokenizer: Tokenizer | None = None) -> list[LogitsProcessor]:
-    """Build logits processors in order.
+    """Build the logits processors of `configs`, in the same order.
 
     Raises InputError if one needs a tokenizer and there is none, or if a constraint comes after another processor.
     """
     processors: list[LogitsProcessor] = []
     for config in configs:
         processor = config.build(tokenizer)
-        before = next((p.config.type for p in processors if not p.constrains), None)
-        if processor.constrains and before is not None:
+        preceding = next((p.config.type for p in processors if not p.constrains), None)
+        if processor.constrains and preceding is not None:
             raise InputError(
-                f"logits_processor {config.type!r} comes after {before!r}, which may exclude every token that it "
+                f"logits_processor {config.type!r} comes after {preceding!r}, which may exclude every token that it "
                 f"allows. Put {config.type!r} first."
             )
         processors.append(processor)
@@ -80,7 +78,7 @@ def build_processors(configs: Iterable[Config], tokenizer: Tokenizer | None = No
 def apply_processors(
     processors: Iterable[LogitsProcessor], logits: Tensor, sequences: Sequence[TokenSequence]
 ) -> Tensor:
-    """Apply the processors in order to logits (B, V) of the next token of each sequence."""
+    """Apply the processors in order to the next-token logits (B, V) of the sequences."""
     for processor in processors:
         logits = processor(logits, sequences)
     return logits

@@ -1,7 +1,7 @@
 """A model over several ranks: replicated (DDP), sharded (FSDP2) or tensor parallel.
 
-Nothing here knows a component. DDP replicates the whole model; FSDP2 shards each `Block`, then the rest. So a
-component of a plugin is parallelized like the built-in ones. Tensor parallelism follows each component's own plan
+DDP replicates the whole model; FSDP2 shards each `Block`, then the rest. Neither depends on the components, so
+components of plugins are parallelized like the built-in ones. Tensor parallelism follows each component's own plan
 (`tensor_parallel.py`).
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ParallelizedModel:
-    """A model ready for training on this rank, and what differs between kinds of parallelism."""
+    """A model on this rank, with the operations that depend on the kind of parallelism."""
 
     model: Architecture
     forward: Callable[..., tuple[Tensor | None, Tensor | None]]
@@ -61,7 +61,7 @@ class ParallelizedModel:
 
     @contextlib.contextmanager
     def gradient_sync(self, *, last: bool) -> Iterator[None]:
-        """Reduce the gradients of replicas in the backward pass of the `last` micro-batch of a batch only."""
+        """Reduce the gradients across replicas only in the backward pass of the `last` micro-batch of a batch."""
         if isinstance(self.forward, nn.parallel.DistributedDataParallel) and not last:
             with self.forward.no_sync():
                 yield
@@ -71,12 +71,12 @@ class ParallelizedModel:
         yield
 
     def sync_tensor_parallel_gradients(self) -> None:
-        """Give `parameters` their gradients after the backward passes of a batch. Other kinds need no such step."""
+        """Set the gradients of `parameters()` after the backward passes of a batch, if tensor parallel."""
         if self.tensor_parallel is not None:
             self.tensor_parallel.sync_gradients()
 
     def zero_grad(self) -> None:
-        """Drop the gradients of local shards; the optimizer drops those of `parameters`."""
+        """Clear the gradients of local shards. `Optimizer.zero_grad` clears those of `parameters()`."""
         if self.tensor_parallel is not None:
             self.tensor_parallel.zero_grad()
 
@@ -126,7 +126,7 @@ def _replicate(model: Architecture, parallel: ParallelSpec, ranks: Ranks, device
         if ranks.data_size == 1:
             return ParallelizedModel(model, model, ranks, tensor_parallel=tensor_parallel)
         group = mesh["replicate"].get_group()
-    # init_sync is off because all ranks start from the same weights: they follow from the seed or from one file.
+    # init_sync is off because all ranks start from the same weights: from the same seed or the same file.
     # find_unused_parameters is on because a component may use a weight on one rank only, such as a router's expert.
     ddp = nn.parallel.DistributedDataParallel(
         model,
@@ -151,5 +151,5 @@ def _shard(model: nn.Module, parallel: ParallelSpec, ranks: Ranks, device: torch
         if isinstance(block, Block):
             fully_shard(block, mesh=mesh)
     sharded: Any = fully_shard(model, mesh=mesh)
-    if hasattr(sharded, "set_reduce_scatter_unused_params"):  # new in torch 2.13; for the same reason as in DDP
+    if hasattr(sharded, "set_reduce_scatter_unused_params"):  # new in torch 2.13; like find_unused_parameters
         sharded.set_reduce_scatter_unused_params(True)

@@ -1,4 +1,4 @@
-"""The text of an evaluation: that of the run, a corpus, or prepared tokens."""
+"""The text of an evaluation: the data of the run, another corpus, or prepared tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_of_checkpoint(folder: Path) -> Path | None:
 def evaluation_spec(
     loaded: LoadedModel, run: Path | None, data: Config | Path | None, batching: Config | None
 ) -> RunSpec:
-    """Return the run spec that would train this model on this text, so that it is checked as before training."""
+    """Return a run spec with this model and text. It is validated like the spec of a training run."""
     if run is not None:
         spec: dict[str, Any] = load_run_spec(run / "run.json").resolved()
     elif data is None:
@@ -64,13 +64,13 @@ def load_tokens(
 
 def swap_splits(store: TokenStore) -> TokenStore:
     """Return the store with its splits swapped, so that a validation pass runs over the training text."""
-    other = {"train": "val", "val": "train"}
+    opposite = {"train": "val", "val": "train"}
     return replace(
         store,
         train=store.val,
         val=store.train,
-        spans={split: store.spans[other[split]] for split in other},
-        n_bytes={split: store.n_bytes[other[split]] for split in other},
+        spans={split: store.spans[opposite[split]] for split in opposite},
+        n_bytes={split: store.n_bytes[opposite[split]] for split in opposite},
     )
 
 
@@ -78,10 +78,10 @@ def _open_prepared(folder: Path, tokenizer: Tokenizer) -> TokenStore:
     store = open_store(folder)
     if store is None:
         raise FolderError(f"{folder}: has no tokens from `gptzoo prepare`, or damaged ones. Prepare them again")
-    other = load_tokenizer(folder / "tokenizer.json")
-    if other.fingerprint() != tokenizer.fingerprint():
+    stored_tokenizer = load_tokenizer(folder / "tokenizer.json")
+    if stored_tokenizer.fingerprint() != tokenizer.fingerprint():
         raise DataError(
-            f"{folder}: its tokens are from another tokenizer ({other.config.type!r}) than the model's "
+            f"{folder}: its tokens are from another tokenizer ({stored_tokenizer.config.type!r}) than the model's "
             f"({tokenizer.config.type!r}). Give the corpus itself with --data"
         )
     return store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.errors import Diverged, GptzooError
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.run.train_state import TrainState
@@ -25,7 +25,7 @@ def diagnose_divergence(
     ranks = train_step.ranks
     first = train_state.samples + diagnosis.rows.start
     last = first + len(diagnosis.rows) - 1
-    checkpoint = newest_valid(folder.checkpoints) if ranks.is_main else None
+    checkpoint = newest_valid_checkpoint(folder.checkpoints) if ranks.is_main else None
     return ranks.as_collective(
         Diverged(
             f"{folder.path}: the {diagnosis.value}, over samples {first} to {last}; {diagnosis.origin}. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.errors import FolderError
 from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
@@ -45,7 +45,7 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
 
     changes = ranks.on_main_rank(write_or_check_spec)
     micro_batch_size = resolve_micro_batch_size(spec, setup.train_step, setup.batching, folder, messages.append)
-    checkpoint = ranks.on_main_rank(lambda: newest_valid(folder.checkpoints, messages.append))
+    checkpoint = ranks.on_main_rank(lambda: newest_valid_checkpoint(folder.checkpoints, messages.append))
     train_state, ema = ranks.on_all_ranks(lambda: _restore(setup, checkpoint, messages))
     n_steps = train_state.total_steps(spec, setup.batching.n_samples)
     if train_state.step > n_steps:

@@ -24,8 +24,8 @@ class RunLength:
         stopped_early = stopping is not None and self.train_state.evaluations_since_best >= stopping.patience
         return self.train_state.step >= self.n_steps or stopped_early
 
-    def is_reached(self) -> bool:
-        """Return True if this process has no more steps to do: the run is done or pauses here."""
+    def should_stop(self) -> bool:
+        """Return True if this process has no more steps to do, because the run is done or paused."""
         pauses = self.pause_after is not None and self.train_state.step >= self.pause_after
         return self.is_done() or pauses
 

@@ -10,7 +10,7 @@ from gptzoo.spec.run import RunSpec
 
 @dataclass
 class TrainState:
-    """Counters of a run. Checkpoints store them besides the model, the optimizer, the EMA and the loss scale."""
+    """The counters of a run, which checkpoints store with the model, the optimizer, the EMA and the loss scale."""
 
     step: int = 0  # optimizer steps so far, skipped ones included
     samples: int = 0  # training samples so far; the position in the data

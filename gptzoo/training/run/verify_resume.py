@@ -1,4 +1,4 @@
-"""A check that a run is resumed bit by bit: it is trained once without a break, and once killed and resumed."""
+"""A check that a run that is killed and resumed gives bitwise the same results as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.checkpoint.model_folder import read_tensors
 from gptzoo.errors import GptzooError
 from gptzoo.spec.provenance import add_provenance
@@ -66,7 +66,7 @@ def verify_resume(
 
 def differences(a: Path, b: Path) -> Iterator[str]:
     """Describe the differences between two runs: in their newest checkpoints and in each row of metrics."""
-    last_a, last_b = newest_valid(a / "checkpoints"), newest_valid(b / "checkpoints")
+    last_a, last_b = newest_valid_checkpoint(a / "checkpoints"), newest_valid_checkpoint(b / "checkpoints")
     if last_a is None or last_b is None or last_a.name != last_b.name:
         yield f"the newest checkpoints are {last_a and last_a.name} and {last_b and last_b.name}"
         return

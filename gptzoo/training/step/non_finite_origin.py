@@ -28,7 +28,7 @@ class Diagnosis:
 
 
 def diagnose(train_step: TrainStep, gradient: Gradient, micro_batches: Sequence[MicroBatch], step: int) -> Diagnosis:
-    """Find where a gradient that is not finite comes from. All ranks must call it."""
+    """Return the origin of a loss or gradient that is not finite. All ranks must call it."""
     ranks = train_step.ranks
     n_rows = sum(micro_batch.n_rows for micro_batch in micro_batches)
 
@@ -52,9 +52,9 @@ def diagnose(train_step: TrainStep, gradient: Gradient, micro_batches: Sequence[
 
 
 def origin_in_forward(model: nn.Module, tensors: Mapping[str, Tensor], forward: Callable[[], object]) -> str:
-    """Describe the first tensor of the model, or else module output in `forward`, that is not finite.
+    """Describe the first tensor of the model that is not finite, or else the first such module output in `forward`.
 
-    Of nested modules the innermost is named. Changes no weight.
+    If modules are nested, the innermost one is named. The weights are not changed.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not full_tensor(tensor).isfinite().all():
@@ -81,7 +81,7 @@ def origin_in_forward(model: nn.Module, tensors: Mapping[str, Tensor], forward: 
 def origin_in_backward(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], losses: Iterable[Callable[[], Tensor]]
 ) -> str:
-    """Describe the first module in the backward passes of `losses` that outputs a gradient that is not finite.
+    """Describe the module in the backward passes of `losses` that is first to produce a non-finite gradient.
 
     Only modules without submodules are checked. The backward passes add to the gradients of the parameters.
     """
@@ -89,8 +89,8 @@ def origin_in_backward(
 
     def record(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, input_gradients: Iterable[object], output_gradients: Iterable[object]) -> None:
-            created_here = any(map(_is_non_finite, input_gradients)) and not any(map(_is_non_finite, output_gradients))
-            if not paths and created_here:
+            is_origin = any(map(_is_non_finite, input_gradients)) and not any(map(_is_non_finite, output_gradients))
+            if not paths and is_origin:
                 paths.append(path)
 
         return hook

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Calls `load(first)`, a pure function, one call ahead of its use.
+    """A loader that calls the pure function `load(first)` one call ahead of its use.
 
     The results do not depend on the thread: a prefetched result for another `first` is discarded.
     """

@@ -108,8 +108,10 @@ class TrainStep:
     def update_sublayers(self, metrics: Mapping[str, Tensor]) -> None:
         """Call `after_optimizer_step` of each sublayer that has it, with the sublayer's own metrics."""
         for prefix, sublayer in self.sublayers_with_update.items():
-            own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-            sublayer.after_optimizer_step(own)
+            sublayer_metrics = {
+                name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)
+            }
+            sublayer.after_optimizer_step(sublayer_metrics)
 
     def forward(self, micro_batch: MicroBatch, step: int) -> tuple[Tensor, AuxiliaryOutputs]:
         """Run the forward pass; return the loss, auxiliary losses included, and the auxiliary outputs."""

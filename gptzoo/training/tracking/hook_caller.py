@@ -18,7 +18,7 @@ RUN_HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_") and name
 
 
 class HookCaller:
-    """Calls the hooks of plugins. A plugin whose hook raises anything but `StopRun` is not called again."""
+    """The caller of plugin hooks. A plugin whose hook raises anything but `StopRun` is not called again."""
 
     def __init__(self, run: RunView, model: nn.Module, report: Callable[[str], None]):
         self.run, self.model, self.report = run, model, report

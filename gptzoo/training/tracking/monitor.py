@@ -23,7 +23,7 @@ _GIB = 2**30
 
 
 class Monitor:
-    """Measures one run. All ranks must call its methods, because they may gather a sharded model."""
+    """The measurements of one run. All ranks must call its methods, because they may gather a sharded model."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The progress that a run shows: a bar in a terminal or a notebook, lines in a log file.
+"""Progress displays of a training run: a bar in a terminal or a notebook, lines in a log file.
 
-Everything goes to stderr, except in a notebook, where it is the output of the cell.
+They write to stderr, except in a notebook, where they are the output of the cell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS_BETWEEN_DRAWS = 0.5
 
 
 class Progress(Protocol):
-    """A display of messages and of the latest metrics."""
+    """Interface of a display of messages and of the latest metrics."""
 
     def report(self, message: str) -> None: ...
     def show(self, row: Mapping[str, Any]) -> None: ...
@@ -54,18 +54,18 @@ class LineProgress:
 
 
 class BarProgress:
-    """A live bar with the remaining time, below a line per evaluation."""
+    """A live bar with the remaining time. A line for each evaluation is printed above it."""
 
     def __init__(self, bar: RichProgress, n_steps: int, first_step: int):
         self.bar = bar
         self.n_steps = n_steps
-        self.task = bar.add_task("training", total=n_steps, completed=first_step, numbers="")
+        self.task = bar.add_task("training", total=n_steps, completed=first_step, metrics="")
 
     def report(self, message: str) -> None:
         self.bar.console.print(message, highlight=False, markup=False)
 
     def show(self, row: Mapping[str, Any]) -> None:
-        self.bar.update(self.task, completed=row["step"], numbers=format_metrics(row))
+        self.bar.update(self.task, completed=row["step"], metrics=format_metrics(row))
         if "val/loss" in row:
             self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row)}")
 
@@ -79,8 +79,10 @@ class NotebookProgress:
     def __init__(self, n_steps: int, first_step: int):
         from IPython.display import display
 
-        self.n_steps, self.step = n_steps, first_step
-        self.metrics, self.lines = "", list[str]()
+        self.n_steps = n_steps
+        self.step = first_step
+        self.metrics = ""
+        self.lines: list[str] = []
         self.last_drawn = time.monotonic()
         self.display_handle: Any = display(self, display_id=True)
 
@@ -108,7 +110,7 @@ class NotebookProgress:
 
 
 def format_metrics(row: Mapping[str, Any]) -> str:
-    """Return the main metrics of a row: training loss, validation loss and speed."""
+    """Format the main metrics of a row: training loss, validation loss and speed."""
     parts = []
     if "train/loss" in row:
         parts.append(f"loss {row['train/loss']:.4f}")
@@ -121,12 +123,13 @@ def format_metrics(row: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iterator[Progress]:
-    """Yield a bar in a terminal or a notebook, lines elsewhere, and a silent display if `quiet`."""
+    """Yield a bar in a terminal or a notebook, plain lines in other places, and a silent display if `quiet`."""
     if quiet:
         yield SilentProgress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True)
     if console.is_jupyter:
@@ -138,8 +141,8 @@ def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iter
     columns = (
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[numbers]}"),
+        TextColumn("{task.fields[metrics]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with RichProgress(*columns, console=console) as bar:
         yield BarProgress(bar, n_steps, first_step)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import gptzoo
 import gptzoo.testing
 from gptzoo import registry
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.errors import SpecError
 from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.optim.lion import Lion
@@ -331,7 +331,7 @@ def test_a_killed_run_resumes_to_bitwise_the_same_end(
         patch.setattr(Schedule, "lr_factor", killed)
         with pytest.raises(Killed):
             gptzoo.train(quick_spec, tmp_path / "killed", quiet=True)
-    checkpoint = newest_valid(tmp_path / "killed" / "checkpoints")
+    checkpoint = newest_valid_checkpoint(tmp_path / "killed" / "checkpoints")
     assert checkpoint is not None
     assert checkpoint.name == "step-00000004"
     gptzoo.train(quick_spec, tmp_path / "killed", resume=True, quiet=True)
@@ -342,7 +342,7 @@ def test_a_killed_run_resumes_to_bitwise_the_same_end(
 def test_a_checkpoint_has_state_of_every_parameter(quick_spec: dict[str, Any], tmp_path: Path, name: str) -> None:
     quick_spec |= {"optimizer": {"type": name, **OPTIONS[name]}, "steps": 1}
     gptzoo.train(quick_spec, tmp_path / "run", quiet=True)
-    checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
+    checkpoint = newest_valid_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     kept = {key.partition("|")[0] for key in load_file(checkpoint / "optimizer.safetensors")}
     assert kept == set(load_file(checkpoint / "model.safetensors"))

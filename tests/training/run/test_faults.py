@@ -19,7 +19,7 @@ from forks import Forks
 from runs import assert_same_run, before_step, overflow_at
 
 import gptzoo
-from gptzoo.checkpoint.checkpoints import checkpoints, newest_valid
+from gptzoo.checkpoint.checkpoints import list_checkpoints, newest_valid_checkpoint
 from gptzoo.cli import main
 from gptzoo.errors import DataError
 
@@ -44,7 +44,7 @@ def test_a_full_disk_for_a_checkpoint_leaves_earlier_ones_intact_and_the_run_res
     assert "the checkpoint of step 4 cannot be written" in stderr
     assert "Free some space and continue with --resume" in stderr
     assert "Traceback" not in stderr
-    assert not checkpoints(run / "checkpoints")
+    assert not list_checkpoints(run / "checkpoints")
     assert json.loads((run / "status.json").read_text())["status"] == "failed"
     gptzoo.train(run_spec, run, resume=True, quiet=True)
     assert_same_run(tmp_path / "whole", run)
@@ -62,7 +62,7 @@ def test_a_full_disk_for_metrics_ends_the_run_and_loses_no_checkpoint(
     code = forks.call("train_with_room_for", largest + 4096, run_spec, str(run))  # the metrics outgrow the checkpoints
     assert code == 2, forks.log.read_text()
     assert "metrics.jsonl: cannot be written" in forks.log.read_text()
-    kept = newest_valid(run / "checkpoints")
+    kept = newest_valid_checkpoint(run / "checkpoints")
     assert kept is not None
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]]
     assert rows[-1]["step"] >= json.loads((kept / "state.json").read_text())["standing"]["step"]
@@ -91,7 +91,7 @@ def test_a_disk_that_is_full_from_any_file_operation_on_is_reported_and_loses_no
         assert "No space left on device" in stderr
         assert "continue with --resume" in stderr
         failures += 1
-        kept = newest_valid(run / "checkpoints")
+        kept = newest_valid_checkpoint(run / "checkpoints")
         saved.add(0 if kept is None else int(kept.name[-8:]))
         assert forks.call("train", run_spec, str(run)) == 0, forks.log.read_text()
         assert_same_run(whole, run)
@@ -170,7 +170,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once_without_damage(
         before_step(patch, interrupt_twice)
         with pytest.raises(KeyboardInterrupt):
             gptzoo.train(run_spec, tmp_path / "run", quiet=True)
-    assert max(checkpoints(tmp_path / "run" / "checkpoints")) == 4  # it saved no checkpoint after the signal
+    assert max(list_checkpoints(tmp_path / "run" / "checkpoints")) == 4  # it saved no checkpoint after the signal
     gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
@@ -185,7 +185,7 @@ def test_a_process_that_gets_a_signal_saves_and_exits_with_code_4(
     wait_for_step(tmp_path / "run", 2)
     os.kill(process_id, number)
     assert forks.wait() == 4, forks.log.read_text()
-    (kept,) = checkpoints(tmp_path / "run" / "checkpoints")
+    (kept,) = list_checkpoints(tmp_path / "run" / "checkpoints")
     assert f"{number.name} at step {kept}. A checkpoint was saved; continue with --resume" in forks.log.read_text()
 
 

@@ -19,7 +19,7 @@ from runs import Killed, assert_same_run, die_at, overflow_at, rows
 from safetensors.torch import load_file, save_file
 
 import gptzoo
-from gptzoo.checkpoint.checkpoints import _digests, newest_valid
+from gptzoo.checkpoint.checkpoints import _digests, newest_valid_checkpoint
 from gptzoo.errors import Diverged
 from gptzoo.training import micro_batch_size as fit
 from gptzoo.training.run.train_state import TrainState
@@ -154,7 +154,7 @@ ITEMS = [
 
 def test_the_items_below_are_everything_in_a_checkpoint(run_spec: dict[str, Any], tmp_path: Path) -> None:
     gptzoo.train({**run_spec, "steps": 2, "precision": "fp16"}, tmp_path / "run", quiet=True)
-    checkpoint = newest_valid(tmp_path / "run" / "checkpoints")
+    checkpoint = newest_valid_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
     state = json.loads((checkpoint / "state.json").read_text())
     assert state.pop("optimizer_scalars") == {}
@@ -193,7 +193,7 @@ def test_a_lost_item_of_state_changes_the_run(
         run_spec["precision"] = "fp16"
     gptzoo.train(run_spec, tmp_path / "whole", quiet=True)
     train_and_kill(run_spec, tmp_path / "killed", 9)
-    checkpoint = newest_valid(tmp_path / "killed" / "checkpoints")
+    checkpoint = newest_valid_checkpoint(tmp_path / "killed" / "checkpoints")
     assert checkpoint is not None
     reset_item(checkpoint, item)
     gptzoo.train(run_spec, tmp_path / "killed", resume=True, quiet=True)

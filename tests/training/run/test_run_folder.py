@@ -14,7 +14,7 @@ from runs import before_step, overflow_at, rows
 from safetensors.torch import load_file
 
 import gptzoo
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.errors import Diverged, FolderError
 
 
@@ -62,7 +62,7 @@ def test_a_longer_run_needs_extend(run_spec: dict[str, Any], tmp_path: Path) -> 
     gptzoo.train(longer, tmp_path / "run", extend=True, quiet=True)
     gptzoo.train(longer, tmp_path / "run", resume=True, quiet=True)  # run.json has the new spec now
     gptzoo.train(longer, tmp_path / "unbroken", quiet=True)
-    checkpoints = (newest_valid(tmp_path / run / "checkpoints") for run in ("run", "unbroken"))
+    checkpoints = (newest_valid_checkpoint(tmp_path / run / "checkpoints") for run in ("run", "unbroken"))
     last = [load_file(checkpoint / "model.safetensors") for checkpoint in checkpoints if checkpoint is not None]
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
     assert len(rows(tmp_path / "run")) == 16

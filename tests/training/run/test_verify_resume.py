@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import gptzoo
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.cli import main
 from gptzoo.training.run.verify_resume import differences
 
@@ -49,7 +49,7 @@ def runs(spec: dict[str, Any], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    checkpoint = newest_valid(run / "checkpoints")
+    checkpoint = newest_valid_checkpoint(run / "checkpoints")
     assert checkpoint is not None
     return checkpoint
 

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from support import small
 
 import gptzoo
-from gptzoo.checkpoint.checkpoints import newest_valid
+from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.training.step.block_options import prepare_blocks
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    checkpoint = newest_valid(run / "checkpoints")
+    checkpoint = newest_valid_checkpoint(run / "checkpoints")
     assert checkpoint is not None
     return load_file(checkpoint / "model.safetensors")
 

@@ -6,7 +6,7 @@ import itertools
 
 from gptzoo.data.corpora.story_grammar import words
 from gptzoo.data.corpora.story_grammar.grammar import StoryBuilder, capitalize, listing, with_article
-from gptzoo.data.corpora.story_grammar.scenes import ending, interlude, moved, opening, place, said
+from gptzoo.data.corpora.story_grammar.scenes import ending, interlude, moved, opening, pick_place, said
 
 
 def race(story: StoryBuilder) -> None:
@@ -67,7 +67,7 @@ def magic_words(story: StoryBuilder) -> None:
     hero, friend = story.people(2)
     spell = [story.invented_word() for _ in range(story.number(3, 4))]
     muddled = [spell[1], spell[0], *spell[2:]]
-    location, _ = place(story)
+    location, _ = pick_place(story)
     thing, other = story.things(2)
     story.title(
         story.pick(

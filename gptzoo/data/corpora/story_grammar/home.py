@@ -12,7 +12,7 @@ from gptzoo.data.corpora.story_grammar.scenes import (
     moved,
     opening,
     opening_at_home,
-    place,
+    pick_place,
     said,
 )
 
@@ -129,7 +129,7 @@ def song(story: StoryBuilder) -> None:
     """Write a story in which a verse is sung three times."""
     hero, friend = story.people(2)
     animal, other = story.animals(2)
-    location, _ = place(story)
+    location, _ = pick_place(story)
     rhyme = f"{story.invented_word()} {story.invented_word()} {story.invented_word(1)}"
     verse = story.pick(
         (
@@ -186,7 +186,7 @@ def rescue(story: StoryBuilder) -> None:
     """Write a story in which helpers pull out a stuck animal, one behind the other."""
     hero, friend = story.people(2)
     stuck, *helpers = story.animals(story.number(3, 4))
-    location, to_location = place(story)
+    location, to_location = pick_place(story)
     story.title(story.pick((f"the {stuck} is stuck", f"{hero} and the {stuck}", "all together now")))
     opening(story, hero)
     interlude(story, hero)

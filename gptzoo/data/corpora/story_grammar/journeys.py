@@ -6,7 +6,7 @@ import itertools
 
 from gptzoo.data.corpora.story_grammar import words
 from gptzoo.data.corpora.story_grammar.grammar import StoryBuilder, listing
-from gptzoo.data.corpora.story_grammar.scenes import ending, interlude, moved, opening, place, said
+from gptzoo.data.corpora.story_grammar.scenes import ending, interlude, moved, opening, pick_place, said
 
 
 def lost_and_found(story: StoryBuilder) -> None:
@@ -150,7 +150,7 @@ def message(story: StoryBuilder) -> None:
     """Write a story in which a message passes through several people and must arrive unchanged."""
     hero, sender, receiver = story.people(3)
     first, second = story.things(2)
-    location, to_location = place(story)
+    location, to_location = pick_place(story)
     number = story.pick(words.NUMBERS)
     text = story.pick(
         (

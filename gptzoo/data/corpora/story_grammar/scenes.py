@@ -6,9 +6,9 @@ from gptzoo.data.corpora.story_grammar import words
 from gptzoo.data.corpora.story_grammar.grammar import Person, StoryBuilder, listing, with_article
 
 
-def said(story: StoryBuilder, who: object) -> str:
+def said(story: StoryBuilder, speaker: object) -> str:
     """Return a verb of speaking and the speaker, such as "whispered Ada"."""
-    return f"{story.pick(words.SAID)} {who}"
+    return f"{story.pick(words.SAID)} {speaker}"
 
 
 def moved(story: StoryBuilder) -> str:
@@ -16,7 +16,7 @@ def moved(story: StoryBuilder) -> str:
     return story.pick(words.MOVED)
 
 
-def place(story: StoryBuilder) -> tuple[str, str]:
+def pick_place(story: StoryBuilder) -> tuple[str, str]:
     """Pick a place and return phrases for being there and going there: `("by the river", "to the river")`."""
     preposition, noun = story.pick(words.PLACES)
     return f"{preposition} {noun}", f"to {noun}"
@@ -28,14 +28,15 @@ def opening(story: StoryBuilder, hero: Person, friend: Person | None = None) -> 
     adjectives, sights = words.WEATHER[season]
     sky, time = story.pick(adjectives), story.pick(words.TIMES)
     _, home = story.pick(words.PLACES)
-    location, to_location = place(story)
-    both = f"{hero} and {hero.his} friend {friend}" if friend else str(hero)
+    location, to_location = pick_place(story)
+    people = f"{hero} and {hero.his} friend {friend}" if friend else str(hero)
+    day = f"{with_article(sky)} {time} in {season}"
     story.paragraph(
-        f"One {sky} {time} in {season}, {both} went {to_location}.",
-        f"It was {with_article(sky)} {time} in {season}, and {both} {moved(story)} {to_location}.",
-        f"{hero} was a {hero.child} who lived near {home}. One {sky} {time} {both} {moved(story)} {to_location}.",
-        f"There was a {hero.child} named {hero}. On {with_article(sky)} {time} in {season}, {both} came {to_location}.",
-        f"It happened {location}, on {with_article(sky)} {time} in {season}. {both} had come early.",
+        f"One {sky} {time} in {season}, {people} went {to_location}.",
+        f"It was {day}, and {people} {moved(story)} {to_location}.",
+        f"{hero} was a {hero.child} who lived near {home}. One {sky} {time} {people} {moved(story)} {to_location}.",
+        f"There was a {hero.child} named {hero}. On {day}, {people} came {to_location}.",
+        f"It happened {location}, on {day}. {people} had come early.",
     )
     if story.chance(0.6):
         story.say(story.pick(sights))
@@ -51,11 +52,11 @@ def opening_at_home(story: StoryBuilder, hero: Person, friend: Person | None = N
     season = story.pick(tuple(words.WEATHER))
     adjectives, sights = words.WEATHER[season]
     sky, time = story.pick(adjectives), story.pick(words.TIMES)
-    _, near = story.pick(words.PLACES)
+    _, landmark = story.pick(words.PLACES)
     story.paragraph(
         f"One {sky} {time} in {season}, {hero} sat at the window.",
-        f"{hero} was a {hero.child} who lived in a {story.pick(words.COLOURS)} house near {near}.",
-        f"There was once a {hero.child} named {hero}, in a small house near {near}.",
+        f"{hero} was a {hero.child} who lived in a {story.pick(words.COLOURS)} house near {landmark}.",
+        f"There was once a {hero.child} named {hero}, in a small house near {landmark}.",
         f"It was {with_article(sky)} {time} in {season}, and {hero} had stayed at home.",
     )
     story.say(story.pick(sights))
@@ -89,9 +90,9 @@ def _counting(story: StoryBuilder, hero: Person) -> None:
 
 def _echo(story: StoryBuilder, hero: Person) -> None:
     call = f"{story.invented_word()}, {story.invented_word()}, {story.invented_word()}"
-    where = story.pick(("well", "cave", "valley", "tunnel", "old tower", "empty barn"))
-    story.paragraph(f'"{call}!" {hero} shouted into the {where}.', f'{hero} called into the {where}: "{call}!"')
-    story.say(f'"{call}!" said the echo.', f'"{call}!" answered the {where}.', f'Back came the echo: "{call}!"')
+    location = story.pick(("well", "cave", "valley", "tunnel", "old tower", "empty barn"))
+    story.paragraph(f'"{call}!" {hero} shouted into the {location}.', f'{hero} called into the {location}: "{call}!"')
+    story.say(f'"{call}!" said the echo.', f'"{call}!" answered the {location}.', f'Back came the echo: "{call}!"')
 
 
 def _pocketing(story: StoryBuilder, hero: Person) -> None:
@@ -99,9 +100,9 @@ def _pocketing(story: StoryBuilder, hero: Person) -> None:
     if thing in story.pocket:
         return
     story.pocket.append(thing)
-    where, _ = place(story)
+    location, _ = pick_place(story)
     story.paragraph(
-        f"{where} {hero} found {thing.a} and put it in {hero.his} pocket.",
+        f"{location} {hero} found {thing.a} and put it in {hero.his} pocket.",
         f"Something lay on the ground. It was {thing.a}! {hero} put it in {hero.his} pocket.",
         f"{hero} picked up {thing.a}. It went into {hero.his} pocket.",
     )

@@ -1,4 +1,4 @@
-"""Decoding state: what a sublayer caches can be reordered, reset and rolled back without knowing the sublayer."""
+"""Properties of the decoding state: its rows can be reordered, reset and rolled back, whatever the component."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LENGTH = 8
 
 
 def check_state(subject: ModelPartUnderTest) -> None:
-    """Check that the state is a dict of tensors, batch first, of fixed shapes, updated in place, and works on meta."""
+    """Check the form of the state: a dict of batch-first tensors that are updated in place and can be built on meta."""
     model = subject.model()
     tensors_by_batch_size = {size: dict(_tensors(model.new_states(size, _LENGTH))) for size in (2, 3)}
     if not tensors_by_batch_size[2]:
@@ -35,15 +35,15 @@ def check_state(subject: ModelPartUnderTest) -> None:
                 f"the state {name} is not batch first: its shapes for 2 and 3 rows are {shapes[0]} and {shapes[1]}"
             )
     states = model.new_states(2, _LENGTH)
-    before = dict(_tensors(states))
+    original = dict(_tensors(states))
     _feed(model, subject.tokens(2, 2), torch.arange(2)[None], states)
     _feed(model, subject.tokens(2, 1), torch.tensor([[2]]), states)
     for name, tensor in _tensors(states):
-        if tensor is not before[name]:
+        if tensor is not original[name]:
             raise Failed(f"a forward pass replaces the state {name}; write into it: a CUDA graph keeps the old one")
     for name, tensor in _tensors(model.new_states(1, _LENGTH, device="meta")):
         if not tensor.is_meta:
-            raise Failed(f"new_states(device='meta') makes {name} on {tensor.device}")
+            raise Failed(f"new_states(device='meta') creates {name} on {tensor.device}")
 
 
 def check_reorder(subject: ModelPartUnderTest) -> None:
@@ -67,7 +67,7 @@ def check_reorder(subject: ModelPartUnderTest) -> None:
 
 
 def check_reset(subject: ModelPartUnderTest) -> None:
-    """Check that overwriting one row of the state with an empty one restarts that row and leaves the others alone."""
+    """Check that overwriting one row of the state with an empty one restarts that row and affects no other row."""
     model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, _LENGTH)
     states = model.new_states(2, _LENGTH)
     if not dict(_tensors(states)):
@@ -101,11 +101,11 @@ def check_rollback(subject: ModelPartUnderTest) -> None:
         for name in state:
             if not getattr(block, name).supports_rollback:
                 raise Skipped(f"the {name} of layer {layer} does not set supports_rollback")
-    other = torch.cat([tokens[:, :3], (tokens[:, 3:] + 1) % TINY_MODEL["vocab_size"]], dim=1)
+    other_tokens = torch.cat([tokens[:, :3], (tokens[:, 3:] + 1) % TINY_MODEL["vocab_size"]], dim=1)
     _feed(model, tokens, torch.arange(_LENGTH)[None], states)
     for first, last in ((3, 4), (4, _LENGTH)):  # one token, then a chunk
-        logits = _feed(model, other[:, first:last], torch.arange(first, last)[None], states)
-        difference = relative_difference(logits, _logits(model, other)[:, first:last])
+        logits = _feed(model, other_tokens[:, first:last], torch.arange(first, last)[None], states)
+        difference = relative_difference(logits, _logits(model, other_tokens)[:, first:last])
         if difference.max() > TOLERANCE:
             _, token = first_difference(difference, TOLERANCE)
             raise Failed(

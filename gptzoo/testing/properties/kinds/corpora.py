@@ -25,18 +25,18 @@ def check_documents(subject: ComponentUnderTest) -> None:
         for index, document in enumerate(documents):
             if not isinstance(document, str) or not document:
                 raise Failed(f"document {index} of the {split} split is {document!r}; expected text that is not empty")
-        for what, other in (("reading it", corpus), ("building the corpus", rebuilt)):
-            if _documents(other, split) != documents:
-                raise Failed(f"{what} a second time gives other documents in the {split} split")
+        for action, same_corpus in (("reading it", corpus), ("building the corpus", rebuilt)):
+            if _documents(same_corpus, split) != documents:
+                raise Failed(f"{action} a second time gives other documents in the {split} split")
 
 
 def check_fingerprint(subject: ComponentUnderTest) -> None:
     """Check that the fingerprint is the same every time, and changes with every option that changes the documents."""
     fingerprint = subject.config.build().fingerprint()
     corpus = subject.config.build()
-    for what in ("two corpora with the same options", "two calls of fingerprint()"):
+    for origin in ("two corpora with the same options", "two calls of fingerprint()"):
         if corpus.fingerprint() != fingerprint:
-            raise Failed(f"{what} have two fingerprints")
+            raise Failed(f"{origin} have two fingerprints")
     documents = _documents_by_split(subject.config)
     for name in type(subject.config).model_fields:
         for value, config in itertools.islice(other_values(subject, name), 2):

@@ -25,22 +25,22 @@ _SEQUENCES = (TokenSequence([3], 1), TokenSequence([1, 2, 3, 3, 3], 2), TokenSeq
 def check_processing(subject: ComponentUnderTest) -> None:
     """Check that logits keep shape, dtype and excluded tokens, have no NaN, and leave a possible token in each row."""
     processor = _build(subject.config)
-    for what, logits in _example_logits().items():
+    for name, logits in _example_logits().items():
         processed = _process(processor, logits)
         if processed is None:
             continue
         if processed.shape != logits.shape or processed.dtype != logits.dtype:
             raise Failed(
-                f"it returns {processed.dtype} of shape {tuple(processed.shape)} for {what}; expected {logits.dtype} "
+                f"it returns {processed.dtype} of shape {tuple(processed.shape)} for {name}; expected {logits.dtype} "
                 f"of shape {tuple(logits.shape)}"
             )
         if processed.isnan().any() or (processed == torch.inf).any():
-            raise Failed(f"it returns {'NaN' if processed.isnan().any() else 'infinity'} for {what}")
+            raise Failed(f"it returns {'NaN' if processed.isnan().any() else 'infinity'} for {name}")
         if not (processed > -torch.inf).any(-1).all():
             row = int((processed == -torch.inf).all(-1).nonzero()[0])
-            raise Failed(f"it leaves no token possible in row {row} of {what}")
+            raise Failed(f"it leaves no token possible in row {row} of {name}")
         if (processed[logits == -torch.inf] > -torch.inf).any():
-            raise Failed(f"it makes a token possible again that was excluded from {what}")
+            raise Failed(f"it makes a token possible again that was excluded from {name}")
 
 
 def check_rows(subject: ComponentUnderTest) -> None:
@@ -78,7 +78,7 @@ def check_determinism(subject: ComponentUnderTest) -> None:
 
 def behaviour(config: Config) -> dict[str, Tensor | None]:
     """Return the results for all example logits."""
-    return {what: _process(_build(config), logits) for what, logits in _example_logits().items()}
+    return {name: _process(_build(config), logits) for name, logits in _example_logits().items()}
 
 
 def _build(config: Config) -> LogitsProcessor:

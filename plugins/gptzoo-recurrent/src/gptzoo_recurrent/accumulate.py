@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gptzoo_recurrent.chunks import decay_in_chunks, full_precision, in_chunks
+from gptzoo_recurrent.chunks import decay_in_chunks, disable_autocast, split_into_chunks
 
 
 def accumulate(
@@ -13,12 +13,12 @@ def accumulate(
     k: Tensor,  # (B, H, T, D)
     v: Tensor,  # (B, H, T, E)
     log_decay: Tensor,  # (B|1, H|1, T), at most 0
-    starts: Tensor | None,  # (B, T) bool, True for the first token of each document but the first one
+    starts: Tensor | None,  # (B, T) bool, True for the first token of each document except the first document
     state: Tensor,  # (B, H, D, E)
     chunk_size: int,
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs (B, H, T, E) and the final state (B, H, D, E)."""
-    with full_precision(q.device):
+    with disable_autocast(q.device):
         if q.shape[2] == 1:
             state = state * log_decay.exp()[..., None] + k.mT @ v
             return q @ state, state
@@ -30,7 +30,7 @@ def _by_chunks(
 ) -> tuple[Tensor, Tensor]:
     n_tokens = q.shape[2]
     decay = decay_in_chunks(log_decay, starts, chunk_size)
-    q, k, v = (in_chunks(x, chunk_size) for x in (q, k, v))
+    q, k, v = (split_into_chunks(x, chunk_size) for x in (q, k, v))
     chunk_update = (k * decay.to_end).mT @ v  # (B, H, N, D, E), added to the state by each chunk
     states = []  # before each chunk
     for n in range(q.shape[2]):

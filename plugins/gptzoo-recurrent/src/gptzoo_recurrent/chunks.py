@@ -22,7 +22,7 @@ class Decay(NamedTuple):
     over: Tensor  # (B|1, H|1, N, 1, 1): at the end of the chunk, of the state before the chunk
 
 
-def in_chunks(x: Tensor, chunk_size: int) -> Tensor:
+def split_into_chunks(x: Tensor, chunk_size: int) -> Tensor:
     """Split (…, T, D) into chunks (…, N, K, D). The last chunk is padded with zeros."""
     return F.pad(x, (0, 0, 0, -x.shape[-2] % chunk_size)).unflatten(-2, (-1, chunk_size))
 
@@ -32,29 +32,29 @@ def decay_in_chunks(log_decay: Tensor, starts: Tensor | None, chunk_size: int) -
 
     log_decay is (B|1, H|1, T), at most 0. starts is (B, T) bool, or None for a single document. Decays multiply by
     adding their logarithms, and only sums that are at most 0 are exponentiated. A state does not survive the start of a
-    document. There the logarithm is masked afterwards, because an infinite term would give inf - inf = NaN.
+    document. There the logarithm is masked after the summation, because an infinite term would give inf - inf = NaN.
     """
     padding = (0, -log_decay.shape[-1] % chunk_size)
     total = F.pad(log_decay, padding).unflatten(-1, (-1, chunk_size)).cumsum(-1)  # (B|1, H|1, N, K)
     within = total[..., :, None] - total[..., None, :]
     since_start, to_end, over = total, total[..., -1:] - total, total[..., -1:]
-    hidden = torch.ones(chunk_size, chunk_size, dtype=torch.bool, device=total.device).triu(1)  # j > i
+    masked = torch.ones(chunk_size, chunk_size, dtype=torch.bool, device=total.device).triu(1)  # j > i
     if starts is not None:
-        # The number of documents that have started in the chunk so far tells the documents of a chunk apart.
+        # Number the documents of the chunk: count the documents that have started up to each token.
         document = F.pad(starts, padding).unflatten(-1, (-1, chunk_size)).cumsum(-1)[:, None]  # (B, 1, N, K)
-        hidden = hidden | (document[..., :, None] != document[..., None, :])
+        masked = masked | (document[..., :, None] != document[..., None, :])
         since_start = since_start.masked_fill(document > 0, float("-inf"))
         to_end = to_end.masked_fill(document < document[..., -1:], float("-inf"))
         over = over.masked_fill(document[..., -1:] > 0, float("-inf"))
     return Decay(
-        within.masked_fill(hidden, float("-inf")).exp(),
+        within.masked_fill(masked, float("-inf")).exp(),
         since_start.exp()[..., None],
         to_end.exp()[..., None],
         over.exp()[..., None],
     )
 
 
-def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+def disable_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return a context manager that disables autocast.
 
     A state sums over thousands of tokens. In bfloat16, small contributions would be lost.

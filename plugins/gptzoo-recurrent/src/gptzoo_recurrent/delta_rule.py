@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gptzoo_recurrent.chunks import decay_in_chunks, full_precision, in_chunks
+from gptzoo_recurrent.chunks import decay_in_chunks, disable_autocast, split_into_chunks
 
 
 def delta_rule(
@@ -25,7 +25,7 @@ def delta_rule(
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs (B, H, T, E) and the final state (B, H, D, E)."""
     beta = beta[..., None]
-    with full_precision(q.device):
+    with disable_autocast(q.device):
         if q.shape[2] == 1:
             state = state * log_decay.exp()[..., None]
             state = state + k.mT @ (beta * (v - k @ state))
@@ -45,7 +45,7 @@ def _by_chunks(
 ) -> tuple[Tensor, Tensor]:
     n_tokens, d_value = v.shape[2:]
     decay = decay_in_chunks(log_decay, starts, chunk_size)
-    q, k, v, beta = (in_chunks(x, chunk_size) for x in (q, k, v, beta))
+    q, k, v, beta = (split_into_chunks(x, chunk_size) for x in (q, k, v, beta))
     # With decayed states and corrections, correction_i = beta_i (v_i - k_i S - sum over j < i of (k_i . k_j)
     # correction_j). That is linear in S, so the triangular system is solved once for all chunks: the first E columns
     # are the corrections for S = 0, the other D columns are the factor of S. Computing the inverse as a product of

@@ -1,4 +1,4 @@
-"""Linear attention: a kernel in place of the softmax, so that keys and values can be summed in advance."""
+"""Linear attention: a kernel in place of the softmax, so that a sum over past keys and values replaces them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Linear(RecurrentAttention):
         starts = document_starts(context)
         no_decay = q.new_zeros(1, 1, q.shape[2])
         ones = torch.ones_like(v[..., :1])
-        weights, total = accumulate(q, k, ones, no_decay, starts, state["total"], self.chunk_size)
+        denominator, total = accumulate(q, k, ones, no_decay, starts, state["total"], self.chunk_size)
         q, k = context.rotate(q, k)
         y, memory = accumulate(q, k, v, no_decay, starts, state["memory"], self.chunk_size)
-        y = y / (weights + 1e-6)  # the weights of padding before the first token are 0
+        y = y / (denominator + 1e-6)  # it is 0 for padding before the first token
         return y.transpose(1, 2).flatten(-2), {"memory": memory, "total": total}
 
     def new_state(
