@@ -23,7 +23,7 @@ _VARIABLES = ("GPTZOO_", "OMP_", "MKL_", "CUDA_", "TORCH", "PYTORCH_", "TIKTOKEN
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Print versions, devices, plugins and settings for a bug report, and problems of this installation.
+    """Print versions, devices, plugins and settings for a bug report, and any problems of the installation.
 
     The exit code is 1 if there is a problem.
     """

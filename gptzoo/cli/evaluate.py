@@ -1,4 +1,4 @@
-"""The command `gptzoo eval`."""
+"""`gptzoo eval`: the loss, perplexity and bits per byte of a model on a text."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     type=click.Choice(["full", "random-batches"]),
     default="full",
     show_default=True,
-    help="Predict every token once, or use nanoGPT's random windows, to compare with its published losses.",
+    help="full: predict every token once. random-batches: nanoGPT's random windows, for its published losses.",
 )
 @click.option("--batches", type=click.IntRange(min=1), help="Number of random batches (default: 200).")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Sequences per random batch (default: 12).")
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed of the random batches (default: 1).")
-@click.option("--batching", metavar="NAME|JSON", help="Batching of the text. Default: the run's, else windows.")
+@click.option("--batching", metavar="NAME|JSON", help="Batching of the text (default: the run's, else windows).")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
-    help="Precision of the computation. Default: the run's.",
+    help="Precision of the computation (default: the run's).",
 )
 @click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
 @json_option
@@ -65,9 +65,9 @@ def evaluate(
 ) -> None:
     """Print loss, perplexity and bits per byte of the model in RUN.
 
-    RUN is a run folder, a checkpoint, or a model folder from `build --out` or `import-hf`. The full pass predicts every
-    token of the split but the first once, so its result depends on no batch size and no seed. Use bits per byte to
-    compare models with different tokenizers.
+    RUN is a run folder, a checkpoint, or a model folder from `build --out` or `import-hf`. The full pass predicts each
+    token of the split except the first exactly once, so its result does not depend on batch size or seed. Use bits per
+    byte to compare models with different tokenizers.
     """
     from gptzoo.cli.inputs import read_component, read_text_source
     from gptzoo.training.evaluation.evaluate import evaluate as evaluate_saved

@@ -65,7 +65,7 @@ def dtype_option(command: F) -> F:
         type=click.Choice(["fp32", "bf16", "int8"]),
         default="fp32",
         show_default=True,
-        help="Data type of the weights and KV cache. int8 uses a bf16 cache.",
+        help="Data type of the weights and KV cache. int8 keeps the cache in bf16.",
     )(command)
 
 

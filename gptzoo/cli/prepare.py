@@ -37,7 +37,7 @@ class _Source(NamedTuple):
     "--tokenizer",
     default="byte",
     show_default=True,
-    help="Tokenizer for a corpus: a name, or JSON with options. A run names its own.",
+    help="Tokenizer for a corpus: a name, or JSON with options. A run spec sets its own.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes (default: one per CPU core).")
 @json_option
@@ -49,8 +49,8 @@ def prepare(
     """Tokenize the text of runs or corpora ahead of training, in parallel.
 
     RUN_OR_CORPUS is a run spec, a run folder, the name of a corpus, or a corpus as JSON, inline or in a file. Training
-    reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. An interrupted command continues where it
-    stopped.
+    reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. After an interruption, the same command continues
+    where it stopped.
     """
     from gptzoo.data.token_store import prepare as prepare_store
 

@@ -17,14 +17,14 @@ from gptzoo.cli.options import json_option
 @click.option(
     "--serve",
     is_flag=True,
-    help="Serve the page to a browser on this machine instead of writing files. It follows a running ablation.",
+    help="Serve the report to a browser on this machine instead of writing files. It follows a running ablation.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
-    help="Port for --serve; 0 chooses a free one.",
+    help="Port for --serve; 0 for any free port.",
 )
 @json_option
 def report(folder: Path, out: Path | None, serve: bool, port: int, as_json: bool) -> None:

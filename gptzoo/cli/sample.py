@@ -182,7 +182,7 @@ def _read_line() -> str | None:
 def _sample_prompt_file(
     strategy: Strategy, prompts_file: Path, out: Path, n: int, best_of: int | None, n_slots: int
 ) -> None:
-    """Append the samples of all prompts in a file to `out`, except for those that are there already."""
+    """Append the samples of all prompts in a file to `out`, except for prompts that already have samples."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -200,19 +200,19 @@ def _sample_prompt_file(
         for index, samples in strategy.samples_of_prompts(texts, n, best_of, n_slots):
             results.add(remaining[index], {"samples": list(map(_as_dict, samples))})
             bar.advance(task)
-    skipped = f" ({n_done} were there already)" if n_done else ""
+    skipped = f" ({n_done} already done)" if n_done else ""
     click.echo(f"wrote {out}: {len(remaining)} prompts{skipped}", err=True)
 
 
 @contextlib.contextmanager
-def _locate_errors(place: str) -> Iterator[None]:
-    """Add a place to the message of an InputError."""
+def _locate_errors(location: str) -> Iterator[None]:
+    """Prefix the message of an InputError with a location."""
     from gptzoo.errors import InputError
 
     try:
         yield
     except InputError as error:
-        raise type(error)(f"{place}: {error}") from None
+        raise type(error)(f"{location}: {error}") from None
 
 
 def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:

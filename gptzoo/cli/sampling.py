@@ -213,9 +213,9 @@ def read_sampling_spec(loaded: LoadedModel, options: Mapping[str, Any], *, rando
     """Return the spec of --spec, overridden by the other options. Raises InputError.
 
     The processors come in this order: constraints, penalties, those of the spec, those of --processor, temperature and
-    truncation. An option for a processor of the spec replaces it in its place. `random` adds the default temperature if
-    neither the spec nor an option sets one. The field `max_new_tokens` counts as set only if the spec or an option sets
-    it.
+    truncation. An option for a processor of the spec replaces that processor at the same position. `random` adds the
+    default temperature if neither the spec nor an option sets one. The field `max_new_tokens` counts as set only if the
+    spec or an option sets it.
     """
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.text import tokenizer_of

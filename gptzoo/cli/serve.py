@@ -36,7 +36,7 @@ API_KEY_VARIABLE = "GPTZOO_API_KEY"
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="Maximum number of texts in the request queue.",
+    help="Maximum number of requested completions that wait for a slot.",
 )
 @click.option(
     "--max-body",

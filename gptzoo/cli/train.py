@@ -1,4 +1,4 @@
-"""The command `gptzoo train`."""
+"""`gptzoo train`: train a model, or resume a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gptzoo.cli.options import plugin_option, set_option
 @click.option(
     "--until", type=click.IntRange(min=1), metavar="STEP", help="Pause after this step. Continue with --resume."
 )
-@click.option("--device", help="Device: auto, cpu, cuda or cuda:N. Default: the spec's.")
+@click.option("--device", help="Device: auto, cpu, cuda or cuda:N (default: the spec's).")
 @click.option("--bare", is_flag=True, help="Write no loss curve and no sample at the end.")
 @click.option("--no-plot", is_flag=True, help="Write no loss curve at the end.")
 @set_option
@@ -43,8 +43,8 @@ def train(
     """Train the model of RUN, a JSON run spec.
 
     Writes run.json (the resolved spec), environment.json, metrics.jsonl, checkpoints/, sample.txt and loss.png to OUT.
-    After Ctrl-C or SIGTERM it finishes the step, saves a checkpoint and exits with code 4. A run that is resumed ends
-    with bitwise the same weights as one that was never stopped.
+    After Ctrl-C or SIGTERM it finishes the step, saves a checkpoint and exits with code 4. A resumed run ends with
+    bitwise the same weights as an uninterrupted one.
     """
     from gptzoo import train as train_run
     from gptzoo.spec.files import load_run_spec

@@ -1,4 +1,4 @@
-"""The command `gptzoo verify-resume`."""
+"""`gptzoo verify-resume`: check that a killed and resumed run has bitwise the same results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,22 @@ from gptzoo.cli.options import json_option, set_option
 
 @click.command("verify-resume")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=click.IntRange(min=4), default=20, show_default=True, help="Steps of each training.")
-@click.option("--kills", type=click.IntRange(min=1), default=1, show_default=True, help="Number of kills.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the two runs in. Default: delete them.")
-@click.option("--plugin", "plugins", metavar="FILE", multiple=True, help="Load components from a Python file.")
+@click.option("--steps", type=click.IntRange(min=4), default=20, show_default=True, help="Steps of each training run.")
+@click.option(
+    "--kills",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of times that the second run is killed and resumed.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to keep the two runs in (default: delete them).")
+@click.option(
+    "--plugin",
+    "plugins",
+    metavar="FILE",
+    multiple=True,
+    help="Load components from a Python file that defines the hook gptzoo_components(). Repeatable.",
+)
 @json_option
 @set_option
 def verify_resume(
@@ -29,10 +41,11 @@ def verify_resume(
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Check that RUN can be resumed bit by bit.
+    """Check that RUN, killed and resumed, gives bitwise the same results.
 
-    Trains RUN for a few steps twice: once without a break, and once killed with SIGKILL and resumed. Compares weights,
-    optimizer state and metrics, except metrics that depend on the clock. Exits with code 0 if nothing differs, else 1.
+    Trains RUN for a few steps twice: once without interruption, and once killed with SIGKILL and resumed. Compares
+    weights, optimizer state and metrics, except metrics that depend on the clock. Exits with code 0 if nothing differs,
+    else 1.
     """
     from gptzoo import registry
     from gptzoo.checkpoint.model_folder import require_empty_folder

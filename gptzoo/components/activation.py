@@ -39,7 +39,7 @@ class Activation(Part):
 
 
 class ReLU(Activation):
-    """max(0, x)."""
+    """ReLU, max(0, x)."""
 
     name = "relu"
     paper = "Nair and Hinton 2010, Rectified Linear Units Improve Restricted Boltzmann Machines"
@@ -49,7 +49,7 @@ class ReLU(Activation):
 
 
 class GELU(Activation):
-    """x * Phi(x) with the normal distribution function Phi, exact or in GPT-2's tanh approximation."""
+    """GELU, x * Phi(x) with the standard normal CDF Phi, exact or in GPT-2's tanh approximation."""
 
     name = "gelu"
     paper = "Hendrycks and Gimpel 2016, Gaussian Error Linear Units, arXiv:1606.08415"
@@ -65,7 +65,7 @@ class GELU(Activation):
 
 
 class SiLU(Activation):
-    """x * sigmoid(x), also called swish."""
+    """SiLU, x * sigmoid(x), also called swish."""
 
     name = "silu"
     paper = "Elfwing et al. 2017, Sigmoid-Weighted Linear Units, arXiv:1702.03118"

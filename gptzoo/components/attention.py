@@ -178,7 +178,7 @@ class NaiveAttention(MultiHeadAttention):
 
 
 class SdpaAttention(NaiveAttention):
-    """Scaled dot-product attention by torch's fused kernels. To capture attention weights, it falls back to `naive`."""
+    """Scaled dot-product attention with torch's fused kernels. Falls back to `naive` to capture attention weights."""
 
     name = "sdpa"
     paper = "Dao et al. 2022, FlashAttention, arXiv:2205.14135"

@@ -119,8 +119,8 @@ class GLU(HiddenLayer):
 
     class Config(HiddenLayer.Config):
         multiplier: PositiveFloat | None = 8 / 3
-        """Hidden width as a multiple of d_model, rounded to the nearest integer. Null if `d_ff` is given. The default
-        of 8/3 has as many parameters as an `mlp` with 4."""
+        """Hidden width as a multiple of d_model, rounded to the nearest integer. Null if `d_ff` is given. With the
+        default of 8/3, it has as many parameters as an `mlp` with 4."""
 
     config: Config
 

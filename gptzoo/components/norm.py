@@ -45,7 +45,7 @@ class NormLayer(Part):
 
 
 class LayerNorm(NormLayer):
-    """(x - mean) / sqrt(variance + eps), with a learned scale and an optional bias per channel."""
+    """LayerNorm, (x - mean) / sqrt(variance + eps), with a learned scale and an optional bias per channel."""
 
     name = "layernorm"
     paper = "Ba et al. 2016, Layer Normalization, arXiv:1607.06450"
@@ -70,7 +70,7 @@ class LayerNorm(NormLayer):
 
 
 class RMSNorm(NormLayer):
-    """x / sqrt(mean(x^2) + eps), with a learned scale per channel."""
+    """RMSNorm, x / sqrt(mean(x^2) + eps), with a learned scale per channel."""
 
     name = "rmsnorm"
     paper = "Zhang and Sennrich 2019, Root Mean Square Layer Normalization, arXiv:1910.07467"

@@ -32,9 +32,9 @@ class Decoder(Stack):
         embed_dropout: Inherited[float] = inherited("dropout")
         """Dropout probability for the sum of token and position embeddings."""
         head_bias: bool = False
-        """Learn a bias in the output head. Default: false, as in GPT-2, whatever the model's `bias`."""
+        """Learn a bias in the output head, independent of the model's `bias`. Default: false, as in GPT-2."""
         init_std: PositiveFloat = 0.02
-        """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write the
+        """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write to the
         residual stream, by 1/sqrt(2 n_layers) in `pre_ln`."""
 
     config: Config

@@ -11,7 +11,7 @@ from gptzoo.strict_model import StrictModel
 
 
 class SamplingSpec(StrictModel):
-    """Sampling parameters. A seed determines the tokens of each sample, whatever else is generated in the batch."""
+    """Sampling parameters. The seed determines the tokens of each sample, independent of the rest of the batch."""
 
     max_new_tokens: NonNegativeInt = 200
     """Maximum number of tokens to generate after the prompt."""

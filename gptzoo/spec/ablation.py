@@ -57,7 +57,8 @@ class AxisSpec(StrictModel):
     of the field's kind. For an axis over several fields, each value is an object of fields: {"swiglu": {"model.ffn":
     "glu", "model.activation": "silu"}}."""
     low: int | float | None = None
-    """Lower end of a range, instead of `choices` (mode `tpe` only). If both ends are integers, integers are drawn."""
+    """Lower end of a range of values, an alternative to `choices` (mode `tpe` only). If both ends are integers,
+    integers are drawn."""
     high: int | float | None = None
     """Upper end of the range, included."""
     log: bool = False
@@ -153,13 +154,15 @@ class HalvingSpec(StrictModel):
     """Successive halving: short runs of all variants, longer runs of the best, full runs of a few."""
 
     eta: float = Field(default=3.0, gt=1.0)
-    """Reduction factor: one in `eta` variants of a rung is promoted to the next. The baseline always is."""
+    """Reduction factor: one in `eta` variants of a rung is promoted to the next rung. The baseline is always
+    promoted."""
     rungs: Annotated[
         Annotated[int, Field(ge=1, le=10)] | Annotated[tuple[Fraction, ...], Strict(False)],
         BeforeValidator(_as_fractions),
     ] = 3
-    """Number of rungs: the last is at 1/eta of a run's length, the one before at 1/eta², and so on. Or their positions
-    as fractions of the length, such as [0.05, 0.2]. A run pauses at the first evaluation at or after a rung."""
+    """Number of rungs, or their positions as fractions of a run's length, such as [0.05, 0.2]. With a number, the last
+    rung is at 1/eta of the length, the one before at 1/eta², and so on. A run pauses at the first evaluation at or
+    after a rung."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
     """Seeds of the runs that decide about promotion. They must differ from the seeds of the comparison, to avoid
     selection bias."""
@@ -203,8 +206,8 @@ class AblationSpec(StrictModel):
     base: Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
     """The run that all variants are derived from: an inline run spec, or the path of one relative to this file."""
     axes: dict[str, Axis] = Field(min_length=1)
-    """The axes of the design. A key is a field of the run, such as `model.norm` or `optimizer.lr`, or any other name
-    for an axis over several fields."""
+    """Axes of the design, by name. A key is a field of the run, such as `model.norm` or `optimizer.lr`, or any other
+    name for an axis over several fields."""
     mode: Mode = "grid"
     """Points of the design. `grid`: all combinations. `one_at_a_time`: the baseline, and the points that differ from it
     on one axis. `paired`: the first choices of all axes, the second choices, and so on. `random`: a random sample of
@@ -219,8 +222,8 @@ class AblationSpec(StrictModel):
     draw_seed: NonNegativeInt = 0
     """Random seed for drawing points in the modes `random`, `latin` and `tpe`."""
     baseline: dict[str, Any] = {}
-    """Labels by axis of the variant that all others are compared with. Default on each axis: the value of the base if
-    it is among the choices, else the first choice."""
+    """Baseline that all other variants are compared with, as labels by axis. Default on each axis: the value of the
+    base run if it is among the choices, else the first choice."""
     exclude: Annotated[tuple[ExclusionSpec, ...], Strict(False)] = ()
     """Points of the design that are excluded, with reasons."""
     seeds: Seeds = (1, 2, 3)
@@ -240,14 +243,15 @@ class AblationSpec(StrictModel):
     """Equivalence margin: variants are reported as the same if the confidence interval of their difference lies inside
     it. The default is above rounding errors. 0: only bitwise equal results are the same."""
     alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
-    """Significance level: probability of reporting any difference if there is none, over all comparisons together."""
+    """Family-wise significance level: probability of reporting any difference, over all comparisons, if there is
+    none."""
     power: float = Field(default=0.8, gt=0.0, lt=1.0)
-    """Statistical power: probability of reporting a difference of the detectable size."""
+    """Statistical power: probability of reporting a true difference of the smallest detectable size."""
     seed_noise: NoiseSpec | None = None
     """Expected variation between seeds, for planning before there are results. After two seeds of a variant, its
     measured variation is used."""
     executor: Annotated[Any, Reference("executor")] = by_default("local")
-    """Executor: where trials run."""
+    """Executor that runs the trials, such as `local`."""
     retries: NonNegativeInt = 1
     """Maximum number of times that a crashed or hung trial is restarted."""
     silence: PositiveFloat | None = 3600.0

@@ -44,15 +44,15 @@ class ModelSpec(StrictModel):
     positional: Annotated[Any, PerLayer("positional")] = by_default("learned")
     """Position encoding of each layer: one component, or a list that is cycled over the layers."""
     norm: Annotated[Any, Reference("norm")] = by_default("pre_ln")
-    """Norm scheme: where normalisation takes place in a block."""
+    """Norm scheme: placement of the norm layers in a block, such as pre-norm or post-norm."""
     activation: Annotated[Any, Reference("activation")] = by_default("gelu")
-    """Activation function of feed-forward networks that do not set their own."""
+    """Activation function. Applies to feed-forward networks that do not set their own `activation`."""
     ffn: Annotated[Any, PerLayer("ffn")] = by_default("mlp")
     """Feed-forward network of each layer: one component, or a list that is cycled over the layers."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout probability of components that do not set their own."""
+    """Dropout probability. Applies to components that do not set their own `dropout`."""
     bias: bool = True
-    """Learn a bias in linear layers and norms of components that do not set their own."""
+    """Learn a bias in linear layers and norms. Applies to components that do not set their own `bias`."""
     tie_embeddings: bool = True
     """Use the same matrix for the token embedding and the output head."""
 
@@ -106,7 +106,7 @@ class ModelSpec(StrictModel):
                 yield error_at(f"has {length} entries, but the model has only {self.n_layers} layers", field)
 
     def _component_problems(self) -> Iterator[InitErrorDetails]:
-        """Check the rules of each component by itself."""
+        """Check the rules of each single component."""
         dims = self._dims(self.vocab_size or 1)
         for field in ("architecture", "norm", "activation", *PER_LAYER):
             for location, config in _configs_in(getattr(self, field), field):

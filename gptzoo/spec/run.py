@@ -34,17 +34,17 @@ CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or
 
 
 class EvalSpec(StrictModel):
-    """When the model is evaluated. An evaluation is one full pass over the validation text, whatever the seed."""
+    """Evaluation schedule. An evaluation is one full pass over the validation text, independent of the seed."""
 
     every: PositiveInt = 250
-    """Optimizer steps between evaluations. There is always one before step 1 and one after the last step."""
+    """Optimizer steps between evaluations. The model is also evaluated before step 1 and after the last step."""
 
 
 class CheckpointSpec(StrictModel):
-    """When checkpoints are saved and how many are kept."""
+    """Checkpoint schedule: how often checkpoints are saved and how many are kept."""
 
     every: PositiveInt = 250
-    """Optimizer steps between checkpoints. There is always one after the last step."""
+    """Optimizer steps between checkpoints. A checkpoint is also saved after the last step."""
     keep: int = Field(default=2, ge=2)
     """Number of latest checkpoints to keep. At least 2, so that a damaged one can be replaced by the one before it."""
     best: bool = False
@@ -55,7 +55,7 @@ class EarlyStoppingSpec(StrictModel):
     """Early stopping: ends the run when the validation loss no longer improves."""
 
     patience: PositiveInt
-    """Number of evaluations in a row without a new lowest validation loss after which the run ends."""
+    """Number of consecutive evaluations without a new lowest validation loss after which the run ends."""
     min_delta: NonNegativeFloat = 0.0
     """Smallest decrease of the validation loss, in nats, that counts as an improvement."""
 
@@ -82,7 +82,7 @@ class WatchSpec(StrictModel):
     evaluations. Null: no diagnostics."""
     peak_tflops: PositiveFloat | None = None
     """Peak performance of one device in TFLOP/s, for the metric `mfu` (model FLOPs utilisation). Default: the known
-    value for the GPU model. There is none for CPUs."""
+    value of the GPU model; CPUs have no default."""
 
 
 class SampleSpec(StrictModel):
@@ -97,7 +97,7 @@ class SampleSpec(StrictModel):
 
 
 class RunSpec(StrictModel):
-    """The spec of a training run. On the same machine, with the same code and threads, runs are equal bit by bit."""
+    """The spec of a training run. Runs with the same spec, code, machine and thread count are equal bit for bit."""
 
     spec_version: Literal[1] = 1
     """Version of the spec format."""
@@ -129,11 +129,11 @@ class RunSpec(StrictModel):
     clip_norm: PositiveFloat | None = 1.0
     """Maximum global gradient norm; larger gradients are scaled down. Null: no clipping."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of each target that is spread evenly over the vocabulary, in training only. Its part of the loss is a
-    separate metric: `train/loss` stays the cross-entropy."""
+    """Label smoothing: fraction of the target probability that is spread evenly over the vocabulary, in training only.
+    The added loss is a separate metric; `train/loss` stays the cross-entropy."""
     z_loss: NonNegativeFloat = 0.0
-    """Weight of the squared log-normaliser of the logits in the loss (PaLM: 1e-4), in training only. Its part of the
-    loss is a separate metric."""
+    """Weight of the z-loss, the squared logsumexp of the logits (PaLM: 1e-4), in training only. The added loss is a
+    separate metric."""
     ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Decay per step of an exponential moving average (EMA) of the weights, such as 0.999. The EMA is evaluated as
     `val/ema_loss` and saved with the weights. Default: no EMA."""
@@ -145,8 +145,8 @@ class RunSpec(StrictModel):
     early_stopping: EarlyStoppingSpec | None = None
     """Early stopping. Default: off."""
     skip_non_finite: NonNegativeInt = 0
-    """Maximum number of updates in a row that are skipped because their loss or gradient is not finite. One more ends
-    the run. 0: the first one ends the run."""
+    """Maximum number of consecutive updates that are skipped because their loss or gradient is not finite. One more
+    such update ends the run. 0: the first one ends the run."""
     seed: NonNegativeInt = 1
     """Random seed for initialisation, data order and dropout."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
@@ -156,7 +156,7 @@ class RunSpec(StrictModel):
     """Compile the blocks with torch.compile. Equal blocks are compiled once. The first steps are slow."""
     activation_checkpointing: bool = False
     """Keep only the inputs of each block and recompute its activations in the backward pass. It saves memory, costs
-    time, and gives bitwise the same results."""
+    time, and leaves the results equal bit for bit."""
     device: str = "auto"
     """Device, such as `cpu` or `cuda`. auto: cuda if available, else cpu."""
     parallel: ParallelSpec = ParallelSpec()

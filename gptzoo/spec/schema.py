@@ -26,11 +26,11 @@ def file_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = {"$schema": _Generator.schema_dialect, **model.model_json_schema(schema_generator=_Generator)}
     schema_url = {
         "type": "string",
-        "description": "Path or URL of the JSON Schema for editors to check this file.",
+        "description": "Path or URL of the JSON Schema that editors use to check this file.",
     }
     components = {
         "type": "array",
-        "description": "Packages and versions that provide the components. Written by gptzoo; omit it yourself.",
+        "description": "Packages and versions that provide the components. Written by gptzoo; do not set it yourself.",
     }
     added = {"$schema": schema_url, provenance.COMPONENTS_KEY: components}
     return {**schema, "properties": {**added, **schema["properties"]}}
@@ -78,7 +78,7 @@ def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
         default = f"A component of kind {kind}: its name, or an object with its type and options." if kind else ""
         descriptions[name] = field.description or docstrings.get(name, default)
     if issubclass(model, Config):
-        descriptions["type"] = f"Name of the {model.component.kind}."
+        descriptions["type"] = f"Name of the {model.component.kind.replace('_', ' ')} component."
     return descriptions
 
 

@@ -33,7 +33,7 @@ class Packed(TokenDropoutBatching):
 
     class Config(TokenDropoutBatching.Config):
         mask: bool = True
-        """Restrict attention to the same document. false: tokens also attend to earlier documents in their row."""
+        """Restrict attention to the same document. False: tokens also attend to earlier documents in their row."""
         restart_positions: bool = False
         """Count positions from 0 in each document instead of each row. Needs `mask`."""
 

@@ -20,7 +20,7 @@ def _local_or_hub(path: str, info: ValidationInfo) -> str:
 
 
 class HfCorpus(Corpus):
-    """A dataset of Hugging Face `datasets` with one document per row, in `column`.
+    """A Hugging Face dataset with one document per row, in `column`.
 
     It is streamed or downloaded. The fingerprint covers the hub commit, or the names and modification times of local
     files, but not their content.
@@ -44,7 +44,7 @@ class HfCorpus(Corpus):
         column: str = "text"
         """Name of the text column."""
         streaming: bool = True
-        """Stream the dataset. false downloads it first, into the cache of `datasets`."""
+        """Stream the dataset. False: download it first, into the cache of `datasets`."""
 
     config: Config
 

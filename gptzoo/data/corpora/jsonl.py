@@ -16,7 +16,7 @@ from gptzoo.errors import DataError
 class JsonlCorpus(FileCorpus):
     """JSON Lines files with one document per line, in the key `field`.
 
-    Documents are held out by the hash of their content.
+    A hash of its content decides whether a document is held out for validation.
     """
 
     name = "jsonl"
@@ -24,7 +24,7 @@ class JsonlCorpus(FileCorpus):
 
     class Config(FileCorpus.Config):
         field: str = "text"
-        """The key of the text in each line's object."""
+        """Key of the text in the JSON object on each line."""
 
     config: Config
 

@@ -22,7 +22,8 @@ class Share(StrictModel):
     corpus: Annotated[Config, Reference("corpus")]
     """A corpus of any type, including another mixture."""
     weight: PositiveFloat = 1.0
-    """Copies of each document per epoch: 2 is twice, 0.25 every fourth document, 1.5 all and every second one again."""
+    """Number of copies of each document per epoch. 2: each document twice. 0.25: every fourth document. 1.5: all
+    documents, and every second one again."""
 
 
 def _at_least_one(parts: tuple[Share, ...]) -> tuple[Share, ...]:
@@ -43,7 +44,7 @@ class MixtureCorpus(Corpus):
 
     class Config(Corpus.Config):
         parts: Annotated[tuple[Share, ...], Strict(False), AfterValidator(_at_least_one)]
-        """The corpora, each written {"corpus": …, "weight": …}."""
+        """Corpora of the mixture, each an object {"corpus": …, "weight": …}."""
 
     config: Config
 

@@ -21,7 +21,7 @@ _BUFFER_BYTES = 2**20  # without a limit, pyarrow buffers a whole row group, whi
 class ParquetCorpus(FileCorpus):
     """Parquet files with one document per row, in `column`. Needs the package `pyarrow`.
 
-    Documents are held out by the hash of their content.
+    A hash of its content decides whether a document is held out for validation.
     """
 
     name = "parquet"

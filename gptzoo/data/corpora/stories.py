@@ -21,7 +21,7 @@ _VAL_EVERY = 20  # one story in 20 is held out
 
 
 class StoriesCorpus(Corpus):
-    """Generated stories of about 700 characters, identical on every machine; needs no file and no network."""
+    """Generated stories of about 700 characters, identical on every machine. They need no file and no network."""
 
     name = "stories"
 

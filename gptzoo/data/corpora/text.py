@@ -13,8 +13,8 @@ from gptzoo.data.utf8 import read_utf8
 class TextCorpus(FileCorpus):
     """Plain UTF-8 text: a single file or a folder of .txt files.
 
-    Of a single file, the last `val_fraction` of characters is held out. In a folder, each file is a document, and
-    documents are held out by the hash of their content.
+    The last `val_fraction` of the characters of a single file is held out for validation. In a folder, each file is a
+    document, and a hash of its content decides whether it is held out.
     """
 
     name = "text"

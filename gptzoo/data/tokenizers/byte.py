@@ -9,7 +9,7 @@ from gptzoo.data.utf8 import encode_utf8
 
 
 class ByteTokenizer(Tokenizer):
-    """UTF-8 bytes as token ids, plus an end-of-text token. It needs no fitting and represents any text."""
+    """UTF-8 bytes as token ids, plus an end-of-text token. It needs no training and represents any text."""
 
     name = "byte"
     paper = "Xue et al. 2021, ByT5, arXiv:2105.13626"

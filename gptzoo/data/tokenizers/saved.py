@@ -12,7 +12,7 @@ _FILE = "tokenizer.json"
 
 
 class SavedTokenizer(Tokenizer):
-    """The tokenizer of an existing run, checkpoint or model, instead of one fitted on this run's text.
+    """The tokenizer of an existing run, checkpoint or model, instead of one trained on this run's text.
 
     Building it returns that tokenizer itself, and the checkpoints of the new run save that tokenizer.
     """

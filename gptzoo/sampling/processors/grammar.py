@@ -1,9 +1,9 @@
 """Logits processors that constrain the text to a regular expression or a JSON schema, with llguidance.
 
-llguidance computes the allowed tokens in microseconds per token. It was chosen because it has one wheel for every
-Python since 3.9 and no dependencies, is MIT-licensed and released monthly, works on bytes (so a token may be a part of
-a character), and rejects unsupported schema keywords instead of ignoring them. Of the alternatives, outlines-core first
-builds an index of the whole vocabulary for each pattern, xgrammar depends on transformers and triton, and
+llguidance computes the allowed tokens in microseconds per token. It works on bytes, so a token may be a part of a
+character, and it rejects unsupported schema keywords instead of ignoring them. It has no dependencies, one
+wheel for every Python since 3.9, an MIT license and monthly releases. The alternatives fit less well: outlines-core
+first builds an index of the whole vocabulary for each pattern, xgrammar depends on transformers and triton, and
 lm-format-enforcer is no longer released.
 """
 
@@ -45,7 +45,7 @@ class _MatcherState(NamedTuple):
 
     matcher: _Matcher
     allowed: np.ndarray  # bool, by token id, including the end-of-text token
-    finished: bool  # nothing but the end of the text may follow
+    finished: bool  # True if only the end-of-text token may follow
 
 
 class Grammar(Constraint):
@@ -155,7 +155,7 @@ class JsonSchema(Grammar):
         definition: dict[str, Any] = Field({}, examples=[{"type": "array", "items": {"type": "integer"}}])
         """JSON Schema. {} allows any JSON value. Unsupported keywords are an error before the first token."""
         whitespace: bool = False
-        """Allow whitespace between the parts of the value. Default: no."""
+        """Allow whitespace between the parts of the value. Default: false."""
 
     config: Config
 

@@ -38,7 +38,7 @@ class Schedule(Component):
 
 
 class Cosine(Schedule):
-    """Falls from the peak to `min_ratio` of it along half a cosine."""
+    """Cosine decay: the learning rate falls from the peak to `min_ratio` of it along half a cosine."""
 
     name = "cosine"
     paper = "Loshchilov and Hutter 2016, SGDR, arXiv:1608.03983"
@@ -55,7 +55,7 @@ class Cosine(Schedule):
 
 
 class Constant(Schedule):
-    """Stays at the peak."""
+    """Constant schedule: the learning rate stays at the peak after warmup."""
 
     name = "constant"
 
@@ -64,7 +64,7 @@ class Constant(Schedule):
 
 
 class Linear(Schedule):
-    """Falls from the peak to `min_ratio` of it along a straight line."""
+    """Linear decay: the learning rate falls from the peak to `min_ratio` of it along a straight line."""
 
     name = "linear"
     paper = "Defazio et al. 2023, Optimal Linear Decay Learning Rate Schedules, arXiv:2310.07831"
@@ -80,7 +80,10 @@ class Linear(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """Stays at the peak, then falls to `min_ratio` of it. The stable phase does not depend on the length of the run."""
+    """Warmup-stable-decay (WSD): the learning rate stays at the peak, then falls to `min_ratio` of it.
+
+    The stable phase does not depend on the length of the run.
+    """
 
     name = "wsd"
     paper = "Hu et al. 2024, MiniCPM, arXiv:2404.06395; Hägele et al. 2024 (1-sqrt), arXiv:2405.18392"
@@ -89,7 +92,7 @@ class WarmupStableDecay(Schedule):
         decay_fraction: float = Field(0.2, gt=0.0, le=1.0)
         """Fraction of the steps after warmup, at the end of the run, in which the learning rate falls."""
         decay: Literal["linear", "1-sqrt"] = "1-sqrt"
-        """Shape of the decay: a straight line, or one minus a square root, which falls fast at first."""
+        """Shape of the decay. linear: a straight line. 1-sqrt: one minus a square root, which falls fast at first."""
         min_ratio: float = Field(0.0, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
 
@@ -104,7 +107,7 @@ class WarmupStableDecay(Schedule):
 
 
 class InverseSqrt(Schedule):
-    """Falls with the inverse square root of the step, whatever the length of the run.
+    """Inverse square root decay: the learning rate falls with 1/sqrt(step), independent of the length of the run.
 
     The warmup sets the scale: after four times as many steps the learning rate is half the peak.
     """

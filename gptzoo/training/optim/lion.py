@@ -13,7 +13,7 @@ from gptzoo.training.optim.optimizers import Betas, GroupedOptimizer
 
 
 class Lion(GroupedOptimizer):
-    """Moves every weight by the learning rate, in the sign of a running mean. Its state is half as large as Adam's."""
+    """Lion: the update is the learning rate times the sign of the momentum. Its state is half as large as Adam's."""
 
     name = "lion"
     paper = "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, arXiv:2302.06675"
@@ -23,9 +23,9 @@ class Lion(GroupedOptimizer):
         """Peak learning rate, scaled by the schedule. The paper advises a third to a tenth of AdamW's."""
         weight_decay: NonNegativeFloat = 1.0
         """Decoupled weight decay of matrices, embeddings included; biases and norms have none. The paper advises to
-        raise it against AdamW's by the factor by which `lr` is lower."""
+        multiply AdamW's value by the factor by which `lr` is divided."""
         betas: Betas = (0.9, 0.99)
-        """Decay of the running mean of the gradient: first in the update, then in the mean that is kept."""
+        """Decay rates of the running mean of the gradient: the first for the update, the second for the stored mean."""
 
     config: Config
 

@@ -15,7 +15,7 @@ from gptzoo.training.optim.param_groups import layer_of, lr_groups, lr_scales
 
 
 class Muon(GroupedOptimizer):
-    """Orthogonalises the momentum of each matrix in a block, so that it moves in all directions equally.
+    """Muon: orthogonalises the momentum of each matrix in a block, so that it moves equally in all directions.
 
     AdamW updates all other parameters: biases, norms, convolutions, and everything outside blocks (embeddings, head).
     Products that a layer computes together, such as queries, keys and values, count as one matrix.
@@ -30,7 +30,7 @@ class Muon(GroupedOptimizer):
         weight_decay: NonNegativeFloat = 0.01
         """Weight decay of the matrices in blocks."""
         momentum: Beta = 0.95
-        """Decay of the running mean of the gradient."""
+        """Decay rate of the running mean of the gradient."""
         nesterov: bool = True
         """Use Nesterov momentum."""
         ns_steps: PositiveInt = 5
@@ -41,9 +41,9 @@ class Muon(GroupedOptimizer):
         adamw_lr: PositiveFloat = 1e-3
         """Peak learning rate of the parameters that AdamW updates, scaled by the schedule."""
         adamw_weight_decay: NonNegativeFloat = 0.1
-        """Weight decay of the parameters that AdamW updates; vectors have none."""
+        """Weight decay of the parameters that AdamW updates; biases and norms have none."""
         adamw_betas: Betas = (0.9, 0.95)
-        """Decay of AdamW's running means of the gradient and of its square."""
+        """Decay rates of AdamW's running means of the gradient and of its square."""
 
     config: Config
 

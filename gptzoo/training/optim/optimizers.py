@@ -54,8 +54,8 @@ class GroupedOptimizer(Optimizer):
         weight_decay: NonNegativeFloat
         """Decoupled weight decay of matrices, embeddings included; biases and norms have none."""
         layer_lr_decay: float = Field(1.0, gt=0.0, le=1.0)
-        """Learning rate of each block as a fraction of that of the next block. The last block and the head have the
-        full learning rate, the embeddings the lowest."""
+        """Layer-wise decay: learning rate of each block as a fraction of the learning rate of the next block. The last
+        block and the head have the full learning rate, the embeddings the lowest."""
 
     config: Config
 
@@ -66,7 +66,7 @@ class GroupedOptimizer(Optimizer):
 
 
 class AdamW(GroupedOptimizer):
-    """Adam with decoupled weight decay, for matrices only."""
+    """AdamW: Adam with decoupled weight decay, applied to matrices only."""
 
     name = "adamw"
     paper = "Loshchilov and Hutter 2017, Decoupled Weight Decay Regularization, arXiv:1711.05101"
@@ -75,7 +75,7 @@ class AdamW(GroupedOptimizer):
         lr: PositiveFloat = 1e-3
         weight_decay: NonNegativeFloat = 0.1
         betas: Betas = (0.9, 0.95)
-        """Decay of the running means of the gradient and of its square."""
+        """Decay rates of the running means of the gradient and of its square."""
         eps: PositiveFloat = 1e-8
         """Constant added to the denominator, for numerical stability."""
 
@@ -97,7 +97,7 @@ class SGD(GroupedOptimizer):
         weight_decay: NonNegativeFloat = 0.0
         """Weight decay of matrices, embeddings included, added to the gradient; biases and norms have none."""
         momentum: Beta = 0.9
-        """Fraction of the previous update that is kept."""
+        """Momentum: fraction of the previous update that is added to the next."""
         nesterov: bool = False
         """Use Nesterov momentum."""
 
@@ -119,7 +119,7 @@ class SGD(GroupedOptimizer):
 
 
 class Adafactor(GroupedOptimizer):
-    """Stores the mean square of a matrix as row and column sums only, and scales updates to the size of the weights."""
+    """Adafactor: stores second moments as row and column sums, and scales updates by the size of the weights."""
 
     name = "adafactor"
     paper = "Shazeer and Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, arXiv:1804.04235"
@@ -129,7 +129,7 @@ class Adafactor(GroupedOptimizer):
         """Peak learning rate relative to the size of the weights, scaled by the schedule and at most 1/sqrt(step)."""
         weight_decay: NonNegativeFloat = 0.0
         beta2_decay: float = Field(-0.8, lt=0.0)
-        """Exponent of the decay of the mean square: step t keeps 1 - t^beta2_decay of it."""
+        """Exponent of the second moment's decay rate, which is 1 - t^beta2_decay at step t."""
         clip_threshold: float = Field(1.0, ge=1.0)
         """Largest root mean square of an update, before it is scaled to the size of the weights."""
         min_scale: PositiveFloat = 1e-3

@@ -55,7 +55,7 @@ def check_initial_values(subject: ModelPartUnderTest) -> None:
 
 
 def check_state_dict(subject: ModelPartUnderTest) -> None:
-    """Check that the state dict always has the same keys, and makes a model of another seed compute the same."""
+    """Check that the state dict always has the same keys, and a model that loads it computes the same."""
     model = subject.model()
     keys = list(build_on_meta(subject.spec()).state_dict())
     tokens = subject.tokens(2, 8)

@@ -21,7 +21,7 @@ Candidate = tuple[object, Config]  # another value of an option, and the config 
 
 
 def check_options(subject: ComponentUnderTest) -> str | None:
-    """Check that every option has another valid value that changes outputs, training, parameters, state or work."""
+    """Check that every option has another valid value that changes outputs, training, weights, state or operations."""
     names = [name for name in type(subject.config).model_fields if name != "type"]
     if not names:
         raise Skipped("it has no options")

@@ -1,4 +1,4 @@
-"""Pairings: with every other registered part the component works, or the pair is refused with a clear reason."""
+"""Pairings: the component works with every other registered part, or the pair is rejected with a clear reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Pairing(NamedTuple):
 
 
 def check_common_pairings(subject: ModelPartUnderTest) -> str | None:
-    """Check that with one part of each other kind it trains and decodes, or the reason for a refusal names both."""
+    """Check that it trains and decodes with one component of each other kind, or the refusal names both."""
     chosen: dict[str, _Pairing] = {}
     for pairing in _pairings(subject):
         if pairing.kind not in chosen or chosen[pairing.kind].name in _DEFAULT_PARTS:  # other properties check those
@@ -38,7 +38,7 @@ def check_common_pairings(subject: ModelPartUnderTest) -> str | None:
 
 
 def check_all_pairings(subject: ModelPartUnderTest) -> str | None:
-    """Check that with every registered part it trains and decodes, or the reason for a refusal names both."""
+    """Check that it trains and decodes with every registered component, or the refusal names both."""
     return _check_pairings(subject, list(_pairings(subject)))
 
 

@@ -34,7 +34,7 @@ def check_learning(subject: ComponentUnderTest) -> None:
 
 
 def check_learning_rate(subject: ComponentUnderTest) -> None:
-    """Check that every parameter group has an `lr`, which the schedule sets, and nothing changes with `lr` 0."""
+    """Check that every parameter group has an `lr`, which the schedule sets, and no parameter changes with `lr` 0."""
     parameters = _parameters()
     optimizer = _create(subject.config, parameters)
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]

@@ -18,7 +18,7 @@ _LENGTH = 8
 
 
 def check_compiling(subject: ModelPartUnderTest) -> None:
-    """Check that `torch.compile` makes one graph of a block, which equal blocks share, with the same results."""
+    """Check that `torch.compile` makes one graph of a block, shared by equal blocks, with the same results."""
     torch._dynamo.reset()
     _check_graph_breaks(subject)
     model, tokens = subject.model().train(), subject.tokens(2, _LENGTH)

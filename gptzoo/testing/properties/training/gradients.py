@@ -34,7 +34,7 @@ def check_gradients(subject: ModelPartUnderTest) -> None:
 
 
 def check_gradients_numerically(subject: ModelPartUnderTest) -> None:
-    """Check that the gradient of each parameter is the slope of the loss, by finite differences in float64."""
+    """Check that the gradient of each parameter matches finite differences of the loss in float64."""
     model = subject.model(dtype=torch.float64).train()
     tokens = subject.tokens(2, _LENGTH)
     _loss(model, tokens).backward()

@@ -29,12 +29,12 @@ ComputeGradients = Callable[[ModelPartUnderTest], dict[str, Tensor]]  # runs on 
 
 
 def check_sharding(subject: ModelPartUnderTest) -> None:
-    """Check that FSDP2, with `fully_shard` on each block, gives the gradients of one process on two gloo ranks."""
+    """Check that FSDP2 (`fully_shard` on each block) gives the same gradients on two gloo ranks as one process."""
     _check_gradients(subject, "with FSDP2 on two ranks", _fsdp_gradients)
 
 
 def check_tensor_parallel(subject: ModelPartUnderTest) -> None:
-    """Check that tensor parallelism by the part's plan gives the gradients of one process on two gloo ranks."""
+    """Check that tensor parallelism by the part's plan gives the same gradients on two gloo ranks as on one process."""
     _check_gradients(subject, "with tensor parallelism on two ranks", _tensor_parallel_gradients)
 
 

@@ -18,7 +18,7 @@ import gptzoo
 class Alibi(gptzoo.Positional):
     """ALiBi: subtracts slope * distance from each attention score, with one fixed slope per head.
 
-    It learns nothing and has no maximum length, so a model can be run on longer sequences than it was trained on.
+    It has no parameters and no maximum length, so a model can be run on longer sequences than it was trained on.
     """
 
     name = "alibi"

@@ -21,7 +21,7 @@ from gptzoo_attention.dense import attention_weights, sdpa_mask, weighted_sum
 class BlockSparseAttention(gptzoo.MultiHeadAttention):
     """Block-sparse attention: a token attends to its local blocks of positions and to every `stride`-th other block.
 
-    Unpadded sequences without a past, as in training, compute scores for these blocks alone. Padding, packed documents,
+    Unpadded sequences without a past, as in training, compute scores for these blocks only. Padding, packed documents,
     cached decoding and captured weights compute all scores and mask them.
     """
 

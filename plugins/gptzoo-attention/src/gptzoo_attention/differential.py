@@ -20,7 +20,7 @@ _LAMBDA_PARAMETERS = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")
 
 
 class DifferentialAttention(gptzoo.MultiHeadAttention):
-    """Differential attention: the weights of a head are softmax(q1 k1) - lambda * softmax(q2 k2), lambda is learned.
+    """Differential attention: the weights of a head are softmax(q1 k1) - lambda * softmax(q2 k2), with learned lambda.
 
     A head of width D has two queries and two keys of width D/2 and one value of width D. So it has as many parameters
     as plain attention with the same n_heads and n_kv_heads. The paper uses half as many heads as its baseline.

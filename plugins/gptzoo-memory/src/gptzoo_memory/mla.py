@@ -35,7 +35,8 @@ class LatentAttention(gptzoo.Attention):
         q_rank: PositiveInt | None = None
         """Width of a latent for queries, which saves parameters. Null: project queries directly."""
         rope_dim: PositiveInt | None = None
-        """Width of the rotated part of queries and keys, even. Default: half a head width, as in DeepSeek-V2."""
+        """Width of the rotated part of queries and keys, an even number. Default: half a head width, as in
+        DeepSeek-V2."""
         nope_dim: PositiveInt | None = None
         """Width of the part of queries and keys that is not rotated. Default: a head width."""
         v_dim: PositiveInt | None = None

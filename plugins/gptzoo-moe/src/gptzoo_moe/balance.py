@@ -60,7 +60,7 @@ class LossBalance(RouterBalance):
 
 
 class BiasBalance(RouterBalance):
-    """Loss-free load balancing: a bias per expert that affects the selection alone and moves against the load."""
+    """Loss-free load balancing: a bias per expert that affects only the selection, lowered when its load is high."""
 
     name = "bias"
     paper = "Wang et al. 2024, Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts, arXiv:2408.15664"

@@ -17,7 +17,7 @@ from gptzoo_moe.balance import RouterBalance
 
 
 class MixtureOfExperts(gptzoo.FeedForward):
-    """Mixture of experts (MoE): each token passes `n_active` of `n_experts` networks, weighted by a router.
+    """Mixture of experts (MoE): a router sends each token to `n_active` of `n_experts` networks and sums their outputs.
 
     Experts have no capacity limit, so no token is dropped: tokens are sorted by expert, and each expert runs on its own
     tokens. Shapes: N tokens of the batch, E experts, A active experts per token, C d_model.
@@ -32,7 +32,8 @@ class MixtureOfExperts(gptzoo.FeedForward):
         n_active: PositiveInt = 2
         """Number of experts that each token is sent to. At most n_experts."""
         n_shared: NonNegativeInt = 0
-        """Number of additional experts that every token passes, with weight 1 (arXiv:2401.06066)."""
+        """Number of shared experts, which process every token with weight 1, in addition to `n_experts`
+        (arXiv:2401.06066)."""
         expert: Annotated[gptzoo.FeedForward.Config, gptzoo.Reference("ffn")] = gptzoo.by_default("mlp")
         """Feed-forward network of each expert. It must not be a `moe` itself or keep state between tokens."""
         scores: Literal["softmax", "sigmoid"] = "softmax"

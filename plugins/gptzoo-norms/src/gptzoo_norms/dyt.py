@@ -19,7 +19,7 @@ class DynamicTanh(gptzoo.NormLayer):
         alpha: PositiveFloat = 0.5
         """Initial value of the learned scalar alpha."""
         bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
-        """Learn a shift per channel. Default: the model's `bias`."""
+        """Learn a bias per channel. Default: the model's `bias`."""
 
     config: Config  # type: ignore[assignment]  # without the eps of NormLayer's options
 

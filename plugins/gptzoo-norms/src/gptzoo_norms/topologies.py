@@ -23,8 +23,8 @@ class _FinalNorm(gptzoo.Norm):
 class ReorderedNorm(_FinalNorm):
     """OLMo 2's reordered norm, x + norm(f(x)), with a final norm after the last block.
 
-    The norm removes the scale of f(x). So the layers that write the residual stream start at the full initial standard
-    deviation, as in OLMo 2.
+    The norm removes the scale of f(x). So the layers that write to the residual stream start at the full initial
+    standard deviation, as in OLMo 2.
     """
 
     name = "reordered"
@@ -93,10 +93,11 @@ class ParallelNorm(_FinalNorm):
 class DeepNorm(gptzoo.Norm):
     """DeepNorm, norm(alpha x + f(x)) with alpha = (2 n_layers)^(1/4): post-norm for very deep decoders, no final norm.
 
-    The paper scales the initial values of the value and output projections and of both ffn layers by
-    beta = (8 n_layers)^(-1/4), relative to Xavier's. A norm scheme of gptzoo scales only the last layer of each
+    The paper scales the initial values of the value and output projections and of both layers of the feed-forward
+    network by (8 n_layers)^(-1/4), relative to Xavier's. A norm scheme of gptzoo scales only the last layer of each
     sublayer, so that layer takes the whole factor. At the default `init_std`, attention then starts as the same random
-    function as in the paper. An ffn of width 4 d_model starts 2.5 times as large as the paper's.
+    function as in the paper. The output of a feed-forward network of width 4 d_model starts 2.5 times as large as in
+    the paper.
     """
 
     name = "deepnorm"

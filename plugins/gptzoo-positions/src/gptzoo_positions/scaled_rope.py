@@ -16,7 +16,7 @@ Tables = dict[int, tuple[Tensor, Tensor]]  # by rotated width: cosines and sines
 
 
 class ScaledRope(gptzoo.Positional):
-    """RoPE with frequencies scaled for longer contexts (`scaling`), or on a part of each head (`fraction`).
+    """RoPE with frequencies scaled for longer contexts (`scaling`) or applied to a part of each head (`fraction`).
 
     With the default options it equals the built-in `rope`. Pairs are (i, i + R/2) among the R rotated channels.
     """
@@ -28,7 +28,7 @@ class ScaledRope(gptzoo.Positional):
         theta: float = Field(10000.0, gt=1)
         """Base of the geometric series of wavelengths, before scaling. Must be above 1."""
         fraction: float = Field(1.0, gt=0, le=1)
-        """Fraction of each head that is rotated, above 0 and up to 1, in whole pairs and at least one."""
+        """Fraction of each head that is rotated, above 0 and up to 1. Rounded down to whole pairs, but at least one."""
         scaling: Annotated[RopeScaling.Config, gptzoo.Reference("rope_scaling")] | None = None
         """Frequency scaling for a context longer than in training. Default (null): none."""
 

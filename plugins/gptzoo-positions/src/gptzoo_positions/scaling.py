@@ -57,7 +57,7 @@ class LinearScaling(RopeScaling):
 
 
 class NtkScaling(RopeScaling):
-    """NTK-aware scaling: divides the slowest frequency by `factor`, keeps the fastest, interpolates geometrically.
+    """NTK-aware scaling: keeps the highest frequency, divides the lowest by `factor`, interpolates geometrically.
 
     It equals RoPE with theta * factor^(R / (R - 2)).
     """
@@ -71,9 +71,10 @@ class NtkScaling(RopeScaling):
 
 
 class YarnScaling(RopeScaling):
-    """YaRN: slows the frequencies that rotate little within the original context, keeps the others, with a ramp.
+    """YaRN: keeps high frequencies, divides low ones by `factor`, with a linear ramp in between.
 
-    It also sharpens attention, by a factor on queries and keys that grows with the logarithm of `factor`.
+    A frequency counts as high or low by its number of rotations within the original context. YaRN also sharpens
+    attention, by a factor on queries and keys that grows with the logarithm of `factor`.
     """
 
     name = "yarn"
@@ -117,9 +118,9 @@ class YarnScaling(RopeScaling):
 
 
 class Llama3Scaling(RopeScaling):
-    """Llama 3.1's scaling: keeps short wavelengths, divides long ones' frequency by `factor`, with a smooth transition.
+    """Llama 3.1's scaling: keeps high frequencies, divides low ones by `factor`, with a smooth transition in between.
 
-    A wavelength counts as short or long by the number of its rotations within the original context.
+    A frequency counts as high or low by its number of rotations within the original context.
     """
 
     name = "llama3"

@@ -28,7 +28,8 @@ class T5(gptzoo.Positional):
         max_distance: PositiveInt = 128
         """Distance in tokens from which on all distances share the last bucket."""
         bidirectional: bool = False
-        """Separate buckets for keys after the query, for encoders. False: a key after the query has distance 0."""
+        """Use separate buckets for keys after the query, as in encoders. False: a key after the query has distance
+        0."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             per_direction = self.n_buckets // 2 if self.bidirectional else self.n_buckets

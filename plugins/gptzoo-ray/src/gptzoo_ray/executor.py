@@ -31,7 +31,7 @@ class RayExecutor(gptzoo.Executor[Task]):
         address: str | None = None
         """Address of the Ray cluster, such as `auto` or `ray://head:10001`. Default: start a local cluster."""
         cpus: PositiveFloat = 1.0
-        """CPU cores per trial, and its number of threads. It affects floating-point results on a CPU."""
+        """CPU cores and threads per trial. It affects floating-point results on a CPU."""
         gpus: NonNegativeFloat = 0.0
         """GPUs per trial. With 0.5, two trials share a GPU."""
         n_workers: PositiveInt | None = None

@@ -21,8 +21,9 @@ class GatedDelta(RecurrentAttention):
 
     S_t = alpha_t (I - beta_t k_t^T k_t) S_(t-1) + beta_t k_t^T v_t and y_t = q_t S_t, followed by an RMS norm per head
     and a swish gate. Each token sets, for each head, the decay alpha_t and the write strength beta_t, both between 0
-    and 1. Queries, keys and values pass a short causal convolution and swish. Queries and keys are then rotated, if the
-    positional does that, and scaled to length 1. Scaling comes last, so the recurrence is stable with any rotation.
+    and 1. Queries, keys and values pass through a short causal convolution and swish. Queries and keys are then
+    rotated, if the position encoding is rotary, and scaled to length 1. Scaling comes last, so the recurrence is stable
+    with any rotation.
     """
 
     name = "gated_delta"

@@ -17,7 +17,7 @@ class Retention(RecurrentAttention):
     """Retention (RetNet): a recurrent attention with a fixed exponential decay per head, a group norm and a swish gate.
 
     y_t is the sum of gamma^(t-s) (q_t . k_s / sqrt(D)) v_s over s <= t. Head h = 0, 1, … has gamma = 1 - 2^(-5-h). The
-    rotation in the paper is a matter of the model's `positional`.
+    rotation in the paper is left to the model's `positional`.
     """
 
     name = "retention"

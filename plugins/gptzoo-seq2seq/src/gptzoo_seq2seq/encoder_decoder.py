@@ -24,7 +24,7 @@ class Encoder(gptzoo.Stack):
 
 
 class EncoderDecoder(gptzoo.Decoder):
-    """Encoder-decoder transformer: a bidirectional encoder of the source, and a causal decoder with cross-attention.
+    """An encoder-decoder transformer: a bidirectional encoder of the source, and a causal decoder with cross-attention.
 
     Both share the token embedding. In sampling, a prompt is the source followed by the first token of the target.
     """
@@ -45,12 +45,13 @@ class EncoderDecoder(gptzoo.Decoder):
         encoder_positional: gptzoo.Inherited[Annotated[Any, gptzoo.PerLayer("positional")]] = gptzoo.inherited(
             "positional"
         )
-        """Positional of the encoder, or a list that is cycled over its layers. Its parameters are separate from the
-        decoder's. Default: the model's `positional`."""
+        """Position encoding of the encoder, or a list that is cycled over its layers. Its parameters are separate from
+        the decoder's. Default: the model's `positional`."""
         encoder_ffn: gptzoo.Inherited[Annotated[Any, gptzoo.PerLayer("ffn")]] = gptzoo.inherited("ffn")
         """Feed-forward network of the encoder, or a list that is cycled over its layers. Default: the model's `ffn`."""
         cross: Annotated[CrossAttention.Config, gptzoo.Reference("cross_attention")] = gptzoo.by_default("multi_head")
-        """Cross-attention from the decoder to the encoder's output, between attention and ffn in each block."""
+        """Cross-attention from the decoder to the encoder's output, between self-attention and feed-forward network in
+        each block."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             for kind in _PER_LAYER:

@@ -36,13 +36,13 @@ class SlurmExecutor(gptzoo.Executor[SubmittedJob]):
 
     class Config(gptzoo.Executor.Config):
         cluster: Literal["slurm", "local"] = "slurm"
-        """Where to submit jobs: `slurm`, or `local` to run them as processes on this machine, for testing."""
+        """Target of the jobs: `slurm`, or `local` to run them as processes on this machine, for testing."""
         n_jobs: PositiveInt = 64
         """Maximum number of jobs in the queue at the same time."""
         timeout_min: PositiveInt = 240
         """Time limit of each job, in minutes."""
         cpus: PositiveInt = 1
-        """CPU cores per trial, and its number of threads. It affects floating-point results on a CPU."""
+        """CPU cores and threads per trial. It affects floating-point results on a CPU."""
         gpus: NonNegativeInt = 0
         """GPUs per trial."""
         memory_gb: PositiveFloat | None = None
