@@ -62,7 +62,7 @@ class Config(StrictModel):
         """Yield `(option, reason)` for each option that cannot work in a model of `dims`.
 
         An option of "" means the component as a whole. Override it to check rules that involve several fields. They are
-        checked when a spec is read, and errors name the place.
+        checked when a spec is read, and errors give its location.
         """
         yield from ()
 

@@ -2,7 +2,7 @@
 
 GptzooError                 1
 ├── InputError              2   an error in the user's input; the message says what is wrong, where, and what to do
-│   ├── SpecError               a spec is invalid; carries one `Problem` per place
+│   ├── SpecError               a spec is invalid; has a list of `Problem`s
 │   ├── PluginError             a plugin cannot be loaded
 │   ├── DataError               a corpus or tokenizer cannot provide what the run needs
 │   └── FolderError             a run, checkpoint or model folder is missing, in use or damaged
@@ -46,7 +46,7 @@ class Problem:
 
 
 class SpecError(InputError):
-    """An invalid spec. `problems` lists all places; the message has one line for each."""
+    """An invalid spec. `problems` lists all problems; the message has one line for each."""
 
     def __init__(self, problems: Iterable[Problem]):
         self.problems = tuple(problems)

@@ -1,4 +1,4 @@
-"""`gptzoo check`: check that a component keeps the promises of its kind."""
+"""`gptzoo check`: test a component against the contract of its kind."""
 
 from __future__ import annotations
 

@@ -66,7 +66,11 @@ def render_kind_page(kind: str, package: str | None = None) -> str:
     base = kind_base(components[0])
     parts = [GENERATED_MARK, f"# `{kind}`"]
     if package is None or _top_module(base) in map(_top_module, components):
-        parts += [docstring_of(base), *_spec_places(kind, components_of(None, package)), *_interface(base, components)]
+        parts += [
+            docstring_of(base),
+            *_spec_fields_of_kind(kind, components_of(None, package)),
+            *_interface(base, components),
+        ]
     for component in components:
         parts += _component_section(component, base)
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -125,23 +129,23 @@ def _code_block(source: str) -> str:
     return f"```python\n{source}\n```"
 
 
-def _spec_places(kind: str, components: list[type[Component]]) -> Iterator[str]:
+def _spec_fields_of_kind(kind: str, components: list[type[Component]]) -> Iterator[str]:
     """Yield a list of the spec fields and component options that take a component of the kind."""
-    places = []
+    fields = []
     for spec_name, spec in _SPECS.items():
         for field, info in spec.model_fields.items():
             if referenced_kind(info) == kind:
                 per_layer = ": one, or a list that is cycled over the layers" if field in PER_LAYER else ""
-                places.append(f"`{field}` of a {spec_name}{per_layer}")
+                fields.append(f"`{field}` of a {spec_name}{per_layer}")
     options: dict[tuple[str, str], list[str]] = {}
     for component in components:
         for option, info in component.Config.model_fields.items():
             if referenced_kind(info) == kind:
                 options.setdefault((option, component.kind), []).append(f"`{component.name}`")
-    places += [f"`{option}` of the {owner} {', '.join(names)}" for (option, owner), names in options.items()]
-    if places:
-        yield "A spec gives a name, or an object with `type` and options, in these places:\n\n" + "\n".join(
-            f"- {place}" for place in places
+    fields += [f"`{option}` of the {owner} {', '.join(names)}" for (option, owner), names in options.items()]
+    if fields:
+        yield "A spec gives a name, or an object with `type` and options, in these fields:\n\n" + "\n".join(
+            f"- {field}" for field in fields
         )
 
 

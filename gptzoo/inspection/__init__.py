@@ -1,1 +1,1 @@
-"""Looking inside a model: what its parts show of themselves when they are asked, as numbers, pictures and pages."""
+"""Inspection of models: attention maps, logit lens, module graph and differences between specs."""

@@ -1,4 +1,4 @@
-"""Conversion of checkpoint tensors into a gptzoo state dict. All are checked before the first one is read."""
+"""Conversion of checkpoint tensors into a gptzoo state dict. All tensors are checked before the first one is read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def convert(
     problems = [*_name_problems(importer, weights, sources), *_shape_problems(weights, sources, expected)]
     if problems:
         raise FolderError(
-            _listed(f"the tensors do not match the {importer.name} model that config.json describes", problems)
+            _format_problems(f"the tensors do not match the {importer.name} model that config.json describes", problems)
         )
     return {weight.name: _read(weight, sources) for weight in weights}
 
@@ -44,9 +44,9 @@ def convert(
 def _without_prefix(stored: Mapping[str, StoredTensor], prefix: str) -> dict[str, StoredTensor]:
     short: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
-        other = short.setdefault(name.removeprefix(prefix), tensor)
-        if other is not tensor:
-            raise FolderError(f"{other.name} and {name}: the checkpoint holds the same weight under two names")
+        existing = short.setdefault(name.removeprefix(prefix), tensor)
+        if existing is not tensor:
+            raise FolderError(f"{existing.name} and {name}: the checkpoint holds the same weight under two names")
     return short
 
 
@@ -90,6 +90,6 @@ def _read(weight: Weight, sources: Mapping[str, StoredTensor]) -> Tensor:
     return tensor.float().contiguous()
 
 
-def _listed(message: str, problems: Sequence[str]) -> str:
+def _format_problems(message: str, problems: Sequence[str]) -> str:
     more = [f"and {len(problems) - _MAX_LISTED} more"] if len(problems) > _MAX_LISTED else []
     return "\n  ".join([f"{message}:", *problems[:_MAX_LISTED], *more])

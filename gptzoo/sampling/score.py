@@ -76,12 +76,12 @@ class ScoredToken(NamedTuple):
 
     token: int
     log_probability: float | None  # in nats, given the tokens before it; None for the first token of a text
-    top_logprobs: dict[int, float]  # the most likely tokens at this place, the most likely first, in nats
+    top_logprobs: dict[int, float]  # log-probabilities (nats) of the top tokens at this position, sorted
 
 
 @torch.inference_mode()
 def score_with_top_logprobs(model: Architecture, tokens: Sequence[int], n: int) -> list[ScoredToken]:
-    """Score all tokens but the first, each with the `n` most likely tokens at its place. Raises as `score` does."""
+    """Score all tokens but the first, each with the `n` most likely tokens at its position. Raises as `score` does."""
     _check_rows(model, [tokens])
     model.eval()
     if len(tokens) < 2:

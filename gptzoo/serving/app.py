@@ -90,7 +90,7 @@ class _Service:
                     async with asyncio.timeout(_DISCONNECT_POLL_SECONDS):
                         await completion.done.wait()
                 if not completion.done.is_set() and await request.is_disconnected():
-                    return Response(status_code=499)  # nobody reads it
+                    return Response(status_code=499)  # the client has disconnected
             return JSONResponse(completion.response())
         finally:
             self.scheduler.cancel(completion.request_ids)

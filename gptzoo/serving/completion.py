@@ -1,4 +1,4 @@
-"""`Completion`: collects the token events of one HTTP request and returns OpenAI's JSON, at once or as a stream."""
+"""`Completion`, the OpenAI JSON of one HTTP request, built from its token events, as one object or as a stream."""
 
 from __future__ import annotations
 

@@ -216,5 +216,7 @@ def read_request(body: bytes) -> CompletionRequest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         param = str(first["loc"][0]) if first["loc"] else None
-        place = ".".join(map(str, first["loc"]))
-        raise RequestError(400, f"{place}: {reason_of(first)}" if place else reason_of(first), param=param) from None
+        location = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            400, f"{location}: {reason_of(first)}" if location else reason_of(first), param=param
+        ) from None

@@ -1,4 +1,4 @@
-"""`RequestBuilder`: the body of an HTTP request becomes requests for the scheduler."""
+"""`RequestBuilder`, which converts the body of an HTTP request to requests for the scheduler."""
 
 from __future__ import annotations
 

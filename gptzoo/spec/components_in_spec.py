@@ -1,4 +1,4 @@
-"""The components that a spec names: where they are and which plugin provides them."""
+"""The components that a spec names, with their paths in the spec and the plugins that provide them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Change:
 
 
 def differences(a: Json, b: Json, path: str = "$") -> Iterator[Change]:
-    """Yield the places, by their `$.path`, where two JSON values differ."""
+    """Yield the differences between two JSON values, each with its `$.path`."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys([*a, *b]):
             yield from differences(a.get(key), b.get(key), f"{path}.{key}")

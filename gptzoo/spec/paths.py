@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, ValidationInfo
 def resolve_path(path: str, info: ValidationInfo) -> Path | None:
     """Return the absolute path of an existing file or folder, or None. `~` is expanded."""
     expanded = Path(path).expanduser()
-    existing = next((place for place in (_spec_folder(info) / expanded, Path.cwd() / expanded) if place.exists()), None)
+    candidates = (_spec_folder(info) / expanded, Path.cwd() / expanded)
+    existing = next((candidate for candidate in candidates if candidate.exists()), None)
     return None if existing is None else existing.resolve()
 
 

@@ -1,4 +1,4 @@
-"""A strict JSON parser whose errors name the place."""
+"""A strict JSON parser whose errors give the location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conformance kit: checks that a component keeps the promises of its kind, and shows where it does not.
+"""The conformance kit: tests of a component against the contract of its kind, with a counterexample for each failure.
 
     class TestAlibi(gptzoo.testing.Conformance):         # in the tests of a package, with pytest
         component = "positional:alibi"

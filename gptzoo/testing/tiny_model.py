@@ -1,4 +1,4 @@
-"""The tiny model that holds the component under test, and what makes its faults visible."""
+"""The tiny model that holds the component under test, with weights that make its faults visible."""
 
 from __future__ import annotations
 

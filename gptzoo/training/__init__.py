@@ -1,1 +1,1 @@
-"""The trainer that runs any assembled variant, and what it is made of."""
+"""Training: the loop, one optimizer step, optimizers, parallelism, run folders, evaluation and tracking."""

@@ -280,7 +280,7 @@ def test_a_prompt_file_is_answered_and_an_interrupted_output_file_is_resumed(mod
     lines = whole.read_bytes().splitlines(keepends=True)
     out.write_bytes(lines[0] + lines[1][:20])
     result = gptzoo(*arguments, "--out", out)
-    assert "3 prompts (1 were there already)" in result.stderr
+    assert "3 prompts (1 already done)" in result.stderr
     again = sorted(map(json.loads, out.read_text().splitlines()), key=lambda row: row["line"])
     assert [texts_of(row["samples"]) for row in again] == [texts_of(row["samples"]) for row in rows]
     assert "0 prompts" in gptzoo(*arguments, "--out", out).stderr

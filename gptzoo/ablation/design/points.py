@@ -68,7 +68,7 @@ def _point(number: int, sizes: Sequence[int]) -> Point:
 def _latin(sizes: Sequence[int], n: int, generator: random.Random) -> list[Point]:
     """Draw n points in which the choices of each axis occur equally often, up to one.
 
-    Of several draws, return the one in which pairs of choices repeat the least.
+    This is the best of several draws: the one in which pairs of choices repeat the least.
     """
 
     def draw() -> list[Point]:

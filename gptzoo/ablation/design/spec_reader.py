@@ -1,4 +1,4 @@
-"""Reads many similar specs quickly: components that they share are validated once."""
+"""A fast reader of many similar specs. Components that they share are validated once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The component kind `executor`: where the trials of an ablation run."""
+"""The kind `executor`: components that run the trials of an ablation, locally or on a cluster."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _handle_request(request: dict[str, Any], jobs: dict[int, int], inherited: tu
         for descriptor in inherited:
             os.close(descriptor)
         _run_job(request)
-    # Both processes set the group: it has to exist before either goes on.
+    # Both processes set the group: it must exist before either process continues.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(process, process)
     jobs[process] = request["start"]

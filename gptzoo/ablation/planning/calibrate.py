@@ -67,15 +67,15 @@ def variants_to_measure(costs: Mapping[str, Costs], baseline: str) -> list[str]:
 
 
 def estimate_calibrations(measured: Mapping[str, Calibration], costs: Mapping[str, Costs]) -> dict[str, Calibration]:
-    """Return a calibration for every variant. Those that were not measured are scaled from the nearest in size."""
+    """Return a calibration for every variant. Variants without a measurement use that of the nearest size, scaled."""
     if not measured:
         return {}
     calibrations = {}
     for name, cost in costs.items():
         size = _size(cost)
-        near = name if name in measured else min(measured, key=lambda other: abs(_size(costs[other]) - size))
-        step = measured[near].step * size / _size(costs[near])
-        calibrations[name] = Calibration(step, measured[near].evaluation)
+        nearest = name if name in measured else min(measured, key=lambda candidate: abs(_size(costs[candidate]) - size))
+        step = measured[nearest].step * size / _size(costs[nearest])
+        calibrations[name] = Calibration(step, measured[nearest].evaluation)
     return calibrations
 
 

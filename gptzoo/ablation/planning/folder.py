@@ -1,4 +1,4 @@
-"""The folder of an ablation: writes its plan and reads its outcome.
+"""The folder of an ablation, with functions that write its plan and read its outcome.
 
 ablation.json    the spec, with the base inline
 variants.json    the variants with their costs, and the folder of each trial

@@ -1,4 +1,4 @@
-"""Makes variants comparable: matches their sizes, sets their budgets and tunes their learning rates."""
+"""The preparation of variants for a fair comparison: size matching, budgets and learning-rate tuning."""
 
 from __future__ import annotations
 

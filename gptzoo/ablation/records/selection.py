@@ -77,16 +77,15 @@ class Selection:
         if self._is_finalist(variant):
             return ""
         rung, entry = self._last_entry(variant)
-        place = f"rung {rung.number}, step {entry.step:,}"
+        position = f"rung {rung.number}, step {entry.step:,}"
         if entry.status == "open":
-            return f"in {place}"
+            return f"in {position}"
         if entry.status == "failed":
-            return f"failed before {place}"
+            return f"failed before {position}"
         ranked = [entry.variant for entry in rung.entries if entry.mean is not None and entry.variant != self.baseline]
         rank, n_promoted = ranked.index(variant) + 1, len(rung.promoted(self.baseline))
-        return (
-            f"stopped at {place}: {metric} {entry.mean:.4f}, rank {rank} of {rung.n_candidates}, {n_promoted} promoted"
-        )
+        result = f"{metric} {entry.mean:.4f}, rank {rank} of {rung.n_candidates}, {n_promoted} promoted"
+        return f"stopped at {position}: {result}"
 
     def status_of(self, variant: str) -> RungStatus:
         """Return the status of a variant in the last rung that it entered."""

@@ -30,9 +30,9 @@ def rung_steps(n_steps: int, every: int, shares: Sequence[float]) -> list[int]:
     for number, (step, following) in enumerate(itertools.pairwise([*steps, *end]), 1):
         if step == following:
             is_last = number == len(steps)
-            place = f"the end of the run, step {n_steps}" if is_last else f"step {step}, like the next rung"
+            position = f"the end of the run, step {n_steps}" if is_last else f"step {step}, like the next rung"
             raise ValueError(
-                f"rung {number} is at {place}, because the run is evaluated every {every} steps; use a smaller "
+                f"rung {number} is at {position}, because the run is evaluated every {every} steps; use a smaller "
                 "eval.every, or fewer rungs"
             )
     return steps

@@ -36,7 +36,7 @@ def pareto_front(losses: Mapping[str, float], costs: Mapping[str, float], margin
     """Return the variants in `costs`, cheapest first, and mark those on the front.
 
     A variant is on the front if its loss is lower, by more than the margin, than that of every cheaper variant on the
-    front. Of variants with equal cost, all whose loss is within the margin of the best are on the front.
+    front. If several variants have the same cost, those within the margin of the best one are on the front.
     """
     points: list[ParetoPoint] = []
     for name in sorted(costs, key=lambda name: (costs[name], losses[name], name)):

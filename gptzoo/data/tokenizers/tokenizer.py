@@ -18,7 +18,7 @@ from gptzoo.reference import Reference
 
 
 class Tokenizer(Component):
-    """Base class of tokenizers. What `fit` learns is the `state`, a JSON value that is saved with the model."""
+    """Base class of tokenizers. `fit` returns the `state`, a JSON value that is saved with the model."""
 
     kind = "tokenizer"
 

@@ -91,7 +91,7 @@ class KVCacheManager:
         return logits
 
     def snapshot(self, n_slots: int) -> None:
-        """Allow `rollback` to undo what the first `n_slots` slots decode from here on."""
+        """Record the state to which `rollback` returns the first `n_slots` slots."""
         self._decoded = [[] for _ in range(n_slots)]
         if not self.supports_rollback:
             self._snapshot = clone_states(view_first_rows(self.states, n_slots))

@@ -84,7 +84,7 @@ class NoRepeatNgram(LogitsProcessor):
 
     class Config(LogitsProcessor.Config):
         size: PositiveInt = 3
-        """Length of the n-grams that may not repeat, in tokens. 1 lets no token occur twice."""
+        """Length of the n-grams that must not repeat, in tokens. With 1, no token occurs twice."""
 
     config: Config
 

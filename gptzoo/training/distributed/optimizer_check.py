@@ -1,4 +1,4 @@
-"""A trial of whether an optimizer updates sharded weights as it updates full ones."""
+"""A check that an optimizer updates sharded weights in the same way as full ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process group of a run: its size, its device, and how it begins and ends."""
+"""The process group of a run: its size, device, setup and teardown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def process_group(spec: RunSpec) -> Iterator[Ranks]:
 
 @contextlib.contextmanager
 def lost_rank_errors() -> Iterator[None]:
-    """Raise GptzooError with a plain message if torch finds that another rank is gone."""
+    """Raise GptzooError with a plain message if torch reports that another rank has exited."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Errors of a disk that is full, read-only or gone, as messages."""
+"""Error messages for a disk that is full, read-only or missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error of a run whose loss or gradient is not finite."""
+"""The `Diverged` error of a run whose loss or gradient is not finite."""
 
 from __future__ import annotations
 

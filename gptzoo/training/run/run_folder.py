@@ -67,7 +67,7 @@ class RunFolder:
     def _acquire(self, lock: filelock.BaseFileLock) -> None:
         try:
             lock.acquire()
-        except filelock.Timeout:  # an OSError that is no error of the disk
+        except filelock.Timeout:  # a subclass of OSError, but not a disk error
             raise FolderError(
                 f"{self.path}: another process is training in this folder. Wait for it, or choose another --out"
             ) from None

@@ -34,7 +34,7 @@ class Trackers:
     def start(self, run: RunView, rows: Iterable[MetricsRow]) -> None:
         """Start the trackers, and log the `rows` of the run so far that they lack.
 
-        Raises InputError if a tracker cannot do what its options ask for.
+        Raises InputError if a tracker cannot fulfil its options.
         """
         for tracker in tuple(self.last_steps):
             with self._removing_failed(tracker, InputError):
@@ -80,7 +80,7 @@ class Trackers:
 class RunObservers:
     """The trackers and hooks of one run, called on the main rank.
 
-    All ranks call each method, and what an observer raises is raised on all of them.
+    All ranks must call each method. An exception of an observer is raised on all ranks.
     """
 
     def __init__(self, trackers: Trackers, hooks: HookCaller, ranks: Ranks):
@@ -122,7 +122,7 @@ class RunObservers:
         self._on_main_rank(lambda: self._end(status, None))
 
     def fail(self, error: BaseException) -> None:
-        """Call the observers after an error. It may be on this rank alone, so there is no collective here."""
+        """Call the observers after an error, without a collective: the error may be on this rank alone."""
         if self.ranks.is_main and self.has_observers:
             try:
                 self._end(status_of(error), f"{type(error).__name__}: {error}")
@@ -149,7 +149,7 @@ def observe_run(
 ) -> Iterator[RunObservers]:
     """Start the trackers and hooks, and end them with `final_status()` or with the error that leaves the block.
 
-    Raises StopRun if an observer ends the run, and InputError if a tracker cannot do what its options ask for.
+    Raises StopRun if an observer ends the run, and InputError if a tracker cannot fulfil its options.
     """
     observers = RunObservers(Trackers(trackers, report), HookCaller(run, model, report), ranks)
     observers.start(run)

@@ -1,4 +1,4 @@
-"""The kind `tracker`: a place for the metrics of a run besides metrics.jsonl."""
+"""The kind `tracker`: components that log the metrics of a run to another file or service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gptzoo.training.run.run_view import RunView, Status
 
 
 class Tracker(Component):
-    """Base class of trackers: a place where the metrics of a run are stored or shown.
+    """Base class of trackers, which log the metrics of a run to a file or service.
 
     A tracker gets every row once, also if the run is killed and resumed: `start` returns the last step that it has,
     and gptzoo logs the later rows from metrics.jsonl. If it raises, it is not called again, and the run continues.
@@ -33,7 +33,7 @@ class Tracker(Component):
         self.config = config
 
     def start(self, run: RunView) -> int:
-        """Start, or continue what the same run has left in its folder; return the last step that it has, or -1.
+        """Start a log, or continue the log of a resumed run. Return the last step that the log holds, or -1.
 
         Rows after `run.resume_step` are logged again. So drop them and return a step that is not later, or return
         their last step to skip them.

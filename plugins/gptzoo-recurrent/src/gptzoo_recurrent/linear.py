@@ -1,4 +1,4 @@
-"""Linear attention: a kernel in place of the softmax, so that a sum over past keys and values replaces them."""
+"""Linear attention: a kernel replaces the softmax, so a running sum replaces the KV cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Linear(RecurrentAttention):
         denominator, total = accumulate(q, k, ones, no_decay, starts, state["total"], self.chunk_size)
         q, k = context.rotate(q, k)
         y, memory = accumulate(q, k, v, no_decay, starts, state["memory"], self.chunk_size)
-        y = y / (denominator + 1e-6)  # it is 0 for padding before the first token
+        y = y / (denominator + 1e-6)  # the denominator of padding before the first token is 0
         return y.transpose(1, 2).flatten(-2), {"memory": memory, "total": total}
 
     def new_state(
