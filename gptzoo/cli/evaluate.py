@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="FILE|CORPUS|FOLDER",
-    help="Text to evaluate on: a text file, a corpus, a run spec, or a folder from `gptzoo prepare`. "
-    "Default: the data that the run was trained on.",
+    help="Text to evaluate on: a text file, a corpus, a run spec, or a folder from `gptzoo prepare` "
+    "(default: the data that the run was trained on).",
 )
 @click.option(
     "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Split of the text."
