@@ -26,7 +26,7 @@ def test_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones
         for token in set(row.tokens):
             row_logits[token] = row_logits[token] / value if row_logits[token] > 0 else row_logits[token] * value
     result = processed(processor("repetition_penalty", value=value), logits, rows)
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-44)  # subnormal float32 numbers are rounded
 
 
 @given(batches(), st.floats(-2, 2))
