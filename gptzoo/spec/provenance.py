@@ -144,7 +144,7 @@ def _installed_too_old(record: _ComponentRecord, component: type[Component]) -> 
 
 
 def _changes(
-    record: _ComponentRecord, component: type[Component], before: dict[str, Any], migrated: dict[str, Any]
+    record: _ComponentRecord, component: type[Component], recorded: dict[str, Any], migrated: dict[str, Any]
 ) -> Iterator[str]:
     """Describe the changes of a component's options since the spec was written."""
     label = f"{record.kind} {record.type!r}"
@@ -152,7 +152,7 @@ def _changes(
         yield f"{label}: its options were migrated from version {record.config_version} to {component.version}"
     for name in component.Config.model_fields.keys() - migrated.keys() - {"type"}:
         yield f"{label}: {name!r} is new and takes its default"
-    for name in before.keys() - component.Config.model_fields.keys():
+    for name in recorded.keys() - component.Config.model_fields.keys():
         yield f"{label}: {name!r} is no longer an option"
 
 

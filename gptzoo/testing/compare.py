@@ -45,10 +45,10 @@ def require_unchanged(
     change: what differs between the two runs, for the error message.
     first_token: position in the row of the first token of the results, for the error message.
     """
-    before, after = run(subject.model())
-    if torch.equal(before, after):
+    first, second = run(subject.model())
+    if torch.equal(first, second):
         return None
-    difference = relative_difference(after, before)
+    difference = relative_difference(second, first)
     if difference.max() <= FLOAT32_ROUNDING:
         precise = relative_difference(*reversed(run(subject.model(dtype=torch.float64))))
         if precise.max() <= FLOAT64_ROUNDING:

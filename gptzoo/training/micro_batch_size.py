@@ -110,19 +110,19 @@ def _run_trial_steps(spec: RunSpec, train_step: TrainStep, batching: Batching, s
 def _restoring(train_step: TrainStep) -> Iterator[None]:
     """Restore weights and buffers and reset the optimizer after the block, even if it raises."""
     tensors = [*train_step.model.parameters(), *train_step.model.buffers()]
-    before = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+    saved_tensors = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
     try:
         yield
     finally:
         train_step.zero_grad()
         train_step.reset_optimizer()
         with torch.no_grad():
-            for tensor, saved in zip(tensors, before, strict=True):
+            for tensor, saved in zip(tensors, saved_tensors, strict=True):
                 tensor.copy_(saved)
 
 
 def _eager_blocks() -> contextlib.AbstractContextManager[object]:
-    """Run blocks uncompiled: compiling for sizes that are not used takes long, and eager needs at least the memory."""
+    """Run blocks uncompiled. Compiling for unused sizes takes long, and eager blocks need at least as much memory."""
     return torch.compiler.set_stance("force_eager")
 
 

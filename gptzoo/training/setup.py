@@ -128,11 +128,12 @@ def load_initial_weights(load: Callable[[Path], None], path: str, tokenizer: Tok
     folder = find_model_folder(Path(path))
     file = folder / "tokenizer.json"
     if file.exists():
-        other = load_tokenizer(file)
-        if (other.config, other.state) != (tokenizer.config, tokenizer.state):
+        weights_tokenizer = load_tokenizer(file)
+        if (weights_tokenizer.config, weights_tokenizer.state) != (tokenizer.config, tokenizer.state):
             raise DataError(
-                f"init_from {folder}: the weights belong to another tokenizer ({other.config.type!r}) than this run's "
-                f'({tokenizer.config.type!r}). Use it with "tokenizer": {{"type": "saved", "path": "{file}"}}'
+                f"init_from {folder}: the weights belong to another tokenizer "
+                f"({weights_tokenizer.config.type!r}) than this run's ({tokenizer.config.type!r}). "
+                f'Use it with "tokenizer": {{"type": "saved", "path": "{file}"}}'
             )
     try:
         load(folder)

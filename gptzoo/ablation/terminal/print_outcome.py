@@ -20,7 +20,7 @@ from gptzoo.training.run.verify_resume import MACHINE_METRICS
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
     """Print the rungs, a table of the variants, the verdicts, the failures and the notes."""
-    analysis = analyse(_without_clock(outcome))
+    analysis = analyse(_without_machine_metrics(outcome))
     selection = outcome.selection
     if selection is not None and selection.rungs:
         print_rungs(selection, console)
@@ -66,7 +66,7 @@ def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
 
 def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
     """Convert the outcome to JSON: the verdicts, and the state and final metric of each trial."""
-    analysis = analyse(_without_clock(outcome))
+    analysis = analyse(_without_machine_metrics(outcome))
     return {
         "name": outcome.name,
         "baseline": outcome.baseline,
@@ -95,8 +95,8 @@ def _count_states(outcome: Outcome) -> Counter[str]:
     return Counter(trial.state for trial in outcome.trials)
 
 
-def _without_clock(outcome: Outcome) -> Outcome:
-    """Remove the metrics that differ each time the same trials are run. They are in the report only."""
+def _without_machine_metrics(outcome: Outcome) -> Outcome:
+    """Remove the metrics that differ each time the same trials are run. Only the report shows them."""
     trials = [
         replace(trial, rows=[{name: v for name, v in row.items() if name not in MACHINE_METRICS} for row in trial.rows])
         for trial in outcome.trials

@@ -59,7 +59,9 @@ def verify_resume(
     command += [word for plugin in plugins for word in ("--plugin", plugin)]
     unbroken, killed = folder / "whole", folder / "killed"
     _run_to_end(command, unbroken)
-    killed_after = [_run_and_kill(command, killed, after=steps * (kill + 1) // (kills + 1)) for kill in range(kills)]
+    killed_after = [
+        _run_and_kill(command, killed, kill_step=steps * (kill + 1) // (kills + 1)) for kill in range(kills)
+    ]
     _run_to_end(command, killed)
     return Verification(steps, tuple(killed_after), tuple(differences(unbroken, killed)))
 
@@ -108,10 +110,10 @@ def _run_to_end(command: Sequence[str], out: Path) -> None:
         )
 
 
-def _run_and_kill(command: Sequence[str], out: Path, *, after: int) -> int:
-    """Start the run and kill it when its metrics have step `after`; return the last step in the metrics."""
+def _run_and_kill(command: Sequence[str], out: Path, *, kill_step: int) -> int:
+    """Start the run and kill it when its metrics have step `kill_step`; return the last step in the metrics."""
     process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None and _last_step(out) < after:
+    while process.poll() is None and _last_step(out) < kill_step:
         time.sleep(0.002)
     process.kill()
     _, stderr = process.communicate()

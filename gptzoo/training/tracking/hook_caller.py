@@ -54,7 +54,7 @@ class HookCaller:
     @contextlib.contextmanager
     def _isolated(self, origin: Origin) -> Iterator[None]:
         """Restore torch's generators, training mode and gradients after a hook, and report changes of the model."""
-        before = self._n_writes()
+        n_writes_before = self._n_writes()
         with torch.random.fork_rng(self.devices):
             try:
                 yield
@@ -62,7 +62,7 @@ class HookCaller:
                 self.model.train()
                 for tensor in self.tensors:
                     tensor.grad = None
-        if self._n_writes() != before and origin not in self.reported_changes:
+        if self._n_writes() != n_writes_before and origin not in self.reported_changes:
             self.reported_changes.add(origin)
             self.report(
                 f"plugin {origin.plugin!r}: a hook has changed weights or buffers of the model. The spec alone no "

@@ -51,8 +51,8 @@ def check_exporting(subject: ModelPartUnderTest) -> None:
         ]
         expected_states = step_inputs(x, context, states)[2:-1]
         actual = [*inputs[2:-1], *auxiliary]
-        for tensor, other in zip(actual, [*expected_states, *expected_auxiliary], strict=True):
-            if relative_difference(tensor.double(), other.double()).max() > TOLERANCE:
+        for tensor, expected_tensor in zip(actual, [*expected_states, *expected_auxiliary], strict=True):
+            if relative_difference(tensor.double(), expected_tensor.double()).max() > TOLERANCE:
                 raise Failed(f"{setting} leaves another state, or returns other auxiliary outputs")
 
 

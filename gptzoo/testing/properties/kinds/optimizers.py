@@ -22,14 +22,14 @@ _N_STEPS = 30
 def check_learning(subject: ComponentUnderTest) -> None:
     """Check that it lowers a quadratic loss of the parameters of a small model, and changes every parameter."""
     parameters = _parameters()
-    before = {name: p.detach().clone() for name, p in parameters.items()}
+    initial_values = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = _create(subject.config, parameters)
     first_loss = _training_step(optimizer, parameters)
     for _ in range(_N_STEPS):
         last_loss = _training_step(optimizer, parameters)
     if not last_loss < first_loss:
         raise Failed(f"in {_N_STEPS} steps a quadratic loss goes from {first_loss:.6g} to {last_loss:.6g}")
-    if unchanged := [name for name, p in parameters.items() if torch.equal(p, before[name])]:
+    if unchanged := [name for name, p in parameters.items() if torch.equal(p, initial_values[name])]:
         raise Failed(f"{_N_STEPS} steps do not change {', '.join(unchanged)}")
 
 
@@ -43,10 +43,10 @@ def check_learning_rate(subject: ComponentUnderTest) -> None:
             raise Failed(f"{name} is in {n_groups} parameter groups; expected one")
     for group in optimizer.param_groups:
         group["lr"] = 0.0
-    before = {name: p.detach().clone() for name, p in parameters.items()}
+    initial_values = {name: p.detach().clone() for name, p in parameters.items()}
     for _ in range(2):
         _training_step(optimizer, parameters)
-    if changed := [name for name, p in parameters.items() if not torch.equal(p, before[name])]:
+    if changed := [name for name, p in parameters.items() if not torch.equal(p, initial_values[name])]:
         raise Failed(f"with lr 0 in every group a step changes {', '.join(changed[:3])}")
 
 

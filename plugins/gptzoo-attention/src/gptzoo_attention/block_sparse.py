@@ -59,9 +59,8 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.block_size = config.resolved_block_size(dims)
-        if (
-            config.stride is None
-        ):  # blocks before the local ones are never read again, so the cache can be a ring buffer
+        if config.stride is None:
+            # Blocks before the local ones are never read again, so the cache can be a ring buffer.
             self.window = config.n_local * self.block_size
             self.supports_rollback = False
 
