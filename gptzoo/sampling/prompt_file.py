@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,8 @@ from typing import Any
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, InputError
 
+RESULT_KEY = "gptzoo"  # the only key that a result adds to the fields of its prompt
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -20,7 +23,7 @@ class Prompt:
 
     line: int  # line number, from 1
     text: str
-    fields: Mapping[str, Any]  # all fields of the line, copied to the result
+    fields: Mapping[str, Any]  # all fields of the line, copied to the result; RESULT_KEY is not among them
 
 
 def read_prompts(file: Path) -> list[Prompt]:
@@ -40,6 +43,8 @@ def read_prompts(file: Path) -> list[Prompt]:
             fields = {"prompt": value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
                 raise DataError(f'{file}:{number}: expected a string, or an object with a string "prompt"')
+            if RESULT_KEY in fields:
+                raise DataError(f'{file}:{number}: the key "{RESULT_KEY}" is reserved for results. Rename this field.')
             prompts.append(Prompt(number, fields["prompt"], fields))
     if not prompts:
         raise DataError(f"{file}: has no prompts")
@@ -49,6 +54,7 @@ def read_prompts(file: Path) -> list[Prompt]:
 class ResultFile:
     """A JSONL output file with one line per prompt, which can be resumed after a crash.
 
+    A line has the fields of its prompt, and under RESULT_KEY the line number of the prompt, the result and the job.
     Every line is synced to disk, so only the last line can be incomplete. `job` is a digest of the model and the
     options. A file that another job wrote is refused with InputError.
     """
@@ -56,6 +62,7 @@ class ResultFile:
     def __init__(self, file: Path, job: str):
         self.file, self.job = file, job
         self.done: dict[int, str] = {}  # finished prompts, by line number
+        self._flat_rows: list[tuple[int, dict[str, Any]]] = []  # with their line numbers in this file
         try:
             self._stream = open(file, "a+b")  # noqa: SIM115 (closed in __exit__)
         except OSError as error:
@@ -74,18 +81,24 @@ class ResultFile:
 
     def _read_line(self, number: int, line: bytes) -> None:
         try:
-            result = json.loads(line)
-            job, prompt_line, prompt = result["job"], result["line"], result["prompt"]
+            row = json.loads(line)
+            is_flat = RESULT_KEY not in row
+            result = row if is_flat else row[RESULT_KEY]
+            job, prompt_line, prompt = result["job"], result["line"], row["prompt"]
         except (ValueError, TypeError, KeyError):
             raise InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.") from None
         if job != self.job:
             raise InputError(
                 f"{self.file}:{number}: was written with another model or with other options. Choose another --out."
             )
-        self.done[prompt_line] = prompt
+        if is_flat:
+            self._flat_rows.append((number, _without_result(row)))
+        else:
+            self.done[prompt_line] = prompt
 
     def remaining(self, prompts: list[Prompt]) -> list[Prompt]:
         """Return the prompts that have no result yet. Raises InputError if a finished prompt has changed."""
+        self._match_flat_rows(prompts)
         changed = [prompt.line for prompt in prompts if self.done.get(prompt.line, prompt.text) != prompt.text]
         if changed:
             raise InputError(
@@ -93,10 +106,33 @@ class ResultFile:
             )
         return [prompt for prompt in prompts if prompt.line not in self.done]
 
+    def _match_flat_rows(self, prompts: Sequence[Prompt]) -> None:
+        """Find the prompts of rows that earlier versions wrote, with the keys of the result among the user's fields.
+
+        A field "line" of the user replaced the line number there, so a row is matched by all of its fields.
+        """
+        prompts_by_fields: dict[str, list[Prompt]] = defaultdict(list)
+        for prompt in prompts:
+            prompts_by_fields[_canonical(_without_result({"line": prompt.line, **prompt.fields}))].append(prompt)
+        has_user_lines = any("line" in prompt.fields for prompt in prompts)
+        for number, fields in self._flat_rows:
+            matches = prompts_by_fields.get(_canonical(fields))
+            if matches:
+                prompt = matches.pop(0) if len(matches) > 1 else matches[0]
+                self.done[prompt.line] = prompt.text
+            elif type(fields["line"]) is int and not has_user_lines:
+                self.done[fields["line"]] = fields["prompt"]
+            else:
+                raise InputError(
+                    f"{self.file}:{number}: the prompt of this line has changed since this file was started. "
+                    "Choose another --out."
+                )
+
     def add(self, prompt: Prompt, result: Mapping[str, Any]) -> None:
         """Append the result of a prompt and sync it to disk."""
-        row = {"line": prompt.line, **prompt.fields, **result, "job": self.job}
-        self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        row = {**prompt.fields, RESULT_KEY: {"line": prompt.line, **result, "job": self.job}}
+        # UTF-8 cannot represent a lone surrogate, but JSON can escape it.
+        self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
@@ -104,3 +140,13 @@ class ResultFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+
+
+def _without_result(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a flat row without the keys that replaced fields of the user with the same name."""
+    return {key: value for key, value in row.items() if key not in ("samples", "job")}
+
+
+def _canonical(fields: Mapping[str, Any]) -> str:
+    """Return the same text for equal fields in any order."""
+    return json.dumps(fields, sort_keys=True)

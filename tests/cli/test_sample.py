@@ -270,19 +270,21 @@ def test_a_prompt_file_is_answered_and_an_interrupted_output_file_is_resumed(mod
     arguments = ("sample", model, "--prompts", prompts, "--num-samples", "2", "--max-new-tokens", "6")
     assert gptzoo(*arguments, "--out", whole).exit_code == 0
     rows = [json.loads(line) for line in whole.read_text().splitlines()]
-    rows.sort(key=lambda row: row["line"])  # results are in order of completion
-    assert [row["line"] for row in rows] == [1, 2, 4, 5]
+    rows.sort(key=lambda row: row["gptzoo"]["line"])  # results are in order of completion
+    assert [row["gptzoo"]["line"] for row in rows] == [1, 2, 4, 5]
     assert rows[1]["id"] == 7
+    samples = [row["gptzoo"]["samples"] for row in rows]
     alone = json.loads(gptzoo("sample", model, "--prompt", "cdé", *arguments[4:], "--json").stdout)
-    assert texts_of(rows[1]["samples"]) == texts_of(alone["samples"])
-    assert texts_of(rows[0]["samples"]) == texts_of(rows[3]["samples"])  # the same prompt
+    assert texts_of(samples[1]) == texts_of(alone["samples"])
+    assert texts_of(samples[0]) == texts_of(samples[3])  # the same prompt
 
     lines = whole.read_bytes().splitlines(keepends=True)
     out.write_bytes(lines[0] + lines[1][:20])
     result = gptzoo(*arguments, "--out", out)
     assert "3 prompts (1 were there already)" in result.stderr
-    again = sorted(map(json.loads, out.read_text().splitlines()), key=lambda row: row["line"])
-    assert [texts_of(row["samples"]) for row in again] == [texts_of(row["samples"]) for row in rows]
+    again = [json.loads(line)["gptzoo"] for line in out.read_text().splitlines()]
+    again.sort(key=lambda result: result["line"])
+    assert [texts_of(result["samples"]) for result in again] == [*map(texts_of, samples)]
     assert "0 prompts" in gptzoo(*arguments, "--out", out).stderr
 
     for option in (["--seed", "5"], ["--dtype", "bf16"], ["--best-of", "4"]):
@@ -293,6 +295,104 @@ def test_a_prompt_file_is_answered_and_an_interrupted_output_file_is_resumed(mod
     assert (other.exit_code, "prompt 1 has changed" in other.stderr) == (2, True)
 
 
+JSON_VALUES = [9, 1, -3, 2.5, "A1", "", None, True, [1, {"a": []}], {"line": 1}, []]
+
+
+def write_prompts(file: Path, prompts: list[Any]) -> None:
+    file.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a result file, by the line number of their prompts."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return sorted(rows, key=lambda row: row["gptzoo"]["line"])
+
+
+def flat(row: dict[str, Any]) -> str:
+    """Return a row as versions before the key "gptzoo" wrote it."""
+    result = row["gptzoo"]
+    fields = {key: value for key, value in row.items() if key != "gptzoo"}
+    old = {"line": result["line"], **fields, "samples": result["samples"], "job": result["job"]}
+    return json.dumps(old, ensure_ascii=False) + "\n"
+
+
+def without_samples(row: str) -> str:
+    return json.dumps({**json.loads(row), "samples": None}, sort_keys=True)
+
+
+@pytest.mark.parametrize("key", ["line", "samples", "job", "seconds", "\ud800"])
+def test_fields_of_the_user_come_back_as_they_were(model: Path, tmp_path: Path, key: str) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    written = [{"prompt": "ab", key: value} for value in [*JSON_VALUES, "\udfff"]]
+    write_prompts(prompts, [*written, "ab"])
+    arguments = ("sample", model, "--prompts", prompts, "--out", out, "--max-new-tokens", "2", "--temperature", "0")
+    result = gptzoo(*arguments)
+    assert result.exit_code == 0, result.output
+    rows = read_rows(out)
+    assert [row["gptzoo"]["line"] for row in rows] == [*range(1, len(written) + 2)]
+    fields = [{name: value for name, value in row.items() if name != "gptzoo"} for row in rows]
+    assert json.dumps(fields) == json.dumps([*written, {"prompt": "ab"}])  # tells 1 from True
+    assert len({str(texts_of(row["gptzoo"]["samples"])) for row in rows}) == 1
+
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:5]))
+    assert f"{len(written) - 4} prompts (5 were there already)" in gptzoo(*arguments).stderr
+    assert "0 prompts" in gptzoo(*arguments).stderr
+    assert [row["gptzoo"]["line"] for row in read_rows(out)] == [*range(1, len(written) + 2)]
+
+
+def test_a_prompt_with_the_key_of_the_results_is_refused(model: Path, tmp_path: Path) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    write_prompts(prompts, ["ab", {"prompt": "ab", "gptzoo": None}])
+    result = gptzoo("sample", model, "--prompts", prompts, "--out", out)
+    assert (result.exit_code, out.exists()) == (2, False)
+    assert 'prompts.jsonl:2: the key "gptzoo" is reserved for results. Rename this field.' in result.stderr
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ["ab", {"prompt": "cd", "id": 7}, "x", "ab"],
+        ["ab", *({"prompt": "ab", "line": value} for value in JSON_VALUES), {"prompt": "ab", "line": 2}, "ab"],
+        [{"prompt": "ab", "line": "A1"}, {"prompt": "ab", "line": "A1"}, {"prompt": "cd", "line": "A1"}],
+        [{"prompt": "ab", "samples": 3, "job": [], "id": value} for value in JSON_VALUES],
+    ],
+)
+def test_a_file_of_an_earlier_version_is_resumed(model: Path, tmp_path: Path, written: list[Any]) -> None:
+    prompts, out, whole = (tmp_path / name for name in ("prompts.jsonl", "out.jsonl", "whole.jsonl"))
+    write_prompts(prompts, written)
+    arguments = ("sample", model, "--prompts", prompts, "--max-new-tokens", "2", "--out")
+    assert gptzoo(*arguments, whole).exit_code == 0
+    old = [*map(flat, read_rows(whole))]
+    for n in range(len(old) + 1):
+        done = old[len(old) - n :]
+        out.write_text("".join(done))
+        result = gptzoo(*arguments, out)
+        assert f"{len(old) - n} prompts" in result.stderr, result.output
+        lines = out.read_text().splitlines(keepends=True)
+        assert lines[:n] == done
+        # Earlier versions wrote the same row for "ab" in line 1 and for {"prompt": "ab", "line": 1}.
+        every = [*done, *(flat(json.loads(line)) for line in lines[n:])]
+        assert sorted(map(without_samples, every)) == sorted(map(without_samples, old))
+        assert "0 prompts" in gptzoo(*arguments, out).stderr
+
+
+def test_a_changed_prompt_is_found_in_a_file_of_an_earlier_version(model: Path, tmp_path: Path) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    arguments = ("sample", model, "--prompts", prompts, "--out", out, "--max-new-tokens", "2")
+    for before, after, message in (
+        ("ab", "AB", "prompt 1 has changed"),
+        ({"prompt": "ab", "line": "A1"}, {"prompt": "AB", "line": "A1"}, "out.jsonl:1: the prompt of this line"),
+        ({"prompt": "ab", "line": [1]}, "ab", "out.jsonl:1: the prompt of this line"),
+    ):
+        out.unlink(missing_ok=True)
+        write_prompts(prompts, [before])
+        assert gptzoo(*arguments).exit_code == 0
+        out.write_text("".join(map(flat, read_rows(out))))
+        write_prompts(prompts, [after])
+        result = gptzoo(*arguments)
+        assert (result.exit_code, message in result.stderr) == (2, True), result.output
+
+
 @pytest.mark.parametrize("rows", ["1", "3", "20"])
 def test_results_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path, rows: str) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
@@ -301,7 +401,8 @@ def test_results_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path, ro
     options = ("--num-samples", "2", "--best-of", "3", "--max-new-tokens", "9", "--stop", "e", "--top-p", "0.5")
     result = gptzoo("sample", model, "--prompts", prompts, "--out", out, "--rows", rows, *options)
     assert result.exit_code == 0, result.output
-    results = {row["line"]: row for row in map(json.loads, out.read_text().splitlines())}
+    rows_written = [json.loads(line)["gptzoo"] for line in out.read_text().splitlines()]
+    results = {result["line"]: result for result in rows_written}
     for line, text in enumerate(texts, start=1):
         alone = json.loads(gptzoo("sample", model, "--prompt", text, *options, "--json").stdout)
         assert texts_of(results[line]["samples"]) == texts_of(alone["samples"])
