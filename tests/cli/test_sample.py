@@ -87,6 +87,22 @@ def test_json_has_ids_log_probabilities_the_finish_reason_and_times(sample: Any,
         assert 0 < one["seconds_to_first"] <= one["seconds"] <= report["seconds"]
 
 
+def test_json_has_the_stop_token_and_its_log_probability(sample: Any, model: Path) -> None:
+    stops = ["--stop-token", "65", "--stop-token", "66", "--logit-bias", "65=4", "--logit-bias", "66=4"]
+    ended_by = set()
+    for one in sample("--prompt", "ab", "--num-samples", "8", *stops)["samples"]:
+        end = [] if one["stop_token"] is None else [one["stop_token"]]
+        (expected,) = score(load(model).model, [[97, 98, *one["tokens"], *end]])
+        every = [*one["log_probabilities"], *([one["stop_log_probability"]] if end else [])]
+        assert every == pytest.approx(expected[1:].tolist(), abs=1e-4)
+        assert one["log_probability"] == pytest.approx(expected[1:].sum().item(), abs=1e-3)
+        assert one["mean_log_probability"] == pytest.approx(expected[1:].mean().item(), abs=1e-3)
+        assert bool(end) == (one["end"] == "stop_token")
+        assert bool(end) or one["stop_log_probability"] is None
+        ended_by |= {*end}
+    assert ended_by >= {65, 66}
+
+
 def test_the_prompt_may_come_from_a_file_or_from_stdin(sample: Any, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_bytes("naïve\n".encode())
     expected = texts_of(sample("--prompt", "naïve")["samples"])
