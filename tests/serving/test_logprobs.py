@@ -118,6 +118,27 @@ def test_a_text_that_ends_at_once_has_the_entry_of_its_end(served: Any, as_list:
     assert without_top.choices[0].logprobs.top_logprobs == [None] * 4
 
 
+@pytest.mark.parametrize("way", ["n", "best_of", "beams", "speculative"])
+def test_an_echo_adds_the_entries_of_the_prompt_to_each_choice(served: Any, way: str) -> None:
+    prompts = [list("né".encode()), list(b"A long one")]
+    fields = {**WAYS[way], "max_tokens": 6, "seed": 5, "logprobs": 1, "logit_bias": {str(EOT): 4}}
+    n = fields["n"]
+    lengths = set()
+    for choice in served.complete(prompts, echo=True, **fields).choices:
+        prompt, entries = prompts[choice.index // n], choice.logprobs
+        ids = ids_of(entries.tokens)
+        assert ids[: len(prompt)] == prompt
+        expected = model_log_probs(served, ids)[range(len(ids) - 1), ids[1:]]
+        assert entries.token_logprobs[0] is None
+        assert entries.token_logprobs[1:] == pytest.approx(expected.tolist(), abs=1e-4)
+        assert len(entries.text_offset) == len(entries.top_logprobs) == len(ids)
+        assert (ids[-1] == EOT) == (choice.finish_reason == "stop")
+        assert entries.text_offset[len(prompt)] == len(bytes(prompt).decode())
+        assert ids[-1] != EOT or entries.text_offset[-1] == len(choice.text)
+        lengths.add(len(ids) - len(prompt))
+    assert min(lengths) < 6
+
+
 def test_a_stop_text_keeps_its_entries(served: Any) -> None:
     free = served.complete("Once", max_tokens=30, logprobs=1).choices[0]
     stop = free.text[10:13]
@@ -128,6 +149,8 @@ def test_a_stop_text_keeps_its_entries(served: Any) -> None:
     for name in FIELDS:
         assert getattr(choice.logprobs, name) == getattr(free.logprobs, name)[:n]
     assert served.loaded.tokenizer.decode(ids_of(choice.logprobs.tokens)).endswith(stop)
+    (joined,) = collect(served.complete("Once", max_tokens=30, logprobs=1, stop=stop, stream=True), 1)
+    assert joined == {"text": choice.text, **{name: getattr(choice.logprobs, name) for name in FIELDS}}
 
 
 @pytest.mark.parametrize(("max_tokens", "logit_bias"), [(0, None), (1, None), (1, END_AT_ONCE)])
