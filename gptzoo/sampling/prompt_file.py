@@ -13,6 +13,8 @@ from typing import Any
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, InputError
 
+RESULT_KEY = "gptzoo"  # holds the keys of a result that are fields of its prompt, too
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -20,7 +22,7 @@ class Prompt:
 
     line: int  # line number, from 1
     text: str
-    fields: Mapping[str, Any]  # all fields of the line, copied to the result
+    fields: Mapping[str, Any]  # all fields of the line, copied to the result; RESULT_KEY is not among them
 
 
 def read_prompts(file: Path) -> list[Prompt]:
@@ -40,6 +42,8 @@ def read_prompts(file: Path) -> list[Prompt]:
             fields = {"prompt": value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
                 raise DataError(f'{file}:{number}: expected a string, or an object with a string "prompt"')
+            if RESULT_KEY in fields:
+                raise DataError(f'{file}:{number}: the key "{RESULT_KEY}" is reserved for results. Rename this field.')
             prompts.append(Prompt(number, fields["prompt"], fields))
     if not prompts:
         raise DataError(f"{file}: has no prompts")
@@ -49,8 +53,10 @@ def read_prompts(file: Path) -> list[Prompt]:
 class ResultFile:
     """A JSONL output file with one line per prompt, which can be resumed after a crash.
 
-    Every line is synced to disk, so only the last line can be incomplete. `job` is a digest of the model and the
-    options. A file that another job wrote is refused with InputError.
+    A line has the fields of its prompt, the line number of the prompt, the result and the job. A key of the result that
+    is also a field of the prompt is under RESULT_KEY, so that the field is unchanged. Every line is synced to disk, so
+    only the last line can be incomplete. `job` is a digest of the model and the options. A file that another job wrote
+    is refused with InputError.
     """
 
     def __init__(self, file: Path, job: str):
@@ -74,9 +80,12 @@ class ResultFile:
 
     def _read_line(self, number: int, line: bytes) -> None:
         try:
-            result = json.loads(line)
-            job, prompt_line, prompt = result["job"], result["line"], result["prompt"]
-        except (ValueError, TypeError, KeyError):
+            row = json.loads(line)
+            result = {**row, **row.get(RESULT_KEY, {})}
+            job, prompt_line, prompt = result["job"], result["line"], row["prompt"]
+            if type(prompt_line) is not int:
+                raise ValueError("a field of the prompt is in the place of the line number")
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.") from None
         if job != self.job:
             raise InputError(
@@ -95,8 +104,13 @@ class ResultFile:
 
     def add(self, prompt: Prompt, result: Mapping[str, Any]) -> None:
         """Append the result of a prompt and sync it to disk."""
-        row = {"line": prompt.line, **prompt.fields, **result, "job": self.job}
-        self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        added = {"line": prompt.line, **result, "job": self.job}
+        row = {"line": prompt.line, **prompt.fields}
+        row |= {key: value for key, value in added.items() if key not in prompt.fields}
+        if hidden := {key: value for key, value in added.items() if key in prompt.fields}:
+            row[RESULT_KEY] = hidden
+        # UTF-8 cannot represent a lone surrogate, but JSON can escape it.
+        self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 

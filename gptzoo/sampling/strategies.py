@@ -204,7 +204,10 @@ def check_draft_tokenizer(loaded: LoadedModel, draft: LoadedModel) -> None:
 
 
 class Contrastive(Strategy):
-    """Contrastive search. It is deterministic, so there is one sample of each prompt."""
+    """Contrastive search. It is deterministic, so there is one sample of each prompt.
+
+    n_top_logprobs: number of the most likely tokens to report with each event.
+    """
 
     def __init__(
         self,
@@ -214,8 +217,10 @@ class Contrastive(Strategy):
         n_candidates: int = 4,
         *,
         fit_length: bool = False,
+        n_top_logprobs: int = 0,
     ):
         super().__init__(loaded, spec, fit_length=fit_length)
+        self.n_top_logprobs = n_top_logprobs
         self.alpha, self.n_candidates = alpha, n_candidates
 
     def describe(self) -> dict[str, Any]:
@@ -227,11 +232,22 @@ class Contrastive(Strategy):
 
     def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
         for _ in range(n):
-            yield contrastive_search(self.loaded.model, prompt_ids, spec, self.tokenizer, self.alpha, self.n_candidates)
+            yield contrastive_search(
+                self.loaded.model,
+                prompt_ids,
+                spec,
+                self.tokenizer,
+                self.alpha,
+                self.n_candidates,
+                n_top_logprobs=self.n_top_logprobs,
+            )
 
 
 class Beams(Strategy):
-    """Beam search. The samples are the beams, the best first. There may be fewer than requested."""
+    """Beam search. The samples are the beams, the best first. There may be fewer than requested.
+
+    n_top_logprobs: number of the most likely tokens to report with each event.
+    """
 
     def __init__(
         self,
@@ -241,8 +257,10 @@ class Beams(Strategy):
         length_penalty: float = 1.0,
         *,
         fit_length: bool = False,
+        n_top_logprobs: int = 0,
     ):
         super().__init__(loaded, spec, fit_length=fit_length)
+        self.n_top_logprobs = n_top_logprobs
         self.n_beams, self.length_penalty = n_beams, length_penalty
 
     def describe(self) -> dict[str, Any]:
@@ -253,5 +271,13 @@ class Beams(Strategy):
             raise InputError(f"{self.n_beams} beams cannot give {n} samples. Ask for more beams.")
 
     def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
-        beams = beam_search(self.loaded.model, prompt_ids, spec, self.tokenizer, self.n_beams, self.length_penalty)
+        beams = beam_search(
+            self.loaded.model,
+            prompt_ids,
+            spec,
+            self.tokenizer,
+            self.n_beams,
+            self.length_penalty,
+            n_top_logprobs=self.n_top_logprobs,
+        )
         yield from (beam.events for beam in beams[:n])

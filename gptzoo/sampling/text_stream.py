@@ -19,8 +19,10 @@ class Sample:
     text: str  # without the prompt and without the stop string that ended it
     tokens: tuple[int, ...]  # without the prompt and without the stop token that ended it
     log_probabilities: tuple[float, ...]  # of each token, in nats, under the model itself
-    log_probability: float  # their sum, plus that of the stop token
+    log_probability: float  # their sum, including the stop token
     finish_reason: FinishReason
+    stop_token: int | None = None  # the stop token that ended the text
+    stop_log_probability: float | None = None  # that of the stop token, in nats
     seconds: float = field(default=0.0, compare=False)  # from the start to the last token
     seconds_to_first: float = field(default=0.0, compare=False)  # from the start to the first token
 
@@ -92,12 +94,15 @@ class TextStream:
     def sample(self) -> Sample:
         """Return the finished text."""
         kept = [event for event in self.events if event.finish_reason != "stop_token"]
+        stop = self.events[-1] if len(kept) < len(self.events) else None
         return Sample(
             text=self.text,
             tokens=tuple(event.token for event in kept if event.token is not None),
             log_probabilities=tuple(event.log_probability for event in kept),
             log_probability=sum(event.log_probability for event in self.events),
             finish_reason=self.finish_reason,
+            stop_token=None if stop is None else stop.token,
+            stop_log_probability=None if stop is None else stop.log_probability,
             seconds=self.times[-1] - self.times[0],
             seconds_to_first=self.times[min(1, len(self.events))] - self.times[0],
         )

@@ -132,13 +132,16 @@ class _Choice:
         if self.logprobs is not None:
             for token, log_probability, top_logprobs in scores:
                 self.logprobs.add(token, log_probability, top_logprobs)
+            self.logprobs.end_text()  # prompt and new text are decoded separately
 
     def add_event(self, event: TokenEvent) -> dict[str, Any] | None:
         """Add an event and return the chunk to stream, or None if no text is final yet."""
         text = ""
         if event.token is not None:
             text = self.text.feed(event)
-            if self.logprobs is not None and event.finish_reason != "stop_token":
+            if self.logprobs is not None:
+                if event.finish_reason == "stop_token":
+                    self.logprobs.end_text()  # a stop token is listed, but it is not part of the text
                 self.logprobs.add(event.token, event.log_probability, event.top_logprobs)
         if event.finish_reason is not None:
             self.finish_reason = _FINISH_REASONS[event.finish_reason]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,12 +19,17 @@ class _Entry(NamedTuple):
 
 
 class LogProbs:
-    """The `logprobs` object of one choice: four lists with one entry per token."""
+    """The `logprobs` object of one choice: four lists with one entry per token.
+
+    A token's offset is the index of the character that its first byte belongs to. So all parts of a split character
+    have the same offset.
+    """
 
     def __init__(self, tokenizer: Tokenizer, n_top: int):
         self.tokenizer, self.n_top = tokenizer, n_top
         self.entries: list[_Entry] = []
-        self.offset = 0
+        self.utf8_decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.n_characters = 0  # complete characters so far
         self.n_returned = 0
 
     def add(self, token: int, log_probability: float | None, top_logprobs: Mapping[int, float]) -> None:
@@ -31,15 +37,19 @@ class LogProbs:
 
         As in OpenAI's API, the top log-probabilities include the token itself.
         """
-        text, length = self._text_of(token)
+        data = self._bytes_of(token)
+        text = _as_text(data)
         top_by_text: dict[str, float] | None = None
         if log_probability is not None and self.n_top:
             top_by_text = {}
             for top_token, value in top_logprobs.items():  # the most likely first, which is kept for each text
-                top_by_text.setdefault(self._text_of(top_token)[0], value)
+                top_by_text.setdefault(_as_text(self._bytes_of(top_token)), value)
             top_by_text.setdefault(text, log_probability)
-        self.entries.append(_Entry(text, log_probability, top_by_text, self.offset))
-        self.offset += length
+        self.entries.append(_Entry(text, log_probability, top_by_text, self._advance(data)))
+
+    def end_text(self) -> None:
+        """End the text so far, so that the next token starts a character. An incomplete one counts as U+FFFD."""
+        self.n_characters += len(self.utf8_decoder.decode(b"", final=True))
 
     def take_new(self) -> dict[str, Any]:
         """Return the entries that were added since the last call."""
@@ -50,16 +60,25 @@ class LogProbs:
         """Return all entries."""
         return _as_lists(self.entries)
 
-    def _text_of(self, token: int) -> tuple[str, int]:
-        """Return the text of a token and its length in characters.
+    def _bytes_of(self, token: int) -> bytes:
+        # A model may have spare ids, which a client may use as stop tokens.
+        return self.tokenizer.decode_bytes([token]) if token < self.tokenizer.vocab_size else b""
 
-        A token that is an incomplete character has the text `bytes:\\xe2` and length 0, as in OpenAI's API.
-        """
-        data = self.tokenizer.decode_bytes([token])
-        try:
-            return data.decode(), len(data.decode())
-        except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data), 0
+    def _advance(self, data: bytes) -> int:
+        """Decode the bytes of a token and return its offset."""
+        self.n_characters += len(self.utf8_decoder.decode(data[:1]))
+        n_incomplete = int(bool(self.utf8_decoder.getstate()[0]))
+        offset = self.n_characters + n_incomplete - 1 if data else self.n_characters
+        self.n_characters += len(self.utf8_decoder.decode(data[1:]))
+        return offset
+
+
+def _as_text(data: bytes) -> str:
+    """Return the text of a token. A part of a character is `bytes:\\xe2`, as in OpenAI's API."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _as_lists(entries: Sequence[_Entry]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class RequestBuilder:
         """Return the search that generates the samples, or None if the engine does."""
         if body.strategy is None or isinstance(body.strategy, SpeculativeOptions):
             return None
-        options = body.strategy.model_dump(exclude={"type"})
+        options = {**body.strategy.model_dump(exclude={"type"}), "n_top_logprobs": body.logprobs or 0}
         strategy: Strategy
         try:
             if isinstance(body.strategy, BeamOptions):

@@ -87,6 +87,22 @@ def test_json_has_ids_log_probabilities_the_finish_reason_and_times(sample: Any,
         assert 0 < one["seconds_to_first"] <= one["seconds"] <= report["seconds"]
 
 
+def test_json_has_the_stop_token_and_its_log_probability(sample: Any, model: Path) -> None:
+    stops = ["--stop-token", "65", "--stop-token", "66", "--logit-bias", "65=4", "--logit-bias", "66=4"]
+    ended_by = set()
+    for one in sample("--prompt", "ab", "--num-samples", "8", *stops)["samples"]:
+        end = [] if one["stop_token"] is None else [one["stop_token"]]
+        (expected,) = score(load(model).model, [[97, 98, *one["tokens"], *end]])
+        every = [*one["log_probabilities"], *([one["stop_log_probability"]] if end else [])]
+        assert every == pytest.approx(expected[1:].tolist(), abs=1e-4)
+        assert one["log_probability"] == pytest.approx(expected[1:].sum().item(), abs=1e-3)
+        assert one["mean_log_probability"] == pytest.approx(expected[1:].mean().item(), abs=1e-3)
+        assert bool(end) == (one["end"] == "stop_token")
+        assert bool(end) or one["stop_log_probability"] is None
+        ended_by |= {*end}
+    assert ended_by >= {65, 66}
+
+
 def test_the_prompt_may_come_from_a_file_or_from_stdin(sample: Any, tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_bytes("naïve\n".encode())
     expected = texts_of(sample("--prompt", "naïve")["samples"])
@@ -273,16 +289,18 @@ def test_a_prompt_file_is_answered_and_an_interrupted_output_file_is_resumed(mod
     rows.sort(key=lambda row: row["line"])  # results are in order of completion
     assert [row["line"] for row in rows] == [1, 2, 4, 5]
     assert rows[1]["id"] == 7
+    samples = [row["samples"] for row in rows]
     alone = json.loads(gptzoo("sample", model, "--prompt", "cdé", *arguments[4:], "--json").stdout)
-    assert texts_of(rows[1]["samples"]) == texts_of(alone["samples"])
-    assert texts_of(rows[0]["samples"]) == texts_of(rows[3]["samples"])  # the same prompt
+    assert texts_of(samples[1]) == texts_of(alone["samples"])
+    assert texts_of(samples[0]) == texts_of(samples[3])  # the same prompt
 
     lines = whole.read_bytes().splitlines(keepends=True)
     out.write_bytes(lines[0] + lines[1][:20])
     result = gptzoo(*arguments, "--out", out)
     assert "3 prompts (1 already done)" in result.stderr
-    again = sorted(map(json.loads, out.read_text().splitlines()), key=lambda row: row["line"])
-    assert [texts_of(row["samples"]) for row in again] == [texts_of(row["samples"]) for row in rows]
+    again = [json.loads(line) for line in out.read_text().splitlines()]
+    again.sort(key=lambda result: result["line"])
+    assert [texts_of(result["samples"]) for result in again] == [*map(texts_of, samples)]
     assert "0 prompts" in gptzoo(*arguments, "--out", out).stderr
 
     for option in (["--seed", "5"], ["--dtype", "bf16"], ["--best-of", "4"]):
@@ -293,6 +311,53 @@ def test_a_prompt_file_is_answered_and_an_interrupted_output_file_is_resumed(mod
     assert (other.exit_code, "prompt 1 has changed" in other.stderr) == (2, True)
 
 
+JSON_VALUES = [9, 1, -3, 2.5, "A1", "", None, True, [1, {"a": []}], {"line": 1}, []]
+
+
+def write_prompts(file: Path, prompts: list[Any]) -> None:
+    file.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+
+
+def result_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a row adds to the fields of its prompt."""
+    return {**row, **row.get("gptzoo", {})}
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a result file, by the line number of their prompts."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return sorted(rows, key=lambda row: result_of(row)["line"])
+
+
+@pytest.mark.parametrize("key", ["line", "samples", "job", "seconds", "\ud800"])
+def test_fields_of_the_user_come_back_as_they_were(model: Path, tmp_path: Path, key: str) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    written = [{"prompt": "ab", key: value} for value in [*JSON_VALUES, "\udfff"]]
+    write_prompts(prompts, [*written, "ab"])
+    arguments = ("sample", model, "--prompts", prompts, "--out", out, "--max-new-tokens", "2", "--temperature", "0")
+    result = gptzoo(*arguments)
+    assert result.exit_code == 0, result.output
+    rows = read_rows(out)
+    assert [result_of(row)["line"] for row in rows] == [*range(1, len(written) + 2)]
+    fields = [{name: row[name] for name in prompt} for row, prompt in zip(rows, written, strict=False)]
+    assert json.dumps(fields) == json.dumps(written)  # tells 1 from True
+    assert len({str(texts_of(result_of(row)["samples"])) for row in rows}) == 1
+    assert rows[-1].keys() == {"line", "prompt", "samples", "job"}  # nothing moves where no field is in the way
+
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:5]))
+    assert f"{len(written) - 4} prompts (5 already done)" in gptzoo(*arguments).stderr
+    assert "0 prompts" in gptzoo(*arguments).stderr
+    assert [result_of(row)["line"] for row in read_rows(out)] == [*range(1, len(written) + 2)]
+
+
+def test_a_prompt_with_the_key_of_the_results_is_refused(model: Path, tmp_path: Path) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    write_prompts(prompts, ["ab", {"prompt": "ab", "gptzoo": None}])
+    result = gptzoo("sample", model, "--prompts", prompts, "--out", out)
+    assert (result.exit_code, out.exists()) == (2, False)
+    assert 'prompts.jsonl:2: the key "gptzoo" is reserved for results. Rename this field.' in result.stderr
+
+
 @pytest.mark.parametrize("rows", ["1", "3", "20"])
 def test_results_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path, rows: str) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
@@ -301,7 +366,8 @@ def test_results_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path, ro
     options = ("--num-samples", "2", "--best-of", "3", "--max-new-tokens", "9", "--stop", "e", "--top-p", "0.5")
     result = gptzoo("sample", model, "--prompts", prompts, "--out", out, "--rows", rows, *options)
     assert result.exit_code == 0, result.output
-    results = {row["line"]: row for row in map(json.loads, out.read_text().splitlines())}
+    rows_written = [json.loads(line) for line in out.read_text().splitlines()]
+    results = {result["line"]: result for result in rows_written}
     for line, text in enumerate(texts, start=1):
         alone = json.loads(gptzoo("sample", model, "--prompt", text, *options, "--json").stdout)
         assert texts_of(results[line]["samples"]) == texts_of(alone["samples"])

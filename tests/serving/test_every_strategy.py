@@ -259,7 +259,7 @@ def test_speculation_on_the_command_line_with_a_prompt_file(folder: Path, tmp_pa
     many = ["sample", str(folder / "tiny"), "--prompts", str(prompts), "--out", str(out), "--rows", "2", *options]
     result = CliRunner().invoke(main, many)
     assert result.exit_code == 0, result.output
-    rows = {row["prompt"]: row["samples"] for row in map(json.loads, out.read_text().splitlines())}
+    rows = {row["prompt"]: row["gptzoo"]["samples"] for row in map(json.loads, out.read_text().splitlines())}
     assert rows.keys() == {"Once", "A long one", "B"}
     for prompt, samples in rows.items():
         one = CliRunner().invoke(main, ["sample", str(folder / "tiny"), "--prompt", prompt, "--json", *options])

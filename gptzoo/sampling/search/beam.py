@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.sampler import top_logprobs
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import FinishReason, TokenEvent
 from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
@@ -67,6 +68,7 @@ def beam_search(
     tokenizer: Tokenizer | None = None,
     n_beams: int = 4,
     length_penalty: float = 1.0,
+    n_top_logprobs: int = 0,
 ) -> list[Beam]:
     """Return up to `n_beams` continuations of a prompt, the best first.
 
@@ -74,7 +76,8 @@ def beam_search(
 
     At each step, the best `n_beams` one-token continuations of all open beams stay open, and beams that end are set
     aside. The search stops when no open beam can still beat the worst of `n_beams` finished ones. The processors of
-    `spec` are applied to the log-probabilities. Raises InputError as `gptzoo.generate` does.
+    `spec` are applied to the log-probabilities. Each event has the `n_top_logprobs` most likely tokens at its place.
+    Raises InputError as `gptzoo.generate` does.
     """
     spec = spec or SamplingSpec()
     check_prompt(model, prompt_ids, spec)
@@ -89,12 +92,13 @@ def beam_search(
 
     for index in range(spec.max_new_tokens):
         log_probs = logits.float().log_softmax(-1)  # (beams, V)
+        tops = [top_logprobs(row, n_top_logprobs) if n_top_logprobs else {} for row in log_probs]
         processed = apply_processors(stopping.processors, log_probs, [beam.sequence(prompt_ids) for beam in open_beams])
         sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None]
         kept: list[tuple[int, Beam]] = []  # index of the parent beam, and the extended beam
         for rank, (parent, token, score_sum) in enumerate(_best_first(sums + processed.double().cpu())):
             finish_reason = stopping.finish_reason(open_beams[parent].sequence(prompt_ids, token))
-            event = TokenEvent(token, float(log_probs[parent, token]), finish_reason)
+            event = TokenEvent(token, float(log_probs[parent, token]), finish_reason, tops[parent])
             beam = Beam((*open_beams[parent].events, event), score_sum)
             if finish_reason in (None, "length"):
                 kept.append((parent, beam))

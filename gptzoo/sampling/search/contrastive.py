@@ -11,6 +11,7 @@ from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.sampler import top_logprobs
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
@@ -28,6 +29,7 @@ def contrastive_search(
     tokenizer: Tokenizer | None = None,
     alpha: float = 0.6,
     n_candidates: int = 4,
+    n_top_logprobs: int = 0,
 ) -> Iterator[TokenEvent]:
     """Yield new tokens after a prompt, without randomness.
 
@@ -35,8 +37,9 @@ def contrastive_search(
 
     Each of the `n_candidates` most likely tokens is scored by (1 - alpha) times its probability, minus alpha times the
     largest cosine similarity of its last hidden state to that of any earlier token. The best one is chosen, so alpha 0
-    is greedy decoding. The processors of `spec` are applied first. Raises InputError for an architecture that does not
-    capture "hidden", and as `gptzoo.generate` does.
+    is greedy decoding. The processors of `spec` are applied first. Each event has the `n_top_logprobs` most likely
+    tokens at its place. Raises InputError for an architecture that does not capture "hidden", and as `gptzoo.generate`
+    does.
     """
     spec = spec or SamplingSpec()
     check_prompt(model, prompt_ids, spec)
@@ -66,7 +69,8 @@ def contrastive_search(
         token = int(candidates[best])
         sequence.tokens.append(token)
         finish_reason = stopping.finish_reason(sequence)
-        yield TokenEvent(token, float(logits[0].log_softmax(-1)[token]), finish_reason)
+        top = top_logprobs(logits[0], n_top_logprobs) if n_top_logprobs else {}
+        yield TokenEvent(token, float(logits[0].log_softmax(-1)[token]), finish_reason, top)
         if finish_reason is not None:
             return
         states, logits = take_rows(states, [best]), next_logits[best, -1:]

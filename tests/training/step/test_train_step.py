@@ -79,7 +79,7 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch_size_with_any_batchi
         {"model": train_step.model.spec.model_dump(mode="json"), "steps": 1, "corpus": corpus, "batching": batching}
     )
     tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer)
-    batch = spec.batching.build(store, tokenizer, LENGTH, 1).train(0, ROWS)
+    batch = spec.batching.build(store, tokenizer, LENGTH, 1).train_batch(0, ROWS)
     expected = train_step.accumulate_gradients(split_into_micro_batches(batch, ROWS), 0)
     full_gradients = gradients(train_step)
     for size in (1, 5, 8):
