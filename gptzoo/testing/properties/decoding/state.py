@@ -18,7 +18,7 @@ _LENGTH = 8
 
 
 def check_state(subject: ModelPartUnderTest) -> None:
-    """Check that the state is a dict of batch-first tensors, updated in place, and that it can be created on meta."""
+    """Check that the state is a dict of batch-first tensors, is updated in place, and can be allocated on meta."""
     model = subject.model()
     tensors_by_batch_size = {size: dict(_tensors(model.new_states(size, _LENGTH))) for size in (2, 3)}
     if not tensors_by_batch_size[2]:
