@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 from gptzoo import registry
 
 _PRELOADED = (  # jobs inherit these imports; training imports those of the second line only when it needs them
-    *("torch", "gptzoo.cli", "gptzoo.training.trainer"),
+    *("torch", "gptzoo.cli", "gptzoo.training.trainer", "gptzoo.training.final_outputs"),
     *("torch._dynamo", "numpy.ma", "rich.live", "rich.progress"),
 )
 _GRACE_SECONDS = 30.0  # time for a job to finish its step and save after SIGTERM
