@@ -34,7 +34,7 @@ class Temperature(LogitsProcessor):
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         if self.config.value < _MIN_TEMPERATURE:
             best = logits.argmax(dim=-1, keepdim=True)
-            return logits.new_full(logits.shape, NEG_INF).scatter(-1, best, 0.0)
+            return logits.new_full(logits.shape, NEG_INF).scatter(-1, best, logits.gather(-1, best))
         return logits / min(self.config.value, _MAX_TEMPERATURE)
 
 
@@ -139,8 +139,10 @@ def _keep_mass(logits: Tensor, scores: Tensor, p: float) -> Tensor:
 
 
 def _until_mass(probabilities: Tensor, p: float) -> Tensor:
-    """Return a bool mask that is True while the probabilities before sum to less than `p`."""
-    return probabilities.cumsum(dim=-1) - probabilities < p
+    """Return a bool mask that is True while the probabilities before sum to less than `p`, and for the first one."""
+    kept = probabilities.cumsum(dim=-1) - probabilities < p
+    kept[:, 0] = True  # float32 rounds the smallest values of `p` to 0
+    return kept
 
 
 def _keep_only(logits: Tensor, order: Tensor, kept: Tensor) -> Tensor:
