@@ -87,7 +87,7 @@ class BannedTokens(Constraint):
         for token in reversed(sequence.tokens):
             if len(tail) >= self.longest:
                 break
-            tail = self.token_bytes[token] + tail
+            tail = (self.token_bytes[token] if token < len(self.token_bytes) else b"") + tail  # or a spare id
         return [token for end, tokens in self.banned_after.items() if tail.endswith(end) for token in tokens]
 
 

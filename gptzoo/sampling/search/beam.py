@@ -10,9 +10,10 @@ from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.logits import process_logits_or_raise
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import FinishReason, TokenEvent
-from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
+from gptzoo.sampling.processors.processor import NEG_INF
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
@@ -89,7 +90,8 @@ def beam_search(
 
     for index in range(spec.max_new_tokens):
         log_probs = logits.float().log_softmax(-1)  # (beams, V)
-        processed = apply_processors(stopping.processors, log_probs, [beam.sequence(prompt_ids) for beam in open_beams])
+        sequences = [beam.sequence(prompt_ids) for beam in open_beams]
+        processed = process_logits_or_raise(stopping, log_probs, sequences)
         sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None]
         kept: list[tuple[int, Beam]] = []  # index of the parent beam, and the extended beam
         for rank, (parent, token, score_sum) in enumerate(_best_first(sums + processed.double().cpu())):
