@@ -12,6 +12,7 @@ from typing import Any
 
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, InputError
+from gptzoo.utils.json_text import to_json
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class ResultFile:
     def add(self, prompt: Prompt, result: Mapping[str, Any]) -> None:
         """Append the result of a prompt and sync it to disk."""
         row = {"line": prompt.line, **prompt.fields, **result, "job": self.job}
-        self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
+        self._stream.write(to_json(row, ensure_ascii=False).encode("utf-8") + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 

@@ -50,13 +50,34 @@ class Engine:
         self.tokenizer = tokenizer
         self.n_slots = n_slots
         self.max_length = max_length or model.max_length or model.spec.context_length
-        self._draft = None if draft is None else DraftModel(draft, model, n_slots, self.max_length)
-        self._cache = KVCacheManager(model, n_slots, self.max_length)
-        self._caches = [self._cache] if self._draft is None else [self._cache, self._draft.cache]
-        self._waiting: deque[EngineSequence] = deque()
-        self._running: list[EngineSequence] = []  # by slot
+        self._draft_model = draft
         self._ids = itertools.count()
         self._stopping: StoppingCriteria | None = None  # of the last request
+        self._waiting: deque[EngineSequence] = deque()
+        self._running: list[EngineSequence] = []  # by slot
+        self._allocate()
+
+    def _allocate(self) -> None:
+        self._draft: DraftModel | None = None
+        if self._draft_model is not None:
+            self._draft = DraftModel(self._draft_model, self.model, self.n_slots, self.max_length)
+        self._cache = KVCacheManager(self.model, self.n_slots, self.max_length)
+        self._caches = [self._cache] if self._draft is None else [self._cache, self._draft.cache]
+
+    def reset(self) -> None:
+        """Drop all sequences and allocate a new KV cache.
+
+        Call it after `step` raised an exception: the contents of the cache are unknown then.
+        """
+        self.drop_all()
+        self._draft = None  # frees the memory before it is allocated again
+        self._caches = []
+        vars(self).pop("_cache", None)  # it is missing after a reset that failed
+        self._allocate()
+
+    def drop_all(self) -> None:
+        """Drop all sequences without further events."""
+        self._waiting, self._running = deque(), []
 
     @property
     def busy(self) -> bool:
