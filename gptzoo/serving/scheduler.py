@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -165,7 +166,7 @@ class Scheduler:
             else:
                 self.engine.submit(replace(queued.request, id=request_id))
         except Exception as error:
-            self._fail(request_id, error)
+            self._fail_alone(request_id, error)
 
     def _step(self) -> None:
         """Run one engine step and one step of the oldest search."""
@@ -182,7 +183,7 @@ class Scheduler:
                 search_event = next(self._searches[request_id], None)
             except Exception as error:  # a search has states of its own, so the engine is not affected
                 del self._searches[request_id]
-                self._fail(request_id, error)
+                self._fail_alone(request_id, error)
                 continue
             if search_event is None:
                 del self._searches[request_id]
@@ -207,13 +208,17 @@ class Scheduler:
         if error is not None:
             self._searches.pop(request_id, None)
             self._cancel_in_engine(request_id)
-            self._fail(request_id, error)
-            if not isinstance(error, InputError | RequestError):
-                self._probe()
+            self._fail_alone(request_id, error)
         elif event.finish_reason is not None:
             self._n_unfinished[request_id] -= 1
             if self._n_unfinished[request_id] == 0:
                 self._remove(request_id)
+
+    def _fail_alone(self, request_id: int, error: Exception) -> None:
+        """Give an error to a request that is not in the engine any more."""
+        self._fail(request_id, error)
+        if not isinstance(error, InputError | RequestError):  # the next requests may fail as well
+            self._probe()
 
     def _cancel_in_engine(self, request_id: int) -> None:
         try:
@@ -224,6 +229,7 @@ class Scheduler:
     def _fail_engine(self, error: Exception) -> None:
         """Give an error to all requests in the engine, and reset it."""
         _log.error("the engine failed and is reset", exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they refer to the old cache
         self.failure = error
         with self._changed:
             in_engine = self._open.keys() - self._searches.keys() - set(self._submitted)
@@ -250,7 +256,7 @@ class Scheduler:
 
     def _probe(self) -> None:
         """Submit a request of two tokens, which shows whether the engine still works."""
-        self.engine.cancel(_PROBE)
+        self._cancel_in_engine(_PROBE)
         n_new = min(2, self.engine.max_length - 1)
         self.engine.submit(Request([0], SamplingSpec(max_new_tokens=n_new), id=_PROBE))
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from serving.conftest import SPEC
+from serving.test_limits import wait_until
 from support import admit, with_large_weights
 from torch import Tensor
 
@@ -141,6 +142,22 @@ def test_a_failure_while_decoding_ends_the_requests_in_flight_and_the_server_goe
         assert running.complete(**options).choices[0].text == expected
         assert health(running) == 200
     assert running.scheduler.n_open == 0
+
+
+@pytest.mark.parametrize("strategy", [None, {"type": "beams"}, {"type": "contrastive"}])
+def test_health_tells_whether_the_model_works(serve: Any, loaded: LoadedModel, strategy: Any) -> None:
+    works = [True]
+    running = serve(fail_if(loaded, lambda tokens: not works[0]))
+    expected = running.complete().choices[0].text
+    assert health(running) == 200
+    works[0] = False
+    for _ in range(3):
+        with pytest.raises(openai.InternalServerError):
+            running.complete(temperature=None, extra_body={"strategy": strategy})
+        wait_until(lambda: health(running) == 503)
+    works[0] = True
+    assert running.complete().choices[0].text == expected
+    assert health(running) == 200
 
 
 def test_logits_that_are_not_finite_are_a_server_error(serve: Any, loaded: LoadedModel) -> None:

@@ -150,18 +150,11 @@ class Engine:
 
     def _prefill_step(self, free_slots: Sequence[int]) -> list[TokenEvent]:
         """Prefill the first waiting prompts of one length into free slots, and sample their first tokens."""
-        first = self._waiting[0]
-        try:
-            finish_reason = first.stopping.finish_reason(first)
-        except InputError as error:
-            self._waiting.popleft()
-            return [first.fail(error)]
-        if finish_reason is not None:  # there is nothing to generate
-            self._waiting.popleft()
-            return [TokenEvent(None, finish_reason=finish_reason, request_id=first.request_id, sample=first.sample)]
-        admitted = self._admit(len(free_slots))
+        candidates = self._admit(len(free_slots))
+        events = [event for sequence in candidates if (event := sequence.finish_without_token()) is not None]
+        admitted = [sequence for sequence in candidates if not sequence.finished]
         prefill_errors = self._prefill(admitted)
-        events = [s.fail(prefill_errors[s.prompt_ids]) for s in admitted if s.prompt_ids in prefill_errors]
+        events += [s.fail(prefill_errors[s.prompt_ids]) for s in admitted if s.prompt_ids in prefill_errors]
         admitted = [sequence for sequence in admitted if not sequence.finished]
         if not admitted:
             return events

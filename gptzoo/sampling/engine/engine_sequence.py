@@ -59,6 +59,17 @@ class EngineSequence(TokenSequence):
         self.finished = finish_reason is not None
         return TokenEvent(token, log_probability, finish_reason, top_logprobs, self.request_id, self.sample)
 
+    def finish_without_token(self) -> TokenEvent | None:
+        """Return the last event of a sequence that gets no token, or None if it gets one."""
+        try:
+            finish_reason = self.stopping.finish_reason(self)
+        except InputError as error:
+            return self.fail(error)
+        if finish_reason is None:
+            return None
+        self.finished = True
+        return TokenEvent(None, finish_reason=finish_reason, request_id=self.request_id, sample=self.sample)
+
     def fail(self, error: Exception) -> TokenEvent:
         """Finish the sequence and return the event that reports the error."""
         self.finished = True

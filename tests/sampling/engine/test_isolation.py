@@ -229,6 +229,14 @@ def test_a_prompt_that_the_model_cannot_read_ends_only_its_request() -> None:
     check_isolated(lambda: Engine(model, n_slots=4, max_length=32), good_requests(sampling), bad, RuntimeError)
 
 
+def test_a_request_without_new_tokens_gets_none_beside_others_of_its_length() -> None:
+    engine = Engine(build_model(), n_slots=4, max_length=32)
+    requests = [Request([1, 2], spec(max_new_tokens=n), id=n) for n in (3, 0, 2)]
+    tokens, errors = run(engine, *requests)
+    assert {key[0]: len(new) for key, new in tokens.items()} == {3: 3, 2: 2}
+    assert not errors
+
+
 @pytest.fixture
 def spare() -> gptzoo.Architecture:
     """A model with 43 more token ids than the tokenizer. They are by far the most likely ones."""
