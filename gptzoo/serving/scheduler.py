@@ -187,7 +187,7 @@ class Scheduler:
                 continue
             if search_event is None:
                 del self._searches[request_id]
-                self._remove(request_id)
+                self._fail(request_id, RequestError(500, "the search ended before all texts were finished"))
             else:
                 self._dispatch(request_id, search_event)
 
