@@ -99,7 +99,7 @@ def test_a_processor_that_fails_ends_only_its_request(plain: Any, stream: bool) 
         if not fails:
             return plain.complete(max_tokens=60, temperature=1.0, seed=3).choices[0].text
         with pytest.raises(openai.APIError) as caught:
-            list(plain.complete(temperature=None, extra_body=FAILING, stream=stream))
+            list(plain.complete(temperature=None, seed=3, extra_body=FAILING, stream=stream))
         assert "'fails_at_third_token' at new token 3: RuntimeError: a mistake" in caught.value.body["message"]
         assert caught.value.type == "server_error"
         return expected
@@ -141,7 +141,7 @@ def test_a_failure_while_decoding_ends_the_requests_in_flight_and_the_server_goe
         assert caught.value.status_code == 500
         assert running.complete(**options).choices[0].text == expected
         assert health(running) == 200
-    assert running.scheduler.n_open == 0
+    wait_until(lambda: running.scheduler.n_open == 0)
 
 
 @pytest.mark.parametrize("strategy", [None, {"type": "beams"}, {"type": "contrastive"}])
