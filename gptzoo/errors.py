@@ -5,7 +5,9 @@ GptzooError                 1
 │   ├── SpecError               a spec is invalid; has a list of `Problem`s
 │   ├── PluginError             a plugin cannot be loaded
 │   ├── DataError               a corpus or tokenizer cannot provide what the run needs
-│   └── FolderError             a run, checkpoint or model folder is missing, in use or damaged
+│   ├── FolderError             a run, checkpoint or model folder is missing, in use or damaged
+│   ├── LogitsError             a model gives logits from which no token can be drawn
+│   └── ProcessorError          a logits processor fails
 ├── StopRun                 1   a hook or a required tracker ended the run
 ├── Diverged                3   a loss or gradient is not finite; the last good checkpoint is kept
 └── Interrupted             4   a signal stopped the run after it saved a checkpoint; `--resume` continues it
@@ -63,6 +65,14 @@ class DataError(InputError):
 
 class FolderError(InputError):
     """A run, checkpoint or model folder that is missing, in use or damaged."""
+
+
+class LogitsError(InputError):
+    """Logits of a model that have NaN or +inf, or no possible token."""
+
+
+class ProcessorError(InputError):
+    """A logits processor that raised an exception or returned logits from which no token can be drawn."""
 
 
 class StopRun(GptzooError):

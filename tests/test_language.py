@@ -92,7 +92,7 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
                 yield from commands(child, f"{path} {name}")
 
 
-@pytest.mark.parametrize(("path", "command"), commands(main, "gptzoo"), ids=lambda value: str(value))
+@pytest.mark.parametrize(("path", "command"), list(commands(main, "gptzoo")), ids=lambda value: str(value))
 def test_every_command_and_option_has_help(path: str, command: click.Command) -> None:
     assert command.help, path
     assert not is_fragment(command.help)

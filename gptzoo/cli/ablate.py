@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.ablation.records.outcome import Outcome
@@ -103,7 +103,7 @@ def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
         plan = make_plan(spec, folder, scratch=Path(name))
         estimates = forecast(plan, folder, Path(name))
     if as_json:
-        click.echo(json.dumps(plan_as_dict(plan, estimates), indent=2))
+        click.echo(to_json(plan_as_dict(plan, estimates), indent=2))
     else:
         print_plan(plan, folder, estimates, plain_console())
 
@@ -129,7 +129,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
     from gptzoo.ablation.terminal.tables import plain_console
 
     if as_json:
-        click.echo(json.dumps(outcome_as_dict(outcome), indent=2))
+        click.echo(to_json(outcome_as_dict(outcome), indent=2))
     else:
         print_outcome(outcome, plain_console())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
@@ -79,7 +79,7 @@ def build(
     if out is not None:
         _write_initial_weights(model_spec, out, seed)
     if as_json:
-        click.echo(json.dumps(_to_json(model_spec, nodes, costs), indent=2))
+        click.echo(to_json(_to_json(model_spec, nodes, costs), indent=2))
         return
     from rich.console import Console
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gptzoo.cli.options import json_option, plugin_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.testing import Verdict
@@ -45,7 +45,7 @@ def check(
     apply_overrides(component_class.Config, options, overrides)
     verdicts = check_component(component_class, options, only=only, slow=slow)
     if as_json:
-        click.echo(json.dumps([verdict.as_dict() for verdict in verdicts], indent=2))
+        click.echo(to_json([verdict.as_dict() for verdict in verdicts], indent=2))
     else:
         _print(component, verdicts)
     ctx.exit(any(verdict.outcome == "failed" for verdict in verdicts))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +50,7 @@ def diff(a: Path, b: Path | None, values: bool | None, as_json: bool, overrides:
         raise InputError(f"{a} and {b}: one is a run spec and the other a model spec; give two of the same kind")
     diff_result = compare_specs(spec_a, spec_b, values=values)
     if as_json:
-        click.echo(json.dumps(diff_result.as_dict(), indent=2))
+        click.echo(to_json(diff_result.as_dict(), indent=2))
     else:
         _print(diff_result)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from importlib import metadata
@@ -13,6 +12,7 @@ import click
 
 from gptzoo import __version__
 from gptzoo.cli.options import json_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.registry import Registry
@@ -29,7 +29,7 @@ def doctor(as_json: bool) -> None:
     """
     report = _collect()
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        click.echo(to_json(report, indent=2))
     else:
         _print(report)
     if report["problems"]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gptzoo.cli.options import checkpoint_step, json_option, plugin_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.training.evaluation.evaluate import Evaluation, Protocol
@@ -85,7 +85,7 @@ def evaluate(
         device=device,
     )
     if as_json:
-        click.echo(json.dumps(evaluation.as_dict(), indent=2))
+        click.echo(to_json(evaluation.as_dict(), indent=2))
     else:
         _print(evaluation)
 

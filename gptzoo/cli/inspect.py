@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +10,7 @@ import click
 
 from gptzoo.cli.inputs import read_model, read_text
 from gptzoo.cli.options import json_option, model_options, plugin_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
@@ -106,7 +106,7 @@ def attention(
             }
             for attention_map in maps.maps
         ]
-        click.echo(json.dumps({"model": str(loaded.folder), "tokens": maps.tokens, "maps": data}))
+        click.echo(to_json({"model": str(loaded.folder), "tokens": maps.tokens, "maps": data}))
 
 
 @inspect.command()
@@ -149,7 +149,7 @@ def logits(
 
     _draw_all(files, draw)
     if as_json:
-        click.echo(json.dumps(_lens_as_dict(lens, loaded)))
+        click.echo(to_json(_lens_as_dict(lens, loaded)))
     else:
         _print(lens)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -65,7 +65,7 @@ def prepare(
         if not as_json:
             _print(results[-1])
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        click.echo(to_json(results, indent=2))
 
 
 def _n_usable_cores() -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from gptzoo.cli.options import json_option
+from gptzoo.utils.json_text import to_json
 
 
 @click.command()
@@ -47,7 +47,7 @@ def report(folder: Path, out: Path | None, serve: bool, port: int, as_json: bool
     if as_json:
         files = [str(file) for file in written.files]
         data = {"page": str(written.page), "files": files, "analysis": asdict(written.analysis)}
-        click.echo(json.dumps(data, indent=2))
+        click.echo(to_json(data, indent=2))
     else:
         click.echo(written.page)
 

@@ -18,6 +18,7 @@ from gptzoo.cli.inputs import read_model, read_text
 from gptzoo.cli.option_sections import SectionedCommand, option, section
 from gptzoo.cli.options import compile_option, dtype_option, json_option, model_options, plugin_option
 from gptzoo.cli.sampling import read_strategy, sampling_options
+from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.sampling.inference_weights import WeightFormat
@@ -130,7 +131,7 @@ def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None,
     if as_json:
         report = {"model": str(strategy.loaded.folder), "prompt": prompt, **_settings(strategy)}
         results = {"samples": list(map(_as_dict, samples)), "seconds": seconds}
-        click.echo(json.dumps({**report, **results}))
+        click.echo(to_json({**report, **results}))
         return
     for number, generated in enumerate(samples, start=1):
         separator = "" if number == 1 else "\n"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from gptzoo.cli.inputs import read_model, read_text
 from gptzoo.cli.options import json_option, model_options, plugin_option
+from gptzoo.utils.json_text import to_json
 
 
 @click.command()
@@ -52,7 +52,7 @@ def score(
     }
     if as_json:
         per_token = {"tokens": result.tokens, "log_probabilities": result.log_probabilities}
-        click.echo(json.dumps({"model": str(loaded.folder), **totals, **per_token}))
+        click.echo(to_json({"model": str(loaded.folder), **totals, **per_token}))
         return
     if tokens:
         decoder = StreamDecoder(tokenizer_of(loaded))

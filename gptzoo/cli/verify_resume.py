@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 
 from gptzoo.cli.options import json_option, set_option
+from gptzoo.utils.json_text import to_json
 
 
 @click.command("verify-resume")
@@ -60,7 +60,7 @@ def verify_resume(
     with tempfile.TemporaryDirectory() as temporary:
         verification = verify(spec, out or Path(temporary), steps=steps, kills=kills, plugins=plugins)
     if as_json:
-        click.echo(json.dumps({"holds": verification.holds, **asdict(verification)}, indent=2))
+        click.echo(to_json({"holds": verification.holds, **asdict(verification)}, indent=2))
     else:
         kill_steps = ", ".join(map(str, verification.killed_after))
         click.echo(f"{spec.name}: {verification.steps} steps, killed after step {kill_steps} and resumed: ", nl=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from gptzoo.inspection.attention import AttentionMaps
 from gptzoo.inspection.lens import LogitLens
+from gptzoo.utils.json_text import to_json
 
 _INT16_MAX = 32767
 
@@ -55,7 +55,7 @@ def _quantized(weights: np.ndarray) -> dict[str, Any]:
 
 def _page(title: str, view: str, data: Mapping[str, object]) -> str:
     # A `<` inside a token must not end the script element that holds the data.
-    values = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    values = to_json(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

@@ -12,6 +12,7 @@ from typing import Any
 
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, InputError
+from gptzoo.utils.json_text import to_json
 
 RESULT_KEY = "gptzoo"  # holds the keys of a result that are fields of its prompt, too
 
@@ -110,7 +111,7 @@ class ResultFile:
         if hidden := {key: value for key, value in added.items() if key in prompt.fields}:
             row[RESULT_KEY] = hidden
         # UTF-8 cannot represent a lone surrogate, but JSON can escape it.
-        self._stream.write(json.dumps(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n")
+        self._stream.write(to_json(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
 

@@ -80,8 +80,13 @@ class ScoredToken(NamedTuple):
 
 
 @torch.inference_mode()
-def score_with_top_logprobs(model: Architecture, tokens: Sequence[int], n: int) -> list[ScoredToken]:
-    """Score all tokens but the first, each with the `n` most likely tokens at its position. Raises as `score` does."""
+def score_with_top_logprobs(
+    model: Architecture, tokens: Sequence[int], n: int, vocab_size: int | None = None
+) -> list[ScoredToken]:
+    """Score all tokens but the first, each with the `n` most likely tokens at its position. Raises as `score` does.
+
+    vocab_size: number of token ids of the tokenizer. Further ids of the model are not listed. Default: all ids.
+    """
     _check_rows(model, [tokens])
     model.eval()
     if len(tokens) < 2:
@@ -91,7 +96,7 @@ def score_with_top_logprobs(model: Architecture, tokens: Sequence[int], n: int) 
     for chunk_logits, targets in _chunks(model, row):
         for logits, target in zip(chunk_logits[0].float().unbind(0), targets[0].tolist(), strict=True):
             log_probability = float(logits[target] - logits.logsumexp(dim=-1))
-            scored.append(ScoredToken(target, log_probability, top_logprobs(logits, n)))
+            scored.append(ScoredToken(target, log_probability, top_logprobs(logits, n, vocab_size)))
     return scored
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +21,10 @@ from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import read_request
 from gptzoo.serving.request_builder import RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
+from gptzoo.utils.json_text import to_json
 
+_log = logging.getLogger(__name__)
+_INTERNAL_ERROR = RequestError(500, "internal server error. See the server's log.")
 _DISCONNECT_POLL_SECONDS = 0.5
 
 
@@ -59,8 +62,8 @@ class _Service:
         self.card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "gptzoo"}
 
     async def health(self, request: Request) -> Response:
-        if self.scheduler.failure is not None:
-            raise RequestError(503, f"the scheduler thread has ended: {self.scheduler.failure}")
+        if (failure := self.scheduler.failure) is not None:
+            raise RequestError(503, f"the model fails: {type(failure).__name__}: {failure}")
         return JSONResponse({"status": "ok", "open": self.scheduler.n_open})
 
     async def models(self, request: Request) -> Response:
@@ -91,7 +94,7 @@ class _Service:
                         await completion.done.wait()
                 if not completion.done.is_set() and await request.is_disconnected():
                     return Response(status_code=499)  # the client has disconnected
-            return JSONResponse(completion.response())
+            return _JsonResponse(completion.response())
         finally:
             self.scheduler.cancel(completion.request_ids)
 
@@ -99,10 +102,13 @@ class _Service:
         """Yield one server-sent event per chunk, then [DONE]."""
         try:
             async for chunk in completion.stream():
-                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+                yield _server_sent_event(chunk)
             yield "data: [DONE]\n\n"
         except RequestError as error:  # the status line was sent already
-            yield f"data: {json.dumps(error.body, ensure_ascii=False)}\n\n"
+            yield _server_sent_event(error.body)
+        except Exception:
+            _log.exception("a stream failed")
+            yield _server_sent_event(_INTERNAL_ERROR.body)
         finally:
             self.scheduler.cancel(completion.request_ids)
 
@@ -133,6 +139,17 @@ class _Service:
         return bytes(body)
 
 
+def _server_sent_event(data: Any) -> str:  # noqa: ANN401  any JSON value
+    return f"data: {to_json(data, ensure_ascii=False)}\n\n"
+
+
+class _JsonResponse(JSONResponse):
+    """A JSON response with null in place of NaN and infinite numbers."""
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401  any JSON value
+        return to_json(content, ensure_ascii=False).encode("utf-8")
+
+
 def _error_response(error: RequestError) -> Response:
     return JSONResponse(error.body, error.status, headers=error.headers)
 
@@ -144,8 +161,11 @@ async def _on_request_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error_response(RequestError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    response = _error_response(RequestError(error.status_code, message))
+    response.headers.update(error.headers or {})  # a 405 has Allow
+    return response
 
 
 async def _on_exception(request: Request, error: Exception) -> Response:
-    return _error_response(RequestError(500, "internal server error. See the server's log."))
+    return _error_response(_INTERNAL_ERROR)

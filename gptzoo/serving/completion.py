@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, LogitsError, ProcessorError
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.score import ScoredToken
 from gptzoo.sampling.text_stream import TextStream
@@ -18,6 +19,8 @@ from gptzoo.serving.errors import RequestError
 from gptzoo.serving.logprobs import LogProbs
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.scheduler import QueuedRequest, Scheduler
+
+_log = logging.getLogger(__name__)
 
 # OpenAI's finish reasons, by gptzoo's.
 _FINISH_REASONS = {"stop_token": "stop", "stop_text": "stop", "finished": "stop", "length": "length"}
@@ -54,12 +57,21 @@ class Completion:
         loop = asyncio.get_running_loop()
 
         def on_event_loop(function: Callable[..., None], index: int) -> Callable[..., object]:
-            return partial(loop.call_soon_threadsafe, partial(function, index))
+            return partial(loop.call_soon_threadsafe, partial(self._guarded, function, index))
 
         for index, queued in enumerate(self.requests):
             queued.on_event = on_event_loop(self._add_event, index)
             queued.on_prompt_scores = on_event_loop(self._add_prompt_scores, index)
         self.request_ids = scheduler.submit(self.requests)
+
+    def _guarded(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function on the event loop. An exception becomes the failure of this request."""
+        try:
+            function(*arguments)
+        except Exception as error:  # the event loop would only log it, and the client would wait forever
+            _log.exception("a response failed")
+            self.failure = _as_request_error(error)
+            self._finish()
 
     def _add_prompt_scores(self, request_index: int, scores: Sequence[ScoredToken]) -> None:
         first = request_index * self.body.n_samples
@@ -162,6 +174,8 @@ class _Choice:
 def _as_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, LogitsError | ProcessorError):
+        return RequestError(500, str(error))
     if isinstance(error, InputError):
         return RequestError(400, str(error))
     return RequestError(500, "the model failed on this request. See the server's log.")

@@ -14,14 +14,33 @@ from gptzoo.serving.errors import RequestError
 from gptzoo.strict_model import StrictModel, custom_error, error_at, reason_of
 
 # Fields that stand for logits processors, so they exclude the field `processors`.
-_PROCESSOR_FIELDS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "response_format")
+# Their values that change nothing. Some clients always send them.
+_NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
+    "temperature": (1.0,),
+    "top_p": (1.0,),
+    "top_k": (0, -1),
+    "min_p": (0.0,),
+    "repetition_penalty": (1.0,),
+    "presence_penalty": (0.0,),
+    "frequency_penalty": (0.0,),
+    "logit_bias": ({},),
+    "response_format": (),
+}
+# What null or an empty value stands for.
+_DEFAULTS_OF_EMPTY: dict[str, dict[object, object]] = {
+    "prompt": {None: ""},
+    "n": {None: 1},
+    "stop": {"": None},
+    "suffix": {"": None},
+    "logprobs": {False: None},
+}
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
 
 
 class StreamOptions(StrictModel):
     """Options of a streamed response."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
     """Send a last chunk with the number of tokens. Default: no."""
     include_obfuscation: bool | None = None
     """Accepted for compatibility. It has no effect."""
@@ -101,8 +120,14 @@ class CompletionRequest(StrictModel):
     """Number of samples to generate. The `n` with the highest mean log-probability are returned. Default: n."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
     """Sampling temperature. 0 is greedy decoding. Default: 1."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """Total probability that nucleus sampling keeps. Default: 1, which keeps all tokens."""
+    top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Total probability that nucleus sampling keeps. 0 keeps only the most likely token. Default: 1, all tokens."""
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    """Number of most likely tokens to keep. Default: 0, which keeps all tokens, as -1 does."""
+    min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Minimum probability, as a fraction of the highest probability. Default: 0, which keeps all tokens."""
+    repetition_penalty: Annotated[float, Field(ge=1e-4, le=1e4)] | None = None
+    """Penalty factor for tokens of the prompt and of the text so far. Default: 1, which changes nothing."""
     presence_penalty: _Penalty | None = None
     """Penalty in nats for tokens that were generated before. Default: 0."""
     frequency_penalty: _Penalty | None = None
@@ -124,7 +149,7 @@ class CompletionRequest(StrictModel):
     echo: bool | None = False
     """Return the prompt before the new text."""
     suffix: None = None
-    """Not supported: a decoder-only model cannot be given the end of a text."""
+    """Not supported: a decoder-only model cannot be given the end of a text. "" counts as null."""
     user: str | None = None
     """Accepted for compatibility. It has no effect."""
     response_format: ResponseFormat | None = None
@@ -133,6 +158,20 @@ class CompletionRequest(StrictModel):
     """All logits processors, in order. They replace those that the fields above stand for."""
     strategy: StrategyOptions | None = None
     """Decoding strategy. Default: sampling."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replace_empty(cls, data: object) -> object:
+        """Replace null and empty values that clients send for a field that is not used."""
+        if not isinstance(data, dict):
+            return data
+        replaced = {
+            name: default
+            for name, defaults in _DEFAULTS_OF_EMPTY.items()
+            for empty, default in defaults.items()
+            if name in data and type(data[name]) is type(empty) and data[name] == empty
+        }
+        return {**data, **replaced}
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -159,8 +198,8 @@ class CompletionRequest(StrictModel):
         if self.stream_options is not None and not self.stream:
             errors.append(error_at("requires stream", "stream_options"))
         if self.processors is not None:
-            for name in _PROCESSOR_FIELDS:
-                if getattr(self, name) is not None:
+            for name in _NEUTRAL_VALUES:
+                if self._given(name) is not None:
                     errors.append(error_at("cannot be combined with processors", name))
         if errors:
             raise ValidationError.from_exception_data("CompletionRequest", errors)
@@ -185,17 +224,30 @@ class CompletionRequest(StrictModel):
         if self.processors is not None:
             return list(self.processors)
         configs = [] if self.response_format is None else self.response_format.processor_configs()
+        if (repetition_penalty := self._given("repetition_penalty")) is not None:
+            configs.append({"type": "repetition_penalty", "value": float(repetition_penalty)})
         if self.presence_penalty:
             configs.append({"type": "presence_penalty", "value": self.presence_penalty})
         if self.frequency_penalty:
             configs.append({"type": "frequency_penalty", "value": self.frequency_penalty})
         if self.logit_bias:
             configs.append({"type": "logit_bias", "biases": self.logit_bias})
-        if self.temperature not in (None, 1.0):
-            configs.append({"type": "temperature", "value": float(self.temperature)})
-        if self.top_p not in (None, 1.0):
-            configs.append({"type": "top_p", "p": float(self.top_p)})
+        if (temperature := self._given("temperature")) is not None:
+            configs.append({"type": "temperature", "value": float(temperature)})
+        if (top_k := self._given("top_k")) is not None:
+            configs.append({"type": "top_k", "k": top_k})
+        if self.top_p == 0:
+            configs.append({"type": "top_k", "k": 1})
+        elif (top_p := self._given("top_p")) is not None:
+            configs.append({"type": "top_p", "p": float(top_p)})
+        if (min_p := self._given("min_p")) is not None:
+            configs.append({"type": "min_p", "p": float(min_p)})
         return configs
+
+    def _given(self, name: str) -> Any:  # noqa: ANN401  fields have different types
+        """Return the value of a field that stands for a logits processor, or None if it changes nothing."""
+        value = getattr(self, name)
+        return None if value in _NEUTRAL_VALUES[name] else value
 
 
 def _all(values: list[Any], kind: type) -> bool:

@@ -34,7 +34,7 @@ class Limits:
 
 
 class RequestBuilder:
-    """Builds requests for one model. `draft` is the engine's draft model, if there is one."""
+    """Builder of the requests for one model. `draft` is the engine's draft model, if there is one."""
 
     def __init__(self, loaded: LoadedModel, limits: Limits, draft: LoadedModel | None = None):
         self.loaded, self.limits, self.draft = loaded, limits, draft
@@ -92,6 +92,12 @@ class RequestBuilder:
         if unknown := [token for token in prompt if token >= vocab_size]:
             raise RequestError(
                 400, f"token id {unknown[0]} is outside the model's vocabulary of {vocab_size} tokens", param="prompt"
+            )
+        if unknown := [token for token in prompt if token >= self.tokenizer.vocab_size]:
+            raise RequestError(
+                400,
+                f"token id {unknown[0]} is a spare id of the model. The tokenizer has {self.tokenizer.vocab_size} ids.",
+                param="prompt",
             )
         return prompt
 
@@ -156,5 +162,5 @@ class RequestBuilder:
         return self.draft
 
     def _score_prompt(self, prompt_ids: Sequence[int], n_top_logprobs: int) -> list[ScoredToken]:
-        scored = score_with_top_logprobs(self.loaded.model, prompt_ids, n_top_logprobs)
+        scored = score_with_top_logprobs(self.loaded.model, prompt_ids, n_top_logprobs, self.tokenizer.vocab_size)
         return [ScoredToken(prompt_ids[0], None, {}), *scored]

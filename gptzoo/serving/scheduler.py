@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
+from gptzoo.errors import InputError
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import ScoredToken
+from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.serving.errors import RequestError
 
 _log = logging.getLogger(__name__)
+
+
+_PROBE = -1  # id of the request that tests the engine; those of clients start at 0
 
 
 def _ignore(_: object) -> None:
@@ -55,14 +62,17 @@ class QueuedRequest:
 class Scheduler:
     """A request queue and the thread that serves it. The thread runs while the scheduler's `with` block is open.
 
-    Requests that are unfinished at the end of the block get an error.
+    Requests that are unfinished at the end of the block get an error. A request that fails gets an error of its own. If
+    the engine fails, its contents are unknown: all requests in it get an error, and the engine is reset and tested
+    before the next request.
 
     max_waiting: maximum number of samples that wait, in addition to those in the engine's slots.
     """
 
     def __init__(self, engine: Engine, *, max_waiting: int = 64):
         self.engine, self.max_waiting = engine, max_waiting
-        self.failure: BaseException | None = None  # the exception that ended the thread
+        self.failure: BaseException | None = None  # the exception that the engine has not recovered from
+        self._ended = False  # the thread ended by an exception
         self._open: dict[int, QueuedRequest] = {}  # by request id
         self._n_unfinished: dict[int, int] = {}  # samples, by request id
         self._submitted: list[int] = []  # ids that the thread has not seen yet
@@ -88,13 +98,14 @@ class Scheduler:
     @property
     def n_open(self) -> int:
         """The number of samples that are waiting or running."""
-        return sum(self._n_unfinished.values())
+        with self._changed:
+            return sum(self._n_unfinished.values())
 
     def submit(self, requests: Sequence[QueuedRequest]) -> list[int]:
         """Queue requests, all or none, and return their ids. Raises RequestError if the queue is full or closed."""
         n_samples = sum(queued.request.n_samples for queued in requests)
         with self._changed:
-            if self.failure is not None or self._closing:
+            if self._ended or self._closing:
                 raise RequestError(503, "the model is not running any more")
             if self.n_open + n_samples > self.engine.n_slots + self.max_waiting:
                 raise RequestError(
@@ -122,7 +133,8 @@ class Scheduler:
                 self._step()
             self._fail_all(RequestError(503, "the server is shutting down"))
         except BaseException as failure:  # clients must get an answer, whatever happens
-            self.failure = failure
+            with self._changed:  # no request is submitted after this
+                self.failure, self._ended = failure, True
             _log.exception("the scheduler thread ends")
             self._fail_all(RequestError(500, "the model failed. See the server's log."))
 
@@ -138,13 +150,15 @@ class Scheduler:
             self._start(request_id)
         for request_id in cancelled:
             if self._searches.pop(request_id, None) is None:
-                self.engine.cancel(request_id)
+                self._cancel_in_engine(request_id)
             self._remove(request_id)
         return not closing
 
     def _start(self, request_id: int) -> None:
         queued = self._open[request_id]
         try:
+            if self.failure is not None and not self.engine.busy:
+                self._recover()
             if queued.score_prompt is not None:
                 queued.on_prompt_scores(queued.score_prompt())
             if queued.search is not None:
@@ -152,47 +166,112 @@ class Scheduler:
             else:
                 self.engine.submit(replace(queued.request, id=request_id))
         except Exception as error:
-            self._fail(request_id, error)
+            self._fail_alone(request_id, error)
 
     def _step(self) -> None:
         """Run one engine step and one step of the oldest search."""
         if self.engine.busy:
-            for event in self.engine.step():
+            try:
+                events = self.engine.step()
+            except Exception as error:
+                self._fail_engine(error)
+                events = []
+            for event in events:
                 self._dispatch(event.request_id, event)
         for request_id in list(self._searches)[:1]:  # one at a time, because each needs the memory of a batch
             try:
                 search_event = next(self._searches[request_id], None)
-            except Exception as error:
+            except Exception as error:  # a search has states of its own, so the engine is not affected
                 del self._searches[request_id]
-                self._fail(request_id, error)
+                self._fail_alone(request_id, error)
                 continue
             if search_event is None:
                 del self._searches[request_id]
-                self._remove(request_id)
+                self._fail(request_id, RequestError(500, "the search ended before all texts were finished"))
             else:
                 self._dispatch(request_id, search_event)
 
     def _dispatch(self, request_id: int, event: TokenEvent) -> None:
         """Report an event to its request, and remove the request if it is finished."""
+        if request_id == _PROBE:
+            self.failure = None if event.error is None or isinstance(event.error, InputError) else event.error
+            return
         queued = self._open.get(request_id)
         if queued is None:
             return
-        if event.error is not None:
-            self.engine.cancel(request_id)
-            self._fail(request_id, event.error)
-            return
-        queued.on_event(event)
-        if event.finish_reason is not None:
+        error = event.error
+        if error is None:
+            try:
+                queued.on_event(event)
+            except Exception as raised:
+                error = raised
+        if error is not None:
+            self._searches.pop(request_id, None)
+            self._cancel_in_engine(request_id)
+            self._fail_alone(request_id, error)
+        elif event.finish_reason is not None:
             self._n_unfinished[request_id] -= 1
             if self._n_unfinished[request_id] == 0:
                 self._remove(request_id)
 
+    def _fail_alone(self, request_id: int, error: Exception) -> None:
+        """Give an error to a request that is not in the engine any more."""
+        self._fail(request_id, error)
+        if not isinstance(error, InputError | RequestError):  # the next requests may fail as well
+            self._probe()
+
+    def _cancel_in_engine(self, request_id: int) -> None:
+        try:
+            self.engine.cancel(request_id)
+        except Exception as error:  # it moves sequences in the cache
+            self._fail_engine(error)
+
+    def _fail_engine(self, error: Exception) -> None:
+        """Give an error to all requests in the engine, and reset it."""
+        _log.error("the engine failed and is reset", exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they refer to the old cache
+        self.failure = error
+        with self._changed:
+            in_engine = self._open.keys() - self._searches.keys() - set(self._submitted)
+        for request_id in sorted(in_engine):
+            self._fail(request_id, RequestError(500, "the model failed. See the server's log."))
+        with contextlib.suppress(RequestError):  # tried again with the next request
+            self._recover()
+
+    def _recover(self) -> None:
+        """Reset the engine and generate two tokens to test it. Raises RequestError (503) if it fails again."""
+        try:
+            self.engine.reset()
+            self._probe()
+            while self.engine.busy:
+                for event in self.engine.step():
+                    if event.error is not None and not isinstance(event.error, InputError):
+                        raise event.error
+        except Exception as error:
+            self.engine.drop_all()
+            self.failure = error
+            _log.exception("the engine cannot be reset")
+            raise RequestError(503, "the model fails on every request. See the server's log.") from None
+        self.failure = None
+
+    def _probe(self) -> None:
+        """Submit a request of two tokens, which shows whether the engine still works."""
+        self._cancel_in_engine(_PROBE)
+        n_new = min(2, self.engine.max_length - 1)
+        self.engine.submit(Request([0], SamplingSpec(max_new_tokens=n_new), id=_PROBE))
+
     def _fail(self, request_id: int, error: Exception) -> None:
-        queued = self._open[request_id]
+        queued = self._open.get(request_id)
+        if queued is None:
+            return
         self._remove(request_id)
-        if not isinstance(error, RequestError | ValueError):
-            _log.warning("a request failed: %s: %s", type(error).__name__, error)
-        queued.on_event(TokenEvent(None, error=error))
+        if not isinstance(error, RequestError):
+            is_unexpected = not isinstance(error, InputError) or error.__cause__ is not None
+            _log.warning("a request failed: %s", error, exc_info=error if is_unexpected else None)
+        try:
+            queued.on_event(TokenEvent(None, error=error))
+        except Exception:
+            _log.exception("a failure could not be reported to the client")
 
     def _fail_all(self, error: Exception) -> None:
         for request_id in list(self._open):

@@ -168,6 +168,54 @@ def test_a_request_may_name_a_strategy(served: Any) -> None:
     assert drafted.choices[0].text == served.complete("Once").choices[0].text
 
 
+OFF: list[dict[str, Any]] = [
+    {"top_k": 0},
+    {"top_k": -1},
+    {"min_p": 0},
+    {"min_p": 0.0},
+    {"repetition_penalty": 1.0},
+    {"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}},
+    {"top_p": 1, "temperature": 1},
+    {"stop": ""},
+    {"stop": []},
+    {"suffix": ""},
+    {"logprobs": False},
+    {"stream": None, "echo": None, "n": None, "best_of": None, "stop": None, "suffix": None, "logprobs": None},
+    {"seed": 3, "top_p": None, "top_k": None, "min_p": None, "repetition_penalty": None, "temperature": None},
+    {"processors": [], "temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0, "presence_penalty": 0},
+]
+
+
+@pytest.mark.parametrize("fields", OFF)
+def test_values_that_clients_send_for_a_field_that_is_off_change_nothing(served: Any, fields: dict[str, Any]) -> None:
+    expected = served.complete("Once", temperature=None, seed=3)
+    answer = served.complete("Once", temperature=None, seed=3, extra_body=fields)
+    assert answer.choices == expected.choices
+    assert len(answer.choices) == 1
+
+
+def test_a_null_prompt_starts_a_new_text(served: Any) -> None:
+    assert served.complete("", extra_body={"prompt": None}).choices == served.complete("").choices
+
+
+def test_top_p_zero_keeps_only_the_most_likely_token(served: Any) -> None:
+    greedy = served.complete("Once", max_tokens=30).choices[0].text
+    assert served.complete("Once", max_tokens=30, temperature=1.5, top_p=0).choices[0].text == greedy
+
+
+def test_fields_of_other_servers_are_logits_processors(served: Any) -> None:
+    fields = {"top_k": 9, "min_p": 0.01, "repetition_penalty": 1.3}
+    answer = served.complete("Once", temperature=0.8, top_p=0.9, seed=1, extra_body=fields)
+    processors = [
+        {"type": "repetition_penalty", "value": 1.3},
+        {"type": "temperature", "value": 0.8},
+        {"type": "top_k", "k": 9},
+        {"type": "top_p", "p": 0.9},
+        {"type": "min_p", "p": 0.01},
+    ]
+    assert answer.choices[0].text == in_python(served, "Once", *processors, seed=1)[0].text
+
+
 def test_the_model_is_listed(served: Any) -> None:
     with served.client() as client:
         assert [model.id for model in client.models.list()] == ["tiny"]

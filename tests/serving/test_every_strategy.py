@@ -259,7 +259,7 @@ def test_speculation_on_the_command_line_with_a_prompt_file(folder: Path, tmp_pa
     many = ["sample", str(folder / "tiny"), "--prompts", str(prompts), "--out", str(out), "--rows", "2", *options]
     result = CliRunner().invoke(main, many)
     assert result.exit_code == 0, result.output
-    rows = {row["prompt"]: row["gptzoo"]["samples"] for row in map(json.loads, out.read_text().splitlines())}
+    rows = {row["prompt"]: row["samples"] for row in map(json.loads, out.read_text().splitlines())}
     assert rows.keys() == {"Once", "A long one", "B"}
     for prompt, samples in rows.items():
         one = CliRunner().invoke(main, ["sample", str(folder / "tiny"), "--prompt", prompt, "--json", *options])
@@ -271,7 +271,7 @@ def test_speculation_on_the_command_line_with_a_prompt_file(folder: Path, tmp_pa
     [
         ({"processors": ["every_othr"]}, "processors", "did you mean 'every_other'?"),
         ({"processors": [{"type": "every_other", "nat": 1}]}, "processors", "did you mean 'nats'?"),
-        ({"min_p": 0.2}, "min_p", "no field named 'min_p'"),
+        ({"min_q": 0.2}, "min_q", "no field named 'min_q'"),
         ({"response_format": {"type": "json_schema"}}, "response_format", "needs a json_schema"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {}}},

@@ -34,9 +34,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
         ({"best_of": 2, "stream": True}, "best_of", "cannot be streamed"),
         ({"suffix": "end"}, "suffix", "should be None"),
         ({"stop": [""]}, "stop", "at least 1 character"),
-        ({"extra_body": {"top_kk": 3}}, "top_kk", "no field named 'top_kk'; did you mean 'top_p'?"),
+        ({"extra_body": {"top_kk": 3}}, "top_kk", "no field named 'top_kk'; did you mean 'top_k'?"),
         ({"extra_body": {"processors": [{"type": "min_p"}]}}, "temperature", "cannot be combined with processors"),
         ({"temperature": None, "extra_body": {"processors": ["minp"]}}, "processors", "did you mean 'min_p'?"),
+        ({"extra_body": {"top_k": -2}}, "top_k", "greater than or equal to -1"),
+        ({"extra_body": {"logprobs": True}}, "logprobs", "integer"),
         (
             {"temperature": None, "extra_body": {"strategy": {"type": "beams", "n_beams": 2}}, "n": 3},
             "strategy",
@@ -83,6 +85,13 @@ def test_malformed_requests_get_an_error_object_too(plain: Any, path: str, body:
         urllib.request.urlopen(urllib.request.Request(plain.url + path, data=body), timeout=30)
     assert caught.value.code == status
     assert json.loads(caught.value.read())["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_a_wrong_method_gets_the_allowed_ones(plain: Any) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(plain.url + "/v1/completions", timeout=30)
+    assert caught.value.code == 405
+    assert caught.value.headers["Allow"] == "POST"
 
 
 def test_a_full_queue_gives_a_rate_limit_error(serve: Any) -> None:

@@ -60,7 +60,7 @@ class _ForkServer:
 
 
 class LocalExecutor(Executor[LocalJob]):
-    """Runs trials as processes on this machine, each with its own cores and GPU.
+    """Local executor: trials are processes on this machine, each with its own cores and GPU.
 
     The processes are forked from a server that has imported torch, so that a trial starts at once.
     """

@@ -5,6 +5,7 @@ A step of the engine decodes one token for every running sequence, then prefills
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_logits
-from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
+from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_sequence_logits
+from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager, Prompt
 from gptzoo.sampling.engine.sampler import log_probabilities, sample_tokens, top_logprobs
 from gptzoo.sampling.engine.speculative import DraftModel, Proposal, accept_or_resample, check_draft_prompt
 from gptzoo.sampling.engine.stopping import StoppingCriteria
@@ -49,13 +50,34 @@ class Engine:
         self.tokenizer = tokenizer
         self.n_slots = n_slots
         self.max_length = max_length or model.max_length or model.spec.context_length
-        self._draft = None if draft is None else DraftModel(draft, model, n_slots, self.max_length)
-        self._cache = KVCacheManager(model, n_slots, self.max_length)
-        self._caches = [self._cache] if self._draft is None else [self._cache, self._draft.cache]
-        self._waiting: deque[EngineSequence] = deque()
-        self._running: list[EngineSequence] = []  # by slot
+        self._draft_model = draft
         self._ids = itertools.count()
         self._stopping: StoppingCriteria | None = None  # of the last request
+        self._waiting: deque[EngineSequence] = deque()
+        self._running: list[EngineSequence] = []  # by slot
+        self._allocate()
+
+    def _allocate(self) -> None:
+        self._draft: DraftModel | None = None
+        if self._draft_model is not None:
+            self._draft = DraftModel(self._draft_model, self.model, self.n_slots, self.max_length)
+        self._cache = KVCacheManager(self.model, self.n_slots, self.max_length)
+        self._caches = [self._cache] if self._draft is None else [self._cache, self._draft.cache]
+
+    def reset(self) -> None:
+        """Drop all sequences and allocate a new KV cache.
+
+        Call it after `step` raised an exception: the contents of the cache are unknown then.
+        """
+        self.drop_all()
+        self._draft = None  # frees the memory before it is allocated again
+        self._caches = []
+        vars(self).pop("_cache", None)  # it is missing after a reset that failed
+        self._allocate()
+
+    def drop_all(self) -> None:
+        """Drop all sequences without further events."""
+        self._waiting, self._running = deque(), []
 
     @property
     def busy(self) -> bool:
@@ -128,17 +150,14 @@ class Engine:
 
     def _prefill_step(self, free_slots: Sequence[int]) -> list[TokenEvent]:
         """Prefill the first waiting prompts of one length into free slots, and sample their first tokens."""
-        first = self._waiting[0]
-        if finish_reason := first.stopping.finish_reason(first):  # there is nothing to generate
-            self._waiting.popleft()
-            return [TokenEvent(None, finish_reason=finish_reason, request_id=first.request_id, sample=first.sample)]
-        admitted = self._admit(len(free_slots))
-        try:
-            self._cache.prefill({sequence.prompt_ids for sequence in admitted})
-            if self._draft is not None:
-                self._draft.cache.prefill({s.prompt_ids for s in admitted if s.request.n_draft_tokens})
-        except InputError as error:
-            return [sequence.fail(error) for sequence in admitted]
+        candidates = self._admit(len(free_slots))
+        events = [event for sequence in candidates if (event := sequence.finish_without_token()) is not None]
+        admitted = [sequence for sequence in candidates if not sequence.finished]
+        prefill_errors = self._prefill(admitted)
+        events += [s.fail(prefill_errors[s.prompt_ids]) for s in admitted if s.prompt_ids in prefill_errors]
+        admitted = [sequence for sequence in admitted if not sequence.finished]
+        if not admitted:
+            return events
         logits = []
         for slot, sequence in zip(free_slots, admitted, strict=False):
             logits.append(self._cache.assign_slot(slot, sequence.prompt_ids))
@@ -148,7 +167,31 @@ class Engine:
         waiting_prompts = {sequence.prompt_ids for sequence in self._waiting}
         for cache in self._caches:
             cache.keep_prefilled(waiting_prompts)
-        return self._sample(admitted, torch.stack(logits))
+        return events + self._sample(admitted, torch.stack(logits))
+
+    def _prefill(self, sequences: Sequence[EngineSequence]) -> dict[Prompt, Exception]:
+        """Prefill the prompts of sequences, which have one length. Return the errors by prompt.
+
+        A prompt is prefilled into states of its own, so an error does not affect the sequences in slots.
+        """
+        prompts = {sequence.prompt_ids for sequence in sequences}
+        draft_prompts = {sequence.prompt_ids for sequence in sequences if sequence.request.n_draft_tokens}
+
+        def prefill(some: set[Prompt]) -> None:
+            self._cache.prefill(some)
+            if self._draft is not None:
+                self._draft.cache.prefill(some & draft_prompts)
+
+        with contextlib.suppress(Exception):  # raised again below, for the prompt that causes it
+            prefill(prompts)
+            return {}
+        errors: dict[Prompt, Exception] = {}
+        for prompt in sorted(prompts):
+            try:
+                prefill({prompt})
+            except Exception as error:
+                errors[prompt] = error
+        return errors
 
     def _admit(self, n_free: int) -> list[EngineSequence]:
         """Take the sequences with the first one's prompt length out of the first `n_free` of the queue."""
@@ -160,18 +203,24 @@ class Engine:
     def _decode_step(self) -> list[TokenEvent]:
         """Decode the last token of every running sequence and the draft tokens after it; sample the next tokens."""
         sequences = self._running
-        proposals = [[] for _ in sequences] if self._draft is None else self._draft.propose(sequences)
+        proposals: list[list[Proposal]] = [[] for _ in sequences]
+        draft_errors: dict[int, LogitsError] = {}
+        if self._draft is not None:
+            proposals, draft_errors = self._draft.propose(sequences)
         if any(proposals):
             self._cache.snapshot(len(sequences))
         inputs = [[s.tokens[-1], *(p.token for p in drafts)] for s, drafts in zip(sequences, proposals, strict=True)]
         n_cached = [len(s.tokens) + len(drafts) for s, drafts in zip(sequences, proposals, strict=True)]
         logits = self._cache.decode(inputs)  # (B, T, V)
-        events: list[TokenEvent] = []
-        active = list(range(len(sequences)))
+        events = [sequences[slot].fail(error) for slot, error in draft_errors.items()]
+        active = [slot for slot in range(len(sequences)) if slot not in draft_errors]
         for position in range(logits.shape[1]):
+            if not active:
+                break
             # Rows are padded on the left, so a slot's logits are counted from the end.
             columns = [position - 1 - len(proposals[slot]) for slot in active]
-            position_logits = logits[active, columns] if logits.shape[1] > 1 else logits[:, 0]
+            is_full = logits.shape[1] == 1 and len(active) == len(sequences)
+            position_logits = logits[:, 0] if is_full else logits[active, columns]
             drafts = [proposals[slot][position] if position < len(proposals[slot]) else None for slot in active]
             events += self._sample([sequences[slot] for slot in active], position_logits, drafts)
             active = [
@@ -179,8 +228,6 @@ class Engine:
                 for slot, draft in zip(active, drafts, strict=True)
                 if draft is not None and not sequences[slot].finished and sequences[slot].tokens[-1] == draft.token
             ]
-            if not active:
-                break
         if self._draft is not None:
             # The last token is sampled, so it is in no cache yet.
             self._cache.rollback([n - (len(s.tokens) - 1) for s, n in zip(sequences, n_cached, strict=True)])
@@ -192,20 +239,24 @@ class Engine:
     ) -> list[TokenEvent]:
         """Sample the next token of each sequence from logits (B, V), or verify its draft token."""
         logits = logits.float()
-        processed, errors = process_logits(sequences, logits)
+        processed, errors = process_sequence_logits(sequences, logits)
+        events = [sequences[row].fail(error) for row, error in errors.items()]
+        if errors:
+            rows = [row for row in range(len(sequences)) if row not in errors]
+            if not rows:
+                return events
+            sequences, logits, processed = [sequences[row] for row in rows], logits[rows], processed[rows]
+            proposals = [proposals[row] for row in rows] if proposals else ()
         generators = [sequence.generator for sequence in sequences]
         if any(proposals):
             tokens = accept_or_resample(processed, proposals, generators)
         else:
             tokens = sample_tokens(processed, generators)
         scores = log_probabilities(logits, tokens)
-        events = []
         for row, (sequence, token, score) in enumerate(zip(sequences, tokens, scores, strict=True)):
-            if row in errors:
-                events.append(sequence.fail(errors[row]))
-                continue
             n_top = sequence.request.n_top_logprobs
-            events.append(sequence.append(token, score, top_logprobs(logits[row], n_top) if n_top else {}))
+            top = top_logprobs(logits[row], n_top, sequence.stopping.vocab_size) if n_top else {}
+            events.append(sequence.append(token, score, top))
         return events
 
     def _compact_slots(self) -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gptzoo.errors import InputError
+from gptzoo.sampling.engine.logits import process_logits
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
-from gptzoo.sampling.processors.processor import apply_processors
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.utils.seeds import derive_seed
@@ -52,35 +52,48 @@ class EngineSequence(TokenSequence):
     def append(self, token: int, log_probability: float, top_logprobs: dict[int, float]) -> TokenEvent:
         """Append a token, check the stopping criteria and return the event to report."""
         self.tokens.append(token)
-        finish_reason = self.stopping.finish_reason(self)
+        try:
+            finish_reason = self.stopping.finish_reason(self)
+        except InputError as error:
+            return self.fail(error)
         self.finished = finish_reason is not None
         return TokenEvent(token, log_probability, finish_reason, top_logprobs, self.request_id, self.sample)
 
-    def fail(self, error: InputError) -> TokenEvent:
+    def finish_without_token(self) -> TokenEvent | None:
+        """Return the last event of a sequence that gets no token, or None if it gets one."""
+        try:
+            finish_reason = self.stopping.finish_reason(self)
+        except InputError as error:
+            return self.fail(error)
+        if finish_reason is None:
+            return None
+        self.finished = True
+        return TokenEvent(None, finish_reason=finish_reason, request_id=self.request_id, sample=self.sample)
+
+    def fail(self, error: Exception) -> TokenEvent:
         """Finish the sequence and return the event that reports the error."""
         self.finished = True
         return TokenEvent(None, request_id=self.request_id, sample=self.sample, error=error)
 
 
-def process_logits(sequences: Sequence[EngineSequence], logits: Tensor) -> tuple[Tensor, dict[int, InputError]]:
-    """Apply to each row of logits (B, V) the processors of its sequence.
+def process_sequence_logits(
+    sequences: Sequence[EngineSequence], logits: Tensor, model_name: str = "the model"
+) -> tuple[Tensor, dict[int, InputError]]:
+    """Apply `process_logits` to each row of logits (B, V) with the processors of its sequence.
 
-    Sequences with the same processors are processed together. Also returns the errors of processors, by row.
+    Sequences with the same processors are processed together. Also returns the errors, by row.
     """
     groups: dict[int, list[int]] = {}
     for row, sequence in enumerate(sequences):
         groups.setdefault(id(sequence.stopping), []).append(row)
+    if len(groups) == 1:
+        return process_logits(sequences[0].stopping, logits, sequences, model_name)
     errors: dict[int, InputError] = {}
     processed = []
     for rows in groups.values():
-        group_logits = logits if len(groups) == 1 else logits[rows]
-        processors = sequences[rows[0]].stopping.processors
-        try:
-            group_logits = apply_processors(processors, group_logits, [sequences[row] for row in rows])
-        except InputError as error:
-            errors |= dict.fromkeys(rows, error)
+        group = [sequences[row] for row in rows]
+        group_logits, group_errors = process_logits(group[0].stopping, logits[rows], group, model_name)
+        errors |= {rows[index]: error for index, error in group_errors.items()}
         processed.append(group_logits)
-    if len(groups) == 1:
-        return processed[0], errors
     original_order = torch.tensor(list(itertools.chain(*groups.values())), device=logits.device).argsort()
     return torch.cat(processed)[original_order], errors

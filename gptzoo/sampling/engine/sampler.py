@@ -41,7 +41,11 @@ def log_probabilities(logits: Tensor, tokens: Sequence[int]) -> list[float]:
     return (chosen - logits.logsumexp(dim=-1)).tolist()
 
 
-def top_logprobs(logits: Tensor, n: int) -> dict[int, float]:
-    """Return the `n` most likely tokens of logits (V,) with their log-probabilities in nats, the most likely first."""
-    values, ids = (logits - logits.logsumexp(dim=-1)).topk(min(n, len(logits)))
+def top_logprobs(logits: Tensor, n: int, vocab_size: int | None = None) -> dict[int, float]:
+    """Return the `n` most likely tokens of logits (V,) with their log-probabilities in nats, the most likely first.
+
+    vocab_size: number of token ids of the tokenizer. Further ids of the model are left out. Default: all ids.
+    """
+    log_probs = (logits - logits.logsumexp(dim=-1))[:vocab_size]
+    values, ids = log_probs.topk(min(n, len(log_probs)))
     return dict(zip(ids.tolist(), values.tolist(), strict=True))

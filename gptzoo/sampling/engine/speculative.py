@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_logits
+from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_sequence_logits
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
 from gptzoo.sampling.engine.sampler import draw_uniforms, probabilities, sample_from_weights
 from gptzoo.sampling.request import check_prompt
@@ -57,17 +57,19 @@ class DraftModel:
         self.cache.assign_slot(slot, sequence.prompt_ids)
         sequence.n_draft_cached = sequence.prompt_length
 
-    def propose(self, sequences: Sequence[EngineSequence]) -> list[list[Proposal]]:
+    def propose(self, sequences: Sequence[EngineSequence]) -> tuple[list[list[Proposal]], dict[int, LogitsError]]:
         """Sample draft tokens for each sequence with its own generator, at most as many as its request asks for.
 
-        One token of the remaining length is left to the target model, which always adds one.
+        One token of the remaining length is left to the target model, which always adds one. Also returns the errors of
+        sequences for which the draft model gives logits that are not finite, by slot.
         """
+        draft_errors: dict[int, LogitsError] = {}
         proposals: list[list[Proposal]] = [[] for _ in sequences]
         limits = [min(s.request.n_draft_tokens, s.n_remaining - 1) for s in sequences]
         lengths = [len(sequence.tokens) for sequence in sequences]
         active = [slot for slot, limit in enumerate(limits) if limit > 0]
         if not active:
-            return proposals
+            return proposals, draft_errors
         self.cache.snapshot(len(sequences))
         while active:
             uncached: list[list[int]] = [[] for _ in sequences]
@@ -76,23 +78,27 @@ class DraftModel:
                 uncached[slot] = sequence.tokens[sequence.n_draft_cached :]
                 sequence.n_draft_cached = len(sequence.tokens)
             logits = self.cache.decode(uncached)[active, -1].float()
-            processed, errors = process_logits([sequences[slot] for slot in active], logits)
+            processed, errors = process_sequence_logits([sequences[slot] for slot in active], logits, "the draft model")
+            draft_errors |= {active[row]: error for row, error in errors.items() if isinstance(error, LogitsError)}
+            active = [slot for row, slot in enumerate(active) if row not in errors]
+            if not active:  # errors of processors: the target model raises them again, if the text gets that far
+                break
+            if errors:
+                processed = processed[[row for row in range(len(processed)) if row not in errors]]
             distributions = probabilities(processed)
             uniforms = draw_uniforms([sequences[slot].generator for slot in active])
             tokens = sample_from_weights(distributions, uniforms)
             still_active = []
             for row, (slot, token) in enumerate(zip(active, tokens, strict=True)):
-                if row in errors:  # the target model raises it again, if the text gets that far
-                    continue
                 sequence = sequences[slot]
                 sequence.tokens.append(token)
                 proposals[slot].append(Proposal(token, distributions[row]))
-                if len(proposals[slot]) < limits[slot] and sequence.stopping.finish_reason(sequence) is None:
+                if len(proposals[slot]) < limits[slot] and _continues(sequence):
                     still_active.append(slot)
             active = still_active
         for sequence, length in zip(sequences, lengths, strict=True):
             del sequence.tokens[length:]
-        return proposals
+        return proposals, draft_errors
 
     def rollback_rejected(self, sequences: Sequence[EngineSequence]) -> None:
         """Roll the cache back to the accepted tokens, after the sequences received their new tokens."""
@@ -100,6 +106,13 @@ class DraftModel:
         self.cache.rollback([s.n_draft_cached - n for s, n in zip(sequences, kept, strict=True)])
         for sequence, n in zip(sequences, kept, strict=True):
             sequence.n_draft_cached = n
+
+
+def _continues(sequence: EngineSequence) -> bool:
+    try:
+        return sequence.stopping.finish_reason(sequence) is None
+    except InputError:  # raised again, if the target model accepts the token
+        return False
 
 
 def check_draft_prompt(draft: Architecture, prompt_ids: Sequence[int], spec: SamplingSpec) -> None:

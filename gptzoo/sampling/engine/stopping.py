@@ -8,7 +8,7 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import InputError
 from gptzoo.sampling.events import FinishReason
-from gptzoo.sampling.processors.processor import LogitsProcessor, build_processors
+from gptzoo.sampling.processors.processor import LogitsProcessor, build_processors, is_finished
 from gptzoo.sampling.processors.vocabulary import token_bytes
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
@@ -23,6 +23,7 @@ class StoppingCriteria:
     def __init__(self, spec: SamplingSpec, tokenizer: Tokenizer | None = None):
         self.spec = spec
         self.processors: Sequence[LogitsProcessor] = build_processors(spec.processors, tokenizer)
+        self.vocab_size = None if tokenizer is None else tokenizer.vocab_size
         self.stop_tokens = frozenset(spec.stop_tokens)
         self.stop_texts = [encode_utf8(text) for text in spec.stop_texts]
         self.token_bytes: tuple[bytes, ...] = ()
@@ -39,13 +40,14 @@ class StoppingCriteria:
         """Return why the sequence ends after its last token, or None if it continues.
 
         Call it before the first new token and after each one. A stop token is not part of the text. The token that
-        completes a stop string is kept, although the string is not part of the text.
+        completes a stop string is kept, although the string is not part of the text. Raises InputError if a processor
+        fails.
         """
         if sequence.n_new and sequence.tokens[-1] in self.stop_tokens:
             return "stop_token"
         if sequence.n_new and self.stop_texts and self._completes_stop_text(sequence):
             return "stop_text"
-        if any(processor.finished(sequence) for processor in self.processors):
+        if any(is_finished(processor, sequence) for processor in self.processors):
             return "finished"
         return "length" if sequence.n_new >= self.spec.max_new_tokens else None
 

@@ -37,7 +37,7 @@ class Constraint(LogitsProcessor):
 
 
 class BannedTokens(Constraint):
-    """Excludes token ids, and every token that would complete a banned text, however the text is split into tokens.
+    """Ban on token ids and texts. A banned text is excluded however it is split into tokens.
 
     A banned text that starts in the prompt is not completed either.
     """
@@ -87,12 +87,12 @@ class BannedTokens(Constraint):
         for token in reversed(sequence.tokens):
             if len(tail) >= self.max_tail_length:
                 break
-            tail = self.token_bytes[token] + tail
+            tail = (self.token_bytes[token] if token < len(self.token_bytes) else b"") + tail  # or a spare id
         return [token for suffix, tokens in self.banned_after.items() if tail.endswith(suffix) for token in tokens]
 
 
 class ForcedTokens(Constraint):
-    """Starts the generated text with given tokens or with a given text."""
+    """Forced beginning of the generated text: given tokens or a given text."""
 
     name = "forced_tokens"
     paper = "Wuebker et al. 2016, Models and Inference for Prefix-Constrained Machine Translation, ACL P16-1007"

@@ -124,7 +124,7 @@ class Grammar(Constraint):
 
 
 class Regex(Grammar):
-    """Constrains the generated text to match a regular expression from beginning to end.
+    """Regular-expression constraint: the generated text matches it from beginning to end.
 
     The syntax is that of Rust's `regex` crate: Python's syntax without look-around, back-references and anchors. `\\d`
     matches 0 to 9 only.
@@ -146,7 +146,7 @@ class Regex(Grammar):
 
 
 class JsonSchema(Grammar):
-    """Constrains the generated text to a JSON value that is valid under a JSON Schema."""
+    """JSON Schema constraint: the generated text is a JSON value that is valid under the schema."""
 
     name = "json_schema"
     paper = "Geng et al. 2025, JSONSchemaBench: Generating Structured Outputs from Language Models, arXiv:2501.10868"

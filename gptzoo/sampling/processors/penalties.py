@@ -19,7 +19,7 @@ Nats = Annotated[float, Field(ge=-1e4, le=1e4)]  # exp(-1e4) is 0 already, and s
 
 
 class RepetitionPenalty(LogitsProcessor):
-    """Makes every token of the prompt and of the text so far less likely.
+    """Repetition penalty for every token of the prompt and of the text so far.
 
     A positive logit is divided by `value`, a negative one is multiplied by it.
     """
@@ -40,7 +40,7 @@ class RepetitionPenalty(LogitsProcessor):
 
 
 class PresencePenalty(LogitsProcessor):
-    """Subtracts `value` once from the logit of every token that was generated. The prompt does not count."""
+    """Presence penalty: `value` is subtracted once from the logit of every generated token, not for the prompt."""
 
     name = "presence_penalty"
     paper = "OpenAI API reference, create completion, presence_penalty"
@@ -57,7 +57,7 @@ class PresencePenalty(LogitsProcessor):
 
 
 class FrequencyPenalty(LogitsProcessor):
-    """Subtracts `value` from the logit of a token for each time it was generated. The prompt does not count."""
+    """Frequency penalty: `value` is subtracted for each time a token was generated. The prompt does not count."""
 
     name = "frequency_penalty"
     paper = "OpenAI API reference, create completion, frequency_penalty"
@@ -74,7 +74,7 @@ class FrequencyPenalty(LogitsProcessor):
 
 
 class NoRepeatNgram(LogitsProcessor):
-    """Excludes every token that would repeat an n-gram of the prompt or of the text so far.
+    """Ban on repeated n-grams of the prompt and of the text so far.
 
     A row in which no token would be left stays unchanged.
     """
@@ -108,7 +108,7 @@ class NoRepeatNgram(LogitsProcessor):
 
 
 class LogitBias(LogitsProcessor):
-    """Adds a constant to the logits of given tokens."""
+    """Logit bias: a constant is added to the logits of given tokens."""
 
     name = "logit_bias"
     paper = "OpenAI API reference, create completion, logit_bias"

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from gptzoo.component import Component, Config
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, ProcessorError
 from gptzoo.sampling.sequence import TokenSequence
 
 NEG_INF = float("-inf")  # the logit of an excluded token
+_ADVICE = "This is an error in the processor. Leave it out, or report it to the authors of its plugin."
 
 
 class LogitsProcessor(Component):
@@ -78,7 +79,32 @@ def build_processors(configs: Iterable[Config], tokenizer: Tokenizer | None = No
 def apply_processors(
     processors: Iterable[LogitsProcessor], logits: Tensor, sequences: Sequence[TokenSequence]
 ) -> Tensor:
-    """Apply the processors in order to the next-token logits (B, V) of the sequences."""
+    """Apply the processors in order to the next-token logits (B, V) of the sequences.
+
+    Raises InputError if a processor fails or leaves no possible token in a row.
+    """
     for processor in processors:
-        logits = processor(logits, sequences)
+        place = f"logits_processor {processor.name!r} at new token {sequences[0].n_new + 1}"
+        try:
+            processed = processor(logits, sequences)
+        except InputError:
+            raise
+        except Exception as error:  # a plugin may raise anything
+            raise ProcessorError(f"{place}: {type(error).__name__}: {error}. {_ADVICE}") from error
+        if not isinstance(processed, Tensor) or processed.shape != logits.shape:
+            raise ProcessorError(f"{place}: it did not return a tensor with the shape of the logits. {_ADVICE}")
+        if not bool(processed.amax(dim=-1).isfinite().all()):
+            raise ProcessorError(f"{place}: it returned NaN or +inf, or it excluded every token. {_ADVICE}")
+        logits = processed
     return logits
+
+
+def is_finished(processor: LogitsProcessor, sequence: TokenSequence) -> bool:
+    """Return True if no token may follow. Raises InputError if the processor fails."""
+    try:
+        return processor.finished(sequence)
+    except InputError:
+        raise
+    except Exception as error:  # a plugin may raise anything
+        place = f"logits_processor {processor.name!r} after new token {sequence.n_new}"
+        raise ProcessorError(f"{place}: {type(error).__name__}: {error}. {_ADVICE}") from error

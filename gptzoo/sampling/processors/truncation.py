@@ -20,7 +20,7 @@ _TOP_SIZES = (512, 8192)
 
 
 class Temperature(LogitsProcessor):
-    """Divides the logits by a temperature. Below 1 the distribution is sharper, above 1 flatter, and 0 is greedy."""
+    """Temperature: logits are divided by it. Below 1 the distribution is sharper, above 1 flatter, and 0 is greedy."""
 
     name = "temperature"
     paper = "Ackley et al. 1985, A Learning Algorithm for Boltzmann Machines, Cognitive Science 9"
@@ -34,12 +34,12 @@ class Temperature(LogitsProcessor):
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         if self.config.value < _MIN_TEMPERATURE:
             best = logits.argmax(dim=-1, keepdim=True)
-            return logits.new_full(logits.shape, NEG_INF).scatter(-1, best, 0.0)
+            return logits.new_full(logits.shape, NEG_INF).scatter(-1, best, logits.gather(-1, best))
         return logits / min(self.config.value, _MAX_TEMPERATURE)
 
 
 class TopK(LogitsProcessor):
-    """Keeps the `k` most likely tokens. Ties go to the lower token id."""
+    """Top-k sampling: only the `k` most likely tokens are kept. Ties go to the lower token id."""
 
     name = "top_k"
     paper = "Fan et al. 2018, Hierarchical Neural Story Generation, arXiv:1805.04833"
@@ -80,7 +80,7 @@ class TopP(LogitsProcessor):
 
 
 class MinP(LogitsProcessor):
-    """Keeps the tokens whose probability is at least `p` times that of the most likely token."""
+    """Min-p sampling: only tokens with at least `p` times the highest probability are kept."""
 
     name = "min_p"
     paper = "Nguyen et al. 2024, Turning Up the Heat: Min-p Sampling, arXiv:2407.01082"
@@ -139,8 +139,10 @@ def _keep_mass(logits: Tensor, scores: Tensor, p: float) -> Tensor:
 
 
 def _until_mass(probabilities: Tensor, p: float) -> Tensor:
-    """Return a bool mask that is True while the probabilities before sum to less than `p`."""
-    return probabilities.cumsum(dim=-1) - probabilities < p
+    """Return a bool mask that is True while the probabilities before sum to less than `p`, and for the first one."""
+    kept = probabilities.cumsum(dim=-1) - probabilities < p
+    kept[:, 0] = True  # float32 rounds the smallest values of `p` to 0
+    return kept
 
 
 def _keep_only(logits: Tensor, order: Tensor, kept: Tensor) -> Tensor:

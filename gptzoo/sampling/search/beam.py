@@ -10,10 +10,11 @@ from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.logits import process_logits_or_raise
 from gptzoo.sampling.engine.sampler import top_logprobs
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import FinishReason, TokenEvent
-from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
+from gptzoo.sampling.processors.processor import NEG_INF
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
@@ -92,8 +93,9 @@ def beam_search(
 
     for index in range(spec.max_new_tokens):
         log_probs = logits.float().log_softmax(-1)  # (beams, V)
-        tops = [top_logprobs(row, n_top_logprobs) if n_top_logprobs else {} for row in log_probs]
-        processed = apply_processors(stopping.processors, log_probs, [beam.sequence(prompt_ids) for beam in open_beams])
+        tops = [top_logprobs(row, n_top_logprobs, stopping.vocab_size) if n_top_logprobs else {} for row in log_probs]
+        sequences = [beam.sequence(prompt_ids) for beam in open_beams]
+        processed = process_logits_or_raise(stopping, log_probs, sequences)
         sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None]
         kept: list[tuple[int, Beam]] = []  # index of the parent beam, and the extended beam
         for rank, (parent, token, score_sum) in enumerate(_best_first(sums + processed.double().cpu())):

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 
 from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
+from gptzoo.sampling.engine.logits import process_logits_or_raise
 from gptzoo.sampling.engine.sampler import top_logprobs
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
-from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
+from gptzoo.sampling.processors.processor import NEG_INF
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
@@ -54,7 +55,7 @@ def contrastive_search(
 
     for index in range(spec.max_new_tokens):
         logits = logits.float()
-        processed = apply_processors(stopping.processors, logits, [sequence])[0]
+        processed = process_logits_or_raise(stopping, logits, [sequence])[0]
         n_possible = int((processed > NEG_INF).sum())
         candidate_probs, candidates = processed.softmax(-1).topk(min(n_candidates, n_possible))  # (N,)
         states = take_rows(states, [0] * len(candidates))
@@ -64,12 +65,17 @@ def contrastive_search(
         )
         directions = _hidden_directions(outputs)[:, 0]  # (N, C)
         similarity = (directions @ context.T).amax(dim=-1)
+        if not bool(similarity.isfinite().all()):
+            raise LogitsError(
+                f"no token can be chosen: the hidden states of the model at new token {index + 1} have NaN. Check the "
+                "weights of the checkpoint for values that are not finite."
+            )
         best = int(((1 - alpha) * candidate_probs - alpha * similarity).argmax())
 
         token = int(candidates[best])
         sequence.tokens.append(token)
         finish_reason = stopping.finish_reason(sequence)
-        top = top_logprobs(logits[0], n_top_logprobs) if n_top_logprobs else {}
+        top = top_logprobs(logits[0], n_top_logprobs, stopping.vocab_size) if n_top_logprobs else {}
         yield TokenEvent(token, float(logits[0].log_softmax(-1)[token]), finish_reason, top)
         if finish_reason is not None:
             return

@@ -276,3 +276,30 @@ def test_invalid_options_are_rejected_when_the_spec_is_read(name: str, options: 
 
 def test_every_processor_names_a_paper() -> None:
     assert [name for name, component in gptzoo.registered("logits_processor").items() if not component.paper] == []
+
+
+@given(
+    batches(),
+    st.sampled_from(["top_p", "typical", "min_p"]),
+    st.sampled_from([5e-324, 1e-300, 1e-46, 1e-45, 1e-9, 1.0 - 2**-53, 1.0]),
+)
+def test_a_filter_keeps_a_possible_token_whatever_its_number(batch: Batch, name: str, p: float) -> None:
+    logits, rows = batch
+    result = processed(processor(name, p=p), logits, rows)
+    kept = result > NEVER
+    assert kept.any(-1).all()
+    np.testing.assert_array_equal(result[kept], np.float64(logits)[kept])
+
+
+@pytest.mark.parametrize("name", ["top_p", "typical"])
+@pytest.mark.parametrize("vocab_size", [600, 9000])  # more than the sizes of the top that is sorted first
+def test_a_filter_keeps_one_token_of_a_large_vocabulary(name: str, vocab_size: int) -> None:
+    logits = torch.randn(2, vocab_size, generator=torch.Generator().manual_seed(1))
+    result = processor(name, p=1e-300)(logits, [gptzoo.TokenSequence([1], 1)] * 2)
+    assert (result > NEVER).sum(-1).tolist() == [1, 1]
+
+
+@given(batches(), st.sampled_from([1, 2, 10**9, 10**30]))
+def test_top_k_keeps_a_possible_token_whatever_its_number(batch: Batch, k: int) -> None:
+    logits, rows = batch
+    assert (processed(processor("top_k", k=k), logits, rows) > NEVER).any(-1).all()

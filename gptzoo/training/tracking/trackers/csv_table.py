@@ -14,7 +14,7 @@ from gptzoo.utils.atomic import write_text
 
 
 class CsvTracker(Tracker):
-    """Writes `metrics.csv` in the run folder: one row per step, one column per number; a missing number is empty."""
+    """CSV tracker: `metrics.csv` in the run folder has one row per step and one column per number."""
 
     name = "csv"
 

@@ -26,7 +26,7 @@ _STATUS: dict[Status, str] = {
 
 
 class MlflowTracker(Tracker):
-    """Logs to a run of MLflow. A resumed run continues the same MLflow run, whose id is in `mlflow.json`."""
+    """MLflow tracker. A resumed run continues the same MLflow run, whose id is in `mlflow.json`."""
 
     name = "mlflow"
     extra = "gptzoo[mlflow]"

@@ -12,7 +12,7 @@ from gptzoo.training.tracking.tracker import Tracker
 
 
 class TensorBoardTracker(Tracker):
-    """Writes event files to `tensorboard/` in the run folder. `tensorboard --logdir runs` shows all runs in `runs`."""
+    """TensorBoard tracker: event files in `tensorboard/` of the run folder, for `tensorboard --logdir runs`."""
 
     name = "tensorboard"
     extra = "gptzoo[tensorboard]"

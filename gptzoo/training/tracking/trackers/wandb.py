@@ -18,7 +18,7 @@ _MAX_LOST_STEPS = 1000
 
 
 class WandbTracker(Tracker):
-    """Logs to a run of Weights & Biases. A resumed run continues the same wandb run, whose id is in `wandb.json`.
+    """Weights & Biases tracker. A resumed run continues the same wandb run, whose id is in `wandb.json`.
 
     Offline, each process of a resumed run writes a folder of its own to `wandb/` in the run folder, all with one id;
     upload them in order with `wandb sync`. After a kill, the new folder starts with the steps that may be lost.

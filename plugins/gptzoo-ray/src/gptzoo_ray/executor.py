@@ -23,7 +23,7 @@ class Task:
 
 
 class RayExecutor(gptzoo.Executor[Task]):
-    """Runs trials as tasks on the nodes of a Ray cluster, which share a file system with the runner."""
+    """Ray executor: trials are tasks on the nodes of a cluster, which share a file system with the runner."""
 
     name = "ray"
 

@@ -1,0 +1,74 @@
+"""From the logits of a model to the logits that the next token is drawn from, with a separate error for each row."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from gptzoo.errors import InputError, LogitsError
+from gptzoo.sampling.engine.stopping import StoppingCriteria
+from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
+from gptzoo.sampling.sequence import TokenSequence
+
+
+def process_logits(
+    stopping: StoppingCriteria, logits: Tensor, sequences: Sequence[TokenSequence], model_name: str = "the model"
+) -> tuple[Tensor, dict[int, InputError]]:
+    """Exclude the token ids that the tokenizer does not have, and apply the logits processors to logits (B, V).
+
+    Also returns the errors of the rows from which no token can be drawn, by row. The logits of these rows are
+    meaningless. An error does not change the logits of other rows.
+    """
+    possible = _exclude_spare_ids(logits, stopping.vocab_size)
+    errors: dict[int, InputError] = dict(_check_logits(logits, possible, sequences, model_name))
+    if not errors:
+        with contextlib.suppress(InputError):
+            return apply_processors(stopping.processors, possible, sequences), errors
+    # One row failed, so process each row alone.
+    processed = possible.clone()
+    for row, sequence in enumerate(sequences):
+        if row not in errors:
+            try:
+                processed[row] = apply_processors(stopping.processors, possible[row : row + 1], [sequence])[0]
+            except InputError as error:
+                errors[row] = error
+    return processed, errors
+
+
+def process_logits_or_raise(stopping: StoppingCriteria, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+    """Process logits (B, V) as `process_logits` does, and raise the first error."""
+    processed, errors = process_logits(stopping, logits, sequences)
+    for error in errors.values():
+        raise error
+    return processed
+
+
+def _exclude_spare_ids(logits: Tensor, vocab_size: int | None) -> Tensor:
+    """Exclude the token ids of logits (B, V) from `vocab_size` on. None: all ids are in use."""
+    if vocab_size is None or vocab_size >= logits.shape[-1]:
+        return logits
+    possible = logits.clone()
+    possible[:, vocab_size:] = NEG_INF
+    return possible
+
+
+def _check_logits(
+    logits: Tensor, possible: Tensor, sequences: Sequence[TokenSequence], model_name: str
+) -> dict[int, LogitsError]:
+    """Return an error for each row of logits (B, V) that has NaN or +inf, or no possible token."""
+    is_finite = logits.amax(dim=-1).isfinite()  # the largest logit is NaN if any is
+    if possible is not logits:
+        is_finite &= possible.amax(dim=-1).isfinite()
+    if bool(is_finite.all()):
+        return {}
+    errors = {}
+    for row in (~is_finite).nonzero()[:, 0].tolist():
+        found = "NaN" if logits[row].isnan().any() else "+inf" if logits[row].isposinf().any() else "-inf alone"
+        errors[row] = LogitsError(
+            f"no token can be drawn: the logits of {model_name} for new token {sequences[row].n_new + 1}, after "
+            f"{len(sequences[row].tokens)} tokens, have {found}. Check the weights of the checkpoint for values that "
+            "are not finite. If they are finite, use --dtype float32."
+        )
+    return errors
