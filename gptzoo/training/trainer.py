@@ -215,7 +215,8 @@ class Trainer:
         self.monitor.before_optimizer_step(state.step + 1)
         if gradient.is_finite:
             train_step.clip_gradients(gradient.norm)
-            train_step.optimizer_step(lr_factor)
+            train_step.set_learning_rates(lr_factor)
+            train_step.optimizer_step()
             train_step.zero_grad()
             train_step.update_sublayers(gradient.metrics)
         elif fp16_overflow or state.skipped_in_a_row < self.spec.skip_non_finite:

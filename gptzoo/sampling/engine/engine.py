@@ -153,7 +153,7 @@ class Engine:
         candidates = self._admit(len(free_slots))
         events = [event for sequence in candidates if (event := sequence.finish_without_token()) is not None]
         admitted = [sequence for sequence in candidates if not sequence.finished]
-        prefill_errors = self._prefill(admitted)
+        prefill_errors = self._prefill_or_collect_errors(admitted)
         events += [s.fail(prefill_errors[s.prompt_ids]) for s in admitted if s.prompt_ids in prefill_errors]
         admitted = [sequence for sequence in admitted if not sequence.finished]
         if not admitted:
@@ -169,7 +169,7 @@ class Engine:
             cache.keep_prefilled(waiting_prompts)
         return events + self._sample(admitted, torch.stack(logits))
 
-    def _prefill(self, sequences: Sequence[EngineSequence]) -> dict[Prompt, Exception]:
+    def _prefill_or_collect_errors(self, sequences: Sequence[EngineSequence]) -> dict[Prompt, Exception]:
         """Prefill the prompts of sequences, which have one length. Return the errors by prompt.
 
         A prompt is prefilled into states of its own, so an error does not affect the sequences in slots.
@@ -177,18 +177,18 @@ class Engine:
         prompts = {sequence.prompt_ids for sequence in sequences}
         draft_prompts = {sequence.prompt_ids for sequence in sequences if sequence.request.n_draft_tokens}
 
-        def prefill(some: set[Prompt]) -> None:
-            self._cache.prefill(some)
+        def prefill_model_and_draft(subset: set[Prompt]) -> None:
+            self._cache.prefill(subset)
             if self._draft is not None:
-                self._draft.cache.prefill(some & draft_prompts)
+                self._draft.cache.prefill(subset & draft_prompts)
 
         with contextlib.suppress(Exception):  # raised again below, for the prompt that causes it
-            prefill(prompts)
+            prefill_model_and_draft(prompts)
             return {}
         errors: dict[Prompt, Exception] = {}
         for prompt in sorted(prompts):
             try:
-                prefill({prompt})
+                prefill_model_and_draft({prompt})
             except Exception as error:
                 errors[prompt] = error
         return errors

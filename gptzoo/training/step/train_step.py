@@ -94,10 +94,13 @@ class TrainStep:
         total_norm = torch.tensor(norm, device=self.device)
         torch.nn.utils.clip_grads_with_norm_(parameters, self.spec.clip_norm, total_norm)
 
-    def optimizer_step(self, lr_factor: float) -> None:
-        """Update the weights with `lr_factor` times the peak learning rates."""
+    def set_learning_rates(self, lr_factor: float) -> None:
+        """Set the learning rate of each parameter group to `lr_factor` times its peak."""
         for group, peak_lr in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
             group["lr"] = peak_lr * lr_factor
+
+    def optimizer_step(self) -> None:
+        """Update the weights with the gradient and the learning rates that are set."""
         self.optimizer.step()
 
     def zero_grad(self) -> None:

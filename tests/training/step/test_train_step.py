@@ -112,7 +112,7 @@ def test_a_gradient_is_clipped_to_clip_norm(batch: dict[str, np.ndarray]) -> Non
         before = torch.cat([p.detach().flatten().clone() for p in train_step.parameters.values()])
         gradient = train_step.accumulate_gradients(split_into_micro_batches(batch, ROWS), 0)
         train_step.clip_gradients(gradient.norm)
-        train_step.optimizer_step(1.0)
+        train_step.optimizer_step()
         updates.append(torch.cat([p.detach().flatten() for p in train_step.parameters.values()]) - before)
     torch.testing.assert_close(updates[0].norm().item(), gradient.norm, rtol=1e-4, atol=0)
     torch.testing.assert_close(updates[1], updates[0] * (0.01 / gradient.norm), rtol=1e-3, atol=1e-7)
@@ -129,7 +129,7 @@ def test_sublayers_get_their_own_metrics_after_the_optimizer_step(
     model = gptzoo.build(spec.model).train()
     train_step = TrainStep(spec, model, dict(model.named_parameters()), device=torch.device("cpu"), precision="fp32")
     gradient = train_step.accumulate_gradients(split_into_micro_batches(batch, 8), 0)
-    train_step.optimizer_step(1.0)
+    train_step.optimizer_step()
     assert [block.ffn.received for block in model.blocks] == [{}, {}]
     train_step.update_sublayers(gradient.metrics)
     for layer, block in enumerate(model.blocks):
