@@ -43,7 +43,7 @@ class HiddenLayer(FeedForward):
 
     class Config(FeedForward.Config):
         multiplier: PositiveFloat | None
-        """Hidden width as a multiple of d_model, rounded to the nearest integer. Null if `d_ff` is given."""
+        """Hidden width divided by d_model. The width is rounded to the nearest integer. Omit it if `d_ff` is given."""
         d_ff: PositiveInt | None = None
         """Hidden width in units. Default: `multiplier` times d_model."""
         activation: Inherited[Annotated[Activation.Config, Reference("activation")]] = inherited("activation")
@@ -119,8 +119,8 @@ class GLU(HiddenLayer):
 
     class Config(HiddenLayer.Config):
         multiplier: PositiveFloat | None = 8 / 3
-        """Hidden width as a multiple of d_model, rounded to the nearest integer. Null if `d_ff` is given. With the
-        default of 8/3, it has as many parameters as an `mlp` with 4."""
+        """Hidden width divided by d_model. The width is rounded to the nearest integer. Omit it if `d_ff` is given.
+        With the default of 8/3, a `glu` has about as many parameters as an `mlp` with multiplier 4."""
 
     config: Config
 

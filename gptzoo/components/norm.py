@@ -123,7 +123,7 @@ class Norm(Part):
 
 
 class PreNorm(Norm):
-    """Pre-norm, x + f(norm(x)), with a final norm after the last block. It trains without warmup."""
+    """Pre-norm, x + f(norm(x)), with a final norm after the last block. It can be trained without warmup."""
 
     name = "pre_ln"
     paper = "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture, arXiv:2002.04745"

@@ -13,7 +13,7 @@ _VOCAB_SIZE = 50257
 
 
 class GPT2Importer(Importer):
-    """GPT-2: learned positions, pre-norm with LayerNorm, biases in all layers, tied embeddings."""
+    """Hugging Face GPT-2 checkpoints: learned positions, pre-norm with LayerNorm, biases, tied embeddings."""
 
     name = "gpt2"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"

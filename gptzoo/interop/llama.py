@@ -13,7 +13,7 @@ _DEFAULT_ROPE = {"rope_type": "default", "type": "default", "partial_rotary_fact
 
 
 class LlamaImporter(Importer):
-    """Llama: rotary positions, pre-norm with RMSNorm, grouped-query attention, SwiGLU, no biases."""
+    """Hugging Face Llama checkpoints: rotary positions, pre-norm with RMSNorm, GQA, SwiGLU, no biases."""
 
     name = "llama"
     paper = "Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, arXiv:2302.13971"

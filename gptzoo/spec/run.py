@@ -71,7 +71,7 @@ class ParallelSpec(StrictModel):
     replica are sharded. 1: not sharded."""
     tensor: PositiveInt = 1
     """Tensor parallelism: number of processes over which attention heads and hidden units of a replica are split. Every
-    component of a block must have a tensor-parallel plan. It cannot be combined with `shard` yet. 1: not split."""
+    component of a block must support tensor parallelism. It cannot be combined with `shard` yet. 1: not split."""
 
 
 class WatchSpec(StrictModel):
@@ -91,7 +91,7 @@ class SampleSpec(StrictModel):
     prompt: str | None = None
     """Prompt of the sample. Default: the first words of the validation text."""
     max_new_tokens: NonNegativeInt = 200
-    """Length of the sample in tokens. 0: no sample."""
+    """Maximum length, in tokens, of the text that the run generates when it ends. 0: no text."""
     temperature: NonNegativeFloat = 0.8
     """Sampling temperature. 0: greedy decoding."""
 

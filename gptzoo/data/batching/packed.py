@@ -20,7 +20,7 @@ _PADDING = -1  # document and position of padding
 
 
 class Packed(TokenDropoutBatching):
-    """Whole documents packed into rows of context_length, with attention inside each document.
+    """Documents packed whole, where they fit, into rows of context_length. By default, attention stays in a document.
 
     Longer documents are cut. The inputs of a document start with the separator before it, and the separator after it is
     its last target. So `packed` predicts the same tokens as `windows`: all but the first of the text. Rows are padded

@@ -21,7 +21,7 @@ _VAL_EVERY = 20  # one story in 20 is held out
 
 
 class StoriesCorpus(Corpus):
-    """Generated stories of about 700 characters, identical on every machine. They need no file and no network."""
+    """Stories of about 700 characters from a built-in generator, identical on every machine, without files."""
 
     name = "stories"
 

@@ -40,7 +40,10 @@ class RepetitionPenalty(LogitsProcessor):
 
 
 class PresencePenalty(LogitsProcessor):
-    """Presence penalty: `value` is subtracted once from the logit of every generated token, not for the prompt."""
+    """Presence penalty: `value` is subtracted once from the logit of each token generated so far.
+
+    Tokens of the prompt do not count.
+    """
 
     name = "presence_penalty"
     paper = "OpenAI API reference, create completion, presence_penalty"
@@ -57,7 +60,10 @@ class PresencePenalty(LogitsProcessor):
 
 
 class FrequencyPenalty(LogitsProcessor):
-    """Frequency penalty: `value` is subtracted for each time a token was generated. The prompt does not count."""
+    """Frequency penalty: `value` is subtracted from a token's logit for each time it was generated.
+
+    Tokens of the prompt do not count.
+    """
 
     name = "frequency_penalty"
     paper = "OpenAI API reference, create completion, frequency_penalty"
@@ -74,7 +80,7 @@ class FrequencyPenalty(LogitsProcessor):
 
 
 class NoRepeatNgram(LogitsProcessor):
-    """Ban on repeated n-grams of the prompt and of the text so far.
+    """Ban on every token that would repeat an n-gram of the prompt or of the text so far.
 
     A row in which no token would be left stays unchanged.
     """

@@ -22,8 +22,8 @@ class Lion(GroupedOptimizer):
         lr: PositiveFloat = 1e-4
         """Peak learning rate, scaled by the schedule. The paper advises a third to a tenth of AdamW's."""
         weight_decay: NonNegativeFloat = 1.0
-        """Decoupled weight decay of matrices, embeddings included; biases and norms have none. The paper advises to
-        multiply AdamW's value by the factor by which `lr` is divided."""
+        """Decoupled weight decay of matrices, embeddings included; biases and norms have none. If `lr` is k times
+        smaller than AdamW's, the Lion paper advises a weight decay k times larger."""
         betas: Betas = (0.9, 0.99)
         """Decay rates of the running mean of the gradient: the first for the update, the second for the stored mean."""
 

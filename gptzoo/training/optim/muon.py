@@ -15,7 +15,7 @@ from gptzoo.training.optim.param_groups import layer_of, lr_groups, lr_scales
 
 
 class Muon(GroupedOptimizer):
-    """Muon: orthogonalises the momentum of each matrix in a block, so that it moves equally in all directions.
+    """Muon: orthogonalises the update of each matrix in a block, so that it has the same size in all directions.
 
     AdamW updates all other parameters: biases, norms, convolutions, and everything outside blocks (embeddings, head).
     Products that a layer computes together, such as queries, keys and values, count as one matrix.

@@ -66,7 +66,7 @@ class GroupedOptimizer(Optimizer):
 
 
 class AdamW(GroupedOptimizer):
-    """AdamW: Adam with decoupled weight decay, applied to matrices only."""
+    """AdamW: Adam with decoupled weight decay of matrices only."""
 
     name = "adamw"
     paper = "Loshchilov and Hutter 2017, Decoupled Weight Decay Regularization, arXiv:1711.05101"
@@ -126,7 +126,8 @@ class Adafactor(GroupedOptimizer):
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-2
-        """Peak learning rate relative to the size of the weights, scaled by the schedule and at most 1/sqrt(step)."""
+        """Peak learning rate, scaled by the schedule. At each step, the smaller of that and 1/sqrt(step) is multiplied
+        by the root mean square of the weights."""
         weight_decay: NonNegativeFloat = 0.0
         beta2_decay: float = Field(-0.8, lt=0.0)
         """Exponent of the second moment's decay rate, which is 1 - t^beta2_decay at step t."""

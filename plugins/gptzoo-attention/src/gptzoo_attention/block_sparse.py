@@ -19,7 +19,7 @@ from gptzoo_attention.dense import attention_weights, sdpa_mask, weighted_sum
 
 
 class BlockSparseAttention(gptzoo.MultiHeadAttention):
-    """Block-sparse attention: a token attends to its local blocks of positions and to every `stride`-th other block.
+    """Block-sparse attention: a token attends to nearby blocks of positions and to every `stride`-th block.
 
     Unpadded sequences without a past, as in training, compute scores for these blocks only. Padding, packed documents,
     cached decoding and captured weights compute all scores and mask them.
@@ -34,7 +34,8 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         n_local: PositiveInt = 2
         """Number of local blocks in each direction, including the token's own block."""
         stride: PositiveInt | None = 8
-        """Distance between global blocks: all tokens attend to blocks 0, stride, 2 stride, … Null: no global blocks."""
+        """Distance between global blocks, in blocks: every token also attends to blocks 0, stride, 2 stride, …, as far
+        as the causal mask allows. Null: no global blocks."""
 
         def resolved_block_size(self, dims: gptzoo.Dims) -> int:
             """Return the number of positions in a block of a model with these dimensions."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FlexAttention(gptzoo.MultiHeadAttention):
-    """Multi-head attention with torch's FlexAttention, which skips masked blocks of windows and packed documents.
+    """Multi-head attention with torch's FlexAttention, which skips blocks masked by a window or by packed documents.
 
     It has the same parameters as `naive` and `sdpa`. The kernels need CUDA. Without CUDA, for a single query and for
     captured weights, dense attention computes the same result.

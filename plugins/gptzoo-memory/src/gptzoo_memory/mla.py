@@ -48,7 +48,8 @@ class LatentAttention(gptzoo.Attention):
         out_dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
         """Dropout probability for the output, before the residual addition. Default: the model's `dropout`."""
         qkv_bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
-        """Learn biases in the projections of the input, but not of latents. Default: the model's `bias`."""
+        """Learn biases in the projections that read the layer's input. Projections that read a latent have none.
+        Default: the model's `bias`."""
         out_bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
         """Learn a bias in the output projection. Default: the model's `bias`."""
 

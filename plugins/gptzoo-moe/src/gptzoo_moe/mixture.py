@@ -17,7 +17,7 @@ from gptzoo_moe.balance import RouterBalance
 
 
 class MixtureOfExperts(gptzoo.FeedForward):
-    """Mixture of experts (MoE): a router sends each token to `n_active` of `n_experts` networks and sums their outputs.
+    """Mixture of experts (MoE): the weighted sum of `n_active` of `n_experts` networks, selected by a router.
 
     Experts have no capacity limit, so no token is dropped: tokens are sorted by expert, and each expert runs on its own
     tokens. Shapes: N tokens of the batch, E experts, A active experts per token, C d_model.

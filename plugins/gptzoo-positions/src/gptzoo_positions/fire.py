@@ -11,7 +11,9 @@ import gptzoo
 
 
 class Fire(gptzoo.Positional):
-    """FIRE: adds MLP(log(1 + c * distance) / log(1 + c * max(L, q_pos))) to each attention score; c and L are learned.
+    """FIRE: adds an MLP of the log distance, normalised by the position of the query, to each attention score.
+
+    The bias is MLP(log(1 + c * distance) / log(1 + c * max(L, q_pos))) with learned c and L.
 
     The input of the network stays between 0 and 1 at any sequence length, so longer sequences than in training give no
     unfamiliar inputs. One network serves all layers that name this config (FIRE-S in the paper).
@@ -24,7 +26,8 @@ class Fire(gptzoo.Positional):
         d_hidden: PositiveInt = 32
         """Width of the network's single hidden layer."""
         c: PositiveFloat = 0.1
-        """Initial value of the learned c. A larger c gives nearby tokens a larger part of the input range."""
+        """Initial value of the learned c in log(1 + c * distance). A larger c spreads short distances over more of the
+        input range of the network."""
         threshold: PositiveFloat = 512.0
         """Initial value of the learned L, in tokens. Below L, the bias depends on the distance alone."""
 

@@ -71,7 +71,7 @@ class NtkScaling(RopeScaling):
 
 
 class YarnScaling(RopeScaling):
-    """YaRN: keeps high frequencies, divides low ones by `factor`, with a linear ramp in between.
+    """YaRN: keeps high frequencies, divides low ones by `factor`, ramps in between, and sharpens attention.
 
     A frequency counts as high or low by its number of rotations within the original context. YaRN also sharpens
     attention, by a factor on queries and keys that grows with the logarithm of `factor`.
@@ -84,9 +84,9 @@ class YarnScaling(RopeScaling):
         original_context_length: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("context_length")
         """Context length of the original training, in tokens. Default: the model's `context_length`."""
         beta_fast: PositiveFloat = 32.0
-        """Number of rotations within the original context above which a frequency is kept. Above beta_slow."""
+        """Frequencies with more rotations than this within the original context are kept. Must be above beta_slow."""
         beta_slow: PositiveFloat = 1.0
-        """Number of rotations within the original context below which a frequency is divided by the whole `factor`."""
+        """Frequencies with fewer rotations than this within the original context are divided by the full `factor`."""
         attention_factor: PositiveFloat | None = None
         """Factor on queries and on keys, so scores are multiplied by its square. Default: 0.1 ln(factor) + 1."""
 
@@ -130,9 +130,9 @@ class Llama3Scaling(RopeScaling):
         original_context_length: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("context_length")
         """Context length of the original training, in tokens. Default: the model's `context_length`."""
         low_freq_factor: PositiveFloat = 1.0
-        """Number of rotations within the original context below which a frequency is divided by the whole `factor`."""
+        """Frequencies with fewer rotations than this within the original context are divided by the full `factor`."""
         high_freq_factor: PositiveFloat = 4.0
-        """Number of rotations within the original context above which a frequency is kept. Above low_freq_factor."""
+        """Frequencies with more rotations than this within the original context are kept. Must be above low_freq_factor."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             low, high = self.low_freq_factor, self.high_freq_factor

@@ -24,7 +24,8 @@ class T5(gptzoo.Positional):
 
     class Config(gptzoo.Positional.Config):
         n_buckets: PositiveInt = 32
-        """Number of distance buckets, at least 2 for each direction."""
+        """Total number of distance buckets: at least 2, or with `bidirectional` an even number of at least 4, half for
+        each direction."""
         max_distance: PositiveInt = 128
         """Distance in tokens from which on all distances share the last bucket."""
         bidirectional: bool = False

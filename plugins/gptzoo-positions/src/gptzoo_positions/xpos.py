@@ -17,7 +17,7 @@ _MAX_EXPONENT = 40.0  # e^40 on a query times e^40 on a key stays far below the 
 
 
 class XPos(gptzoo.Positional):
-    """xPos: RoPE that multiplies pair i of each score by zeta_i^(distance / scale_base), with 2/7 <= zeta_i < 1.
+    """xPos: RoPE in which channel pair i's part of a score is scaled by zeta_i^(distance / scale_base), zeta_i < 1.
 
     zeta_i = (2i/D + 0.4) / 1.4, so fast frequencies decay soonest. A query at position n is multiplied by
     zeta^(n / scale_base) and a key by the inverse, with n counted from half of context_length. That origin is fixed, so
@@ -33,7 +33,8 @@ class XPos(gptzoo.Positional):
         theta: float = Field(10000.0, gt=1)
         """Base of the geometric series of wavelengths. Must be above 1."""
         scale_base: PositiveFloat = 512.0
-        """Distance in tokens at which the fastest pair has decayed to 2/7. The larger, the closer to RoPE."""
+        """Distance in tokens at which the contribution of the fastest-rotating channel pair to a score is multiplied by
+        2/7. A larger value is closer to RoPE."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if dims.d_head % 2:

@@ -23,7 +23,7 @@ class Task:
 
 
 class RayExecutor(gptzoo.Executor[Task]):
-    """Ray executor: trials are tasks on the nodes of a cluster, which share a file system with the runner."""
+    """Ray executor: trials are tasks on a Ray cluster whose nodes share a file system with this machine."""
 
     name = "ray"
 

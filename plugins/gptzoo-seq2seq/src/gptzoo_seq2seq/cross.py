@@ -12,7 +12,7 @@ import gptzoo
 
 
 class CrossAttention(gptzoo.Sublayer):
-    """Multi-head cross-attention: each target token attends to all source tokens, without positions."""
+    """Multi-head cross-attention: each target token attends to all source tokens, without position encoding."""
 
     kind = "cross_attention"
     name = "multi_head"

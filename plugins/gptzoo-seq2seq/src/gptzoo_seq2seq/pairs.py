@@ -26,7 +26,8 @@ class Pairs(gptzoo.Batching):
 
     class Config(gptzoo.Batching.Config):
         separator: str = "\t"
-        """Text between source and target, a single token. It is the first token of the target. Default: a tab."""
+        """Text that separates source and target. It must be a single token, and the target sequence starts with it.
+        Default: a tab."""
 
     config: Config
 

@@ -26,7 +26,7 @@ class SubmittedJob:
 
 
 class SlurmExecutor(gptzoo.Executor[SubmittedJob]):
-    """Slurm executor: trials are jobs on nodes that share a file system with the runner.
+    """Slurm executor: trials are Slurm jobs on nodes that share a file system with this machine.
 
     Slurm sends SIGUSR2 to a job that approaches its time limit. The trial then saves and ends, and the runner submits
     it again.
