@@ -132,7 +132,8 @@ class Llama3Scaling(RopeScaling):
         low_freq_factor: PositiveFloat = 1.0
         """Frequencies with fewer rotations than this within the original context are divided by the full `factor`."""
         high_freq_factor: PositiveFloat = 4.0
-        """Frequencies with more rotations than this within the original context are kept. Must be above low_freq_factor."""
+        """Frequencies with more rotations than this within the original context are kept. Must be above
+        low_freq_factor."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             low, high = self.low_freq_factor, self.high_freq_factor
