@@ -17,6 +17,7 @@ for file in sorted(folder.glob("trials/*/run.json")):
         if model.max_length is not None and length > model.max_length:
             continue  # the model has no positions beyond this length
         batching = spec.batching.build(store, tokenizer, length, spec.seed)
-        metrics = validation_metrics(model, batching.validation_batches(16384), n_bytes=batching.val_bytes, precision="fp32")
+        batches = batching.validation_batches(16384)
+        metrics = validation_metrics(model, batches, n_bytes=batching.val_bytes, precision="fp32")
         losses.append(f"{length}: {metrics['val/loss']:.4f}")
     print(f"{file.parent.name:40}  {'  '.join(losses)}")
