@@ -108,7 +108,7 @@ class SinusoidalPositional(Positional):
         base: PositiveFloat = 10000.0
         """Base of the geometric series of wavelengths. The longest wavelength is about 2 pi base tokens."""
         scale_tokens: bool = True
-        """Multiply token embeddings by sqrt(d_model) before the addition, as in section 3.4 of the paper."""
+        """Multiply token embeddings by sqrt(d_model) before adding positions (arXiv:1706.03762, section 3.4)."""
 
         def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if dims.d_model % 2:

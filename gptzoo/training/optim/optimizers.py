@@ -134,7 +134,7 @@ class Adafactor(GroupedOptimizer):
         clip_threshold: float = Field(1.0, ge=1.0)
         """Largest root mean square of an update, before it is scaled to the size of the weights."""
         min_scale: PositiveFloat = 1e-3
-        """Lower bound on the root mean square of the weights, so that weights of zero can change."""
+        """Lower bound on the weights' root mean square in scaling the step, so that zero weights can change."""
 
     config: Config
 
