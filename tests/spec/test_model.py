@@ -397,7 +397,8 @@ def test_values_at_the_limits_are_valid() -> None:
         {"dropout": 0.0},
         {"attention": ["naive", "sdpa"]},
     ):
-        gptzoo.load_model_spec(small(**change))
+        spec = gptzoo.load_model_spec(small(**change))
+        assert gptzoo.load_model_spec(spec.resolved()) == spec
 
 
 class Slopes(Positional):

@@ -91,7 +91,8 @@ def test_exactly_one_field_sets_the_length_of_a_run(length: dict[str, Any], mess
     "length", [{"steps": 3}, {"tokens": 3}, {"epochs": 0.1}, {"steps": 3, "tokens": None}], ids=str
 )
 def test_steps_tokens_or_epochs_set_the_length(length: dict[str, Any]) -> None:
-    gptzoo.load_run_spec(run(steps=None) | length)
+    spec = gptzoo.load_run_spec(run(steps=None) | length)
+    assert {name: getattr(spec, name) for name in length} == length
 
 
 def test_micro_batches_divide_the_batch() -> None:
