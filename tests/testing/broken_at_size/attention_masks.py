@@ -58,7 +58,7 @@ class ShortPadding(NaiveAttention):
     name = "short_padding"
 
     def attend(self, q, k, v, context, k_pos):
-        if k_pos.shape[1] > 8:
+        if context.no_past and k_pos.shape[1] > 8:
             k_pos = torch.cat([k_pos[:, :8], k_pos[:, 8:].clamp(min=0)], dim=1)
         return super().attend(q, k, v, context, k_pos)
 
