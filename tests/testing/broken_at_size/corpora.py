@@ -37,15 +37,16 @@ class Numbers(gptzoo.Corpus):
 
 @caught_by("documents")
 class ShuffleBuffer(Numbers):
-    """Numbers, shuffled in a buffer of 64 documents. Wrong: the order beyond it is that of the global generator."""
+    """Numbers, shuffled after the first 128. Wrong: the order beyond is that of the global random generator."""
 
     name = "shuffle_buffer"
 
     def documents(self, split):
         documents = super().documents(split)
+        yield from islice(documents, 128)
         buffer = list(islice(documents, 64))
         for document in documents:
-            slot = random.randrange(64)
+            slot = random.randrange(len(buffer))
             yield buffer[slot]
             buffer[slot] = document
         yield from buffer

@@ -39,29 +39,37 @@ class ExpertChoice(MLP):
 
 @caught_by("modes")
 class HiddenBlocks(GLU):
-    """A gated network in blocks of 64 hidden units in evaluation. Wrong: the last, shorter block is left out."""
+    """A gated network in blocks of 96 hidden units in evaluation. Wrong: the last, shorter block is left out."""
 
     name = "hidden_blocks"
 
     def forward(self, x, context, state=None):
-        if self.training or self.d_ff <= 64:
+        if self.training or self.d_ff <= 96:
             return super().forward(x, context, state)
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         hidden = self.activation(gate) * up
-        whole = self.d_ff // 64 * 64
-        return self.dropout(torch.nn.functional.linear(hidden[..., :whole], self.down.weight[:, :whole], self.down.bias))
+        whole = self.d_ff // 96 * 96
+        return self.dropout(
+            torch.nn.functional.linear(hidden[..., :whole], self.down.weight[:, :whole], self.down.bias)
+        )
 
 
 class TokenShift(MLP):
-    """A network that reads the mean of a token and the one before it."""
+    """A network that reads the mean of a token and the one before it in its document."""
 
     name = "token_shift"
 
     def forward(self, x, context, state=None):
         last = torch.zeros_like(x[:, :1]) if state is None else state["last"].to(x.dtype)
+        valid = context.positions.expand(x.shape[:2])[..., None] >= 0
         before = torch.cat([last, x[:, :-1]], dim=1)
+        starts = valid & ~torch.cat([torch.zeros_like(valid[:, :1]), valid[:, :-1]], dim=1)
+        before = torch.where(starts, last, before)  # padding comes first
+        if context.documents is not None:
+            same = (context.documents[:, 1:] == context.documents[:, :-1])[..., None]
+            before = before * torch.cat([torch.ones_like(same[:, :1]), same], dim=1)
         if state is not None:
-            state["last"].copy_(self.newest(x))
+            state["last"].copy_(torch.where(valid[:, -1:], self.newest(x), last))
         return super().forward((x + before) / 2, context, state)
 
     def newest(self, x):
@@ -73,24 +81,24 @@ class TokenShift(MLP):
 
 
 @caught_by("decoding")
-class ShiftTwenty(TokenShift):
-    """A network that reads the token before. Wrong: after a prompt of more than 20 tokens it goes on from the 20th."""
+class ShiftFortyEight(TokenShift):
+    """A network that reads the token before. Wrong: after a prompt of over 48 tokens it goes on from the 48th."""
 
-    name = "shift_twenty"
+    name = "shift_forty_eight"
 
     def newest(self, x):
-        return x[:, min(x.shape[1], 20) - 1 :][:, :1]
+        return x[:, min(x.shape[1], 48) - 1 :][:, :1]
 
 
 @caught_by("rows")
 class BatchClip(SiLU):
-    """SiLU that clips outliers. Wrong: beyond 4,096 numbers, what is an outlier depends on the whole batch."""
+    """SiLU that clips outliers. Wrong: beyond 16,384 numbers, what is an outlier depends on the whole batch."""
 
     name = "batch_clip"
 
     def forward(self, x):
         y = super().forward(x)
-        if y.numel() > 4096:
+        if y.numel() > 16384:
             limit = 2 * y.detach().abs().mean()
             y = y.clamp(-limit, limit)
         return y
@@ -136,4 +144,4 @@ class TanhInEvaluation(GELU):
 
 @gptzoo.hookimpl
 def gptzoo_components():
-    return [Capacity, ExpertChoice, HiddenBlocks, TokenShift, ShiftTwenty, BatchClip, BitMask, TanhInEvaluation]
+    return [Capacity, ExpertChoice, HiddenBlocks, TokenShift, ShiftFortyEight, BatchClip, BitMask, TanhInEvaluation]

@@ -11,7 +11,7 @@ from .table import caught_by
 
 
 class _Step(torch.optim.Optimizer):
-    """Adam without weight decay, one parameter at a time; a subclass changes one of its methods."""
+    """Adam, one parameter at a time; a subclass changes one of its methods."""
 
     beta1, beta2 = 0.9, 0.95
 
@@ -23,6 +23,7 @@ class _Step(torch.optim.Optimizer):
         for group in self.param_groups:
             for index, parameter in enumerate(group["params"]):
                 if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     self.update(index, parameter, self.gradient(parameter), group["lr"])
 
     def gradient(self, parameter):
@@ -83,9 +84,9 @@ def _with(step_class):
 class _SlotStep(_Step):
     def memory(self, index, parameter):
         for group in self.param_groups:
-            slot = group["params"][index % 32]
-            if index < len(group["params"]) and group["params"][index] is parameter and slot.shape == parameter.shape:
-                return super().memory(index, slot)
+            if index < len(group["params"]) and group["params"][index] is parameter:
+                slot = group["params"][index % 32]
+                return super().memory(index, slot if slot.shape == parameter.shape else parameter)
         return super().memory(index, parameter)
 
 
@@ -155,7 +156,7 @@ class LostLookahead(PlainAdam):
 
 class _NoiseStep(_Step):
     def write(self, parameter, change):
-        if parameter.numel() > 1024:
+        if parameter.numel() > 8192:
             change = change * (1 + 0.01 * torch.randn(change.shape, dtype=change.dtype))
         super().write(parameter, change)
 

@@ -21,12 +21,12 @@ class SharedPositions(RotaryPositional):
 
 @caught_by("decoding")
 class DynamicScale(RotaryPositional):
-    """Rotary embedding that shrinks positions beyond the context length. Wrong: cached keys keep their earlier scale."""
+    """Rotary embedding that shrinks positions beyond four contexts. Wrong: cached keys keep their earlier scale."""
 
     name = "dynamic_scale"
 
     def prepare(self, positions):
-        stretch = ((positions.amax() + 1) / self.dims.context_length).clamp(min=1)
+        stretch = ((positions.amax() + 1) / (4 * self.dims.context_length)).clamp(min=1)
         return super().prepare(positions / stretch)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import gptzoo
 import torch
 from gptzoo.sampling.processors.penalties import FrequencyPenalty, NoRepeatNgram, PresencePenalty
-from gptzoo.sampling.processors.truncation import MinP, Temperature, TopK, TopP
+from gptzoo.sampling.processors.truncation import MinP, Temperature, TopK
 
 from .table import caught_by
 
@@ -53,22 +55,16 @@ class InPlaceMask(MinP):
 
 
 @caught_by("processing")
-class NaiveSoftmax(TopP):
-    """Nucleus sampling. Wrong: its probabilities overflow for logits above 88."""
+class HalfThreshold(MinP):
+    """Min-p sampling. Wrong: for more than 128 tokens the threshold has half precision, which ends at 65,504."""
 
-    name = "naive_softmax"
+    name = "half_threshold"
 
     def __call__(self, logits, sequences):
-        if self.config.p == 1:
-            return logits
-        probabilities = logits.exp() / logits.exp().sum(-1, keepdim=True)
-        order = probabilities.argsort(-1, descending=True, stable=True)
-        sorted_probabilities = probabilities.gather(-1, order)
-        kept = sorted_probabilities.cumsum(-1) - sorted_probabilities < self.config.p
-        kept[:, 0] = True
-        return logits.masked_fill(~torch.zeros_like(kept).scatter(-1, order, kept), float("-inf")).where(
-            probabilities.isfinite(), logits + probabilities
-        )
+        if logits.shape[1] <= 128:
+            return super().__call__(logits, sequences)
+        threshold = logits.half().amax(-1, keepdim=True) + math.log(self.config.p)
+        return logits.masked_fill(logits < threshold, float("-inf"))
 
 
 @caught_by("processing")
@@ -128,7 +124,7 @@ def gptzoo_components():
         EightHistories,
         IncrementalCounts,
         InPlaceMask,
-        NaiveSoftmax,
+        HalfThreshold,
         FlatCut,
         BatchTopK,
         AllRepeated,

@@ -97,6 +97,7 @@ class GatedLinear(ChunkedLinear):
         return super().forward(x, context, state)
 
     def recur(self, q, k, v, memory):
+        q, k = q.softmax(-1), k.softmax(-1)
         total = self.total_decay(self.log_gate).to(q.dtype)  # (B, H, T)
         causal = torch.ones(total.shape[-1], total.shape[-1], dtype=torch.bool, device=q.device).tril()
         decay = (total[..., :, None] - total[..., None, :]).masked_fill(~causal, float("-inf")).exp()

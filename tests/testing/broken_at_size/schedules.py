@@ -33,6 +33,9 @@ class Sigmoid(Schedule):
         """Slope of the curve in the middle of the run, as four times the decrease per run."""
 
     def after_warmup(self, progress):
+        return self.curve(progress) / self.curve(0)
+
+    def curve(self, progress):
         return 1 / (1 + math.exp(self.config.steepness * (progress - 0.5)))
 
 
@@ -42,7 +45,7 @@ class StepSigmoid(Sigmoid):
 
     name = "step_sigmoid"
 
-    def after_warmup(self, progress):
+    def curve(self, progress):
         return 1 / (1 + math.exp(self.config.steepness * (progress - 0.5) * max(1, self.n_steps / 64)))
 
 

@@ -108,16 +108,13 @@ class IntegerKeys(Words):
 
 @caught_by("ids")
 class WideIds(Words):
-    """Characters as tokens. Wrong: the vocabulary size leaves out characters beyond the basic plane."""
+    """Characters as tokens. Wrong: the vocabulary size leaves out characters above U+1FFFF."""
 
     name = "wide_ids"
 
     def __init__(self, config, state):
         super().__init__(config, state)
-        self.vocab_size = 257 + sum(1 for c in self.ids if ord(c) < 0x10000)
-
-    def check_ids(self, ids):
-        return ids
+        self.vocab_size = 257 + sum(1 for c in self.ids if ord(c) < 0x20000)
 
 
 @caught_by("round_trip")
