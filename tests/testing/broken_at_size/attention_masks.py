@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import gptzoo
 import torch
+
+import gptzoo
 from gptzoo.components.attention import NaiveAttention, SdpaAttention
 
 from .table import caught_by
@@ -40,7 +41,7 @@ class LongDocuments(NaiveAttention):
 
 @caught_by("documents")
 class BlockSummary(NaiveAttention):
-    """Attention that looks up documents per block of 32 tokens. Wrong: a block stands for its first token's document."""
+    """Attention that looks up documents per block of 32 tokens. Wrong: a block has the document of its first token."""
 
     name = "block_summary"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import gptzoo
 import torch
-from gptzoo.components.attention import NaiveAttention, SdpaAttention
 from pydantic import PositiveInt
 from torch import nn
+
+import gptzoo
+from gptzoo.components.attention import NaiveAttention, SdpaAttention
 
 from .table import caught_by
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gptzoo
 import numpy as np
+
+import gptzoo
 from gptzoo.data.batching.packed import Packed
 from gptzoo.data.batching.windows import Windows
 

@@ -7,10 +7,11 @@ import random
 from itertools import islice
 from pathlib import Path
 
+from pydantic import Field
+
 import gptzoo
 from gptzoo.data.corpora.jsonl import JsonlCorpus
 from gptzoo.data.corpora.text import TextCorpus
-from pydantic import Field
 
 from .table import caught_by
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gptzoo
 import torch
+
+import gptzoo
 from gptzoo.components.activation import GELU, ReLU, SiLU
 from gptzoo.components.ffn import GLU, MLP
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gptzoo
 import torch
 import torch.nn.functional as F
+
+import gptzoo
 from gptzoo.components.norm import LayerNorm, PreNorm, RMSNorm
 from gptzoo.model.decoder import Decoder
 

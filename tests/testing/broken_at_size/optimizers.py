@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gptzoo
 import torch
-from gptzoo.training.optim.optimizers import GroupedOptimizer
 from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+import gptzoo
+from gptzoo.training.optim.optimizers import GroupedOptimizer
 
 from .table import caught_by
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gptzoo
 import torch
+
+import gptzoo
 from gptzoo.components.positional import LearnedPositional, RotaryPositional, SinusoidalPositional
 
 from .table import caught_by

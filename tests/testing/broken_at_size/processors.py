@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import gptzoo
 import torch
+
+import gptzoo
 from gptzoo.sampling.processors.penalties import FrequencyPenalty, NoRepeatNgram, PresencePenalty
 from gptzoo.sampling.processors.truncation import MinP, Temperature, TopK
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gptzoo
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+import gptzoo
 
 from .table import caught_by
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from pydantic import Field
+
 import gptzoo
 from gptzoo.training.optim.learning_rate_schedules import Constant, Cosine, Linear, Schedule
-from pydantic import Field
 
 from .table import caught_by
 

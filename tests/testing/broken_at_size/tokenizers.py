@@ -98,7 +98,7 @@ class IntegerKeys(Words):
     def fit(cls, config, texts):
         state = super().fit(config, texts)
         characters = state["characters"]
-        return {"characters": characters[:64], "others": {index: c for index, c in enumerate(characters[64:])}}
+        return {"characters": characters[:64], "others": dict(enumerate(characters[64:]))}
 
     def read(self, state):
         ids = super().read(state)
