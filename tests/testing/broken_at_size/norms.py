@@ -1,4 +1,4 @@
-"""Norm layers, norms and architectures that are wrong for long texts, wide models, large batches or many documents."""
+"""Norm layers, norms and architectures that are wrong for long texts, large batches, many documents or options."""
 
 from __future__ import annotations
 

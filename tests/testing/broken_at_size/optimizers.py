@@ -1,4 +1,4 @@
-"""Optimizers that are wrong with many parameters, unusual shapes, low precision, missing gradients or after many steps."""
+"""Optimizers that are wrong with many parameters, unusual shapes, missing gradients or after many steps."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class NarrowAngles(SinusoidalPositional):
 
 @caught_by("gradients")
 class FrozenTail(LearnedPositional):
-    """Learned positions, updated where texts are common. Wrong: positions from 12 on are looked up without gradients."""
+    """Learned positions. Wrong: positions from 12 on, where texts are rare, are looked up without gradients."""
 
     name = "frozen_tail"
 
