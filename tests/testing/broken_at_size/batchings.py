@@ -108,7 +108,7 @@ class DroppedRemainder(Windows):
                 yield batch
 
 
-@caught_by("resuming")
+@caught_by("samples")
 class MovingReader(Windows):
     """Windows. Wrong: beyond the first epoch, a sample depends on how many batches were read before."""
 

@@ -75,7 +75,7 @@ class OpenIterator(Numbers):
         self.kept[split] = kept
 
 
-@caught_by("documents")
+@caught_by("splits")
 class SplitByCount(Numbers):
     """Numbers. Wrong: the training split holds documents out in another rhythm from the 100th on."""
 
@@ -117,7 +117,7 @@ class SetFingerprint(JsonlCorpus):
         return f"{total}/{self.config.val_fraction}/{self.config.field}"
 
 
-@caught_by("documents")
+@caught_by("files")
 class LineBuffer(JsonlCorpus):
     """JSON lines in a buffer. Wrong: a document of more than 2,048 characters is cut there."""
 
