@@ -33,6 +33,7 @@ from gptzoo.testing.properties.forward.side_effects import (
 )
 from gptzoo.testing.properties.kinds import (
     corpora,
+    corpus_files,
     executors,
     optimizers,
     processors,
@@ -117,7 +118,10 @@ PROPERTIES = (
     Property("inputs", processors.check_inputs_not_modified, ("logits_processor",)),
     Property("determinism", processors.check_determinism, ("logits_processor",)),
     Property("documents", corpora.check_documents, ("corpus",)),
+    Property("splits", corpora.check_splits, ("corpus",)),
     Property("fingerprint", corpora.check_fingerprint, ("corpus",)),
+    Property("files", corpus_files.check_files, ("corpus",)),
+    Property("file_fingerprint", corpus_files.check_file_fingerprint, ("corpus",)),
     Property("logging", trackers.check_logging, ("tracker",)),
     Property("resuming", trackers.check_resuming, ("tracker",)),
     Property("ending", trackers.check_ending, ("tracker",)),

@@ -88,7 +88,7 @@ class SplitByCount(Numbers):
                 yield next(iter(super().documents("val")))
 
 
-@caught_by("fingerprint")
+@caught_by("file_fingerprint")
 class HeadFingerprint(TextCorpus):
     """Text files. Wrong: the fingerprint reads the first 4,096 bytes of a file and its size."""
 
@@ -103,7 +103,7 @@ class HeadFingerprint(TextCorpus):
         return digest.hexdigest()
 
 
-@caught_by("fingerprint")
+@caught_by("file_fingerprint")
 class SetFingerprint(JsonlCorpus):
     """JSON lines. Wrong: the fingerprint adds up the lines, so another order of the documents has the same one."""
 
