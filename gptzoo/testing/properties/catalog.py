@@ -32,6 +32,7 @@ from gptzoo.testing.properties.forward.side_effects import (
     check_training_matches_eval,
 )
 from gptzoo.testing.properties.kinds import (
+    batchings,
     corpora,
     corpus_files,
     executors,
@@ -117,6 +118,11 @@ PROPERTIES = (
     Property("rows", processors.check_rows, ("logits_processor",)),
     Property("inputs", processors.check_inputs_not_modified, ("logits_processor",)),
     Property("determinism", processors.check_determinism, ("logits_processor",)),
+    Property("samples", batchings.check_samples, ("batching",)),
+    Property("targets", batchings.check_targets, ("batching",)),
+    Property("epoch", batchings.check_epoch, ("batching",)),
+    Property("validation", batchings.check_validation, ("batching",)),
+    Property("inputs", batchings.check_inputs, ("batching",)),
     Property("documents", corpora.check_documents, ("corpus",)),
     Property("splits", corpora.check_splits, ("corpus",)),
     Property("fingerprint", corpora.check_fingerprint, ("corpus",)),

@@ -1,4 +1,4 @@
-"""Properties of corpora: reproducible documents, splits without common documents, and a fingerprint that identifies them."""
+"""Properties of corpora: reproducible documents, disjoint splits, and a fingerprint that identifies the documents."""
 
 from __future__ import annotations
 

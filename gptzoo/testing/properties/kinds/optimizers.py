@@ -103,7 +103,9 @@ def check_zero_gradients(subject: ComponentUnderTest) -> None:
     run.train(range(3, 60), zero=[*always, *later])
     for name, parameter in run.parameters.items():
         if not parameter.isfinite().all():
-            raise Failed(f"60 steps with gradients of zeros make {name} of shape {tuple(parameter.shape)} NaN or infinite")
+            raise Failed(
+                f"60 steps with gradients of zeros make {name} of shape {tuple(parameter.shape)} NaN or infinite"
+            )
 
 
 def check_bfloat16(subject: ComponentUnderTest) -> None:
@@ -147,8 +149,9 @@ def _require_resumable(config: Config, steps: Collection[int], n_after: int) -> 
                 if not torch.equal(resumed.parameters[name], parameter):
                     difference = (resumed.parameters[name] - parameter).abs().max().item()
                     raise Failed(
-                        f"{n_after} steps after resuming from the state of step {step - n_after}{describe_options(config)}, "
+                        f"{n_after} steps after resuming from the state of step {step - n_after}, "
                         f"{name} of shape {tuple(parameter.shape)} differs by {difference:.2g}"
+                        f"{describe_options(config)}"
                     )
         run.train([step])
 

@@ -48,7 +48,7 @@ def many_parameters(dtype: torch.dtype = torch.float32, n_equal: int = _MANY) ->
 
 
 class OptimizerRun:
-    """An optimizer that trains parameters towards random values, with a learning rate that falls as a schedule's does."""
+    """An optimizer that trains parameters towards random values, with a learning rate that falls."""
 
     def __init__(self, config: Config, parameters: Parameters, n_steps: int = 200):
         self.parameters, self.n_steps = parameters, n_steps

@@ -1,4 +1,4 @@
-"""Texts that tokenizers get wrong: long ones, rare characters, special tokens, and characters across the edges of blocks."""
+"""Texts that tokenizers get wrong: long ones, rare characters, special tokens, characters across edges of blocks."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def check_decoding(subject: ComponentUnderTest) -> None:
     def require_concatenation(ids: Sequence[int]) -> None:
         pieces = [tokenizer.decode_bytes([token]) for token in ids]
         if (data := tokenizer.decode_bytes(ids)) != b"".join(pieces):
-            at = next((i for i in range(len(ids)) if tokenizer.decode_bytes(ids[: i + 1]) != b"".join(pieces[: i + 1])))
+            at = next(i for i in range(len(ids)) if tokenizer.decode_bytes(ids[: i + 1]) != b"".join(pieces[: i + 1]))
             raise Failed(
                 f"decoding {at + 1} ids at once gives other bytes than decoding one id at a time: "
                 f"{data[-20:]!r} instead of {b''.join(pieces)[-20:]!r} at the end"
