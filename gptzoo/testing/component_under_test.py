@@ -99,6 +99,7 @@ class ModelPartUnderTest(ComponentUnderTest):
         seed: int = 1,
         noise_seed: int = 0,
         dtype: torch.dtype = torch.float32,
+        gain: float = 1.0,
         **changes: object,
     ) -> Stack:
         """Build the tiny model in eval mode, with weights large enough for every part to affect the logits.
@@ -106,7 +107,7 @@ class ModelPartUnderTest(ComponentUnderTest):
         The type is that of nearly every architecture. One that is not made of blocks lacks their attributes.
         """
         model = build(self.spec(config, **changes), seed=seed).eval()
-        add_weight_noise(model, noise_seed)
+        add_weight_noise(model, noise_seed, gain)
         supply_required_inputs(model)
         return cast(Stack, model.to(dtype))
 

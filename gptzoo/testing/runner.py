@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
 import warnings
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import torch
 
@@ -13,7 +11,10 @@ from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import InputError, SpecError
 from gptzoo.strict_model import did_you_mean
+from gptzoo.testing.at_size.effort import QUICK, SLOW, Effort
+from gptzoo.testing.at_size.search import search
 from gptzoo.testing.component_under_test import MODEL_KINDS, ComponentUnderTest, ModelPartUnderTest
+from gptzoo.testing.exceptions import describe_exception
 from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.verdict import Failed, Skipped, Verdict
 
@@ -37,7 +38,8 @@ def check(
     component_class = find_component(component)
     properties = select_properties(component_class.kind, only, slow=slow)
     subject = put_under_test(component_class, options or {})
-    return [check_property(prop, subject) for prop in properties]
+    effort = SLOW if slow else QUICK
+    return [check_property(prop, subject, effort) for prop in properties]
 
 
 def find_component(component: type[Component] | str) -> type[Component]:
@@ -77,14 +79,17 @@ def put_under_test(component: type[Component], options: Mapping[str, object]) ->
     return subject
 
 
-def check_property(prop: Property, subject: ComponentUnderTest) -> Verdict:
-    """Check one property. An exception that the component raises is a failure."""
+def check_property(prop: Property, subject: ComponentUnderTest, effort: Effort = QUICK) -> Verdict:
+    """Check one property, at toy sizes and beyond. An exception that the component raises is a failure."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # models as tiny as these are slower with more threads
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Verdict(prop.name, "passed", prop.check(subject) or "")
+            note = prop.check(subject) or ""
+            if prop.at_size is not None and isinstance(subject, ModelPartUnderTest):
+                search(subject, prop.name, prop.at_size, effort)
+            return Verdict(prop.name, "passed", note)
     except Failed as failure:
         return Verdict(prop.name, "failed", str(failure))
     except Skipped as reason:
@@ -94,18 +99,6 @@ def check_property(prop: Property, subject: ComponentUnderTest) -> Verdict:
     except InputError:
         raise
     except Exception as error:
-        return Verdict(prop.name, "failed", _describe(error))
+        return Verdict(prop.name, "failed", describe_exception(error))
     finally:
         torch.set_num_threads(n_threads)
-
-
-def _describe(error: Exception) -> str:
-    """Return the type and message of an exception, and the innermost line outside of this kit and of torch."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_internal(f.filename)]
-    location = f"\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
-    return f"{type(error).__name__}: {str(error).strip() or 'no message'}{location}"
-
-
-def _is_internal(file: str) -> bool:
-    folders = (Path(__file__).parent, Path(torch.__file__).parent)
-    return any(folder in Path(file).parents for folder in folders)

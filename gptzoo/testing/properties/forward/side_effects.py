@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def check_determinism(subject: ModelPartUnderTest) -> None:
 
 def check_training_matches_eval(subject: ModelPartUnderTest) -> None:
     """Check that training and eval mode compute the same without dropout, and a forward pass changes no buffer."""
-    model = subject.model(_without_dropout(subject))
+    model = subject.model(without_dropout(subject, subject.config))
     tokens = subject.tokens(2, TINY_MODEL["context_length"])
     before = _logits(model, tokens)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -51,20 +51,24 @@ def check_training_matches_eval(subject: ModelPartUnderTest) -> None:
 
 def check_inputs_not_modified(subject: ModelPartUnderTest) -> None:
     """Check that the component does not write to its inputs, such as the residual stream."""
-    model = subject.model()
+    if findings := record_writes_to_inputs(subject, subject.model(), [subject.tokens(2, 5), subject.tokens(1, 1)]):
+        raise Failed(findings[0])
+
+
+def record_writes_to_inputs(subject: ModelPartUnderTest, model: Stack, batches: Sequence[Tensor]) -> list[str]:
+    """Return what the instances of the component in a model write to, in forward passes over some batches."""
     findings: list[str] = []
     for path, module in subject.instances(model):
         if module is not model:
             for method in _POSITIONAL_METHODS if isinstance(module, Positional) else ("forward",):
                 _record_input_changes(module, method, path, findings)
-    for tokens in (subject.tokens(2, 5), subject.tokens(1, 1)):
+    for tokens in batches:
         before = tokens.clone()
         with torch.no_grad():
             model(tokens)
         if not torch.equal(tokens, before):
             raise Failed("it writes to its input tokens")
-    if findings:
-        raise Failed(findings[0])
+    return findings
 
 
 def _record_input_changes(module: nn.Module, method: str, path: str, findings: list[str]) -> None:
@@ -82,16 +86,15 @@ def _record_input_changes(module: nn.Module, method: str, path: str, findings: l
     setattr(module, method, wrapper)
 
 
-def _without_dropout(subject: ModelPartUnderTest) -> Config:
-    """Return the config with every option set to 0 whose name says dropout, noise or jitter."""
-    config = subject.config
+def without_dropout(subject: ModelPartUnderTest, config: Config) -> Config:
+    """Return a config with every option set to 0 whose name says dropout, noise or jitter."""
     zeros = {
         name: 0.0
         for name in type(config).model_fields
         if any(word in name for word in ("drop", "noise", "jitter")) and getattr(config, name) is not None
     }
     try:
-        return subject.configure(**zeros)
+        return subject.configure(**{**config.model_dump(mode="json", exclude_unset=True), **zeros})
     except SpecError:
         raise Skipped(f"{' and '.join(zeros)} cannot be 0") from None
 
