@@ -82,6 +82,7 @@ def put_under_test(component: type[Component], options: Mapping[str, object]) ->
 def check_property(prop: Property, subject: ComponentUnderTest, effort: Effort = QUICK) -> Verdict:
     """Check one property, at toy sizes and beyond. An exception that the component raises is a failure."""
     n_threads = torch.get_num_threads()
+    subject.effort = effort
     torch.set_num_threads(1)  # models as tiny as these are slower with more threads
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

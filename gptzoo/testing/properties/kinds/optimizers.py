@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.component import Config
+from gptzoo.testing.at_size.option_draws import describe_options, other_configs
+from gptzoo.testing.at_size.parameter_sets import OptimizerRun, many_parameters, model_parameters
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.option_draws import describe_options, other_configs
-from gptzoo.testing.properties.kinds.parameter_sets import OptimizerRun, many_parameters, model_parameters
 from gptzoo.testing.verdict import Failed
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
 

@@ -16,8 +16,8 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.testing.at_size.draws import for_all, sizes
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.draws import for_all, sizes
 from gptzoo.testing.verdict import Failed
 
 _CHARACTERS = '012[ab ]{},:"'  # of the tokenizer; each has an id
@@ -103,7 +103,7 @@ def check_processing(subject: ComponentUnderTest) -> None:
         if (processed[logits == -torch.inf] > -torch.inf).any():
             raise Failed(f"it makes a token possible again that was excluded from {batch}")
 
-    _for_all_batches(require_valid)
+    _for_all_batches(subject, require_valid)
 
 
 def check_rows(subject: ComponentUnderTest) -> None:
@@ -123,7 +123,7 @@ def check_rows(subject: ComponentUnderTest) -> None:
         if not torch.equal(reversed_rows[reverse], processed):
             raise Failed(f"the rows in reverse order get different logits, for {batch}")
 
-    _for_all_batches(require_independent_rows)
+    _for_all_batches(subject, require_independent_rows)
 
 
 def check_inputs_not_modified(subject: ComponentUnderTest) -> None:
@@ -139,7 +139,7 @@ def check_inputs_not_modified(subject: ComponentUnderTest) -> None:
         if sequences != sequences_before:
             raise Failed(f"it writes to the sequences that it receives with {batch}")
 
-    _for_all_batches(require_unchanged)
+    _for_all_batches(subject, require_unchanged)
 
 
 def check_determinism(subject: ComponentUnderTest) -> None:
@@ -160,7 +160,7 @@ def check_determinism(subject: ComponentUnderTest) -> None:
         if not torch.equal(fresh(logits.clone(), sequences), first):
             raise Failed(f"a processor that did not see the earlier tokens gives another result, for {batch}")
 
-    _for_all_batches(require_no_memory)
+    _for_all_batches(subject, require_no_memory)
 
 
 def behaviour(config: Config) -> dict[str, Tensor | None]:
@@ -171,12 +171,12 @@ def behaviour(config: Config) -> dict[str, Tensor | None]:
     }
 
 
-def _for_all_batches(check: Callable[[Batch], None]) -> None:
+def _for_all_batches(subject: ComponentUnderTest, check: Callable[[Batch], None]) -> None:
     n_new = st.lists(sizes(0, _MAX_NEW_TOKENS), min_size=1, max_size=_MAX_ROWS).map(tuple)
     batches = st.builds(
         Batch, st.sampled_from(_VOCAB_SIZES), n_new, st.sampled_from(_KINDS_OF_LOGITS), st.integers(0, 99)
     )
-    for_all(batches, check, n_draws=_N_DRAWS, examples=_EXAMPLES)
+    for_all(batches, check, effort=subject.effort, n_draws=_N_DRAWS, examples=_EXAMPLES)
 
 
 def _build(config: Config, vocab_size: int = len(_CHARACTERS)) -> LogitsProcessor:

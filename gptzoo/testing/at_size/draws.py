@@ -8,6 +8,8 @@ from typing import TypeVar
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from gptzoo.testing.at_size.effort import QUICK, Effort
+
 Example = TypeVar("Example")
 
 EDGES = (1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)  # where code has its limits
@@ -17,15 +19,21 @@ def for_all(
     strategy: st.SearchStrategy[Example],
     check: Callable[[Example], None],
     *,
-    n_draws: int,
+    effort: Effort,
+    n_draws: int = 25,
     examples: Iterable[Example] = (),
 ) -> None:
-    """Check every one of `examples`, then `n_draws` random ones. Raises what `check` raises for the smallest."""
+    """Check every one of `examples`, then random ones. Raises what `check` raises for the smallest.
+
+    n_draws: the number of random ones in a quick check. The effort scales it.
+    """
     for example in examples:
         check(example)
+    if not (n_scaled := n_draws * effort.n_random // QUICK.n_random):
+        return
 
     @settings(
-        max_examples=n_draws,
+        max_examples=n_scaled,
         derandomize=True,
         database=None,
         deadline=None,
