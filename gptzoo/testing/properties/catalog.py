@@ -18,7 +18,7 @@ from gptzoo.testing.properties.assembly.building import (
 )
 from gptzoo.testing.properties.assembly.options import check_options
 from gptzoo.testing.properties.assembly.pairings import check_all_pairings, check_common_pairings
-from gptzoo.testing.properties.at_size import attention, decoding, execution, forward
+from gptzoo.testing.properties.at_size import attention, decoding, execution, forward, precision
 from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
 from gptzoo.testing.properties.decoding.engine import check_engine
 from gptzoo.testing.properties.decoding.exporting import check_exporting
