@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.model_folder import EMA_WEIGHTS, read_tensors, write_tensors
-from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
+from gptzoo.checkpoint.sharded_tensors import distribute_like, is_dtensor, reorder_rows
 from gptzoo.errors import FolderError
 from gptzoo.utils.atomic import write_json
 
@@ -92,10 +92,18 @@ def read_checkpoint_state(
                 )
             if isinstance(value, Tensor) and value.ndim > 0:
                 ordered = reorder_rows(row_orders, name, value)
-                values[entry] = distribute_like(parameter, ordered, replicate=not same_size)
+                distributed = distribute_like(parameter, ordered, replicate=not same_size)
+                values[entry] = _with_strides_of(parameter, distributed) if same_size else distributed
         state_dict["state"][indices[parameter]] = values
     optimizer.load_state_dict(state_dict)  # also moves the tensors to the devices of the parameters
     return state
+
+
+def _with_strides_of(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return `value` with the memory layout of its parameter, which torch's fused kernels take for granted."""
+    if is_dtensor(parameter) or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _load_ema(ema: Mapping[str, Tensor], folder: Path, row_orders: Mapping[str, Tensor] | None) -> None:

@@ -69,7 +69,7 @@ class IgnoredBorder(Packed):
         return batch
 
 
-@caught_by("documents")
+@caught_by("inputs")
 class ByteDocuments(Packed):
     """Packed documents. Wrong: document ids are stored in 5 bits, so that two documents of a row share one."""
 
@@ -82,7 +82,7 @@ class ByteDocuments(Packed):
         return batch
 
 
-@caught_by("documents")
+@caught_by("inputs")
 class WrappedPositions(Packed):
     """Packed documents. Wrong: with `restart_positions`, positions of long documents start again after 64 tokens."""
 
@@ -108,7 +108,7 @@ class DroppedRemainder(Windows):
                 yield batch
 
 
-@caught_by("resuming")
+@caught_by("samples")
 class MovingReader(Windows):
     """Windows. Wrong: beyond the first epoch, a sample depends on how many batches were read before."""
 

@@ -75,7 +75,7 @@ class OpenIterator(Numbers):
         self.kept[split] = kept
 
 
-@caught_by("documents")
+@caught_by("splits")
 class SplitByCount(Numbers):
     """Numbers. Wrong: the training split holds documents out in another rhythm from the 100th on."""
 
@@ -88,7 +88,7 @@ class SplitByCount(Numbers):
                 yield next(iter(super().documents("val")))
 
 
-@caught_by("fingerprint")
+@caught_by("file_fingerprint")
 class HeadFingerprint(TextCorpus):
     """Text files. Wrong: the fingerprint reads the first 4,096 bytes of a file and its size."""
 
@@ -103,7 +103,7 @@ class HeadFingerprint(TextCorpus):
         return digest.hexdigest()
 
 
-@caught_by("fingerprint")
+@caught_by("file_fingerprint")
 class SetFingerprint(JsonlCorpus):
     """JSON lines. Wrong: the fingerprint adds up the lines, so another order of the documents has the same one."""
 
@@ -117,7 +117,7 @@ class SetFingerprint(JsonlCorpus):
         return f"{total}/{self.config.val_fraction}/{self.config.field}"
 
 
-@caught_by("documents")
+@caught_by("files")
 class LineBuffer(JsonlCorpus):
     """JSON lines in a buffer. Wrong: a document of more than 2,048 characters is cut there."""
 

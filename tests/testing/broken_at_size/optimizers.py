@@ -162,12 +162,26 @@ class _NoiseStep(_Step):
         super().write(parameter, change)
 
 
-@caught_by("determinism")
+@caught_by("resuming")
 @_with(_NoiseStep)
 class NoisyMatrices(PlainAdam):
     """Adam with rounding noise for large matrices. Wrong: the noise comes from the global random generator."""
 
     name = "noisy_matrices"
+
+
+class _MixedStep(_Step):
+    def update(self, index, parameter, grad, lr):
+        self.memory(index, parameter)["mean"].lerp_(grad, 1 - self.beta1)
+        super().update(index, parameter, grad, lr)
+
+
+@caught_by("bfloat16")
+@_with(_MixedStep)
+class MixedTypes(PlainAdam):
+    """Adam with float32 state. Wrong: it mixes the state with a gradient in bfloat16, which raises an error."""
+
+    name = "mixed_types"
 
 
 class _UnderflowStep(_Step):
@@ -190,4 +204,4 @@ class NoEps(PlainAdam):
 
 @gptzoo.hookimpl
 def gptzoo_components():
-    return [PlainAdam, ThirtyTwoSlots, FlatViews, StaleGradients, LostLookahead, NoisyMatrices, NoEps]
+    return [PlainAdam, ThirtyTwoSlots, FlatViews, StaleGradients, LostLookahead, NoisyMatrices, MixedTypes, NoEps]
