@@ -19,7 +19,7 @@ from gptzoo.strict_model import StrictModel
 
 EDGE_INTEGERS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129)
 _MAX_INTEGER = 160
-_EDGE_FACTORS = (0.5, 2.0, 0.25, 4.0, 1.5)  # of a float's default
+_EDGE_FACTORS = (0.5, 2.0, 0.1, 10.0, 100.0, 1.5, 0.01)  # of a float's default
 _PROBABILITIES = (0.1, 0.5, 0.9)
 _MAX_DEPTH = 2  # of components in components
 
@@ -187,8 +187,8 @@ def _floats(bounds: _Bounds, default: Json, is_dropout: bool) -> st.SearchStrate
     if is_dropout:
         return st.sampled_from([0.0, *_PROBABILITIES])
     base = abs(default) if _is_number(default) and default else 1.0
-    low = base / 8 if bounds.low is None or bounds.low < base / 8 else bounds.low
-    high = base * 8 if bounds.high is None or bounds.high > base * 8 else bounds.high
+    low = base / 100 if bounds.low is None or bounds.low < base / 100 else bounds.low
+    high = base * 100 if bounds.high is None or bounds.high > base * 100 else bounds.high
     return st.floats(
         low,
         high,

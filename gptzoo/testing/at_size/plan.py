@@ -6,6 +6,7 @@ is found afterwards.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from gptzoo.testing.at_size.option_values import edge_values, options_strategy
 from gptzoo.testing.at_size.trial import Trial, partners_of
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 
-EDGE_LENGTHS = (129, 65, 33, 127, 128, 64, 17, 66, 63, 16, 31, 32, 9, 8, 7, 1, 257, 255, 256)
+EDGE_LENGTHS = (129, 65, 150, 33, 127, 64, 128, 17, 257, 66, 63, 16, 31, 32, 9, 8, 7, 1, 131, 260, 255, 256)
 BATCH_SIZES = (2, 9, 17, 3, 1, 8, 2, 16, 5, 2)
 _MAX_EDGE = 129
 
@@ -106,9 +107,9 @@ def repair(subject: ModelPartUnderTest, case: Case, sizes: Sizes, effort: Effort
     case = replace(case, parts=parts, batch_size=min(case.batch_size, most_rows))
     if case.context_length and case.context_length < case.length and not _is_unlimited(subject, case, sizes):
         case = replace(case, context_length=0)
-    if _is_valid(subject, case):
-        return case
     options = dict(case.options)
+    if _is_valid(subject, case):
+        return case if not options or Trial(subject, case).is_affordable() else replace(case, options={})
     for name in list(options):  # an option that is refused on its own; then any that are refused together
         if not _is_valid(subject, replace(case, options={name: options[name]})):
             del options[name]
@@ -144,19 +145,23 @@ def _is_unlimited(subject: ModelPartUnderTest, case: Case, sizes: Sizes) -> bool
 
 
 def _values_of_options(subject: ModelPartUnderTest, rng: random.Random) -> dict[str, list[Any]]:
-    """Return the edge values of each option that the user has not set, shuffled, without values that are refused."""
+    """Return the edge values of each option, shuffled."""
+    return {name: _large_first(list(values), rng) for name, values in _accepted_values(subject).items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _accepted_values(subject: ModelPartUnderTest) -> dict[str, list[Any]]:
+    """Return the edge values of each option that the user has not set, without values that are refused."""
     values = {}
     for name, field in type(subject.config).model_fields.items():
-        if name == "type" or name in subject.options:
-            continue
-        candidates = [value for value in edge_values(field) if _is_accepted(subject, name, value)]
-        if candidates:
-            values[name] = _large_first(candidates, rng)
-    return values
+        if name != "type" and name not in subject.options:
+            values[name] = [value for value in edge_values(field) if _is_accepted(subject, name, value)]
+    return {name: accepted for name, accepted in values.items() if accepted}
 
 
 def _is_accepted(subject: ModelPartUnderTest, name: str, value: object) -> bool:
-    return _is_valid(subject, Case(parts=(_MAX_EDGE,), options={name: value}))
+    case = Case(parts=(_MAX_EDGE,), options={name: value})
+    return _is_valid(subject, case) and Trial(subject, case).is_affordable()
 
 
 def _large_first(values: list[Any], rng: random.Random) -> list[Any]:

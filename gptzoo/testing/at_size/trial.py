@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from gptzoo import registry
-from gptzoo.component import Config
+from gptzoo.component import Component, Config
+from gptzoo.model.build import build_on_meta
 from gptzoo.model.stack import Stack
 from gptzoo.testing.at_size.case import MODEL_SHAPES, Case, ModelShape
 from gptzoo.testing.at_size.score_bias import RelativeBias
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.assembly.pairings import model_fields
+
+MAX_MODULES = 700  # such as of 60 experts in each of two layers
+MAX_WEIGHTS = 4_000_000
 
 
 class Trial:
@@ -58,12 +62,28 @@ class Trial:
     def has_variant(self, bit: int) -> bool:
         return bool(self.case.variant & bit)
 
-    def model(self, dtype: torch.dtype = torch.float64, *, config: Config | None = None) -> Stack:
-        """Build the model in eval mode."""
-        fields: dict[str, Any] = dict(self.model_fields)
+    def model(
+        self, dtype: torch.dtype = torch.float64, *, config: Config | None = None, seed: int = 0, **changes: object
+    ) -> Stack:
+        """Build the model in eval mode.
+
+        config: replaces the config of the component. seed: of the noise on the weights. changes: fields of the spec.
+        """
+        fields: dict[str, Any] = {**self.model_fields, **changes}
         if config is not None and self.subject.kind in fields:
             fields[self.subject.kind] = config
-        return self.subject.model(config or self.config, dtype=dtype, gain=self.case.gain, **fields)
+        return self.subject.model(config or self.config, dtype=dtype, gain=self.case.gain, noise_seed=seed, **fields)
+
+    def model_part(self, kind: str) -> type[Component]:
+        """Return the class of the first part of a kind in the model."""
+        return self.subject.spec(self.config, **self.model_fields).per_layer(kind)[0].component
+
+    def is_affordable(self) -> bool:
+        """Return True unless options make the model so large that one case would take most of the time."""
+        model = build_on_meta(self.subject.spec(self.config, **self.model_fields))
+        return (
+            sum(1 for _ in model.modules()) <= MAX_MODULES and sum(map(torch.numel, model.parameters())) <= MAX_WEIGHTS
+        )
 
     def tokens(self, batch_size: int | None = None, length: int | None = None, seed: int = 3) -> Tensor:
         """Return random token ids (B, T), by default of the sizes of the case."""

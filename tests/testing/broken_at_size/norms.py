@@ -20,7 +20,7 @@ class SharedMean(LayerNorm):
 
     def forward(self, x):
         if x.ndim == 3 and x.shape[1] > 32:
-            x = x - x.mean(dim=(1, 2), keepdim=True)
+            x = x - x.mean(dim=1, keepdim=True)
         return super().forward(x)
 
 
@@ -59,7 +59,7 @@ class FixedEps(LayerNorm):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, eps)
 
 
-@caught_by("captures")
+@caught_by("inputs")
 class InPlaceStream(PreNorm):
     """Pre-norm that saves memory without gradients. Wrong: it adds to a residual stream that was captured."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.components.sublayer import AuxiliaryOutputs, SublayerOutput
+from gptzoo.model.stack import Stack
 from gptzoo.testing.at_size.plan import Sizes
 from gptzoo.testing.at_size.search import AtSize
 from gptzoo.testing.at_size.trial import Trial
@@ -59,13 +60,11 @@ def check_noncausal(trial: Trial) -> None:
 
 
 def check_captures(trial: Trial) -> None:
-    """Check that capturing changes no logits, and that captured weights of later tokens are 0."""
+    """Check that capturing changes no logits, and that the weights of a token do not depend on later tokens."""
     if not trial.subject.supports("capture"):
         raise Skipped("it does not list capture in supports")
     model, tokens, T = trial.model(), trial.tokens(), trial.length
-    auxiliary = AuxiliaryOutputs()
-    with torch.no_grad():
-        logits = model(tokens, capture=["attention"], auxiliary=auxiliary)[0]
+    logits, captured = _capture(model, tokens)
     difference = relative_difference(logits, logits_of(model, tokens))
     if difference.max() > TOLERANCE:
         row, token = first_difference(difference, TOLERANCE)
@@ -73,10 +72,27 @@ def check_captures(trial: Trial) -> None:
             f"capturing its weights changes the logits of {trial.batch_size} rows of {T} tokens by "
             f"{difference.max():.2g}, first at token {token} of row {row}"
         )
-    future = torch.ones(T, T, dtype=torch.bool).triu(1)
-    for name, weights in auxiliary.captures.items():
-        if name.endswith(".attention") and weights.shape[-2:] == (T, T) and weights.masked_select(future).any():
-            raise Failed(f"a captured weight of {name} over {T} tokens is not 0 although the key is after the query")
+    for n in edge_positions(T):
+        for name, expected in _capture(model, tokens[:, :n])[1].items():
+            difference = relative_difference(captured[name][..., n - 1, :n], expected[..., n - 1, :]).max()
+            if difference > TOLERANCE or captured[name][..., n - 1, n:].any():
+                raise Failed(
+                    f"the weights of token {n - 1} captured as {name} in {trial.batch_size} rows of {T} tokens differ "
+                    f"from those in rows of {n} tokens by {difference:.2g}, or are not 0 for later tokens"
+                )
+
+
+@torch.no_grad()
+def _capture(model: Stack, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the logits, and the captured weights (B, H, T, T) whose keys are the tokens in order."""
+    auxiliary = AuxiliaryOutputs()
+    logits = model(tokens, capture=["attention"], auxiliary=auxiliary)[0]
+    shape = (tokens.shape[1], tokens.shape[1])
+    return logits, {
+        name: weights
+        for name, weights in auxiliary.captures.items()
+        if name.endswith(".attention") and tuple(weights.shape[-2:]) == shape
+    }
 
 
 NONCAUSAL = AtSize(check_noncausal, Sizes(share=0.5))

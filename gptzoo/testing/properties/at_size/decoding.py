@@ -24,7 +24,7 @@ _MAX_SINGLE_STEPS = 8
 def check_decoding(trial: Trial) -> None:
     """Compare tokens that are fed in chunks with one forward pass."""
     model, tokens, sizes = trial.model(), trial.tokens(), list(trial.parts)
-    no_past, extra = not trial.has_variant(_UNKNOWN_PAST), 7 * trial.has_variant(_LARGE_STATE)
+    no_past, extra = not trial.has_variant(_UNKNOWN_PAST), 140 * trial.has_variant(_LARGE_STATE)
     logits = decode(model, tokens, sizes, no_past=no_past, n_slots=trial.length + extra)
     difference = relative_difference(logits, logits_of(model, tokens))
     if difference.max() > TOLERANCE:
@@ -40,6 +40,15 @@ def check_state(trial: Trial) -> None:
     """Check that every tensor of the state keeps its identity, shape and dtype while tokens are fed."""
     model, tokens = trial.model(), trial.tokens()
     states = _new_states(model, trial.batch_size, trial.length)
+    others = {
+        tensor.data_ptr(): name for name, tensor in tensors_of(_new_states(model, trial.batch_size, trial.length))
+    }
+    for name, tensor in tensors_of(states):
+        if tensor.numel() and tensor.data_ptr() in others:
+            raise Failed(
+                f"two states for {trial.batch_size} rows of {trial.length} tokens share the memory of {name}; allocate "
+                "new tensors in new_state"
+            )
     original = {name: (tensor, tensor.shape, tensor.dtype) for name, tensor in tensors_of(states)}
     start = 0
     for size in trial.parts:
@@ -133,13 +142,22 @@ def check_rollback(trial: Trial) -> None:
 
 
 def check_engine(trial: Trial) -> None:
-    """Generate from prompts of several lengths, alone, in shared slots and with a draft model."""
-    max_length = max(trial.parts) + 8
-    fields = {**trial.model_fields, "context_length": max(max_length, trial.case.resolved_context_length)}
-    model, draft = (trial.subject.model(trial.config, noise_seed=n, dtype=torch.float64, **fields) for n in range(2))
-    rows = [trial.tokens(1, n, seed=n)[0].tolist() for n in trial.parts]
-    n_new = [3 + index % 3 for index in range(len(rows))]
-    check_continuous_batching(model, draft, list(zip(rows, n_new, strict=True)), max_length, (trial.batch_size,))
+    """Generate from prompts of several lengths, alone, in shared slots and with a draft model.
+
+    The parts are the lengths of prompts. Each slot has at least one prompt.
+    """
+    fewest = 2 if trial.model().required_inputs else 1
+    lengths = [max(fewest, trial.parts[i % len(trial.parts)] - i // len(trial.parts)) for i in range(_n_prompts(trial))]
+    max_length = max(lengths) + 8
+    context_length = max(max_length, trial.case.resolved_context_length)
+    model, draft = (trial.model(seed=seed, context_length=context_length) for seed in range(2))
+    prompts = [(trial.tokens(1, n, seed=i)[0].tolist(), 3 + i % 3) for i, n in enumerate(lengths)]
+    n_draft_tokens = 9 if trial.has_variant(1) else 3
+    check_continuous_batching(model, draft, prompts, max_length, (trial.batch_size,), n_draft_tokens)
+
+
+def _n_prompts(trial: Trial) -> int:
+    return max(len(trial.parts), trial.batch_size)
 
 
 @torch.no_grad()
@@ -159,7 +177,17 @@ def _of_rows(trial: Trial, row: int) -> str:
 
 
 _CHUNKS = (
-    *((63, 1, 1, 1), (64, 1, 64), (127, 1, 1), (1, 64, 1, 1), (65, 1, 2, 33), (31, 33, 1, 7), (128, 1), (1,) * 20),
+    *(
+        (63, 1, 1, 1),
+        (64, 1, 64),
+        (127, 1, 1),
+        (1, 64, 1, 1),
+        (65, 1, 2, 33),
+        (31, 33, 1, 7),
+        (128, 1),
+        (1,) * 20,
+        (1,) * 90,
+    ),
     *((7, 1, 8, 1, 9), (16, 16, 1, 32, 1), (33, 1, 1, 65), (100, 29), (2, 62, 1, 1), (15, 17, 1), (9, 1, 1), (1, 1)),
     *((66, 63), (3, 30, 31, 1), (8, 8, 8, 1), (126, 1, 1, 1), (17, 1, 17), (1, 127, 1), (32, 1, 31, 1, 1), (64, 64, 1)),
     *((129, 1, 1), (128, 129), (255, 1, 1), (1, 256), (63, 2, 64, 1, 127)),
@@ -168,10 +196,10 @@ _PREFIXES = (
     *((63, 1, 1, 1), (64, 1, 1), (10, 1, 60), (127, 1, 1), (33, 32, 1), (3, 65, 1), (65, 1, 63), (16, 1, 16), (7, 2)),
     *((1, 1, 1), (120, 8, 1), (31, 1, 33), (128, 1), (9, 9, 9), (100, 1), (17, 1), (129, 1, 1), (200, 56, 1)),
 )
-_PROMPTS = ((3, 65, 17, 1, 33), (64, 63, 2, 64), (127, 5, 31, 128), (9, 8, 16), (129, 40, 1), (250, 7, 100))
+_PROMPTS = ((3, 65, 17, 1, 33), (33, 9), (64, 63, 2, 64), (127, 5, 31, 128), (9, 8, 16), (129, 40, 1), (250, 7, 100))
 DECODING = AtSize(check_decoding, Sizes(_CHUNKS, min_parts=1, max_parts=6, n_variants=4, may_exceed_context=True))
 STATE = AtSize(check_state, Sizes(_CHUNKS, max_parts=4, share=0.4))
 REORDER = AtSize(check_reorder, Sizes(_PREFIXES, min_parts=2, max_parts=3, min_batch_size=2, may_exceed_context=True))
 RESET = AtSize(check_reset, Sizes(_PREFIXES, min_parts=2, max_parts=3, min_batch_size=2, may_exceed_context=True))
 ROLLBACK = AtSize(check_rollback, Sizes(_PREFIXES, min_parts=2, max_parts=3, may_exceed_context=True))
-ENGINE = AtSize(check_engine, Sizes(_PROMPTS, max_parts=5, share=0.4))
+ENGINE = AtSize(check_engine, Sizes(_PROMPTS, max_parts=5, n_variants=2, share=0.4))

@@ -20,9 +20,9 @@ MAX_ROWS_ALONE = 5
 
 
 @torch.no_grad()
-def logits_of(model: Stack, tokens: Tensor, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
-    """Return the logits (B, T, V). Dropout always has the same seed."""
-    torch.default_generator.manual_seed(0)  # torch.manual_seed also looks for accelerators, which takes long
+def logits_of(model: Stack, tokens: Tensor, *, seed: int = 0, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
+    """Return the logits (B, T, V). The seed is that of dropout."""
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed also looks for accelerators, which takes long
     return model(tokens, **inputs)[0]
 
 
@@ -161,7 +161,8 @@ def check_documents(trial: Trial) -> None:
         raise Skipped("it does not list documents in accepted_inputs")
     parts, tokens, model = trial.parts, trial.tokens(), trial.model()
     rows = [parts[row % len(parts) :] + parts[: row % len(parts)] for row in range(trial.batch_size)]
-    documents = torch.stack([torch.repeat_interleave(torch.tensor(row)) for row in rows])
+    first_id = 1000 * trial.has_variant(_EXPLICIT_POSITIONS)
+    documents = torch.stack([torch.repeat_interleave(torch.tensor(row)) + first_id for row in rows])
     positions = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in rows])
     packed = logits_of(model, tokens, documents=documents, positions=positions)
     for row in {0, len(rows) - 1}:
@@ -210,6 +211,7 @@ _PADDED = (
 _DOCUMENTS = (
     *((1, 65, 3, 60), (128, 1), (33, 31, 65), (17, 1, 1, 16, 9, 8, 7), (64, 64), (127, 2), (5, 100, 24), (63, 66)),
     *((1, 1, 1, 12, 30), (16, 16, 16, 17), (65, 64), (3, 9, 40), (2, 127), (8, 8, 9), (1,) * 20, (31, 33, 1), (7, 9)),
+    *((1,) * 66, (2,) * 35, (1, 3) * 17),
     *((129,), (1, 128), (6, 7, 8, 9, 10), (130, 3, 124), (100, 157), (1, 255, 1)),
 )
 CAUSALITY = AtSize(check_causality, Sizes(n_variants=4, gains=(1, 4, 1), may_exceed_context=True))

@@ -40,6 +40,7 @@ def check_continuous_batching(
     prompts: Sequence[tuple[Sequence[int], int]],
     max_length: int = TINY_MODEL["context_length"],
     slot_counts: Sequence[int] = (2, 5),
+    n_draft_tokens: int = _N_DRAFT_TOKENS,
 ) -> None:
     """Raise Failed unless `model` generates the same sequences alone, in shared slots, and with a draft model.
 
@@ -60,8 +61,7 @@ def check_continuous_batching(
     for index, request in enumerate(requests):
         spec = greedy.model_copy(update={"max_new_tokens": request.spec.max_new_tokens})
         # The second request does without the draft, so that a batch mixes both ways.
-        n_draft_tokens = 0 if index == 1 else _N_DRAFT_TOKENS
-        requests[index] = Request(request.prompt_ids, spec, n_draft_tokens=n_draft_tokens)
+        requests[index] = Request(request.prompt_ids, spec, n_draft_tokens=0 if index == 1 else n_draft_tokens)
     alone = [
         _generate(model, [Request(request.prompt_ids, request.spec)], n_slots=1, max_length=max_length)[0]
         for request in requests
