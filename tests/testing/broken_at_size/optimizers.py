@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-import gptzoo
 from gptzoo.training.optim.optimizers import GroupedOptimizer
 
 from .table import caught_by
@@ -200,8 +199,3 @@ class NoEps(PlainAdam):
     """Adam. Wrong: without a constant in the denominator, an entry whose gradients are all zero becomes NaN."""
 
     name = "no_eps"
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [PlainAdam, ThirtyTwoSlots, FlatViews, StaleGradients, LostLookahead, NoisyMatrices, MixedTypes, NoEps]

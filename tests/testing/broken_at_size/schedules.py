@@ -6,7 +6,6 @@ import math
 
 from pydantic import Field
 
-import gptzoo
 from gptzoo.training.optim.learning_rate_schedules import Constant, Cosine, Linear, Schedule
 
 from .table import caught_by
@@ -87,8 +86,3 @@ class LateConstant(Constant):
         if self.first > 64 and step - self.first < 16:
             return (step - self.first + 1) / 16
         return super().lr_factor(step)
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [ShortWarmup, Sigmoid, StepSigmoid, RunningProduct, RestartedCount, LateConstant]
