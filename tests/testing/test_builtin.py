@@ -31,6 +31,7 @@ NEEDS_A_SERVICE: dict[str, dict[str, Any]] = {
 }
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
 STRATEGIES = ("strategy:sampling", "strategy:speculative", "strategy:contrastive", "strategy:beams")
+SLOW_STRATEGIES = ("strategy:speculative", "strategy:contrastive")
 CHECKED_IN_TESTS_DATA = ("corpus:parquet", "corpus:hf", "corpus:mixture", "tokenizer:saved")
 
 
@@ -39,7 +40,7 @@ def cases() -> list[Any]:
     builtin = registry.discover("none")
     labels = [f"{kind}:{name}" for kind in builtin.kinds for name in builtin.of_kind(kind)]
     return [
-        pytest.param(label, options, prop, id="-".join([label, *options, prop.name]), marks=_marks(prop))
+        pytest.param(label, options, prop, id="-".join([label, *options, prop.name]), marks=_marks(label, prop))
         for label in (*labels, *STRATEGIES)
         if label not in (*NEEDS_A_FILE, *NEEDS_A_SERVICE, *NEEDS_A_DOWNLOAD, *CHECKED_IN_TESTS_DATA)
         for options in REQUIRED_OPTIONS.get(label) or [{}, *MORE_OPTIONS.get(label, [])]
@@ -47,8 +48,8 @@ def cases() -> list[Any]:
     ]
 
 
-def _marks(prop: Property) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if prop.slow else []
+def _marks(label: str, prop: Property) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if prop.slow or label in SLOW_STRATEGIES else []
 
 
 @pytest.mark.parametrize(("label", "options", "prop"), cases())

@@ -21,7 +21,7 @@ _PROMPTS = tuple(
     (CHARACTERS * 6)[start : start + length] for start, length in enumerate((1, 5, 2, 40, 17, 33, 9, 65, 3))
 )
 _TOLERANCE = 1e-4  # of log-probabilities
-_N_DRAWS = 4
+_N_DRAWS = 2
 
 
 def check_samples(subject: StrategyUnderTest) -> None:
@@ -46,7 +46,7 @@ def check_rows(subject: StrategyUnderTest) -> None:
     """Check that the samples of a prompt are the same alone and together with other prompts, in any number of slots."""
 
     def require_independent(prompts: Sequence[str], n: int, n_slots: int) -> None:
-        strategy = subject.create(SamplingSpec(max_new_tokens=19))
+        strategy = subject.create(SamplingSpec(max_new_tokens=12))
         n = n if _supports(strategy, n) else 1
         found = dict(strategy.samples_of_prompts(prompts, n, n_slots=n_slots))
         if sorted(found) != [*range(len(prompts))]:
@@ -57,22 +57,22 @@ def check_rows(subject: StrategyUnderTest) -> None:
 
     prompts = st.lists(st.text(CHARACTERS, min_size=1, max_size=50), min_size=1, max_size=17)
     drawn = st.tuples(prompts, st.integers(1, 3), sizes(1, 9))
-    examples = ((_PROMPTS[:2], 1, 1), (_PROMPTS, 1, 3), (_PROMPTS * 2, 1, 8), (_PROMPTS[:5], 2, 4))
+    examples = ((_PROMPTS[:2], 1, 1), (_PROMPTS, 1, 3), ((*_PROMPTS, *_PROMPTS[:3]), 1, 8), (_PROMPTS[:3], 2, 4))
     for_all(drawn, lambda case: require_independent(*case), effort=subject.effort, n_draws=_N_DRAWS, examples=examples)
 
 
 def check_determinism(subject: StrategyUnderTest) -> None:
     """Check that the same prompt and seed give the same samples, after other texts and with a new strategy too."""
     for options in subject.other_options():
-        spec = SamplingSpec(max_new_tokens=12)
+        spec = SamplingSpec(max_new_tokens=8)
         strategy = subject.create(spec, options)
         first = [strategy.samples(prompt) for prompt in _PROMPTS[:2]]
-        for prompt in (*_PROMPTS, *reversed(_PROMPTS)):
+        for prompt in (*_PROMPTS, *_PROMPTS[-1:0:-1]):
             strategy.samples(prompt)
         again = [strategy.samples(prompt) for prompt in _PROMPTS[:2]]
         fresh = subject.create(spec, options)
         for index, prompt in enumerate(_PROMPTS[:2]):
-            _require_equal(again[index], first[index], "a prompt, and the same prompt after 20 others")
+            _require_equal(again[index], first[index], "a prompt, and the same prompt after 17 others")
             _require_equal(fresh.samples(prompt), first[index], "a strategy that has generated texts and a new one")
 
 
