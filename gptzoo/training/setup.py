@@ -15,6 +15,7 @@ from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
 from gptzoo.model.head import Head
+from gptzoo.spec.files import check_reads_back
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.optimizer_check import check_optimizer_on_shards
 from gptzoo.training.distributed.parallelize import parallelize
@@ -34,6 +35,7 @@ class Setup:
     """The parts of a run on this rank. All of them follow from the spec; nothing is written or resumed yet."""
 
     def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = SINGLE_RANK):
+        check_reads_back(spec)
         self.folder = folder
         self.ranks = ranks
         self.trackers = [tracker.build() for tracker in spec.trackers]  # first, to report a missing library at once
