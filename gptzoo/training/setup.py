@@ -23,6 +23,7 @@ from gptzoo.training.distributed.process_group import rank_device
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
 from gptzoo.training.optim.optimizers import describe_optimizer
+from gptzoo.training.run.check_optimizer_state import check_optimizer_state
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.step.block_options import prepare_blocks
 from gptzoo.training.step.train_step import TrainStep
@@ -55,6 +56,7 @@ class Setup:
         self.parameters = {name: parameters[name] for name in trained}
         if splits_weights:
             check_optimizer_on_shards(spec, next(iter(self.parameters.values())))
+        self.group_entries = check_optimizer_state(spec, self.parameters)  # that the optimizer changes
         self.train_step = TrainStep(
             spec, self.parallelized, self.parameters, device=self.device, precision=self.precision
         )

@@ -216,7 +216,7 @@ class Trainer:
         if gradient.is_finite:
             train_step.clip_gradients(gradient.norm)
             train_step.set_learning_rates(lr_factor)
-            train_step.optimizer_step()
+            train_step.optimizer_step(state.step)
             train_step.zero_grad()
             train_step.update_sublayers(gradient.metrics)
         elif fp16_overflow or state.skipped_in_a_row < self.spec.skip_non_finite:

@@ -76,6 +76,11 @@ def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tupl
     state = read_checkpoint_state(
         checkpoint, train_step.optimizer, setup.parameters, ema_values, setup.parallelized.row_orders
     )
+    if setup.group_entries and "optimizer" not in state:
+        messages.append(
+            f"{checkpoint}: an older version of gptzoo wrote it, without {', '.join(sorted(setup.group_entries))} of the "
+            "optimizer's parameter groups. They start anew, so the run differs from one without a stop"
+        )
     train_state = TrainState(**state["standing"])
     train_step.loss_scale.load_state_dict(state["loss_scale"])
     messages.append(f"resumed at step {train_state.step}")
