@@ -1,8 +1,8 @@
 """The JSON form of option types: lists for tuples and sets, strings for paths, dates and enumerations.
 
 pydantic reads these forms in its JSON mode only. Specs are merged, overridden and nested as Python objects before they
-are validated, so `read_json_forms` changes the schema of a model: each of its fields accepts the type itself or its JSON
-form, and nothing else. All other types stay strict.
+are validated, so `read_json_forms` changes the schema of a model: each of its fields accepts the type itself or its
+JSON form, and nothing else. All other types stay strict.
 """
 
 from __future__ import annotations

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gptzoo.errors import FolderError
+
+_CHECKSUM = "sha256"
 
 
 def read_record(file: Path) -> dict[str, Any]:
@@ -22,6 +26,31 @@ def read_record(file: Path) -> dict[str, Any]:
     return value
 
 
+def read_text_entry(file: Path, key: str) -> str:
+    """Return a text in the JSON object of a file. Raises FolderError, which names the file, if there is none."""
+    value = read_record(file).get(key)
+    if not isinstance(value, str) or not value:
+        raise FolderError(f"{file}: $.{key}: expected a text, got {_kind(value)}. It was damaged or changed")
+    return value
+
+
+def with_checksum(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the key "sha256": the checksum of its other keys."""
+    return {**record, _CHECKSUM: _checksum_of(record)}
+
+
+def check_sum(record: Mapping[str, Any], file: Path) -> None:
+    """Raise FolderError, which names the file, unless a record matches its checksum."""
+    contents = {key: value for key, value in record.items() if key != _CHECKSUM}
+    if record.get(_CHECKSUM) != _checksum_of(contents):
+        raise FolderError(f"{file}: does not match its own checksum. It was damaged or changed")
+
+
+def _checksum_of(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _kind(value: object) -> str:
-    names = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

@@ -46,7 +46,7 @@ def check_optimizer_state(spec: RunSpec, parameters: Mapping[str, nn.Parameter])
         optimizer_entries(optimizer, small)
     except UnsupportedValue as error:
         raise InputError(
-            f"{spec.name}: $.optimizer: {spec.optimizer.type!r} has state that no checkpoint can hold, so its runs could "
-            f"not be resumed: {error}. Keep numbers, tensors, or lists, tuples and dicts of them in its state"
+            f"{spec.name}: $.optimizer: {spec.optimizer.type!r} has state that no checkpoint can hold, so its runs "
+            f"could not be resumed: {error}. Keep numbers, tensors, or lists, tuples and dicts of them in its state"
         ) from None
     return {entry for entries in changed_entries(optimizer) for entry in entries}

@@ -1,7 +1,7 @@
 """The state of a torch optimizer by parameter name: everything that its `state_dict` has.
 
-Entries of the state of a parameter are `<parameter>|<entry>`. Entries of parameter groups are stored if they have changed
-since the optimizer was created, such as a step count: the others are options, which the spec sets.
+Entries of the state of a parameter are `<parameter>|<entry>`. Entries of parameter groups are stored if they have
+changed since the optimizer was created, such as a step count: the others are options, which the spec sets.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class OptimizerEntries:
 def optimizer_entries(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> OptimizerEntries:
     """Return the state of an optimizer. Raises UnsupportedValue, naming the entry that a checkpoint cannot hold.
 
-    Its `others` are encoded values: `nested` entries of parameters, entries of `groups`, `global` state of no parameter,
-    and `extra` keys of its state dict. `reshaped` lists entries with as many values as their parameter in another shape.
+    Its `others` are encoded values: `nested` entries of parameters, entries of `groups`, `global` state of no
+    parameter, and `extra` keys of its state dict. `reshaped` lists entries with as many values as their parameter, in
+    another shape.
     """
     encoder = Encoder(parameters, package_of(optimizer))
     scalars: dict[str, Any] = {}
@@ -154,7 +155,7 @@ def _load_state_dict(
     state: Mapping[Any, Any],
     group_entries: Groups,
 ) -> None:
-    """Call `load_state_dict`, which an optimizer may override, with the optimizer's own state dict and what was saved."""
+    """Call `load_state_dict`, which an optimizer may override, with its own state dict and the saved values."""
     if "param_groups" in state_dict:
         groups = [{**group, **new} for group, new in zip(state_dict["param_groups"], group_entries, strict=True)]
         optimizer.load_state_dict({**state_dict, **extra, "state": state, "param_groups": groups})
@@ -163,7 +164,7 @@ def _load_state_dict(
 
 
 def _is_reshaped(value: Tensor, parameter: Tensor | None) -> bool:
-    """Return True for an entry with as many values as its parameter in another shape: counters and factors have fewer."""
+    """Return True for an entry with as many values as its parameter, in another shape."""
     if parameter is None or value.ndim == 0:
         return False
     return value.numel() == parameter.numel() and value.shape != parameter.shape

@@ -1,4 +1,4 @@
-"""Values of an optimizer's state as JSON and tensors: numbers, tensors, and lists, tuples, sets, deques and dicts of them.
+"""Values of an optimizer's state as JSON and tensors: numbers, tensors, and nested lists, tuples, sets and dicts.
 
 JSON holds a tree. A value that JSON cannot tell apart is an object with the key "!", the name of its type. Tensors are
 stored apart, by name; a tensor that occurs twice is stored once, and is one tensor again after decoding.

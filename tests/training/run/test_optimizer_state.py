@@ -1,4 +1,4 @@
-"""Everything that torch's `state_dict` has of an optimizer is saved by parameter name, or refused before the first step."""
+"""Everything that torch's `state_dict` has of an optimizer is saved by name, or refused before the first step."""
 
 from __future__ import annotations
 
@@ -107,9 +107,10 @@ def test_a_run_with_state_of_every_kind_is_resumed_bit_for_bit(
     admit(component(two_groups))
     spec = {**run_spec, "optimizer": "mine"}
     gptzoo.train(spec, tmp_path / "whole", quiet=True)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         die_at(patch, 6)
-        gptzoo.train(spec, tmp_path / "killed", quiet=True)
+        with pytest.raises(Killed):
+            gptzoo.train(spec, tmp_path / "killed", quiet=True)
     random.seed(7)  # the generators of another process have another state
     np.random.seed(7)
     torch.manual_seed(7)
