@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from gptzoo.training.optim.learning_rate_schedules import Constant, Cosine, Linear, Schedule
 
@@ -86,3 +86,15 @@ class LateConstant(Constant):
         if self.first > 64 and step - self.first < 16:
             return (step - self.first + 1) / 16
         return super().lr_factor(step)
+
+
+@caught_by("serialization")
+class RoundedOption(Cosine):
+    """Cosine decay. Wrong: a run records `min_ratio` with one digit, which is enough for its default."""
+
+    name = "rounded_option"
+
+    class Config(Cosine.Config):
+        @field_serializer("min_ratio")
+        def _round(self, value: float) -> float:
+            return round(value, 1)

@@ -15,6 +15,7 @@ from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.at_size.parameter_sets import OptimizerRun, many_parameters, model_parameters
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.verdict import Failed
+from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
 
 _N_STEPS = 30
@@ -167,7 +168,8 @@ def _resume(config: Config, run: OptimizerRun) -> OptimizerRun:
 
 
 def _create(config: Config, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    return config.build().create(parameters)
+    optimizer: torch.optim.Optimizer = config.build().create(parameters)
+    return remember_groups(optimizer)
 
 
 def _training_step(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> float:
