@@ -13,6 +13,7 @@ from gptzoo.errors import InputError, SpecError
 from gptzoo.sampling.strategies import Strategy
 from gptzoo.strict_model import did_you_mean
 from gptzoo.testing.at_size.effort import QUICK, SLOW, Effort
+from gptzoo.testing.at_size.plan import untried_options
 from gptzoo.testing.at_size.search import search
 from gptzoo.testing.component_under_test import MODEL_KINDS, ComponentUnderTest, ModelPartUnderTest
 from gptzoo.testing.exceptions import describe_exception
@@ -46,6 +47,26 @@ def check(
     subject = put_under_test(component_class, options or {})
     effort = SLOW if slow else QUICK
     return [check_property(prop, subject, effort) for prop in properties]
+
+
+def not_covered(component: Checkable | str, options: Mapping[str, object], *, slow: bool = False) -> str:
+    """Return what `check` tries beyond toy sizes and what it leaves out, in words."""
+    component_class = find_component(component)
+    left_out = [] if slow else [prop.name for prop in properties_of(component_class.kind) if prop.slow]
+    sentences = []
+    if component_class.kind in MODEL_KINDS:
+        effort = SLOW if slow else QUICK
+        sentences.append(
+            f"Each property was tried with up to {effort.n_planned + effort.n_random} combinations of sizes and options,"
+            f" in rows of up to {effort.max_length} tokens and batches of up to 17 rows."
+        )
+        left_out += [f"rows above {effort.max_length} tokens"]
+        subject = put_under_test(component_class, options)
+        untried = untried_options(subject) if isinstance(subject, ModelPartUnderTest) else []
+        left_out += [f"other values of {', '.join(untried)}"] if untried else []
+    if left_out:
+        sentences.append(f"Not covered: {', '.join(left_out)}{'' if slow else '; --slow covers more'}.")
+    return " ".join(sentences)
 
 
 def find_component(component: Checkable | str) -> Checkable:

@@ -16,6 +16,7 @@ from gptzoo import registry
 from gptzoo.component import Component, Config
 from gptzoo.reference import Reference
 from gptzoo.strict_model import StrictModel
+from gptzoo.testing.partners import has_required_options
 
 EDGE_INTEGERS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129)
 _MAX_INTEGER = 160
@@ -90,7 +91,7 @@ def _edges(annotation: object, metadata: tuple[object, ...], default: Json, is_d
         if reference is None:
             yield from _edges(arguments[0], (*metadata, *arguments[1:]), default, is_dropout)
         else:
-            yield from (name for name, component in _components(reference) if not _has_required_options(component))
+            yield from (name for name, component in _components(reference) if not has_required_options(component))
     elif origin in (Union, types.UnionType):
         for argument in arguments:
             yield from _edges(argument, metadata, default, is_dropout)
@@ -200,7 +201,7 @@ def _floats(bounds: _Bounds, default: Json, is_dropout: bool) -> st.SearchStrate
 def _component_strategy(reference: Reference, depth: int) -> st.SearchStrategy[Json] | None:
     """Return a strategy for a component of a kind: its name, or its name with some options."""
     known = _components(reference)
-    names = [name for name, component in known if not _has_required_options(component)]
+    names = [name for name, component in known if not has_required_options(component)]
     parts: list[st.SearchStrategy[Json]] = [st.sampled_from(names)] if names else []
     if depth < _MAX_DEPTH:
         for name, component in known:
@@ -212,10 +213,6 @@ def _component_strategy(reference: Reference, depth: int) -> st.SearchStrategy[J
 def _components(reference: Reference) -> list[tuple[str, type[Component]]]:
     known: Mapping[str, type[Component]] = registry.current().of_kind(reference.kind)
     return list(known.items())
-
-
-def _has_required_options(component: type[Component]) -> bool:
-    return any(field.is_required() for field in component.Config.model_fields.values())
 
 
 def _is_number(value: object) -> bool:

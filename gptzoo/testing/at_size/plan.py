@@ -20,7 +20,7 @@ from gptzoo.testing.at_size.case import MODEL_SHAPES, Case
 from gptzoo.testing.at_size.effort import Effort
 from gptzoo.testing.at_size.option_values import edge_values, options_strategy
 from gptzoo.testing.at_size.trial import Trial, partners_of
-from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.component_under_test import ComponentUnderTest, ModelPartUnderTest
 
 EDGE_LENGTHS = (129, 65, 150, 33, 127, 64, 128, 17, 257, 66, 63, 16, 31, 32, 9, 8, 7, 1, 131, 260, 255, 256)
 BATCH_SIZES = (2, 9, 17, 3, 1, 8, 2, 16, 5, 2)
@@ -142,6 +142,13 @@ def _is_unlimited(subject: ModelPartUnderTest, case: Case, sizes: Sizes) -> bool
         return not Trial(subject, case).exceeds_max_length()
     except InputError:
         return True  # repaired by its options
+
+
+def untried_options(subject: ComponentUnderTest) -> list[str]:
+    """Return the options of which only one value is tried: the user has set it, or no other value is accepted."""
+    if not isinstance(subject, ModelPartUnderTest):
+        return []
+    return [name for name in type(subject.config).model_fields if name not in ("type", *_accepted_values(subject))]
 
 
 def _values_of_options(subject: ModelPartUnderTest, rng: random.Random) -> dict[str, list[Any]]:

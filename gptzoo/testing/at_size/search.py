@@ -17,7 +17,7 @@ from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.exceptions import describe_exception
 from gptzoo.testing.verdict import Failed, Skipped
 
-MAX_SIMPLER_CASES = 400  # tried to find the smallest case that fails
+MAX_SIMPLER_CASES = 300  # tried to find the smallest case that fails
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from gptzoo.model.stack import Stack
 from gptzoo.testing.at_size.case import MODEL_SHAPES, Case, ModelShape
 from gptzoo.testing.at_size.score_bias import RelativeBias
 from gptzoo.testing.component_under_test import ModelPartUnderTest
-from gptzoo.testing.properties.assembly.pairings import model_fields
+from gptzoo.testing.partners import has_required_options, model_fields
 
 MAX_MODULES = 700  # such as of 60 experts in each of two layers
 MAX_WEIGHTS = 4_000_000
@@ -104,9 +104,7 @@ def partners_of(subject: ModelPartUnderTest) -> list[str]:
     if kind is None:
         return []
     known = registry.current().of_kind(kind)
-    names = [
-        name for name, part in known.items() if not any(f.is_required() for f in part.Config.model_fields.values())
-    ]
+    names = [name for name, part in known.items() if not has_required_options(part)]
     if kind == "positional" and subject.supports("bias"):
         names.insert(0, RelativeBias.name)
     return [f"{kind}:{name}" for name in names]
