@@ -12,7 +12,7 @@ from gptzoo.component import Config
 from gptzoo.data.corpora.files import FileCorpus
 from gptzoo.testing.at_size.texts import LONG_TEXTS, RARE_TEXTS, show
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.corpora import read_documents
+from gptzoo.testing.properties.kinds.corpora import SPLITS, read_documents
 from gptzoo.testing.verdict import Failed, Skipped
 
 
@@ -30,7 +30,7 @@ def check_files(subject: ComponentUnderTest) -> None:
         path = Path(folder) / "documents"
         write(path, documents, subject.config)
         corpus = subject.configure(path=str(path), val_path=None).build()
-        splits = {split: read_documents(corpus, split, len(documents) + 1) for split in ("train", "val")}
+        splits = {split: read_documents(corpus, split, len(documents) + 1) for split in SPLITS}
         order = {document: index for index, document in enumerate(documents)}
         for split, found in splits.items():
             for document in found:
@@ -45,7 +45,7 @@ def check_files(subject: ComponentUnderTest) -> None:
         if len(both) != len(documents):
             raise Failed("a document is in both splits")
         separate = subject.configure(path=str(path), val_path=str(path)).build()
-        for split in ("train", "val"):
+        for split in SPLITS:
             if read_documents(separate, split, len(documents) + 1) != list(order):
                 raise Failed(f"with val_path, the {split} split does not have all documents of its files")
 
