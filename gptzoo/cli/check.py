@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--slow",
     is_flag=True,
-    help="Also check slow properties, such as torch.compile, two ranks, and every pairing with other components, and try "
-    "more sizes and options.",
+    help="Also check slow properties, such as torch.compile, two ranks, and every pairing with other components, and "
+    "try more sizes and options.",
 )
 @json_option
 @plugin_option
