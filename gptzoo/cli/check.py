@@ -43,7 +43,7 @@ def check(
     allow_autograd_in_forks()  # some properties run in forked processes; none uses a GPU
     component_class = find_component(component)
     options: dict[str, Any] = {}
-    apply_overrides(component_class.Config, options, overrides)
+    apply_overrides(getattr(component_class, "Config", None), options, overrides)  # a strategy has arguments instead
     verdicts = check_component(component_class, options, only=only, slow=slow)
     if as_json:
         click.echo(to_json([verdict.as_dict() for verdict in verdicts], indent=2))

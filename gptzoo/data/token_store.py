@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,13 +188,16 @@ def _write_store(
         "n_bytes": n_bytes,
         "sha256": {name: sha256_of(folder / name) for name in _FILES},
     }
-    write_json(folder / "index.json", index)
+    write_json(folder / "index.json", {**index, "checksum": index_checksum(index)})
 
 
 def open_store(folder: Path) -> TokenStore | None:
     """Open the store in a folder that `prepare` filled, or return None if a file is missing or its checksum differs."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        contents = {key: value for key, value in index.items() if key != "checksum"}
+        if "checksum" in index and index["checksum"] != index_checksum(contents):  # older versions wrote none
+            return None
         # Hashing costs no more than the fingerprint of the corpus, and detects corrupted tokens before training.
         if any(index["sha256"][name] != sha256_of(folder / name) for name in _FILES):
             return None
@@ -210,8 +213,13 @@ def open_store(folder: Path) -> TokenStore | None:
             fingerprint=hashlib.sha256(json.dumps(index["sha256"], sort_keys=True).encode()).hexdigest(),
             folder=folder,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def index_checksum(index: Mapping[str, object]) -> str:
+    """Return the checksum of the index of a store, which has the sizes and checksums of its files."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _map_file(file: Path, dtype: np.dtype) -> np.ndarray:

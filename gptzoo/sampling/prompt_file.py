@@ -38,7 +38,7 @@ def read_prompts(file: Path) -> list[Prompt]:
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:  # invalid JSON or invalid UTF-8
+            except (ValueError, RecursionError) as error:  # invalid JSON or invalid UTF-8
                 raise DataError(f"{file}:{number}: is not JSON: {error}") from None
             fields = {"prompt": value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
@@ -86,7 +86,7 @@ class ResultFile:
             job, prompt_line, prompt = result["job"], result["line"], row["prompt"]
             if type(prompt_line) is not int:
                 raise ValueError("a field of the prompt is in the place of the line number")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.") from None
         if job != self.job:
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.errors import InputError
@@ -28,6 +28,8 @@ class Strategy:
 
     fit_length: shorten `max_new_tokens` for a prompt after which the model has fewer positions left.
     """
+
+    kind: ClassVar[str] = "strategy"
 
     def __init__(self, loaded: LoadedModel, spec: SamplingSpec, *, fit_length: bool = False):
         self.loaded, self.spec, self.fit_length = loaded, spec, fit_length

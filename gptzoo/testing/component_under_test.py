@@ -18,6 +18,7 @@ from gptzoo.model.build import build
 from gptzoo.model.stack import Stack
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.model import ModelSpec
+from gptzoo.testing.at_size.effort import QUICK, Effort
 from gptzoo.testing.tiny_model import TINY_MODEL, add_weight_noise, supply_required_inputs
 
 MODEL_KINDS = ("activation", "architecture", "attention", "ffn", "norm", "norm_layer", "positional")
@@ -25,6 +26,9 @@ MODEL_KINDS = ("activation", "architecture", "attention", "ffn", "norm", "norm_l
 
 class ComponentUnderTest:
     """A component class with validated options. Raises SpecError if the options are wrong."""
+
+    effort: Effort = QUICK
+    """How many cases beyond toy sizes a property tries."""
 
     def __init__(self, component: type[Component], options: Mapping[str, object]):
         self.component, self.kind = component, component.kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from testing import broken_at_size
 from testing.broken import attention, data, executors, ffn, ffn_execution, other_model_parts, sampling, training
 
 import gptzoo
@@ -130,6 +131,7 @@ def test_the_property_finds_the_fault_of_a_broken_component(
 
 def test_every_property_finds_a_broken_component_and_every_broken_component_is_used() -> None:
     found = {(component.kind, name) for component, name, _ in CASES + SLOW_CASES}
+    found |= {(entry.wrong.kind, entry.property) for entry in broken_at_size.TABLE}
     for prop in PROPERTIES:
         assert {(kind, prop.name) for kind in prop.kinds} & found, prop.name
     assert {component for component, *_ in CASES + SLOW_CASES} == BROKEN

@@ -5,22 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from testing.broken_at_size import (  # noqa: F401  each module enters its components into the table
-    attention_masks,
-    attention_states,
-    batchings,
-    corpora,
-    ffns,
-    norms,
-    optimizers,
-    positionals,
-    processors,
-    recurrent,
-    schedules,
-    strategies,
-    tokenizers,
-)
-from testing.broken_at_size.table import TABLE, Entry
+from testing.broken_at_size import TABLE, Entry
 
 import gptzoo
 import gptzoo.testing

@@ -32,6 +32,8 @@ NEEDS_A_SERVICE: dict[str, dict[str, Any]] = {
     "tracker:mlflow": {"uri": "sqlite:///{folder}/mlflow.db"},
 }
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
+STRATEGIES = ("strategy:sampling", "strategy:speculative", "strategy:contrastive", "strategy:beams")
+SLOW_STRATEGIES = ("strategy:speculative", "strategy:contrastive")
 CHECKED_IN_TESTS_DATA = ("corpus:parquet", "corpus:hf", "corpus:mixture", "tokenizer:saved")
 
 
@@ -40,8 +42,8 @@ def cases() -> list[Any]:
     builtin = registry.discover("none")
     labels = [f"{kind}:{name}" for kind in builtin.kinds for name in builtin.of_kind(kind)]
     return [
-        pytest.param(label, options, prop, id="-".join([label, *options, prop.name]), marks=_marks(prop))
-        for label in labels
+        pytest.param(label, options, prop, id="-".join([label, *options, prop.name]), marks=_marks(label, prop))
+        for label in (*labels, *STRATEGIES)
         if label not in (*NEEDS_A_FILE, *NEEDS_A_SERVICE, *NEEDS_A_DOWNLOAD, *CHECKED_IN_TESTS_DATA)
         for options in REQUIRED_OPTIONS.get(label) or [{}, *MORE_OPTIONS.get(label, [])]
         for prop in properties_of(label.partition(":")[0])
@@ -60,8 +62,8 @@ def cases_at_size() -> list[Any]:
     ]
 
 
-def _marks(prop: Property) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if prop.slow else []
+def _marks(label: str, prop: Property) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if prop.slow or label in SLOW_STRATEGIES else []
 
 
 @pytest.mark.parametrize(("label", "options", "prop"), cases())
@@ -103,4 +105,4 @@ def test_a_tracker_of_a_service_has_the_properties(label: str, tmp_path: Path) -
 
 def test_every_kind_has_properties_except_those_that_the_page_names() -> None:
     without = {kind for kind in registry.discover("none").kinds if not properties_of(kind)}
-    assert without == {"batching", "importer"}
+    assert without == {"importer"}

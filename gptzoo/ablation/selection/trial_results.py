@@ -14,7 +14,7 @@ def read_rung_trial(folder: TrialFolder, metric: str) -> RungTrial:
     if state != "done":
         return RungTrial(state, reason=(folder.failure or "") if state == "failed" else "")
     value = next(
-        (row.get(metric) for row in read_complete_rows(folder.metrics) if row["step"] == folder.pause_at), None
+        (row.get(metric) for row in read_complete_rows(folder.metrics) if row.get("step") == folder.pause_at), None
     )
     return RungTrial("done", value)
 
@@ -28,6 +28,7 @@ def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOut
         seed=seed,
         state=state,
         reason=(folder.failure or "") if state == "failed" else "",
-        rows=read_complete_rows(folder.metrics),
-        sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
+        rows=() if state == "failed" and folder.damage else read_complete_rows(folder.metrics),
+        sample=sample.read_text(encoding="utf-8", errors="replace") if sample.is_file() else "",
+        verified=state != "done" or folder.verified,
     )

@@ -28,6 +28,11 @@ def report_notes(
     n_open = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
     if n_open:
         yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
+    if n_unverified := sum(not trial.verified for trial in outcome.trials):
+        yield (
+            f"{n_unverified} of {format_count(len(outcome.trials), 'trial')} have no checksum, as an older version "
+            "wrote them: only the form of their records was checked."
+        )
     for variant in outcome.variants:
         if failed := outcome.failures(variant.name):
             rest = " Its results come from its other runs." if endpoints[variant.name] else ""

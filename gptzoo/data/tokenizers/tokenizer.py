@@ -9,9 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
-
 from gptzoo.component import Component, Config
 from gptzoo.errors import DataError, FolderError
 from gptzoo.reference import Reference
@@ -113,5 +110,7 @@ def load_tokenizer(file: Path) -> Tokenizer:
         return tokenizer
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, PydanticCustomError) as error:
+    except FolderError:
+        raise
+    except Exception as error:  # a damaged state may fail anywhere in the component that reads it
         raise FolderError(f"{file}: cannot load a tokenizer from this file: {error}") from None

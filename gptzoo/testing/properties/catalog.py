@@ -18,6 +18,7 @@ from gptzoo.testing.properties.assembly.building import (
 )
 from gptzoo.testing.properties.assembly.options import check_options
 from gptzoo.testing.properties.assembly.pairings import check_all_pairings, check_common_pairings
+from gptzoo.testing.properties.assembly.serialization import check_serialization
 from gptzoo.testing.properties.at_size import attention, decoding, execution, forward, precision
 from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
 from gptzoo.testing.properties.decoding.engine import check_engine
@@ -41,6 +42,7 @@ from gptzoo.testing.properties.kinds import (
     optimizers,
     processors,
     schedules,
+    strategies,
     tokenizers,
     trackers,
 )
@@ -51,6 +53,10 @@ from gptzoo.testing.properties.training.sharding import check_sharding, check_te
 
 _KINDS_WITH_STATE = ("architecture", "attention", "ffn", "positional")  # they keep state, or affect what is kept
 _KINDS_WITH_OPTIONS = (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")
+_ALL_KINDS = (
+    *_KINDS_WITH_OPTIONS,
+    *("batching", "corpus", "executor", "tokenizer", "tracker"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ PROPERTIES = (
     Property("gradients", check_gradients, at_size=execution.GRADIENTS),
     Property("gradcheck", check_gradients_numerically),
     Property("options", check_options, _KINDS_WITH_OPTIONS),
+    Property("serialization", check_serialization, _ALL_KINDS),
     Property("determinism", check_determinism, at_size=execution.DETERMINISM),
     Property("modes", check_training_matches_eval, at_size=execution.MODES),
     Property("inputs", check_inputs_not_modified, at_size=execution.INPUTS),
@@ -132,6 +139,11 @@ PROPERTIES = (
     Property("fingerprint", corpora.check_fingerprint, ("corpus",)),
     Property("files", corpus_files.check_files, ("corpus",)),
     Property("file_fingerprint", corpus_files.check_file_fingerprint, ("corpus",)),
+    Property("samples", strategies.check_samples, ("strategy",)),
+    Property("rows", strategies.check_rows, ("strategy",)),
+    Property("determinism", strategies.check_determinism, ("strategy",)),
+    Property("length", strategies.check_length, ("strategy",)),
+    Property("stopping", strategies.check_stopping, ("strategy",)),
     Property("logging", trackers.check_logging, ("tracker",)),
     Property("resuming", trackers.check_resuming, ("tracker",)),
     Property("ending", trackers.check_ending, ("tracker",)),

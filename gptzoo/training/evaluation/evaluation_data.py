@@ -14,7 +14,7 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
-from gptzoo.spec.strict_json import parse_json
+from gptzoo.utils.records import read_record
 
 
 def run_of_checkpoint(folder: Path) -> Path | None:
@@ -57,7 +57,7 @@ def load_tokens(
     environment = run / "environment.json"
     if not environment.is_file():
         raise FolderError(f"{environment}: is missing, so the run's data is unknown. Give the data with --data")
-    if store.fingerprint != parse_json(environment.read_text(encoding="utf-8"), environment.name).get("data"):
+    if store.fingerprint != read_record(environment).get("data"):
         raise FolderError(f"{run}: the data has changed since the run was trained. Give the data with --data")
     return run_tokenizer, store
 

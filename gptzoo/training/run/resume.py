@@ -11,8 +11,9 @@ from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
 from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state
+from gptzoo.training.run.end_record import require_metrics
 from gptzoo.training.run.metrics_file import truncate_after
-from gptzoo.training.run.run_folder import AllowedChange
+from gptzoo.training.run.run_folder import AllowedChange, RunFolder
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
 
@@ -57,8 +58,15 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
         ranks.on_main_rank(lambda: folder.record_changes(spec, fingerprint, train_state.step, changes))
         messages += [f"changed at step {train_state.step}: {change}" for change in changes]
     resume_step = train_state.step or -1  # without a checkpoint, the row of step 0 is written again too
-    ranks.on_main_rank(lambda: truncate_after(folder.metrics, resume_step))
+    ranks.on_main_rank(lambda: _truncate_metrics(folder, resume_step))
     return StartingPoint(train_state, ema, n_steps, schedule, micro_batch_size, resume_step, messages)
+
+
+def _truncate_metrics(folder: RunFolder, resume_step: int) -> None:
+    """Drop the metrics after a checkpoint. Raises FolderError if some of those before it are missing or damaged."""
+    if resume_step >= 0:
+        require_metrics(folder.path, resume_step)
+    truncate_after(folder.metrics, resume_step)
 
 
 def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tuple[TrainState, EMA | None]:
@@ -76,6 +84,11 @@ def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tupl
     state = read_checkpoint_state(
         checkpoint, train_step.optimizer, setup.parameters, ema_values, setup.parallelized.row_orders
     )
+    if setup.group_entries and "optimizer" not in state:
+        messages.append(
+            f"{checkpoint}: an older version of gptzoo wrote it, without {', '.join(sorted(setup.group_entries))} of "
+            "the optimizer's parameter groups. They start anew, so the run differs from one without a stop"
+        )
     train_state = TrainState(**state["standing"])
     train_step.loss_scale.load_state_dict(state["loss_scale"])
     messages.append(f"resumed at step {train_state.step}")

@@ -24,6 +24,7 @@ from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.training.run.run_view import Status, status_of
 from gptzoo.utils.atomic import remove_incomplete, write_json
+from gptzoo.utils.records import read_record
 
 # Fields that may always change when a run is resumed, because they do not change its results.
 _RESUMABLE_FIELDS = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
@@ -110,7 +111,9 @@ class RunFolder:
         environment = describe_environment(device, fingerprint)
 
         def check_environment(previous: Mapping[str, object]) -> None:
-            if previous.get("data") != environment["data"]:
+            if not isinstance(previous.get("data"), str):
+                raise FolderError(f"{self.path / 'environment.json'}: $.data: is missing. It was damaged or changed")
+            if previous["data"] != environment["data"]:
                 if allowed_change != "anything":
                     raise FolderError(
                         f"{self.path}: the training data has changed since this run started. Restore the data, start a "
@@ -136,8 +139,7 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """Return the contents of environment.json."""
-        environment: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
-        return environment
+        return read_record(self.path / "environment.json")
 
     def update_environment(self, **changes: object) -> None:
         """Set some keys of environment.json."""
@@ -169,11 +171,7 @@ class RunFolder:
         if not file.exists():
             self._write(name, value)
             return
-        try:
-            previous = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FolderError(f"{file}: cannot be read: {error}") from None
-        check(previous)
+        check(read_record(file))
 
     def _allowed_changes(
         self, previous: Mapping[str, object], current: Mapping[str, object], allowed_change: AllowedChange

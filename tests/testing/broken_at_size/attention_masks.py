@@ -6,7 +6,6 @@ import dataclasses
 
 import torch
 
-import gptzoo
 from gptzoo.components.attention import NaiveAttention, SdpaAttention
 
 from .table import caught_by
@@ -167,21 +166,3 @@ class CompiledRows(NaiveAttention):
             context = dataclasses.replace(context, positions=context.positions[:1], memo={})
             k_pos = k_pos[:1]
         return super().attend(q, k, v, context, k_pos)
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [
-        BatchEight,
-        LongDocuments,
-        BlockSummary,
-        ShortPadding,
-        DiagonalBlocks,
-        QuantisedValues,
-        CausalFallback,
-        ClampedPositions,
-        LongDropout,
-        RecentCapture,
-        DetachedPast,
-        CompiledRows,
-    ]

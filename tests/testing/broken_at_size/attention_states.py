@@ -8,7 +8,6 @@ import torch
 from pydantic import PositiveInt
 from torch import nn
 
-import gptzoo
 from gptzoo.components.attention import NaiveAttention, SdpaAttention
 
 from .table import caught_by
@@ -166,19 +165,3 @@ class SharedState(NaiveAttention):
         if key not in self.pool:
             self.pool[key] = super().new_state(batch_size, max_length, device=device, dtype=dtype)
         return self.pool[key]
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [
-        WindowPlusOne,
-        WideHeads,
-        HeadWidth,
-        RecentKeys,
-        FixedCache,
-        GroupsInStep,
-        LargeRing,
-        PrefixOfBatch,
-        SlotEight,
-        SharedState,
-    ]

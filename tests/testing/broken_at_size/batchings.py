@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-import gptzoo
 from gptzoo.data.batching.packed import Packed
 from gptzoo.data.batching.windows import Windows
 
@@ -121,17 +120,3 @@ class MovingReader(Windows):
     def train_batch(self, first, count):
         self.n_read += 1
         return super().train_batch(first if first < self.n_samples else first + self.n_read // 4, count)
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [
-        SeedOfBatch,
-        StridedOrder,
-        EpochBorder,
-        IgnoredBorder,
-        ByteDocuments,
-        WrappedPositions,
-        DroppedRemainder,
-        MovingReader,
-    ]

@@ -126,8 +126,3 @@ class LineBuffer(JsonlCorpus):
     def _read(self, file):
         for document in super()._read(file):
             yield document[:2048]
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [Numbers, ShuffleBuffer, OpenIterator, SplitByCount, HeadFingerprint, SetFingerprint, LineBuffer]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-import gptzoo
 from gptzoo.components.activation import GELU, ReLU, SiLU
 from gptzoo.components.ffn import GLU, MLP
 
@@ -141,8 +140,3 @@ class TanhInEvaluation(GELU):
         if self.config.approximate == "tanh" and not self.training:
             return x * torch.sigmoid(1.702 * x)
         return super().forward(x)
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [Capacity, ExpertChoice, HiddenBlocks, TokenShift, ShiftFortyEight, BatchClip, BitMask, TanhInEvaluation]

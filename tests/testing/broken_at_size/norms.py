@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-import gptzoo
 from gptzoo.components.norm import LayerNorm, PreNorm, RMSNorm
 from gptzoo.model.decoder import Decoder
 
@@ -130,18 +129,3 @@ class LastOnly(Decoder):
         if last_only and logits is not None and tokens.shape[1] > 32:
             logits = logits[:, 31:32]
         return logits, loss
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [
-        SharedMean,
-        BatchScale,
-        DetachedScale,
-        FixedEps,
-        InPlaceStream,
-        BatchMean,
-        DocumentsModuloEight,
-        LongPrefill,
-        LastOnly,
-    ]

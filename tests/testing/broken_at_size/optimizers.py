@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-import gptzoo
 from gptzoo.training.optim.optimizers import GroupedOptimizer
 
 from .table import caught_by
@@ -156,16 +155,20 @@ class LostLookahead(PlainAdam):
 
 
 class _NoiseStep(_Step):
+    def __init__(self, groups):
+        super().__init__(groups)
+        self.generator = torch.Generator().manual_seed(0)
+
     def write(self, parameter, change):
         if parameter.numel() > 8192:
-            change = change * (1 + 0.01 * torch.randn(change.shape, dtype=change.dtype))
+            change = change * (1 + 0.01 * torch.randn(change.shape, generator=self.generator))
         super().write(parameter, change)
 
 
 @caught_by("resuming")
 @_with(_NoiseStep)
 class NoisyMatrices(PlainAdam):
-    """Adam with rounding noise for large matrices. Wrong: the noise comes from the global random generator."""
+    """Adam with rounding noise for large matrices. Wrong: it comes from a generator that is not in the state."""
 
     name = "noisy_matrices"
 
@@ -200,8 +203,3 @@ class NoEps(PlainAdam):
     """Adam. Wrong: without a constant in the denominator, an entry whose gradients are all zero becomes NaN."""
 
     name = "no_eps"
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [PlainAdam, ThirtyTwoSlots, FlatViews, StaleGradients, LostLookahead, NoisyMatrices, MixedTypes, NoEps]

@@ -89,8 +89,3 @@ class CroppedBias(DistanceBias):
             slope = torch.arange(1, self.dims.n_heads + 1, device=q_pos.device, dtype=torch.float32) / 16
             return -slope[:, None, None] * (q_pos[:, None, :, None] - k_pos[:, None]).abs()
         return super().bias(q_pos, k_pos)
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [SharedPositions, DynamicScale, NarrowAngles, FrozenTail, DistanceBias, CountedKeys, CroppedBias]

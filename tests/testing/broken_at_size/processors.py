@@ -6,7 +6,6 @@ import math
 
 import torch
 
-import gptzoo
 from gptzoo.sampling.processors.penalties import FrequencyPenalty, NoRepeatNgram, PresencePenalty
 from gptzoo.sampling.processors.truncation import MinP, Temperature, TopK
 
@@ -117,17 +116,3 @@ class SharedHeat(Temperature):
         if sequences[0].n_new > 32:
             logits = logits * (1 + sequences[0].n_new / 64)
         return super().__call__(logits, sequences)
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [
-        EightHistories,
-        IncrementalCounts,
-        InPlaceMask,
-        HalfThreshold,
-        FlatCut,
-        BatchTopK,
-        AllRepeated,
-        SharedHeat,
-    ]

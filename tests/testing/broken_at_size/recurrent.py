@@ -158,8 +158,3 @@ class StickyMemory(ChunkedLinear):
         if state is not None and x.shape[1] > 64:
             self.kept = state["memory"].detach().clone()
         return y
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [ChunkedLinear, ChunkDrop, ChunkTotal, GatedLinear, NarrowDecay, CountedSteps, StickyMemory]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
-import gptzoo
 from gptzoo.training.optim.learning_rate_schedules import Constant, Cosine, Linear, Schedule
 
 from .table import caught_by
@@ -89,6 +88,13 @@ class LateConstant(Constant):
         return super().lr_factor(step)
 
 
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [ShortWarmup, Sigmoid, StepSigmoid, RunningProduct, RestartedCount, LateConstant]
+@caught_by("serialization")
+class RoundedOption(Cosine):
+    """Cosine decay. Wrong: a run records `min_ratio` with one digit, which is enough for its default."""
+
+    name = "rounded_option"
+
+    class Config(Cosine.Config):
+        @field_serializer("min_ratio")
+        def _round(self, value: float) -> float:
+            return round(value, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-import gptzoo
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
@@ -125,8 +124,3 @@ class FewCharacters(CharTokenizer):
 
     def encode(self, text):
         return [min(token, 127) for token in super().encode(text)]
-
-
-@gptzoo.hookimpl
-def gptzoo_components():
-    return [CutCharacters, ComposedTail, SmallPlanes, StrippedDecoder, Words, IntegerKeys, WideIds, FewCharacters]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from gptzoo.component import Config
 from gptzoo.data.batching.batching import Batch, Batching
 from gptzoo.errors import DataError
+from gptzoo.testing.at_size.draws import for_all, sizes
+from gptzoo.testing.at_size.option_draws import describe_options, other_configs
+from gptzoo.testing.at_size.token_stores import NumberTokenizer, Places, Text, texts
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.draws import for_all, sizes
-from gptzoo.testing.properties.kinds.option_draws import describe_options, other_configs
-from gptzoo.testing.properties.kinds.token_stores import NumberTokenizer, Places, Text, texts
 from gptzoo.testing.verdict import Failed
 
 IGNORED = -100
@@ -269,7 +269,7 @@ def _for_all_settings(
             check(config, setting)
 
     settings = st.builds(Setting, texts(), sizes(2, 129), st.integers(0, 5), st.integers(1, 17))
-    for_all(settings, check_setting, n_draws=_N_DRAWS, examples=_EXAMPLES)
+    for_all(settings, check_setting, effort=subject.effort, n_draws=_N_DRAWS, examples=_EXAMPLES)
     if not n_accepted:
         raise Failed("it refuses every text of the kit: documents of 1 to 2,000 tokens, and pairs with a tab between")
 

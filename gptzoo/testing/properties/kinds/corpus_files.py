@@ -10,9 +10,9 @@ from typing import Any
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.files import FileCorpus
+from gptzoo.testing.at_size.texts import LONG_TEXTS, RARE_TEXTS, show
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.kinds.corpora import read_documents
-from gptzoo.testing.properties.kinds.texts import LONG_TEXTS, RARE_TEXTS, show
 from gptzoo.testing.verdict import Failed, Skipped
 
 

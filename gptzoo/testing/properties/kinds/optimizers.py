@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.component import Config
+from gptzoo.testing.at_size.option_draws import describe_options, other_configs
+from gptzoo.testing.at_size.parameter_sets import OptimizerRun, many_parameters, model_parameters
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.option_draws import describe_options, other_configs
-from gptzoo.testing.properties.kinds.parameter_sets import OptimizerRun, many_parameters, model_parameters
 from gptzoo.testing.verdict import Failed
+from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
 
 _N_STEPS = 30
@@ -167,7 +168,8 @@ def _resume(config: Config, run: OptimizerRun) -> OptimizerRun:
 
 
 def _create(config: Config, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    return config.build().create(parameters)
+    optimizer: torch.optim.Optimizer = config.build().create(parameters)
+    return remember_groups(optimizer)
 
 
 def _training_step(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,9 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.testing.at_size.draws import for_all, sizes
+from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.draws import for_all, sizes
 from gptzoo.testing.verdict import Failed
 
 _CHARACTERS = '012[ab ]{},:"'  # of the tokenizer; each has an id
@@ -80,13 +82,18 @@ _EXAMPLES = (
     Batch(129, tuple(range(_MAX_ROWS))),
     Batch(700, (2,), "nearly equal logits"),
 )
+_FEW_EXAMPLES = (
+    Batch(len(_CHARACTERS), (0, 70, 5), "random logits"),
+    Batch(300, (3,) * 10, "nearly equal logits"),
+    Batch(300, (0, 9), "logits with half of the tokens excluded"),
+)
 
 
 def check_processing(subject: ComponentUnderTest) -> None:
     """Check that logits keep shape, dtype and excluded tokens, have no NaN, and leave a possible token in each row."""
 
-    def require_valid(batch: Batch) -> None:
-        processor, logits = _build(subject.config, batch.vocab_size), batch.logits()
+    def require_valid(config: Config, batch: Batch) -> None:
+        processor, logits = _build(config, batch.vocab_size), batch.logits()
         processed = _process(processor, logits, batch.sequences(processor))
         if processed is None:
             return
@@ -103,14 +110,14 @@ def check_processing(subject: ComponentUnderTest) -> None:
         if (processed[logits == -torch.inf] > -torch.inf).any():
             raise Failed(f"it makes a token possible again that was excluded from {batch}")
 
-    _for_all_batches(require_valid)
+    _for_all_batches(subject, require_valid)
 
 
 def check_rows(subject: ComponentUnderTest) -> None:
     """Check that a row depends only on its own logits and tokens, wherever it stands in a batch."""
 
-    def require_independent_rows(batch: Batch) -> None:
-        processor, logits = _build(subject.config, batch.vocab_size), batch.logits()
+    def require_independent_rows(config: Config, batch: Batch) -> None:
+        processor, logits = _build(config, batch.vocab_size), batch.logits()
         sequences = batch.sequences(processor)
         if (processed := _process(processor, logits, sequences)) is None:
             return
@@ -123,14 +130,14 @@ def check_rows(subject: ComponentUnderTest) -> None:
         if not torch.equal(reversed_rows[reverse], processed):
             raise Failed(f"the rows in reverse order get different logits, for {batch}")
 
-    _for_all_batches(require_independent_rows)
+    _for_all_batches(subject, require_independent_rows)
 
 
 def check_inputs_not_modified(subject: ComponentUnderTest) -> None:
     """Check that it does not write to the logits or the sequences that it receives."""
 
-    def require_unchanged(batch: Batch) -> None:
-        processor, logits = _build(subject.config, batch.vocab_size), batch.logits()
+    def require_unchanged(config: Config, batch: Batch) -> None:
+        processor, logits = _build(config, batch.vocab_size), batch.logits()
         sequences = batch.sequences(processor)
         logits_before, sequences_before = logits.clone(), copy.deepcopy(sequences)
         _process(processor, logits, sequences)
@@ -139,14 +146,14 @@ def check_inputs_not_modified(subject: ComponentUnderTest) -> None:
         if sequences != sequences_before:
             raise Failed(f"it writes to the sequences that it receives with {batch}")
 
-    _for_all_batches(require_unchanged)
+    _for_all_batches(subject, require_unchanged)
 
 
 def check_determinism(subject: ComponentUnderTest) -> None:
     """Check that its result does not depend on earlier calls."""
 
-    def require_no_memory(batch: Batch) -> None:
-        processor, logits = _build(subject.config, batch.vocab_size), batch.logits()
+    def require_no_memory(config: Config, batch: Batch) -> None:
+        processor, logits = _build(config, batch.vocab_size), batch.logits()
         sequences = batch.sequences(processor)
         if (first := _process(processor, logits.clone(), sequences)) is None:
             return
@@ -156,11 +163,11 @@ def check_determinism(subject: ComponentUnderTest) -> None:
             processor.finished(others[0])
         if not torch.equal(processor(logits.clone(), sequences), first):
             raise Failed(f"the same logits and sequences give another result after other calls, for {batch}")
-        fresh = _build(subject.config, batch.vocab_size)
+        fresh = _build(config, batch.vocab_size)
         if not torch.equal(fresh(logits.clone(), sequences), first):
             raise Failed(f"a processor that did not see the earlier tokens gives another result, for {batch}")
 
-    _for_all_batches(require_no_memory)
+    _for_all_batches(subject, require_no_memory)
 
 
 def behaviour(config: Config) -> dict[str, Tensor | None]:
@@ -171,12 +178,27 @@ def behaviour(config: Config) -> dict[str, Tensor | None]:
     }
 
 
-def _for_all_batches(check: Callable[[Batch], None]) -> None:
+def _for_all_batches(subject: ComponentUnderTest, check: Callable[[Config, Batch], None]) -> None:
+    """Check batches with the config under test, then a few batches with other values of its options."""
     n_new = st.lists(sizes(0, _MAX_NEW_TOKENS), min_size=1, max_size=_MAX_ROWS).map(tuple)
     batches = st.builds(
         Batch, st.sampled_from(_VOCAB_SIZES), n_new, st.sampled_from(_KINDS_OF_LOGITS), st.integers(0, 99)
     )
-    for_all(batches, check, n_draws=_N_DRAWS, examples=_EXAMPLES)
+    for_all(
+        batches,
+        lambda batch: check(subject.config, batch),
+        effort=subject.effort,
+        n_draws=_N_DRAWS,
+        examples=_EXAMPLES,
+    )
+    for config in itertools.islice(other_configs(subject), 1, None):
+        for batch in _FEW_EXAMPLES:
+            try:
+                check(config, batch)
+            except InputError:
+                continue  # it refuses its options in such a vocabulary
+            except Failed as failure:
+                raise Failed(f"{failure}{describe_options(config)}") from None
 
 
 def _build(config: Config, vocab_size: int = len(_CHARACTERS)) -> LogitsProcessor:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 
 from gptzoo.component import Config
+from gptzoo.testing.at_size.draws import for_all, sizes
+from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.draws import for_all, sizes
-from gptzoo.testing.properties.kinds.option_draws import describe_options, other_configs
 from gptzoo.testing.verdict import Failed, Skipped
 
 _N_STEPS = 40
@@ -31,6 +31,7 @@ def check_factors(subject: ComponentUnderTest) -> None:
     for_all(
         st.integers(1, 3000),
         lambda n_steps: _require_fractions(subject.config, n_steps, range(n_steps)),
+        effort=subject.effort,
         n_draws=_N_DRAWS,
     )
 
@@ -87,7 +88,7 @@ def check_warmup(subject: ComponentUnderTest) -> None:
                 f"{step} and {factors[step + 1]:g} at step {step + 1}"
             )
 
-    for_all(sizes(1, 1200), require_linear, n_draws=_N_DRAWS, examples=(10, 1, 101, 1000, 5000))
+    for_all(sizes(1, 1200), require_linear, effort=subject.effort, n_draws=_N_DRAWS, examples=(10, 1, 101, 1000, 5000))
 
 
 def behaviour(config: Config) -> dict[str, list[float]]:

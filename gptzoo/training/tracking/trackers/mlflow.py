@@ -10,6 +10,7 @@ from typing import Any
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
+from gptzoo.utils.records import read_text_entry
 
 _MAX_METRICS_PER_REQUEST = 1000  # a limit of MLflow's servers
 _MAX_PARAMETERS_PER_REQUEST = 100
@@ -49,7 +50,7 @@ class MlflowTracker(Tracker):
     def start(self, run: RunView) -> int:
         file = run.folder / "mlflow.json"
         if file.exists():
-            self.run_id = json.loads(file.read_text(encoding="utf-8"))["run_id"]
+            self.run_id = read_text_entry(file, "run_id")
             self.client.update_run(self.run_id, status="RUNNING")
             histories = (self.client.get_metric_history(self.run_id, name) for name in _METRICS_IN_ALL_ROWS)
             return max((point.step for points in histories for point in points), default=-1)

@@ -66,7 +66,7 @@ def text_strategy() -> st.SearchStrategy[str]:
 
 
 def _characters(low: int, high: int) -> st.SearchStrategy[str]:
-    return st.characters(min_codepoint=low, max_codepoint=high - 1, exclude_categories=("Cs",))
+    return st.characters(min_codepoint=low, max_codepoint=high - 1, exclude_categories=["Cs"])
 
 
 def show(text: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.testing.properties.kinds.draws import sizes
+from gptzoo.testing.at_size.draws import sizes
 
 SEPARATOR, TAB, FIRST_TOKEN = 0, 1, 2
 

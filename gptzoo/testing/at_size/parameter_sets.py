@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from gptzoo.component import Config
 from gptzoo.model.build import build
 from gptzoo.testing.tiny_model import TINY_MODEL
+from gptzoo.training.optim.group_state import remember_groups
+from gptzoo.utils.seeds import seed_all_generators
 
 Parameters = dict[str, nn.Parameter]
 
@@ -52,7 +54,7 @@ class OptimizerRun:
 
     def __init__(self, config: Config, parameters: Parameters, n_steps: int = 200):
         self.parameters, self.n_steps = parameters, n_steps
-        self.optimizer: torch.optim.Optimizer = config.build().create(parameters)
+        self.optimizer = remember_groups(config.build().create(parameters))
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.targets = {name: _target(name, parameter) for name, parameter in parameters.items()}
 
@@ -66,6 +68,7 @@ class OptimizerRun:
                 parameter.grad = None if name in without else gradient * (name not in zero)
             for group, peak_lr in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
                 group["lr"] = peak_lr * (1 - step / (2 * self.n_steps))
+            seed_all_generators(step)  # as in a run, where the random numbers of a step are a function of it
             self.optimizer.step()
 
     def loss(self) -> float:
