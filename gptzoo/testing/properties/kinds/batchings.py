@@ -37,14 +37,14 @@ class Setting:
 
     def simpler(self) -> Iterator[Setting]:
         """Yield settings with fewer or shorter documents, a shorter context and smaller batches."""
-        for split, lengths in (("train", self.text.train), ("val", self.text.val)):
+        for split, lengths in self.text.lengths().items():
             shorter = [tuple(some) for some in simpler_sequences(lengths)]
             for index, length in enumerate(lengths):
                 least = 3 if self.text.has_tabs else 1
                 shorter += [(*lengths[:index], n, *lengths[index + 1 :]) for n in smaller_numbers(length, least)]
             for some in shorter:
                 if sum(some) > 1:
-                    yield replace(self, text=replace(self.text, **{split: some}))
+                    yield replace(self, text=self.text.with_documents(split, some))
         yield from (replace(self, count=count) for count in smaller_numbers(self.count, 1))
         yield from (replace(self, length=length) for length in smaller_numbers(self.length, 2))
 
