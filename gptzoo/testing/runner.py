@@ -57,8 +57,8 @@ def not_covered(component: Checkable | str, options: Mapping[str, object], *, sl
     if component_class.kind in MODEL_KINDS:
         effort = SLOW if slow else QUICK
         sentences.append(
-            f"Each property was tried with up to {effort.n_planned + effort.n_random} combinations of sizes and options,"
-            f" in rows of up to {effort.max_length} tokens and batches of up to 17 rows."
+            f"Each property was tried with up to {effort.n_planned + effort.n_random} combinations of sizes and "
+            f"options, in rows of up to {effort.max_length} tokens and batches of up to 17 rows."
         )
         left_out += [f"rows above {effort.max_length} tokens"]
         subject = put_under_test(component_class, options)

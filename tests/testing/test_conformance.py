@@ -51,9 +51,7 @@ def test_a_second_slow_test_of_a_property_tries_the_cases_of_gptzoo_check(pytest
     """)
     result = pytester.runpytest_inprocess(*PYTEST_OPTIONS, "-k", "causality", "-m", "slow")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["causality FAILED: with d_model 136, *: changing token 1 of 2 changes *"]
-    )
+    result.stdout.fnmatch_lines(["causality FAILED: with d_model 136, *: changing token 1 of 2 changes *"])
 
 
 def test_a_failure_shows_the_verdict_without_lines_of_the_kit(pytester: pytest.Pytester) -> None:
