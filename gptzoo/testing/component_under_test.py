@@ -104,6 +104,7 @@ class ModelPartUnderTest(ComponentUnderTest):
         noise_seed: int = 0,
         dtype: torch.dtype = torch.float32,
         gain: float = 1.0,
+        supply_inputs: bool = True,
         **changes: object,
     ) -> Stack:
         """Build the tiny model in eval mode, with weights large enough for every part to affect the logits.
@@ -112,7 +113,8 @@ class ModelPartUnderTest(ComponentUnderTest):
         """
         model = build(self.spec(config, **changes), seed=seed).eval()
         add_weight_noise(model, noise_seed, gain)
-        supply_required_inputs(model)
+        if supply_inputs:
+            supply_required_inputs(model)
         return cast(Stack, model.to(dtype))
 
     def dropout_fields(self) -> dict[str, Any]:

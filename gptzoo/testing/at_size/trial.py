@@ -17,7 +17,7 @@ from gptzoo.testing.at_size.score_bias import RelativeBias
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.partners import has_required_options, model_fields
 
-MAX_MODULES = 700  # such as of 60 experts in each of two layers
+MAX_MODULES = 160  # such as of 16 experts in each of two layers
 MAX_WEIGHTS = 4_000_000
 
 
@@ -67,7 +67,9 @@ class Trial:
     ) -> Stack:
         """Build the model in eval mode.
 
-        config: replaces the config of the component. seed: of the noise on the weights. changes: fields of the spec.
+        config: replaces the config of the component.
+        seed: of the noise on the weights.
+        changes: fields of the spec, or arguments of the component under test.
         """
         fields: dict[str, Any] = {**self.model_fields, **changes}
         if config is not None and self.subject.kind in fields:

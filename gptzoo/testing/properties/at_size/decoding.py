@@ -150,7 +150,7 @@ def check_engine(trial: Trial) -> None:
     lengths = [max(fewest, trial.parts[i % len(trial.parts)] - i // len(trial.parts)) for i in range(_n_prompts(trial))]
     max_length = max(lengths) + 8
     context_length = max(max_length, trial.case.resolved_context_length)
-    model, draft = (trial.model(seed=seed, context_length=context_length) for seed in range(2))
+    model, draft = (trial.model(seed=seed, context_length=context_length, supply_inputs=False) for seed in range(2))
     prompts = [(trial.tokens(1, n, seed=i)[0].tolist(), 3 + i % 3) for i, n in enumerate(lengths)]
     n_draft_tokens = 9 if trial.has_variant(1) else 3
     check_continuous_batching(model, draft, prompts, max_length, (trial.batch_size,), n_draft_tokens)

@@ -19,6 +19,7 @@ _MODES = ("bfloat16 autocast", "bfloat16", "bfloat16, decoded with a cache")
 _FLOAT32_BOUND = 1e-4  # correct components stay below 1e-5
 _BFLOAT16_BOUND = 0.12  # correct components stay below 0.03
 _GROWTH_BOUND = 5.0  # of the error in bfloat16, from the first positions on
+_GROWTH_FLOOR = 0.05  # an error below this may have grown by chance
 _WINDOW = 8  # positions over which the median is taken, because experts may change at single tokens
 _DECODED = 12  # tokens that are decoded one by one after the rest of the row
 
@@ -70,7 +71,7 @@ def _compare(trial: Trial, mode: str, logits: Tensor, expected: Tensor, bound: f
             f"{where} differ from those in float64 with the same weights, around token {start} by typically "
             f"{medians.max():.2g} of their size; expected at most {bound:g}"
         )
-    if bound == _BFLOAT16_BOUND and medians.max() > _GROWTH_BOUND * medians[0]:
+    if medians.max() > max(_GROWTH_FLOOR, _GROWTH_BOUND * medians[0]):
         raise Failed(
             f"{where} differ from those in float64 with the same weights by {medians[0]:.2g} of their size at the "
             f"first tokens, but by {medians.max():.2g} around token {start}: sum and store states in float32"

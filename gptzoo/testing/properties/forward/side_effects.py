@@ -72,7 +72,7 @@ def record_writes_to_inputs(
     for inputs in batches:
         before = {name: tensor.clone() for name, tensor in inputs.items()}
         with torch.no_grad():
-            model(**inputs)
+            model(inputs["tokens"], **{name: tensor for name, tensor in inputs.items() if name != "tokens"})
         for name, tensor in inputs.items():
             if not torch.equal(tensor, before[name]):
                 findings.append(f"a forward pass writes to its input {name} of shape {tuple(tensor.shape)}")
