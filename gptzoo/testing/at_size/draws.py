@@ -53,7 +53,11 @@ def for_all(
     def check_drawn(example: Example) -> None:
         check(example)
 
-    check_drawn()
+    try:
+        check_drawn()
+    except Exception as failure:
+        vars(failure).pop("__notes__", None)  # hypothesis repeats the example, which the message has already
+        raise
 
 
 def _failure(check: Callable[[Example], None], example: Example) -> Exception | None:
