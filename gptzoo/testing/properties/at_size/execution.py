@@ -70,12 +70,11 @@ def check_determinism(trial: Trial) -> None:
 def check_inputs(trial: Trial) -> None:
     """Check that no input is written to, with padding and with packed documents too."""
     tokens, T = trial.tokens(), trial.length
-    supports = getattr(trial.model_part("attention"), "supports", frozenset())
     batches = [{"tokens": tokens}]
     if not trial.model(torch.float32).required_inputs:
-        pad = T // 3 if "padding" in supports else 0
+        pad = T // 3 if trial.supports("padding") else 0
         batches.append({"tokens": tokens, "positions": (torch.arange(T) - pad).clamp(min=-1).expand(len(tokens), -1)})
-        if "documents" in supports:
+        if trial.supports("documents"):
             batches.append({"tokens": tokens, "documents": (torch.arange(T) // 7).expand(len(tokens), -1)})
     if findings := record_writes_to_inputs(trial.subject, trial.model(torch.float32), batches):
         raise Failed(f"with {trial.batch_size} rows of {T} tokens, {findings[0]}")
