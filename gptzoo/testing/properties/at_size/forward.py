@@ -20,7 +20,7 @@ MAX_ROWS_ALONE = 5
 
 
 @torch.no_grad()
-def logits_of(model: Stack, tokens: Tensor, *, seed: int = 0, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
+def logits_of(model: Stack, tokens: Tensor, seed: int = 0, /, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
     """Return the logits (B, T, V). The seed is that of dropout."""
     torch.default_generator.manual_seed(seed)  # torch.manual_seed also looks for accelerators, which takes long
     return model(tokens, **inputs)[0]
