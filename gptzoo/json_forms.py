@@ -142,7 +142,7 @@ def _or_json(node: Node) -> Node:
         read = validator[0].validate_json(json.dumps(value), strict=True)
         if isinstance(read, Enum) and type(to_jsonable_python(read)) is not type(value):  # Python's True equals 1
             known = " or ".join(repr(to_jsonable_python(member)) for member in type(read))
-            raise PydanticCustomError("gptzoo", f"should be {known}")  # type: ignore[arg-type]  # it wants a literal
+            raise PydanticCustomError("gptzoo", f"should be {known}")
         return read
 
     return _wrapped(from_json, node)
@@ -160,7 +160,8 @@ def _or_string(node: Node) -> Node:
         except ValidationError as error:
             if not validator:
                 validator.append(_standalone(node))
-            for validate in (validator[0].validate_strings, validator[0].validate_json):  # "2" may be the member of 2
+            validate_strings = cast(Callable[..., object], validator[0].validate_strings)
+            for validate in (validate_strings, validator[0].validate_json):  # "2" may be the member of 2
                 try:
                     return validate(value, strict=True)
                 except ValidationError:

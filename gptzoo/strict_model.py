@@ -113,7 +113,7 @@ def _error_of_field(model: type[BaseModel], error: PydanticSchemaGenerationError
     """Name the field whose type pydantic does not know, such as `torch.dtype`."""
     for name, field in model.__pydantic_fields__.items():
         try:
-            TypeAdapter(field.annotation)
+            TypeAdapter[object](field.annotation or object)
         except PydanticSchemaGenerationError:
             return TypeError(
                 f"{model.__qualname__}: the option {name!r} has the type {field.annotation}, which has no JSON form. "

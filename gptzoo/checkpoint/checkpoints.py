@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError
 from gptzoo.utils.atomic import new_folder, write_json
-from gptzoo.utils.records import read_record
 
 _FOLDER_NAME = re.compile(r"step-(\d{8,})")
 
@@ -76,7 +76,7 @@ def best_valid_checkpoint(folder: Path) -> Path | None:
         return None
     standing = read_record(newest / "state.json").get("standing")
     step = standing.get("best_step") if isinstance(standing, dict) else None
-    path = list_checkpoints(folder).get(step)
+    path = list_checkpoints(folder).get(step) if isinstance(step, int) else None
     return path if path is not None and find_damage(path) is None else None
 
 

@@ -22,8 +22,8 @@ from gptzoo.training.distributed.parallelize import parallelize
 from gptzoo.training.distributed.process_group import rank_device
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
+from gptzoo.training.optim.check_optimizer_state import check_optimizer_state
 from gptzoo.training.optim.optimizers import describe_optimizer
-from gptzoo.training.run.check_optimizer_state import check_optimizer_state
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.step.block_options import prepare_blocks
 from gptzoo.training.step.train_step import TrainStep

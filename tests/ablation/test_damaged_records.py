@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(ablation: P
 @pytest.mark.slow
 def test_retry_failed_runs_a_damaged_trial_again_with_the_same_result(ablation: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(ablation, tmp_path / "out")
-    spec = load_ablation_spec(ablation.parent / "spec.json", ['executor={"type": "local", "workers": 1}'])
+    spec = load_ablation_spec(ablation.parent / "spec.json", ['executor={"type": "local", "n_workers": 1}'])
     before = results(folder)
     for name, damaged in [("metrics.jsonl", b""), ("status.json", b"[]"), ("result.json", b"{}")]:
         (first_trial(folder) / name).write_bytes(damaged)

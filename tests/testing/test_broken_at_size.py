@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from testing.broken_at_size import TABLE, Entry
 
 import gptzoo
 import gptzoo.testing
+from gptzoo.testing.component_under_test import MODEL_KINDS
 
 MAX_SLOW = 4
 
@@ -23,16 +25,16 @@ def options_of(component: type, folder: Path) -> dict[str, object]:
 
 
 def wrong_id(entry: Entry) -> str:
-    return f"{getattr(entry.wrong, 'kind', 'strategy')}-{entry.wrong.__name__}-{entry.property}"
+    return f"{entry.wrong.kind}-{entry.wrong.__name__}-{entry.property}"
 
 
 def right_cases() -> list[object]:
     """Return each right component with the properties that its wrong versions violate."""
-    properties: dict[type, set[str]] = {}
+    properties: dict[Any, set[str]] = {}
     for entry in TABLE:
         properties.setdefault(entry.right, set()).add(entry.property)
     return [
-        pytest.param(right, name, id=f"{getattr(right, 'kind', 'strategy')}-{right.__name__}-{name}", marks=marks(name))
+        pytest.param(right, name, id=f"{right.kind}-{right.__name__}-{name}", marks=marks_of_right(right, name))
         for right, names in properties.items()
         for name in sorted(names)
     ]
@@ -40,6 +42,11 @@ def right_cases() -> list[object]:
 
 def marks(name: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow] if any(entry.slow and entry.property == name for entry in TABLE) else []
+
+
+def marks_of_right(right: Any, name: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a right component. One that is part of a model passes only after all cases."""
+    return [pytest.mark.slow] if right.kind in MODEL_KINDS else marks(name)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,7 @@ def test_right_component_passes(right: type, name: str, tmp_path: Path) -> None:
 
 
 def test_every_kind_has_wrong_components_and_few_of_them_need_the_slow_properties() -> None:
-    kinds = {getattr(entry.wrong, "kind", "strategy") for entry in TABLE}
+    kinds = {entry.wrong.kind for entry in TABLE}
     parts_of_a_model = {"activation", "architecture", "attention", "ffn", "norm", "norm_layer", "positional"}
     others = {"batching", "corpus", "logits_processor", "optimizer", "schedule", "strategy", "tokenizer"}
     assert kinds == parts_of_a_model | others

@@ -16,6 +16,7 @@ import filelock
 
 from gptzoo.ablation.records.trial import TrialState
 from gptzoo.checkpoint.checkpoints import checkpoint_path
+from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import Diverged, FolderError, InputError, Interrupted
 from gptzoo.spec.provenance import add_provenance
 from gptzoo.spec.run import RunSpec
@@ -23,7 +24,6 @@ from gptzoo.training.run.end_record import Check, check_end, check_progress
 from gptzoo.training.run.metrics_file import read_last_row
 from gptzoo.training.run.run_view import Status
 from gptzoo.utils.atomic import write_json
-from gptzoo.utils.records import read_record
 
 _EXIT_MEANINGS = {InputError.exit_code: "refused", Diverged.exit_code: "diverged", Interrupted.exit_code: "interrupted"}
 

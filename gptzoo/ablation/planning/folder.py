@@ -21,11 +21,11 @@ from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.json_diff import differences
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
-from gptzoo.utils.records import check_sum, read_record, with_checksum
 
 _SPEC_TYPES: dict[str, Any] = {"name": str, "metric": str, **dict.fromkeys(("margin", "alpha", "power"), (int, float))}
 _FIXED_FIELDS = ("base", "budget", "match", "tune")  # a change of these would change every trial

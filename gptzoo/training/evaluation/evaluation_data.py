@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.checkpoint.records import read_record
 from gptzoo.component import Config
 from gptzoo.data.token_store import TokenStore, open_store, prepare
 from gptzoo.data.tokenizers.saved import SavedTokenizer
@@ -14,7 +15,6 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
-from gptzoo.utils.records import read_record
 
 
 def run_of_checkpoint(folder: Path) -> Path | None:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.model_folder import EMA_WEIGHTS, read_tensors, write_tensors
+from gptzoo.checkpoint.records import read_record
 from gptzoo.checkpoint.sharded_tensors import distribute_like, is_dtensor, reorder_rows
 from gptzoo.errors import FolderError
-from gptzoo.training.run.optimizer_state import OptimizerEntries, load_optimizer_entries, optimizer_entries
+from gptzoo.training.optim.optimizer_state import OptimizerEntries, load_optimizer_entries, optimizer_entries
 from gptzoo.utils.atomic import write_json
-from gptzoo.utils.records import read_record
 
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"

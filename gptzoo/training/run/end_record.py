@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.checkpoints import list_checkpoints
+from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.training.run.metrics_file import parse_rows
 from gptzoo.utils.atomic import write_json
-from gptzoo.utils.records import check_sum, read_record, with_checksum
 
 RESULT = "result.json"
 _METRICS = "metrics.jsonl"

@@ -17,8 +17,8 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, GptzooError
 from gptzoo.training.distributed.parallelize import ParallelizedModel
 from gptzoo.training.distributed.ranks import Ranks
+from gptzoo.training.optim.optimizer_state import optimizer_entries
 from gptzoo.training.run.checkpoint_state import OPTIMIZER, STATE
-from gptzoo.training.run.optimizer_state import optimizer_entries
 from gptzoo.utils.atomic import write_json
 
 

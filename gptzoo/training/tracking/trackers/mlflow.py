@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gptzoo.checkpoint.records import read_text_entry
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
-from gptzoo.utils.records import read_text_entry
 
 _MAX_METRICS_PER_REQUEST = 1000  # a limit of MLflow's servers
 _MAX_PARAMETERS_PER_REQUEST = 100

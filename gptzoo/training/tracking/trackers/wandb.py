@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from gptzoo.checkpoint.records import read_record, read_text_entry
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
-from gptzoo.utils.records import read_record, read_text_entry
 
 # Offline, wandb buffers up to 32 KiB in memory, and a kill loses them. A row takes more than 33 bytes, so fewer steps
 # than this are lost.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gptzoo.errors import FolderError
 from gptzoo.training.optim.group_state import Groups, are_equal, changed_entries
-from gptzoo.training.run.state_values import Decoder, Encoder, UnsupportedValue, is_plain, stored_names
+from gptzoo.training.optim.state_values import Decoder, Encoder, UnsupportedValue, is_plain, stored_names
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def load_optimizer_entries(
         _load_state_dict(optimizer, state_dict, extra, {**state, **global_state}, group_entries)
     for group, new in zip(optimizer.param_groups, group_entries, strict=True):
         group.update(new)  # load_state_dict has copied them, so that a tensor that occurs twice would be two
-    for name, entry in by_parameter.items():
-        _undo_casts(optimizer.state[parameters[name]], entry, parameters[name])
+    for name, saved in by_parameter.items():
+        _undo_casts(optimizer.state[parameters[name]], saved, parameters[name])
     for owner, value in global_state.items():
         optimizer.state[owner] = value
 

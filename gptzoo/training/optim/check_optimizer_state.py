@@ -11,8 +11,8 @@ from torch import nn
 from gptzoo.errors import InputError
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.optim.group_state import changed_entries, remember_groups
-from gptzoo.training.run.optimizer_state import optimizer_entries
-from gptzoo.training.run.state_values import UnsupportedValue
+from gptzoo.training.optim.optimizer_state import optimizer_entries
+from gptzoo.training.optim.state_values import UnsupportedValue
 from gptzoo.utils.seeds import seed_all_generators
 
 _MAX_PARAMETERS = 64
