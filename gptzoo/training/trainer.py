@@ -35,7 +35,7 @@ from gptzoo.training.setup import Setup
 from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
 from gptzoo.training.step.prefetch import prefetch
 from gptzoo.training.tracking.observers import RunObservers, observe_run
-from gptzoo.training.tracking.progress import Progress, show_progress
+from gptzoo.training.tracking.progress import Progress, as_warning, show_progress
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class TrainResult:
     example_prompt: str  # the start of the validation text: a prompt that suits any tokenizer
     best_step: int | None  # step of the evaluation with the lowest validation loss
     paused: bool = False
+    warnings: Sequence[str] = ()  # those in warnings.json, such as a warmup as long as the run
 
 
 def train(
@@ -101,14 +102,15 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
     ):
         status_file = folder.track_status(run_length.status)
         ranks.on_main_rank(lambda: stack.enter_context(status_file))
-        for message in start.messages:
+        for message in (*start.messages, *map(as_warning, start.warnings)):
             progress.report(message)
         with observe_run(view, setup.model, setup.trackers, progress.report, ranks, run_length.status) as observers:
             Trainer(setup, start, run_length, progress, observers).run()
     example_prompt = setup.tokenizer.decode(setup.batching.example_prompt())
     last_row = ranks.on_main_rank(lambda: read_metrics(folder.metrics)[-1])
     paused = run_length.status() == "paused"
-    return TrainResult(folder.path, train_state.step, last_row, example_prompt, train_state.best_step, paused)
+    warnings = ranks.on_main_rank(folder.read_warnings)
+    return TrainResult(folder.path, train_state.step, last_row, example_prompt, train_state.best_step, paused, warnings)
 
 
 class Trainer:
@@ -136,6 +138,7 @@ class Trainer:
         self.monitor = setup.monitor
         self.train_state = start.train_state
         self.ema = start.ema
+        self.initial_weights = start.initial_weights
         self.micro_batch_size = start.micro_batch_size
         self.run_length = run_length
         self.schedule = start.schedule
@@ -178,6 +181,8 @@ class Trainer:
                 self.observers.log(row)
 
                 is_last_step = self.run_length.should_stop()
+                if state.step == 1 or is_last_step:
+                    self._check_weight_changes(is_last_step)
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
                 if is_last_step or stop_signal or checkpoint_is_due:
                     self.ranks.on_all_ranks(metrics.sync)  # a checkpoint must not be newer than its metrics
@@ -191,6 +196,19 @@ class Trainer:
                     )
         if state.step < self.run_length.n_steps and self.run_length.is_done():
             self.progress.report(f"early stopping: the best evaluation is that of step {state.best_step}")
+
+    def _check_weight_changes(self, is_last_step: bool) -> None:
+        """Report weights that training has hardly changed: all of them after step 1, and any at the end."""
+        if self.initial_weights is None or self.train_state.skipped == self.train_state.step:
+            return
+        changes = self.initial_weights.changes()
+        if not (is_last_step or changes.is_nothing):
+            return
+        warnings = changes.warnings(self.train_state.step)
+        for warning in warnings:
+            self.progress.report(as_warning(warning))
+        if is_last_step and self.ranks.is_main:
+            self.folder.write_warnings("weights", warnings)
 
     def _load_micro_batches(self, first_sample: int) -> list[MicroBatch]:
         """Return this rank's micro-batches of the batch that starts with sample number `first_sample`."""

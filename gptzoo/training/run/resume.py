@@ -10,11 +10,15 @@ from gptzoo.errors import FolderError
 from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
 from gptzoo.training.optim.learning_rate_schedules import Schedule
+from gptzoo.training.optim.schedule_shape import schedule_warnings
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state
-from gptzoo.training.run.metrics_file import truncate_after
+from gptzoo.training.run.metrics_file import read_last_row, truncate_after
 from gptzoo.training.run.run_folder import AllowedChange
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
+from gptzoo.training.tracking.weight_changes import InitialWeights
+
+_MAX_JUMP = 1.5  # factor between two learning rates
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class StartingPoint:
     micro_batch_size: int
     resume_step: int  # -1 for a new run
     messages: list[str]
+    warnings: list[str]  # what the schedule cannot do in a run of this length
+    initial_weights: InitialWeights | None  # None if a resumed run has taken them from elsewhere
 
 
 def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> StartingPoint:
@@ -46,7 +52,11 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
     changes = ranks.on_main_rank(write_or_check_spec)
     micro_batch_size = resolve_micro_batch_size(spec, setup.train_step, setup.batching, folder, messages.append)
     checkpoint = ranks.on_main_rank(lambda: newest_valid_checkpoint(folder.checkpoints, messages.append))
+    # The setup has drawn the initial weights. A checkpoint replaces them.
+    initial_weights = InitialWeights(setup.parameters) if spec.init_from is None else None
     train_state, ema = ranks.on_all_ranks(lambda: _restore(setup, checkpoint, messages))
+    if spec.init_from is not None and checkpoint is None:
+        initial_weights = InitialWeights(setup.parameters)
     n_steps = train_state.total_steps(spec, setup.batching.n_samples)
     if train_state.step > n_steps:
         raise ranks.as_collective(
@@ -58,7 +68,27 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
         messages += [f"changed at step {train_state.step}: {change}" for change in changes]
     resume_step = train_state.step or -1  # without a checkpoint, the row of step 0 is written again too
     ranks.on_main_rank(lambda: truncate_after(folder.metrics, resume_step))
-    return StartingPoint(train_state, ema, n_steps, schedule, micro_batch_size, resume_step, messages)
+    warnings = schedule_warnings(spec.schedule, n_steps)
+    if changes:
+        warnings += ranks.on_main_rank(lambda: _learning_rate_jump(setup, schedule, train_state.step, n_steps))
+    ranks.on_main_rank(lambda: folder.write_warnings("schedule", warnings))
+    return StartingPoint(
+        train_state, ema, n_steps, schedule, micro_batch_size, resume_step, messages, warnings, initial_weights
+    )
+
+
+def _learning_rate_jump(setup: Setup, schedule: Schedule, step: int, n_steps: int) -> list[str]:
+    """Return a warning if the learning rate of a run whose spec has changed is much higher than before the change."""
+    if not 0 < step < n_steps:
+        return []
+    before = read_last_row(setup.folder.metrics).get("lr")
+    now = setup.train_step.peak_lrs[0] * schedule.lr_factor(step)
+    if not isinstance(before, float) or now <= _MAX_JUMP * before:
+        return []
+    return [
+        f"the learning rate jumps from {before:.3g} to {now:.3g} at step {step:,}, because the spec has changed. The loss "
+        "may rise at first, and the run is not the same as one that had the new spec from the start"
+    ]
 
 
 def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tuple[TrainState, EMA | None]:

@@ -143,6 +143,35 @@ class RunFolder:
         """Set some keys of environment.json."""
         self._write("environment.json", {**self.read_environment(), **changes})
 
+    def read_warnings(self) -> list[str]:
+        """Return the warnings of warnings.json, or [] if there is none."""
+        return [message for messages in self._read_warnings_by_topic().values() for message in messages]
+
+    def write_warnings(self, topic: str, warnings: Sequence[str]) -> None:
+        """Replace the warnings about a topic in warnings.json. The file exists only if there is a warning."""
+        before = self._read_warnings_by_topic()
+        by_topic = {name: messages for name, messages in before.items() if name != topic}
+        by_topic |= {topic: list(warnings)} if warnings else {}
+        if by_topic == before:
+            return
+        if by_topic:
+            self._write("warnings.json", by_topic)
+        else:
+            with report_disk_errors(self.path / "warnings.json"):
+                (self.path / "warnings.json").unlink()
+
+    def _read_warnings_by_topic(self) -> dict[str, list[str]]:
+        try:
+            value = json.loads((self.path / "warnings.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        messages_by_topic = value.items() if isinstance(value, dict) else ()
+        return {
+            topic: [message for message in messages if isinstance(message, str)]
+            for topic, messages in messages_by_topic
+            if isinstance(messages, list)
+        }
+
     @contextlib.contextmanager
     def track_status(self, final_status: Callable[[], Status] = lambda: "done") -> Iterator[None]:
         """Keep status.json up to date: `running` in the block, then `final_status()`, or the status of an error."""
