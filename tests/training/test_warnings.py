@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import gptzoo
-from gptzoo.training.tracking.weight_changes import InitialWeights
+from gptzoo.training.optim.weight_changes import InitialWeights
 
 
 def warnings_of(folder: Path) -> dict[str, list[str]]:
@@ -32,7 +32,7 @@ def test_a_warmup_longer_than_the_run_is_printed_and_kept(
     lrs = [json.loads(line).get("lr", 0.0) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     share = max(lrs) / 0.01
     assert share == pytest.approx(12 / 31)
-    (warning,) = warnings_of(tmp_path / "run")["schedule"]
+    (warning,) = warnings_of(tmp_path / "run")["learning_rate"]
     assert f"{share:.3g} of the peak" in warning
     assert f"WARNING: {warning}" in capsys.readouterr().err
     assert list(result.warnings) == [warning]
@@ -51,7 +51,9 @@ def test_a_longer_run_no_longer_has_the_warning(run_spec: dict[str, Any], tmp_pa
     assert not (tmp_path / "run" / "warnings.json").exists()
 
 
-def test_a_learning_rate_that_jumps_as_the_run_is_extended_is_reported(run_spec: dict[str, Any], tmp_path: Path) -> None:
+def test_a_learning_rate_that_jumps_when_a_run_is_extended_is_reported(
+    run_spec: dict[str, Any], tmp_path: Path
+) -> None:
     gptzoo.train(run_spec, tmp_path / "run", quiet=True)
     run_spec["steps"] = 24
     (warning,) = gptzoo.train(run_spec, tmp_path / "run", extend=True, quiet=True).warnings
@@ -83,7 +85,8 @@ def test_weights_that_training_never_changed_are_reported_in_a_resumed_run_too(
     final = weights_at(tmp_path / "run", 12)
     unchanged = [name for name, w in initial.items() if (final[name] - w).norm() < 1e-7 * w.norm()]
     assert "embed.weight" in unchanged
-    (warning,) = result.warnings
+    early, warning = result.warnings
+    assert early.startswith("3 of 5 parameter groups have a peak learning rate below 1e-10, the lowest 1e-20")
     assert warning.startswith(f"{len(unchanged)} of {len(initial)} trained parameters have their initial values")
     assert all(name in warning for name in unchanged[:6])
 

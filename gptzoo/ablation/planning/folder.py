@@ -18,6 +18,7 @@ from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.trial_results import read_trial_outcome
 from gptzoo.errors import FolderError
@@ -40,11 +41,17 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
             raise FolderError(f"{folder}: is not empty and has no ablation.json; choose another --out")
         if not used:
             return
-    before, now = _read_json(folder / "ablation.json"), _spec_json(spec)
+    before, now = (_without_extend(of) for of in (_read_json(folder / "ablation.json"), _spec_json(spec)))
     changes = [c for name in _FIXED_FIELDS for c in differences(before.get(name), now.get(name), f"$.{name}")]
     if changes:
         listed = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
         raise FolderError(f"{folder}: contains a different ablation: {listed}; choose another --out")
+
+
+def _without_extend(spec: dict[str, Any]) -> dict[str, Any]:
+    """Remove `tune.extend`, which may change: it adds values to grids, and keeps the trials of the others."""
+    tune = spec.get("tune")
+    return {**spec, "tune": {k: v for k, v in tune.items() if k != "extend"}} if isinstance(tune, dict) else spec
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -59,6 +66,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
+        "warnings": list(plan.warnings),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,13 +109,19 @@ def read_outcome(folder: str | Path) -> Outcome:
         margin=spec["margin"],
         alpha=spec["alpha"],
         power=spec["power"],
-        variants=[Variant(**variant) for variant in design["variants"]],
+        variants=[_variant(variant) for variant in design["variants"]],
         trials=trials,
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
+        warnings=design.get("warnings", ()),
     )
+
+
+def _variant(data: Mapping[str, Any]) -> Variant:
+    tuning = data.get("tuning")
+    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning)})
 
 
 def _trial_outcome(path: Path, trial: Mapping[str, Any], needs_sample: bool) -> TrialOutcome:

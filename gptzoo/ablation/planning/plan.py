@@ -21,6 +21,7 @@ from gptzoo.ablation.design.optuna_search import (
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
+from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
@@ -69,7 +70,8 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
-    return plan if spec.halving is None else _with_halving(plan, spec.halving, folder, names)
+    plan = plan if spec.halving is None else _with_halving(plan, spec.halving, folder, names)
+    return replace(plan, warnings=list(plan_warnings(plan)))
 
 
 @dataclass(frozen=True)

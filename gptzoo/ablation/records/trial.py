@@ -19,6 +19,7 @@ class TrialOutcome:
     reason: str = ""  # why the trial failed
     rows: Sequence[Mapping[str, Any]] = ()  # the rows of metrics.jsonl, in order
     sample: str = ""  # text generated at the end of training
+    warnings: Sequence[str] = ()  # of the run, such as weights that training did not change
 
     def last(self, metric: str) -> float | None:
         """Return the last value of a metric, or None if the trial is not done or that value is missing or NaN."""

@@ -6,6 +6,7 @@ from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.metrics_file import read_complete_rows
+from gptzoo.training.run.run_folder import RunFolder
 
 
 def read_rung_trial(folder: TrialFolder, metric: str) -> RungTrial:
@@ -30,4 +31,5 @@ def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOut
         reason=(folder.failure or "") if state == "failed" else "",
         rows=read_complete_rows(folder.metrics),
         sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
+        warnings=RunFolder(folder.path).read_warnings("weights"),
     )

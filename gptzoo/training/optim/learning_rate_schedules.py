@@ -37,14 +37,14 @@ class Schedule(Component):
         @model_validator(mode="after")
         def _check_warmup(self) -> Schedule.Config:
             if _has_warmup_fraction(self) and self.warmup_fraction is not None and self.warmup_steps:
-                reason = f"cannot be combined with warmup_steps {self.warmup_steps}. Set warmup_steps to 0, or remove this"
+                reason = f"cannot be combined with warmup_steps {self.warmup_steps}. Set warmup_steps to 0"
                 errors = [error_at(reason, "warmup_fraction", value=self.warmup_fraction)]
                 raise ValidationError.from_exception_data("schedule", errors)
             return self
 
         @model_serializer(mode="wrap")
         def _omit_default_fraction(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-            """Omit `warmup_fraction` if it is not set, so that a spec without it has the JSON and hash it always had."""
+            """Omit `warmup_fraction` if it is not set: a spec without it has the JSON and hash that it always had."""
             data: dict[str, Any] = handler(self)
             return {name: value for name, value in data.items() if name != "warmup_fraction" or value is not None}
 

@@ -116,7 +116,8 @@ def _warnings(config: Schedule.Config, shape: ScheduleShape, long: ScheduleShape
     advice = "Use a longer run or a shorter warmup, or set schedule.warmup_fraction"
     rises_by_design = long.rise_share > _DESIGNED_RISE_SHARE
     rises_to_the_end = shape.peak_step == n_steps - 1 and n_steps > 1 and not rises_by_design
-    if reached < (_MIN_PEAK if rises_by_design else 1 - _RELATIVE_TOLERANCE) or (rises_to_the_end and reached < 1 - 1e-9):
+    expected = _MIN_PEAK if rises_by_design else 1 - 1e-9 if rises_to_the_end else 1 - _RELATIVE_TOLERANCE
+    if reached < expected:
         yield (
             f"schedule {config.type}: the learning rate never reaches its peak in {_steps(n_steps)}: it gets to "
             f"{reached:.3g} of the peak. {advice}"
@@ -138,8 +139,8 @@ def _warnings(config: Schedule.Config, shape: ScheduleShape, long: ScheduleShape
         low, long_low = shape.low / long.peak, long.low / long.peak
         falls = f"falls to {low:.2g} of the peak" if low < 0.995 else "stays at the peak"
         yield (
-            f"schedule {config.type}: the learning rate has no time to decay in {_steps(n_steps)}: it {falls}, and in a "
-            f"long run it falls to {long_low:.2g} of it. Use a longer run, or a decay over more of the run"
+            f"schedule {config.type}: the learning rate has no time to decay in {_steps(n_steps)}: it {falls}, and "
+            f"in a long run it falls to {long_low:.2g} of it. Use a longer run, or a decay over more of the run"
         )
 
 

@@ -10,13 +10,14 @@ from gptzoo.errors import FolderError
 from gptzoo.training.micro_batch_size import resolve_micro_batch_size
 from gptzoo.training.optim.ema import EMA
 from gptzoo.training.optim.learning_rate_schedules import Schedule
+from gptzoo.training.optim.optimizers import MIN_LR
 from gptzoo.training.optim.schedule_shape import schedule_warnings
+from gptzoo.training.optim.weight_changes import InitialWeights
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state
 from gptzoo.training.run.metrics_file import read_last_row, truncate_after
 from gptzoo.training.run.run_folder import AllowedChange
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
-from gptzoo.training.tracking.weight_changes import InitialWeights
 
 _MAX_JUMP = 1.5  # factor between two learning rates
 
@@ -32,7 +33,7 @@ class StartingPoint:
     micro_batch_size: int
     resume_step: int  # -1 for a new run
     messages: list[str]
-    warnings: list[str]  # what the schedule cannot do in a run of this length
+    warnings: list[str]  # about the learning rate
     initial_weights: InitialWeights | None  # None if a resumed run has taken them from elsewhere
 
 
@@ -68,10 +69,10 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
         messages += [f"changed at step {train_state.step}: {change}" for change in changes]
     resume_step = train_state.step or -1  # without a checkpoint, the row of step 0 is written again too
     ranks.on_main_rank(lambda: truncate_after(folder.metrics, resume_step))
-    warnings = schedule_warnings(spec.schedule, n_steps)
+    warnings = schedule_warnings(spec.schedule, n_steps) + _low_group_rates(setup)
     if changes:
         warnings += ranks.on_main_rank(lambda: _learning_rate_jump(setup, schedule, train_state.step, n_steps))
-    ranks.on_main_rank(lambda: folder.write_warnings("schedule", warnings))
+    ranks.on_main_rank(lambda: folder.write_warnings("learning_rate", warnings))
     return StartingPoint(
         train_state, ema, n_steps, schedule, micro_batch_size, resume_step, messages, warnings, initial_weights
     )
@@ -86,8 +87,20 @@ def _learning_rate_jump(setup: Setup, schedule: Schedule, step: int, n_steps: in
     if not isinstance(before, float) or now <= _MAX_JUMP * before:
         return []
     return [
-        f"the learning rate jumps from {before:.3g} to {now:.3g} at step {step:,}, because the spec has changed. The loss "
-        "may rise at first, and the run is not the same as one that had the new spec from the start"
+        f"the learning rate jumps from {before:.3g} to {now:.3g} at step {step:,}, because the spec has changed. The "
+        "loss may rise at first, and the run is not the same as one that had the new spec from the start"
+    ]
+
+
+def _low_group_rates(setup: Setup) -> list[str]:
+    """Return a warning if a parameter group has a peak learning rate that changes no weight."""
+    rates = setup.train_step.peak_lrs
+    if not (low := [rate for rate in rates if rate < MIN_LR]):
+        return []
+    return [
+        f"{len(low)} of {len(rates)} parameter groups have a peak learning rate below {MIN_LR:g}, the lowest "
+        f"{min(low):.2g}, which changes no float32 weight. Use a layer_lr_decay nearer to 1, or list the weights in "
+        "freeze"
     ]
 
 

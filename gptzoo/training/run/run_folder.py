@@ -143,9 +143,12 @@ class RunFolder:
         """Set some keys of environment.json."""
         self._write("environment.json", {**self.read_environment(), **changes})
 
-    def read_warnings(self) -> list[str]:
-        """Return the warnings of warnings.json, or [] if there is none."""
-        return [message for messages in self._read_warnings_by_topic().values() for message in messages]
+    def read_warnings(self, topic: str | None = None) -> list[str]:
+        """Return the warnings of warnings.json, or those about a topic; [] if there is none."""
+        by_topic = self._read_warnings_by_topic()
+        if topic is not None:
+            return by_topic.get(topic, [])
+        return [message for messages in by_topic.values() for message in messages]
 
     def write_warnings(self, topic: str, warnings: Sequence[str]) -> None:
         """Replace the warnings about a topic in warnings.json. The file exists only if there is a warning."""

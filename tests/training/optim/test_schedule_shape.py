@@ -140,7 +140,7 @@ def test_an_option_of_a_plugin_with_the_same_name_keeps_its_meaning() -> None:
 
 
 def test_steps_and_fraction_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match="cannot be combined with warmup_steps 5. Set warmup_steps to 0"):
+    with pytest.raises(ValidationError, match=r"cannot be combined with warmup_steps 5\. Set warmup_steps to 0"):
         Cosine.Config(warmup_steps=5, warmup_fraction=0.1)
 
 
