@@ -66,7 +66,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         merged={variant.name: variant.merged for variant in enumerated if variant.merged},
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
-        notes=list(_notes(enumerated, prepared.variants)),
+        notes=list(_notes(enumerated, prepared.variants, has_budget=spec.budget is not None)),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
@@ -164,13 +164,13 @@ def _check_metric(spec: AblationSpec, variants: Sequence[PlannedVariant]) -> Non
         raise SpecError([Problem(spec.name, "$.metric", reason)])
 
 
-def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant]) -> Iterator[str]:
+def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant], *, has_budget: bool) -> Iterator[str]:
     points = [choices for variant in enumerated for choices in (variant.choices, *variant.merged)]
     for axis, labels in enumerated.axes.items():
         for label in labels:
             if not any(choices.get(axis) == label for choices in points):
                 yield f"no variant has {axis} {label}"
-    if len({variant.n_tokens for variant in variants}) > 1:
+    if not has_budget and len({variant.n_tokens for variant in variants}) > 1:
         yield "the variants train on different numbers of tokens; set a budget to make them equal"
     for variant in variants:
         if variant.costs.unknown:

@@ -11,6 +11,7 @@ from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.statistics.contrast import Endpoints
 from gptzoo.ablation.statistics.effects import FactorialContrast
 from gptzoo.ablation.statistics.sentences import describe_failures, format_count
+from gptzoo.ablation.statistics.warnings import report_warnings
 
 _OUTLIER_THRESHOLD = 8.0  # robust standard deviations; normal noise exceeds it once in many thousand values
 _MIN_VALUES_FOR_OUTLIERS = 8  # values in all variants; a robust standard deviation of fewer is too uncertain
@@ -28,6 +29,7 @@ def report_notes(
     n_open = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
     if n_open:
         yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
+    yield from report_warnings(outcome)
     for variant in outcome.variants:
         if failed := outcome.failures(variant.name):
             rest = " Its results come from its other runs." if endpoints[variant.name] else ""

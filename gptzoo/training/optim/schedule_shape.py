@@ -81,14 +81,17 @@ def unequal_shares(config: Schedule.Config, n_steps: Mapping[str, int]) -> str:
     """
     shape_of = cache(lambda n: schedule_shape(config, n))
     shapes = {name: shape_of(n) for name, n in n_steps.items()}
-    low = min(shapes, key=lambda name: shapes[name].rise_share)
-    high = max(shapes, key=lambda name: shapes[name].rise_share)
-    rounding = 1 / shapes[low].n_steps + 1 / shapes[high].n_steps
-    if shapes[high].rise_share - shapes[low].rise_share > _MIN_SHARE_DIFFERENCE + rounding:
+    peak = max(shape.peak for shape in shapes.values())
+    # A run that does not reach the peak rises to its end.
+    rises = {name: s.peak_step if s.peak >= peak * (1 - 1e-9) else s.n_steps for name, s in shapes.items()}
+    shares = {name: rise / n_steps[name] for name, rise in rises.items()}
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    rounding = 0.5 / n_steps[low] + 0.5 / n_steps[high]
+    if shares[high] - shares[low] > _MIN_SHARE_DIFFERENCE + rounding:
+        parts = [f"{rises[name]:,} of {_steps(n_steps[name])} ({shares[name]:.0%}) of {name}" for name in (low, high)]
         return (
-            f"warmup is another share of each run: {_describe_rise(low, shapes[low])}, and "
-            f"{_describe_rise(high, shapes[high])}. So the variants differ in their schedules too. Set "
-            "schedule.warmup_fraction instead of an absolute number of steps"
+            f"warmup is another share of each run: {parts[0]}, and {parts[1]}. So the variants differ in their "
+            "schedules too. Set schedule.warmup_fraction instead of an absolute number of steps"
         )
     short, long = min(n_steps, key=n_steps.__getitem__), max(n_steps, key=n_steps.__getitem__)
     share = 1 - 1 / n_steps[short]  # the last step of the shorter run
@@ -105,10 +108,6 @@ def unequal_shares(config: Schedule.Config, n_steps: Mapping[str, int]) -> str:
 
 def _factor_at(config: Schedule.Config, n_steps: int, share: float) -> float:
     return float(config.build(n_steps).lr_factor(min(n_steps - 1, round(share * n_steps))))
-
-
-def _describe_rise(name: str, shape: ScheduleShape) -> str:
-    return f"{shape.peak_step:,} of {shape.n_steps:,} steps ({shape.rise_share:.0%}) of {name}"
 
 
 def _warnings(config: Schedule.Config, shape: ScheduleShape, long: ScheduleShape) -> Iterator[str]:
