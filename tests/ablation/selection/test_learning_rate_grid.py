@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -64,7 +65,7 @@ def test_extend_moves_the_grid_until_the_best_value_is_inside(optimum: float) ->
     nearest = min(grid, key=lambda value: abs(math.log(value / optimum)))
     assert result.spec.optimizer.lr == result.tuning.best == nearest
     assert grid[0] < optimum < grid[-1]
-    ratios = [after / before for before, after in zip(grid[:-1], grid[1:], strict=True)]
+    ratios = [after / before for before, after in itertools.pairwise(grid)]
     assert all(ratio == pytest.approx(1 / 0.3, rel=1e-4) or ratio == pytest.approx(3.0, rel=1e-4) for ratio in ratios)
 
 
