@@ -31,6 +31,7 @@ from gptzoo.training.run.run_length import RunLength
 from gptzoo.training.run.run_view import RunView
 from gptzoo.training.run.save_checkpoint import CheckpointContents, save_on_all_ranks
 from gptzoo.training.run.stop_request import listen_for_stop
+from gptzoo.training.run_warnings import early_stop_warnings, weight_warnings
 from gptzoo.training.setup import Setup
 from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
 from gptzoo.training.step.prefetch import prefetch
@@ -182,7 +183,8 @@ class Trainer:
 
                 is_last_step = self.run_length.should_stop()
                 if state.step == 1 or is_last_step:
-                    self._check_weight_changes(is_last_step)
+                    warnings = weight_warnings(self.initial_weights, state, is_last_step=is_last_step)
+                    self._report_warnings("weights", warnings, keep=is_last_step)
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
                 if is_last_step or stop_signal or checkpoint_is_due:
                     self.ranks.on_all_ranks(metrics.sync)  # a checkpoint must not be newer than its metrics
@@ -196,19 +198,14 @@ class Trainer:
                     )
         if state.step < self.run_length.n_steps and self.run_length.is_done():
             self.progress.report(f"early stopping: the best evaluation is that of step {state.best_step}")
+        self._report_warnings("early_stopping", early_stop_warnings(self.schedule, state, self.run_length), keep=True)
 
-    def _check_weight_changes(self, is_last_step: bool) -> None:
-        """Report weights that training has hardly changed: all of them after step 1, and any at the end."""
-        if self.initial_weights is None or self.train_state.skipped == self.train_state.step:
-            return
-        changes = self.initial_weights.changes()
-        if not (is_last_step or changes.is_nothing):
-            return
-        warnings = changes.warnings(self.train_state.step)
+    def _report_warnings(self, topic: str, warnings: Sequence[str], *, keep: bool) -> None:
+        """Print warnings, and if `keep` replace those about the topic in warnings.json."""
         for warning in warnings:
             self.progress.report(as_warning(warning))
-        if is_last_step and self.ranks.is_main:
-            self.folder.write_warnings("weights", warnings)
+        if keep and self.ranks.is_main:
+            self.folder.write_warnings(topic, warnings)
 
     def _load_micro_batches(self, first_sample: int) -> list[MicroBatch]:
         """Return this rank's micro-batches of the batch that starts with sample number `first_sample`."""

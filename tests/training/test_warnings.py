@@ -62,6 +62,24 @@ def test_a_learning_rate_that_jumps_when_a_run_is_extended_is_reported(
     assert rows[13]["lr"] > 3 * rows[12]["lr"]
 
 
+def test_the_jump_is_still_reported_after_another_resume(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    run_spec["steps"] = 24
+    first = gptzoo.train(run_spec, tmp_path / "run", extend=True, quiet=True, until=14).warnings
+    assert len(first) == 1
+    assert gptzoo.train(run_spec, tmp_path / "run", resume=True, quiet=True).warnings == first
+
+
+def test_an_early_stop_before_the_decay_is_reported(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    run_spec |= {"steps": 40, "early_stopping": {"patience": 1, "min_delta": 100.0}}
+    result = gptzoo.train(run_spec, tmp_path / "run", quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert result.steps == 5
+    (warning,) = warnings_of(tmp_path / "run")["early_stopping"]
+    assert f"at step 5 of 40, where the learning rate was at {rows[-1]['lr'] / 0.01:.2g} of its peak" in warning
+    assert list(result.warnings) == [warning]
+
+
 def test_a_run_with_a_fraction_is_the_run_with_as_many_steps(run_spec: dict[str, Any], tmp_path: Path) -> None:
     run_spec["schedule"] = {"type": "cosine", "warmup_steps": 3}
     gptzoo.train(run_spec, tmp_path / "steps", quiet=True)

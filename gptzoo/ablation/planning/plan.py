@@ -172,6 +172,8 @@ def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant], *,
                 yield f"no variant has {axis} {label}"
     if not has_budget and len({variant.n_tokens for variant in variants}) > 1:
         yield "the variants train on different numbers of tokens; set a budget to make them equal"
+    if any(variant.spec.early_stopping is not None for variant in variants):
+        yield "early stopping may end trials at different steps, before their learning rate has decayed"
     for variant in variants:
         if variant.costs.unknown:
             yield f"{variant.name}: cannot count FLOPs and memory: {variant.costs.unknown}"

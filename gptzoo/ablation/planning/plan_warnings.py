@@ -10,6 +10,7 @@ from gptzoo.errors import Problem, SpecError
 from gptzoo.training.optim.schedule_shape import schedule_shape, schedule_warnings, unequal_shares
 
 _MAX_LISTED_VARIANTS = 6
+_MAX_BUDGET_ERROR = 0.05  # of a budget
 
 
 def plan_warnings(plan: Plan) -> Iterator[str]:
@@ -17,6 +18,7 @@ def plan_warnings(plan: Plan) -> Iterator[str]:
     yield from _single_variant(plan)
     yield from _impossible_schedules(plan.variants)
     yield from _unequal_schedules(plan.variants)
+    yield from _missed_budget(plan)
     if plan.halving is not None:
         yield from _rungs_in_warmup(plan.variants, plan.halving.steps)
 
@@ -58,6 +60,39 @@ def _unequal_schedules(variants: Sequence[PlannedVariant]) -> Iterator[str]:
         n_steps = {variant.name: variant.n_steps for variant in group}
         if len(set(n_steps.values())) > 1 and (warning := unequal_shares(group[0].spec.schedule, n_steps)):
             yield warning
+
+
+def _missed_budget(plan: Plan) -> Iterator[str]:
+    """Yield a warning if the budget is so few steps that whole steps are far from it."""
+    budget = plan.spec.budget
+    if budget is None:
+        return
+    if budget.seconds is not None:
+        coarse = {variant.name: variant.n_steps for variant in plan.variants if variant.n_steps < 1 / _MAX_BUDGET_ERROR}
+        if coarse:
+            name = min(coarse, key=coarse.__getitem__)
+            yield (
+                f"the budget of {budget.seconds:g} seconds is only {_steps(coarse[name])} of {name}, so the variants "
+                "get unequal budgets. Use a larger budget"
+            )
+        return
+    wanted = budget.tokens if budget.tokens is not None else budget.flops
+    costs = {v.name: v.n_tokens if budget.tokens is not None else v.flops for v in plan.variants}
+    shares = {name: cost / wanted for name, cost in costs.items() if cost is not None and wanted}
+    if not shares or max(abs(share - 1) for share in shares.values()) <= _MAX_BUDGET_ERROR:
+        return
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    n_steps = {variant.name: variant.n_steps for variant in plan.variants}
+    parts = [f"{low} gets {shares[low]:.0%} of it ({_steps(n_steps[low])})"]
+    parts += [f"{high} {shares[high]:.0%} ({_steps(n_steps[high])})"] if high != low else []
+    yield (
+        f"the budget of {wanted:g} {'tokens' if budget.tokens is not None else 'FLOPs'} is few steps, and only whole "
+        f"steps are trained: {' and '.join(parts)}. Use a larger budget"
+    )
+
+
+def _steps(n_steps: int) -> str:
+    return "1 step" if n_steps == 1 else f"{n_steps:,} steps"
 
 
 def _rungs_in_warmup(variants: Sequence[PlannedVariant], steps: Mapping[str, Sequence[int]]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.metrics_file import read_complete_rows
 from gptzoo.training.run.run_folder import RunFolder
 
+_TOPICS = ("weights", "early_stopping")  # of the warnings that a plan does not know in advance
+
 
 def read_rung_trial(folder: TrialFolder, metric: str) -> RungTrial:
     """Read the progress of a trial towards the step at which it pauses, and the metric at that step."""
@@ -31,5 +33,5 @@ def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOut
         reason=(folder.failure or "") if state == "failed" else "",
         rows=read_complete_rows(folder.metrics),
         sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
-        warnings=RunFolder(folder.path).read_warnings("weights"),
+        warnings=[message for topic in _TOPICS for message in RunFolder(folder.path).read_warnings(topic)],
     )

@@ -19,7 +19,7 @@ from gptzoo.training.run.run_folder import AllowedChange
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
 
-_MAX_JUMP = 1.5  # factor between two learning rates
+MAX_JUMP = 1.5  # ratio of two learning rates above which the difference is reported
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
     resume_step = train_state.step or -1  # without a checkpoint, the row of step 0 is written again too
     ranks.on_main_rank(lambda: truncate_after(folder.metrics, resume_step))
     warnings = schedule_warnings(spec.schedule, n_steps) + _low_group_rates(setup)
-    if changes:
-        warnings += ranks.on_main_rank(lambda: _learning_rate_jump(setup, schedule, train_state.step, n_steps))
     ranks.on_main_rank(lambda: folder.write_warnings("learning_rate", warnings))
+    if changes:
+        jump = ranks.on_main_rank(lambda: _learning_rate_jump(setup, schedule, train_state.step, n_steps))
+        ranks.on_main_rank(lambda: folder.write_warnings("changes", jump))
+        warnings += jump
     return StartingPoint(
         train_state, ema, n_steps, schedule, micro_batch_size, resume_step, messages, warnings, initial_weights
     )
@@ -84,7 +86,7 @@ def _learning_rate_jump(setup: Setup, schedule: Schedule, step: int, n_steps: in
         return []
     before = read_last_row(setup.folder.metrics).get("lr")
     now = setup.train_step.peak_lrs[0] * schedule.lr_factor(step)
-    if not isinstance(before, float) or now <= _MAX_JUMP * before:
+    if not isinstance(before, float) or now <= MAX_JUMP * before:
         return []
     return [
         f"the learning rate jumps from {before:.3g} to {now:.3g} at step {step:,}, because the spec has changed. The "

@@ -67,7 +67,7 @@ def test_a_warmup_that_is_another_share_of_each_run_is_in_the_plan_the_status_an
     flops = [variant.costs.flops_per_token for variant in plan_of(tmp_path / "free").variants]
     assert flops[0] is not None
     assert flops[1] is not None
-    budget = {"flops": 16 * 64 * flops[1]}  # sixteen steps of the deep variant
+    budget = {"flops": 16 * 64 * flops[1]}  # exactly sixteen steps of the deep variant
     n_steps = [round(budget["flops"] / 64 / per_token) for per_token in flops]
     assert n_steps[1] == 16 < 60 < n_steps[0]
     plan = plan_of(tmp_path, with_schedule(warmup_steps=15), budget=budget)
@@ -99,6 +99,19 @@ def test_a_warmup_by_fraction_is_the_same_share_of_each_run(tmp_path: Path) -> N
 def test_variants_that_differ_in_their_warmup_on_purpose_are_not_reported(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, with_schedule(), axes={"schedule.warmup_steps": [0, 10, 40]})
     assert plan.warnings == []
+
+
+def test_a_budget_of_few_steps_is_reported_with_what_each_variant_gets(tmp_path: Path) -> None:
+    costs = [64 * (variant.costs.flops_per_token or 0) for variant in plan_of(tmp_path / "free").variants]
+    flops = 2.6 * costs[1]
+    n_steps = [round(flops / cost) for cost in costs]
+    assert n_steps[1] == 3
+    (warning,) = plan_of(tmp_path, with_schedule(), budget={"flops": flops}).warnings
+    assert f"n_layers=8 {3 / 2.6:.0%} (3 steps)" in warning
+    assert f"n_layers=1 gets {n_steps[0] * costs[0] / flops:.0%} of it ({n_steps[0]} steps)" in warning
+    assert "all 115%" not in warning
+    (warning,) = plan_of(tmp_path, with_schedule(), budget={"tokens": 100}).warnings
+    assert "gets 128% of it (2 steps)" in warning
 
 
 def test_the_same_warning_of_several_variants_is_one(tmp_path: Path) -> None:
