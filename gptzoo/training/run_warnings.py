@@ -25,6 +25,6 @@ def early_stop_warnings(schedule: Schedule, state: TrainState, run_length: RunLe
     if now <= MAX_JUMP * end:
         return []
     return [
-        f"early stopping ended the run at step {state.step:,} of {run_length.n_steps:,}, where the learning rate was at "
-        f"{now:.2g} of its peak and not yet at {end:.2g}. With its decay, the loss would have been lower"
+        f"early stopping ended the run at step {state.step:,} of {run_length.n_steps:,}, where the learning rate was "
+        f"at {now:.2g} of its peak and not yet at {end:.2g}. With its decay, the loss would have been lower"
     ]

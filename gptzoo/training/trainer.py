@@ -204,8 +204,8 @@ class Trainer:
         """Print warnings, and if `keep` replace those about the topic in warnings.json."""
         for warning in warnings:
             self.progress.report(as_warning(warning))
-        if keep and self.ranks.is_main:
-            self.folder.write_warnings(topic, warnings)
+        if keep:
+            self.ranks.on_main_rank(lambda: self.folder.write_warnings(topic, warnings))
 
     def _load_micro_batches(self, first_sample: int) -> list[MicroBatch]:
         """Return this rank's micro-batches of the batch that starts with sample number `first_sample`."""
