@@ -78,12 +78,15 @@ class GroupedOptimizer(Optimizer):
         block and the head have the full learning rate, the embeddings the lowest."""
 
         def _update_problems(self) -> Iterator[InitErrorDetails]:
-            """Yield the problems of learning rates, and an error for each weight decay that erases the weights."""
+            """Yield the problems of learning rates, and an error for each weight decay that erases the weights.
+
+            With a learning rate above 1 a run diverges, which is reported when it does.
+            """
             yield from super()._update_problems()
             for name in _LEARNING_RATES:
                 decay_name = name.replace("lr", "weight_decay")
                 lr, decay = getattr(self, name, None), getattr(self, decay_name, None)
-                if isinstance(lr, float) and isinstance(decay, float) and lr * decay >= 1:
+                if isinstance(lr, float) and isinstance(decay, float) and lr <= 1 <= lr * decay:
                     reason = (
                         "erases the weights: every update at the peak learning rate multiplies them by 1 - "
                         f"{name} * {decay_name} = {1 - lr * decay:g}. Use less than {1 / lr:g}"
