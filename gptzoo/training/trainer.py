@@ -182,7 +182,8 @@ class Trainer:
                 self.observers.log(row)
 
                 is_last_step = self.run_length.should_stop()
-                if state.step == 1 or is_last_step:
+                # The first steps in fp16 may be left out until the loss scale fits.
+                if (state.step == 1 and not self.train_step.loss_scale.enabled) or is_last_step:
                     warnings = weight_warnings(self.initial_weights, state, is_last_step=is_last_step)
                     self._report_warnings("weights", warnings, keep=is_last_step)
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())

@@ -35,7 +35,7 @@ class WeightChanges:
 
     @property
     def is_nothing(self) -> bool:
-        return len(self.unchanged) == self.n_parameters or self.relative < _NOTHING
+        return self.n_parameters > 0 and (len(self.unchanged) == self.n_parameters or self.relative < _NOTHING)
 
     def warnings(self, step: int) -> list[str]:
         """Return a warning about weights that training has hardly changed by the end of step number `step`."""
@@ -61,6 +61,8 @@ class InitialWeights:
 
     def changes(self) -> WeightChanges:
         """Compare the parameters with their initial values."""
+        if not self.parameters:  # a rank without elements
+            return WeightChanges(0.0, (), 0)
         distances, norms, unchanged = [], [], []
         for name, parameter in self.parameters.items():
             initial, now = self.samples[name].double(), _sample(parameter).double()
