@@ -1,4 +1,4 @@
-"""Conditions of a fair comparison: budgets, equal sizes, tuned learning rates, and the selection among many variants."""
+"""Conditions of a fair comparison: budgets, equal sizes, tuned learning rates, and selection among many variants."""
 
 from __future__ import annotations
 
