@@ -118,13 +118,12 @@ class RequestBuilder:
         return remaining
 
     def _spec(self, body: CompletionRequest, max_new_tokens: int, seed: int) -> SamplingSpec:
-        eot = () if self.tokenizer.eot is None else (self.tokenizer.eot,)
         try:
             spec = SamplingSpec.model_validate(
                 {
                     "max_new_tokens": max_new_tokens,
                     "processors": body.processor_configs(),
-                    "stop_tokens": (*eot, *(body.stop_tokens or ())),
+                    "stop_tokens": (*self.tokenizer.end_tokens, *(body.stop_tokens or ())),
                     "stop_texts": body.stop or (),
                     "seed": seed,
                 }

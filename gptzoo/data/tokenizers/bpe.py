@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from gptzoo.data.tokenizers.special_tokens import STATE_KEY
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import DataError
@@ -24,6 +26,7 @@ class BpeTokenizer(Tokenizer):
     """Byte-level byte-pair encoding, trained on the training text with Hugging Face `tokenizers`.
 
     Its state is the JSON of that library (`tokenizer.json`), so the tokenizer of an imported model has this type too.
+    An imported tokenizer reads texts as transformers does: BOS first, if the model was trained with it.
     """
 
     name = "bpe"
@@ -38,14 +41,23 @@ class BpeTokenizer(Tokenizer):
     def __init__(self, config: Config, state: dict[str, Any]):
         super().__init__(config, state)
         self.library_tokenizer = _load_library_tokenizer(state)
+        if self.special_tokens is not None:
+            self.library_tokenizer.encode_special_tokens = not self.special_tokens.in_text
+        elif len(self.library_tokenizer.encode("").ids) > 0:
+            warnings.warn(
+                "this tokenizer was imported by an earlier version of gptzoo: it reads texts without BOS and knows one "
+                "end token. Import the model again with `gptzoo import-hf` to read texts as in its training",
+                stacklevel=2,
+            )
         self.vocab_size = 1 + max(
             self.library_tokenizer.get_vocab(with_added_tokens=True).values()
         )  # ids may have gaps
-        end_tokens = [self.library_tokenizer.token_to_id(name) for name in END_OF_TEXT]
-        self.eot = next((token for token in end_tokens if token is not None), None)
+        self.eot = self._find_end_of_text()
         self.is_byte_level = "ByteLevel" in json.dumps(state["decoder"])
         added_tokens = self.library_tokenizer.get_added_tokens_decoder().items()
         self.special_ids = {index for index, token in added_tokens if token.special}
+        if self.special_tokens is not None:
+            self.special_ids |= {*self.special_tokens.prefix, *self.special_tokens.end}
         self.added_token_bytes = {index: token.content.encode("utf-8") for index, token in added_tokens}
 
     @classmethod
@@ -64,7 +76,16 @@ class BpeTokenizer(Tokenizer):
         state: dict[str, Any] = json.loads(library.to_str())
         return state
 
+    def _find_end_of_text(self) -> int | None:
+        if self.special_tokens is not None:
+            return next(iter(self.special_tokens.end), None)
+        known = [self.library_tokenizer.token_to_id(name) for name in END_OF_TEXT]
+        return next((token for token in known if token is not None), None)
+
     def encode(self, text: str) -> Sequence[int]:
+        return [*self.prefix, *self.encode_continuation(text)]
+
+    def encode_continuation(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
         return self.library_tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -86,10 +107,12 @@ class BpeTokenizer(Tokenizer):
 
 def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     """Load a `tokenizer.json` so that special tokens in a text are plain text, without truncation or padding."""
+    library_tokenizers = _import_tokenizers()
+    if not isinstance(state, dict):
+        raise DataError(f"tokenizer 'bpe': expected the object of a tokenizer.json, got {type(state).__name__}")
+    library_state = {key: value for key, value in state.items() if key != STATE_KEY}
     try:
-        library: tokenizers.Tokenizer = _import_tokenizers().Tokenizer.from_str(json.dumps(state))
-    except DataError:
-        raise
+        library: tokenizers.Tokenizer = library_tokenizers.Tokenizer.from_str(json.dumps(library_state))
     except Exception as error:  # the library raises plain Exceptions
         raise DataError(f"tokenizer 'bpe': the state is not a valid tokenizer.json: {error}") from None
     decoder = json.dumps(state.get("decoder"))

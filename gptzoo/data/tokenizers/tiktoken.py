@@ -33,6 +33,9 @@ class TiktokenTokenizer(Tokenizer):
         self.special_ids = {self.encoding.encode_single_token(name) for name in self.encoding.special_tokens_set}
 
     def encode(self, text: str) -> Sequence[int]:
+        return [*self.prefix, *self.encode_continuation(text)]
+
+    def encode_continuation(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
         return self.encoding.encode_ordinary(text)
 

@@ -113,7 +113,7 @@ class ForcedTokens(Constraint):
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.tokens = config.ids or tuple(self.require_tokenizer().encode(config.text))
+        self.tokens = config.ids or tuple(self.require_tokenizer().encode_continuation(config.text))
 
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         check_token_ids(self.tokens, logits.shape[-1], self.name)

@@ -88,7 +88,7 @@ class Pairs(gptzoo.Batching):
 
     def _separator_token(self, separator: str) -> int:
         try:
-            ids = list(self.tokenizer.encode(separator))
+            ids = list(self.tokenizer.encode_continuation(separator))
         except gptzoo.DataError as error:
             raise gptzoo.DataError(f"batching 'pairs': separator: {error}") from None
         if len(ids) != 1:
