@@ -6,14 +6,16 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.component import Config
+from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.held_out import TextDigest
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import DataError
@@ -22,8 +24,16 @@ from gptzoo.utils.atomic import new_folder, write_json
 SHARD_BYTES = 4 * 2**20  # of text; a shard ends with the document that reaches this size
 
 
+class DocumentSource(Protocol):
+    """The part of a corpus that tokenization reads."""
+
+    config: Config
+
+    def documents(self, split: Split) -> Iterator[str]: ...
+
+
 class Counts(NamedTuple):
-    """Numbers of documents, tokens and UTF-8 bytes."""
+    """Numbers of documents, of tokens with separators, and of the UTF-8 bytes of the documents."""
 
     documents: int
     tokens: int
@@ -40,6 +50,7 @@ class Shard:
     first: int  # index of the first document in the split
     documents: list[str]
     digest: str  # SHA-256 of the documents
+    numbers: Sequence[int]  # numbers of the documents in the corpus, for error messages
 
     @property
     def name(self) -> str:
@@ -50,21 +61,30 @@ def shard_name(split: Split, number: int) -> str:
     return f"{split}-{number:08d}"
 
 
-def split_into_shards(corpus: Corpus, split: Split) -> Iterator[Shard]:
-    """Yield the documents of a split as shards, the same ones in every call. Raises DataError."""
+def split_into_shards(
+    corpus: DocumentSource, split: Split, text: TextDigest | None = None, n_removed: Callable[[], int] | None = None
+) -> Iterator[Shard]:
+    """Yield the documents of a split as shards, the same ones in every call, and add them to `text`.
+
+    `n_removed` returns how many documents of the corpus have been left out so far. Raises DataError.
+    """
     documents: list[str] = []
+    numbers: list[int] = []
     number, first, size, digest = 0, 0, 0, hashlib.sha256()
     for index, document in enumerate(corpus.documents(split)):
-        with _document_named_in_errors(corpus.config.type, split, index):
+        numbers.append(index + 1 + (n_removed() if n_removed else 0))
+        with _document_named_in_errors(corpus.config.type, split, numbers[-1]):
             data = encode_utf8(document)
+        if text is not None:
+            text.add(data)
         digest.update(len(data).to_bytes(8, "little") + data)
         documents.append(document)
         size += len(data)
         if size >= SHARD_BYTES:
-            yield Shard(corpus.config.type, split, number, first, documents, digest.hexdigest())
-            number, first, size, documents, digest = number + 1, index + 1, 0, [], hashlib.sha256()
+            yield Shard(corpus.config.type, split, number, first, documents, digest.hexdigest(), numbers)
+            number, first, size, documents, numbers, digest = number + 1, index + 1, 0, [], [], hashlib.sha256()
     if documents:
-        yield Shard(corpus.config.type, split, number, first, documents, digest.hexdigest())
+        yield Shard(corpus.config.type, split, number, first, documents, digest.hexdigest(), numbers)
 
 
 def tokenize_shard(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
@@ -107,8 +127,9 @@ def _write_tokens(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
     """Tokenize the documents of a shard, each but the first of the split after a separator."""
     n_tokens, n_bytes, spans = 0, 0, []
     with open(folder / "tokens.bin", "wb") as out:
-        for index, document in enumerate(shard.documents, start=shard.first):
-            with _document_named_in_errors(shard.corpus, shard.split, index):
+        numbered = zip(shard.numbers, shard.documents, strict=True)
+        for index, (number, document) in enumerate(numbered, start=shard.first):
+            with _document_named_in_errors(shard.corpus, shard.split, number):
                 separator = np.asarray(tokenizer.separator() if index else [], dtype=np.int64)
                 ids = np.asarray(tokenizer.encode(document), dtype=np.int64)
             if len(ids) and not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size:
@@ -118,7 +139,7 @@ def _write_tokens(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
                 )
             out.write(np.concatenate([separator, ids]).astype(token_dtype(tokenizer)).tobytes())
             n_tokens += len(separator) + len(ids)
-            n_bytes += len(encode_utf8(document)) + len(tokenizer.decode_bytes(separator.tolist()))
+            n_bytes += len(encode_utf8(document))
             spans += [n_tokens - len(ids), n_tokens]
     (folder / "spans.bin").write_bytes(np.array(spans, dtype="<i8").tobytes())
     return Counts(len(shard.documents), n_tokens, n_bytes)
@@ -135,8 +156,8 @@ def _read_finished(shard_folder: Path, digest: str) -> Counts | None:
 
 
 @contextlib.contextmanager
-def _document_named_in_errors(corpus: str, split: Split, index: int) -> Iterator[None]:
+def _document_named_in_errors(corpus: str, split: Split, number: int) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"corpus {corpus!r}, {split} split, document {index + 1}: {error}") from None
+        raise DataError(f"corpus {corpus!r}, {split} split, document {number}: {error}") from None

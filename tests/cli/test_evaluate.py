@@ -58,7 +58,7 @@ def test_text_can_be_a_file_a_corpus_a_run_spec_or_prepared_tokens(folder: Path)
     Path("held out.txt").write_text("the dog sat on the cat. " * 9)
     Path("held.jsonl").write_text(json.dumps({"text": "the dog sat on the cat. " * 9}) + "\n")
     whole = evaluated("--data", "held out.txt")
-    assert whole["n_tokens"] == whole["n_bytes"] == 24 * 9 - 1
+    assert (whole["n_tokens"], whole["n_bytes"]) == (24 * 9 - 1, 24 * 9)
     assert evaluated("--data", "held.jsonl")["loss"] == whole["loss"]
     corpus = json.dumps({"type": "text", "path": "text.txt", "val_path": "held out.txt"})
     assert evaluated("--data", corpus)["loss"] == whole["loss"]
@@ -91,7 +91,7 @@ def test_random_batches_is_nanogpts_protocol(folder: Path) -> None:
         (["run", "--data", "cache"], "has no tokens from `gptzoo prepare`"),
         (["run", "--data", "greek.txt"], "tokenizer 'char' has no token for 'Ω'"),
         (["run", "--data", "latin1.txt"], "UTF-8"),
-        (["run", "--data", "empty.txt"], "no text for the train split"),
+        (["run", "--data", "empty.txt"], "no text for the val split"),
         (["run", "--batching", "packd"], "did you mean 'packed'?"),
         (["run", "--precision", "fp8"], "fp8"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from gptzoo.component import Component, Config
@@ -25,6 +25,20 @@ class Corpus(Component):
     def documents(self, split: Split) -> Iterator[str]:
         """Yield the documents of a split. Raises DataError for data that cannot be read."""
         raise TypeError(f"{type(self).__name__} does not implement documents")
+
+    @property
+    def is_continuous(self) -> bool:
+        """True if the training split is continuous text, not independent documents."""
+        return False
+
+    def training_documents(self, is_duplicate: Callable[[str], bool]) -> Iterator[str]:
+        """Yield the documents of the training split without duplicates of held-out documents.
+
+        `is_duplicate` is called once for each independent document. Continuous text is yielded whole.
+        """
+        for document in self.documents("train"):
+            if self.is_continuous or not is_duplicate(document):
+                yield document
 
     def fingerprint(self) -> str:
         """Return a digest of everything that determines the documents: file contents, generator options."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Annotated
 
@@ -56,15 +56,23 @@ class MixtureCorpus(Corpus):
 
     def documents(self, split: Split) -> Iterator[str]:
         """Yield the documents corpus by corpus. A corpus with a weight above 1 is repeated as a whole."""
+        if split == "train":
+            yield from self._weighted(lambda corpus: corpus.documents("train"))
+            return
+        for corpus in self.corpora:
+            yield from corpus.documents("val")
+
+    def training_documents(self, is_duplicate: Callable[[str], bool]) -> Iterator[str]:
+        """Yield the training documents as `documents` does. Duplicates are left out before weights are applied."""
+        yield from self._weighted(lambda corpus: corpus.training_documents(is_duplicate))
+
+    def _weighted(self, read: Callable[[Corpus], Iterator[str]]) -> Iterator[str]:
         for index, (corpus, weight) in enumerate(zip(self.corpora, self.weights, strict=True)):
-            if split == "val":
-                yield from corpus.documents("val")
-                continue
             for _ in range(int(weight)):
-                yield from corpus.documents("train")
+                yield from read(corpus)
             if fraction := weight % 1:
                 n_documents = 0
-                for document in _take_fraction(corpus.documents("train"), fraction):
+                for document in _take_fraction(read(corpus), fraction):
                     n_documents += 1
                     yield document
                 if not n_documents and weight < 1:

@@ -20,6 +20,10 @@ class TextCorpus(FileCorpus):
     name = "text"
     suffix = ".txt"
 
+    @property
+    def is_continuous(self) -> bool:
+        return not Path(self.config.path).is_dir()
+
     def _split_documents(self, split: Split) -> Iterator[str]:
         if self.config.val_path is not None or Path(self.config.path).is_dir():
             yield from super()._split_documents(split)
