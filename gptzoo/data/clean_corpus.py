@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.data.corpora.file_text import Document
 from gptzoo.data.held_out import HeldOutText, OverlapMeter
 from gptzoo.errors import DataError
 
@@ -20,13 +21,13 @@ class CleanCorpus:
         self.corpus = corpus
         self.config = corpus.config
         self.keep_duplicates = keep_duplicates
-        self.held_out = HeldOutText(corpus.documents("val"))
+        self.held_out = HeldOutText(corpus.read_documents("val"))
         self.meter = self._new_meter()
 
-    def documents(self, split: Split) -> Iterator[str]:
+    def documents(self, split: Split) -> Iterator[Document]:
         """Yield the documents of a split. Raises DataError for a training split that is held out entirely."""
         if split == "val":
-            yield from self.corpus.documents("val")
+            yield from self.corpus.read_documents("val")
             return
         self.meter = self._new_meter()
         empty = True
@@ -44,7 +45,7 @@ class CleanCorpus:
         """Return the number of documents that the current pass over the training split has left out so far."""
         return self.meter.duplicates if self.meter.remove else 0
 
-    def fitting_documents(self) -> Iterator[str]:
+    def fitting_documents(self) -> Iterator[Document]:
         """Yield the documents of the training split, without measuring the overlap of lines."""
         meter = self._new_meter()
         yield from self.corpus.training_documents(meter.is_duplicate)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gptzoo.data.corpora.file_text import Document, pieces_of
+
 LONG_LINE = 50  # characters; shorter lines recur by chance
 _MAX_LINES = 2**17  # distinct held-out lines kept in memory; of more, a sample chosen by hash
 _MAX_LINE_LENGTH = 10_000  # characters that are compared; bounds memory for text without line ends
-_PIECE = 2**20  # characters of a document that are handled at a time
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,22 @@ class TextDigest:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self._n_bytes = 0  # of the document that is being added
 
     def add(self, document: bytes) -> None:
         """Add a document in UTF-8."""
-        self._digest.update(document)
-        self._digest.update(len(document).to_bytes(8, "little"))
+        self.add_piece(document)
+        self.end_document()
+
+    def add_piece(self, piece: bytes) -> None:
+        """Add a piece of a document in UTF-8."""
+        self._digest.update(piece)
+        self._n_bytes += len(piece)
+
+    def end_document(self) -> None:
+        """End the document of the last pieces."""
+        self._digest.update(self._n_bytes.to_bytes(8, "little"))
+        self._n_bytes = 0
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
@@ -82,7 +94,7 @@ class TextDigest:
 class HeldOutText:
     """Hashes of the held-out documents and lines of a corpus. Memory holds 16 bytes per document."""
 
-    def __init__(self, documents: Iterable[str]):
+    def __init__(self, documents: Iterable[Document]):
         """Read the held-out documents once."""
         exact, normal, self.lines = array("q"), array("q"), LineSample()
         for document in documents:
@@ -94,7 +106,7 @@ class HeldOutText:
         self.exact, self.exact_counts = np.unique(np.array(exact), return_counts=True)
         self.normal, self.normal_counts = np.unique(np.array(normal), return_counts=True)
 
-    def __contains__(self, document: str) -> bool:
+    def __contains__(self, document: Document) -> bool:
         """Return True if the document equals a held-out one except for whitespace."""
         return _index(self.normal, _hash_without_whitespace(document)) is not None
 
@@ -109,16 +121,16 @@ class OverlapMeter:
         self.normal_seen = np.zeros(len(held_out.normal), dtype=bool)
         self.lines_seen: set[int] = set()
         self.duplicates = 0
-        self._counted: str | None = None  # the last document that `is_duplicate` has seen
+        self._counted: Document | None = None  # the last document that `is_duplicate` has seen
 
-    def is_duplicate(self, document: str) -> bool:
+    def is_duplicate(self, document: Document) -> bool:
         """Count an independent training document. Return True if it equals a held-out one and is to be removed."""
         self._counted = document
         is_equal = self._compare(document)
         self.duplicates += is_equal
         return is_equal and self.remove
 
-    def read(self, document: str) -> None:
+    def read(self, document: Document) -> None:
         """Compare a document of the training text, and its lines, with the held-out text."""
         if document is not self._counted:  # continuous text
             self._compare(document)
@@ -143,7 +155,7 @@ class OverlapMeter:
             repeated_long_lines=scale * sum(count for count, is_long, seen in counts if is_long and seen),
         )
 
-    def _compare(self, document: str) -> bool:
+    def _compare(self, document: Document) -> bool:
         index = _index(self.held_out.normal, _hash_without_whitespace(document))
         if index is None:
             return False
@@ -175,23 +187,29 @@ class LineSample:
             self.counts = {key: entry for key, entry in self.counts.items() if entry[2] % 2**self.sample_bits == 0}
 
 
-def _lines(document: str) -> Iterator[str]:
+def _lines(document: Document) -> Iterator[str]:
     """Yield the lines that have text, with one space between words."""
-    begin = 0
-    while begin < len(document):
-        end = document.find("\n", begin)
-        end = len(document) if end < 0 else end
-        if line := " ".join(document[begin : min(end, begin + _MAX_LINE_LENGTH)].split()):
-            yield line
-        begin = end + 1
+    unfinished = ""  # the beginning of a line that the next piece continues
+    for piece in pieces_of(document):
+        begin = 0
+        while (end := piece.find("\n", begin)) >= 0:
+            yield from _normal_line(unfinished + piece[begin : min(end, begin + _MAX_LINE_LENGTH)])
+            unfinished, begin = "", end + 1
+        unfinished = (unfinished + piece[begin : begin + _MAX_LINE_LENGTH])[:_MAX_LINE_LENGTH]
+    yield from _normal_line(unfinished)
 
 
-def _hash_exactly(document: str) -> int:
-    return _hash_pieces(document[i : i + _PIECE] for i in range(0, len(document), _PIECE))
+def _normal_line(line: str) -> Iterator[str]:
+    if words := " ".join(line[:_MAX_LINE_LENGTH].split()):
+        yield words
 
 
-def _hash_without_whitespace(document: str) -> int:
-    return _hash_pieces("".join(document[i : i + _PIECE].split()) for i in range(0, len(document), _PIECE))
+def _hash_exactly(document: Document) -> int:
+    return _hash_pieces(pieces_of(document))
+
+
+def _hash_without_whitespace(document: Document) -> int:
+    return _hash_pieces("".join(piece.split()) for piece in pieces_of(document))
 
 
 def _hash_pieces(pieces: Iterable[str]) -> int:

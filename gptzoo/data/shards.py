@@ -15,6 +15,8 @@ import numpy as np
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.corpora.file_text import Document
+from gptzoo.data.document_parts import parts_of
 from gptzoo.data.held_out import TextDigest
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
@@ -29,7 +31,7 @@ class DocumentSource(Protocol):
 
     config: Config
 
-    def documents(self, split: Split) -> Iterator[str]: ...
+    def documents(self, split: Split) -> Iterator[Document]: ...
 
 
 class Counts(NamedTuple):
@@ -42,15 +44,16 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive documents of one split."""
+    """Consecutive documents of one split. Long documents are in parts, which several shards may hold."""
 
     corpus: str  # type of the corpus, for error messages
     split: Split
     number: int
     first: int  # index of the first document in the split
-    documents: list[str]
+    documents: list[str]  # or parts of documents
     digest: str  # SHA-256 of the documents
     numbers: Sequence[int]  # numbers of the documents in the corpus, for error messages
+    starts: Sequence[bool]  # False for a part that continues the document before it
 
     @property
     def name(self) -> str:
@@ -62,29 +65,69 @@ def shard_name(split: Split, number: int) -> str:
 
 
 def split_into_shards(
-    corpus: DocumentSource, split: Split, text: TextDigest | None = None, n_removed: Callable[[], int] | None = None
+    corpus: DocumentSource,
+    split: Split,
+    text: TextDigest | None = None,
+    n_removed: Callable[[], int] | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Iterator[Shard]:
     """Yield the documents of a split as shards, the same ones in every call, and add them to `text`.
 
-    `n_removed` returns how many documents of the corpus have been left out so far. Raises DataError.
+    `n_removed` returns how many documents of the corpus have been left out so far. The tokenizer determines where a
+    long document can be divided into parts. Raises DataError.
     """
-    documents: list[str] = []
-    numbers: list[int] = []
-    number, first, size, digest = 0, 0, 0, hashlib.sha256()
+    builder = _ShardBuilder(corpus.config.type, split)
+    border, tokenizer_type = (None, "") if tokenizer is None else (tokenizer.border, tokenizer.config.type)
     for index, document in enumerate(corpus.documents(split)):
-        numbers.append(index + 1 + (n_removed() if n_removed else 0))
-        with _document_named_in_errors(corpus.config.type, split, numbers[-1]):
-            data = encode_utf8(document)
+        number = index + 1 + (n_removed() if n_removed else 0)
+        location = f"corpus {corpus.config.type!r}, {split} split, document {number}"
+        for part_index, part in enumerate(parts_of(document, border, location, tokenizer_type)):
+            with _document_named_in_errors(corpus.config.type, split, number):
+                data = encode_utf8(part)
+            if text is not None:
+                text.add_piece(data)
+            builder.add(part, data, index, number, starts=part_index == 0)
+            if builder.size >= SHARD_BYTES:
+                yield builder.take()
         if text is not None:
-            text.add(data)
-        digest.update(len(data).to_bytes(8, "little") + data)
-        documents.append(document)
-        size += len(data)
-        if size >= SHARD_BYTES:
-            yield Shard(corpus.config.type, split, number, first, documents, digest.hexdigest(), numbers)
-            number, first, size, documents, numbers, digest = number + 1, index + 1, 0, [], [], hashlib.sha256()
-    if documents:
-        yield Shard(corpus.config.type, split, number, first, documents, digest.hexdigest(), numbers)
+            text.end_document()
+    if builder.documents:
+        yield builder.take()
+
+
+class _ShardBuilder:
+    """The documents of the shard that is being filled."""
+
+    def __init__(self, corpus: str, split: Split):
+        self.corpus, self.split, self.number = corpus, split, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.documents: list[str] = []
+        self.numbers: list[int] = []
+        self.starts: list[bool] = []
+        self.first, self.size, self.digest = 0, 0, hashlib.sha256()
+
+    def add(self, part: str, data: bytes, index: int, number: int, *, starts: bool) -> None:
+        if not self.documents:
+            self.first = index
+        if not starts:
+            self.digest.update(b"continued")
+        self.digest.update(len(data).to_bytes(8, "little") + data)
+        self.documents.append(part)
+        self.numbers.append(number)
+        self.starts.append(starts)
+        self.size += len(data)
+
+    def take(self) -> Shard:
+        """Return the shard and begin the next one."""
+        digest = self.digest.hexdigest()
+        shard = Shard(
+            self.corpus, self.split, self.number, self.first, self.documents, digest, self.numbers, self.starts
+        )
+        self.number += 1
+        self._begin()
+        return shard
 
 
 def tokenize_shard(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
@@ -103,14 +146,21 @@ def tokenize_shard(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
 def merge_shards(folder: Path, split: Split, all_counts: list[Counts], tokens: Path, spans: Path) -> None:
     """Concatenate the shards of a split into one file of tokens and one of document spans."""
     n_tokens = 0
+    last_span = np.empty(0, dtype=np.int64)  # of a document that the next shard may continue
     with open(tokens, "wb") as all_tokens, open(spans, "wb") as all_spans:
         for number, counts in enumerate(all_counts):
             shard_folder = folder / shard_name(split, number)
             with open(shard_folder / "tokens.bin", "rb") as shard_tokens:
                 shutil.copyfileobj(shard_tokens, all_tokens, 2**20)
-            shard_spans = np.fromfile(shard_folder / "spans.bin", dtype="<i8")
-            all_spans.write((shard_spans + n_tokens).astype("<i8").tobytes())
+            shard_spans = np.fromfile(shard_folder / "spans.bin", dtype="<i8").astype(np.int64) + n_tokens
+            if len(shard_spans) > 2 * counts.documents:  # the first span continues the last document
+                last_span[1], shard_spans = shard_spans[1], shard_spans[2:]
+            if len(shard_spans):
+                all_spans.write(last_span.astype("<i8").tobytes())
+                all_spans.write(shard_spans[:-2].astype("<i8").tobytes())
+                last_span = shard_spans[-2:].copy()
             n_tokens += counts.tokens
+        all_spans.write(last_span.astype("<i8").tobytes())
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype:
@@ -127,11 +177,13 @@ def _write_tokens(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
     """Tokenize the documents of a shard, each but the first of the split after a separator."""
     n_tokens, n_bytes, spans = 0, 0, []
     with open(folder / "tokens.bin", "wb") as out:
-        numbered = zip(shard.numbers, shard.documents, strict=True)
-        for index, (number, document) in enumerate(numbered, start=shard.first):
+        parts = zip(shard.numbers, shard.documents, shard.starts, strict=True)
+        for index, (number, part, starts) in enumerate(parts):
             with _document_named_in_errors(shard.corpus, shard.split, number):
-                separator = np.asarray(tokenizer.separator() if index else [], dtype=np.int64)
-                ids = np.asarray(tokenizer.encode(document), dtype=np.int64)
+                after_another = starts and (index > 0 or shard.first > 0)
+                separator = np.asarray(tokenizer.separator() if after_another else [], dtype=np.int64)
+                encode = tokenizer.encode if starts else tokenizer.encode_continuation
+                ids = np.asarray(encode(part), dtype=np.int64)
             if len(ids) and not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size:
                 raise DataError(
                     f"tokenizer {tokenizer.config.type!r} returned ids from {ids.min()} to {ids.max()}, "
@@ -139,10 +191,13 @@ def _write_tokens(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
                 )
             out.write(np.concatenate([separator, ids]).astype(token_dtype(tokenizer)).tobytes())
             n_tokens += len(separator) + len(ids)
-            n_bytes += len(encode_utf8(document))
-            spans += [n_tokens - len(ids), n_tokens]
+            n_bytes += len(encode_utf8(part))
+            if starts or not spans:
+                spans.append([n_tokens - len(ids), n_tokens])
+            else:
+                spans[-1][1] = n_tokens
     (folder / "spans.bin").write_bytes(np.array(spans, dtype="<i8").tobytes())
-    return Counts(len(shard.documents), n_tokens, n_bytes)
+    return Counts(sum(shard.starts), n_tokens, n_bytes)
 
 
 def _read_finished(shard_folder: Path, digest: str) -> Counts | None:

@@ -19,6 +19,8 @@ import numpy as np
 from gptzoo.component import Config
 from gptzoo.data.clean_corpus import CleanCorpus
 from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.data.corpora.file_text import pieces_of
+from gptzoo.data.document_parts import parts_of
 from gptzoo.data.held_out import Overlap, TextDigest
 from gptzoo.data.shard_workers import shard_workers
 from gptzoo.data.shards import Counts, merge_shards, sha256_of, split_into_shards, token_dtype
@@ -68,7 +70,8 @@ def prepare(
 
     Results are cached in $GPTZOO_CACHE (default: ~/.cache/gptzoo). A damaged cache entry is rebuilt, and an interrupted
     call continues from the finished shards. The result is the same for any number of `workers`, which are processes.
-    Memory holds a few shards per worker and the longest document. Raises DataError.
+    Memory holds a few shards per worker, and the longest document unless the tokenizer reads it in parts. Raises
+    DataError.
     """
     fingerprint = corpus.fingerprint()
     tokens = cache_folder() / "tokens"
@@ -142,7 +145,9 @@ def _add_text_record(folder: Path, store: TokenStore, corpus: Corpus) -> TokenSt
     digests = {split: TextDigest() for split in _SPLITS}
     for split, digest in digests.items():
         for document in documents.documents(split):
-            digest.add(encode_utf8(document))
+            for piece in pieces_of(document):
+                digest.add_piece(encode_utf8(piece))
+            digest.end_document()
     overlap = documents.meter.result()
     texts = {split: digest.hexdigest() for split, digest in digests.items()}
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -209,18 +214,33 @@ def _fit_or_load_tokenizer(
     except GptzooError:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        texts = _report_texts(corpus.fitting_documents(), progress)
-        tokenizer = tokenizer_config.build(_tokenizer_class(tokenizer_config).fit(tokenizer_config, texts))
+        tokenizer_class = _tokenizer_class(tokenizer_config)
+        texts = _report_texts(_fitting_texts(corpus, tokenizer_class), progress)
+        tokenizer = tokenizer_config.build(tokenizer_class.fit(tokenizer_config, texts))
         temporary = folder / f"{INCOMPLETE_PREFIX}{file.name}"
         save_tokenizer(tokenizer, temporary)
         os.replace(temporary, file)
         return load_tokenizer(file)
 
 
-def _report_texts(texts: Iterator[str], progress: ProgressCallback) -> Iterator[str]:
-    for text in texts:
+def _fitting_texts(corpus: CleanCorpus, tokenizer: type[Tokenizer]) -> Iterator[tuple[str, bool]]:
+    """Yield the texts to fit a tokenizer on, each with True if it ends a document."""
+    for index, document in enumerate(corpus.fitting_documents()):
+        if index and tokenizer.fit_separator:
+            yield tokenizer.fit_separator, False
+        location = f"corpus {corpus.config.type!r}, train split, document {index + 1}"
+        parts = parts_of(document, tokenizer.fit_border, location, tokenizer.name)
+        last = next(parts, "")
+        for part in parts:
+            yield last, False
+            last = part
+        yield last, True
+
+
+def _report_texts(texts: Iterator[tuple[str, bool]], progress: ProgressCallback) -> Iterator[str]:
+    for text, ends_document in texts:
         yield text
-        progress("tokenizer", Counts(1, 0, len(text)))
+        progress("tokenizer", Counts(int(ends_document), 0, len(text)))
 
 
 def _write_store(
@@ -237,7 +257,8 @@ def _write_store(
     with shard_workers(tokenizer, tokenizer_file, workers) as tokenize_shards:
         for split in _SPLITS:
             all_counts, text = [], TextDigest()
-            shards = split_into_shards(corpus, split, text, corpus.n_removed if split == "train" else None)
+            n_removed = corpus.n_removed if split == "train" else None
+            shards = split_into_shards(corpus, split, text, n_removed, tokenizer)
             for counts in tokenize_shards(unfinished, shards):
                 all_counts.append(counts)
                 progress(split, counts)

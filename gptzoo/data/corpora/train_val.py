@@ -8,6 +8,7 @@ from typing import Annotated
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.data.corpora.file_text import Document
 from gptzoo.reference import Reference
 
 
@@ -37,7 +38,10 @@ class TrainValCorpus(Corpus):
         """Yield the documents of a split of its corpus."""
         yield from (self.train if split == "train" else self.val).documents(split)
 
-    def training_documents(self, is_duplicate: Callable[[str], bool]) -> Iterator[str]:
+    def read_documents(self, split: Split) -> Iterator[Document]:
+        yield from (self.train if split == "train" else self.val).read_documents(split)
+
+    def training_documents(self, is_duplicate: Callable[[Document], bool]) -> Iterator[Document]:
         """Yield the training documents of the first corpus without duplicates of the held-out text of the second."""
         yield from self.train.training_documents(is_duplicate)
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from gptzoo.data.tokenizers.borders import PART_CHARACTERS, border_of_state, cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.library_errors import report_library_errors
 from gptzoo.data.tokenizers.special_tokens import STATE_KEY
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
-from gptzoo.errors import DataError
+from gptzoo.errors import DataError, UserNote
 
 if TYPE_CHECKING:
     import tokenizers
 
+MAX_TRAINING_WORD = 2**13  # characters
+_LONG_RUN = re.compile(rf"\S{{{MAX_TRAINING_WORD}}}|\s{{{MAX_TRAINING_WORD}}}")
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|eot_id|>")
 
 
@@ -37,6 +42,7 @@ class BpeTokenizer(Tokenizer):
         """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
 
     config: Config
+    fit_border = staticmethod(last_word_border)
 
     def __init__(self, config: Config, state: dict[str, Any]):
         super().__init__(config, state)
@@ -47,8 +53,11 @@ class BpeTokenizer(Tokenizer):
             warnings.warn(
                 "this tokenizer was imported by an earlier version of gptzoo: it reads texts without BOS and knows one "
                 "end token. Import the model again with `gptzoo import-hf` to read texts as in its training",
+                UserNote,
                 stacklevel=2,
             )
+        in_text = self.special_tokens is not None and self.special_tokens.in_text
+        self.border = border_of_state(state, reads_special_tokens=in_text)
         self.vocab_size = 1 + max(
             self.library_tokenizer.get_vocab(with_added_tokens=True).values()
         )  # ids may have gaps
@@ -64,7 +73,7 @@ class BpeTokenizer(Tokenizer):
     def fit(cls, config: Config, texts: Iterable[str]) -> dict[str, Any]:
         hf = _import_tokenizers()
         library = hf.Tokenizer(hf.models.BPE())
-        library.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.pre_tokenizer = _pre_tokenizer()
         library.decoder = hf.decoders.ByteLevel()
         trainer = hf.trainers.BpeTrainer(
             vocab_size=config.vocab_size,
@@ -72,7 +81,8 @@ class BpeTokenizer(Tokenizer):
             initial_alphabet=sorted(hf.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        library.train_from_iterator(texts, trainer)
+        with report_library_errors("tokenizer 'bpe'"):
+            library.train_from_iterator(itertools.chain.from_iterable(map(_training_parts, texts)), trainer)
         state: dict[str, Any] = json.loads(library.to_str())
         return state
 
@@ -87,7 +97,10 @@ class BpeTokenizer(Tokenizer):
 
     def encode_continuation(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        return self.library_tokenizer.encode(text, add_special_tokens=False).ids
+        parts = [text] if len(text) <= PART_CHARACTERS else cut_at_borders([text], self.border)
+        with report_library_errors("tokenizer 'bpe'"):
+            encoded = [self.library_tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+        return encoded[0] if len(encoded) == 1 else list(itertools.chain.from_iterable(encoded))
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
@@ -103,6 +116,22 @@ class BpeTokenizer(Tokenizer):
         if match := _BYTE_FALLBACK.fullmatch(piece):
             return bytes([int(match[1], 16)])
         return piece.replace("\u2581", " ").encode("utf-8")  # SentencePiece writes a space as U+2581
+
+
+def _training_parts(text: str) -> Iterator[str]:
+    """Yield a training text in parts, and a word that is too long for the trainer in pieces.
+
+    The trainer's time is quadratic in the length of a word. The other words are the same as without parts.
+    """
+    for part in cut_at_borders([text], last_word_border):
+        start = 0
+        if _LONG_RUN.search(part):
+            for _, (begin, end) in _pre_tokenizer().pre_tokenize_str(part):
+                if end - begin > MAX_TRAINING_WORD:
+                    yield part[start:begin]
+                    yield from (part[i : min(end, i + MAX_TRAINING_WORD)] for i in range(begin, end, MAX_TRAINING_WORD))
+                    start = end
+        yield part[start:]
 
 
 def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
@@ -125,6 +154,10 @@ def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     library.no_truncation()
     library.no_padding()
     return library
+
+
+def _pre_tokenizer() -> Any:  # noqa: ANN401  `tokenizers` is an optional dependency
+    return _import_tokenizers().pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
 def _import_tokenizers() -> ModuleType:

@@ -7,12 +7,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from gptzoo.component import Component, Config
+from gptzoo.data.tokenizers.borders import Border
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, read_special_tokens
 from gptzoo.errors import DataError, FolderError
 from gptzoo.reference import Reference
@@ -28,6 +29,13 @@ class Tokenizer(Component):
     prefix: tuple[int, ...] = ()
     """Token ids that `encode` puts before each text, such as BOS. Only imported tokenizers have them."""
     special_tokens: SpecialTokens | None = None  # of an imported tokenizer
+    border: Border | None = None
+    """Function that finds a border, at which a text can be cut: the ids of the text are those of `encode` for the first
+    part and of `encode_continuation` for the second. Long documents are encoded in such parts. None: as a whole."""
+    fit_border: ClassVar[Border | None] = None
+    """The same for `fit`: its result does not change if texts are cut at these borders."""
+    fit_separator: ClassVar[str] = ""
+    """Text between two documents, which `fit` has to learn as well."""
 
     def __init__(self, config: Config, state: object = None):
         self.config = config
