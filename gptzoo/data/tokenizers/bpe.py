@@ -81,8 +81,9 @@ class BpeTokenizer(Tokenizer):
             initial_alphabet=sorted(hf.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        with report_library_errors("tokenizer 'bpe'"):
-            library.train_from_iterator(itertools.chain.from_iterable(map(_training_parts, texts)), trainer)
+        reading_errors: list[BaseException] = []
+        with report_library_errors("tokenizer 'bpe'", reading_errors=reading_errors):
+            library.train_from_iterator(_keep_error(map(_training_parts, texts), reading_errors), trainer)
         state: dict[str, Any] = json.loads(library.to_str())
         return state
 
@@ -116,6 +117,15 @@ class BpeTokenizer(Tokenizer):
         if match := _BYTE_FALLBACK.fullmatch(piece):
             return bytes([int(match[1], 16)])
         return piece.replace("\u2581", " ").encode("utf-8")  # SentencePiece writes a space as U+2581
+
+
+def _keep_error(texts: Iterable[Iterable[str]], errors: list[BaseException]) -> Iterator[str]:
+    """Yield all texts. Append an error to `errors`, so that it can be told from one of the library."""
+    try:
+        yield from itertools.chain.from_iterable(texts)
+    except BaseException as error:
+        errors.append(error)
+        raise
 
 
 def _training_parts(text: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gptzoo.errors import DataError, GptzooError
 
@@ -13,17 +13,22 @@ _LONG_RUN = re.compile(r"\s{1000,}|\S{1000,}")
 
 
 @contextlib.contextmanager
-def report_library_errors(name: str, text: str | None = None) -> Iterator[None]:
+def report_library_errors(
+    name: str, text: str | None = None, reading_errors: Sequence[BaseException] = ()
+) -> Iterator[None]:
     """Convert an exception of a library, or a panic of its Rust code, to a DataError.
 
     name: the tokenizer, for the message.
     text: the text that the library reads. The message names its longest run of whitespace or of other characters.
+    reading_errors: errors of the iterator that the library reads. They are raised as they are.
     """
     try:
         yield
     except (GptzooError, MemoryError):
         raise
     except BaseException as error:
+        if reading_errors:
+            raise reading_errors[0] from None
         # A panic is a BaseException of a class that cannot be imported or pickled.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
