@@ -70,6 +70,16 @@ class Setup:
         optimizer = describe_optimizer(self.train_step.optimizer)
         return f"{describe_device(self.device)}, {self.precision}, {blocks}, {optimizer}"
 
+    def notes(self) -> list[str]:
+        """Return notes on the setup that a user may not expect."""
+        vocab_size, n_ids = self.spec.model.vocab_size or 0, self.store.vocab_size
+        if vocab_size == n_ids:
+            return []
+        return [
+            f"note: the model has {vocab_size} token ids and the tokenizer {n_ids}. The {vocab_size - n_ids} spare ids "
+            "do not occur in the text, and are never generated"
+        ]
+
     def data_record(self) -> DataRecord:
         """Return the record of the text for the run folder, by which losses of different runs can be compared."""
         store = self.store

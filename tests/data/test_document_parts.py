@@ -255,7 +255,7 @@ class Opaque(Tokenizer):
         (
             "bpe",
             "one two " + "x" * 3000 + " a b c d" * 100,
-            "it has no space or line end that follows a letter for 1,000 characters",
+            "it has no space or line end that follows a letter for 1,000",
         ),
     ],
 )

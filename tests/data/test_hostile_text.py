@@ -115,7 +115,7 @@ def test_windows_line_ends_and_a_byte_order_mark_in_a_text_file(tmp_path: Path, 
 
 @pytest.mark.parametrize("value", [None, 3, ["a"], {"b": 1}])
 def test_a_field_that_is_not_text_is_refused_with_its_value(value: Any, tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(DataError, match=r"data.jsonl:2: 'text' holds .* which is not text; correct or remove the line"):
+    with pytest.raises(DataError, match=r"data.jsonl:2: has no text under 'text' .*; it holds "):
         prepare(jsonl(tmp_path, "one", value).build(), component("tokenizer", type="byte"))
 
 

@@ -37,7 +37,7 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
     All ranks must call it. Raises FolderError if the folder has another run, or a run that is already longer.
     """
     spec, folder, ranks, data = setup.spec, setup.folder, setup.ranks, setup.data_record()
-    messages = [setup.describe()]
+    messages = [setup.describe(), *setup.notes()]
     if setup.store.overlap is not None:
         messages.append(describe_overlap(setup.store.overlap))
 
