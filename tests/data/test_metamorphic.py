@@ -1,4 +1,4 @@
-"""Metamorphic tests of `prepare`: changes of a corpus that must not change its tokens, or change them in a known way."""
+"""Metamorphic tests of `prepare`: changes of a corpus that keep its tokens, or change them in a known way."""
 
 from __future__ import annotations
 
