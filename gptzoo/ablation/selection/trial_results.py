@@ -54,5 +54,5 @@ def with_same_text(trials: Sequence[TrialOutcome], baseline: str, metric: str) -
     checked = []
     for trial in trials:
         reason = why_not_comparable(metric, trial.data.get("held_out"), reference) if trial.state == "done" else None
-        checked.append(trial if reason is None else replace(trial, state="failed", reason=reason))
+        checked.append(trial if reason is None else replace(trial, state="failed", reason=reason, rows=()))
     return checked

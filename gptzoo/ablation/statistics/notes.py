@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
@@ -70,6 +71,11 @@ def _text_notes(outcome: Outcome) -> Iterator[str]:
         by_text.setdefault(text, []).append(name)
     for text, names in by_text.items():
         yield f"{_listed(names)}: measured on text that is partly trained on: {text}."
+    if len({json.dumps([v.spec.get("corpus"), v.spec.get("tokenizer")], sort_keys=True) for v in outcome.variants}) > 1:
+        yield (
+            "train/loss is per token of each variant's own training text, and the variants have different corpora or "
+            "tokenizers: its curves show progress, but do not compare variants."
+        )
     yield from _unknown_text_notes(outcome)
 
 
