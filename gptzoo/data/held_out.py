@@ -33,6 +33,14 @@ class Overlap:
     long_lines: int  # held-out lines of at least LONG_LINE characters
     repeated_long_lines: int
 
+    @classmethod
+    def from_record(cls, record: object) -> Overlap | None:
+        """Read an overlap from JSON. Return None for a record of another form, such as that of an older version."""
+        try:
+            return cls(**record) if isinstance(record, dict) else None
+        except TypeError:
+            return None
+
     @property
     def is_high(self) -> bool:
         """True if more held-out text is in the training text than lines that recur by chance explain."""

@@ -304,7 +304,7 @@ def open_store(folder: Path) -> TokenStore | None:
             folder=folder,
             texts=None if text is None else text["sha256"],
             ids={split: index["sha256"][f"{split}.bin"] for split in _SPLITS},
-            overlap=None if text is None else Overlap(**text["overlap"]),
+            overlap=None if text is None else Overlap.from_record(text["overlap"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

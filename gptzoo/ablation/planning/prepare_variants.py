@@ -18,7 +18,7 @@ from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.records.outcome import Exclusion
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value, grid_trials
-from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
 from gptzoo.errors import SpecError
 from gptzoo.spec.ablation import AblationSpec, TuneSpec
 from gptzoo.spec.json_diff import differences
@@ -133,8 +133,13 @@ def _tune(
         for trial in grid_trials(run, tune)
     }
 
+    outcomes = [
+        read_trial_outcome(TrialFolder(folder / "trials" / trial.name), variant, trial.seed)
+        for trial in trials.values()
+    ]
+    by_trial = dict(zip(trials, with_same_text(outcomes, variant, metric), strict=True))
+
     def outcome_of(grid_trial: GridTrial) -> TrialOutcome:
-        trial = trials[grid_trial.value, grid_trial.seed]
-        return read_trial_outcome(TrialFolder(folder / "trials" / trial.name), trial.variant, trial.seed)
+        return by_trial[grid_trial.value, grid_trial.seed]
 
     return list(trials.values()), choose_value(run, tune, metric, outcome_of)

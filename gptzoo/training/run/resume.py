@@ -17,6 +17,11 @@ from gptzoo.training.run.run_folder import HELD_OUT_CHANGED, AllowedChange
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
 
+_NEW_BITS_PER_BYTE = (
+    "bits per byte: an older version started this run. It counted separators between documents as text. From now on "
+    "only the bytes of the documents count"
+)
+
 
 @dataclass(frozen=True)
 class StartingPoint:
@@ -40,6 +45,9 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
     messages = [setup.describe(), *setup.notes()]
     if setup.store.overlap is not None:
         messages.append(describe_overlap(setup.store.overlap))
+
+    if folder.keeps_duplicates:
+        messages.append(_NEW_BITS_PER_BYTE)
 
     def write_or_check_spec() -> list[str]:
         return folder.write_or_check_spec(spec, setup.device, data, messages.append, allowed_change=allowed_change)
