@@ -127,20 +127,24 @@ def test_a_prompt_that_makes_the_model_fail_ends_only_its_request(serve: Any, lo
     assert health(running) == 200
 
 
-def test_a_failure_while_decoding_ends_the_requests_in_flight_and_the_server_goes_on(
-    serve: Any, loaded: LoadedModel
-) -> None:
+def test_a_failure_while_decoding_ends_only_the_request_that_causes_it(serve: Any, loaded: LoadedModel) -> None:
     failing = fail_if(loaded, lambda tokens: tokens.shape[1] == 1 and bool((tokens == ord(BAD)).any()))
-    running = serve(failing)
-    options = {"temperature": 1.0, "seed": 3, "logit_bias": {str(ord(BAD)): -100}}
+    running = serve(failing, rows=4)
+    options = {"max_tokens": 60, "temperature": 1.0, "seed": 3, "logit_bias": {str(ord(BAD)): -100}}
     expected = running.complete(**options).choices[0].text
-    force = {"processors": [{"type": "forced_tokens", "text": f"ab{BAD}c"}]}
-    for _ in range(3):
+
+    def ask(fails: bool) -> str:
+        if not fails:
+            return running.complete(**options).choices[0].text
+        forced = {"type": "forced_tokens", "text": f"abcdefgh{BAD}c"}
         with pytest.raises(openai.InternalServerError) as caught:
-            running.complete(temperature=None, extra_body=force)
+            running.complete(temperature=None, max_tokens=60, extra_body={"processors": [forced]})
         assert caught.value.status_code == 500
-        assert running.complete(**options).choices[0].text == expected
-        assert health(running) == 200
+        return expected
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(ask, [False, False, True, False] * 3)] == [expected] * 12
+    assert health(running) == 200
     wait_until(lambda: running.scheduler.n_open == 0)
 
 

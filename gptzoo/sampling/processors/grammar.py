@@ -140,6 +140,7 @@ class Regex(Grammar):
     config: Config
 
     def lark(self) -> str:
+        _check_utf8(self.config.pattern, "regex.pattern")
         source = f"start: TEXT\nTEXT: {_lark_regex(self.config.pattern)}"
         alphabet = _alphabet_pattern(token_bytes(self.vocabulary))
         return source if alphabet is None else f"{source} & {_lark_regex(alphabet)}"
@@ -161,7 +162,7 @@ class JsonSchema(Grammar):
 
     def lark(self) -> str:
         options = {"whitespace_flexible": self.config.whitespace}
-        return f"start: %json {json.dumps({**self.config.definition, 'x-guidance': options})}"
+        return f"start: %json {schema_text({**self.config.definition, 'x-guidance': options})}"
 
 
 def _lark_regex(pattern: str) -> str:
