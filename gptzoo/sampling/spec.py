@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, Strict
 
 from gptzoo.reference import Reference
-from gptzoo.strict_model import StrictModel
+from gptzoo.strict_model import StrictModel, Unicode
 
 
 class SamplingSpec(StrictModel):
@@ -19,7 +19,7 @@ class SamplingSpec(StrictModel):
     """Logits processors, applied in this order. Default: none, which samples from the model's own distribution."""
     stop_tokens: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = ()
     """Token ids that end the text. The stop token itself is not part of the text."""
-    stop_texts: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)] = ()
+    stop_texts: Annotated[tuple[Annotated[Unicode, Field(min_length=1)], ...], Strict(False)] = ()
     """Strings that end the text. The stop string itself is not part of the text. They require a tokenizer."""
     seed: NonNegativeInt = 1
     """Random seed. Each sample of a prompt has its own random stream, derived from the seed and its number."""

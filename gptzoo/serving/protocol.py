@@ -244,6 +244,13 @@ class CompletionRequest(StrictModel):
             configs.append({"type": "min_p", "p": float(min_p)})
         return configs
 
+    def field_of_processor(self, index: int) -> str:
+        """Return the field that a processor of `processor_configs` comes from."""
+        if self.processors is not None:
+            return "processors"
+        name = self.processor_configs()[index]["type"]
+        return {"json_schema": "response_format"}.get(name, str(name))
+
     def _given(self, name: str) -> Any:  # noqa: ANN401  fields have different types
         """Return the value of a field that stands for a logits processor, or None if it changes nothing."""
         value = getattr(self, name)

@@ -129,13 +129,32 @@ class RequestBuilder:
                     "seed": seed,
                 }
             )
-            StoppingCriteria(spec, self.tokenizer)  # builds the processors, which may reject their options
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise RequestError(400, f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}") from None
+            location = first["loc"]
+            param = str(location[0])
+            if param == "processors" and body.processors is None and len(location) > 1:
+                param = body.field_of_processor(int(location[1]))
+            raise RequestError(400, f"{'.'.join(map(str, location))}: {reason_of(first)}", param=param) from None
+        try:
+            self._stopping_criteria(spec)
         except InputError as error:
-            raise RequestError(400, str(error), param="processors" if body.processors else None) from None
+            raise RequestError(400, str(error), param=self._failing_field(body, spec)) from None
         return spec
+
+    def _stopping_criteria(self, spec: SamplingSpec) -> StoppingCriteria:
+        """Build the processors of a spec. Raises InputError if one of them rejects its options."""
+        return StoppingCriteria(spec, self.tokenizer, self.loaded.spec.dims.vocab_size)
+
+    def _failing_field(self, body: CompletionRequest, spec: SamplingSpec) -> str:
+        """Return the field of the request whose processor cannot be built."""
+        if body.processors is None:
+            for index, config in enumerate(spec.processors):
+                try:
+                    self._stopping_criteria(SamplingSpec(processors=(config,)))
+                except InputError:
+                    return body.field_of_processor(index)
+        return "processors"
 
     def _search(
         self, body: CompletionRequest, prompt_ids: Sequence[int], spec: SamplingSpec

@@ -112,7 +112,7 @@ class Engine:
         """
         self._check(request)
         if self._stopping is None or self._stopping.spec is not request.spec:  # requests with one spec share processors
-            self._stopping = StoppingCriteria(request.spec, self.tokenizer)
+            self._stopping = StoppingCriteria(request.spec, self.tokenizer, self.model.spec.dims.vocab_size)
         request_id = next(self._ids) if request.id is None else request.id
         for sample in range(request.n_samples):
             self._waiting.append(EngineSequence.start(request, request_id, sample, self._stopping))

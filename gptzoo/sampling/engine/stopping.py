@@ -17,12 +17,17 @@ from gptzoo.sampling.spec import SamplingSpec
 class StoppingCriteria:
     """The stopping criteria and the logits processors of one spec.
 
-    Raises InputError if the spec needs a tokenizer and there is none, or if its processors are in a wrong order.
+    n_token_ids: the number of token ids of the model, spare ones included. Default: unknown.
+
+    Raises InputError if the spec needs a tokenizer and there is none, if its processors are in a wrong order, or if a
+    processor names a token id that the model does not have.
     """
 
-    def __init__(self, spec: SamplingSpec, tokenizer: Tokenizer | None = None):
+    def __init__(self, spec: SamplingSpec, tokenizer: Tokenizer | None = None, n_token_ids: int | None = None):
         self.spec = spec
         self.processors: Sequence[LogitsProcessor] = build_processors(spec.processors, tokenizer)
+        for processor in self.processors if n_token_ids is not None else ():
+            processor.check_vocab_size(n_token_ids)
         self.vocab_size = None if tokenizer is None else tokenizer.vocab_size
         self.stop_tokens = frozenset(spec.stop_tokens)
         self.stop_texts = [encode_utf8(text) for text in spec.stop_texts]

@@ -84,7 +84,7 @@ def beam_search(
     check_prompt(model, prompt_ids, spec)
     device = next(model.parameters()).device
     model.eval()
-    stopping = StoppingCriteria(spec, tokenizer)
+    stopping = StoppingCriteria(spec, tokenizer, model.spec.dims.vocab_size)
     open_beams = [Beam((), 0.0)]
     finished: list[Beam] = []
     if stopping.finish_reason(open_beams[0].sequence(prompt_ids)) is not None:

@@ -45,7 +45,7 @@ def contrastive_search(
     spec = spec or SamplingSpec()
     check_prompt(model, prompt_ids, spec)
     model.eval()
-    stopping = StoppingCriteria(spec, tokenizer)
+    stopping = StoppingCriteria(spec, tokenizer, model.spec.dims.vocab_size)
     sequence = TokenSequence(list(prompt_ids), len(prompt_ids))
     if stopping.finish_reason(sequence) is not None:
         return
