@@ -113,12 +113,14 @@ _SECTIONS = (
             help="Maximum number of new tokens (default: 200, or fewer if the model's maximum length is reached).",
         ),
         option(
-            "--min-new-tokens", type=click.IntRange(min=0), help="Number of tokens before the text may end (default: 0)."
+            "--min-new-tokens",
+            type=click.IntRange(min=0),
+            help="Number of tokens before the text may end (default: 0).",
         ),
         option("--stop", metavar="TEXT", multiple=True, help="Stop before this text. Repeatable."),
         option("--stop-token", metavar="ID", type=int, multiple=True, help="Stop before this token id. Repeatable."),
         option("--ignore-eos", is_flag=True, help="Continue after the end-of-text token."),
-        option("--include-stop-text", is_flag=True, help="Print the stop text or stop token that ends the text as well."),
+        option("--include-stop-text", is_flag=True, help="Include the stop text or stop token that ends the text."),
     ),
     section("Temperature and truncation", *_options(_TRUNCATIONS)),
     section("Repetition penalties", *_options(_PENALTIES)),

@@ -54,8 +54,8 @@ class StoppingCriteria:
         if (processor := next((p for p in self.processors if is_finished(p, sequence)), None)) is not None:
             if sequence.n_new < self.spec.min_new_tokens:
                 raise InputError(
-                    f"logits_processor {processor.name!r} allows no token after new token {sequence.n_new}, but the text "
-                    f"needs {self.spec.min_new_tokens} tokens. Lower the minimum, or allow a longer text."
+                    f"logits_processor {processor.name!r} allows no token after new token {sequence.n_new}, but the "
+                    f"text needs {self.spec.min_new_tokens} tokens. Lower the minimum, or allow a longer text."
                 )
             return "finished"
         return "length" if sequence.n_new >= self.spec.max_new_tokens else None
