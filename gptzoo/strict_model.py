@@ -50,6 +50,11 @@ def lone_surrogate_path(value: object) -> tuple[str | int, ...] | None:
     return None
 
 
+def escape_surrogates(text: str) -> str:
+    """Return a text that UTF-8 can represent, with escapes such as \\ud800 in place of lone surrogates."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 LONE_SURROGATE = "has a lone surrogate, which UTF-8 cannot represent. Remove it."
 
 
@@ -59,7 +64,7 @@ def _refuse_lone_surrogates(value: object) -> object:
     except RecursionError:
         raise custom_error("is nested too deeply") from None
     if path is not None:
-        place = f"the text at {'.'.join(map(str, path))!r} " if path else ""
+        place = f"the text at {escape_surrogates('.'.join(map(str, path)))!r} " if path else ""
         raise custom_error(place + LONE_SURROGATE)
     return value
 

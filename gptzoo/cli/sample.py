@@ -216,6 +216,10 @@ def _locate_errors(location: str) -> Iterator[None]:
         raise type(error)(f"{location}: {error}") from None
 
 
+# Fields of the sampling spec that result files of older versions do not count. Files of both versions can be resumed.
+_UNCOUNTED_DEFAULTS = {"min_new_tokens": 0, "ignore_eos": False, "include_stop_text": False}
+
+
 def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
     """Return a digest of the weights and of all options that the samples depend on."""
     import torch
@@ -224,5 +228,9 @@ def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
     for name, tensor in strategy.loaded.model.state_dict().items():
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    parts = [weights.hexdigest(), _settings(strategy), n, best_of]
+    settings = _settings(strategy)
+    for name, default in _UNCOUNTED_DEFAULTS.items():
+        if settings["sampling"][name] == default:
+            del settings["sampling"][name]
+    parts = [weights.hexdigest(), settings, n, best_of]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -112,8 +112,15 @@ _SECTIONS = (
             type=click.IntRange(min=0),
             help="Maximum number of new tokens (default: 200, or fewer if the model's maximum length is reached).",
         ),
+        option(
+            "--min-new-tokens",
+            type=click.IntRange(min=0),
+            help="Number of tokens before the text may end (default: 0).",
+        ),
         option("--stop", metavar="TEXT", multiple=True, help="Stop before this text. Repeatable."),
         option("--stop-token", metavar="ID", type=int, multiple=True, help="Stop before this token id. Repeatable."),
+        option("--ignore-eos", is_flag=True, help="Continue after the end-of-text token."),
+        option("--include-stop-text", is_flag=True, help="Include the stop text or stop token that ends the text."),
     ),
     section("Temperature and truncation", *_options(_TRUNCATIONS)),
     section("Repetition penalties", *_options(_PENALTIES)),
@@ -224,16 +231,16 @@ def read_sampling_spec(loaded: LoadedModel, options: Mapping[str, Any], *, rando
     spec = SamplingSpec() if options["spec_file"] is None else load_spec(SamplingSpec, options["spec_file"])
     overrides: dict[str, Any] = {"processors": _merge_processors(spec, options, random)}
     eot = tokenizer_of(loaded).eot
-    if "stop_tokens" not in spec.model_fields_set and eot is not None:
+    ignore_eos = options["ignore_eos"] or spec.ignore_eos
+    if "stop_tokens" not in spec.model_fields_set and eot is not None and not ignore_eos:
         overrides["stop_tokens"] = (eot,)
     if options["stop_token"]:
         overrides["stop_tokens"] = (*overrides.get("stop_tokens", spec.stop_tokens), *options["stop_token"])
     if options["stop"]:
         overrides["stop_texts"] = options["stop"]
-    if options["seed"] is not None:
-        overrides["seed"] = options["seed"]
-    if options["max_new_tokens"] is not None:
-        overrides["max_new_tokens"] = options["max_new_tokens"]
+    overrides |= {name: True for name in ("ignore_eos", "include_stop_text") if options[name]}
+    lengths_and_seed = ("seed", "max_new_tokens", "min_new_tokens")
+    overrides |= {name: options[name] for name in lengths_and_seed if options[name] is not None}
     return load_spec(SamplingSpec, {**spec.model_dump(mode="json", exclude_unset=True), **overrides})
 
 

@@ -87,6 +87,11 @@ class Strategy:
         prompt_ids, spec = encode_prompt(self.loaded, prompt), self.spec
         remaining = self._remaining_length(len(prompt_ids)) if self.fit_length else None
         if remaining is not None and 0 < remaining < spec.max_new_tokens:
+            if remaining < spec.min_new_tokens:
+                raise InputError(
+                    f"after a prompt of {len(prompt_ids)} tokens the model has {remaining} positions left, fewer than "
+                    f"min_new_tokens, which is {spec.min_new_tokens}. Lower it, or use a shorter prompt."
+                )
             spec = spec.model_copy(update={"max_new_tokens": remaining})
         return prompt_ids, spec
 

@@ -19,7 +19,8 @@ from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.strategies import Beams, Contrastive, Strategy
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.protocol import BeamOptions, CompletionRequest, SpeculativeOptions
+from gptzoo.serving.protocol import CompletionRequest
+from gptzoo.serving.request_options import BeamOptions, SpeculativeOptions
 from gptzoo.serving.scheduler import QueuedRequest
 from gptzoo.strict_model import reason_of
 
@@ -66,6 +67,9 @@ class RequestBuilder:
                 param="max_tokens",
                 code="context_length_exceeded",
             )
+        if body.min_tokens > max_new_tokens:  # max_tokens is null
+            message = f"at most {max_new_tokens} tokens fit after the prompt, which has {len(prompt_ids)}"
+            raise RequestError(400, message, param="min_tokens", code="context_length_exceeded")
         spec = self._spec(body, max_new_tokens, seed)
         n_top_logprobs = body.logprobs or 0
         request = Request(
@@ -118,14 +122,17 @@ class RequestBuilder:
         return remaining
 
     def _spec(self, body: CompletionRequest, max_new_tokens: int, seed: int) -> SamplingSpec:
-        eot = () if self.tokenizer.eot is None else (self.tokenizer.eot,)
+        eot = () if self.tokenizer.eot is None or body.ignore_eos else (self.tokenizer.eot,)
         try:
             spec = SamplingSpec.model_validate(
                 {
                     "max_new_tokens": max_new_tokens,
+                    "min_new_tokens": body.min_tokens,
                     "processors": body.processor_configs(),
-                    "stop_tokens": (*eot, *(body.stop_tokens or ())),
+                    "stop_tokens": (*eot, *(body.stop_token_ids or ()), *(body.stop_tokens or ())),
+                    "ignore_eos": bool(body.ignore_eos),
                     "stop_texts": body.stop or (),
+                    "include_stop_text": bool(body.include_stop_str_in_output),
                     "seed": seed,
                 }
             )

@@ -122,9 +122,15 @@ class Scheduler:
         return ids
 
     def cancel(self, ids: Iterable[int]) -> None:
-        """Drop requests. Finished ones are ignored."""
+        """Drop requests without further events. Finished ones are ignored.
+
+        Their places in the queue are free at once, and their slots before the next step.
+        """
         with self._changed:
-            self._cancelled += ids
+            dropped = [request_id for request_id in ids if self._open.pop(request_id, None) is not None]
+            for request_id in dropped:
+                del self._n_unfinished[request_id]
+            self._cancelled += dropped
             self._changed.notify()
 
     def _run(self) -> None:
@@ -146,16 +152,17 @@ class Scheduler:
             submitted, self._submitted = self._submitted, []
             cancelled, self._cancelled = self._cancelled, []
             closing = self._closing
-        for request_id in submitted:
-            self._start(request_id)
         for request_id in cancelled:
             if self._searches.pop(request_id, None) is None:
                 self._cancel_in_engine(request_id)
-            self._remove(request_id)
+        for request_id in submitted:
+            self._start(request_id)
         return not closing
 
     def _start(self, request_id: int) -> None:
-        queued = self._open[request_id]
+        queued = self._open.get(request_id)
+        if queued is None:  # cancelled
+            return
         try:
             if self.failure is not None and not self.engine.busy:
                 self._recover()
@@ -210,9 +217,11 @@ class Scheduler:
             self._cancel_in_engine(request_id)
             self._fail_alone(request_id, error)
         elif event.finish_reason is not None:
-            self._n_unfinished[request_id] -= 1
-            if self._n_unfinished[request_id] == 0:
-                self._remove(request_id)
+            with self._changed:
+                if request_id in self._open:  # it may be cancelled at any time
+                    self._n_unfinished[request_id] -= 1
+                    if self._n_unfinished[request_id] == 0:
+                        self._remove(request_id)
 
     def _fail_alone(self, request_id: int, error: Exception) -> None:
         """Give an error to a request that is not in the engine any more."""
