@@ -16,7 +16,7 @@ from serving.conftest import Served, serving
 from gptzoo.checkpoint.model_folder import LoadedModel
 
 GUARD_SECONDS = 60  # against hanging only
-MAX_EXAMPLES = {"quick": 150, "slow": 3000}
+MAX_EXAMPLES = {"quick": 80, "slow": 1500}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def check_answer(status: int, content_type: str | None, data: bytes) -> None:
     assert content_type == "application/json"
     answer = parse_strictly(data)
     if status == 200:
-        assert answer["choices"] or answer["usage"]
+        assert "error" not in answer
         return
     assert answer.keys() == {"error"}
     assert answer["error"].keys() == {"message", "type", "param", "code"}
@@ -56,12 +56,12 @@ def check_answer(status: int, content_type: str | None, data: bytes) -> None:
     assert answer["error"]["type"] == "invalid_request_error"
 
 
-def post(running: Served, body: bytes, headers: dict[str, str] | None = None) -> None:
+def post(running: Served, body: bytes, path: str = "/v1/completions") -> None:
     """Post a body and check the answer."""
     port = urllib.parse.urlsplit(running.url).port
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GUARD_SECONDS)
     try:
-        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json", **(headers or {})})
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         check_answer(response.status, response.getheader("content-type"), response.read())
     finally:
@@ -194,6 +194,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         TEXTS, TOKENS, st.lists(TEXTS, max_size=3), st.lists(TOKENS, max_size=3), st.lists(st.one_of(TEXTS, TOKENS))
     ),
     "max_tokens": st.integers(0, 5),
+    "min_tokens": st.integers(0, 5),
     "n": st.integers(1, 3),
     "best_of": st.integers(1, 4),
     "temperature": st.one_of(st.floats(0, 2), st.sampled_from([0, 1, 1e-300])),
@@ -205,10 +206,13 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "frequency_penalty": st.floats(-2, 2),
     "logit_bias": st.dictionaries(st.integers(0, 300).map(str), st.floats(-100, 100), max_size=3),
     "stop": st.one_of(TEXTS, st.lists(TEXTS, max_size=4)),
+    "stop_token_ids": st.lists(st.integers(0, 300), max_size=3),
+    "include_stop_str_in_output": st.booleans(),
+    "ignore_eos": st.booleans(),
     "stop_tokens": st.lists(st.integers(0, 300), max_size=3),
     "seed": st.integers(),
     "stream": st.booleans(),
-    "stream_options": objects(include_usage=st.booleans(), include_obfuscation=st.booleans()),
+    "stream_options": objects(include_usage=st.booleans(), continuous_usage_stats=st.booleans()),
     "logprobs": st.integers(0, 20),
     "echo": st.booleans(),
     "suffix": st.sampled_from(["", None, "x"]),
@@ -250,24 +254,55 @@ def bodies(draw: st.DrawFn) -> bytes:
     if "processors" in chosen:  # a chain of processors excludes these fields
         chosen = [name for name in chosen if name not in SHORT_FORMS]
     entries: list[tuple[str, Any]] = [("model", "tiny"), *((name, draw(FIELDS[name])) for name in chosen)]
-    for name in draw(st.lists(NAMES, max_size=2)):
-        entries.append((name, draw(st.one_of(VALUES, FIELDS.get(name, VALUES)))))
+    if draw(st.booleans()):
+        for name in draw(st.lists(NAMES, max_size=2)):
+            entries.append((name, draw(st.one_of(VALUES, FIELDS.get(name, VALUES)))))
     return dump(Pairs(entries)).encode("utf-8")
 
 
+@st.composite
+def processor_bodies(draw: st.DrawFn) -> bytes:
+    """Draw the JSON text of a request with a chain of one or two logits processors, mostly valid ones."""
+    chain = draw(st.lists(processors(), min_size=1, max_size=2))
+    return dump(
+        {"model": "tiny", "prompt": "a", "max_tokens": 3, "stream": draw(st.booleans()), "processors": chain}
+    ).encode()
+
+
+@st.composite
+def tokenizer_bodies(draw: st.DrawFn) -> tuple[str, bytes]:
+    """Draw a path and the JSON text of a request to the tokenizer."""
+    flags = {
+        "add_special_tokens": st.one_of(st.booleans(), VALUES),
+        "return_token_strs": st.one_of(st.booleans(), VALUES),
+    }
+    if draw(st.booleans()):
+        return "/tokenize", dump(draw(objects(prompt=st.one_of(TEXTS, VALUES), model=TEXTS, **flags))).encode()
+    return "/detokenize", dump(draw(objects(tokens=st.one_of(TOKENS, VALUES), x=VALUES))).encode()
+
+
 def check_that_bodies_are_answered(running: Served, n_examples: int) -> None:
-    @settings(
+    fuzzed = settings(
         max_examples=n_examples,
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(bodies())
+
+    @fuzzed
+    @given(st.one_of(bodies(), processor_bodies()))
     def check(body: bytes) -> None:
         post(running, body)
 
+    @fuzzed
+    @given(tokenizer_bodies())
+    def check_tokenizer(request: tuple[str, bytes]) -> None:
+        path, body = request
+        post(running, body, path)
+
     check()
+    check_tokenizer()
     assert running.complete().choices[0].text
     assert running.scheduler.failure is None
 

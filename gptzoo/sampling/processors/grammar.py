@@ -183,7 +183,8 @@ def _error_message(matcher: _Matcher) -> str:
     """Return llguidance's message without its quotes from the generated grammar."""
     lines = matcher.get_error().splitlines()
     reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return reasons[0] if reasons else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
+    reason = reasons[0] if reasons else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
+    return f"{reason}. Simplify the grammar." if re.search(r"too (many|large|big|complex)", reason) else reason
 
 
 @lru_cache(maxsize=8)
