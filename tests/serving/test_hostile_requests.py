@@ -138,7 +138,9 @@ REGEXES = [
 
 
 @pytest.mark.parametrize("pattern", REGEXES, ids=range(len(REGEXES)))
-def test_a_regular_expression_that_makes_backtracking_matchers_hang_is_served_or_refused(plain: Served, pattern: str) -> None:
+def test_a_regular_expression_that_makes_backtracking_matchers_hang_is_served_or_refused(
+    plain: Served, pattern: str
+) -> None:
     pytest.importorskip("llguidance")
     text = {"type": "logit_bias", "biases": {str(ord("a")): 8.0, str(ord("x")): 8.0}}
     status, answer = post(plain, request_json(max_tokens=90, processors=[{"type": "regex", "pattern": pattern}, text]))
