@@ -11,6 +11,7 @@ from gptzoo.errors import InputError, LogitsError
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.processors.processor import NEG_INF, apply_processors
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.utils.bad_logits import CHECK_WEIGHTS, are_bad, describe_bad_logits
 
 
 def process_logits(
@@ -83,17 +84,16 @@ def _check_logits(
     logits: Tensor, possible: Tensor, sequences: Sequence[TokenSequence], model_name: str
 ) -> dict[int, LogitsError]:
     """Return an error for each row of logits (B, V) that has NaN or +inf, or no possible token."""
-    is_finite = logits.amax(dim=-1).isfinite()  # the largest logit is NaN if any is
+    is_bad = are_bad(logits)
     if possible is not logits:
-        is_finite &= possible.amax(dim=-1).isfinite()
-    if bool(is_finite.all()):
+        is_bad |= are_bad(possible)
+    if not bool(is_bad.any()):
         return {}
     errors = {}
-    for row in (~is_finite).nonzero()[:, 0].tolist():
-        found = "NaN" if logits[row].isnan().any() else "+inf" if logits[row].isposinf().any() else "-inf alone"
+    for row in is_bad.nonzero()[:, 0].tolist():
         errors[row] = LogitsError(
             f"no token can be drawn: the logits of {model_name} for new token {sequences[row].n_new + 1}, after "
-            f"{len(sequences[row].tokens)} tokens, have {found}. Check the weights of the checkpoint for values that "
-            "are not finite. If they are finite, use --dtype float32."
+            f"{len(sequences[row].tokens)} tokens, have {describe_bad_logits(logits[row])}. {CHECK_WEIGHTS} If they "
+            "are finite, use --dtype float32."
         )
     return errors
