@@ -14,11 +14,13 @@ from gptzoo.sampling.engine.speculative import check_draft_prompt
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.generate import stream
 from gptzoo.sampling.request import Request, check_prompt
-from gptzoo.sampling.search.beam import beam_search
+from gptzoo.sampling.search.beam import beam_search_steps
 from gptzoo.sampling.search.contrastive import contrastive_search
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.text import best_samples, encode_prompt, sample_ids, tokenizer_of
 from gptzoo.sampling.text_stream import Sample, TextStream
+
+Steps = Iterator[Iterable[TokenEvent] | None]
 
 
 class Strategy:
@@ -40,6 +42,10 @@ class Strategy:
     def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
         """Yield the events of each of `n` samples after a prompt, one sample after the other."""
         raise TypeError(f"{type(self).__name__} does not implement generate")
+
+    def generate_in_steps(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Steps:
+        """Yield what `generate` yields, and None wherever the generation may be interrupted before the first event."""
+        yield from self.generate(prompt_ids, spec, n)
 
     def check(self, prompt: str, n: int) -> None:
         """Raise InputError if `n` samples of a prompt cannot be generated. Computes nothing."""
@@ -276,7 +282,10 @@ class Beams(Strategy):
             raise InputError(f"{self.n_beams} beams cannot give {n} samples. Ask for more beams.")
 
     def generate(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Iterator[Iterable[TokenEvent]]:
-        beams = beam_search(
+        return (events for events in self.generate_in_steps(prompt_ids, spec, n) if events is not None)
+
+    def generate_in_steps(self, prompt_ids: Sequence[int], spec: SamplingSpec, n: int) -> Steps:
+        steps = beam_search_steps(
             self.loaded.model,
             prompt_ids,
             spec,
@@ -285,4 +294,8 @@ class Beams(Strategy):
             self.length_penalty,
             n_top_logprobs=self.n_top_logprobs,
         )
-        yield from (beam.events for beam in beams[:n])
+        for beams in steps:
+            if beams is None:
+                yield None
+            else:
+                yield from (beam.events for beam in beams[:n])

@@ -165,7 +165,7 @@ class RequestBuilder:
 
     def _search(
         self, body: CompletionRequest, prompt_ids: Sequence[int], spec: SamplingSpec
-    ) -> Callable[[], Iterable[Iterable[TokenEvent]]] | None:
+    ) -> Callable[[], Iterable[Iterable[TokenEvent] | None]] | None:
         """Return the search that generates the samples, or None if the engine does."""
         if body.strategy is None or isinstance(body.strategy, SpeculativeOptions):
             return None
@@ -179,7 +179,7 @@ class RequestBuilder:
             strategy.check_n_samples(body.n_samples)
         except InputError as error:
             raise RequestError(400, str(error), param="strategy") from None
-        return lambda: strategy.generate(prompt_ids, spec, body.n_samples)
+        return lambda: strategy.generate_in_steps(prompt_ids, spec, body.n_samples)
 
     def _require_draft(self) -> LoadedModel:
         if self.draft is None:

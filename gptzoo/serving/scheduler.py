@@ -22,6 +22,7 @@ from gptzoo.serving.errors import RequestError
 _log = logging.getLogger(__name__)
 
 
+_EXHAUSTED = TokenEvent(None)
 _PROBE = -1  # id of the request that tests the engine; those of clients start at 0
 
 
@@ -40,21 +41,27 @@ class QueuedRequest:
     """Called once with the result of `score_prompt`, before any event."""
     score_prompt: Callable[[], Sequence[ScoredToken]] | None = None
     """Computes the log-probabilities of the prompt. None if the client does not ask for them."""
-    search: Callable[[], Iterable[Iterable[TokenEvent]]] | None = None
-    """Generates the samples without the engine, as beam search does. None: the engine generates them."""
+    search: Callable[[], Iterable[Iterable[TokenEvent] | None]] | None = None
+    """Generates the samples without the engine, as beam search does. It yields the events of each sample, and None
+    after a step without any. None: the engine generates the samples."""
 
-    def search_events(self) -> Iterator[TokenEvent]:
-        """Yield the events of `search`, with a final event for each sample."""
+    def search_events(self) -> Iterator[TokenEvent | None]:
+        """Yield the events of `search`, with a final event for each sample, and None after a step without any."""
         assert self.search is not None
         n_samples = self.request.n_samples
         n_found = 0
-        for sample, events in zip(range(n_samples), self.search(), strict=False):
-            n_found = sample + 1
+        for events in self.search():
+            if events is None:
+                yield None
+                continue
+            if n_found == n_samples:
+                break
             event = None
             for event in events:
-                yield event._replace(sample=sample)
+                yield event._replace(sample=n_found)
             if event is None:
-                yield TokenEvent(None, finish_reason="length", sample=sample)
+                yield TokenEvent(None, finish_reason="length", sample=n_found)
+            n_found += 1
         for sample in range(n_found, n_samples):  # a search may find fewer texts
             yield TokenEvent(None, finish_reason="finished", sample=sample)
 
@@ -77,7 +84,7 @@ class Scheduler:
         self._n_unfinished: dict[int, int] = {}  # samples, by request id
         self._submitted: list[int] = []  # ids that the thread has not seen yet
         self._cancelled: list[int] = []
-        self._searches: dict[int, Iterator[TokenEvent]] = {}
+        self._searches: dict[int, Iterator[TokenEvent | None]] = {}
         self._ids = itertools.count()
         self._changed = threading.Condition()
         self._closing = False
@@ -187,15 +194,15 @@ class Scheduler:
                 self._dispatch(event.request_id, event)
         for request_id in list(self._searches)[:1]:  # one at a time, because each needs the memory of a batch
             try:
-                search_event = next(self._searches[request_id], None)
+                search_event = next(self._searches[request_id], _EXHAUSTED)
             except Exception as error:  # a search has states of its own, so the engine is not affected
                 del self._searches[request_id]
                 self._fail_alone(request_id, error)
                 continue
-            if search_event is None:
+            if search_event is _EXHAUSTED:
                 del self._searches[request_id]
                 self._fail(request_id, RequestError(500, "the search ended before all texts were finished"))
-            else:
+            elif search_event is not None:
                 self._dispatch(request_id, search_event)
 
     def _dispatch(self, request_id: int, event: TokenEvent) -> None:

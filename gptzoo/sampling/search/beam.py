@@ -61,7 +61,6 @@ def _is_stop(event: TokenEvent) -> bool:
     return event.finish_reason == "stop_token"
 
 
-@torch.inference_mode()
 def beam_search(
     model: Architecture,
     prompt_ids: Sequence[int],
@@ -80,6 +79,21 @@ def beam_search(
     `spec` are applied to the log-probabilities. Each event has the `n_top_logprobs` most likely tokens at its place.
     Raises InputError as `gptzoo.generate` does.
     """
+    steps = beam_search_steps(model, prompt_ids, spec, tokenizer, n_beams, length_penalty, n_top_logprobs)
+    return next(beams for beams in steps if beams is not None)
+
+
+@torch.inference_mode()
+def beam_search_steps(
+    model: Architecture,
+    prompt_ids: Sequence[int],
+    spec: SamplingSpec | None = None,
+    tokenizer: Tokenizer | None = None,
+    n_beams: int = 4,
+    length_penalty: float = 1.0,
+    n_top_logprobs: int = 0,
+) -> Iterator[list[Beam] | None]:
+    """Yield None after each step of `beam_search`, then its result."""
     spec = spec or SamplingSpec()
     check_prompt(model, prompt_ids, spec)
     device = next(model.parameters()).device
@@ -88,7 +102,8 @@ def beam_search(
     open_beams = [Beam((), 0.0)]
     finished: list[Beam] = []
     if stopping.finish_reason(open_beams[0].sequence(prompt_ids)) is not None:
-        return open_beams
+        yield open_beams
+        return
     logits, states, positions = model.prefill([prompt_ids], spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
@@ -116,8 +131,9 @@ def beam_search(
         tokens = torch.tensor([beam.all_tokens[-1] for beam in open_beams], device=device)[:, None]
         step_logits, _ = model(tokens, positions=positions + index, states=states)
         logits = step_logits[:, -1]
+        yield None
 
-    return sorted([*finished, *open_beams], key=lambda beam: -beam.score(length_penalty))[:n_beams]
+    yield sorted([*finished, *open_beams], key=lambda beam: -beam.score(length_penalty))[:n_beams]
 
 
 def _best_first(sums: Tensor) -> Iterator[tuple[int, int, float]]:
