@@ -121,6 +121,9 @@ class ForcedTokens(Constraint):
     def check_vocab_size(self, vocab_size: int) -> None:
         check_token_ids(self.tokens, vocab_size, self.name)
 
+    def is_complete(self, sequence: TokenSequence) -> bool:
+        return sequence.n_new >= len(self.tokens)
+
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         self.check_vocab_size(logits.shape[-1])
         if all(sequence.n_new >= len(self.tokens) for sequence in sequences):

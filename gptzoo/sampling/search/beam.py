@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.logits import process_logits_or_raise
 from gptzoo.sampling.engine.sampler import top_logprobs
@@ -19,6 +20,8 @@ from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.state_rows import take_rows
+
+_MAX_LENGTH_PENALTY = 10  # powers of a length with larger exponents may overflow
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ def beam_search_steps(
     n_top_logprobs: int = 0,
 ) -> Iterator[list[Beam] | None]:
     """Yield None after each step of `beam_search`, then its result."""
+    if not -_MAX_LENGTH_PENALTY <= length_penalty <= _MAX_LENGTH_PENALTY or n_beams < 1:
+        raise InputError(
+            f"beam search needs a length penalty from -{_MAX_LENGTH_PENALTY} to {_MAX_LENGTH_PENALTY} and at least 1 "
+            f"beam, got {length_penalty} and {n_beams}"
+        )
     spec = spec or SamplingSpec()
     check_prompt(model, prompt_ids, spec)
     device = next(model.parameters()).device
