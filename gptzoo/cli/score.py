@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.inputs import read_model, read_text
+from gptzoo.cli.inputs import check_text, read_model, read_text
 from gptzoo.cli.options import json_option, model_options, plugin_option
 from gptzoo.utils.json_text import to_json
 
@@ -42,7 +42,7 @@ def score(
     if (text is None) == (file is None):
         raise click.UsageError("give either TEXT or --file")
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    result = score_text(loaded, read_text(file) if file is not None else text or "")
+    result = score_text(loaded, read_text(file) if file is not None else check_text(text or "", "TEXT"))
     totals = {
         "log_probability": -result.nats,
         "loss": result.loss,

@@ -396,7 +396,9 @@ def test_smaller_weight_formats_change_log_probabilities_only_slightly(sample: A
 def test_an_invalid_prompt_file_is_reported_with_the_line_before_any_output(model: Path, tmp_path: Path) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
     for text, message in (
-        (f'"ab"\n"{"x" * 70}"\n', "prompts.jsonl:2: a prompt of 70 tokens"),
+        ('"ab"\n{"prompt": "a", "id": 1, "id": 2}\n', "prompts.jsonl:2: is not JSON: the key 'id' appears twice"),
+        ('"ab"\n{"prompt": "a", "x": [1e400]}\n', "prompts.jsonl:2: has a number that is too large for a float"),
+        ('"ab"\n{"prompt": "a", "x": NaN}\n', "prompts.jsonl:2: is not JSON: NaN is not valid JSON"),
         ('"ab"\n{"text": 3}\n', "prompts.jsonl:2: expected a string"),
         ('"ab"\n"c\n', "prompts.jsonl:2: is not JSON"),
         ("\n", "has no prompts"),

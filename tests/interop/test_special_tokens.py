@@ -211,8 +211,9 @@ def test_each_training_document_starts_with_bos(save: Save, tmp_path: Path, cach
     load(checkpoint)
     lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
     (tmp_path / "train.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "val.jsonl").write_text('{"text": "held out"}', encoding="utf-8")
     corpus: Any = Reference("corpus").validate(
-        {"type": "jsonl", "path": str(tmp_path / "train.jsonl"), "val_path": str(tmp_path / "train.jsonl")}
+        {"type": "jsonl", "path": str(tmp_path / "train.jsonl"), "val_path": str(tmp_path / "val.jsonl")}
     )
     saved_tokenizer = Reference("tokenizer").validate({"type": "saved", "path": str(checkpoint.out)})
     _, store = prepare(corpus.build(), saved_tokenizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from support import with_large_weights
@@ -71,3 +72,27 @@ def test_a_constrained_text_may_end_with_each_end_token(end: int, serve: Any, im
     answer = serve(imported).complete("the", max_tokens=30, temperature=None, extra_body={"processors": processors})
     assert answer.choices[0].finish_reason == "stop"
     assert len(answer.choices[0].text) == 3  # the first length at which it may end
+
+
+def test_tokenize_adds_bos_as_a_completion_does(serve: Any, imported: LoadedModel) -> None:
+    running = serve(imported)
+    assert imported.tokenizer is not None
+    plain = list(imported.tokenizer.encode_continuation("the cat"))
+
+    def tokens(**fields: Any) -> list[int]:
+        return httpx.post(running.url + "/tokenize", json={"prompt": "the cat", **fields}).json()["tokens"]
+
+    assert tokens() == tokens(add_special_tokens=True) == [BOS, *plain]
+    assert tokens(add_special_tokens=False) == plain
+    assert tokens(prompt="", add_special_tokens=False) == []
+    info = httpx.get(running.url + "/tokenizer_info").json()
+    assert (info["add_bos_token"], info["bos_token_id"], info["eos_token_id"]) == (True, BOS, ENDS[0])
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ignore_eos_and_min_tokens_apply_to_each_end_token(end: int, serve: Any, imported: LoadedModel) -> None:
+    running = serve(imported)
+    answer = running.complete("the", max_tokens=4, logit_bias={str(end): 100}, extra_body={"ignore_eos": True})
+    assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("length", 4)
+    answer = running.complete("the", max_tokens=9, logit_bias={str(end): 100}, extra_body={"min_tokens": 3})
+    assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("stop", 4)
