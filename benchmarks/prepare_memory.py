@@ -1,9 +1,9 @@
 """Peak memory of `gptzoo prepare` for one text file, by its size.
 
-    python benchmarks/prepare_memory.py --megabytes 2 8 32 --out benchmarks/results/prepare_memory.json
+    python benchmarks/prepare_memory.py --megabytes 2 8 32 --out benchmarks/results/prepare-memory-cpu.json
 
-Each measurement is a process of its own with one worker. The text is random words with punctuation and line ends; `unbroken`
-is a text without spaces and line ends, which cannot be read in parts.
+Each measurement is a process of its own with one worker. The text is random words with punctuation and line ends;
+`unbroken` is a text without spaces and line ends, which cannot be read in parts.
 """
 
 from __future__ import annotations

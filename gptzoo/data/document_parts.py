@@ -11,7 +11,7 @@ from gptzoo.errors import UserNote
 from gptzoo.utils.units import scaled
 
 LONG_DOCUMENT = 2**22  # characters; a shorter one is one part
-_LONG_PART = 2**24  # characters; the memory for a longer part is announced
+_LONG_PART = 2**22  # characters; the memory for a longer part is announced
 _MEMORY_PER_BYTE = 200  # bytes that the library `tokenizers` needs for a byte of text
 
 

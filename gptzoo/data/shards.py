@@ -175,7 +175,8 @@ def sha256_of(file: Path) -> str:
 
 def _write_tokens(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
     """Tokenize the documents of a shard, each but the first of the split after a separator."""
-    n_tokens, n_bytes, spans = 0, 0, []
+    n_tokens, n_bytes = 0, 0
+    spans: list[list[int]] = []  # begin and end of each document
     with open(folder / "tokens.bin", "wb") as out:
         parts = zip(shard.numbers, shard.documents, shard.starts, strict=True)
         for index, (number, part, starts) in enumerate(parts):
