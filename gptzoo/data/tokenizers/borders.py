@@ -18,10 +18,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-Border = Callable[[str], int | None]
+FindBorder = Callable[[str], int | None]
 """A function that returns the last border in a text, greater than 0, or None if it finds none."""
+
+
+@dataclass(frozen=True)
+class Border:
+    """The borders of a tokenizer. A call returns the last one in a text, or None."""
+
+    find: FindBorder
+
+    def __call__(self, text: str) -> int | None:
+        return self.find(text)
+
 
 # Letters and digits that every version of Unicode since 4.0 has, and that normalization to NFC leaves unchanged.
 _LETTER = (
@@ -55,12 +67,11 @@ KNOWN_EXPRESSIONS = frozenset(
 """Regular expressions of pre-tokenizers with the borders of this module."""
 
 
-def anywhere(text: str) -> int | None:
-    """Return the end of the text: the border of a tokenizer that encodes each character on its own."""
+def _find_end(text: str) -> int | None:
     return len(text) or None
 
 
-def last_word_border(text: str) -> int | None:
+def _find_last_word_border(text: str) -> int | None:
     """Return the last border between two words of the text. Time is linear."""
     window = _FIRST_WINDOW
     while True:
@@ -73,7 +84,11 @@ def last_word_border(text: str) -> int | None:
         window *= 8
 
 
-def cut_at_borders(pieces: Iterable[str], border: Border | None, size: int = PART_CHARACTERS) -> Iterator[str]:
+anywhere = Border(_find_end)  # of a tokenizer that encodes each character on its own
+last_word_border = Border(_find_last_word_border)
+
+
+def cut_at_borders(pieces: Iterable[str], border: FindBorder | None, size: int = PART_CHARACTERS) -> Iterator[str]:
     """Yield a text in parts of about `size` characters that end at borders. Without a border, a part is longer."""
     pending: list[str] = []  # text without a border
     tail = ""  # its last characters, which a border in the next piece may need

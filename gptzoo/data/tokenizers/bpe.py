@@ -42,7 +42,7 @@ class BpeTokenizer(Tokenizer):
         """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
 
     config: Config
-    fit_border = staticmethod(last_word_border)  # type: ignore[assignment]  # mypy takes it for a method
+    fit_border = last_word_border
 
     def __init__(self, config: Config, state: dict[str, Any]):
         super().__init__(config, state)

@@ -16,7 +16,7 @@ class ByteTokenizer(Tokenizer):
     paper = "Xue et al. 2021, ByT5, arXiv:2105.13626"
     vocab_size = 257
     eot = 256
-    border = staticmethod(anywhere)
+    border = anywhere
 
     def encode(self, text: str) -> Sequence[int]:
         return list(encode_utf8(text))

@@ -30,8 +30,8 @@ class Tokenizer(Component):
     """Token ids that `encode` puts before each text, such as BOS. Only imported tokenizers have them."""
     special_tokens: SpecialTokens | None = None  # of an imported tokenizer
     border: Border | None = None
-    """Function that finds a border, at which a text can be cut: the ids of the text are those of `encode` for the first
-    part and of `encode_continuation` for the second. Long documents are encoded in such parts. None: as a whole."""
+    """The borders at which a text can be cut: the ids of the text are those of `encode` for the first part and of
+    `encode_continuation` for the second. Long documents are encoded in such parts. None: as a whole."""
     fit_border: ClassVar[Border | None] = None
     """The same for `fit`: its result does not change if texts are cut at these borders."""
     fit_separator: ClassVar[str] = ""
