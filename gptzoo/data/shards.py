@@ -18,6 +18,7 @@ from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.corpora.file_text import Document
 from gptzoo.data.document_parts import parts_of
 from gptzoo.data.held_out import TextDigest
+from gptzoo.data.tokenizers.library_errors import is_panic
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import DataError
@@ -217,3 +218,9 @@ def _document_named_in_errors(corpus: str, split: Split, number: int) -> Iterato
         yield
     except DataError as error:
         raise DataError(f"corpus {corpus!r}, {split} split, document {number}: {error}") from None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise DataError(
+            f"corpus {corpus!r}, {split} split, document {number}: a library of the tokenizer failed: {error}"
+        ) from None

@@ -14,6 +14,7 @@ from gptzoo.cli import main
 from gptzoo.data.token_store import prepare
 from gptzoo.data.tokenizers import tiktoken as tiktoken_tokenizer
 from gptzoo.data.tokenizers.borders import KNOWN_EXPRESSIONS
+from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.library_errors import report_library_errors
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
@@ -62,6 +63,18 @@ def test_a_panic_of_tiktoken_is_an_error_that_names_the_document(
     assert "document 3: tokenizer 'tiktoken': the library failed: PanicException" in result.stderr
     assert "1,000,000 whitespace in a row" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_panic_in_the_tokenizer_of_a_plugin_names_the_document(
+    workers: int, o200k: None, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoding = tiktoken_tokenizer._get_encoding("o200k_base")
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: encoding.encode_ordinary(text))
+    corpus = jsonl(tmp_path, "one", " " * 1_000_000)
+    corpus = component("corpus", type="jsonl", path=corpus.path, val_path=str(val_text(tmp_path)))
+    with pytest.raises(DataError, match=r"train split, document 2: a library of the tokenizer failed: "):
+        prepare(corpus.build(), component("tokenizer", type="byte"), workers=workers)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bad\nregex"), OSError("gone")])

@@ -29,13 +29,17 @@ def report_library_errors(
     except BaseException as error:
         if reading_errors:
             raise reading_errors[0] from None
-        # A panic is a BaseException of a class that cannot be imported or pickled.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         reason = " ".join(str(error).split())[:_MAX_MESSAGE]
         raise DataError(
             f"{name}: the library failed: {type(error).__name__}: {reason}{_describe_longest_run(text or '')}"
         ) from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Return True for a panic of Rust code: a BaseException of a class that cannot be imported or pickled."""
+    return type(error).__name__ == "PanicException"
 
 
 def _describe_longest_run(text: str) -> str:
