@@ -177,11 +177,6 @@ def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant]) ->
                 yield f"no variant has {axis} {label}"
     if len({variant.n_tokens for variant in variants}) > 1:
         yield "the variants train on different numbers of tokens; set a budget to make them equal"
-    if len({variant.spec.model.context_length for variant in variants}) > 1:
-        yield (
-            "the variants have different context lengths, and each is evaluated in windows of its own length; "
-            "`gptzoo eval --window` measures all in windows of one length"
-        )
     for variant in variants:
         if variant.costs.unknown:
             yield f"{variant.name}: cannot count FLOPs and memory: {variant.costs.unknown}"
