@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -91,7 +92,8 @@ def _read_source(argument: str, tokenizer: str, overrides: tuple[str, ...]) -> _
     if isinstance(run_or_corpus, RunSpec):
         from gptzoo.training.run.run_folder import RunFolder
 
-        keep_duplicates = RunFolder(argument).keeps_duplicates
+        is_run_folder = not argument.lstrip().startswith("{") and Path(argument).is_dir()
+        keep_duplicates = is_run_folder and RunFolder(argument).keeps_duplicates
         return _Source(argument, run_or_corpus.corpus, run_or_corpus.tokenizer, keep_duplicates)
     return _Source(argument, run_or_corpus, read_component("tokenizer", tokenizer, "--tokenizer"))
 

@@ -25,6 +25,7 @@ from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVaria
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
+from gptzoo.component import Config
 from gptzoo.data.corpora.train_val import TrainValCorpus
 from gptzoo.spec.ablation import AblationSpec, AxisSpec, HalvingSpec
 from gptzoo.spec.run import RunSpec
@@ -157,9 +158,10 @@ def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variant
     """Return the variants with the held-out text that the ablation names, if it names one."""
     if spec.held_out is None:
         return enumerated
+    held_out: Config = spec.held_out
 
     def measured_there(run: RunSpec) -> RunSpec:
-        corpus = TrainValCorpus.Config(type=TrainValCorpus.name, train=run.corpus, val=spec.held_out)
+        corpus = TrainValCorpus.Config(type=TrainValCorpus.name, train=run.corpus, val=held_out)
         return run.model_copy(update={"corpus": corpus})
 
     return replace(

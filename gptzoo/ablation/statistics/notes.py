@@ -76,6 +76,11 @@ def _text_notes(outcome: Outcome) -> Iterator[str]:
             "train/loss is per token of each variant's own training text, and the variants have different corpora or "
             "tokenizers: its curves show progress, but do not compare variants."
         )
+    if len({variant.spec.get("model", {}).get("context_length") for variant in outcome.variants}) > 1:
+        yield (
+            "The variants have different context lengths, and each is evaluated in windows of its own length: longer "
+            "windows give more context. `gptzoo eval --window` measures all in windows of one length."
+        )
     yield from _unknown_text_notes(outcome)
 
 
@@ -83,6 +88,12 @@ def _unknown_text_notes(outcome: Outcome) -> Iterator[str]:
     """Yield a note if an older version trained variants with different corpora and did not record their texts."""
     if not is_validation_metric(outcome.metric):
         return
+    ended = [trial for trial in outcome.trials if trial.state == "done" and trial.rows]
+    if outcome.metric == "val/bits_per_byte" and len({bool(trial.data.get("held_out")) for trial in ended}) > 1:
+        yield (
+            "Some trials were trained by an older version of gptzoo, whose bits per byte also counted separators as "
+            "text: do not compare them with the others. `gptzoo eval` gives the current figure of a trial."
+        )
     corpora = {variant.name: variant.spec.get("corpus") for variant in outcome.variants}
     for name, corpus in corpora.items():
         is_unknown = any(trial.rows and not trial.data.get("held_out") for trial in outcome.trials_of(name))
