@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import gptzoo
 from gptzoo.serving import responses
@@ -86,14 +86,15 @@ _OPERATIONS = (
 
 def openapi_document(*, requires_key: bool) -> dict[str, Any]:
     """Return the document (OpenAPI 3.1). The logits processors of plugins that are loaded are part of it."""
-    requests = [operation.request for operation in _OPERATIONS if operation.request is not None]
-    answers = [operation.response for operation in _OPERATIONS]
-    chunks = [operation.chunk for operation in _OPERATIONS if operation.chunk is not None]
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(responses.ErrorResponse, "serialization")]
+    for operation in _OPERATIONS:
+        models.append((operation.response, "serialization"))
+        if operation.request is not None:
+            models.append((operation.request, "validation"))
+        if operation.chunk is not None:
+            models.append((operation.chunk, "serialization"))
     _, definitions = models_json_schema(
-        [
-            *((model, "validation") for model in requests),
-            *((model, "serialization") for model in (*answers, *chunks, responses.ErrorResponse)),
-        ],
+        [*models],
         ref_template="#/components/schemas/{model}",
         schema_generator=SchemaGenerator,
     )

@@ -249,10 +249,11 @@ def _all(values: list[Any], kind: type) -> bool:
 
 def _add_alternatives(schema: dict[str, Any], *alternatives: dict[str, Any]) -> None:
     """Change the JSON Schema of a field so that it accepts the alternatives as well."""
-    annotations = {name: schema.pop(name) for name in ("description", "default") if name in schema}
+    annotations: dict[str, Any] = {name: schema.pop(name) for name in ("description", "default") if name in schema}
     known = schema.pop("anyOf") if "anyOf" in schema else [dict(schema)]
     schema.clear()
-    schema |= {"anyOf": [*known, *(each for each in alternatives if each not in known)], **annotations}
+    schema["anyOf"] = [*known, *(each for each in alternatives if each not in known)]
+    schema.update(annotations)
 
 
 def read_request(body: bytes) -> CompletionRequest:

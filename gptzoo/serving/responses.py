@@ -175,10 +175,10 @@ class TokenizerInfo(ResponseModel):
 
 
 class ErrorDetail(ResponseModel):
-    """What is wrong with a request, or with the server."""
+    """The error of a request or of the server."""
 
     message: str
-    """What is wrong, where, and what to try."""
+    """Message that says what is wrong, where, and what to try."""
     type: Literal["invalid_request_error", "server_error"]
     """"invalid_request_error" for a status below 500."""
     param: str | None
