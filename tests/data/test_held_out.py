@@ -11,6 +11,7 @@ import pytest
 
 from gptzoo.component import Config
 from gptzoo.data import held_out as held_out_module
+from gptzoo.data.corpora import file_text
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.held_out import HeldOutText, Overlap, OverlapMeter
 from gptzoo.data.token_store import TokenStore, open_store, prepare
@@ -245,7 +246,9 @@ def test_many_lines_are_sampled_with_bounded_memory(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("piece", [1, 3, 1000])
 def test_long_documents_are_compared_in_pieces(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     document = "über  den\nWolken " * 10
-    monkeypatch.setattr(held_out_module, "_PIECE", piece)
+    lines = HeldOutText([document]).lines.counts
+    monkeypatch.setattr(file_text, "PIECE_BYTES", piece)
+    assert HeldOutText([document]).lines.counts == lines
     assert " ".join(document.split()) in HeldOutText([document])
     assert without_spaces(document)[1:] not in HeldOutText([document])
 
