@@ -110,6 +110,10 @@ class AblationSpec(StrictModel):
     """Successive halving. Default: all variants are trained to the end."""
     metric: str = "val/loss"
     """Metric to compare at the end of a run. Lower is better."""
+    held_out: Annotated[Any, Reference("corpus")] | None = None
+    """Corpus whose validation split is the held-out text of all variants, whatever their own corpora. Needed if an axis
+    changes the held-out text, such as an axis over `corpus`. Default: the held-out text of each variant's corpus, which
+    must be the same for all."""
     margin: NonNegativeFloat = 0.001
     """Equivalence margin: variants are reported as the same if the confidence interval of their difference lies inside
     it. The default is above rounding errors. 0: only bitwise equal results are the same."""

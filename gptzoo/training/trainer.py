@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.checkpoints import checkpoint_path
-from gptzoo.errors import InputError, Interrupted
+from gptzoo.errors import InputError, Interrupted, LogitsError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.process_group import lost_rank_errors, process_group, rank_device
 from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
-from gptzoo.training.run.divergence_report import diagnose_divergence
+from gptzoo.training.run.divergence_report import diagnose_divergence, diverged_evaluation
 from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
 from gptzoo.training.run.resume import StartingPoint, start_or_resume
 from gptzoo.training.run.run_folder import AllowedChange, RunFolder
@@ -276,9 +276,12 @@ class Trainer:
 
     def _validation_metrics(self) -> dict[str, float]:
         batches = self.batching.validation_batches(MAX_TOKENS_PER_BATCH)
-        metrics = validation_metrics(
-            self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
-        )
+        try:
+            metrics = validation_metrics(
+                self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
+            )
+        except LogitsError as error:
+            raise diverged_evaluation(self.folder, self.train_state, self.ranks, error) from None
         self.parallelized.reshard()
         return metrics
 

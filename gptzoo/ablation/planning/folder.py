@@ -20,17 +20,17 @@ from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
-from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.json_diff import differences
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
 
-_FIXED_FIELDS = ("base", "budget", "match", "tune")  # a change of these would change every trial
+_FIXED_FIELDS = ("base", "budget", "match", "tune", "held_out")  # a change of these would change every trial
 
 
 def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
-    """Raise FolderError if the folder has other contents, or an ablation with another base, budget, match or tune."""
+    """Raise FolderError if the folder has other contents, or an ablation that differs in one of `_FIXED_FIELDS`."""
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder}: is a file; choose another --out")
     file = folder / "ablation.json"
@@ -110,7 +110,7 @@ def read_outcome(folder: str | Path) -> Outcome:
         alpha=spec["alpha"],
         power=spec["power"],
         variants=[_variant(variant) for variant in design["variants"]],
-        trials=trials,
+        trials=with_same_text(trials, design["baseline"], spec["metric"]),
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),

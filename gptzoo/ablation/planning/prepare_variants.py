@@ -18,7 +18,7 @@ from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.records.outcome import Exclusion
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value
-from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
 from gptzoo.errors import SpecError
 from gptzoo.spec.ablation import AblationSpec, TuneSpec
 from gptzoo.spec.json_diff import differences
@@ -133,8 +133,12 @@ def _tune(
     def planned(trial: GridTrial) -> PlannedTrial:
         return names.planned_trial(variant, trial.seed, trial.spec)
 
+    outcomes: list[TrialOutcome] = []
+
     def outcome_of(trial: GridTrial) -> TrialOutcome:
-        return read_trial_outcome(TrialFolder(folder / "trials" / planned(trial).name), variant, trial.seed)
+        trial_folder = TrialFolder(folder / "trials" / planned(trial).name)
+        outcomes.append(read_trial_outcome(trial_folder, variant, trial.seed))
+        return with_same_text(outcomes, variant, metric)[-1]
 
     result = choose_value(run, tune, metric, outcome_of)
     return list(map(planned, result.trials)), result
