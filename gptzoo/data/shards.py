@@ -208,7 +208,7 @@ def _read_finished(shard_folder: Path, digest: str) -> Counts | None:
         index = json.loads((shard_folder / "shard.json").read_text(encoding="utf-8"))
         intact = all(sha256_of(shard_folder / name) == checksum for name, checksum in index["sha256"].items())
         return Counts(*index["counts"]) if intact and index["digest"] == digest else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -281,13 +281,16 @@ def _write_store(
         "sha256": {name: sha256_of(folder / name) for name in _FILES},
         "text": _text_record(texts, corpus.meter.result()),
     }
-    write_json(folder / "index.json", index)
+    write_json(folder / "index.json", {**index, "checksum": index_checksum(index)})
 
 
 def open_store(folder: Path) -> TokenStore | None:
     """Open the store in a folder that `prepare` filled, or return None if a file is missing or its checksum differs."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        contents = {key: value for key, value in index.items() if key != "checksum"}
+        if "checksum" in index and index["checksum"] != index_checksum(contents):  # older versions wrote none
+            return None
         # Hashing costs no more than the fingerprint of the corpus, and detects corrupted tokens before training.
         if any(index["sha256"][name] != sha256_of(folder / name) for name in _FILES):
             return None
@@ -306,7 +309,7 @@ def open_store(folder: Path) -> TokenStore | None:
             ids={split: index["sha256"][f"{split}.bin"] for split in _SPLITS},
             overlap=None if text is None else Overlap.from_record(text["overlap"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -315,6 +318,11 @@ def _without_separators(n_bytes: dict[str, int], spans: dict[str, np.ndarray], f
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     n_separator = len(tokenizer.decode_bytes(list(tokenizer.separator())))
     return {split: n_bytes[split] - n_separator * max(0, len(spans[split]) - 1) for split in _SPLITS}
+
+
+def index_checksum(index: Mapping[str, object]) -> str:
+    """Return the checksum of the index of a store, which has the sizes and checksums of its files."""
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _map_file(file: Path, dtype: np.dtype) -> np.ndarray:

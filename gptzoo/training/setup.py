@@ -16,12 +16,14 @@ from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
 from gptzoo.model.head import Head
+from gptzoo.spec.files import check_reads_back
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.optimizer_check import check_optimizer_on_shards
 from gptzoo.training.distributed.parallelize import parallelize
 from gptzoo.training.distributed.process_group import rank_device
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
+from gptzoo.training.optim.check_optimizer_state import check_optimizer_state
 from gptzoo.training.optim.optimizers import describe_optimizer
 from gptzoo.training.run.run_folder import DataRecord, RunFolder
 from gptzoo.training.step.block_options import prepare_blocks
@@ -35,6 +37,7 @@ class Setup:
     """The parts of a run on this rank. All of them follow from the spec; nothing is written or resumed yet."""
 
     def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = SINGLE_RANK):
+        check_reads_back(spec)
         self.folder = folder
         self.ranks = ranks
         self.trackers = [tracker.build() for tracker in spec.trackers]  # first, to report a missing library at once
@@ -57,6 +60,7 @@ class Setup:
         self.parameters = {name: parameters[name] for name in trained}
         if splits_weights:
             check_optimizer_on_shards(spec, next(iter(self.parameters.values())))
+        self.group_entries = check_optimizer_state(spec, self.parameters)  # that the optimizer changes
         self.train_step = TrainStep(
             spec, self.parallelized, self.parameters, device=self.device, precision=self.precision
         )

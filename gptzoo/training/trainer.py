@@ -24,6 +24,7 @@ from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
 from gptzoo.training.run.divergence_report import diagnose_divergence, diverged_evaluation
+from gptzoo.training.run.end_record import record_end
 from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
 from gptzoo.training.run.resume import StartingPoint, start_or_resume
 from gptzoo.training.run.run_folder import AllowedChange, RunFolder
@@ -107,6 +108,7 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
             progress.report(message)
         with observe_run(view, setup.model, setup.trackers, progress.report, ranks, run_length.status) as observers:
             Trainer(setup, start, run_length, progress, observers).run()
+        ranks.on_main_rank(lambda: record_end(folder.path, train_state.step, run_length.status()))
     example_prompt = setup.tokenizer.decode(setup.batching.example_prompt())
     last_row = ranks.on_main_rank(lambda: read_metrics(folder.metrics)[-1])
     paused = run_length.status() == "paused"
@@ -232,7 +234,7 @@ class Trainer:
         if gradient.is_finite:
             train_step.clip_gradients(gradient.norm)
             train_step.set_learning_rates(lr_factor)
-            train_step.optimizer_step()
+            train_step.optimizer_step(state.step)
             train_step.zero_grad()
             train_step.update_sublayers(gradient.metrics)
         elif fp16_overflow or state.skipped_in_a_row < self.spec.skip_non_finite:

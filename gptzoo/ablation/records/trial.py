@@ -21,6 +21,7 @@ class TrialOutcome:
     sample: str = ""  # text generated at the end of training
     warnings: Sequence[str] = ()  # of the run, such as weights that training did not change
     data: Mapping[str, Any] = field(default_factory=dict)  # record of its text; {} if unknown
+    verified: bool = True  # False if the trial is done and no checksum protects its metrics
 
     def last(self, metric: str) -> float | None:
         """Return the last value of a metric, or None if the trial is not done or that value is missing or NaN."""

@@ -27,7 +27,7 @@ def read_rung_trial(folder: TrialFolder, metric: str, reference: TrialFolder) ->
     if reason is not None:
         return RungTrial("failed", reason=reason)
     value = next(
-        (row.get(metric) for row in read_complete_rows(folder.metrics) if row["step"] == folder.pause_at), None
+        (row.get(metric) for row in read_complete_rows(folder.metrics) if row.get("step") == folder.pause_at), None
     )
     return RungTrial("done", value)
 
@@ -41,8 +41,9 @@ def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOut
         seed=seed,
         state=state,
         reason=(folder.failure or "") if state == "failed" else "",
-        rows=read_complete_rows(folder.metrics),
-        sample=sample.read_text(encoding="utf-8") if sample.is_file() else "",
+        rows=() if state == "failed" and folder.damage else read_complete_rows(folder.metrics),
+        sample=sample.read_text(encoding="utf-8", errors="replace") if sample.is_file() else "",
+        verified=state != "done" or folder.verified,
         warnings=[message for topic in _TOPICS for message in RunFolder(folder.path).read_warnings(topic)],
         data=folder.data_record,
     )

@@ -33,6 +33,11 @@ def report_notes(
     if n_open:
         yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
     yield from report_warnings(outcome)
+    if n_unverified := sum(not trial.verified for trial in outcome.trials):
+        yield (
+            f"{n_unverified} of {format_count(len(outcome.trials), 'trial')} have no checksum, as an older version "
+            "wrote them: only the form of their records was checked."
+        )
     for variant in outcome.variants:
         if failed := outcome.failures(variant.name):
             rest = " Its results come from its other runs." if endpoints[variant.name] else ""

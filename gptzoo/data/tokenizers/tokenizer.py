@@ -9,9 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
-
 from gptzoo.component import Component, Config
 from gptzoo.data.tokenizers.borders import Border
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, read_special_tokens
@@ -139,5 +136,7 @@ def load_tokenizer(file: Path) -> Tokenizer:
         return tokenizer
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, PydanticCustomError) as error:
+    except FolderError:
+        raise
+    except Exception as error:  # a damaged state may fail anywhere in the component that reads it
         raise FolderError(f"{file}: cannot load a tokenizer from this file: {error}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.checkpoint.records import read_record
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.held_out import TextDigest
@@ -16,7 +17,6 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
-from gptzoo.spec.strict_json import parse_json
 from gptzoo.training.run.run_folder import RunFolder
 
 
@@ -62,7 +62,7 @@ def load_tokens(
     environment = run / "environment.json"
     if not environment.is_file():
         raise FolderError(f"{environment}: is missing, so the run's data is unknown. Give the data with --data")
-    if store.fingerprint != parse_json(environment.read_text(encoding="utf-8"), environment.name).get("data"):
+    if store.fingerprint != read_record(environment).get("data"):
         raise FolderError(f"{run}: the data has changed since the run was trained. Give the data with --data")
     return run_tokenizer, store
 

@@ -15,8 +15,9 @@ from gptzoo.training.optim.optimizers import MIN_LR
 from gptzoo.training.optim.schedule_shape import schedule_warnings
 from gptzoo.training.optim.weight_changes import InitialWeights
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state
+from gptzoo.training.run.end_record import require_metrics
 from gptzoo.training.run.metrics_file import read_last_row, truncate_after
-from gptzoo.training.run.run_folder import HELD_OUT_CHANGED, AllowedChange
+from gptzoo.training.run.run_folder import HELD_OUT_CHANGED, AllowedChange, RunFolder
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup, load_initial_weights
 
@@ -78,7 +79,7 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
         ranks.on_main_rank(lambda: folder.record_changes(spec, data, train_state.step, changes))
         messages += [f"changed at step {train_state.step}: {change}" for change in changes]
     resume_step = train_state.step or -1  # without a checkpoint, the row of step 0 is written again too
-    ranks.on_main_rank(lambda: truncate_after(folder.metrics, resume_step))
+    ranks.on_main_rank(lambda: _truncate_metrics(folder, resume_step))
     warnings = schedule_warnings(spec.schedule, n_steps) + _low_group_rates(setup)
     ranks.on_main_rank(lambda: folder.write_warnings("learning_rate", warnings))
     if changes:
@@ -123,6 +124,13 @@ def describe_overlap(overlap: Overlap) -> str:
     return f"warning: the validation loss is measured on text that is partly trained on: {overlap.describe()}"
 
 
+def _truncate_metrics(folder: RunFolder, resume_step: int) -> None:
+    """Drop the metrics after a checkpoint. Raises FolderError if some of those before it are missing or damaged."""
+    if resume_step >= 0:
+        require_metrics(folder.path, resume_step)
+    truncate_after(folder.metrics, resume_step)
+
+
 def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tuple[TrainState, EMA | None]:
     """Load a checkpoint, or without one the initial weights of the spec."""
     spec = setup.spec
@@ -138,6 +146,11 @@ def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tupl
     state = read_checkpoint_state(
         checkpoint, train_step.optimizer, setup.parameters, ema_values, setup.parallelized.row_orders
     )
+    if setup.group_entries and "optimizer" not in state:
+        messages.append(
+            f"{checkpoint}: an older version of gptzoo wrote it, without {', '.join(sorted(setup.group_entries))} of "
+            "the optimizer's parameter groups. They start anew, so the run differs from one without a stop"
+        )
     train_state = TrainState(**state["standing"])
     train_step.loss_scale.load_state_dict(state["loss_scale"])
     messages.append(f"resumed at step {train_state.step}")

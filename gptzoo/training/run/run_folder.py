@@ -16,6 +16,7 @@ import filelock
 import torch
 
 from gptzoo import __version__, registry
+from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.json_diff import differences
@@ -128,7 +129,9 @@ class RunFolder:
         environment = describe_environment(device, data)
 
         def check_environment(previous: Mapping[str, object]) -> None:
-            if previous.get("data") != environment["data"]:
+            if not isinstance(previous.get("data"), str):
+                raise FolderError(f"{self.path / 'environment.json'}: $.data: is missing. It was damaged or changed")
+            if previous["data"] != environment["data"]:
                 if allowed_change != "anything":
                     raise FolderError(
                         f"{self.path}: the training data has changed since this run started. Restore the data, start a "
@@ -157,8 +160,7 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """Return the contents of environment.json."""
-        environment: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
-        return environment
+        return read_record(self.path / "environment.json")
 
     def update_environment(self, **changes: object) -> None:
         """Set some keys of environment.json."""
@@ -222,11 +224,7 @@ class RunFolder:
         if not file.exists():
             self._write(name, value)
             return
-        try:
-            previous = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FolderError(f"{file}: cannot be read: {error}") from None
-        check(previous)
+        check(read_record(file))
 
     def _allowed_changes(
         self, previous: Mapping[str, object], current: Mapping[str, object], allowed_change: AllowedChange
