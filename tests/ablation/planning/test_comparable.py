@@ -12,8 +12,6 @@ import pytest
 import gptzoo
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.selection.trial_results import with_same_text
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import SpecError
 
@@ -134,33 +132,6 @@ def test_the_held_out_text_that_the_ablation_names_is_that_of_all_variants(files
 
     with pytest.raises(gptzoo.FolderError, match=r"contains a different ablation: .*held_out"):
         gptzoo.ablate(ablation(axes, held_out="stories"), "out")
-
-
-def test_a_trial_counts_only_with_the_text_of_the_baseline() -> None:
-    record = {"text": "a", "ids": "b", "bytes": 3}
-    rows = [{"step": 1, "val/loss": 2.0, "val/bits_per_byte": 3.0}]
-
-    def trial(variant: str, seed: int, **changes: Any) -> TrialOutcome:
-        data = {"data": "c", "held_out": record | changes} if changes.get("text", "") is not None else {}
-        return TrialOutcome(variant, seed, "done", rows=rows, data=data)
-
-    trials = [
-        trial("base", 1),
-        trial("same", 1),
-        trial("unknown", 1, text=None),  # of an older version
-        trial("text", 1, text="other"),
-        trial("part", 1, bytes=2),
-        trial("ids", 1, ids="other"),
-        trial("base", 2, text="other"),
-    ]
-    for metric, wrong in (
-        ("val/loss", {("text", 1), ("part", 1), ("ids", 1), ("base", 2)}),
-        ("val/bits_per_byte", {("text", 1), ("part", 1), ("base", 2)}),
-        ("tokens_per_second", set()),
-    ):
-        checked = with_same_text(trials, "base", metric)
-        assert {(trial.variant, trial.seed) for trial in checked if trial.state == "failed"} == wrong
-        assert all(trial.reason and trial.last(metric) is None for trial in checked if trial.state == "failed")
 
 
 @pytest.mark.slow
