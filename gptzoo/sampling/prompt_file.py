@@ -98,7 +98,7 @@ class ResultFile:
         if len(kept) < n_lines:
             self._stream.close()
             write_text(self.file, b"".join(kept).decode("utf-8"))
-            self._stream = open(self.file, "ab")
+            self._stream = open(self.file, "a+b")
         return self
 
     def _read_line(self, number: int, line: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import time
@@ -133,7 +134,8 @@ class _EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await run_while_connected(self.stream_response(send), receive)
+            with contextlib.suppress(OSError):  # some servers raise it if the client has disconnected
+                await run_while_connected(self.stream_response(send), receive)
         finally:
             self.scheduler.cancel(self.completion.request_ids)
 

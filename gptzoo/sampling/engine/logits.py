@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from gptzoo.errors import InputError, LogitsError
@@ -70,12 +71,13 @@ def _exclude_early_ends(
     if not rows or not end_tokens:
         return logits
     possible = logits.clone()
-    for row in rows:
-        possible[row, end_tokens] = NEG_INF
-        if possible[row].amax() == NEG_INF:
-            errors[row] = InputError(
-                f"no token is possible at new token {sequences[row].n_new + 1}: the text needs {n_min} tokens before a "
-                "stop token, and every token is a stop token. Lower the minimum, or have fewer stop tokens."
+    possible[torch.tensor(rows)[:, None], torch.tensor(end_tokens)] = NEG_INF
+    if bool((possible.amax(dim=-1) == NEG_INF).any()):
+        for row in (possible[rows].amax(dim=-1) == NEG_INF).nonzero()[:, 0].tolist():
+            sequence = sequences[rows[row]]
+            errors[rows[row]] = InputError(
+                f"no token is possible at new token {sequence.n_new + 1}: the text needs {n_min} tokens before a stop "
+                "token, and every token is a stop token. Lower the minimum, or have fewer stop tokens."
             )
     return possible
 

@@ -26,8 +26,9 @@ class StoppingCriteria:
     def __init__(self, spec: SamplingSpec, tokenizer: Tokenizer | None = None, n_token_ids: int | None = None):
         self.spec = spec
         self.processors: Sequence[LogitsProcessor] = build_processors(spec.processors, tokenizer)
-        for processor in self.processors if n_token_ids is not None else ():
-            processor.check_vocab_size(n_token_ids)
+        if n_token_ids is not None:
+            for processor in self.processors:
+                processor.check_vocab_size(n_token_ids)
         self.vocab_size = None if tokenizer is None else tokenizer.vocab_size
         self.stop_tokens = frozenset(spec.stop_tokens)
         self.end_tokens = sorted(self.stop_tokens.union(() if tokenizer is None else tokenizer.end_tokens))

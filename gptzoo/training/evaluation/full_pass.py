@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,6 +51,12 @@ def compute_likelihood(
     return Likelihood(total_nats, int(total_targets), n_bytes)
 
 
+def _last_logits(model: Architecture, tokens: Tensor, n: int) -> Tensor:
+    """Return the logits (V,) after the first `n` of tokens (1, T)."""
+    logits: Tensor = model(tokens[:, :n])[0]
+    return logits[0, -1]
+
+
 def _find_bad_logits(model: Architecture, batch: Batch, number: int, ranks: Ranks) -> LogitsError | None:
     """Return the error of a batch whose loss is not finite, or None if only the probability of a target is 0."""
     advice = f"{CHECK_WEIGHTS} If they are finite, use the precision fp32."
@@ -67,7 +74,7 @@ def _find_bad_logits(model: Architecture, batch: Batch, number: int, ranks: Rank
             continue
         if sequence.keys() == {"tokens"}:
             tokens = sequence["tokens"]
-            n_read, found = find_first_bad(tokens.shape[1], lambda n, tokens=tokens: model(tokens[:, :n])[0][0, -1])
+            n_read, found = find_first_bad(tokens.shape[1], partial(_last_logits, model, tokens))
             return LogitsError(
                 f"there is no loss: the logits of the model after token {n_read} of sequence {row + 1} of {place} have "
                 f"{found}. {advice}"
