@@ -152,8 +152,9 @@ def _add_text_record(folder: Path, store: TokenStore, corpus: Corpus) -> TokenSt
     texts = {split: digest.hexdigest() for split, digest in digests.items()}
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     index |= {"n_bytes": store.n_bytes, "text": _text_record(texts, overlap)}
+    index.pop("checksum", None)
     with contextlib.suppress(OSError):  # a cache that cannot be written is measured again
-        write_json(folder / "index.json", index)
+        write_json(folder / "index.json", {**index, "checksum": index_checksum(index)})
     return replace(store, texts=texts, overlap=overlap)
 
 

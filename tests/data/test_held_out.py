@@ -261,7 +261,7 @@ def as_old_store(store: TokenStore, n_separator: int) -> Path:
     folder = store.folder
     assert folder is not None
     index = json.loads((folder / "index.json").read_text())
-    del index["text"]
+    del index["text"], index["checksum"]
     for split, n_bytes in index["n_bytes"].items():
         index["n_bytes"][split] = n_bytes + n_separator * (len(store.spans[split]) - 1)
     (folder / "index.json").write_text(json.dumps(index))
