@@ -13,8 +13,8 @@ from gptzoo.component import Config as Config
 from gptzoo.component import Inherited as Inherited
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
-from gptzoo.components.attention import Attention as Attention
-from gptzoo.components.attention import MultiHeadAttention as MultiHeadAttention
+from gptzoo.components.multi_head_attention import Attention as Attention
+from gptzoo.components.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext
