@@ -108,9 +108,7 @@ class SdpaAttention(NaiveAttention):
         )
         return y.to(dtype), None
 
-    def _with_sink_key(
-        self, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _with_sink_key(self, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Append a key and a value of zeros, and return them with the scores to add (B|1, H, T, S + 1).
 
         The score to add for the appended key is the sink of the head.

@@ -1,7 +1,7 @@
 """Multi-head attention without its core: projections, heads, query/key norms, output gate and KV cache.
 
-`naive`, `sdpa` and the attentions of several plugins derive from `MultiHeadAttention` and have the same parameters under
-the same names, so weights of one can be loaded into the other.
+`naive`, `sdpa` and the attentions of several plugins derive from `MultiHeadAttention`. They have the same parameters
+under the same names, so weights of one can be loaded into the other.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class MultiHeadAttention(Attention):
         qk_norm: Annotated[NormLayer.Config, Reference("norm_layer")] | None = None
         """Norm layer for queries and keys, before the rotation (arXiv:2010.04245). Null: none."""
         qk_norm_over: Literal["head", "each_head", "heads"] = "head"
-        """Extent of `qk_norm`. "head": each head is normalised, all with the same weights (Qwen3, Gemma 3). "each_head":
-        each head is normalised with weights of its own (StableLM, Cohere). "heads": all heads are normalised together,
-        before they are split (OLMo 2)."""
+        """Extent of `qk_norm`. "head": each head is normalised, with weights that all heads share (Qwen3, Gemma 3).
+        "each_head": each head is normalised, with weights of its own (StableLM, Cohere). "heads": all heads are
+        normalised together (OLMo 2)."""
         scale: PositiveFloat | None = None
         """Factor on the scores of queries and keys. Default: 1 / sqrt(d_head)."""
         clip: PositiveFloat | None = None

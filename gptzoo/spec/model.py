@@ -72,9 +72,7 @@ class ModelSpec(StrictModel):
         return self._dims(self.vocab_size)
 
     def _dims(self, vocab_size: int) -> Dims:
-        return Dims(
-            vocab_size, self.context_length, self.d_model, self.n_layers, self.n_heads, head_width=self.d_head
-        )
+        return Dims(vocab_size, self.context_length, self.d_model, self.n_layers, self.n_heads, head_width=self.d_head)
 
     def resolved(self) -> dict[str, Any]:
         """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
