@@ -86,7 +86,10 @@ class LayerNorm(OptionalScale):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.config.eps)
+        if self.config.weight or self.bias is None:
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.config.eps)
+        # On a CPU, torch's kernel for bfloat16 does not accept a float32 bias without a weight.
+        return F.layer_norm(x, self.normalized_shape, eps=self.config.eps) + self.bias.to(x.dtype)
 
 
 class RMSNorm(OptionalScale):
