@@ -82,6 +82,8 @@ class ModelSpec(StrictModel):
     def _resolve_and_check(self) -> ModelSpec:
         for field in ("norm", "activation", *PER_LAYER, "architecture"):  # the architecture may inherit the others
             object.__setattr__(self, field, _shortest_cycle(self._inherit(getattr(self, field))))
+        if self.d_head is not None and self.d_head * self.n_heads == self.d_model:
+            object.__setattr__(self, "d_head", None)  # the default, so that specs of the same model are equal
         errors = list(self._shape_problems()) or [*self._component_problems(), *self._pairing_problems()]
         if errors:
             raise ValidationError.from_exception_data("ModelSpec", errors)
