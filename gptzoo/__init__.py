@@ -89,6 +89,8 @@ _HOME = {
     "Importer": "gptzoo.interop.importer",
     "Weight": "gptzoo.interop.importer",
     "Settings": "gptzoo.interop.settings",
+    "read_rope": "gptzoo.interop.rope",
+    "read_ropes": "gptzoo.interop.rope",
     # the registry
     "registered": "gptzoo.registry",
     "load_plugin": "gptzoo.registry",

@@ -54,6 +54,8 @@ from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
 from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight
+from gptzoo.interop.rope import read_rope as read_rope
+from gptzoo.interop.rope import read_ropes as read_ropes
 from gptzoo.interop.settings import Settings as Settings
 from gptzoo.model.architecture import Architecture as Architecture
 from gptzoo.model.architecture import PrefillOutput as PrefillOutput

@@ -7,7 +7,7 @@ from typing import Any
 
 from gptzoo.interop.importer import Importer, Weight
 from gptzoo.interop.rope import read_rope
-from gptzoo.interop.settings import ACTIVATIONS, Settings
+from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
 
 
@@ -41,7 +41,7 @@ class LlamaImporter(Importer):
             },
             "positional": read_rope(settings),
             "norm": {"type": "pre_ln", "layer": {"type": "rmsnorm", "eps": settings.number("rms_norm_eps", 1e-6)}},
-            "activation": settings.translate("hidden_act", "silu", ACTIVATIONS),
+            "activation": settings.activation("hidden_act", "silu"),
             "ffn": {
                 "type": "glu",
                 "d_ff": settings.count("intermediate_size", 11008),

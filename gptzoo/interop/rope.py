@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gptzoo.interop.settings import Settings
@@ -34,7 +35,7 @@ def read_rope(settings: Settings, *, theta: float = 10000.0, fraction: float | N
             options = settings.nested(key)
             if top_theta is not None:
                 options.require("rope_theta", top_theta, None)
-            read[key] = read_rope_object(options, theta=top_theta or theta, fraction=top_fraction)
+            read[key] = _read_options(options, theta=top_theta or theta, fraction=top_fraction)
     if not read:
         return {"type": "rope", "theta": top_theta or theta, "fraction": top_fraction or 1.0}
     if len(read) == 2 and read["rope_parameters"] != read["rope_scaling"]:
@@ -42,7 +43,22 @@ def read_rope(settings: Settings, *, theta: float = 10000.0, fraction: float | N
     return next(iter(read.values()))
 
 
-def read_rope_object(options: Settings, *, theta: float, fraction: float | None = None) -> dict[str, Any]:
+def read_ropes(settings: Settings, thetas: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Return the positional `rope` of each type of layer, as JSON.
+
+    `rope_parameters` may have an object for each type, as in Gemma 3. Otherwise all types have the same positional.
+
+    thetas: the default base of the frequencies of each type of layer.
+    """
+    options = settings.nested("rope_parameters")
+    if not any(isinstance(options.value(name), dict) for name in thetas):
+        return {name: read_rope(settings, theta=theta) for name, theta in thetas.items()}
+    ropes = {name: _read_options(options.nested(name), theta=theta) for name, theta in thetas.items()}
+    options.reject_unread()
+    return ropes
+
+
+def _read_options(options: Settings, *, theta: float, fraction: float | None = None) -> dict[str, Any]:
     """Return the positional that one `rope_parameters` or `rope_scaling` object describes, as JSON."""
     rope: dict[str, Any] = {
         "type": "rope",

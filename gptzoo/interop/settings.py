@@ -67,6 +67,10 @@ class Settings:
         self._read: set[str] = set()
         self._problems: list[Problem] = []
 
+    def set_defaults(self, defaults: Mapping[str, Any]) -> None:
+        """Set the values that missing settings have."""
+        self._values = {**defaults, **self._values}
+
     def value(self, key: str, default: object = None) -> Any:  # noqa: ANN401  any JSON value
         """Return a setting of any type, without checking it."""
         self._read.add(key)
@@ -83,6 +87,10 @@ class Settings:
         """Return a number. Null is allowed only if the default is None."""
         number = self._checked(key, default, "a number", lambda value: type(value) in (int, float))
         return float(number) if type(number) is int else number
+
+    def optional_number(self, key: str, default: float | None) -> float | None:
+        """Return a number, or None for null. The default is that of a missing setting."""
+        return self.number(key, None) if key in self._values else default
 
     def required_number(self, key: str) -> float:
         """Return a number that has no default."""
@@ -103,6 +111,10 @@ class Settings:
             return meanings[name]
         self.reject(key, hint=f"  (known: {', '.join(sorted(meanings))})")
         return meanings[default]
+
+    def activation(self, key: str, default: str) -> Mapping[str, str]:
+        """Return the activation, as in a spec, for the name that transformers has for it."""
+        return self.translate(key, default, ACTIVATIONS)
 
     def nested(self, key: str) -> Settings:
         """Return the settings of a nested object; empty settings if it is null or missing.
