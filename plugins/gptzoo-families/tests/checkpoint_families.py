@@ -224,10 +224,9 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def make_model(name: str, seed: int = 0) -> Any:
     """Return a model of transformers with random weights, of which none is at a neutral initial value."""
     family, options = CONFIGS[name]
-    unused = (
-        {"intermediate_size"} if family in ("OPT", "Falcon") else SIZES.keys() if family in ("GPTJ", "Bloom") else {}
-    )
-    sizes = {key: value for key, value in SIZES.items() if key not in unused}
+    sizes = {} if family in ("GPTJ", "Bloom") else dict(SIZES)
+    if family in ("OPT", "Falcon"):  # they have other names for it
+        del sizes["intermediate_size"]
     config = getattr(transformers, f"{family}Config")(**{**sizes, "bos_token_id": 1, "eos_token_id": 2, **options})
     if family == "Falcon":  # its eager attention adds the bias of ALiBi twice
         config._attn_implementation = "sdpa"

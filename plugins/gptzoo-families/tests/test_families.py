@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,54 @@ def test_logits_and_greedy_text_equal_those_of_transformers(name: str, tmp_path:
     prompt = tokens[:, :12]
     generated = gptzoo.generate(ours, prompt.tolist(), GREEDY)
     assert generated == greedy(theirs, prompt, 64)
+
+
+OLDER: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma2": ("gemma2", {"layer_types": None, "rope_parameters": None, "rope_theta": 10000.0}),
+    "gemma3": (
+        "gemma3-scaled",
+        {
+            "layer_types": None,
+            "sliding_window_pattern": 3,
+            "rope_parameters": None,
+            "rope_theta": 1e6,
+            "rope_local_base_freq": 1e4,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
+    "qwen2": (
+        "qwen2",
+        {
+            "layer_types": None,
+            "rope_parameters": None,
+            "rope_theta": 10000.0,
+            "use_sliding_window": False,
+            "sliding_window": 8,
+            "max_window_layers": 1,
+        },
+    ),
+    "qwen2-window": ("qwen2-window", {"layer_types": None, "max_window_layers": 1}),
+    "gpt-neox": ("gpt-neox", {"rope_parameters": None, "rotary_pct": 0.25, "rotary_emb_base": 10000}),
+    "stablelm": ("stablelm", {"rope_parameters": None, "rope_theta": 10000, "partial_rotary_factor": 0.25}),
+    "phi": ("phi", {"rope_parameters": None, "rope_theta": 10000.0, "partial_rotary_factor": 0.5}),
+    "smollm3": ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 2}),
+}
+"""Settings as older versions of transformers wrote them, by the name of the model. A value of None is left out."""
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_settings_of_older_versions_mean_the_same(name: str, tmp_path: Path) -> None:
+    model_name, older = OLDER[name]
+    theirs = make_model(model_name)
+    theirs.save_pretrained(tmp_path / "theirs")
+    file = tmp_path / "theirs" / "config.json"
+    settings = {**json.loads(file.read_text()), **older}
+    file.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+    import_folder(tmp_path / "theirs", tmp_path / "ours")
+    ours = gptzoo.load(tmp_path / "ours").model
+    tokens = random_tokens(theirs, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens)[0], theirs(tokens).logits, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()

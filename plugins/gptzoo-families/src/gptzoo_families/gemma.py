@@ -91,6 +91,10 @@ class Gemma3(RopeByLayerType, Gemma2):
     name = "gemma3_text"
     paper = "Gemma Team 2025, Gemma 3 Technical Report, arXiv:2503.19786"
     defaults = {**Gemma2.defaults, "vocab_size": 262208, "max_position_embeddings": 131072}
+    no_effect = Gemma2.no_effect | {
+        "_sliding_window_pattern",
+        "sliding_window_pattern",
+    }  # read where layer_types is missing
     softcaps = None, None
     thetas = {SLIDING: 10000.0, FULL: 1e6}
 
@@ -104,7 +108,6 @@ class Gemma3(RopeByLayerType, Gemma2):
 
     def default_layer_types(self, settings: Settings, n_layers: int) -> list[str]:
         interval = settings.count("sliding_window_pattern", None) or settings.count("_sliding_window_pattern", 6)
-        settings.value("_sliding_window_pattern")
         return [FULL if (layer + 1) % interval == 0 else SLIDING for layer in range(n_layers)]
 
     def set_qk_norm(self, spec: Json) -> None:

@@ -81,7 +81,8 @@ class GPTNeoX(LlamaLike):
     }
 
     def spec(self, settings: Settings) -> Json:
-        settings.require("rope_interleaved", False)
+        base = settings.count("rotary_emb_base", None)  # the older name
+        settings.set_defaults({"rope_theta": base} if base else {})
         spec = self.read_spec(
             settings,
             bias=settings.flag("attention_bias", True),

@@ -29,6 +29,8 @@ class Mistral(LlamaLike):
 class QwenLike(LlamaLike):
     """Base class of families with a sliding window in the upper layers, if `use_sliding_window` says so."""
 
+    no_effect = LlamaLike.no_effect | {"max_window_layers"}  # read where layer_types is missing
+
     defaults = {"vocab_size": 151936, "intermediate_size": 22016, "max_position_embeddings": 32768}
 
     def set_window(self, settings: Settings, spec: Json) -> None:
@@ -36,7 +38,7 @@ class QwenLike(LlamaLike):
             settings.set_defaults({"sliding_window": 4096})
             super().set_window(settings, spec)
         else:
-            for key in ("sliding_window", "max_window_layers", "layer_types"):
+            for key in ("sliding_window", "layer_types"):
                 settings.value(key)
 
     def default_layer_types(self, settings: Settings, n_layers: int) -> list[str]:
