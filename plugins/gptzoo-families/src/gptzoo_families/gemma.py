@@ -91,10 +91,8 @@ class Gemma3(RopeByLayerType, Gemma2):
     name = "gemma3_text"
     paper = "Gemma Team 2025, Gemma 3 Technical Report, arXiv:2503.19786"
     defaults = {**Gemma2.defaults, "vocab_size": 262208, "max_position_embeddings": 131072}
-    no_effect = Gemma2.no_effect | {
-        "_sliding_window_pattern",
-        "sliding_window_pattern",
-    }  # read where layer_types is missing
+    # Read only where layer_types is missing.
+    no_effect = Gemma2.no_effect | {"_sliding_window_pattern", "sliding_window_pattern"}
     softcaps = None, None
     thetas = {SLIDING: 10000.0, FULL: 1e6}
 
