@@ -160,11 +160,12 @@ class PreNorm(Norm):
     config: Config
 
     @classmethod
-    def entry(cls, config: Config, dims: Dims) -> nn.Module:
+    def entry(cls, config: Norm.Config, dims: Dims) -> nn.Module:
+        assert isinstance(config, PreNorm.Config)
         return config.layer.build(dims.d_model) if config.embedding_norm else super().entry(config, dims)
 
     @classmethod
-    def exit(cls, config: Config, dims: Dims) -> nn.Module:
+    def exit(cls, config: Norm.Config, dims: Dims) -> nn.Module:
         return config.layer.build(dims.d_model)
 
     def forward(self, x: Tensor, sublayers: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
