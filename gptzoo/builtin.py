@@ -6,7 +6,7 @@ from gptzoo.ablation.execution import local_executor as local
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional
 from gptzoo.data.batching import packed, windows
-from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text
+from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text, train_val
 from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
@@ -74,6 +74,7 @@ def gptzoo_components() -> list[type[Component]]:
         parquet.ParquetCorpus,
         hf.HfCorpus,
         mixture.MixtureCorpus,
+        train_val.TrainValCorpus,
         stories.StoriesCorpus,
         windows.Windows,
         packed.Packed,

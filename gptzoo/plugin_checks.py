@@ -6,6 +6,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterable
+from typing import Any
 
 import pluggy
 from pluggy import HookRelay
@@ -13,6 +14,7 @@ from pluggy import HookRelay
 from gptzoo import hooks
 from gptzoo.component import Component
 from gptzoo.errors import PluginError
+from gptzoo.json_forms import children_of, type_without_json
 from gptzoo.strict_model import did_you_mean
 
 _HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_")]
@@ -73,7 +75,34 @@ def check_component(component: object, kind_bases: dict[str, type[Component]]) -
     base = kind_bases.get(component.kind)
     if base is not None and not issubclass(component, base):
         raise PluginError(f"{title} has kind {component.kind!r}, but does not derive from {base.__qualname__}")
+    _check_options(component)
     return component
+
+
+def _check_options(component: type[Component]) -> None:
+    """Raise PluginError for an option whose type has no JSON form: a run with it could not be read again."""
+    schema: dict[str, Any] = {**component.Config.__pydantic_core_schema__}
+    definitions: dict[str, Any] = {}
+    if schema["type"] == "definitions":
+        definitions = {definition["ref"]: definition for definition in schema["definitions"]}
+        schema = schema["schema"]
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        resolved: dict[str, Any] = definitions.get(node["schema_ref"], node)
+        return resolved
+
+    while schema["type"] != "model-fields":
+        if schema["type"] == "definition-ref":
+            schema = resolve(schema)
+        else:
+            _, schema = next(iter(children_of(schema)))
+    for option, field in schema["fields"].items():
+        if found := type_without_json(field["schema"], resolve):
+            raise PluginError(
+                f"{component.kind} {component.name!r} ({component.__qualname__}): the option {option!r} has the type "
+                f"{found}, which has no JSON form, so no spec could contain it. Use a type that JSON can hold, such as "
+                "str or a list of numbers, and convert it in the component"
+            )
 
 
 def kind_base(component: type[Component]) -> type[Component]:

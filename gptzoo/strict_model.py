@@ -10,11 +10,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetCoreSchemaHandler,
     ModelWrapValidatorHandler,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from gptzoo.json_forms import read_json_forms
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -76,9 +81,14 @@ UnicodeJson: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_refuse_lone_
 
 
 _JSON_TYPES = {
+    "dataclass_type": "an object",
+    "deque_type": "a list",
     "dict_type": "an object",
+    "frozen_set_type": "a list",
     "list_type": "a list",
     "model_type": "an object",
+    "path_type": "a path, as a string",
+    "set_type": "a list",
     "tuple_type": "a list",
 }
 """JSON's name for the expected type, by the pydantic error type whose message uses Python's name."""
@@ -115,6 +125,15 @@ class StrictModel(BaseModel):
     )
 
     @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Accept the JSON form of each field's type, such as a list for a tuple."""
+        try:
+            schema = handler(source)
+        except PydanticSchemaGenerationError as error:
+            raise _error_of_field(cls, error) from error
+        return read_json_forms(handler.resolve_ref_schema(schema), cls, handler.resolve_ref_schema)
+
+    @classmethod
     def _unknown_key(cls, key: str) -> str:
         return f"no field named {key!r}" + did_you_mean(key, cls.model_fields)
 
@@ -131,3 +150,18 @@ class StrictModel(BaseModel):
         except ValidationError as error:
             errors += errors_below(error)
         raise ValidationError.from_exception_data(cls.__name__, errors)
+
+
+def _error_of_field(model: type[BaseModel], error: PydanticSchemaGenerationError) -> TypeError:
+    """Name the field whose type pydantic does not know, such as `torch.dtype`."""
+    for name, field in model.__pydantic_fields__.items():
+        try:
+            TypeAdapter[object](field.annotation or object)
+        except PydanticSchemaGenerationError:
+            return TypeError(
+                f"{model.__qualname__}: the option {name!r} has the type {field.annotation}, which has no JSON form. "
+                "Use a type that JSON can hold, such as str, and convert it in the component"
+            )
+        except Exception:
+            continue
+    return TypeError(f"{model.__qualname__}: {error}")

@@ -19,6 +19,7 @@ ROOT_MODULE = "gptzoo"  # its public names are imported lazily, so importing it 
 
 # A top-level folder or module may import from those with a lower number, and from itself.
 LAYERS = {
+    "json_forms": -1,
     "dims": 0,
     "strict_model": 0,
     "errors": 0,

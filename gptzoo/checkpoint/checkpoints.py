@@ -9,13 +9,14 @@ A checkpoint is valid if manifest.json lists the size and SHA-256 of its other f
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gptzoo.checkpoint.records import read_record
+from gptzoo.errors import FolderError
 from gptzoo.utils.atomic import new_folder, write_json
 
 _FOLDER_NAME = re.compile(r"step-(\d{8,})")
@@ -73,17 +74,19 @@ def best_valid_checkpoint(folder: Path) -> Path | None:
     newest = newest_valid_checkpoint(folder)
     if newest is None:
         return None
-    step = json.loads((newest / "state.json").read_text(encoding="utf-8"))["standing"]["best_step"]
-    path = list_checkpoints(folder).get(step)
+    standing = read_record(newest / "state.json").get("standing")
+    step = standing.get("best_step") if isinstance(standing, dict) else None
+    path = list_checkpoints(folder).get(step) if isinstance(step, int) else None
     return path if path is not None and find_damage(path) is None else None
 
 
 def find_damage(path: Path) -> str | None:
     """Return a description of the first defect of a checkpoint, or None if it is valid."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        expected: dict[str, Any] = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        expected = read_record(path / "manifest.json")["files"]
+        if not isinstance(expected, dict) or not expected:
+            raise KeyError("files")
+    except (FolderError, KeyError):
         return "manifest.json is missing or damaged"
     for name, digest in expected.items():
         if not (path / name).is_file():

@@ -64,10 +64,10 @@ def read_sampling_spec(loaded: LoadedModel, options: Mapping[str, Any], *, rando
 
     spec = SamplingSpec() if options["spec_file"] is None else load_spec(SamplingSpec, options["spec_file"])
     overrides: dict[str, Any] = {"processors": _merge_processors(spec, options, random)}
-    eot = tokenizer_of(loaded).eot
+    end_tokens = tokenizer_of(loaded).end_tokens
     ignore_eos = options["ignore_eos"] or spec.ignore_eos
-    if "stop_tokens" not in spec.model_fields_set and eot is not None and not ignore_eos:
-        overrides["stop_tokens"] = (eot,)
+    if "stop_tokens" not in spec.model_fields_set and end_tokens and not ignore_eos:
+        overrides["stop_tokens"] = end_tokens
     if options["stop_token"]:
         overrides["stop_tokens"] = (*overrides.get("stop_tokens", spec.stop_tokens), *options["stop_token"])
     if options["stop"]:

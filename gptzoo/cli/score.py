@@ -31,8 +31,9 @@ def score(
 ) -> None:
     """Print the log-probability, loss, perplexity and bits per byte of TEXT under the model in RUN.
 
-    The text is read as in training: after an end-of-text token, if the tokenizer has one, and in windows of
-    context_length tokens. --json includes the log-probability of each token. Use `gptzoo eval` for whole corpora.
+    The text is read as in training: after BOS if the tokenizer uses it, else after an end-of-text token if it has one,
+    and in windows of context_length tokens. --json includes the log-probability of each token. Use `gptzoo eval` for
+    whole corpora.
     """
     from gptzoo.data.tokenizers.tokenizer import StreamDecoder
     from gptzoo.sampling.score import score_text

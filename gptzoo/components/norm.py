@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -22,8 +22,9 @@ class NormLayer(Part):
     kind = "norm_layer"
 
     class Config(Part.Config):
-        eps: PositiveFloat = 1e-5
-        """Constant added to the variance or mean square, for numerical stability."""
+        eps: float = Field(1e-5, ge=1e-30, le=1.0)
+        """Constant added to the variance or mean square, for numerical stability. Above 1 it hides the input, and below
+        1e-30 it is 0 in float32."""
 
         def build(self, width: int) -> NormLayer:
             """Construct the norm layer for vectors of `width` channels."""

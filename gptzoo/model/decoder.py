@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -33,9 +33,9 @@ class Decoder(Stack):
         """Dropout probability for the sum of token and position embeddings."""
         head_bias: bool = False
         """Learn a bias in the output head, independent of the model's `bias`. Default: false, as in GPT-2."""
-        init_std: PositiveFloat = 0.02
+        init_std: float = Field(0.02, ge=1e-6, le=100.0)
         """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write to the
-        residual stream, by 1/sqrt(2 n_layers) in `pre_ln`."""
+        residual stream, by 1/sqrt(2 n_layers) in `pre_ln`. Near 0 the gradients are 0, and nothing is trained."""
 
     config: Config
 

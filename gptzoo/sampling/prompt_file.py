@@ -110,7 +110,7 @@ class ResultFile:
             job, prompt_line, prompt = result["job"], result["line"], row["prompt"]
             if type(prompt_line) is not int:
                 raise ValueError("a field of the prompt is in the place of the line number")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.") from None
         if job != self.job:
             raise InputError(

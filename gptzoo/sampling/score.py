@@ -33,17 +33,17 @@ class TextScore(Likelihood):
 def score_text(loaded: LoadedModel, text: str) -> TextScore:
     """Score a text as in training: in windows of context_length tokens, each token given those before it.
 
-    An end-of-text token comes first. If the tokenizer has none, the first token of the text is not predicted. Raises
-    InputError for a text without any token to predict.
+    BOS comes first if the tokenizer uses it, else the end-of-text token. If it has neither, the first token of the text
+    is not predicted. Raises InputError for a text without any token to predict.
     """
     tokenizer = tokenizer_of(loaded)
-    tokens = list(tokenizer.encode(text))
+    tokens, n_given = list(tokenizer.encode(text)), max(1, len(tokenizer.prefix))  # the model predicts the others
     n_bytes = len(encode_utf8(text))
-    if tokenizer.eot is not None:
+    if not tokenizer.prefix and tokenizer.eot is not None:
         tokens = [tokenizer.eot, *tokens]
-    elif tokens:
+    elif not tokenizer.prefix and tokens:
         n_bytes -= len(tokenizer.decode_bytes(tokens[:1]))
-    if len(tokens) < 2:
+    if len(tokens) <= n_given:
         raise InputError("there is nothing to score. The text needs at least one token after its first.")
     length = loaded.spec.context_length
     windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
@@ -51,8 +51,8 @@ def score_text(loaded: LoadedModel, text: str) -> TextScore:
     for number, (window, window_scores) in enumerate(zip(windows, scores, strict=True)):
         if window_scores.isnan().any():
             raise _bad_logits_error(loaded.model, window, "the text", number * length)
-    log_probs = torch.cat(scores).tolist()
-    return TextScore(-math.fsum(log_probs), len(log_probs), n_bytes, tuple(tokens[1:]), tuple(log_probs))
+    log_probs = torch.cat(scores).tolist()[n_given - 1 :]
+    return TextScore(-math.fsum(log_probs), len(log_probs), n_bytes, tuple(tokens[n_given:]), tuple(log_probs))
 
 
 @torch.inference_mode()

@@ -122,14 +122,14 @@ class RequestBuilder:
         return remaining
 
     def _spec(self, body: CompletionRequest, max_new_tokens: int, seed: int) -> SamplingSpec:
-        eot = () if self.tokenizer.eot is None or body.ignore_eos else (self.tokenizer.eot,)
+        end_tokens = () if body.ignore_eos else self.tokenizer.end_tokens
         try:
             spec = SamplingSpec.model_validate(
                 {
                     "max_new_tokens": max_new_tokens,
                     "min_new_tokens": body.min_tokens,
                     "processors": body.processor_configs(),
-                    "stop_tokens": (*eot, *(body.stop_token_ids or ()), *(body.stop_tokens or ())),
+                    "stop_tokens": (*end_tokens, *(body.stop_token_ids or ()), *(body.stop_tokens or ())),
                     "ignore_eos": bool(body.ignore_eos),
                     "stop_texts": body.stop or (),
                     "include_stop_text": bool(body.include_stop_str_in_output),

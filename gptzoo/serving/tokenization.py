@@ -48,7 +48,7 @@ def tokenize(builder: RequestBuilder, body: TokenizeRequest) -> dict[str, Any]:
         elif body.prompt and body.add_special_tokens:
             tokens = encode_prompt(builder.loaded, body.prompt)
         else:
-            tokens = list(tokenizer.encode(body.prompt))
+            tokens = list(tokenizer.encode_continuation(body.prompt))
     except InputError as error:
         raise RequestError(400, str(error), param="prompt") from None
     strings = [token_text(token_bytes_of(tokenizer, token)) for token in tokens] if body.return_token_strs else None
@@ -75,8 +75,9 @@ def tokenizer_info(builder: RequestBuilder) -> dict[str, Any]:
         "eos_token": None if tokenizer.eot is None else END_OF_TEXT,
         "eos_token_id": tokenizer.eot,
         "bos_token": None,
+        "bos_token_id": next(iter(tokenizer.prefix), None),
         "pad_token": None,
         "unk_token": None,
-        "add_bos_token": False,
+        "add_bos_token": bool(tokenizer.prefix),
         "chat_template": None,
     }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.json_diff import differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import apply_overrides
 from gptzoo.spec.provenance import strip_provenance
@@ -75,6 +78,25 @@ def model_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
     data, name, folder = _read(source)
     apply_overrides(ModelSpec, data, overrides)
     return _with_absolute_paths(data, _validate(ModelSpec, data, {(): name}, folder))
+
+
+def check_reads_back(spec: RunSpec) -> None:
+    """Raise SpecError unless the JSON of a run gives the same run again: a run that was saved must be resumable."""
+    written = spec.resolved()
+    advice = "it could be trained, but not resumed, sampled or evaluated. Change the type of the option"
+    try:
+        read = _validate(RunSpec, json.loads(json.dumps(written)), {(): spec.name}, Path.cwd()).resolved()
+    except SpecError as error:
+        problems = [
+            Problem(p.source, p.path, f"cannot be read back from JSON ({p.reason}): {advice}") for p in error.problems
+        ]
+        raise SpecError(problems) from None
+    except TypeError as error:
+        raise SpecError([Problem(spec.name, "$", f"cannot be written as JSON ({error}): {advice}")]) from None
+    if changes := list(differences(written, read, "$")):
+        change = changes[0]
+        reason = f"is {json.dumps(change.a)}, and {json.dumps(change.b)} when it is read back from JSON: {advice}"
+        raise SpecError([Problem(spec.name, change.name, reason)])
 
 
 def load_spec(model: type[Spec], source: Source) -> Spec:
@@ -179,7 +201,7 @@ def _find_spec(kind: str, path: str, folder: Path, name: str, location: str) -> 
 def _read(source: Source) -> tuple[dict[str, Any], str, Path]:
     """Return a JSON object, its name for error messages, and the folder that its paths are relative to."""
     if isinstance(source, Mapping):
-        data = json.loads(json.dumps(source, default=_to_json))
+        data = json.loads(json.dumps(_with_json_keys(source), default=_to_json))
         data.pop("$schema", None)
         return strip_provenance(data, "spec"), "spec", Path.cwd()
     path = Path(source)
@@ -191,15 +213,31 @@ def _read(source: Source) -> tuple[dict[str, Any], str, Path]:
 
 
 def _to_json(value: object) -> Json:
-    """Convert a value that a dict may contain in addition to JSON. Raises SpecError for any other type."""
+    """Convert a value that a dict may contain in addition to JSON. Raises SpecError for a type without a JSON form."""
     if isinstance(value, StrictModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return dict(value)
+        return _with_json_keys(value)
     if isinstance(value, Path):
         return str(value)
+    if not (isinstance(value, complex) or callable(value)):
+        with contextlib.suppress(ValueError, TypeError):
+            converted: Json = to_jsonable_python(value)
+            return converted
     reason = f"a spec is JSON and cannot contain a {type(value).__name__}: {value!r}"
     raise SpecError([Problem("spec", "$", reason)])
+
+
+def _with_json_keys(value: object) -> object:
+    """Convert the keys of all plain dicts in a value, also in lists and tuples."""
+    if isinstance(value, Mapping):
+        return {_to_key(key): _with_json_keys(item) for key, item in value.items()}
+    return [_with_json_keys(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _to_key(key: object) -> Json:
+    """Return a key of an object as JSON writes it: `json.dumps` converts numbers, but no dates or enumerations."""
+    return key if isinstance(key, str | int | float | bool | None) else next(iter(to_jsonable_python({key: None})))
 
 
 _TYPICAL_FIELDS = {"model": {"d_model", "n_layers"}, "run": {"model"}, "ablation": {"base", "axes"}}

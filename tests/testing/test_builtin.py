@@ -82,4 +82,4 @@ def test_a_tracker_of_a_service_has_the_properties(label: str, tmp_path: Path) -
 
 def test_every_kind_has_properties_except_those_that_the_page_names() -> None:
     without = {kind for kind in registry.discover("none").kinds if not properties_of(kind)}
-    assert without == {"batching", "importer"}
+    assert without == {"importer"}

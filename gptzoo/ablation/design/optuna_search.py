@@ -66,7 +66,7 @@ def read_suggestions(folder: Path) -> list[Suggestion]:
         return []
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))["suggestions"]
-        suggestions: list[Suggestion] = [suggestion["choices"] for suggestion in stored]
+        suggestions: list[Suggestion] = [dict(suggestion["choices"]) for suggestion in stored]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FolderError(f"{file}: cannot be read: {error}") from None
     return suggestions

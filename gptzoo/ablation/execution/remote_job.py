@@ -8,6 +8,7 @@ than call `run_remote_job` on a node.
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -44,9 +45,14 @@ class RemoteJob:
     @property
     def exit_code(self) -> int | None:
         """The exit code of the job, negative for the signal that killed it; None if it has not ended."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return int(self.exit_code_file.read_text(encoding="utf-8"))
-        return None
+        except FileNotFoundError:
+            return None
+        except ValueError:  # a damaged file: the job has ended, and nobody knows how
+            with open(self.log, "a", encoding="utf-8") as log:
+                log.write(f"{self.exit_code_file.name}: expected an exit code. It was damaged or changed\n")
+            return 1
 
     @property
     def signal_file(self) -> Path:
@@ -81,6 +87,9 @@ def run_remote_job(arguments: Sequence[str], log: str) -> int:
 
 def _pass_on_signal(job: RemoteJob, process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(FileNotFoundError):
-        number = int(job.signal_file.read_text(encoding="utf-8"))
+        try:
+            number = int(job.signal_file.read_text(encoding="utf-8"))
+        except ValueError:  # a damaged file
+            number = signal.SIGTERM
         job.signal_file.unlink()
         process.send_signal(number)

@@ -83,6 +83,7 @@ class Runner:
             folder.create(self.trials[name].spec)
             if retry_failed and folder.failure:
                 folder.clear_failure()
+                folder.create(self.trials[name].spec)
         self.states = {name: folder.state for name, folder in self.folders.items()}
         with listen_for_stop() as stop, contextlib.ExitStack() as locks:
             locks.callback(self._release_locks)

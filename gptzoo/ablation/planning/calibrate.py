@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from gptzoo import registry
 from gptzoo.ablation.design.costs import Costs, tokens_per_step
@@ -100,7 +101,10 @@ def _calibration_trial(run: RunSpec) -> _CalibrationTrial:
 def _measure(folder: TrialFolder, run: RunSpec) -> Calibration | None:
     if folder.state != "done":
         return None
-    seconds = [tokens_per_step(run) / row["tokens_per_second"] for row in read_complete_rows(folder.metrics)[1:]]
+    speeds: list[Any] = [row.get("tokens_per_second") for row in read_complete_rows(folder.metrics)[1:]]
+    if len(speeds) <= _N_WARMUP_STEPS or not all(isinstance(speed, int | float) and speed > 0 for speed in speeds):
+        return None  # as for a run that fails
+    seconds = [tokens_per_step(run) / speed for speed in speeds]
     # The run writes run.json when it is ready to train and status.json at its end. Two evaluations lie in between.
     duration = os.stat(folder.path / "status.json").st_mtime - os.stat(folder.path / "run.json").st_mtime
     return Calibration(median(seconds[_N_WARMUP_STEPS:]), max(0.0, duration - sum(seconds)) / 2)

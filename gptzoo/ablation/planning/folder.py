@@ -8,6 +8,7 @@ trials/<variant>-seed<n>-<hash of the spec>/    the run of a trial; see `gptzoo.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,18 +19,21 @@ from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
-from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
+from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.json_diff import differences
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
 
-_FIXED_FIELDS = ("base", "budget", "match", "tune")  # a change of these would change every trial
+_SPEC_TYPES: dict[str, Any] = {"name": str, "metric": str, **dict.fromkeys(("margin", "alpha", "power"), (int, float))}
+_FIXED_FIELDS = ("base", "budget", "match", "tune", "held_out")  # a change of these would change every trial
 
 
 def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
-    """Raise FolderError if the folder has other contents, or an ablation with another base, budget, match or tune."""
+    """Raise FolderError if the folder has other contents, or an ablation that differs in one of `_FIXED_FIELDS`."""
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder}: is a file; choose another --out")
     file = folder / "ablation.json"
@@ -40,11 +44,17 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
             raise FolderError(f"{folder}: is not empty and has no ablation.json; choose another --out")
         if not used:
             return
-    before, now = _read_json(folder / "ablation.json"), _spec_json(spec)
+    before, now = (_without_extend(of) for of in (read_record(folder / "ablation.json"), _spec_json(spec)))
     changes = [c for name in _FIXED_FIELDS for c in differences(before.get(name), now.get(name), f"$.{name}")]
     if changes:
         listed = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
         raise FolderError(f"{folder}: contains a different ablation: {listed}; choose another --out")
+
+
+def _without_extend(spec: dict[str, Any]) -> dict[str, Any]:
+    """Remove `tune.extend`, which may change: it adds values to grids, and keeps the trials of the others."""
+    tune = spec.get("tune")
+    return {**spec, "tune": {k: v for k, v in tune.items() if k != "extend"}} if isinstance(tune, dict) else spec
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -59,12 +69,14 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
+        "warnings": list(plan.warnings),
     }
+    design = with_checksum(json.loads(json.dumps(design)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # ablation.json comes first: another runner that starts in between recognises the folder by it.
         for name, value in (("ablation.json", _spec_json(plan.spec)), ("variants.json", design)):
-            if not (folder / name).exists() or _read_json(folder / name) != json.loads(json.dumps(value)):
+            if _stored(folder / name) != json.loads(json.dumps(value)):
                 write_json(folder / name, value)
     except OSError as error:
         raise FolderError(f"{folder}: cannot be written: {error.strerror or error}; choose another --out") from None
@@ -87,7 +99,20 @@ def read_outcome(folder: str | Path) -> Outcome:
     path = Path(folder)
     if not (path / "ablation.json").is_file() or not (path / "variants.json").is_file():
         raise FolderError(f"{path}: is not the folder of an ablation: it has no ablation.json and variants.json")
-    spec, design = _read_json(path / "ablation.json"), _read_json(path / "variants.json")
+    spec, design = read_record(path / "ablation.json"), read_record(path / "variants.json")
+    if "sha256" in design:  # older versions wrote none
+        check_sum(design, path / "variants.json")
+    for name, types in _SPEC_TYPES.items():
+        if not isinstance(spec.get(name), types) or isinstance(spec.get(name), bool):
+            raise FolderError(f"{path / 'ablation.json'}: $.{name}: has another form than expected. It was damaged")
+    try:
+        return _outcome(path, spec, design)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"has another form than expected ({type(error).__name__}: {error}). It was damaged or changed"
+        raise FolderError(f"{path / 'variants.json'}: {reason}") from None
+
+
+def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcome:
     halving = design.get("contest")
     trials = [_trial_outcome(path, trial, spec.get("samples", True)) for trial in design["trials"]]
     return Outcome(
@@ -101,13 +126,19 @@ def read_outcome(folder: str | Path) -> Outcome:
         margin=spec["margin"],
         alpha=spec["alpha"],
         power=spec["power"],
-        variants=[Variant(**variant) for variant in design["variants"]],
-        trials=trials,
+        variants=[_variant(variant) for variant in design["variants"]],
+        trials=with_same_text(trials, design["baseline"], spec["metric"]),
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
+        warnings=design.get("warnings", ()),
     )
+
+
+def _variant(data: Mapping[str, Any]) -> Variant:
+    tuning = data.get("tuning")
+    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning)})
 
 
 def _trial_outcome(path: Path, trial: Mapping[str, Any], needs_sample: bool) -> TrialOutcome:
@@ -120,16 +151,19 @@ def _trial_outcome(path: Path, trial: Mapping[str, Any], needs_sample: bool) -> 
 def _environment(path: Path, trials: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the environment of the first trial that has recorded one."""
     files = (path / "trials" / trial["folder"] / "environment.json" for trial in trials if trial["folder"])
-    return next((_read_json(file) for file in files if file.is_file()), {})
+    for file in files:
+        with contextlib.suppress(FolderError):  # missing or damaged: another trial has recorded the same
+            return read_record(file)
+    return {}
 
 
 def _spec_json(spec: AblationSpec) -> dict[str, Any]:
     return spec.model_dump(mode="json")
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _stored(file: Path) -> dict[str, Any] | None:
+    """Return the contents of a file, or None if it is missing or damaged: it is written anew."""
     try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FolderError(f"{file}: cannot be read: {error}") from None
-    return value
+        return read_record(file)
+    except FolderError:
+        return None

@@ -26,6 +26,7 @@ from gptzoo.ablation.report.formatting import format_interval, format_value, wit
 from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row, sort_value
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
+from gptzoo.ablation.statistics.warnings import tuned_variants
 from gptzoo.utils.units import scaled
 
 _SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "page.js")
@@ -83,6 +84,7 @@ def render_page(
         figures=figures,
         images={name: _data_url(png, "image/png") for name, png in (images or {}).items()},
         variants=_variant_details(outcome, analysis, order),
+        tuned=tuned_variants(outcome),
         samples=_samples_by_seed(outcome, order),
         downloads=_downloads(outcome, tables),
         gptzoo_version=gptzoo.__version__,

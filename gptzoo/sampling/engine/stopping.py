@@ -31,8 +31,7 @@ class StoppingCriteria:
                 processor.check_vocab_size(n_token_ids)
         self.vocab_size = None if tokenizer is None else tokenizer.vocab_size
         self.stop_tokens = frozenset(spec.stop_tokens)
-        eot = None if tokenizer is None else tokenizer.eot
-        self.end_tokens = sorted(self.stop_tokens if eot is None else self.stop_tokens | {eot})
+        self.end_tokens = sorted(self.stop_tokens.union(() if tokenizer is None else tokenizer.end_tokens))
         """The tokens that may not come before `min_new_tokens` tokens."""
         self.stop_texts = [encode_utf8(text) for text in spec.stop_texts]
         self.token_bytes: tuple[bytes, ...] = ()

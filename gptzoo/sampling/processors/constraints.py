@@ -116,7 +116,7 @@ class ForcedTokens(Constraint):
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.tokens = config.ids or tuple(self.require_tokenizer().encode(config.text))
+        self.tokens = config.ids or tuple(self.require_tokenizer().encode_continuation(config.text))
 
     def check_vocab_size(self, vocab_size: int) -> None:
         check_token_ids(self.tokens, vocab_size, self.name)

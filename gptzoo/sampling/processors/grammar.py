@@ -64,6 +64,7 @@ class Grammar(Constraint):
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
         self.vocabulary = self.require_tokenizer()
+        self.end_tokens = {token for token in self.vocabulary.end_tokens if token < self.vocabulary.vocab_size}
         llguidance = _import_llguidance()
         # Without no_forcing only the longest token that fits would be allowed.
         source = f'%llguidance {{"no_forcing": true}}\n{self.lark()}'
@@ -101,7 +102,7 @@ class Grammar(Constraint):
         """Return the state after new tokens, continued from the last step's state if that is one token shorter."""
         if tokens in self.states:
             return self.states[tokens]
-        if self.vocabulary.eot in tokens:
+        if not self.end_tokens.isdisjoint(tokens):
             return None
         matcher, unread = self.matcher, tokens
         if tokens[:-1] in self.states:
@@ -116,8 +117,10 @@ class Grammar(Constraint):
         allowed = np.unpackbits(bits, bitorder="little")[: self.vocabulary.vocab_size].astype(np.bool_)
         if matcher.is_error():
             raise InputError(f"logits_processor {self.name!r}: {self._dead_end_message(matcher, tokens)}")
-        may_end = self.vocabulary.eot is not None and bool(allowed[self.vocabulary.eot])
-        return _MatcherState(matcher, allowed, finished=int(allowed.sum()) - may_end == 0)
+        if self.vocabulary.eot is not None:  # llguidance knows one end token
+            allowed[list(self.end_tokens)] = allowed[self.vocabulary.eot]
+        n_ends = int(allowed[list(self.end_tokens)].sum())
+        return _MatcherState(matcher, allowed, finished=int(allowed.sum()) == n_ends)
 
     def _dead_end_message(self, matcher: _Matcher, tokens: tuple[int, ...]) -> str:
         if not matcher.get_error().startswith("NoExtensionBias"):

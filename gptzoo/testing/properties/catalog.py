@@ -17,6 +17,7 @@ from gptzoo.testing.properties.assembly.building import (
 )
 from gptzoo.testing.properties.assembly.options import check_options
 from gptzoo.testing.properties.assembly.pairings import check_all_pairings, check_common_pairings
+from gptzoo.testing.properties.assembly.serialization import check_serialization
 from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
 from gptzoo.testing.properties.decoding.engine import check_engine
 from gptzoo.testing.properties.decoding.exporting import check_exporting
@@ -47,6 +48,10 @@ from gptzoo.testing.properties.training.sharding import check_sharding, check_te
 
 _KINDS_WITH_STATE = ("architecture", "attention", "ffn", "positional")  # they keep state, or affect what is kept
 _KINDS_WITH_OPTIONS = (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")
+_ALL_KINDS = (
+    *_KINDS_WITH_OPTIONS,
+    *("batching", "corpus", "executor", "tokenizer", "tracker"),
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ PROPERTIES = (
     Property("gradients", check_gradients),
     Property("gradcheck", check_gradients_numerically),
     Property("options", check_options, _KINDS_WITH_OPTIONS),
+    Property("serialization", check_serialization, _ALL_KINDS),
     Property("determinism", check_determinism),
     Property("modes", check_training_matches_eval),
     Property("inputs", check_inputs_not_modified),

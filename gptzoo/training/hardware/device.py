@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from gptzoo.errors import InputError
@@ -59,14 +61,21 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
 
 
-def preserve_rng_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Restore the state of torch's generators after the block, so that a run may seed them.
+@contextlib.contextmanager
+def preserve_rng_state(device: torch.device) -> Iterator[None]:
+    """Restore the state of the global generators after the block, so that a run may seed them.
 
     `torch.manual_seed` seeds every GPU if CUDA is in use. A run on the CPU does not initialise CUDA.
     """
     in_use = device.type == "cuda" or torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if in_use else ()
-    return torch.random.fork_rng(devices, device_type="cuda")
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices, device_type="cuda"):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 @contextlib.contextmanager

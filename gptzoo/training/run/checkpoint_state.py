@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.model_folder import EMA_WEIGHTS, read_tensors, write_tensors
+from gptzoo.checkpoint.records import read_record
 from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
 from gptzoo.errors import FolderError
+from gptzoo.training.optim.optimizer_state import OptimizerEntries, load_optimizer_entries, optimizer_entries
 from gptzoo.utils.atomic import write_json
 
 OPTIMIZER = "optimizer.safetensors"
@@ -32,28 +34,13 @@ def write_checkpoint_state(
     """Write the training state of a run with one process.
 
     optimizer.safetensors has the tensors of the optimizer as `<parameter>|<entry>`; state.json has `state`, and the
-    entries that are not tensors. averages.safetensors is written if there is an EMA.
+    entries that are not tensors, or hold several. averages.safetensors is written if there is an EMA.
     """
-    tensors, scalars = optimizer_entries(optimizer, parameters)
-    write_tensors(folder / OPTIMIZER, tensors)
+    entries = optimizer_entries(optimizer, parameters)
+    write_tensors(folder / OPTIMIZER, entries.tensors)
     if ema is not None:
         write_tensors(folder / EMA_WEIGHTS, ema)
-    write_json(folder / STATE, {**state, "optimizer_scalars": scalars})
-
-
-def optimizer_entries(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state of an optimizer by `<parameter>|<entry>`: its tensors, and all other values."""
-    tensors: dict[str, Tensor] = {}
-    scalars: dict[str, Any] = {}
-    for name, parameter in parameters.items():
-        for entry, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"{name}|{entry}"] = value
-            else:
-                scalars[f"{name}|{entry}"] = value
-    return tensors, scalars
+    write_json(folder / STATE, {**state, **entries.as_json()})
 
 
 def read_checkpoint_state(
@@ -69,32 +56,34 @@ def read_checkpoint_state(
 
     Raises FolderError if the state belongs to other parameters.
     """
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = read_state(folder)
     if ema is not None:
         _load_ema(ema, folder, row_orders)
-    entries: dict[str, Any] = {**read_tensors(folder / OPTIMIZER), **state["optimizer_scalars"]}
-    by_parameter: dict[str, dict[str, Any]] = {}
-    for key, value in entries.items():
-        name, _, entry = key.partition("|")
-        by_parameter.setdefault(name, {})[entry] = value
-    for name in sorted(by_parameter.keys() - parameters.keys()):
-        raise FolderError(f"{folder}: has optimizer state for {name}, which is not a trained parameter of this model")
-    state_dict = optimizer.state_dict()
-    indices = {parameter: index for index, parameter in enumerate(_in_group_order(optimizer))}
-    for name, values in by_parameter.items():
-        parameter = parameters[name]
-        for entry, value in values.items():
-            # An entry with as many values as its parameter must have its shape. Counters and factored moments differ.
-            same_size = isinstance(value, Tensor) and value.ndim > 0 and value.numel() == parameter.numel()
-            if same_size and value.shape != parameter.shape:
-                raise FolderError(
-                    f"{folder}: {entry} of {name}: expected shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
-                )
-            if isinstance(value, Tensor) and value.ndim > 0:
-                ordered = reorder_rows(row_orders, name, value)
-                values[entry] = distribute_like(parameter, ordered, replicate=not same_size)
-        state_dict["state"][indices[parameter]] = values
-    optimizer.load_state_dict(state_dict)  # also moves the tensors to the devices of the parameters
+
+    def place(name: str, value: Tensor) -> Tensor:
+        parameter = parameters.get(name.partition("|")[0])
+        value = value.clone()  # in memory that is aligned as torch aligns it: sums over it are equal bit for bit
+        if parameter is None or value.ndim == 0:
+            return value
+        has_its_shape = value.shape == parameter.shape
+        return distribute_like(parameter, reorder_rows(row_orders, name, value), replicate=not has_its_shape)
+
+    entries = OptimizerEntries(
+        read_tensors(folder / OPTIMIZER), state["optimizer_scalars"], state.get("optimizer") or {}
+    )
+    load_optimizer_entries(optimizer, parameters, entries, place=place, source=str(folder))
+    return state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return the contents of a checkpoint's state.json. Raises FolderError if it has another form."""
+    file = folder / STATE
+    state = read_record(file)
+    for key in ("standing", "loss_scale", "optimizer_scalars"):
+        if not isinstance(state.get(key, {}), dict):
+            raise FolderError(f"{file}: $.{key}: expected an object, got {json.dumps(state[key])[:80]}")
+    if "optimizer_scalars" not in state:
+        raise FolderError(f"{file}: $.optimizer_scalars: is missing")
     return state
 
 
@@ -104,7 +93,3 @@ def _load_ema(ema: Mapping[str, Tensor], folder: Path, row_orders: Mapping[str, 
         raise FolderError(f"{folder / EMA_WEIGHTS}: has other parameters than those that this run trains")
     for name, value in ema.items():
         value.copy_(distribute_like(value, reorder_rows(row_orders, name, saved[name])))
-
-
-def _in_group_order(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

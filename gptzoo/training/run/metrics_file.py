@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gptzoo.errors import FolderError
 from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.utils.atomic import write_text
 
+_ADVICE = "It was cut or damaged. Restore it, or train again in another folder"
 _TAIL_BYTES = 4096  # usually holds the last row
 
 
@@ -58,35 +60,68 @@ def open_metrics(path: Path, *, write: bool = True) -> Iterator[MetricsFile]:
 
 
 def truncate_after(path: Path, step: int) -> None:
-    """Remove the rows after `step`, and a row that a killed process left incomplete."""
-    if not path.exists():
+    """Remove the rows after `step`, and a row that a killed process left incomplete.
+
+    Raises FolderError, and changes nothing, if a row up to `step` is missing or damaged.
+    """
+    if step < 0:
+        with report_disk_errors(path):
+            if path.exists():
+                write_text(path, "")
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if row["step"] > step:
-            break
-        kept.append(line + "\n")
+    rows = parse_rows(path, up_to=step)
+    n_rows = sum(row["step"] <= step for row in rows)
     with report_disk_errors(path):
-        write_text(path, "".join(kept))
+        lines = path.read_bytes().split(b"\n")[:n_rows]
+        write_text(path, b"".join(line + b"\n" for line in lines).decode())
+
+
+def parse_rows(path: Path, *, up_to: int | None = None, complete: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of metrics. Raises FolderError, which names the file and the line, if one is damaged.
+
+    up_to: the last step that must be there. Damage after it is of no interest: the rows end there.
+    complete: also refuse a last line without an end, which is otherwise what a killed process leaves.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        raise FolderError(f"{path}: is missing. {_ADVICE}") from None
+    if complete and lines[-1]:
+        raise FolderError(f"{path}:{len(lines)}: the last row is not complete. {_ADVICE}")
+    rows: list[dict[str, Any]] = []
+    last = -1
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+            if type(row) is not dict or type(row.get("step")) is not int:
+                raise ValueError("expected an object with a step")
+            if row["step"] <= last and (complete or up_to is not None):
+                raise ValueError(f"expected a step above {last}")
+        except (ValueError, RecursionError) as error:
+            if up_to is not None and last >= up_to and not complete:
+                return rows
+            raise FolderError(f"{path}:{number}: is damaged: {error}. {_ADVICE}") from None
+        last = row["step"]
+        rows.append(row)
+    if up_to is not None and last < up_to:
+        reached = f"ends at step {last}" if rows else "has no rows"
+        raise FolderError(f"{path}: {reached}, but a checkpoint is of step {up_to}: rows are missing. {_ADVICE}")
+    return rows
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return all rows, or none if the file does not exist."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Return all rows, or none if the file does not exist. Raises FolderError for a damaged row."""
+    return parse_rows(path) if path.exists() else []
 
 
 def read_complete_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run that may be in progress. An incomplete last row is left out."""
-    if not path.exists():
+    """Return the rows of a run that may be in progress, up to the first that is incomplete or damaged."""
+    try:
+        return parse_rows(path, up_to=-1)
+    except OSError:
         return []
-    *complete, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in complete]
+    except FolderError:
+        return []
 
 
 def read_last_row(path: Path) -> dict[str, Any]:
@@ -103,8 +138,11 @@ def read_last_row(path: Path) -> dict[str, Any]:
                 n_bytes *= 2  # rows can be long, such as with the load of each expert in each layer
     except FileNotFoundError:
         return {}
-    row: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    return row
+    try:
+        row = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) and type(row.get("step")) is int else {}
 
 
 def replace_non_finite(row: Mapping[str, object]) -> dict[str, Any]:

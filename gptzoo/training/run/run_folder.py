@@ -16,6 +16,7 @@ import filelock
 import torch
 
 from gptzoo import __version__, registry
+from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.json_diff import differences
@@ -29,7 +30,15 @@ from gptzoo.utils.atomic import remove_incomplete, write_json
 _RESUMABLE_FIELDS = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
 _LENGTH_FIELDS = ("steps", "tokens", "epochs")
 # Differences in these keys of environment.json are not reported.
-_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size"}
+_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size", "held_out", "overlap"}
+
+HELD_OUT_CHANGED = "the held-out text has changed, so earlier validation losses do not compare with later ones"
+
+DataRecord = Mapping[str, Any]
+"""The record of a run's text in environment.json.
+
+`data` is the digest of tokens and tokenizer, `held_out` has digests and counts of the held-out text, and `overlap` its
+overlap with the training text."""
 
 AllowedChange = Literal["nothing", "length", "anything"]
 """Which fields of a spec may differ from the run that is resumed."""
@@ -42,6 +51,16 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
+
+    @property
+    def keeps_duplicates(self) -> bool:
+        """True for a run of an older version, which did not remove held-out documents from the training text."""
+        try:
+            return "held_out" not in self.read_environment()
+        except FileNotFoundError:
+            return False
+        except ValueError as error:
+            raise FolderError(f"{self.path / 'environment.json'}: cannot be read: {error}") from None
 
     @contextlib.contextmanager
     def lock(self, *, resume: bool) -> Iterator[None]:
@@ -86,7 +105,7 @@ class RunFolder:
         self,
         spec: RunSpec,
         device: torch.device,
-        fingerprint: str,
+        data: DataRecord,
         report: Callable[[str], None],
         *,
         allowed_change: AllowedChange = "nothing",
@@ -107,16 +126,20 @@ class RunFolder:
             changes.extend(self._allowed_changes(previous.resolved(), spec.resolved(), allowed_change))
 
         self._write_or_check("run.json", add_provenance(spec), check_spec)
-        environment = describe_environment(device, fingerprint)
+        environment = describe_environment(device, data)
 
         def check_environment(previous: Mapping[str, object]) -> None:
-            if previous.get("data") != environment["data"]:
+            if not isinstance(previous.get("data"), str):
+                raise FolderError(f"{self.path / 'environment.json'}: $.data: is missing. It was damaged or changed")
+            if previous["data"] != environment["data"]:
                 if allowed_change != "anything":
                     raise FolderError(
                         f"{self.path}: the training data has changed since this run started. Restore the data, start a "
                         "new run, or continue with --override"
                     )
                 changes.append("the training data has changed")
+                if previous.get("held_out") != environment["held_out"]:
+                    changes.append(HELD_OUT_CHANGED)
             for key in sorted({*previous, *environment} - _UNREPORTED_KEYS):
                 before, now = previous.get(key), environment.get(key)
                 if before != now:
@@ -125,23 +148,55 @@ class RunFolder:
         self._write_or_check("environment.json", environment, check_environment)
         return changes
 
-    def record_changes(self, spec: RunSpec, fingerprint: str, step: int, changes: Sequence[str]) -> None:
+    def record_changes(self, spec: RunSpec, data: DataRecord, step: int, changes: Sequence[str]) -> None:
         """Append the changes to changes.jsonl, and replace run.json and the data in environment.json."""
         row = json.dumps({"step": step, "changes": list(changes)}, ensure_ascii=False)
         path = self.path / "changes.jsonl"
         with report_disk_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(row + "\n")
-        self.update_environment(data=fingerprint)
+        # A run of an older version keeps its duplicates, which the missing record of the held-out text stands for.
+        self.update_environment(**({"data": data["data"]} if self.keeps_duplicates else data))
         self._write("run.json", add_provenance(spec))
 
     def read_environment(self) -> dict[str, Any]:
         """Return the contents of environment.json."""
-        environment: dict[str, Any] = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
-        return environment
+        return read_record(self.path / "environment.json")
 
     def update_environment(self, **changes: object) -> None:
         """Set some keys of environment.json."""
         self._write("environment.json", {**self.read_environment(), **changes})
+
+    def read_warnings(self, topic: str | None = None) -> list[str]:
+        """Return the warnings of warnings.json, or those about a topic; [] if there is none."""
+        by_topic = self._read_warnings_by_topic()
+        if topic is not None:
+            return by_topic.get(topic, [])
+        return [message for messages in by_topic.values() for message in messages]
+
+    def write_warnings(self, topic: str, warnings: Sequence[str]) -> None:
+        """Replace the warnings about a topic in warnings.json. The file exists only if there is a warning."""
+        before = self._read_warnings_by_topic()
+        by_topic = {name: messages for name, messages in before.items() if name != topic}
+        by_topic |= {topic: list(warnings)} if warnings else {}
+        if by_topic == before:
+            return
+        if by_topic:
+            self._write("warnings.json", by_topic)
+        else:
+            with report_disk_errors(self.path / "warnings.json"):
+                (self.path / "warnings.json").unlink()
+
+    def _read_warnings_by_topic(self) -> dict[str, list[str]]:
+        try:
+            value = json.loads((self.path / "warnings.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        messages_by_topic = value.items() if isinstance(value, dict) else ()
+        return {
+            topic: [message for message in messages if isinstance(message, str)]
+            for topic, messages in messages_by_topic
+            if isinstance(messages, list)
+        }
 
     @contextlib.contextmanager
     def track_status(self, final_status: Callable[[], Status] = lambda: "done") -> Iterator[None]:
@@ -169,11 +224,7 @@ class RunFolder:
         if not file.exists():
             self._write(name, value)
             return
-        try:
-            previous = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise FolderError(f"{file}: cannot be read: {error}") from None
-        check(previous)
+        check(read_record(file))
 
     def _allowed_changes(
         self, previous: Mapping[str, object], current: Mapping[str, object], allowed_change: AllowedChange
@@ -188,7 +239,7 @@ class RunFolder:
         raise FolderError(f"{self.path}: its run has another spec: {'; '.join(descriptions)}. {advice}")
 
 
-def describe_environment(device: torch.device, fingerprint: str) -> dict[str, Any]:
+def describe_environment(device: torch.device, data: DataRecord) -> dict[str, Any]:
     """Return everything besides the spec that determines the bits of a run."""
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -199,7 +250,7 @@ def describe_environment(device: torch.device, fingerprint: str) -> dict[str, An
         "threads": torch.get_num_threads(),
         "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "plugins": {origin.plugin: str(origin) for origin in registry.current().plugins},
-        "data": fingerprint,
+        **data,
         "git_commit": _git_commit(),
         "host": platform.node(),
     }

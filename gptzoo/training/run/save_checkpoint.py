@@ -17,7 +17,8 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, GptzooError
 from gptzoo.training.distributed.parallelize import ParallelizedModel
 from gptzoo.training.distributed.ranks import Ranks
-from gptzoo.training.run.checkpoint_state import OPTIMIZER, STATE, optimizer_entries
+from gptzoo.training.optim.optimizer_state import optimizer_entries
+from gptzoo.training.run.checkpoint_state import OPTIMIZER, STATE
 from gptzoo.utils.atomic import write_json
 
 
@@ -34,8 +35,8 @@ class CheckpointContents:
 
     def write(self, folder: Path, ranks: Ranks) -> None:
         """Write the files of a checkpoint. All ranks must call it; an error on one rank is raised on all."""
-        entries, scalars = optimizer_entries(self.optimizer, self.parameters)
-        files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.parallelized.state_dict(), OPTIMIZER: entries}
+        entries = optimizer_entries(self.optimizer, self.parameters)
+        files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.parallelized.state_dict(), OPTIMIZER: entries.tensors}
         if self.ema is not None:
             files[EMA_WEIGHTS] = self.ema
         row_orders = self.parallelized.row_orders
@@ -47,7 +48,7 @@ class CheckpointContents:
                 write_sharded_file(file, tensors, row_orders, is_main=ranks.is_main, on_all_ranks=ranks.on_all_ranks)
         if ranks.is_main:
             write_spec_and_tokenizer(folder, self.parallelized.model, self.tokenizer)
-            write_json(folder / STATE, {**self.state, "optimizer_scalars": scalars})
+            write_json(folder / STATE, {**self.state, **entries.as_json()})
 
 
 def save_on_all_ranks(

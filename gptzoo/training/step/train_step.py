@@ -15,9 +15,10 @@ from gptzoo.model.architecture import Architecture
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.parallelize import ParallelizedModel
 from gptzoo.training.hardware.device import autocast
+from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.optim.loss_scale import LossScale
 from gptzoo.training.step.micro_batch import MicroBatch
-from gptzoo.utils.seeds import derive_seed
+from gptzoo.utils.seeds import derive_seed, seed_all_generators
 
 _METRICS = "model/"  # prefix of the metrics of sublayers
 
@@ -56,7 +57,7 @@ class TrainStep:
         self.model = self.parallelized.model
         self.parameters = parameters  # those that are trained, by name
         self.spec, self.device, self.precision = spec, device, precision
-        self.optimizer = spec.optimizer.build().create(parameters)
+        self.optimizer = remember_groups(spec.optimizer.build().create(parameters))
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.loss_scale = LossScale(precision == "fp16")
         self.sublayers_with_update = {
@@ -99,8 +100,13 @@ class TrainStep:
         for group, peak_lr in zip(self.optimizer.param_groups, self.peak_lrs, strict=True):
             group["lr"] = peak_lr * lr_factor
 
-    def optimizer_step(self) -> None:
-        """Update the weights with the gradient and the learning rates that are set."""
+    def optimizer_step(self, step: int = 0) -> None:
+        """Update the weights with the gradient and the learning rates that are set.
+
+        Random numbers of an optimizer depend on the seed and the step only: they are the same on all ranks, and in a
+        resumed run.
+        """
+        seed_all_generators(derive_seed(self.spec.seed, "optimizer", step))
         self.optimizer.step()
 
     def zero_grad(self) -> None:
@@ -135,7 +141,7 @@ class TrainStep:
 
     def reset_optimizer(self) -> None:
         """Replace the optimizer by a new one without state."""
-        self.optimizer = self.spec.optimizer.build().create(self.parameters)
+        self.optimizer = remember_groups(self.spec.optimizer.build().create(self.parameters))
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
 

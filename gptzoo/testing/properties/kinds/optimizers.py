@@ -14,7 +14,9 @@ from gptzoo.model.build import build
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
+from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
+from gptzoo.utils.seeds import seed_all_generators
 
 _N_STEPS = 30
 
@@ -54,8 +56,8 @@ def check_resuming(subject: ComponentUnderTest) -> None:
     """Check that training resumed from a saved optimizer state is equal bit for bit to training without a stop."""
     parameters = _parameters()
     optimizer = _create(subject.config, parameters)
-    for _ in range(3):
-        _training_step(optimizer, parameters)
+    for step in range(3):
+        _training_step(optimizer, parameters, step)
     resumed_parameters = _parameters()
     with torch.no_grad():
         for name, parameter in resumed_parameters.items():
@@ -64,9 +66,9 @@ def check_resuming(subject: ComponentUnderTest) -> None:
         write_checkpoint_state(Path(folder), {}, optimizer, parameters)
         resumed_optimizer = _create(subject.config, resumed_parameters)
         read_checkpoint_state(Path(folder), resumed_optimizer, resumed_parameters)
-    for _ in range(3):
-        _training_step(optimizer, parameters)
-        _training_step(resumed_optimizer, resumed_parameters)
+    for step in range(3, 6):
+        _training_step(optimizer, parameters, step)
+        _training_step(resumed_optimizer, resumed_parameters, step)
     for name, parameter in parameters.items():
         if not torch.equal(resumed_parameters[name], parameter):
             difference = (resumed_parameters[name] - parameter).abs().max().item()
@@ -83,7 +85,8 @@ def behaviour(config: Config) -> dict[str, Tensor]:
 
 
 def _create(config: Config, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-    return config.build().create(parameters)
+    optimizer: torch.optim.Optimizer = config.build().create(parameters)
+    return remember_groups(optimizer)
 
 
 def _parameters() -> dict[str, nn.Parameter]:
@@ -91,8 +94,13 @@ def _parameters() -> dict[str, nn.Parameter]:
     return dict(build({**TINY_MODEL, "n_layers": 1}).named_parameters())
 
 
-def _training_step(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> float:
-    """Take one step towards fixed random values and return the loss before it."""
+def _training_step(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], step: int | None = None
+) -> float:
+    """Take one step towards fixed random values and return the loss before it.
+
+    step: the number of the step. The learning rates and random numbers of a run are functions of it.
+    """
     generator = torch.Generator().manual_seed(0)
     distances: list[Tensor] = []
     for parameter in parameters.values():
@@ -100,5 +108,9 @@ def _training_step(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn
     loss = torch.stack(distances).sum()
     optimizer.zero_grad()
     loss.backward()
+    if step is not None:
+        seed_all_generators(step)
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults.get("lr", group["lr"])
     optimizer.step()
     return loss.item()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gptzoo.checkpoint.records import read_text_entry
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
@@ -49,7 +50,7 @@ class MlflowTracker(Tracker):
     def start(self, run: RunView) -> int:
         file = run.folder / "mlflow.json"
         if file.exists():
-            self.run_id = json.loads(file.read_text(encoding="utf-8"))["run_id"]
+            self.run_id = read_text_entry(file, "run_id")
             self.client.update_run(self.run_id, status="RUNNING")
             histories = (self.client.get_metric_history(self.run_id, name) for name in _METRICS_IN_ALL_ROWS)
             return max((point.step for points in histories for point in points), default=-1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from gptzoo.checkpoint.records import read_record, read_text_entry
 from gptzoo.training.run.run_view import RunView, Status
 from gptzoo.training.tracking.tracker import Tracker
 from gptzoo.utils.atomic import write_json
@@ -47,7 +47,9 @@ class WandbTracker(Tracker):
     def start(self, run: RunView) -> int:
         self.file = run.folder / "wandb.json"
         if self.file.exists():
-            record: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+            record: dict[str, Any] = {"id": read_text_entry(self.file, "id")}
+            held = read_record(self.file).get("held")
+            record |= {"held": held} if isinstance(held, int) else {}
         else:
             record = {"id": uuid.uuid4().hex[:12], "held": -1}
         self.run_id = record["id"]
