@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--slow",
     is_flag=True,
-    help="Also check slow properties, such as torch.compile, two ranks, and every pairing with other components.",
+    help="Also check slow properties, such as torch.compile, two ranks, and every pairing with other components, and "
+    "try more sizes and options.",
 )
 @json_option
 @plugin_option
@@ -36,18 +37,20 @@ def check(
     """
     from gptzoo.spec.overrides import apply_overrides
     from gptzoo.testing.runner import check as check_component
-    from gptzoo.testing.runner import find_component
+    from gptzoo.testing.runner import find_component, not_covered
     from gptzoo.utils.forking import allow_autograd_in_forks
 
     allow_autograd_in_forks()  # some properties run in forked processes; none uses a GPU
     component_class = find_component(component)
     options: dict[str, Any] = {}
-    apply_overrides(component_class.Config, options, overrides)
+    apply_overrides(getattr(component_class, "Config", None), options, overrides)  # a strategy has arguments instead
     verdicts = check_component(component_class, options, only=only, slow=slow)
     if as_json:
         click.echo(to_json([verdict.as_dict() for verdict in verdicts], indent=2))
     else:
         _print(component, verdicts)
+        if not only:
+            click.echo(not_covered(component_class, options, slow=slow))
     ctx.exit(any(verdict.outcome == "failed" for verdict in verdicts))
 
 

@@ -173,7 +173,7 @@ class NaiveAttention(MultiHeadAttention):
             scores = scores + bias
         scores = scores.masked_fill(~context.attention_mask(k_pos, self.window), float("-inf"))
         weights = scores.softmax(dim=-1)
-        y = F.dropout(weights, self.config.dropout, self.training) @ v
+        y = F.dropout(weights, self.config.dropout, self.training).to(v.dtype) @ v  # a float32 bias widens the weights
         return y, weights if "attention" in context.capture else None
 
 

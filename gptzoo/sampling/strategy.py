@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.errors import InputError
@@ -31,6 +31,8 @@ class Strategy:
 
     fit_length: shorten `max_new_tokens` for a prompt after which the model has fewer positions left.
     """
+
+    kind: ClassVar[str] = "strategy"
 
     def __init__(self, loaded: LoadedModel, spec: SamplingSpec, *, fit_length: bool = False):
         self.loaded, self.spec, self.fit_length = loaded, spec, fit_length

@@ -18,6 +18,7 @@ from gptzoo.model.build import build
 from gptzoo.model.stack import Stack
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.model import ModelSpec
+from gptzoo.testing.at_size.effort import QUICK, Effort
 from gptzoo.testing.tiny_model import TINY_MODEL, add_weight_noise, supply_required_inputs
 
 MODEL_KINDS = ("activation", "architecture", "attention", "ffn", "norm", "norm_layer", "positional")
@@ -25,6 +26,9 @@ MODEL_KINDS = ("activation", "architecture", "attention", "ffn", "norm", "norm_l
 
 class ComponentUnderTest:
     """A component class with validated options. Raises SpecError if the options are wrong."""
+
+    effort: Effort = QUICK
+    """How many cases beyond toy sizes a property tries."""
 
     def __init__(self, component: type[Component], options: Mapping[str, object]):
         self.component, self.kind = component, component.kind
@@ -99,6 +103,8 @@ class ModelPartUnderTest(ComponentUnderTest):
         seed: int = 1,
         noise_seed: int = 0,
         dtype: torch.dtype = torch.float32,
+        gain: float = 1.0,
+        supply_inputs: bool = True,
         **changes: object,
     ) -> Stack:
         """Build the tiny model in eval mode, with weights large enough for every part to affect the logits.
@@ -106,8 +112,9 @@ class ModelPartUnderTest(ComponentUnderTest):
         The type is that of nearly every architecture. One that is not made of blocks lacks their attributes.
         """
         model = build(self.spec(config, **changes), seed=seed).eval()
-        add_weight_noise(model, noise_seed)
-        supply_required_inputs(model)
+        add_weight_noise(model, noise_seed, gain)
+        if supply_inputs:
+            supply_required_inputs(model)
         return cast(Stack, model.to(dtype))
 
     def dropout_fields(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import pytest
 
 from gptzoo.component import Component
 from gptzoo.errors import InputError
+from gptzoo.testing.at_size.effort import QUICK, SAMPLE, Effort
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.runner import check_property, find_component, put_under_test
@@ -19,7 +20,9 @@ from gptzoo.testing.runner import check_property, find_component, put_under_test
 class Conformance:
     """A base class with one test for each property and set of options: `TestAlibi::test_property[causality]`.
 
-    Tests of slow properties are marked `slow`.
+    The tests try few cases beyond toy sizes. Tests of slow properties are marked `slow`. So is a second test of each
+    property that is checked beyond toy sizes, `TestAlibi::test_property[causality-at-size]`, with the cases of
+    `gptzoo check`.
     """
 
     component: ClassVar[type[Component] | str]
@@ -37,19 +40,20 @@ class Conformance:
         component = test_class.component
         kind = component.partition(":")[0] if isinstance(component, str) else component.kind
         cases = [
-            pytest.param(prop, dict(options), id=_test_id(prop, options), marks=[pytest.mark.slow] if prop.slow else [])
+            pytest.param(prop, dict(options), effort, id=_test_id(prop, options) + suffix, marks=marks)
             for options in test_class.options
             for prop in properties_of(kind)
+            for effort, suffix, marks in _efforts(prop)
         ]
-        metafunc.parametrize(("gptzoo_property", "gptzoo_options"), cases)
+        metafunc.parametrize(("gptzoo_property", "gptzoo_options", "gptzoo_effort"), cases)
 
-    def test_property(self, gptzoo_property: Property, gptzoo_options: dict[str, Any]) -> None:
+    def test_property(self, gptzoo_property: Property, gptzoo_options: dict[str, Any], gptzoo_effort: Effort) -> None:
         """Check that the component has the property."""
         if reason := self.skip.get(gptzoo_property.name):
             pytest.skip(reason)
         try:
             subject = _subject(self.component, json.dumps(gptzoo_options))  # type: ignore[arg-type]  # it is hashable
-            verdict = check_property(gptzoo_property, subject)
+            verdict = check_property(gptzoo_property, subject, gptzoo_effort)
         except InputError as error:
             pytest.fail(str(error), pytrace=False)
         if verdict.outcome == "failed":
@@ -61,6 +65,13 @@ class Conformance:
 @lru_cache(maxsize=8)
 def _subject(component: type[Component] | str, options: str) -> ComponentUnderTest:
     return put_under_test(find_component(component), json.loads(options))
+
+
+def _efforts(prop: Property) -> Iterator[tuple[Effort, str, list[pytest.MarkDecorator]]]:
+    """Yield the effort of each test of a property, with a suffix of its name and its marks."""
+    yield SAMPLE, "", [pytest.mark.slow] if prop.slow else []
+    if prop.at_size is not None:
+        yield QUICK, "-at-size", [pytest.mark.slow]
 
 
 def _test_id(prop: Property, options: Mapping[str, Any]) -> str:

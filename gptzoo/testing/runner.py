@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import traceback
 import warnings
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import torch
 
 from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import InputError, SpecError
+from gptzoo.sampling.strategies import Strategy
 from gptzoo.strict_model import did_you_mean
+from gptzoo.testing.at_size.effort import QUICK, SLOW, Effort
+from gptzoo.testing.at_size.plan import untried_options
+from gptzoo.testing.at_size.search import search
 from gptzoo.testing.component_under_test import MODEL_KINDS, ComponentUnderTest, ModelPartUnderTest
+from gptzoo.testing.exceptions import describe_exception
 from gptzoo.testing.properties.catalog import Property, properties_of
+from gptzoo.testing.strategy_under_test import StrategyUnderTest, find_strategy
 from gptzoo.testing.verdict import Failed, Skipped, Verdict
+
+Checkable = type[Component] | type[Strategy]
+"""A class that the kit can check. A strategy is no component: it has no name in specs."""
+AnyUnderTest = ComponentUnderTest | StrategyUnderTest
 
 
 def check(
-    component: type[Component] | str,
+    component: Checkable | str,
     options: Mapping[str, object] | None = None,
     *,
     only: Iterable[str] = (),
@@ -37,10 +45,31 @@ def check(
     component_class = find_component(component)
     properties = select_properties(component_class.kind, only, slow=slow)
     subject = put_under_test(component_class, options or {})
-    return [check_property(prop, subject) for prop in properties]
+    effort = SLOW if slow else QUICK
+    return [check_property(prop, subject, effort) for prop in properties]
 
 
-def find_component(component: type[Component] | str) -> type[Component]:
+def not_covered(component: Checkable | str, options: Mapping[str, object], *, slow: bool = False) -> str:
+    """Return what `check` tries beyond toy sizes and what it leaves out, in words."""
+    component_class = find_component(component)
+    left_out = [] if slow else [prop.name for prop in properties_of(component_class.kind) if prop.slow]
+    sentences = []
+    if component_class.kind in MODEL_KINDS:
+        effort = SLOW if slow else QUICK
+        sentences.append(
+            f"Each property was tried with up to {effort.n_planned + effort.n_random} combinations of sizes and "
+            f"options, in rows of up to {effort.max_length} tokens and batches of up to 17 rows."
+        )
+        left_out += [f"rows above {effort.max_length} tokens"]
+        subject = put_under_test(component_class, options)
+        untried = untried_options(subject) if isinstance(subject, ModelPartUnderTest) else []
+        left_out += [f"other values of {', '.join(untried)}"] if untried else []
+    if left_out:
+        sentences.append(f"Not covered: {', '.join(left_out)}{'' if slow else '; --slow covers more'}.")
+    return " ".join(sentences)
+
+
+def find_component(component: Checkable | str) -> Checkable:
     """Return the class that "kind:type" names, or the class itself. Raises InputError if there is none."""
     if not isinstance(component, str):
         return component
@@ -48,6 +77,8 @@ def find_component(component: type[Component] | str) -> type[Component]:
     known = registry.current()
     if not colon:
         raise InputError(f"{component!r}: expected KIND:TYPE, such as attention:sdpa")
+    if kind == Strategy.kind:
+        return find_strategy(name)
     if kind not in known.kinds:
         raise InputError(f"no kind named {kind!r}{did_you_mean(kind, known.kinds)}  (known: {', '.join(known.kinds)})")
     try:
@@ -68,8 +99,10 @@ def select_properties(kind: str, only: Iterable[str] = (), *, slow: bool = False
     return [prop for prop in known.values() if (prop.name in names if names else slow or not prop.slow)]
 
 
-def put_under_test(component: type[Component], options: Mapping[str, object]) -> ComponentUnderTest:
+def put_under_test(component: Checkable, options: Mapping[str, object]) -> AnyUnderTest:
     """Validate the options of a component, and the tiny model that holds it. Raises SpecError if one is invalid."""
+    if issubclass(component, Strategy):
+        return StrategyUnderTest(component, options)
     if component.kind not in MODEL_KINDS:
         return ComponentUnderTest(component, options)
     subject = ModelPartUnderTest(component, options)
@@ -77,14 +110,18 @@ def put_under_test(component: type[Component], options: Mapping[str, object]) ->
     return subject
 
 
-def check_property(prop: Property, subject: ComponentUnderTest) -> Verdict:
-    """Check one property. An exception that the component raises is a failure."""
+def check_property(prop: Property, subject: AnyUnderTest, effort: Effort = QUICK) -> Verdict:
+    """Check one property, at toy sizes and beyond. An exception that the component raises is a failure."""
     n_threads = torch.get_num_threads()
+    subject.effort = effort
     torch.set_num_threads(1)  # models as tiny as these are slower with more threads
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Verdict(prop.name, "passed", prop.check(subject) or "")
+            note = prop.check(subject) or ""
+            if prop.at_size is not None and isinstance(subject, ModelPartUnderTest):
+                search(subject, prop.name, prop.at_size, effort)
+            return Verdict(prop.name, "passed", note)
     except Failed as failure:
         return Verdict(prop.name, "failed", str(failure))
     except Skipped as reason:
@@ -94,18 +131,6 @@ def check_property(prop: Property, subject: ComponentUnderTest) -> Verdict:
     except InputError:
         raise
     except Exception as error:
-        return Verdict(prop.name, "failed", _describe(error))
+        return Verdict(prop.name, "failed", describe_exception(error))
     finally:
         torch.set_num_threads(n_threads)
-
-
-def _describe(error: Exception) -> str:
-    """Return the type and message of an exception, and the innermost line outside of this kit and of torch."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_internal(f.filename)]
-    location = f"\n  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
-    return f"{type(error).__name__}: {str(error).strip() or 'no message'}{location}"
-
-
-def _is_internal(file: str) -> bool:
-    folders = (Path(__file__).parent, Path(torch.__file__).parent)
-    return any(folder in Path(file).parents for folder in folders)

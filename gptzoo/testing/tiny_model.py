@@ -15,8 +15,10 @@ from gptzoo.testing.verdict import Skipped
 TINY_MODEL = {"vocab_size": 13, "context_length": 16, "d_model": 32, "n_layers": 2, "n_heads": 4}
 
 
-def add_weight_noise(model: Architecture, seed: int = 0) -> None:
+def add_weight_noise(model: Architecture, seed: int = 0, gain: float = 1.0) -> None:
     """Add noise to every parameter, so that every part of the model affects the logits.
+
+    gain: factor on the noise of matrices. Large scores show a mask that is not infinite.
 
     Initial values are too small for that: attention is almost uniform, and gates may be closed. The noise is added to
     them, because some parameters must stay in a range.
@@ -25,7 +27,7 @@ def add_weight_noise(model: Architecture, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(noise * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.3))
+            parameter.add_(noise * (gain * parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.3))
 
 
 def supply_required_inputs(model: Architecture) -> None:

@@ -81,7 +81,7 @@ def test_slow_properties_are_checked_with_slow_or_by_name(monkeypatch: pytest.Mo
     from gptzoo.testing import runner
     from gptzoo.testing.verdict import Verdict
 
-    monkeypatch.setattr(runner, "check_property", lambda prop, subject: Verdict(prop.name, "passed"))
+    monkeypatch.setattr(runner, "check_property", lambda prop, subject, effort: Verdict(prop.name, "passed"))
 
     def properties(*arguments: str) -> set[str]:
         return {verdict["property"] for verdict in json.loads(gptzoo("ffn:mlp", "--json", *arguments).stdout)}

@@ -273,6 +273,20 @@ def test_bf16_autocast_trains_and_decodes_near_fp32(name: str, qk_norm: str | No
     torch.testing.assert_close(last.float(), full[:, 4:], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize(("name", "capture"), [("naive", False), ("sdpa", False), ("sdpa", True)])
+def test_bfloat16_weights_with_a_float32_score_bias_give_the_float64_output_of_the_same_weights(
+    name: str, capture: bool
+) -> None:
+    attention = attention_of(name, Arithmetic("cpu", "cpu", torch.bfloat16, tolerance=0.05))
+    x = some_input(Arithmetic("cpu", "cpu", torch.bfloat16, tolerance=0.05))
+    context = context_of(torch.arange(LENGTH)[None], TreeBias, capture=frozenset(["attention"] if capture else []))
+    output = attention(x, context)
+    y = output.y if capture else output
+    assert y.dtype == torch.bfloat16
+    expected = reference(attention.double(), x.double(), context, None)
+    torch.testing.assert_close(y.double(), expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
+
+
 def test_a_cache_may_have_lower_precision_than_the_model(device: str) -> None:
     model = with_large_weights(gptzoo.build(small(positional="rope")).eval()).to(device)
     tokens = tokens_of(model, 2, 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from testing import broken_at_size
 from testing.broken import attention, data, executors, ffn, ffn_execution, other_model_parts, sampling, training
 
 import gptzoo
@@ -62,7 +63,7 @@ CASES = [
     (training.WarmupFromZero, "warmup", ["the first of 10 warmup steps has the factor 0"]),
     (training.MatricesOnly, "learning", ["do not change blocks.0.attention.qkv.bias|bias"]),
     (training.DecayIgnoresSchedule, "learning_rate", ["with lr 0", "changes blocks.0"]),
-    (training.MomentumNotSaved, "resuming", ["3 steps after resuming", "differs by"]),
+    (training.MomentumNotSaved, "resuming", ["steps after resuming", "differs by"]),
     (training.UnusedWeightDecay, "options", ["'weight_decay' changes nothing"]),
     (sampling.ExcludesAllTokens, "processing", ["no token possible"]),
     (sampling.ScalesByBatch, "rows", ["row 0 alone"]),
@@ -130,6 +131,7 @@ def test_the_property_finds_the_fault_of_a_broken_component(
 
 def test_every_property_finds_a_broken_component_and_every_broken_component_is_used() -> None:
     found = {(component.kind, name) for component, name, _ in CASES + SLOW_CASES}
+    found |= {(entry.wrong.kind, entry.property) for entry in broken_at_size.TABLE}
     for prop in PROPERTIES:
         assert {(kind, prop.name) for kind in prop.kinds} & found, prop.name
     assert {component for component, *_ in CASES + SLOW_CASES} == BROKEN

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from gptzoo import registry
+from gptzoo.testing.at_size.effort import QUICK, SAMPLE
+from gptzoo.testing.component_under_test import MODEL_KINDS
 from gptzoo.testing.properties.catalog import Property, properties_of
 from gptzoo.testing.runner import check_property, find_component, put_under_test
 
@@ -30,6 +32,8 @@ NEEDS_A_SERVICE: dict[str, dict[str, Any]] = {
     "tracker:mlflow": {"uri": "sqlite:///{folder}/mlflow.db"},
 }
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
+STRATEGIES = ("strategy:sampling", "strategy:speculative", "strategy:contrastive", "strategy:beams")
+SLOW_STRATEGIES = ("strategy:speculative", "strategy:contrastive")
 CHECKED_IN_TESTS_DATA = ("corpus:parquet", "corpus:hf", "corpus:mixture", "tokenizer:saved")
 
 
@@ -38,25 +42,44 @@ def cases() -> list[Any]:
     builtin = registry.discover("none")
     labels = [f"{kind}:{name}" for kind in builtin.kinds for name in builtin.of_kind(kind)]
     return [
-        pytest.param(label, options, prop, id="-".join([label, *options, prop.name]), marks=_marks(prop))
-        for label in labels
+        pytest.param(label, options, prop, id="-".join([label, *options, prop.name]), marks=_marks(label, prop))
+        for label in (*labels, *STRATEGIES)
         if label not in (*NEEDS_A_FILE, *NEEDS_A_SERVICE, *NEEDS_A_DOWNLOAD, *CHECKED_IN_TESTS_DATA)
         for options in REQUIRED_OPTIONS.get(label) or [{}, *MORE_OPTIONS.get(label, [])]
         for prop in properties_of(label.partition(":")[0])
     ]
 
 
-def _marks(prop: Property) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if prop.slow else []
+def cases_at_size() -> list[Any]:
+    """Return every built-in part of a model with each property that is checked beyond toy sizes."""
+    builtin = registry.discover("none")
+    return [
+        pytest.param(f"{kind}:{name}", prop, id=f"{kind}:{name}-{prop.name}")
+        for kind in MODEL_KINDS
+        for name in builtin.of_kind(kind)
+        for prop in properties_of(kind)
+        if prop.at_size is not None
+    ]
+
+
+def _marks(label: str, prop: Property) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if prop.slow or label in SLOW_STRATEGIES else []
 
 
 @pytest.mark.parametrize(("label", "options", "prop"), cases())
 def test_a_builtin_component_has_the_property(
     fresh_registry: object, label: str, options: dict[str, Any], prop: Property
 ) -> None:
-    verdict = check_property(prop, put_under_test(find_component(label), options))
+    verdict = check_property(prop, put_under_test(find_component(label), options), SAMPLE)
     assert verdict.outcome != "failed", verdict.text
     assert "rounding" not in verdict.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("label", "prop"), cases_at_size())
+def test_a_builtin_component_has_the_property_at_size(fresh_registry: object, label: str, prop: Property) -> None:
+    verdict = check_property(prop, put_under_test(find_component(label), {}), QUICK)
+    assert verdict.outcome != "failed", verdict.text
 
 
 @pytest.mark.parametrize("label", NEEDS_A_FILE)

@@ -34,6 +34,26 @@ def test_each_property_is_a_test_of_its_name(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1, skipped=2)
 
 
+def test_a_second_slow_test_of_a_property_tries_the_cases_of_gptzoo_check(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        import torch
+        import gptzoo
+        import gptzoo.testing
+
+        class WrongAtWidth(gptzoo.FeedForward):
+            '''Repeats the first half of its input in wide models.'''
+            name = "wrong_at_width"
+            def forward(self, x, context, state=None):
+                return x.roll(1, 1) * (x.shape[2] > 100)
+
+        class TestWrongAtWidth(gptzoo.testing.Conformance):
+            component = WrongAtWidth
+    """)
+    result = pytester.runpytest_inprocess(*PYTEST_OPTIONS, "-k", "causality", "-m", "slow")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["causality FAILED: with d_model 136, *: changing token 1 of 2 changes *"])
+
+
 def test_a_failure_shows_the_verdict_without_lines_of_the_kit(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         import gptzoo
@@ -51,7 +71,7 @@ def test_a_failure_shows_the_verdict_without_lines_of_the_kit(pytester: pytest.P
             component = Pooled
             options = [{}, {"share": 0.5}, {"shar": 0.5}]
     """)
-    result = pytester.runpytest_inprocess(*PYTEST_OPTIONS, "-k", "causality")
+    result = pytester.runpytest_inprocess(*PYTEST_OPTIONS, "-k", "causality", "-m", "not slow")
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["causality FAILED: changing token 1 of 6 changes the logits of token 0 in row 0 by *"])
     result.stdout.fnmatch_lines(["*TestPooled::test_property[[]share=0.5-causality[]]*"])

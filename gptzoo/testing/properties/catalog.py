@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gptzoo.testing.at_size.search import AtSize
 from gptzoo.testing.component_under_test import MODEL_KINDS
 from gptzoo.testing.properties.assembly.accounting import check_accounting
 from gptzoo.testing.properties.assembly.building import (
@@ -18,6 +19,7 @@ from gptzoo.testing.properties.assembly.building import (
 from gptzoo.testing.properties.assembly.options import check_options
 from gptzoo.testing.properties.assembly.pairings import check_all_pairings, check_common_pairings
 from gptzoo.testing.properties.assembly.serialization import check_serialization
+from gptzoo.testing.properties.at_size import attention, decoding, execution, forward, precision
 from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
 from gptzoo.testing.properties.decoding.engine import check_engine
 from gptzoo.testing.properties.decoding.exporting import check_exporting
@@ -33,11 +35,14 @@ from gptzoo.testing.properties.forward.side_effects import (
     check_training_matches_eval,
 )
 from gptzoo.testing.properties.kinds import (
+    batchings,
     corpora,
+    corpus_files,
     executors,
     optimizers,
     processors,
     schedules,
+    strategies,
     tokenizers,
     trackers,
 )
@@ -62,6 +67,7 @@ class Property:
     check: Callable[[Any], str | None]  # takes the component under test, returns a note; raises Failed or Skipped
     kinds: tuple[str, ...] = MODEL_KINDS
     slow: bool = False
+    at_size: AtSize | None = None  # the part that is checked beyond toy sizes
 
     @property
     def promise(self) -> str:
@@ -76,26 +82,27 @@ PROPERTIES = (
     Property("initial_values", check_initial_values),
     Property("state_dict", check_state_dict),
     Property("shapes", check_shapes),
-    Property("causality", check_causality),
-    Property("noncausal", check_noncausal, ("attention",)),
-    Property("rows", check_rows),
-    Property("padding", check_padding),
-    Property("documents", check_documents),
-    Property("decoding", check_decoding),
-    Property("state", check_state, _KINDS_WITH_STATE),
-    Property("reorder", check_reorder, _KINDS_WITH_STATE),
-    Property("reset", check_reset, _KINDS_WITH_STATE),
-    Property("rollback", check_rollback, _KINDS_WITH_STATE),
-    Property("engine", check_engine, _KINDS_WITH_STATE),
-    Property("gradients", check_gradients),
+    Property("precision", precision.check_precision, at_size=precision.PRECISION),
+    Property("causality", check_causality, at_size=forward.CAUSALITY),
+    Property("noncausal", check_noncausal, ("attention",), at_size=attention.NONCAUSAL),
+    Property("rows", check_rows, at_size=forward.ROWS),
+    Property("padding", check_padding, at_size=forward.PADDING),
+    Property("documents", check_documents, at_size=forward.DOCUMENTS),
+    Property("decoding", check_decoding, at_size=decoding.DECODING),
+    Property("state", check_state, _KINDS_WITH_STATE, at_size=decoding.STATE),
+    Property("reorder", check_reorder, _KINDS_WITH_STATE, at_size=decoding.REORDER),
+    Property("reset", check_reset, _KINDS_WITH_STATE, at_size=decoding.RESET),
+    Property("rollback", check_rollback, _KINDS_WITH_STATE, at_size=decoding.ROLLBACK),
+    Property("engine", check_engine, _KINDS_WITH_STATE, at_size=decoding.ENGINE),
+    Property("gradients", check_gradients, at_size=execution.GRADIENTS),
     Property("gradcheck", check_gradients_numerically),
     Property("options", check_options, _KINDS_WITH_OPTIONS),
     Property("serialization", check_serialization, _ALL_KINDS),
-    Property("determinism", check_determinism),
-    Property("modes", check_training_matches_eval),
-    Property("inputs", check_inputs_not_modified),
-    Property("captures", check_captures, ("attention",)),
-    Property("checkpointing", check_checkpointing),
+    Property("determinism", check_determinism, at_size=execution.DETERMINISM),
+    Property("modes", check_training_matches_eval, at_size=execution.MODES),
+    Property("inputs", check_inputs_not_modified, at_size=execution.INPUTS),
+    Property("captures", check_captures, ("attention",), at_size=attention.CAPTURES),
+    Property("checkpointing", check_checkpointing, at_size=execution.CHECKPOINTING),
     Property("accounting", check_accounting),
     Property("partners", check_common_pairings),
     Property("all_partners", check_all_pairings, slow=True),
@@ -105,19 +112,38 @@ PROPERTIES = (
     Property("tensor_parallel", check_tensor_parallel, slow=True),
     Property("round_trip", tokenizers.check_round_trip, ("tokenizer",)),
     Property("ids", tokenizers.check_ids, ("tokenizer",)),
+    Property("decoding", tokenizers.check_decoding, ("tokenizer",)),
     Property("saving", tokenizers.check_saving, ("tokenizer",)),
     Property("factors", schedules.check_factors, ("schedule",)),
     Property("determinism", schedules.check_determinism, ("schedule",)),
+    Property("resuming", schedules.check_resuming, ("schedule",)),
     Property("warmup", schedules.check_warmup, ("schedule",)),
     Property("learning", optimizers.check_learning, ("optimizer",)),
     Property("learning_rate", optimizers.check_learning_rate, ("optimizer",)),
+    Property("parameters", optimizers.check_parameters, ("optimizer",)),
+    Property("missing_gradients", optimizers.check_missing_gradients, ("optimizer",)),
+    Property("zero_gradients", optimizers.check_zero_gradients, ("optimizer",)),
+    Property("bfloat16", optimizers.check_bfloat16, ("optimizer",)),
     Property("resuming", optimizers.check_resuming, ("optimizer",)),
     Property("processing", processors.check_processing, ("logits_processor",)),
     Property("rows", processors.check_rows, ("logits_processor",)),
     Property("inputs", processors.check_inputs_not_modified, ("logits_processor",)),
     Property("determinism", processors.check_determinism, ("logits_processor",)),
+    Property("samples", batchings.check_samples, ("batching",)),
+    Property("targets", batchings.check_targets, ("batching",)),
+    Property("epoch", batchings.check_epoch, ("batching",)),
+    Property("validation", batchings.check_validation, ("batching",)),
+    Property("inputs", batchings.check_inputs, ("batching",)),
     Property("documents", corpora.check_documents, ("corpus",)),
+    Property("splits", corpora.check_splits, ("corpus",)),
     Property("fingerprint", corpora.check_fingerprint, ("corpus",)),
+    Property("files", corpus_files.check_files, ("corpus",)),
+    Property("file_fingerprint", corpus_files.check_file_fingerprint, ("corpus",)),
+    Property("samples", strategies.check_samples, ("strategy",)),
+    Property("rows", strategies.check_rows, ("strategy",)),
+    Property("determinism", strategies.check_determinism, ("strategy",)),
+    Property("length", strategies.check_length, ("strategy",)),
+    Property("stopping", strategies.check_stopping, ("strategy",)),
     Property("logging", trackers.check_logging, ("tracker",)),
     Property("resuming", trackers.check_resuming, ("tracker",)),
     Property("ending", trackers.check_ending, ("tracker",)),

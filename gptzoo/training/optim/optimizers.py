@@ -150,9 +150,25 @@ class SGD(GroupedOptimizer):
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
         fused = not any(map(is_dtensor, parameters.values()))  # torch has no fused kernel for DTensors
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             self.groups(parameters), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )
+        if config.momentum:
+            optimizer.register_step_pre_hook(_add_missing_momentum)
+        return optimizer
+
+
+def _add_missing_momentum(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    """Give a parameter that had no gradient so far a momentum of zeros, once others have one.
+
+    The first step would set it to the gradient, which is the same. torch's fused kernel fails if some have none.
+    """
+    for group in optimizer.param_groups:
+        states = {p: optimizer.state.get(p, {}) for p in group["params"] if p.grad is not None}
+        if any(state.get("momentum_buffer") is not None for state in states.values()):
+            for parameter, state in states.items():
+                if state.get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class Adafactor(GroupedOptimizer):

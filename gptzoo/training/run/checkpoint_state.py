@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gptzoo.checkpoint.model_folder import EMA_WEIGHTS, read_tensors, write_tensors
 from gptzoo.checkpoint.records import read_record
-from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
+from gptzoo.checkpoint.sharded_tensors import distribute_like, is_dtensor, reorder_rows
 from gptzoo.errors import FolderError
 from gptzoo.training.optim.optimizer_state import OptimizerEntries, load_optimizer_entries, optimizer_entries
 from gptzoo.utils.atomic import write_json
@@ -66,7 +66,8 @@ def read_checkpoint_state(
         if parameter is None or value.ndim == 0:
             return value
         has_its_shape = value.shape == parameter.shape
-        return distribute_like(parameter, reorder_rows(row_orders, name, value), replicate=not has_its_shape)
+        placed = distribute_like(parameter, reorder_rows(row_orders, name, value), replicate=not has_its_shape)
+        return _with_strides_of(parameter, placed) if has_its_shape else placed
 
     entries = OptimizerEntries(
         read_tensors(folder / OPTIMIZER), state["optimizer_scalars"], state.get("optimizer") or {}
@@ -85,6 +86,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     if "optimizer_scalars" not in state:
         raise FolderError(f"{file}: $.optimizer_scalars: is missing")
     return state
+
+
+def _with_strides_of(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return `value` with the memory layout of its parameter, which torch's fused kernels take for granted."""
+    if is_dtensor(parameter) or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _load_ema(ema: Mapping[str, Tensor], folder: Path, row_orders: Mapping[str, Tensor] | None) -> None:

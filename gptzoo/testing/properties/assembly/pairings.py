@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 
 from gptzoo import registry
-from gptzoo.component import Component
 from gptzoo.errors import SpecError
 from gptzoo.testing.compare import TOLERANCE, relative_difference
 from gptzoo.testing.component_under_test import ModelPartUnderTest
+from gptzoo.testing.partners import has_required_options, model_fields
 from gptzoo.testing.properties.decoding.cached_decoding import decode
 from gptzoo.testing.verdict import Failed
 
@@ -88,23 +88,5 @@ def _pairings(subject: ModelPartUnderTest) -> Iterator[_Pairing]:
         if kind == subject.kind:
             continue
         for name, component in registry.current().of_kind(kind).items():
-            if not _has_required_options(component) and (fields := _model_fields(subject, kind, name)):
+            if not has_required_options(component) and (fields := model_fields(subject, kind, name, subject.config)):
                 yield _Pairing(kind, name, fields)
-
-
-def _model_fields(subject: ModelPartUnderTest, kind: str, name: str) -> dict[str, Any] | None:
-    """Return the model fields that add the other part, or None if it would displace the component under test."""
-    if kind == "norm_layer":
-        if subject.kind != "norm":
-            return {"norm": {"type": "pre_ln", "layer": name}}
-        return {"norm": subject.configure(layer=name)} if "layer" in type(subject.config).model_fields else None
-    if subject.kind == "norm_layer" and kind == "norm":
-        takes_layer = "layer" in registry.current().get("norm", name).Config.model_fields
-        return {"norm": {"type": name, "layer": subject.config}} if takes_layer else None
-    if subject.kind == "activation" and kind == "ffn":
-        return {"ffn": name, "activation": subject.config}
-    return {kind: name}
-
-
-def _has_required_options(component: type[Component]) -> bool:
-    return any(field.is_required() for field in component.Config.model_fields.values())

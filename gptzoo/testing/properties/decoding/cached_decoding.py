@@ -41,13 +41,15 @@ def decode(
     *,
     positions: Tensor | None = None,
     no_past: bool = True,
+    n_slots: int | None = None,
 ) -> Tensor:
     """Feed tokens in chunks of the given sizes and return the logits (B, T, V).
 
     positions: of all tokens; by default 0, 1, 2, …
     no_past: set `context.no_past` for the first chunk, which promises that the cache is empty.
+    n_slots: number of tokens for which states are allocated; by default that of `tokens`.
     """
-    states = model.new_states(len(tokens), tokens.shape[1])
+    states = model.new_states(len(tokens), n_slots or tokens.shape[1])
     if positions is None:
         positions = torch.arange(sum(sizes))[None]
     chunks = zip(tokens[:, : sum(sizes)].split(list(sizes), 1), positions.split(list(sizes), 1), strict=True)

@@ -31,40 +31,57 @@ def check_engine(subject: ModelPartUnderTest) -> None:
     for noise_seed, model in enumerate(models):
         add_weight_noise(model, noise_seed)
     model, draft = (model.double() for model in models)
-    check_continuous_batching(model, draft)
+    check_continuous_batching(model, draft, list(zip(_PROMPTS, _N_NEW_TOKENS, strict=True)))
 
 
-def check_continuous_batching(model: Architecture, draft: Architecture) -> None:
-    """Raise Failed unless `model` generates the same sequences alone, in shared slots, and with a draft model."""
+def check_continuous_batching(
+    model: Architecture,
+    draft: Architecture,
+    prompts: Sequence[tuple[Sequence[int], int]],
+    max_length: int = TINY_MODEL["context_length"],
+    slot_counts: Sequence[int] = (2, 5),
+    n_draft_tokens: int = _N_DRAFT_TOKENS,
+) -> None:
+    """Raise Failed unless `model` generates the same sequences alone, in shared slots, and with a draft model.
+
+    prompts: token ids, each with the number of new tokens after it.
+    """
     requests = [
-        Request(prompt, SamplingSpec(max_new_tokens=n_new, seed=seed))
-        for seed, (prompt, n_new) in enumerate(zip(_PROMPTS, _N_NEW_TOKENS, strict=True))
+        Request(tuple(prompt), SamplingSpec(max_new_tokens=n_new, seed=seed))
+        for seed, (prompt, n_new) in enumerate(prompts)
     ]
-    alone = [_generate(model, [request], n_slots=1)[0] for request in requests]
+    alone = [_generate(model, [request], n_slots=1, max_length=max_length)[0] for request in requests]
     if not model.required_inputs:
-        _check_log_probabilities(model, alone)
-    for n_slots in (2, len(requests)):
-        sequences = _generate(model, requests, n_slots=n_slots)
-        _check_equal(sequences, alone, f"in {n_slots} slots shared with other sequences")
+        _check_log_probabilities(model, requests, alone)
+    for n_slots in slot_counts:
+        sequences = _generate(model, requests, n_slots=n_slots, max_length=max_length)
+        _check_equal(requests, sequences, alone, f"in {n_slots} slots shared with other sequences")
 
     greedy = SamplingSpec.model_validate({"processors": [{"type": "temperature", "value": 0}]})
     for index, request in enumerate(requests):
         spec = greedy.model_copy(update={"max_new_tokens": request.spec.max_new_tokens})
         # The second request does without the draft, so that a batch mixes both ways.
-        n_draft_tokens = 0 if index == 1 else _N_DRAFT_TOKENS
-        requests[index] = Request(request.prompt_ids, spec, n_draft_tokens=n_draft_tokens)
-    alone = [_generate(model, [Request(request.prompt_ids, request.spec)], n_slots=1)[0] for request in requests]
+        requests[index] = Request(request.prompt_ids, spec, n_draft_tokens=0 if index == 1 else n_draft_tokens)
+    alone = [
+        _generate(model, [Request(request.prompt_ids, request.spec)], n_slots=1, max_length=max_length)[0]
+        for request in requests
+    ]
     supports_padding = all("padding" in config.component.supports for config in model.spec.per_layer("attention"))
     for n_slots in (1, 3) if supports_padding else (1,):
-        sequences = _generate(model, requests, n_slots=n_slots, draft=draft)
-        _check_equal(sequences, alone, f"with a draft model, in {n_slots} slot{'s' if n_slots > 1 else ''}")
+        sequences = _generate(model, requests, n_slots=n_slots, draft=draft, max_length=max_length)
+        _check_equal(requests, sequences, alone, f"with a draft model, in {n_slots} slot{'s' if n_slots > 1 else ''}")
 
 
 def _generate(
-    model: Architecture, requests: Sequence[Request], *, n_slots: int, draft: Architecture | None = None
+    model: Architecture,
+    requests: Sequence[Request],
+    *,
+    n_slots: int,
+    max_length: int,
+    draft: Architecture | None = None,
 ) -> list[list[TokenEvent]]:
     """Return the generated tokens of each request."""
-    engine = Engine(model, max_length=TINY_MODEL["context_length"], n_slots=n_slots, draft=draft)
+    engine = Engine(model, max_length=max_length, n_slots=n_slots, draft=draft)
     ids = [engine.submit(request) for request in requests]
     sequences: dict[Hashable, list[TokenEvent]] = {request_id: [] for request_id in ids}
     while engine.busy:
@@ -77,10 +94,11 @@ def _generate(
     return [sequences[request_id] for request_id in ids]
 
 
-def _check_log_probabilities(model: Architecture, sequences: Sequences) -> None:
+def _check_log_probabilities(model: Architecture, requests: Sequence[Request], sequences: Sequences) -> None:
     """Check the log-probabilities against one forward pass over each finished sequence."""
-    rows = [[*prompt, *_token_ids(tokens)] for prompt, tokens in zip(_PROMPTS, sequences, strict=True)]
-    for prompt, tokens, expected in zip(_PROMPTS, sequences, score(model, rows), strict=True):
+    rows = [[*r.prompt_ids, *_token_ids(tokens)] for r, tokens in zip(requests, sequences, strict=True)]
+    for request, tokens, expected in zip(requests, sequences, score(model, rows), strict=True):
+        prompt = request.prompt_ids
         log_probabilities = torch.tensor([event.log_probability for event in tokens])
         differences = (log_probabilities - expected[len(prompt) - 1 :]).abs().nan_to_num(nan=float("inf"))
         if differences.max() > TOLERANCE:
@@ -91,8 +109,9 @@ def _check_log_probabilities(model: Architecture, sequences: Sequences) -> None:
             )
 
 
-def _check_equal(sequences: Sequences, alone: Sequences, setting: str) -> None:
-    for prompt, tokens, expected in zip(_PROMPTS, sequences, alone, strict=True):
+def _check_equal(requests: Sequence[Request], sequences: Sequences, alone: Sequences, setting: str) -> None:
+    for request, tokens, expected in zip(requests, sequences, alone, strict=True):
+        prompt = request.prompt_ids
         for index, (event, other) in enumerate(zip(tokens, expected, strict=True)):
             difference = abs(event.log_probability - other.log_probability)
             if event.token != other.token or not difference <= TOLERANCE:

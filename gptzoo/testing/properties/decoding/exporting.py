@@ -15,14 +15,18 @@ from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed, Skipped
 
-_SIZES = ((3, 4, 16), (3, 5, 16), (2, 4, 11), (5, 9, 13))  # batch size, past tokens, maximum length
+_SIZES = (  # batch size, past tokens, maximum length
+    *((3, 4, 16), (3, 5, 16), (2, 4, 11), (5, 9, 13)),
+    *((2, 33, 40), (9, 64, 70), (2, 128, 140)),
+)
+_CONTEXT_LENGTH = 140
 
 
 def check_exporting(subject: ModelPartUnderTest) -> None:
     """Check that `torch.export` makes one program of a decode step for all batch sizes and positions."""
     from gptzoo.sampling.compile.export import export_decode_step, failure_reason
 
-    model = subject.model(dtype=torch.float64)
+    model = subject.model(dtype=torch.float64, context_length=_CONTEXT_LENGTH)
     if not isinstance(model, Stack):
         raise Skipped("it is not made of blocks")
     exported = None

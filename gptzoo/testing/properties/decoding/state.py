@@ -20,7 +20,7 @@ _LENGTH = 8
 def check_state(subject: ModelPartUnderTest) -> None:
     """Check that the state is a dict of batch-first tensors, is updated in place, and can be allocated on meta."""
     model = subject.model()
-    tensors_by_batch_size = {size: dict(_tensors(model.new_states(size, _LENGTH))) for size in (2, 3)}
+    tensors_by_batch_size = {size: dict(tensors_of(model.new_states(size, _LENGTH))) for size in (2, 3)}
     if not tensors_by_batch_size[2]:
         raise Skipped("it keeps no state")
     for name, tensor in tensors_by_batch_size[2].items():
@@ -35,13 +35,13 @@ def check_state(subject: ModelPartUnderTest) -> None:
                 f"the state {name} is not batch first: its shapes for 2 and 3 rows are {shapes[0]} and {shapes[1]}"
             )
     states = model.new_states(2, _LENGTH)
-    original = dict(_tensors(states))
+    original = dict(tensors_of(states))
     _feed(model, subject.tokens(2, 2), torch.arange(2)[None], states)
     _feed(model, subject.tokens(2, 1), torch.tensor([[2]]), states)
-    for name, tensor in _tensors(states):
+    for name, tensor in tensors_of(states):
         if tensor is not original[name]:
             raise Failed(f"a forward pass replaces the state {name}; write into it: a CUDA graph keeps the old one")
-    for name, tensor in _tensors(model.new_states(1, _LENGTH, device="meta")):
+    for name, tensor in tensors_of(model.new_states(1, _LENGTH, device="meta")):
         if not tensor.is_meta:
             raise Failed(f"new_states(device='meta') creates {name} on {tensor.device}")
 
@@ -50,7 +50,7 @@ def check_reorder(subject: ModelPartUnderTest) -> None:
     """Check that reordering the rows of the state reorders the rows of the batch, as beam search does."""
     model, tokens = subject.model(dtype=torch.float64), subject.tokens(3, _LENGTH)
     states = model.new_states(3, _LENGTH)
-    if not dict(_tensors(states)):
+    if not dict(tensors_of(states)):
         raise Skipped("it keeps no state")
     order = torch.tensor([2, 0, 0])
     _feed(model, tokens[:, :4], torch.arange(4)[None], states)
@@ -70,11 +70,11 @@ def check_reset(subject: ModelPartUnderTest) -> None:
     """Check that overwriting one row of the state with an empty one restarts that row and affects no other row."""
     model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, _LENGTH)
     states = model.new_states(2, _LENGTH)
-    if not dict(_tensors(states)):
+    if not dict(tensors_of(states)):
         raise Skipped("it keeps no state")
     _feed(model, tokens[:, :4], torch.arange(4)[None], states)
-    empty = dict(_tensors(model.new_states(1, _LENGTH)))
-    for name, tensor in _tensors(states):
+    empty = dict(tensors_of(model.new_states(1, _LENGTH)))
+    for name, tensor in tensors_of(states):
         tensor[1] = empty[name][0]
     new_row = subject.tokens(1, 4, seed=9)
     next_tokens = torch.cat([tokens[:1, 4:], new_row])
@@ -95,7 +95,7 @@ def check_rollback(subject: ModelPartUnderTest) -> None:
     """Check that decoding can continue from an earlier position if every sublayer sets `supports_rollback`."""
     model, tokens = subject.model(dtype=torch.float64), subject.tokens(2, _LENGTH)
     states = model.new_states(2, _LENGTH)
-    if not dict(_tensors(states)):
+    if not dict(tensors_of(states)):
         raise Skipped("it keeps no state")
     for layer, (block, state) in enumerate(zip(model.blocks, states, strict=True)):
         for name in state:
@@ -124,7 +124,7 @@ def _logits(model: Architecture, tokens: Tensor) -> Tensor:
     return decode(model, tokens, [tokens.shape[1]])
 
 
-def _tensors(states: States) -> Iterator[tuple[str, Tensor]]:
+def tensors_of(states: States) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor of the states with its name, such as `blocks.0.attention.k`."""
     return ((name, tensor) for name, tensor, _ in _tensors_with_setters(states))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gptzoo.component import Config
+from gptzoo.components.context import ForwardContext
 from gptzoo.components.positional import Positional
 from gptzoo.errors import SpecError
 from gptzoo.model.stack import Stack
@@ -34,7 +37,7 @@ def check_determinism(subject: ModelPartUnderTest) -> None:
 
 def check_training_matches_eval(subject: ModelPartUnderTest) -> None:
     """Check that training and eval mode compute the same without dropout, and a forward pass changes no buffer."""
-    model = subject.model(_without_dropout(subject))
+    model = subject.model(without_dropout(subject, subject.config))
     tokens = subject.tokens(2, TINY_MODEL["context_length"])
     before = _logits(model, tokens)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -51,20 +54,29 @@ def check_training_matches_eval(subject: ModelPartUnderTest) -> None:
 
 def check_inputs_not_modified(subject: ModelPartUnderTest) -> None:
     """Check that the component does not write to its inputs, such as the residual stream."""
-    model = subject.model()
+    if findings := record_writes_to_inputs(
+        subject, subject.model(), [{"tokens": subject.tokens(2, 5)}, {"tokens": subject.tokens(1, 1)}]
+    ):
+        raise Failed(findings[0])
+
+
+def record_writes_to_inputs(
+    subject: ModelPartUnderTest, model: Stack, batches: Sequence[Mapping[str, Tensor]]
+) -> list[str]:
+    """Return what the instances of the component in a model write to, in forward passes over some batches."""
     findings: list[str] = []
     for path, module in subject.instances(model):
         if module is not model:
             for method in _POSITIONAL_METHODS if isinstance(module, Positional) else ("forward",):
                 _record_input_changes(module, method, path, findings)
-    for tokens in (subject.tokens(2, 5), subject.tokens(1, 1)):
-        before = tokens.clone()
+    for inputs in batches:
+        before = {name: tensor.clone() for name, tensor in inputs.items()}
         with torch.no_grad():
-            model(tokens)
-        if not torch.equal(tokens, before):
-            raise Failed("it writes to its input tokens")
-    if findings:
-        raise Failed(findings[0])
+            model(inputs["tokens"], **{name: tensor for name, tensor in inputs.items() if name != "tokens"})
+        for name, tensor in inputs.items():
+            if not torch.equal(tensor, before[name]):
+                findings.append(f"a forward pass writes to its input {name} of shape {tuple(tensor.shape)}")
+    return findings
 
 
 def _record_input_changes(module: nn.Module, method: str, path: str, findings: list[str]) -> None:
@@ -72,26 +84,40 @@ def _record_input_changes(module: nn.Module, method: str, path: str, findings: l
     original = getattr(module, method)
 
     def wrapper(*args: object, **kwargs: object) -> object:
-        copies = [arg.clone() if isinstance(arg, Tensor) else None for arg in args]
+        before = [[(name, tensor, tensor.clone()) for name, tensor in _input_tensors(arg)] for arg in args]
         result = original(*args, **kwargs)
-        for index, (arg, before) in enumerate(zip(args, copies, strict=True)):
-            if isinstance(arg, Tensor) and before is not None and not torch.equal(arg, before):
-                findings.append(f"{path}.{method} writes to its argument {index} of shape {tuple(arg.shape)}")
+        for index, tensors in enumerate(before):
+            for name, tensor, copy in tensors:
+                if not torch.equal(tensor, copy):
+                    findings.append(
+                        f"{path}.{method} writes to its argument {index}{name} of shape {tuple(tensor.shape)}"
+                    )
         return result
 
     setattr(module, method, wrapper)
 
 
-def _without_dropout(subject: ModelPartUnderTest) -> Config:
-    """Return the config with every option set to 0 whose name says dropout, noise or jitter."""
-    config = subject.config
+def _input_tensors(argument: object) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an argument that a component may read but not write, each with its name in the argument."""
+    if isinstance(argument, Tensor):
+        yield "", argument
+    elif isinstance(argument, ForwardContext):
+        for field in fields(argument):
+            if field.name != "memo":
+                for tensor in tree_leaves(getattr(argument, field.name)):
+                    if isinstance(tensor, Tensor):
+                        yield f", context.{field.name},", tensor
+
+
+def without_dropout(subject: ModelPartUnderTest, config: Config) -> Config:
+    """Return a config with every option set to 0 whose name says dropout, noise or jitter."""
     zeros = {
         name: 0.0
         for name in type(config).model_fields
         if any(word in name for word in ("drop", "noise", "jitter")) and getattr(config, name) is not None
     }
     try:
-        return subject.configure(**zeros)
+        return subject.configure(**{**config.model_dump(mode="json", exclude_unset=True), **zeros})
     except SpecError:
         raise Skipped(f"{' and '.join(zeros)} cannot be 0") from None
 

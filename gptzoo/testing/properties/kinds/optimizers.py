@@ -1,29 +1,33 @@
-"""Properties of optimizers: they train, follow the schedule, and resume from a saved state."""
+"""Properties of optimizers: they train every parameter, follow the schedule, and resume from a saved state."""
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from gptzoo.component import Config
-from gptzoo.model.build import build
+from gptzoo.testing.at_size.option_draws import describe_options, other_configs
+from gptzoo.testing.at_size.parameter_sets import OptimizerRun, many_parameters, model_parameters
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
 from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
-from gptzoo.utils.seeds import seed_all_generators
 
 _N_STEPS = 30
+_STEPS_TO_RESUME_AT = (1, 3, 17, 33, 65, 101)
+_STEPS_AFTER = 20
+_N_CONFIGS = 14  # with other options
+_ROUNDING = 1e-4  # relative; sums over all parameters may be in another order
 
 
 def check_learning(subject: ComponentUnderTest) -> None:
     """Check that it lowers a quadratic loss of the parameters of a small model, and changes every parameter."""
-    parameters = _parameters()
+    parameters = model_parameters()
     initial_values = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = _create(subject.config, parameters)
     first_loss = _training_step(optimizer, parameters)
@@ -37,7 +41,7 @@ def check_learning(subject: ComponentUnderTest) -> None:
 
 def check_learning_rate(subject: ComponentUnderTest) -> None:
     """Check that every parameter group has an `lr`, which the schedule sets, and no parameter changes with `lr` 0."""
-    parameters = _parameters()
+    parameters = model_parameters()
     optimizer = _create(subject.config, parameters)
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     for name, parameter in parameters.items():
@@ -52,36 +56,115 @@ def check_learning_rate(subject: ComponentUnderTest) -> None:
         raise Failed(f"with lr 0 in every group a step changes {', '.join(changed[:3])}")
 
 
+def check_parameters(subject: ComponentUnderTest) -> None:
+    """Check that it changes parameters of all shapes, in any number, the same way in whatever order they come."""
+    run = OptimizerRun(subject.config, many_parameters())
+    initial_values = run.values()
+    reversed_run = OptimizerRun(subject.config, dict(reversed(many_parameters().items())))
+    for each in (run, reversed_run):
+        each.train(range(6))
+    for name, parameter in run.parameters.items():
+        shape = f"of shape {tuple(parameter.shape)}"
+        if not parameter.isfinite().all():
+            raise Failed(f"6 steps make {name} {shape} NaN or infinite")
+        if torch.equal(parameter, initial_values[name]):
+            raise Failed(f"6 steps do not change {name} {shape}")
+        other = reversed_run.parameters[name]
+        change = (parameter - initial_values[name]).abs().max()
+        if (difference := (parameter - other).abs().max()) > _ROUNDING * change:
+            raise Failed(
+                f"with {len(run.parameters)} parameters in reverse order, 6 steps change {name} {shape} otherwise: the "
+                f"values differ by {difference:.2g}, after a change of {change:.2g}"
+            )
+
+
+def check_missing_gradients(subject: ComponentUnderTest) -> None:
+    """Check that a parameter without a gradient keeps its value, and goes on once it has one again."""
+    run = OptimizerRun(subject.config, many_parameters())
+    absent = [*run.parameters][::3]
+    run.train(range(1), without=absent)
+    for steps in (range(1, 5), range(5, 8)):
+        run.train(steps)
+        before = run.values()
+        run.train(range(steps.stop, steps.stop + 3), without=absent)
+        if changed := [name for name in absent if not torch.equal(run.parameters[name], before[name])]:
+            raise Failed(f"3 steps without a gradient of {changed[0]} change it")
+    before = run.values()
+    run.train(range(8, 10))
+    for name, parameter in run.parameters.items():
+        if not parameter.isfinite().all() or torch.equal(parameter, before[name]):
+            raise Failed(f"after steps without a gradient, two steps with one leave {name} unchanged or not finite")
+
+
+def check_zero_gradients(subject: ComponentUnderTest) -> None:
+    """Check that gradients of zeros, alone or after others, leave every parameter finite."""
+    run = OptimizerRun(subject.config, many_parameters())
+    always, later = [*run.parameters][::3], [*run.parameters][1::3]
+    run.train(range(3), zero=always)
+    run.train(range(3, 60), zero=[*always, *later])
+    for name, parameter in run.parameters.items():
+        if not parameter.isfinite().all():
+            raise Failed(
+                f"60 steps with gradients of zeros make {name} of shape {tuple(parameter.shape)} NaN or infinite"
+            )
+
+
+def check_bfloat16(subject: ComponentUnderTest) -> None:
+    """Check that it trains parameters in bfloat16, which keep their dtype."""
+    run = OptimizerRun(subject.config, many_parameters(torch.bfloat16))
+    first_loss = run.loss()
+    run.train(range(_N_STEPS))
+    for name, parameter in run.parameters.items():
+        if parameter.dtype != torch.bfloat16 or not parameter.isfinite().all():
+            raise Failed(f"{_N_STEPS} steps make {name} {parameter.dtype}, NaN or infinite")
+    if not run.loss() < first_loss:
+        raise Failed(f"in {_N_STEPS} steps a quadratic loss goes from {first_loss:.6g} to {run.loss():.6g}")
+
+
 def check_resuming(subject: ComponentUnderTest) -> None:
     """Check that training resumed from a saved optimizer state is equal bit for bit to training without a stop."""
-    parameters = _parameters()
-    optimizer = _create(subject.config, parameters)
-    for step in range(3):
-        _training_step(optimizer, parameters, step)
-    resumed_parameters = _parameters()
-    with torch.no_grad():
-        for name, parameter in resumed_parameters.items():
-            parameter.copy_(parameters[name])
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint_state(Path(folder), {}, optimizer, parameters)
-        resumed_optimizer = _create(subject.config, resumed_parameters)
-        read_checkpoint_state(Path(folder), resumed_optimizer, resumed_parameters)
-    for step in range(3, 6):
-        _training_step(optimizer, parameters, step)
-        _training_step(resumed_optimizer, resumed_parameters, step)
-    for name, parameter in parameters.items():
-        if not torch.equal(resumed_parameters[name], parameter):
-            difference = (resumed_parameters[name] - parameter).abs().max().item()
-            raise Failed(f"3 steps after resuming from a saved state, {name} differs by {difference:.2g}")
+    _require_resumable(subject.config, _STEPS_TO_RESUME_AT, _STEPS_AFTER)
+    for config in itertools.islice(other_configs(subject), 1, _N_CONFIGS):
+        _require_resumable(config, (3,), 3)
 
 
 def behaviour(config: Config) -> dict[str, Tensor]:
     """Return the parameters after six training steps."""
-    parameters = _parameters()
+    parameters = model_parameters()
     optimizer = _create(config, parameters)
     for _ in range(6):
         _training_step(optimizer, parameters)
     return {name: p.detach().clone() for name, p in parameters.items()}
+
+
+def _require_resumable(config: Config, steps: Collection[int], n_after: int) -> None:
+    """Require that a run which is resumed at one of `steps` has the values of one without a stop `n_after` steps on."""
+    run = OptimizerRun(config, many_parameters(n_equal=2))
+    resumed_runs: dict[int, OptimizerRun] = {}
+    for step in range(max(steps) + n_after + 1):
+        if step in steps:
+            resumed_runs[step] = _resume(config, run)
+            resumed_runs[step].train(range(step, step + n_after))
+        if (resumed := resumed_runs.get(step - n_after)) is not None:
+            for name, parameter in run.parameters.items():
+                if not torch.equal(resumed.parameters[name], parameter):
+                    difference = (resumed.parameters[name] - parameter).abs().max().item()
+                    raise Failed(
+                        f"{n_after} steps after resuming from the state of step {step - n_after}, "
+                        f"{name} of shape {tuple(parameter.shape)} differs by {difference:.2g}"
+                        f"{describe_options(config)}"
+                    )
+        run.train([step])
+
+
+def _resume(config: Config, run: OptimizerRun) -> OptimizerRun:
+    """Save the state of a run and return a new run that was resumed from it."""
+    parameters = {name: nn.Parameter(value) for name, value in run.values().items()}
+    resumed = OptimizerRun(config, parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        write_checkpoint_state(Path(folder), {}, run.optimizer, run.parameters)
+        read_checkpoint_state(Path(folder), resumed.optimizer, parameters)
+    return resumed
 
 
 def _create(config: Config, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
@@ -89,18 +172,8 @@ def _create(config: Config, parameters: Mapping[str, nn.Parameter]) -> torch.opt
     return remember_groups(optimizer)
 
 
-def _parameters() -> dict[str, nn.Parameter]:
-    """Return the parameters of a model of one layer: matrices, vectors and embeddings."""
-    return dict(build({**TINY_MODEL, "n_layers": 1}).named_parameters())
-
-
-def _training_step(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], step: int | None = None
-) -> float:
-    """Take one step towards fixed random values and return the loss before it.
-
-    step: the number of the step. The learning rates and random numbers of a run are functions of it.
-    """
+def _training_step(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> float:
+    """Take one step towards fixed random values and return the loss before it."""
     generator = torch.Generator().manual_seed(0)
     distances: list[Tensor] = []
     for parameter in parameters.values():
@@ -108,9 +181,5 @@ def _training_step(
     loss = torch.stack(distances).sum()
     optimizer.zero_grad()
     loss.backward()
-    if step is not None:
-        seed_all_generators(step)
-        for group in optimizer.param_groups:
-            group["lr"] = optimizer.defaults.get("lr", group["lr"])
     optimizer.step()
     return loss.item()

@@ -15,24 +15,19 @@ from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
 
 _LENGTH = 8
+_LENGTHS = (_LENGTH, 33, 129)  # each compiled by itself
 
 
 def check_compiling(subject: ModelPartUnderTest) -> None:
     """Check that `torch.compile` makes one graph of a block, shared by equal blocks, with the same results."""
     torch._dynamo.reset()
     _check_graph_breaks(subject)
-    model, tokens = subject.model().train(), subject.tokens(2, _LENGTH)
-    expected_logits, expected_gradients = _logits_and_gradients(model, tokens)
-    graphs = _compile_blocks(model)
-    logits, gradients = _logits_and_gradients(model, tokens)
-    if (difference := relative_difference(logits, expected_logits).max()) > FLOAT32_ROUNDING:
-        raise Failed(f"compiling the blocks changes the logits by {difference:.2g}")
-    for name, gradient in expected_gradients.items():
-        if (difference := relative_difference(gradients[name], gradient).max()) > FLOAT32_ROUNDING * 10:
-            raise Failed(f"compiling the blocks changes the gradient of {name} by {difference:.2g}")
+    for length in reversed(_LENGTHS):
+        torch._dynamo.reset()
+        graphs = _check_results(subject, length)
     n_graphs, n_layers = len(graphs), TINY_MODEL["n_layers"]
     torch._dynamo.reset()
-    deep_model = subject.model(n_layers=2 * n_layers).train()
+    deep_model, tokens = subject.model(n_layers=2 * n_layers).train(), subject.tokens(2, _LENGTH)
     graphs = _compile_blocks(deep_model)
     _logits_and_gradients(deep_model, tokens)
     if len(graphs) > n_graphs:
@@ -41,6 +36,23 @@ def check_compiling(subject: ModelPartUnderTest) -> None:
             "a Python number that differs by layer, such as dims.layer, makes one graph per layer"
         )
     torch._dynamo.reset()
+
+
+def _check_results(subject: ModelPartUnderTest, length: int) -> list[fx.GraphModule]:
+    """Compare logits and gradients with and without compilation. Return the graphs of the blocks."""
+    model = subject.model(context_length=max(length, TINY_MODEL["context_length"])).train()
+    tokens = subject.tokens(2, length)
+    expected_logits, expected_gradients = _logits_and_gradients(model, tokens)
+    graphs = _compile_blocks(model)
+    logits, gradients = _logits_and_gradients(model, tokens)
+    if (difference := relative_difference(logits, expected_logits).max()) > FLOAT32_ROUNDING:
+        raise Failed(f"compiling the blocks changes the logits of {length} tokens by {difference:.2g}")
+    for name, gradient in expected_gradients.items():
+        if (difference := relative_difference(gradients[name], gradient).max()) > FLOAT32_ROUNDING * 10:
+            raise Failed(
+                f"compiling the blocks changes the gradient of {name} over {length} tokens by {difference:.2g}"
+            )
+    return graphs
 
 
 def _check_graph_breaks(subject: ModelPartUnderTest) -> None:

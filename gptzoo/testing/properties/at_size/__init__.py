@@ -1,0 +1,1 @@
+"""Properties of parts of a model, checked beyond toy sizes."""
