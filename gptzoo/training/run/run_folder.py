@@ -55,12 +55,7 @@ class RunFolder:
     @property
     def keeps_duplicates(self) -> bool:
         """True for a run of an older version, which did not remove held-out documents from the training text."""
-        try:
-            return "held_out" not in self.read_environment()
-        except FileNotFoundError:
-            return False
-        except ValueError as error:
-            raise FolderError(f"{self.path / 'environment.json'}: cannot be read: {error}") from None
+        return (self.path / "environment.json").exists() and "held_out" not in self.read_environment()
 
     @contextlib.contextmanager
     def lock(self, *, resume: bool) -> Iterator[None]:
