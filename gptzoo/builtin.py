@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gptzoo.ablation.execution import local_executor as local
 from gptzoo.component import Component
-from gptzoo.components import activation, attention, ffn, norm, positional
+from gptzoo.components import activation, attention, ffn, norm, positional, rope_scaling
 from gptzoo.data.batching import packed, windows
 from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text, train_val
 from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
@@ -27,6 +27,10 @@ def gptzoo_components() -> list[type[Component]]:
         positional.SinusoidalPositional,
         positional.RotaryPositional,
         positional.NoPositional,
+        rope_scaling.LinearScaling,
+        rope_scaling.NtkScaling,
+        rope_scaling.YarnScaling,
+        rope_scaling.Llama3Scaling,
         norm.PreNorm,
         norm.PostNorm,
         norm.LayerNorm,

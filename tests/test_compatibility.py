@@ -131,7 +131,8 @@ def test_a_run_of_the_old_code_resumes_to_the_bits_that_the_old_code_ends_with(
         for file in theirs.glob("*.safetensors"):
             assert_same_bits(ours / file.name, file)
         assert json.loads((ours / "state.json").read_text()) == json.loads((theirs / "state.json").read_text())
-        assert (run / "run.json").read_text() == (tmp_path / "whole" / "run.json").read_text()
+        ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (run, tmp_path / "whole"))
+        assert not list(missing_fields(ours, theirs))
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.checkpoint.model_folder import LoadedModel
-from gptzoo.components.attention import Attention
+from gptzoo.components.multi_head_attention import Attention
 from gptzoo.errors import InputError, LogitsError
 from gptzoo.inspection.capture import capture
 from gptzoo.inspection.labels import token_labels

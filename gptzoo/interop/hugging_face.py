@@ -65,7 +65,12 @@ def _find_importer(settings: dict[str, Any]) -> Importer:
     try:
         importer: Importer = registry.current().get("importer", family).Config().build()
     except LookupError as error:
-        raise SpecError([Problem(_CONFIG, "$.model_type", error.args[0])]) from None
+        known = ", ".join(registry.current().of_kind("importer"))
+        reason = (
+            f"no importer for the model family {family!r}  (known: {known}). Importers are plugins: the package "
+            "gptzoo-families has more, and docs/importing.md shows how to write one"
+        )
+        raise SpecError([Problem(_CONFIG, "$.model_type", reason)]) from error
     return importer
 
 

@@ -152,12 +152,12 @@ async def _server_sent_events(completion: Completion) -> AsyncIterator[str]:
         yield _server_sent_event(INTERNAL_ERROR.body)
 
 
-def _server_sent_event(data: Any) -> str:  # noqa: ANN401  any JSON value
+def _server_sent_event(data: object) -> str:
     return f"data: {to_json(data, ensure_ascii=False)}\n\n"
 
 
 class _JsonResponse(JSONResponse):
     """A JSON response with null in place of NaN and infinite numbers."""
 
-    def render(self, content: Any) -> bytes:  # noqa: ANN401  any JSON value
+    def render(self, content: object) -> bytes:
         return to_json(content, ensure_ascii=False).encode("utf-8")

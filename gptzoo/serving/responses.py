@@ -163,13 +163,15 @@ class TokenizerInfo(ResponseModel):
     eos_token_id: int | None
     """Id of the end-of-text token."""
     bos_token: None
-    """Always null: a prompt is read as it is."""
+    """Always null: no text stands for the token that starts a text. `add_special_tokens` adds it."""
+    bos_token_id: int | None
+    """Id of the token that is read before each prompt. null if the tokenizer has none."""
     pad_token: None
     """Always null."""
     unk_token: None
     """Always null."""
-    add_bos_token: Literal[False]
-    """Always false."""
+    add_bos_token: bool
+    """True if a token is read before each prompt."""
     chat_template: None
     """Always null: the chat endpoint is not supported."""
 

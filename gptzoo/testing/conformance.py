@@ -9,12 +9,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gptzoo.component import Component
 from gptzoo.errors import InputError
 from gptzoo.testing.at_size.effort import QUICK, SAMPLE, Effort
-from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.catalog import Property, properties_of
-from gptzoo.testing.runner import check_property, find_component, put_under_test
+from gptzoo.testing.runner import AnyUnderTest, Checkable, check_property, find_component, put_under_test
 
 
 class Conformance:
@@ -25,7 +23,7 @@ class Conformance:
     `gptzoo check`.
     """
 
-    component: ClassVar[type[Component] | str]
+    component: ClassVar[Checkable | str]
     """The class of the component, or "kind:type" of a registered component."""
     options: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     """Sets of options, as JSON. The component is checked with each."""
@@ -63,14 +61,14 @@ class Conformance:
 
 
 @lru_cache(maxsize=8)
-def _subject(component: type[Component] | str, options: str) -> ComponentUnderTest:
+def _subject(component: Checkable | str, options: str) -> AnyUnderTest:
     return put_under_test(find_component(component), json.loads(options))
 
 
 def _efforts(prop: Property) -> Iterator[tuple[Effort, str, list[pytest.MarkDecorator]]]:
     """Yield the effort of each test of a property, with a suffix of its name and its marks."""
     yield SAMPLE, "", [pytest.mark.slow] if prop.slow else []
-    if prop.at_size is not None:
+    if prop.is_sampled:
         yield QUICK, "-at-size", [pytest.mark.slow]
 
 

@@ -49,7 +49,7 @@ class StrategyUnderTest:
         positional = "learned" if fit_length else "rope"  # only learned positions limit the length
         return self.component(_load(positional=positional), spec, fit_length=fit_length, **arguments)
 
-    def other_options(self) -> Iterator[dict[str, object]]:
+    def other_options(self) -> Iterator[Mapping[str, object]]:
         """Yield no options, then other values of each argument that is a number."""
         yield {}
         for name, parameter in self.parameters.items():

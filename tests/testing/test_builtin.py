@@ -62,6 +62,15 @@ def cases_at_size() -> list[Any]:
     ]
 
 
+def cases_with_draws() -> list[Any]:
+    """Return every built-in component that is no part of a model with each property that draws examples."""
+    return [
+        pytest.param(*case.values[:2], case.values[2], id=case.id)
+        for case in cases()
+        if case.values[2].is_sampled and case.values[0].partition(":")[0] not in MODEL_KINDS
+    ]
+
+
 def _marks(label: str, prop: Property) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow] if prop.slow or label in SLOW_STRATEGIES else []
 
@@ -79,6 +88,15 @@ def test_a_builtin_component_has_the_property(
 @pytest.mark.parametrize(("label", "prop"), cases_at_size())
 def test_a_builtin_component_has_the_property_at_size(fresh_registry: object, label: str, prop: Property) -> None:
     verdict = check_property(prop, put_under_test(find_component(label), {}), QUICK)
+    assert verdict.outcome != "failed", verdict.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("label", "options", "prop"), cases_with_draws())
+def test_a_builtin_component_has_the_property_in_drawn_cases(
+    fresh_registry: object, label: str, options: dict[str, Any], prop: Property
+) -> None:
+    verdict = check_property(prop, put_under_test(find_component(label), options), QUICK)
     assert verdict.outcome != "failed", verdict.text
 
 

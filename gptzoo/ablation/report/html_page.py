@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -185,7 +184,7 @@ def _data_url(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401  any JSON value
+def _rounded(value: object) -> object:
     """Round all floats in a JSON value."""
     if isinstance(value, float):
         return float(f"{value:.{_FIGURE_DIGITS}g}")

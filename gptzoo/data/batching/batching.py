@@ -32,7 +32,7 @@ class Batching(Component):
     """True if each sample is one whole document, so that a trained model ends its texts as documents end."""
 
     n_samples: int
-    """Number of samples in one epoch."""
+    """Number of samples in one epoch, in which each token is a target at most once."""
     val_bytes: int
     """UTF-8 bytes of the held-out text that `validation_batches` predict: those of its documents, without separators.
     Set by the base class; a subclass that predicts only a part of each document sets the bytes of these parts."""

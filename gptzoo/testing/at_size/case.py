@@ -101,8 +101,8 @@ def _simpler_parts(parts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 def _smaller(number: int) -> Iterator[int]:
     """Yield smaller positive numbers, far ones first. Halves keep a number even."""
-    if number > 1:
-        yield from dict.fromkeys((1, 2, number // 4, number // 2, 3 * number // 4, *_below(number)))
+    candidates = (1, 2, number // 4, number // 2, 3 * number // 4, *_below(number))
+    yield from (smaller for smaller in dict.fromkeys(candidates) if 0 < smaller < number)
 
 
 def _below(number: int) -> Iterator[int]:

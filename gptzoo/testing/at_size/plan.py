@@ -7,6 +7,7 @@ is found afterwards.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -48,16 +49,13 @@ def planned_cases(subject: ModelPartUnderTest, name: str, sizes: Sizes, effort: 
         return
     rng = random.Random(f"{name} {subject.label}")
     parts = [split for split in sizes.parts if sum(split) <= effort.max_length]
-    values = _values_of_options(subject, rng)
+    values = {option: itertools.cycle(dealt) for option, dealt in _values_of_options(subject, rng).items()}
     partners = partners_of(subject)
     shapes = [*range(1, len(MODEL_SHAPES))]
     for row in range(math.ceil(sizes.share * effort.n_planned)):
-        # Every second option differs from its default in a row, and the others in the next row.
-        options = {
-            option: option_values[(row // 2) % len(option_values)]
-            for index, (option, option_values) in enumerate(values.items())
-            if (row + index) % 2 and row > 0
-        }
+        # Half of the options differ from their default in a row, and any two of them in a quarter of the rows.
+        chosen = [option for option in values if row and rng.random() < 0.5]
+        options = {option: next(values[option]) for option in chosen}
         split = parts[row % len(parts)]
         case = Case(
             parts=split,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
 
+from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.testing.at_size.draws import sizes
@@ -44,10 +45,20 @@ class Text:
         shown = ", ".join(map(str, self.train[:4])) + (", …" if len(self.train) > 4 else "")
         return f"{len(self.train)} documents of {shown} tokens"
 
+    def lengths(self) -> dict[Split, tuple[int, ...]]:
+        """Return the lengths of the documents by split."""
+        return {"train": self.train, "val": self.val}
+
+    def with_documents(self, split: Split, lengths: tuple[int, ...]) -> Text:
+        """Return the text with other documents in a split."""
+        return replace(self, train=lengths) if split == "train" else replace(self, val=lengths)
+
     def store(self) -> TokenStore:
         """Return a store with these documents, each but the first after a separator."""
-        arrays, spans, next_token = {}, {}, FIRST_TOKEN
-        for split, lengths in (("train", self.train), ("val", self.val)):
+        arrays: dict[str, np.ndarray] = {}
+        spans: dict[str, np.ndarray] = {}
+        next_token = FIRST_TOKEN
+        for split, lengths in self.lengths().items():
             tokens, bounds = [], []
             for index, length in enumerate(lengths):
                 tokens += [SEPARATOR] * (index > 0)

@@ -53,6 +53,7 @@ from gptzoo.testing.properties.training.sharding import check_sharding, check_te
 
 _KINDS_WITH_STATE = ("architecture", "attention", "ffn", "positional")  # they keep state, or affect what is kept
 _KINDS_WITH_OPTIONS = (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")
+_KINDS_WITH_DRAWS = ("batching", "logits_processor", "optimizer", "schedule", "strategy", "tokenizer")
 _ALL_KINDS = (
     *_KINDS_WITH_OPTIONS,
     *("batching", "corpus", "executor", "tokenizer", "tracker"),
@@ -68,6 +69,11 @@ class Property:
     kinds: tuple[str, ...] = MODEL_KINDS
     slow: bool = False
     at_size: AtSize | None = None  # the part that is checked beyond toy sizes
+
+    @property
+    def is_sampled(self) -> bool:
+        """True if a small effort tries fewer cases."""
+        return self.at_size is not None or not set(self.kinds).isdisjoint(_KINDS_WITH_DRAWS)
 
     @property
     def promise(self) -> str:

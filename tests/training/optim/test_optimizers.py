@@ -23,6 +23,7 @@ from gptzoo.training.optim.lion import Lion
 from gptzoo.training.optim.muon import Muon
 from gptzoo.training.optim.optimizers import SGD, Adafactor, AdamW, Optimizer, decay_groups
 from gptzoo.training.optim.param_groups import lr_scales
+from gptzoo.training.run.checkpoint_state import read_checkpoint_state, write_checkpoint_state
 from gptzoo.training.run.verify_resume import differences
 
 BUILTIN: Mapping[str, Any] = registry.discover("none").of_kind("optimizer")
@@ -77,6 +78,22 @@ def test_sgd_equals_torchs(nesterov: bool) -> None:
         config.build(),
         lambda p: torch.optim.SGD(matrices_and_vectors(p, 0.2), lr=0.1, momentum=0.7, nesterov=nesterov, fused=False),
     )
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_starts_the_momentum_of_a_parameter_with_its_first_gradient(nesterov: bool) -> None:
+    parameters = {"late": nn.Parameter(torch.ones(3, 2)), "early": nn.Parameter(torch.ones(3, 2))}
+    optimizer = SGD.Config(lr=0.1, momentum=0.9, nesterov=nesterov).build().create(parameters)
+    value, momentum = torch.ones(3, 2, dtype=torch.float64), None
+    for step in range(4):
+        gradient = torch.full((3, 2), step + 1.0)
+        parameters["early"].grad = gradient.clone()
+        parameters["late"].grad = gradient.clone() if step > 1 else None
+        optimizer.step()
+        if step > 1:  # the recurrence of the paper, from the first gradient on
+            momentum = gradient if momentum is None else 0.9 * momentum + gradient
+            value = value - 0.1 * (gradient + 0.9 * momentum if nesterov else momentum)
+        torch.testing.assert_close(parameters["late"].double(), value, rtol=1e-6, atol=1e-6)
 
 
 def test_adafactor_equals_torchs() -> None:
@@ -327,6 +344,32 @@ def test_a_killed_run_resumes_to_bitwise_the_same_end(
     assert checkpoint.name == "step-00000004"
     gptzoo.train(quick_spec, tmp_path / "killed", resume=True, quiet=True)
     assert list(differences(tmp_path / "whole", tmp_path / "killed")) == []
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_that_is_not_contiguous_resumes_to_the_same_values(tmp_path: Path, name: str) -> None:
+    def transposed() -> dict[str, nn.Parameter]:
+        return {"blocks.0.ffn.weight": nn.Parameter(torch.arange(42.0).view(7, 6).T / 42)}
+
+    def train(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], steps: Iterable[int]) -> None:
+        for step in steps:
+            for parameter in parameters.values():
+                gradient = torch.randn(7, 6, generator=torch.Generator().manual_seed(step))
+                parameter.grad = gradient.T  # autograd gives gradients the layout of their parameter
+            optimizer.step()
+
+    config = BUILTIN[name].Config(**OPTIONS[name])
+    whole, resumed = transposed(), transposed()
+    optimizer = config.build().create(whole)
+    train(optimizer, whole, range(3))
+    write_checkpoint_state(tmp_path, {}, optimizer, whole)
+    with torch.no_grad():
+        resumed["blocks.0.ffn.weight"].copy_(whole["blocks.0.ffn.weight"])
+    resumed_optimizer = config.build().create(resumed)
+    read_checkpoint_state(tmp_path, resumed_optimizer, resumed)
+    train(optimizer, whole, range(3, 6))
+    train(resumed_optimizer, resumed, range(3, 6))
+    torch.testing.assert_close(resumed["blocks.0.ffn.weight"], whole["blocks.0.ffn.weight"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

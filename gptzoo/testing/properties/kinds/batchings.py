@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gptzoo.component import Config
 from gptzoo.data.batching.batching import Batch, Batching
 from gptzoo.errors import DataError
-from gptzoo.testing.at_size.draws import for_all, sizes
+from gptzoo.testing.at_size.draws import for_all, simpler_sequences, sizes, smaller_numbers
 from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.at_size.token_stores import NumberTokenizer, Places, Text, texts
 from gptzoo.testing.component_under_test import ComponentUnderTest
@@ -34,6 +34,19 @@ class Setting:
 
     def __str__(self) -> str:
         return f"with a context of {self.length} over {self.text}"
+
+    def simpler(self) -> Iterator[Setting]:
+        """Yield settings with fewer or shorter documents, a shorter context and smaller batches."""
+        for split, lengths in self.text.lengths().items():
+            shorter = [tuple(some) for some in simpler_sequences(lengths)]
+            for index, length in enumerate(lengths):
+                least = 3 if self.text.has_tabs else 1
+                shorter += [(*lengths[:index], n, *lengths[index + 1 :]) for n in smaller_numbers(length, least)]
+            for some in shorter:
+                if sum(some) > 1:
+                    yield replace(self, text=self.text.with_documents(split, some))
+        yield from (replace(self, count=count) for count in smaller_numbers(self.count, 1))
+        yield from (replace(self, length=length) for length in smaller_numbers(self.length, 2))
 
 
 _MANY = tuple(1 + index * 7 % 23 for index in range(90))
@@ -269,7 +282,9 @@ def _for_all_settings(
             check(config, setting)
 
     settings = st.builds(Setting, texts(), sizes(2, 129), st.integers(0, 5), st.integers(1, 17))
-    for_all(settings, check_setting, effort=subject.effort, n_draws=_N_DRAWS, examples=_EXAMPLES)
+    for_all(
+        settings, check_setting, effort=subject.effort, n_draws=_N_DRAWS, examples=_EXAMPLES, simpler=Setting.simpler
+    )
     if not n_accepted:
         raise Failed("it refuses every text of the kit: documents of 1 to 2,000 tokens, and pairs with a tab between")
 

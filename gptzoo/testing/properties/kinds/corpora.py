@@ -13,13 +13,13 @@ from gptzoo.testing.verdict import Failed, Skipped
 
 _MAX_DOCUMENTS = 3000  # read from each split
 _FEW_DOCUMENTS = 150  # read from each split, for every other value of an option
-_SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def check_documents(subject: ComponentUnderTest) -> None:
     """Check that both splits contain text, with the same documents in the same order every time."""
     corpus, rebuilt = subject.config.build(), subject.config.build()
-    for split in _SPLITS:
+    for split in SPLITS:
         documents = read_documents(corpus, split)
         if not documents:
             raise Failed(f"the {split} split is empty")
@@ -57,7 +57,7 @@ def check_fingerprint(subject: ComponentUnderTest) -> None:
     for origin in ("two corpora with the same options", "two calls of fingerprint()"):
         if corpus.fingerprint() != fingerprint:
             raise Failed(f"{origin} have two fingerprints")
-    for split in _SPLITS:
+    for split in SPLITS:
         read_documents(corpus, split)
     if corpus.fingerprint() != fingerprint:
         raise Failed("reading the documents changes the fingerprint")
@@ -75,7 +75,7 @@ def read_documents(corpus: Corpus, split: Split, limit: int = _MAX_DOCUMENTS) ->
 
 def _documents_by_split(config: Config) -> dict[str, list[str]]:
     corpus = config.build()
-    return {split: read_documents(corpus, split, _FEW_DOCUMENTS) for split in _SPLITS}
+    return {split: read_documents(corpus, split, _FEW_DOCUMENTS) for split in SPLITS}
 
 
 def _first_difference(documents: list[str], others: list[str]) -> int:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from gptzoo.component import Config
 from gptzoo.data.corpora.files import FileCorpus
 from gptzoo.testing.at_size.texts import LONG_TEXTS, RARE_TEXTS, show
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.properties.kinds.corpora import read_documents
+from gptzoo.testing.properties.kinds.corpora import SPLITS, read_documents
 from gptzoo.testing.verdict import Failed, Skipped
 
 
 def _documents() -> list[str]:
     """Return documents of 1 to some thousand characters, without byte order marks, all different."""
-    texts = [f"{index}: " + "word " * (index % 7) for index in range(700)]
+    texts = [f"{index}: " + "word " * (index % 7) for index in range(300)]
     texts += [f"{index} {text}".replace("\ufeff", "") for index, text in enumerate((*RARE_TEXTS, *LONG_TEXTS))]
     return [*texts, "a", "\U0010ffff", "x" * 9000 + "y"]
 
@@ -28,9 +27,9 @@ def check_files(subject: ComponentUnderTest) -> None:
     write, documents = _writer(subject), _documents()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "documents"
-        write(path, documents, subject.config)
+        write(path, documents)
         corpus = subject.configure(path=str(path), val_path=None).build()
-        splits = {split: read_documents(corpus, split, len(documents) + 1) for split in ("train", "val")}
+        splits = {split: read_documents(corpus, split, len(documents) + 1) for split in SPLITS}
         order = {document: index for index, document in enumerate(documents)}
         for split, found in splits.items():
             for document in found:
@@ -45,7 +44,7 @@ def check_files(subject: ComponentUnderTest) -> None:
         if len(both) != len(documents):
             raise Failed("a document is in both splits")
         separate = subject.configure(path=str(path), val_path=str(path)).build()
-        for split in ("train", "val"):
+        for split in SPLITS:
             if read_documents(separate, split, len(documents) + 1) != list(order):
                 raise Failed(f"with val_path, the {split} split does not have all documents of its files")
 
@@ -57,7 +56,7 @@ def check_file_fingerprint(subject: ComponentUnderTest) -> None:
 
         def fingerprint(texts: Sequence[str], name: str) -> str:
             path = Path(folder) / name
-            write(path, texts, subject.config)
+            write(path, texts)
             return str(subject.configure(path=str(path)).build().fingerprint())
 
         original = fingerprint(documents, "original")
@@ -95,35 +94,38 @@ def _changes(documents: list[str]) -> dict[str, list[str]]:
     return changes
 
 
-Writer = Callable[[Path, Sequence[str], Config], None]
+Writer = Callable[[Path, Sequence[str]], None]
 
 
 def _writer(subject: ComponentUnderTest) -> Writer:
     """Return the function that writes documents in the format of the corpus under test. Raises Skipped."""
     if not issubclass(subject.component, FileCorpus):
         raise Skipped("it does not read files, or not as a FileCorpus does")
-    writer = _WRITERS.get(subject.component.suffix)
-    if writer is None:
-        raise Skipped(f"the kit cannot write {subject.component.suffix or 'such'} files")
-    return writer
+    suffix = subject.component.suffix
+    if suffix == ".txt":
+        return _write_text_files
+    option = {".jsonl": "field", ".parquet": "column"}.get(suffix)
+    key = getattr(subject.config, option or "", None)
+    if key is None:
+        raise Skipped(f"the kit cannot write {suffix or 'such'} files")
+    return partial(_write_json_lines if suffix == ".jsonl" else _write_parquet, key=key)
 
 
-def _write_text_files(folder: Path, documents: Sequence[str], config: Any) -> None:  # noqa: ANN401  a file corpus's
+def _write_text_files(folder: Path, documents: Sequence[str]) -> None:
     folder.mkdir()
     for index, document in enumerate(documents):
         (folder / f"{index:06d}.txt").write_bytes(document.encode("utf-8"))
 
 
-def _write_json_lines(file: Path, documents: Sequence[str], config: Any) -> None:  # noqa: ANN401  a file corpus's
-    lines = (json.dumps({config.field: text}, ensure_ascii=len(text) % 2 == 0) for text in documents)
+def _write_json_lines(file: Path, documents: Sequence[str], key: str) -> None:
+    lines = (json.dumps({key: text}, ensure_ascii=len(text) % 2 == 0) for text in documents)
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def _write_parquet(file: Path, documents: Sequence[str], config: Any) -> None:  # noqa: ANN401  a file corpus's
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table({config.column: list(documents)}), file)
-
-
-_WRITERS: dict[str, Writer] = {".txt": _write_text_files, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
+def _write_parquet(file: Path, documents: Sequence[str], key: str) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise Skipped("writing Parquet files needs the package `pyarrow`") from None
+    pyarrow.parquet.write_table(pyarrow.table({key: list(documents)}), file)

@@ -123,8 +123,9 @@ def check_bfloat16(subject: ComponentUnderTest) -> None:
 
 def check_resuming(subject: ComponentUnderTest) -> None:
     """Check that training resumed from a saved optimizer state is equal bit for bit to training without a stop."""
-    _require_resumable(subject.config, _STEPS_TO_RESUME_AT, _STEPS_AFTER)
-    for config in itertools.islice(other_configs(subject), 1, _N_CONFIGS):
+    is_sample = not subject.effort.n_random
+    _require_resumable(subject.config, _STEPS_TO_RESUME_AT[1:4:2] if is_sample else _STEPS_TO_RESUME_AT, _STEPS_AFTER)
+    for config in itertools.islice(other_configs(subject), 1, 4 if is_sample else _N_CONFIGS):
         _require_resumable(config, (3,), 3)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.testing.at_size.draws import for_all, sizes
+from gptzoo.testing.at_size.draws import for_all, simpler_sequences, sizes, smaller_numbers
 from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.verdict import Failed
@@ -41,7 +41,16 @@ class Batch:
 
     def __str__(self) -> str:
         lengths = ", ".join(map(str, self.n_new[:3])) + (", …" if len(self.n_new) > 3 else "")
-        return f"{self.kind} of {len(self.n_new)} rows with {lengths} new tokens, over {self.vocab_size} token ids"
+        rows = "1 row" if len(self.n_new) == 1 else f"{len(self.n_new)} rows"
+        return f"{self.kind} of {rows} with {lengths} new tokens, over {self.vocab_size} token ids"
+
+    def simpler(self) -> Iterator[Batch]:
+        """Yield batches with fewer rows, fewer new tokens or fewer token ids."""
+        yield from (replace(self, n_new=tuple(n_new)) for n_new in simpler_sequences(self.n_new) if n_new)
+        yield from (replace(self, vocab_size=size) for size in _VOCAB_SIZES if size < self.vocab_size)
+        for row, n in enumerate(self.n_new):
+            for smaller in smaller_numbers(n):
+                yield replace(self, n_new=(*self.n_new[:row], smaller, *self.n_new[row + 1 :]))
 
     def logits(self) -> Tensor:
         """Return the logits (B, V)."""
@@ -190,6 +199,7 @@ def _for_all_batches(subject: ComponentUnderTest, check: Callable[[Config, Batch
         effort=subject.effort,
         n_draws=_N_DRAWS,
         examples=_EXAMPLES,
+        simpler=Batch.simpler,
     )
     for config in itertools.islice(other_configs(subject), 1, None):
         for batch in _FEW_EXAMPLES:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hypothesis import strategies as st
 
 from gptzoo.component import Config
-from gptzoo.testing.at_size.draws import for_all, sizes
+from gptzoo.testing.at_size.draws import for_all, sizes, smaller_numbers
 from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.verdict import Failed, Skipped
@@ -88,7 +88,14 @@ def check_warmup(subject: ComponentUnderTest) -> None:
                 f"{step} and {factors[step + 1]:g} at step {step + 1}"
             )
 
-    for_all(sizes(1, 1200), require_linear, effort=subject.effort, n_draws=_N_DRAWS, examples=(10, 1, 101, 1000, 5000))
+    for_all(
+        sizes(1, 1200),
+        require_linear,
+        effort=subject.effort,
+        n_draws=_N_DRAWS,
+        examples=(10, 1, 101, 1000, 5000),
+        simpler=lambda n: smaller_numbers(n, 1),
+    )
 
 
 def behaviour(config: Config) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gptzoo.data.tokenizers.tokenizer import StreamDecoder, Tokenizer
 from gptzoo.errors import DataError
-from gptzoo.testing.at_size.draws import for_all
+from gptzoo.testing.at_size.draws import for_all, simpler_sequences
 from gptzoo.testing.at_size.texts import RARE_TEXTS, SHORT_TEXTS, TEXTS, show, text_strategy
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.verdict import Failed
@@ -46,7 +46,14 @@ def check_decoding(subject: ComponentUnderTest) -> None:
 
     ids = st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=600)
     examples = [list(tokenizer.encode(text)) for text in TEXTS]
-    for_all(ids, require_concatenation, effort=subject.effort, n_draws=_N_DRAWS, examples=examples)
+    for_all(
+        ids,
+        require_concatenation,
+        effort=subject.effort,
+        n_draws=_N_DRAWS,
+        examples=examples,
+        simpler=lambda ids: map(list, simpler_sequences(ids)),
+    )
 
 
 def check_ids(subject: ComponentUnderTest) -> None:
@@ -115,7 +122,14 @@ def _for_all_texts(subject: ComponentUnderTest, check: Callable[[Tokenizer, str]
             return
         check(tokenizer, text)
 
-    for_all(text_strategy(), check_text, effort=subject.effort, n_draws=_N_DRAWS, examples=TEXTS)
+    for_all(
+        text_strategy(),
+        check_text,
+        effort=subject.effort,
+        n_draws=_N_DRAWS,
+        examples=TEXTS,
+        simpler=lambda text: map("".join, simpler_sequences(text)),
+    )
 
 
 def _fit(subject: ComponentUnderTest, texts: Iterable[str] = (*SHORT_TEXTS, *RARE_TEXTS)) -> Tokenizer:
