@@ -1,7 +1,7 @@
 """Two load generators and an evaluation harness complete their runs against `gptzoo serve`, by their own command lines.
 
 Each is installed into a virtual environment of its own, which shares the packages of this one. Without a package index
-the tests are skipped, unless GPTZOO_TEST_CLIENTS is set, as it is in .ci/run.
+the tests are skipped, unless GPTZOO_TEST_CLIENTS is set, as it is in .ci/nightly.
 """
 
 from __future__ import annotations
