@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gptzoo.ablation.execution import local_executor as local
 from gptzoo.component import Component
-from gptzoo.components import activation, attention, ffn, norm, positional
+from gptzoo.components import activation, attention, ffn, norm, positional, rope_scaling
 from gptzoo.data.batching import packed, windows
-from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text
+from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text, train_val
 from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
@@ -27,6 +27,10 @@ def gptzoo_components() -> list[type[Component]]:
         positional.SinusoidalPositional,
         positional.RotaryPositional,
         positional.NoPositional,
+        rope_scaling.LinearScaling,
+        rope_scaling.NtkScaling,
+        rope_scaling.YarnScaling,
+        rope_scaling.Llama3Scaling,
         norm.PreNorm,
         norm.PostNorm,
         norm.LayerNorm,
@@ -74,6 +78,7 @@ def gptzoo_components() -> list[type[Component]]:
         parquet.ParquetCorpus,
         hf.HfCorpus,
         mixture.MixtureCorpus,
+        train_val.TrainValCorpus,
         stories.StoriesCorpus,
         windows.Windows,
         packed.Packed,

@@ -91,5 +91,9 @@ class Interrupted(GptzooError):
     exit_code = 4
 
 
-class VersionWarning(UserWarning):
+class UserNote(UserWarning):
+    """A fact that the user should know and that is no error. The command line prints it as a note."""
+
+
+class VersionWarning(UserNote):
     """A file that was written with another version of gptzoo or of a package than is installed."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Self
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     GetCoreSchemaHandler,
     ModelWrapValidatorHandler,
@@ -35,6 +36,48 @@ def custom_error(reason: str) -> PydanticCustomError:
 def error_at(reason: str, *location: str | int, value: object = None) -> InitErrorDetails:
     """Return one entry for a pydantic ValidationError with the message `reason` at `location`."""
     return InitErrorDetails(type=custom_error(reason), loc=location, input=value)
+
+
+def lone_surrogate_path(value: object) -> tuple[str | int, ...] | None:
+    """Return the path of the first string of a JSON value that UTF-8 cannot represent, or None. Keys count as well."""
+    if isinstance(value, str):
+        return () if any("\ud800" <= character <= "\udfff" for character in value) else None
+    entries: Iterable[tuple[Any, object]] = ()
+    if isinstance(value, dict):
+        entries = value.items()
+        if bad_key := next((key for key in value if lone_surrogate_path(key) is not None), None):
+            return (bad_key,)
+    elif isinstance(value, list | tuple):
+        entries = enumerate(value)
+    for key, entry in entries:
+        if (path := lone_surrogate_path(entry)) is not None:
+            return (key, *path)
+    return None
+
+
+def escape_surrogates(text: str) -> str:
+    """Return a text that UTF-8 can represent, with escapes such as \\ud800 in place of lone surrogates."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+LONE_SURROGATE = "has a lone surrogate, which UTF-8 cannot represent. Remove it."
+
+
+def _refuse_lone_surrogates(value: object) -> object:
+    try:
+        path = lone_surrogate_path(value)
+    except RecursionError:
+        raise custom_error("is nested too deeply") from None
+    if path is not None:
+        place = f"the text at {escape_surrogates('.'.join(map(str, path)))!r} " if path else ""
+        raise custom_error(place + LONE_SURROGATE)
+    return value
+
+
+Unicode: TypeAlias = Annotated[str, BeforeValidator(_refuse_lone_surrogates)]
+"""A string that UTF-8 can represent."""
+UnicodeJson: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_refuse_lone_surrogates)]
+"""A JSON object whose strings UTF-8 can represent."""
 
 
 _JSON_TYPES = {

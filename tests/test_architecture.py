@@ -145,11 +145,12 @@ def test_the_public_names() -> None:
         Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError
         Importer Inherited InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
         NormLayer Optimizer Part PerLayer PluginError Positional PrefillOutput Reference RemoteJob Replicated
-        Rng RowParallel RunSpec RunView SamplingSpec Schedule Settings Sharded SpecError Stack State StopRun
-        Sublayer SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
+        Rng RopeScaling RotaryPositional RowParallel RunSpec RunView SamplingSpec Schedule SdpaAttention Settings
+        Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer
+        Tracker VersionWarning Weight
         ablate build by_default evaluate extend generate hookimpl inherited initialise load load_ablation_spec
-        load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome registered
-        run_remote_job stream train variants
+        load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome read_rope read_ropes
+        registered run_remote_job stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

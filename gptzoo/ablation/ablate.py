@@ -47,8 +47,10 @@ def ablate(
     costs = CostCache()
     plan = _update_plan(spec, folder, costs)
     on_plan(plan)
-    if plan.tuning:
-        _create_runner(plan, plan.tuning, folder, on_progress, samples=False).run(retry_failed=retry_failed)
+    started: set[str] = set()  # trials of the grids; a grid is extended by its results
+    while trials := [trial for trial in plan.tuning if trial.name not in started]:
+        _create_runner(plan, trials, folder, on_progress, samples=False).run(retry_failed=retry_failed)
+        started |= {trial.name for trial in trials}
         plan = _update_plan(spec, folder, costs)
     retried: set[int | None] = set()  # rungs whose failed trials have been retried
     while plan.selecting:

@@ -39,7 +39,7 @@ from gptzoo.cli.score import score
 from gptzoo.cli.serve import serve
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
-from gptzoo.errors import GptzooError, VersionWarning
+from gptzoo.errors import GptzooError, UserNote
 
 # Must be set before torch is imported. OpenMP threads that spin while waiting slow down if processes share a core.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -57,7 +57,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print warnings of gptzoo as notes, without a source line."""
-    if issubclass(category, VersionWarning):
+    if issubclass(category, UserNote):
         click.echo(f"note: {message}", err=True)
     else:
         _show_other_warning(message, category, filename, lineno, file, line)

@@ -82,7 +82,8 @@ def _print_description(description: dict[str, Any]) -> None:
     console.print()
     if description["options"]:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("option", "type", "default", "description"):
+        table.add_column("option", no_wrap=True)
+        for column in ("type", "default", "description"):
             table.add_column(column)
         for option in description["options"]:
             cells = (option["type"], format_default(option), " ".join(option["description"].split()))

@@ -11,7 +11,10 @@ from gptzoo.cli.options import checkpoint_step, json_option, plugin_option
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
-    from gptzoo.training.evaluation.evaluate import Evaluation, Protocol
+    from gptzoo.training.evaluation.evaluate import Evaluation
+    from gptzoo.training.evaluation.protocols import Protocol
+
+_LARGE_FIRST_TOKEN = 0.002  # of the bytes of the text
 
 
 @click.command("eval")
@@ -39,6 +42,18 @@ if TYPE_CHECKING:
 @click.option("--batches", type=click.IntRange(min=1), help="Number of random batches (default: 200).")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Sequences per random batch (default: 12).")
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed of the random batches (default: 1).")
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    help="Tokens that the model reads at a time (default: context_length). A longer window than in training is allowed "
+    "if the model has no limit of positions.",
+)
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    help="Tokens from the start of one window to the next (default: the window). A smaller stride gives tokens more "
+    "context, usually lowers the loss, and takes longer.",
+)
 @click.option("--batching", metavar="NAME|JSON", help="Batching of the text (default: the run's, else windows).")
 @click.option(
     "--precision",
@@ -58,6 +73,8 @@ def evaluate(
     batches: int | None,
     batch_size: int | None,
     seed: int | None,
+    window: int | None,
+    stride: int | None,
     batching: str | None,
     precision: str | None,
     device: str,
@@ -66,8 +83,9 @@ def evaluate(
     """Print loss, perplexity and bits per byte of the model in RUN.
 
     RUN is a run folder, a checkpoint, or a model folder from `build --out` or `import-hf`. The full pass predicts each
-    token of the split except the first exactly once, so its result does not depend on batch size or seed. Use bits per
-    byte to compare models with different tokenizers.
+    token of the split except the first exactly once, so its result does not depend on batch size or seed. It depends on
+    --window and --stride, which are part of the output. Use bits per byte to compare models with different tokenizers.
+    Losses compare only if they are of the same text, which `text` in the output identifies.
     """
     from gptzoo.cli.inputs import read_component, read_text_source
     from gptzoo.training.evaluation.evaluate import evaluate as evaluate_saved
@@ -79,7 +97,7 @@ def evaluate(
         best=checkpoint == "best",
         step=checkpoint_step(checkpoint),
         averaged=averaged,
-        protocol=_protocol(protocol, {"batches": batches, "batch_size": batch_size, "seed": seed}),
+        protocol=_protocol(protocol, {"batches": batches, "batch_size": batch_size, "seed": seed}, window, stride),
         batching=None if batching is None else read_component("batching", batching, "--batching"),
         precision=precision,
         device=device,
@@ -90,24 +108,37 @@ def evaluate(
         _print(evaluation)
 
 
-def _protocol(name: str, options: dict[str, int | None]) -> Protocol:
-    from gptzoo.training.evaluation.evaluate import FullPass, RandomBatches
+def _protocol(name: str, options: dict[str, int | None], window: int | None, stride: int | None) -> Protocol:
+    from gptzoo.training.evaluation.protocols import FullPass, RandomBatches, SlidingWindows
 
     given = {option: value for option, value in options.items() if value is not None}
+    has_windows = window is not None or stride is not None
     if name == RandomBatches.name:
+        if has_windows:
+            raise click.UsageError("--window and --stride are for the full pass, not for --protocol random-batches")
         return RandomBatches(**given)
     if given:
         option = next(iter(given)).replace("_", "-")
         raise click.UsageError(f"--{option} requires --protocol random-batches; the full pass does not use it")
-    return FullPass()
+    return SlidingWindows(window, stride) if has_windows else FullPass()
 
 
 def _print(evaluation: Evaluation) -> None:
     likelihood = evaluation.likelihood
-    settings = f"{evaluation.split} split, {evaluation.batching}, {evaluation.protocol}, {evaluation.precision}"
+    windows = f"window {evaluation.window}, stride {evaluation.stride}"
+    settings = (
+        f"{evaluation.split} split, {evaluation.batching}, {evaluation.protocol}, {windows}, {evaluation.precision}"
+    )
     click.echo(f"{evaluation.folder}: {settings}")
     click.echo(f"  loss           {likelihood.loss:.4f} nats per token")
     click.echo(f"  perplexity     {likelihood.perplexity:.4g}")
     click.echo(f"  bits per byte  {likelihood.bits_per_byte:.4f}")
     click.echo(f"  tokens         {likelihood.n_tokens:,} ({likelihood.n_bytes:,} bytes)")
     click.echo(f"  data           {evaluation.data[:16]}")
+    if evaluation.text is not None:
+        click.echo(f"  text           {evaluation.text[:16]}")
+    if (share := evaluation.first_token_bytes / likelihood.n_bytes) >= _LARGE_FIRST_TOKEN:
+        click.echo(
+            f"  note           the text is short: its first token, {share:.1%} of the bytes, is never predicted, which "
+            "lowers the bits per byte"
+        )

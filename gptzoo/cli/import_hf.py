@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gptzoo.cli.options import plugin_option
+
+if TYPE_CHECKING:
+    from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
 
 @click.command("import-hf")
@@ -17,7 +22,9 @@ def import_hf(source: Path, out: Path) -> None:
     """Convert the Hugging Face transformers checkpoint in DIR into the model folder OUT.
 
     DIR is a folder written by save_pretrained: config.json, model.safetensors (or its shards) and, to read and write
-    text, tokenizer.json. The import fails if a gptzoo spec cannot express a setting of config.json. `gptzoo components
+    text, tokenizer.json with its tokenizer_config.json. The model folder reads text as transformers does, with BOS if
+    the tokenizer uses it, and its texts end at each end token that these files, config.json or generation_config.json
+    name. The import fails if a gptzoo spec cannot express a setting of config.json. `gptzoo components
     importer` lists the supported model families.
     """
     from gptzoo.interop.hugging_face import import_folder
@@ -32,6 +39,18 @@ def import_hf(source: Path, out: Path) -> None:
     )
     if tokenizer is not None:
         click.echo(f"tokenizer {tokenizer.name}, {tokenizer.vocab_size:,} ids", err=True)
+        for line in _describe_special_tokens(tokenizer):
+            click.echo(line, err=True)
     for note in result.notes:
         click.echo(f"note      {note}", err=True)
     click.echo(f"wrote     {out}", err=True)
+
+
+def _describe_special_tokens(tokenizer: Tokenizer) -> Iterator[str]:
+    special = tokenizer.special_tokens
+    if special is None:
+        return
+    start = " ".join(map(str, special.prefix)) if special.prefix else "no special token"
+    yield f"starts    each text with {start}"
+    for token, (name, files) in zip(special.end, special.sources.items(), strict=True):
+        yield f"ends      a text at {token} ({name}), from {', '.join(files)}"

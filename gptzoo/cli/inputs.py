@@ -71,6 +71,18 @@ def read_text(file: str) -> str:
     return text.removesuffix("\n")
 
 
+def check_text(text: str, option: str) -> str:
+    """Return the text of an option. Raises DataError, with the option, for bytes that are not UTF-8."""
+    from gptzoo.data.utf8 import encode_utf8
+    from gptzoo.errors import DataError
+
+    try:
+        encode_utf8(text)
+    except DataError as error:
+        raise DataError(f"{option}: {error}") from None
+    return text
+
+
 def _is_run(path: Path) -> bool:
     """Return True for the file of a run spec, which has a field `model`; a model spec has none."""
     from gptzoo.spec.files import read_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gptzoo.cli.inputs import read_model, read_text
+from gptzoo.cli.inputs import check_text, read_model, read_text
 from gptzoo.cli.options import json_option, model_options, plugin_option
 from gptzoo.utils.json_text import to_json
 
@@ -157,7 +157,7 @@ def logits(
 def _input_text(prompt: str | None, file: str | None) -> str:
     if (prompt is None) == (file is None):
         raise click.UsageError("give either --prompt or --file")
-    return read_text(file) if file is not None else prompt or ""
+    return read_text(file) if file is not None else check_text(prompt or "", "--prompt")
 
 
 def _token_ids(loaded: LoadedModel, text: str) -> list[int]:

@@ -7,6 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -29,6 +31,7 @@ class _Source(NamedTuple):
     argument: str
     corpus: Config
     tokenizer: Config
+    keep_duplicates: bool = False  # True for a run of an older version
 
 
 @click.command()
@@ -48,6 +51,9 @@ def prepare(
 ) -> None:
     """Tokenize the text of runs or corpora ahead of training, in parallel.
 
+    The output says how much of the held-out text is also in the training text. Training documents that equal a held-out
+    one except for whitespace are left out.
+
     RUN_OR_CORPUS is a run spec, a run folder, the name of a corpus, or a corpus as JSON, inline or in a file. Training
     reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. After an interruption, the same command continues
     where it stopped.
@@ -59,7 +65,11 @@ def prepare(
     for source in read_sources:
         with _show_progress(source.argument) as progress:
             _, store = prepare_store(
-                source.corpus.build(), source.tokenizer, workers=workers or _n_usable_cores(), progress=progress
+                source.corpus.build(),
+                source.tokenizer,
+                workers=workers or _n_usable_cores(),
+                progress=progress,
+                keep_duplicates=source.keep_duplicates,
             )
         results.append(_to_json(source, store))
         if not as_json:
@@ -80,7 +90,11 @@ def _read_source(argument: str, tokenizer: str, overrides: tuple[str, ...]) -> _
 
     run_or_corpus = read_corpus(argument, overrides)
     if isinstance(run_or_corpus, RunSpec):
-        return _Source(argument, run_or_corpus.corpus, run_or_corpus.tokenizer)
+        from gptzoo.training.run.run_folder import RunFolder
+
+        is_run_folder = not argument.lstrip().startswith("{") and Path(argument).is_dir()
+        keep_duplicates = is_run_folder and RunFolder(argument).keeps_duplicates
+        return _Source(argument, run_or_corpus.corpus, run_or_corpus.tokenizer, keep_duplicates)
     return _Source(argument, run_or_corpus, read_component("tokenizer", tokenizer, "--tokenizer"))
 
 
@@ -100,9 +114,11 @@ def _to_json(source: _Source, store: TokenStore) -> dict[str, Any]:
                 "tokens": len(getattr(store, split)),
                 "documents": len(store.spans[split]),
                 "bytes": store.n_bytes[split],
+                "text": None if store.texts is None else store.texts[split],
             }
             for split in ("train", "val")
         },
+        "overlap": None if store.overlap is None else {**asdict(store.overlap), "sentence": store.overlap.describe()},
     }
 
 
@@ -114,6 +130,8 @@ def _print(result: dict[str, Any]) -> None:
     click.echo(f"  vocabulary   {result['vocab_size']:,}")
     click.echo(f"  fingerprint  {result['fingerprint']}")
     click.echo(f"  folder       {result['folder']}")
+    if result["overlap"] is not None:
+        click.echo(f"  overlap      {result['overlap']['sentence']}")
 
 
 # ---------------------------------------------------------------------- progress

@@ -7,17 +7,18 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.inputs import read_model, read_text
+from gptzoo.cli.inputs import check_text, read_model, read_text
 from gptzoo.cli.option_sections import SectionedCommand, option, section
 from gptzoo.cli.options import compile_option, dtype_option, json_option, model_options, plugin_option
-from gptzoo.cli.sampling import read_strategy, sampling_options
+from gptzoo.cli.sampling import read_strategy
+from gptzoo.cli.sampling_options import sampling_options
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -112,22 +113,28 @@ def sample(
     elif prompts_file is not None and out is not None:
         _sample_prompt_file(strategy, prompts_file, out, num_samples, best_of, rows)
     else:
-        text = prompt or "" if file is None else read_text(file)
+        text = check_text(prompt or "", "--prompt") if file is None else read_text(file)
         _sample_prompt(strategy, text, num_samples, best_of, as_json)
 
 
 def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None, as_json: bool) -> None:
     """Print the samples of one prompt. A single one is streamed."""
+    strategy.check_options(best_of or n)
     strategy.check(prompt, best_of or n)
     if n == 1 and best_of is None and not as_json:
         click.echo(prompt, nl=False)
-        for piece in strategy.stream(prompt):
-            click.echo(piece, nl=False)
-        click.echo()
+        pieces = strategy.stream(prompt)
+        try:
+            while True:
+                click.echo(next(pieces), nl=False)
+        except StopIteration as end:
+            click.echo()
+            _note_unmet_constraints(strategy, {"the text": end.value})
         return
     started = time.perf_counter()
     samples = strategy.samples(prompt, n, best_of)
     seconds = time.perf_counter() - started
+    _note_unmet_constraints(strategy, {f"sample {number}": sample for number, sample in enumerate(samples, start=1)})
     if as_json:
         report = {"model": str(strategy.loaded.folder), "prompt": prompt, **_settings(strategy)}
         results = {"samples": list(map(_as_dict, samples)), "seconds": seconds}
@@ -136,6 +143,17 @@ def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None,
     for number, generated in enumerate(samples, start=1):
         separator = "" if number == 1 else "\n"
         click.echo(f"{separator}--- sample {number}\n{prompt}{generated.text}")
+
+
+def _note_unmet_constraints(strategy: Strategy, samples: Mapping[str, Sample]) -> None:
+    """Print a note for each sample, by name, that was cut off before it matched a grammar or had the forced text."""
+    for name, sample in samples.items():
+        if unmet := strategy.unmet_constraints(sample):
+            click.echo(
+                f"note: {name} ends by {sample.finish_reason!r} before it meets {' and '.join(unmet)}. "
+                "Try a larger --max-new-tokens.",
+                err=True,
+            )
 
 
 def _settings(strategy: Strategy) -> dict[str, Any]:
@@ -187,33 +205,46 @@ def _sample_prompt_file(
     from rich.console import Console
     from rich.progress import Progress
 
+    from gptzoo.errors import GptzooError
     from gptzoo.sampling.prompt_file import ResultFile, read_prompts
 
     prompts = read_prompts(prompts_file)
-    for prompt in prompts:
-        with _locate_errors(f"{prompts_file}:{prompt.line}"):
-            strategy.check(prompt.text, best_of or n)
+    strategy.check_options(best_of or n)
+    errors: dict[int, Exception] = {}  # by line number
     with ResultFile(out, _job_digest(strategy, n, best_of)) as results, Progress(console=Console(stderr=True)) as bar:
         remaining = results.remaining(prompts)
         n_done = len(prompts) - len(remaining)
         task = bar.add_task("prompts", total=len(prompts), completed=n_done)
         texts = [prompt.text for prompt in remaining]
-        for index, samples in strategy.samples_of_prompts(texts, n, best_of, n_slots):
-            results.add(remaining[index], {"samples": list(map(_as_dict, samples))})
+
+        def record(index: int, error: Exception) -> None:
+            errors[remaining[index].line] = error
+            results.add_error(remaining[index], error)
             bar.advance(task)
+
+        unmet: dict[str, Sample] = {}
+        for index, samples in strategy.samples_of_prompts(texts, n, best_of, n_slots, record):
+            results.add(remaining[index], {"samples": list(map(_as_dict, samples))})
+            place = f"{prompts_file}:{remaining[index].line}: sample"
+            unmet |= {
+                f"{place} {number}": s for number, s in enumerate(samples, start=1) if strategy.unmet_constraints(s)
+            }
+            bar.advance(task)
+    _note_unmet_constraints(strategy, unmet)
     skipped = f" ({n_done} already done)" if n_done else ""
     click.echo(f"wrote {out}: {len(remaining)} prompts{skipped}", err=True)
+    if errors:
+        for line, error in sorted(errors.items()):
+            name = "" if isinstance(error, GptzooError) else f"{type(error).__name__}: "
+            click.echo(f"{prompts_file}:{line}: {name}{error}", err=True)
+        raise GptzooError(
+            f"{len(errors)} of {len(remaining)} prompts failed. Their lines in {out} have the error. "
+            "Run the same command to try them again."
+        )
 
 
-@contextlib.contextmanager
-def _locate_errors(location: str) -> Iterator[None]:
-    """Prefix the message of an InputError with a location."""
-    from gptzoo.errors import InputError
-
-    try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{location}: {error}") from None
+# Fields of the sampling spec that result files of older versions do not count. Files of both versions can be resumed.
+_UNCOUNTED_DEFAULTS = {"min_new_tokens": 0, "ignore_eos": False, "include_stop_text": False}
 
 
 def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
@@ -224,5 +255,9 @@ def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
     for name, tensor in strategy.loaded.model.state_dict().items():
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    parts = [weights.hexdigest(), _settings(strategy), n, best_of]
+    settings = _settings(strategy)
+    for name, default in _UNCOUNTED_DEFAULTS.items():
+        if settings["sampling"][name] == default:
+            del settings["sampling"][name]
+    parts = [weights.hexdigest(), settings, n, best_of]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

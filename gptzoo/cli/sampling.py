@@ -1,14 +1,14 @@
-"""The options of `gptzoo sample` that select the decoding strategy and the logits processors."""
+"""From the options of `gptzoo sample` to the decoding strategy and the sampling spec that they select."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.option_sections import OptionSpec, option, section
+from gptzoo.cli.sampling_options import CONSTRAINTS, DEFAULT_TEMPERATURE, PENALTIES, TRUNCATIONS, ProcessorOption
 
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
@@ -16,166 +16,6 @@ if TYPE_CHECKING:
     from gptzoo.sampling.inference_weights import WeightFormat
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.strategies import Strategy
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-DEFAULT_TEMPERATURE = 0.8
-
-
-class _ProcessorOption(NamedTuple):
-    """An option that sets one field of a built-in logits processor."""
-
-    flag: str
-    type: str
-    field: str
-    help: str
-    attributes: Mapping[str, Any] = {"type": float}  # keyword arguments of click.option
-
-    @property
-    def name(self) -> str:
-        return self.flag.removeprefix("--").replace("-", "_")
-
-
-_CONSTRAINTS = (
-    _ProcessorOption(
-        "--ban",
-        "banned_tokens",
-        "texts",
-        "Never generate this text. Repeatable.",
-        {"multiple": True, "metavar": "TEXT"},
-    ),
-    _ProcessorOption("--force", "forced_tokens", "text", "Start with this text.", {"metavar": "TEXT"}),
-    _ProcessorOption(
-        "--regex",
-        "regex",
-        "pattern",
-        "Generate text that matches this regular expression as a whole.",
-        {"metavar": "PATTERN"},
-    ),
-    _ProcessorOption(
-        "--json-schema",
-        "json_schema",
-        "definition",
-        "Generate JSON that is valid under this JSON Schema; {} allows any JSON value.",
-        {"metavar": "JSON|FILE"},
-    ),
-)
-_PENALTIES = (
-    _ProcessorOption(
-        "--repetition-penalty",
-        "repetition_penalty",
-        "value",
-        "Penalty factor for tokens of the prompt and of the text so far.",
-    ),
-    _ProcessorOption(
-        "--presence-penalty", "presence_penalty", "value", "Penalty in nats for tokens that were generated before."
-    ),
-    _ProcessorOption(
-        "--frequency-penalty", "frequency_penalty", "value", "Penalty in nats for each time a token was generated."
-    ),
-    _ProcessorOption(
-        "--no-repeat-ngram", "no_repeat_ngram", "size", "Generate no n-gram of this size twice.", {"type": int}
-    ),
-    _ProcessorOption(
-        "--logit-bias",
-        "logit_bias",
-        "biases",
-        "Add a value in nats to the logit of a token. Repeatable.",
-        {"metavar": "ID=NATS", "multiple": True},
-    ),
-)
-_TRUNCATIONS = (
-    _ProcessorOption(
-        "--temperature", "temperature", "value", f"Temperature; 0 is greedy (default: {DEFAULT_TEMPERATURE})."
-    ),
-    _ProcessorOption("--top-k", "top_k", "k", "Keep only the k most likely tokens.", {"type": int}),
-    _ProcessorOption("--top-p", "top_p", "p", "Keep the most likely tokens up to this total probability."),
-    _ProcessorOption("--min-p", "min_p", "p", "Drop tokens below this fraction of the highest probability."),
-    _ProcessorOption(
-        "--typical",
-        "typical",
-        "p",
-        "Locally typical sampling: keep the most typical tokens up to this total probability.",
-    ),
-)
-
-
-def _options(processors: Sequence[_ProcessorOption]) -> list[OptionSpec]:
-    return [option(processor.flag, help=processor.help, **processor.attributes) for processor in processors]
-
-
-_SECTIONS = (
-    section(
-        "Length and stopping",
-        option(
-            "--max-new-tokens",
-            type=click.IntRange(min=0),
-            help="Maximum number of new tokens (default: 200, or fewer if the model's maximum length is reached).",
-        ),
-        option("--stop", metavar="TEXT", multiple=True, help="Stop before this text. Repeatable."),
-        option("--stop-token", metavar="ID", type=int, multiple=True, help="Stop before this token id. Repeatable."),
-    ),
-    section("Temperature and truncation", *_options(_TRUNCATIONS)),
-    section("Repetition penalties", *_options(_PENALTIES)),
-    section("Constraints", *_options(_CONSTRAINTS)),
-    section(
-        "Decoding strategy",
-        option("--beams", type=click.IntRange(min=1), metavar="N", help="Beam search with N beams."),
-        option(
-            "--length-penalty",
-            type=float,
-            help="For --beams: exponent of the length; above 1 favours longer texts (default: 1).",
-        ),
-        option(
-            "--contrastive",
-            type=click.FloatRange(min=0, max=1),
-            metavar="ALPHA",
-            help="Contrastive search with this penalty weight; 0.6 is common.",
-        ),
-        option(
-            "--candidates",
-            type=click.IntRange(min=1),
-            help="For --contrastive: number of candidate tokens (default: 4).",
-        ),
-        option(
-            "--draft",
-            type=click.Path(path_type=Path),
-            metavar="RUN",
-            help="Speculative decoding with this smaller draft model, which needs the same tokenizer.",
-        ),
-        option("--ahead", type=click.IntRange(min=1), help="For --draft: number of draft tokens (default: 4)."),
-        option(
-            "--best-of",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Generate N samples and keep the most likely.",
-        ),
-    ),
-    section(
-        "Spec and plugins",
-        option(
-            "--processor",
-            "processor",
-            metavar="NAME|JSON",
-            multiple=True,
-            help="Logits processor, built in or from a plugin. Repeatable; they are applied in order.",
-        ),
-        option(
-            "--spec",
-            "spec_file",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="JSON file with a sampling spec. Other options override it.",
-        ),
-    ),
-)
-
-
-def sampling_options(command: F) -> F:
-    """Add the options of the decoding strategy and of the logits processors, in sections."""
-    for add_section in reversed(_SECTIONS):
-        command = add_section(command)
-    return command
 
 
 def read_strategy(
@@ -217,23 +57,24 @@ def read_sampling_spec(loaded: LoadedModel, options: Mapping[str, Any], *, rando
     default temperature if neither the spec nor an option sets one. The field `max_new_tokens` counts as set only if the
     spec or an option sets it.
     """
+    from gptzoo.cli.inputs import check_text
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.sampling.text import tokenizer_of
     from gptzoo.spec.files import load_spec
 
     spec = SamplingSpec() if options["spec_file"] is None else load_spec(SamplingSpec, options["spec_file"])
     overrides: dict[str, Any] = {"processors": _merge_processors(spec, options, random)}
-    eot = tokenizer_of(loaded).eot
-    if "stop_tokens" not in spec.model_fields_set and eot is not None:
-        overrides["stop_tokens"] = (eot,)
+    end_tokens = tokenizer_of(loaded).end_tokens
+    ignore_eos = options["ignore_eos"] or spec.ignore_eos
+    if "stop_tokens" not in spec.model_fields_set and end_tokens and not ignore_eos:
+        overrides["stop_tokens"] = end_tokens
     if options["stop_token"]:
         overrides["stop_tokens"] = (*overrides.get("stop_tokens", spec.stop_tokens), *options["stop_token"])
     if options["stop"]:
-        overrides["stop_texts"] = options["stop"]
-    if options["seed"] is not None:
-        overrides["seed"] = options["seed"]
-    if options["max_new_tokens"] is not None:
-        overrides["max_new_tokens"] = options["max_new_tokens"]
+        overrides["stop_texts"] = [check_text(text, "--stop") for text in options["stop"]]
+    overrides |= {name: True for name in ("ignore_eos", "include_stop_text") if options[name]}
+    lengths_and_seed = ("seed", "max_new_tokens", "min_new_tokens")
+    overrides |= {name: options[name] for name in lengths_and_seed if options[name] is not None}
     return load_spec(SamplingSpec, {**spec.model_dump(mode="json", exclude_unset=True), **overrides})
 
 
@@ -247,7 +88,7 @@ def _merge_processors(spec: SamplingSpec, options: Mapping[str, Any], random: bo
     if random and options["spec_file"] is None and not has_temperature:
         options = {**options, "temperature": DEFAULT_TEMPERATURE}
 
-    def added(processors: Sequence[_ProcessorOption]) -> Iterator[Config]:
+    def added(processors: Sequence[ProcessorOption]) -> Iterator[Config]:
         """Yield the configs of the given options, except for those that replace one of the spec."""
         for processor in processors:
             if options[processor.name] in (None, ()):
@@ -259,14 +100,14 @@ def _merge_processors(spec: SamplingSpec, options: Mapping[str, Any], random: bo
             else:
                 spec_configs[index] = config
 
-    constraints_and_penalties = list(added((*_CONSTRAINTS, *_PENALTIES)))
-    truncations = list(added(_TRUNCATIONS))
+    constraints_and_penalties = list(added((*CONSTRAINTS, *PENALTIES)))
+    truncations = list(added(TRUNCATIONS))
     configs = [*constraints_and_penalties, *spec_configs, *plugin_configs, *truncations]
     configs.sort(key=lambda config: not config.component.constrains)  # a stable sort: constraints first
     return [config.model_dump(mode="json") for config in configs]
 
 
-def _read_processor(processor: _ProcessorOption, value: object) -> Config:
+def _read_processor(processor: ProcessorOption, value: object) -> Config:
     """Return the config of a processor with the value of its option."""
     from gptzoo.cli.inputs import validate_component
 

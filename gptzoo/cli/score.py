@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.inputs import read_model, read_text
+from gptzoo.cli.inputs import check_text, read_model, read_text
 from gptzoo.cli.options import json_option, model_options, plugin_option
 from gptzoo.utils.json_text import to_json
 
@@ -31,8 +31,9 @@ def score(
 ) -> None:
     """Print the log-probability, loss, perplexity and bits per byte of TEXT under the model in RUN.
 
-    The text is read as in training: after an end-of-text token, if the tokenizer has one, and in windows of
-    context_length tokens. --json includes the log-probability of each token. Use `gptzoo eval` for whole corpora.
+    The text is read as in training: after BOS if the tokenizer uses it, else after an end-of-text token if it has one,
+    and in windows of context_length tokens. --json includes the log-probability of each token. Use `gptzoo eval` for
+    whole corpora.
     """
     from gptzoo.data.tokenizers.tokenizer import StreamDecoder
     from gptzoo.sampling.score import score_text
@@ -41,7 +42,7 @@ def score(
     if (text is None) == (file is None):
         raise click.UsageError("give either TEXT or --file")
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    result = score_text(loaded, read_text(file) if file is not None else text or "")
+    result = score_text(loaded, read_text(file) if file is not None else check_text(text or "", "TEXT"))
     totals = {
         "log_probability": -result.nats,
         "loss": result.loss,

@@ -51,6 +51,13 @@ API_KEY_VARIABLE = "GPTZOO_API_KEY"
     metavar="RUN",
     help="Smaller draft model for speculative decoding.",
 )
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    metavar="ORIGIN",
+    multiple=True,
+    help="Let web pages of this origin call the server (CORS), such as http://localhost:3000; * for all. Repeatable.",
+)
 @dtype_option
 @compile_option
 @model_options
@@ -65,6 +72,7 @@ def serve(
     max_waiting: int,
     max_body: int,
     draft: Path | None,
+    allowed_origins: tuple[str, ...],
     checkpoint: str,
     averaged: bool,
     device: str,
@@ -85,10 +93,11 @@ def serve(
         raise InputError(f"gptzoo serve needs {error.name}: pip install 'gptzoo[serve]'") from None
     from gptzoo.sampling.engine.engine import Engine
     from gptzoo.sampling.strategies import check_draft_tokenizer
-    from gptzoo.serving.app import make_app
+    from gptzoo.serving.app import check_origins, make_app
     from gptzoo.serving.request_builder import Limits, RequestBuilder
     from gptzoo.serving.scheduler import Scheduler
 
+    check_origins(allowed_origins)
     loaded = read_model(
         run,
         checkpoint=checkpoint,
@@ -114,7 +123,8 @@ def serve(
     builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft_loaded)
     api_key = os.environ.get(API_KEY_VARIABLE) or None
     name = name or run.resolve().name
-    app = make_app(Scheduler(engine, max_waiting=max_waiting), builder, name=name, api_key=api_key)
+    scheduler = Scheduler(engine, max_waiting=max_waiting)
+    app = make_app(scheduler, builder, name=name, api_key=api_key, allowed_origins=allowed_origins)
     if api_key is None and not _is_loopback(host):
         click.echo(
             f"warning: {host} can be reached from other machines, and no API key is set. Set {API_KEY_VARIABLE}.",

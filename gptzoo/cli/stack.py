@@ -118,12 +118,16 @@ def wrap_notes(notes: Iterable[str], width: int) -> list[str]:
 
 
 def _describe(config: Config) -> list[str]:
-    """Return the type of a component, its plugin unless it is built in, and the options that are set."""
+    """Return the type of a component, its plugin unless it is built in, and its options.
+
+    Options that are off, and switches, choices and factors of 1 that are at their defaults, are left out.
+    """
     plugin = SpecComponent("", config).origin.plugin
     notes = [config.type if plugin == "builtin" else f"{config.type} [{plugin}]"]
-    for name in type(config).model_fields:
+    for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        if name == "type" or value is None:
+        is_neutral = isinstance(value, bool | str) or value == 1
+        if name == "type" or value is None or (is_neutral and value == field.default):
             continue
         if isinstance(value, bool):
             notes.append(name if value else f"no {name}")

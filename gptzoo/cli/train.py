@@ -61,6 +61,9 @@ def train(
         click.echo(f"{result.folder}: paused after {result.steps} steps. Continue with --resume", err=True)
         return
     click.echo(f"{result.folder}: {result.steps} steps, val/loss {result.metrics['val/loss']:.4f}", err=True)
+    if result.warnings:
+        n = len(result.warnings)
+        click.echo(f"{n} {'warning' if n == 1 else 'warnings'}: see {result.folder / 'warnings.json'}", err=True)
     if not (bare or no_plot):
         if importlib.util.find_spec("matplotlib") is None:
             click.echo("no loss curve: install matplotlib with pip install 'gptzoo[plot]'", err=True)

@@ -121,6 +121,11 @@ class GLU(HiddenLayer):
         multiplier: PositiveFloat | None = 8 / 3
         """Hidden width divided by d_model. The width is rounded to the nearest integer. Omit it if `d_ff` is given.
         With the default of 8/3, a `glu` has about as many parameters as an `mlp` with multiplier 4."""
+        limit: PositiveFloat | None = None
+        """Limit by clamping: of gate(x) from above, of up(x) in both directions (gpt-oss, arXiv:2508.10925). Null: no
+        limit."""
+        shift: float = 0.0
+        """Constant added to up(x), after clamping (1 in gpt-oss)."""
 
     config: Config
 
@@ -133,5 +138,9 @@ class GLU(HiddenLayer):
 
     def forward(self, x: Tensor, context: ForwardContext, state: State | None = None) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, d_ff) each
+        if (limit := self.config.limit) is not None:
+            gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+        if self.config.shift:
+            up = up + self.config.shift
         y: Tensor = self.dropout(self.down(self.activation(gate) * up))
         return y

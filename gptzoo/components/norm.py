@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -22,8 +22,9 @@ class NormLayer(Part):
     kind = "norm_layer"
 
     class Config(Part.Config):
-        eps: PositiveFloat = 1e-5
-        """Constant added to the variance or mean square, for numerical stability."""
+        eps: float = Field(1e-5, ge=1e-30, le=1.0)
+        """Constant added to the variance or mean square, for numerical stability. Above 1 it hides the input, and below
+        1e-30 it is 0 in float32."""
 
         def build(self, width: int) -> NormLayer:
             """Construct the norm layer for vectors of `width` channels."""
@@ -44,13 +45,33 @@ class NormLayer(Part):
         raise TypeError(f"{type(self).__name__} does not implement forward")
 
 
-class LayerNorm(NormLayer):
-    """LayerNorm, (x - mean) / sqrt(variance + eps), with a learned scale and an optional bias per channel."""
+class OptionalScale(NormLayer):
+    """Base class of norm layers whose learned scale is optional."""
+
+    class Config(NormLayer.Config):
+        weight: bool = True
+        """Learn a scale per channel. Without it, the output has unit scale (OLMo, arXiv:2402.00838)."""
+
+    config: Config
+
+    def __init__(self, config: Config, width: int):
+        super().__init__(config, width)
+        self.normalized_shape = (width,)
+        if not config.weight:
+            self.register_parameter("weight", None)
+
+    def initialise(self, rng: Rng) -> None:
+        if self.config.weight:
+            super().initialise(rng)
+
+
+class LayerNorm(OptionalScale):
+    """LayerNorm, (x - mean) / sqrt(variance + eps), with an optional scale and bias per channel."""
 
     name = "layernorm"
     paper = "Ba et al. 2016, Layer Normalization, arXiv:1607.06450"
 
-    class Config(NormLayer.Config):
+    class Config(OptionalScale.Config):
         bias: Inherited[bool] = inherited("bias")
         """Learn a bias per channel."""
 
@@ -66,17 +87,20 @@ class LayerNorm(NormLayer):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.config.eps)
+        if self.config.weight or self.bias is None:
+            return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.config.eps)
+        # On a CPU, torch's kernel for bfloat16 does not accept a float32 bias without a weight.
+        return F.layer_norm(x, self.normalized_shape, eps=self.config.eps) + self.bias.to(x.dtype)
 
 
-class RMSNorm(NormLayer):
-    """RMSNorm, x / sqrt(mean(x^2) + eps), with a learned scale per channel."""
+class RMSNorm(OptionalScale):
+    """RMSNorm, x / sqrt(mean(x^2) + eps), with an optional scale per channel."""
 
     name = "rmsnorm"
     paper = "Zhang and Sennrich 2019, Root Mean Square Layer Normalization, arXiv:1910.07467"
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.config.eps)
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.config.eps)
 
 
 class Norm(Part):
@@ -128,13 +152,27 @@ class PreNorm(Norm):
     name = "pre_ln"
     paper = "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture, arXiv:2002.04745"
 
+    class Config(Norm.Config):
+        residual_scale: PositiveFloat = 1.0
+        """Factor on the output of each sublayer before it is added to the residual stream (Granite)."""
+        embedding_norm: bool = False
+        """Normalise the embeddings before the first block (BLOOM, arXiv:2211.05100)."""
+
+    config: Config
+
+    @classmethod
+    def entry(cls, config: Norm.Config, dims: Dims) -> nn.Module:
+        assert isinstance(config, PreNorm.Config)
+        return config.layer.build(dims.d_model) if config.embedding_norm else super().entry(config, dims)
+
     @classmethod
     def exit(cls, config: Norm.Config, dims: Dims) -> nn.Module:
         return config.layer.build(dims.d_model)
 
     def forward(self, x: Tensor, sublayers: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
         for name, sublayer in sublayers.items():
-            x = x + sublayer(self.layers[name](x))
+            y = sublayer(self.layers[name](x))
+            x = x + (y if self.config.residual_scale == 1 else y * self.config.residual_scale)
         return x
 
 

@@ -26,7 +26,8 @@ class Part(Component, nn.Module):
     """Features that the attention next to this part must support: `rotate` or `bias` for a positional, `noncausal` for
     an architecture."""
     supports: ClassVar[frozenset[str]] = frozenset()
-    """Features that an attention supports: `rotate`, `bias`, `documents`, `padding`, `noncausal`, `capture`."""
+    """Features that an attention supports: `rotate`, `bias`, `documents`, `padding`, `noncausal`, `capture`, and
+    `d_head`, for heads that together are wider or narrower than d_model."""
 
     class Config(Component.Config):
         """The options of a part."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.components.part import Part
+from gptzoo.components.rope_scaling import RopeScaling
 from gptzoo.dims import Dims
+from gptzoo.reference import Reference
 
 Tables: TypeAlias = Any  # the value that a positional's `prepare` computes for its `rotate`
 
@@ -117,7 +119,8 @@ class SinusoidalPositional(Positional):
     config: Config
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        angle = _angles(positions, x.shape[-1], self.config.base)  # (B|1, T, C/2)
+        frequencies = _frequencies(x.shape[-1], self.config.base, positions.device)
+        angle = positions[..., None].float() * frequencies  # (B|1, T, C/2)
         waves = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
         if self.config.scale_tokens:
             x = x * x.shape[-1] ** 0.5
@@ -125,40 +128,64 @@ class SinusoidalPositional(Positional):
 
 
 class RotaryPositional(Positional):
-    """Rotary position embedding: rotates each pair (i, i + D/2) of a head by position * theta^(-2i/D).
+    """Rotary position embedding: rotates each pair (i, i + R/2) of a head by position * theta^(-2i/R).
 
-    Scores then depend only on the distance between query and key. Pairs are those of GPT-NeoX and Llama checkpoints.
+    R is the rotated width of the head. Scores then depend only on the distance between query and key. Pairs are those
+    of GPT-NeoX and Llama checkpoints.
     """
 
     name = "rope"
-    paper = "Su et al. 2021, RoFormer, arXiv:2104.09864"
+    paper = "Su et al. 2021, RoFormer, arXiv:2104.09864; Black et al. 2022, GPT-NeoX-20B, arXiv:2204.06745 (partial)"
 
     class Config(Positional.Config):
         theta: PositiveFloat = 10000.0
-        """Base of the geometric series of wavelengths. The longest wavelength is about 2 pi theta tokens."""
+        """Base of the geometric series of wavelengths, before scaling. The longest wavelength is about 2 pi theta
+        tokens."""
+        fraction: float = Field(1.0, gt=0, le=1)
+        """Fraction of each head that is rotated, above 0 and up to 1. Rounded down to whole pairs, but at least one."""
+        scaling: Annotated[RopeScaling.Config, Reference("rope_scaling")] | None = None
+        """Frequency scaling for a context longer than in training. Null: none."""
 
         def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if dims.d_head % 2:
                 yield "", f"rotates pairs, so the head width d_model / n_heads must be even, got {dims.d_head}"
+            if self.scaling is not None and self.theta <= 1:
+                yield "theta", f"should be above 1 with a scaling, got {self.theta:g}"
 
     config: Config
 
+    def __init__(self, config: Config, dims: Dims, rotary_dims: frozenset[int] = frozenset()):
+        super().__init__(config, dims, rotary_dims)
+        self.scaling = config.scaling.build() if config.scaling else None
+
     def prepare(self, positions: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """Compute cosine and sine, (B|1, 1, T, D/2) in float32, for each head width D."""
-        angles = {width: _angles(positions, width, self.config.theta)[:, None] for width in self.rotary_dims}
-        return {width: (angle.cos(), angle.sin()) for width, angle in angles.items()}
+        """Compute cosines and sines, (B|1, 1, T, R/2) in float32, for each head width."""
+        return {width: self._tables(positions, width) for width in self.rotary_dims}
+
+    def _tables(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        rotary_width = max(int(width * self.config.fraction) // 2 * 2, 2)
+        frequencies = _frequencies(rotary_width, self.config.theta, positions.device)
+        if self.scaling is None:
+            angles = positions[:, None, :, None].float() * frequencies
+            return angles.cos(), angles.sin()
+        angles = positions[:, None, :, None].float() * self.scaling.scale(frequencies, self.config.theta)
+        factor = self.scaling.attention_factor
+        return angles.cos() * factor, angles.sin() * factor
 
     def rotate(self, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
         cos, sin = tables[q.shape[-1]]
-
-        def rotate_pairs(x: Tensor) -> Tensor:
-            a, b = x.to(torch.promote_types(x.dtype, cos.dtype)).chunk(2, dim=-1)
-            return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
-
-        return rotate_pairs(q), rotate_pairs(k)
+        return _rotate_pairs(q, cos, sin), _rotate_pairs(k, cos, sin)
 
 
-def _angles(positions: Tensor, width: int, base: float) -> Tensor:
-    """Return position * base^(-2i/width) as (B|1, T, width/2) float32, for positions (B|1, T)."""
-    exponent = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
-    return positions[..., None].float() * base**-exponent
+def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + R/2) among the first R channels of each head (B, H, T, D). The others are unchanged."""
+    width = 2 * cos.shape[-1]
+    a, b = x[..., :width].to(torch.promote_types(x.dtype, cos.dtype)).chunk(2, dim=-1)
+    rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+    return rotated if width == x.shape[-1] else torch.cat([rotated, x[..., width:]], dim=-1)
+
+
+def _frequencies(width: int, base: float, device: torch.device) -> Tensor:
+    """Return base^(-2i/width), (width/2,) float32, in radians per token."""
+    exponent = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
+    return base**-exponent

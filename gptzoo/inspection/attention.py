@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from gptzoo.checkpoint.model_folder import LoadedModel
-from gptzoo.components.attention import Attention
-from gptzoo.errors import InputError
+from gptzoo.components.multi_head_attention import Attention
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.inspection.capture import capture
 from gptzoo.inspection.labels import token_labels
 from gptzoo.sampling.text import tokenizer_of
+from gptzoo.utils.bad_logits import CHECK_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def attention_maps(loaded: LoadedModel, ids: Sequence[int]) -> AttentionMaps:
     """Run the model on one sequence of token ids and return its attention maps.
 
     A sublayer has a map if it captures `attention` (B, H, T, S) and `k_pos` (B|1, S); `gptzoo check` tests this.
-    Raises InputError if no sublayer does.
+    Raises InputError if no sublayer does, and LogitsError for weights that are not finite.
     """
     captures = capture(loaded.model, ids, "attention")
     modules = dict(loaded.model.named_modules())
@@ -63,6 +64,12 @@ def attention_maps(loaded: LoadedModel, ids: Sequence[int]) -> AttentionMaps:
     maps = []
     for path in paths:
         weights = _weights_by_position(captures, path)
+        if not bool(weights.isfinite().all()):
+            position = int((~weights.isfinite()).any(dim=-1).any(dim=0).nonzero()[0])
+            label = token_labels(tokenizer_of(loaded), ids)[position]
+            raise LogitsError(
+                f"the attention weights of {path} for token {position + 1} ({label!r}) are not finite. {CHECK_WEIGHTS}"
+            )
         maps.append(AttentionMap(path, modules[path].config.type, tuple(range(len(weights))), weights))
     attentions = [path for path, module in modules.items() if isinstance(module, Attention)]
     without_map = [f"{path} ({modules[path].config.type})" for path in attentions if path not in paths]

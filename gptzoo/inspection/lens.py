@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gptzoo.checkpoint.model_folder import LoadedModel
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.inspection.capture import capture
 from gptzoo.inspection.labels import token_labels
 from gptzoo.sampling.text import tokenizer_of
+from gptzoo.utils.bad_logits import CHECK_WEIGHTS, are_bad, describe_bad_logits
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,19 @@ class LogitLens:
 def logit_lens(loaded: LoadedModel, ids: Sequence[int], n_best: int = 5) -> LogitLens:
     """Apply the model's readout to the residual stream after each layer (nostalgebraist 2020, interpreting GPT).
 
-    Raises InputError if the architecture does not capture "residual" or does not implement `readout`.
+    Raises InputError if the architecture does not capture "residual" or does not implement `readout`, and LogitsError
+    for logits that have no probabilities.
     """
     model, tokenizer = loaded.model, tokenizer_of(loaded)
     captures = capture(model, ids, "residual")
     names = [name for name in captures if name == "residual" or _is_decoder_block(name)]
     if not names:
         raise InputError('the logit lens needs the residual stream: the architecture does not capture "residual"')
-    rows = [_row(model.readout(captures[name])[0], ids, min(n_best, model.spec.dims.vocab_size)) for name in names]
+    rows = []
+    for name in names:
+        logits = model.readout(captures[name])[0].float().cpu()
+        _check_logits(logits, name, token_labels(tokenizer, ids)[-len(logits) :])
+        rows.append(_row(logits, ids, min(n_best, model.spec.dims.vocab_size)))
     best, probabilities, entropy, rank = (torch.stack(column) for column in zip(*rows, strict=True))
     distinct_ids = sorted(set(best.flatten().tolist()))
     n_positions = best.shape[1]
@@ -58,6 +64,17 @@ def logit_lens(loaded: LoadedModel, ids: Sequence[int], n_best: int = 5) -> Logi
     )
 
 
+def _check_logits(logits: Tensor, layer: str, labels: Sequence[str]) -> None:
+    """Raise LogitsError if a row of the logits (T, V) after a layer has no probabilities."""
+    if bool(are_bad(logits).any()):
+        position = int(are_bad(logits).nonzero()[0])
+        place = "before the first block" if layer == "residual" else f"after {layer.removesuffix('.residual')}"
+        raise LogitsError(
+            f"there are no predictions: the logits {place}, at token {position + 1} ({labels[position]!r}), have "
+            f"{describe_bad_logits(logits[position])}. {CHECK_WEIGHTS}"
+        )
+
+
 def _is_decoder_block(name: str) -> bool:
     first, *_, last = name.split(".")
     return (first, last) == ("blocks", "residual")
@@ -65,7 +82,6 @@ def _is_decoder_block(name: str) -> bool:
 
 def _row(logits: Tensor, ids: Sequence[int], n_best: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Map logits (T, V) to top ids and probabilities (T, K), entropy (T,), and the rank of the next token (T - 1,)."""
-    logits = logits.float().cpu()
     probabilities = logits.softmax(-1)
     best = probabilities.topk(n_best, dim=-1)
     next_ids = torch.tensor(list(ids)[len(ids) - len(logits) + 1 :], dtype=torch.int64)[:, None]  # (T - 1, 1)

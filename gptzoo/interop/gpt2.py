@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gptzoo.interop.importer import Importer, Weight, transpose
-from gptzoo.interop.settings import ACTIVATIONS, Settings
+from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
 
 _VOCAB_SIZE = 50257
@@ -54,7 +54,7 @@ class GPT2Importer(Importer):
                 "type": "pre_ln",
                 "layer": {"type": "layernorm", "eps": settings.number("layer_norm_epsilon", 1e-5)},
             },
-            "activation": settings.translate("activation_function", "gelu_new", ACTIVATIONS),
+            "activation": settings.activation("activation_function", "gelu_new"),
             "ffn": {"type": "mlp", "d_ff": settings.count("n_inner", None) or 4 * d_model},
             "dropout": settings.number("resid_pdrop", 0.1),
             "bias": True,

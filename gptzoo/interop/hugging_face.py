@@ -15,13 +15,13 @@ from gptzoo.interop.convert import convert
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import open_tensors, read_json_object
+from gptzoo.interop.tokenizer_files import TOKENIZER, TokenizerFiles
 from gptzoo.model.build import build_on_meta
 from gptzoo.reference import Reference
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
 _CONFIG = "config.json"
-_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def import_folder(source: Path, out: Path) -> ImportResult:
     spec = _read_spec(importer, settings, source.resolve().name)
     stored = open_tensors(source)
     model = build_on_meta(spec)
-    tokenizer, notes = _read_tokenizer(source / _TOKENIZER, importer, spec)
+    tokenizer, notes = _read_tokenizer(source, importer, spec)
     model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
     save_model(out, model, tokenizer)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -65,7 +65,12 @@ def _find_importer(settings: dict[str, Any]) -> Importer:
     try:
         importer: Importer = registry.current().get("importer", family).Config().build()
     except LookupError as error:
-        raise SpecError([Problem(_CONFIG, "$.model_type", error.args[0])]) from None
+        known = ", ".join(registry.current().of_kind("importer"))
+        reason = (
+            f"no importer for the model family {family!r}  (known: {known}). Importers are plugins: the package "
+            "gptzoo-families has more, and docs/importing.md shows how to write one"
+        )
+        raise SpecError([Problem(_CONFIG, "$.model_type", reason)]) from error
     return importer
 
 
@@ -80,33 +85,20 @@ def _read_spec(importer: Importer, values: dict[str, Any], name: str) -> ModelSp
         raise SpecError(Problem(source, problem.path, problem.reason) for problem in error.problems) from None
 
 
-def _read_tokenizer(file: Path, importer: Importer, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:
+def _read_tokenizer(folder: Path, importer: Importer, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:
     """Return the tokenizer of a checkpoint, if there is one, and notes for the user."""
-    if file.exists():
-        loaded = _load_tokenizer_json(file)
-        n_unknown = loaded.vocab_size - (spec.vocab_size or 0)
-        return loaded, [f"{file.name} has {n_unknown} ids beyond the model's vocabulary"] if n_unknown > 0 else []
+    files = TokenizerFiles(folder, spec.vocab_size or 0)
+    if (folder / TOKENIZER).exists():
+        return files.read(), files.notes
+    missing = f"no {TOKENIZER} in the checkpoint"
     no_tokenizer = "no tokenizer: gptzoo sample cannot read or write text with this model"
     reference = importer.tokenizer(spec)
     if reference is None:
-        return None, [f"no {file.name} in the checkpoint", no_tokenizer]
+        return None, [missing, no_tokenizer]
     try:
         config: Any = Reference("tokenizer").validate(reference)
         tokenizer: Tokenizer = config.build()
     except DataError as error:
-        return None, [f"no {file.name} in the checkpoint, and {error}", no_tokenizer]
-    return tokenizer, [
-        f"no {file.name} in the checkpoint: using {json.dumps(reference)}, which has the same vocab_size"
-    ]
-
-
-def _load_tokenizer_json(file: Path) -> Tokenizer:
-    """Load a tokenizer.json of Hugging Face `tokenizers`."""
-    try:
-        # Not the strict JSON parser: the file may have hundreds of thousands of entries, and `tokenizers` checks them.
-        state = json.loads(file.read_text(encoding="utf-8"))
-        config: Any = Reference("tokenizer").validate("bpe")
-        tokenizer: Tokenizer = config.build(state)
-    except (OSError, ValueError, DataError) as error:
-        raise FolderError(f"{file}: {error}; remove this file to import the model without a tokenizer") from None
-    return tokenizer
+        return None, [f"{missing}, and {error}", no_tokenizer]
+    tokenizer = files.complete(tokenizer)
+    return tokenizer, [f"{missing}: using {json.dumps(reference)}, which has the same vocab_size", *files.notes]

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from gptzoo.interop.importer import Importer, Weight
-from gptzoo.interop.settings import ACTIVATIONS, Settings
+from gptzoo.interop.rope import read_rope
+from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
-
-_DEFAULT_ROPE = {"rope_type": "default", "type": "default", "partial_rotary_factor": 1.0}
 
 
 class LlamaImporter(Importer):
@@ -24,7 +23,6 @@ class LlamaImporter(Importer):
     def spec(self, settings: Settings) -> dict[str, Any]:
         d_model = settings.count("hidden_size", 4096)
         n_heads = settings.count("num_attention_heads", 32)
-        settings.require("head_dim", d_model // n_heads, None)
         attention_bias = settings.flag("attention_bias", False)
         return {
             "vocab_size": settings.count("vocab_size", 32000),
@@ -32,6 +30,7 @@ class LlamaImporter(Importer):
             "d_model": d_model,
             "n_layers": settings.count("num_hidden_layers", 32),
             "n_heads": n_heads,
+            "d_head": settings.count("head_dim", None),
             "architecture": {"type": "decoder", "init_std": settings.number("initializer_range", 0.02)},
             "attention": {
                 "type": "sdpa",
@@ -40,9 +39,9 @@ class LlamaImporter(Importer):
                 "qkv_bias": attention_bias,
                 "out_bias": attention_bias,
             },
-            "positional": {"type": "rope", "theta": _theta(settings)},
+            "positional": read_rope(settings),
             "norm": {"type": "pre_ln", "layer": {"type": "rmsnorm", "eps": settings.number("rms_norm_eps", 1e-6)}},
-            "activation": settings.translate("hidden_act", "silu", ACTIVATIONS),
+            "activation": settings.activation("hidden_act", "silu"),
             "ffn": {
                 "type": "glu",
                 "d_ff": settings.count("intermediate_size", 11008),
@@ -76,24 +75,3 @@ class LlamaImporter(Importer):
             yield Weight(f"{ours}.norm.layers.attention.weight", f"{theirs}.input_layernorm.weight")
             yield Weight(f"{ours}.norm.layers.ffn.weight", f"{theirs}.post_attention_layernorm.weight")
         yield Weight("exit.weight", "norm.weight")
-
-
-def _theta(settings: Settings) -> float:
-    """Return the base of the rotary angles: `rope_theta`, which transformers 5 writes into `rope_parameters`.
-
-    Other values in that object, which older versions call `rope_scaling`, change the angles and are rejected.
-    """
-    settings.require("partial_rotary_factor", 1.0, None)
-    settings.require("rope_interleaved", False)  # in SmolLM's config.json
-    theta = settings.number("rope_theta", None)
-    for key in ("rope_parameters", "rope_scaling"):
-        options = settings.value(key)
-        if isinstance(options, dict) and any(
-            _DEFAULT_ROPE.get(name) != value for name, value in options.items() if name != "rope_theta"
-        ):
-            settings.reject(key)
-        elif theta is None:
-            theta = settings.nested(key).number("rope_theta", None)
-        else:
-            settings.nested(key).require("rope_theta", theta)  # versions of transformers differ in which one they use
-    return 10000.0 if theta is None else theta

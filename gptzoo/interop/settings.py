@@ -67,6 +67,10 @@ class Settings:
         self._read: set[str] = set()
         self._problems: list[Problem] = []
 
+    def set_defaults(self, defaults: Mapping[str, Any]) -> None:
+        """Set the values that missing settings have."""
+        self._values = {**defaults, **self._values}
+
     def value(self, key: str, default: object = None) -> Any:  # noqa: ANN401  any JSON value
         """Return a setting of any type, without checking it."""
         self._read.add(key)
@@ -84,6 +88,17 @@ class Settings:
         number = self._checked(key, default, "a number", lambda value: type(value) in (int, float))
         return float(number) if type(number) is int else number
 
+    def optional_number(self, key: str, default: float | None) -> float | None:
+        """Return a number, or None for null. The default is that of a missing setting."""
+        return self.number(key, None) if key in self._values else default
+
+    def required_number(self, key: str) -> float:
+        """Return a number that has no default."""
+        if key not in self._values:
+            self._add_problem(key, "is required")
+            return 1.0
+        return self.number(key, 1.0)
+
     def flag(self, key: str, default: bool) -> bool:
         """Return true or false."""
         flag: bool = self._checked(key, default, "true or false", lambda value: isinstance(value, bool))
@@ -97,10 +112,14 @@ class Settings:
         self.reject(key, hint=f"  (known: {', '.join(sorted(meanings))})")
         return meanings[default]
 
+    def activation(self, key: str, default: str) -> Mapping[str, str]:
+        """Return the activation, as in a spec, for the name that transformers has for it."""
+        return self.translate(key, default, ACTIVATIONS)
+
     def nested(self, key: str) -> Settings:
         """Return the settings of a nested object; empty settings if it is null or missing.
 
-        Unread settings in it are not rejected, so `require_all_read` need not be called on the result.
+        Unread settings in it are not rejected, unless `reject_unread` is called on the result.
         """
         values = self.value(key)
         inner = Settings(values if isinstance(values, dict) else {}, self._source, f"{self._path}.{key}")
@@ -127,15 +146,19 @@ class Settings:
 
         no_effect: names of settings that do not change the logits, besides those in `NO_EFFECT`.
         """
-        for key in self._values.keys() - self._read - NO_EFFECT - set(no_effect):
+        self.reject_unread(NO_EFFECT.union(no_effect))
+        if self._problems:
+            raise SpecError(sorted(self._problems, key=lambda problem: problem.path))
+
+    def reject_unread(self, no_effect: Iterable[str] = ()) -> None:
+        """Record a problem for each setting that was not read and is not in `no_effect`."""
+        for key in self._values.keys() - self._read - set(no_effect):
             if key in NEUTRAL_VALUES:
                 self.require(key, NEUTRAL_VALUES[key])
             else:
                 self._add_problem(
                     key, "unknown setting, which may change the model. If it does not, remove it from the file."
                 )
-        if self._problems:
-            raise SpecError(sorted(self._problems, key=lambda problem: problem.path))
 
     def _checked(self, key: str, default: T, expected: str, is_valid: Callable[[object], bool]) -> Any:  # noqa: ANN401  any JSON value
         value = self.value(key, default)

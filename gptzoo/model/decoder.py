@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -29,13 +29,20 @@ class Decoder(Stack):
     accepted_inputs = frozenset({"positions", "documents"})
 
     class Config(Stack.Config):
+        embed_scale: PositiveFloat = 1.0
+        """Factor on the token embeddings (sqrt(d_model) in Gemma and in the original Transformer)."""
         embed_dropout: Inherited[float] = inherited("dropout")
         """Dropout probability for the sum of token and position embeddings."""
         head_bias: bool = False
         """Learn a bias in the output head, independent of the model's `bias`. Default: false, as in GPT-2."""
-        init_std: PositiveFloat = 0.02
+        logit_scale: PositiveFloat = 1.0
+        """Factor on the logits (Cohere; the reciprocal of Granite's `logits_scaling`)."""
+        logit_softcap: PositiveFloat | None = None
+        """Soft cap: logits become cap * tanh(logit / cap), after `logit_scale` (30 in Gemma 2, arXiv:2408.00118). Null:
+        no cap."""
+        init_std: float = Field(0.02, ge=1e-6, le=100.0)
         """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write to the
-        residual stream, by 1/sqrt(2 n_layers) in `pre_ln`."""
+        residual stream, by 1/sqrt(2 n_layers) in `pre_ln`. Near 0 the gradients are 0, and nothing is trained."""
 
     config: Config
 
@@ -45,6 +52,7 @@ class Decoder(Stack):
         self.embed = nn.Embedding(dims.vocab_size, dims.d_model)
         self.embed_dropout = nn.Dropout(config.embed_dropout)
         self.head = Head(dims.d_model, dims.vocab_size, tied=spec.tie_embeddings, bias=config.head_bias)
+        self.head.scale, self.head.softcap = config.logit_scale, config.logit_softcap
 
     def initialise(self, rng: Rng) -> None:
         if self.head.weight is not None:
@@ -85,7 +93,10 @@ class Decoder(Stack):
         trivially_causal = positions is None and documents is None and not has_past
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
-        x = self.embed_dropout(self.embed_positions(self.embed(tokens), positions))  # (B, T, C)
+        x = self.embed(tokens)  # (B, T, C)
+        if self.config.embed_scale != 1:
+            x = x * self.config.embed_scale
+        x = self.embed_dropout(self.embed_positions(x, positions))
         context = ForwardContext(
             positions,
             documents=documents,

@@ -15,8 +15,15 @@ _MAX_CHUNK_LOGITS = 2**24  # 64 MiB in float32; for more logits, the loss is com
 
 
 class Head(nn.Module):
-    """A linear layer (B, T, C) -> (B, T, V). A tied head has no weight: `forward` receives the embedding's."""
+    """A linear layer (B, T, C) -> (B, T, V), then a scale and a soft cap.
 
+    A tied head has no weight: `forward` receives the embedding's.
+    """
+
+    scale = 1.0
+    """Factor on the logits."""
+    softcap: float | None = None
+    """Soft cap of the logits: they become cap * tanh(logit / cap)."""
     label_smoothing = 0.0
     """In training, the share of each target that is spread evenly over the vocabulary (Szegedy et al. 2016,
     arXiv:1512.00567)."""
@@ -31,10 +38,14 @@ class Head(nn.Module):
         self.packed: nn.Module | None = None  # for inference: computes the same product from weights in another layout
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        logits: Tensor
         if self.packed is not None:
-            logits: Tensor = self.packed(x)
-            return logits
-        return F.linear(x, embedding if self.weight is None else self.weight, self.bias)
+            logits = self.packed(x)
+        else:
+            logits = F.linear(x, embedding if self.weight is None else self.weight, self.bias)
+        if self.scale != 1:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def loss(self, x: Tensor, embedding: Tensor, targets: Tensor, auxiliary: AuxiliaryOutputs) -> Tensor:
         """Return the mean cross-entropy in nats over the targets (B, T) other than IGNORE_INDEX, in at least float32.

@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from gptzoo.data.utf8 import open_binary
-from gptzoo.errors import DataError, InputError
+from gptzoo.errors import DataError, InputError, SpecError
+from gptzoo.spec.strict_json import parse_json
+from gptzoo.utils.atomic import write_text
 from gptzoo.utils.json_text import to_json
 
 RESULT_KEY = "gptzoo"  # holds the keys of a result that are fields of its prompt, too
@@ -36,10 +38,7 @@ def read_prompts(file: Path) -> list[Prompt]:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:  # invalid JSON or invalid UTF-8
-                raise DataError(f"{file}:{number}: is not JSON: {error}") from None
+            value = _parse_line(line, f"{file}:{number}")
             fields = {"prompt": value} if isinstance(value, str) else value
             if not isinstance(fields, dict) or not isinstance(fields.get("prompt"), str):
                 raise DataError(f'{file}:{number}: expected a string, or an object with a string "prompt"')
@@ -51,13 +50,28 @@ def read_prompts(file: Path) -> list[Prompt]:
     return prompts
 
 
+def _parse_line(line: bytes, place: str) -> object:
+    """Parse a line that JSON can represent again. Raises DataError at `place`."""
+    try:
+        value = parse_json(line.decode("utf-8"), place)
+        json.dumps(value, allow_nan=False)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: is not JSON: byte {error.start} is not UTF-8") from None
+    except SpecError as error:
+        raise DataError(f"{place}: is not JSON: {error.problems[0].reason}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{place}: has a number that is too large for a float, or is nested too deeply") from None
+    return value
+
+
 class ResultFile:
     """A JSONL output file with one line per prompt, which can be resumed after a crash.
 
     A line has the fields of its prompt, the line number of the prompt, the result and the job. A key of the result that
-    is also a field of the prompt is under RESULT_KEY, so that the field is unchanged. Every line is synced to disk, so
-    only the last line can be incomplete. `job` is a digest of the model and the options. A file that another job wrote
-    is refused with InputError.
+    is also a field of the prompt is under RESULT_KEY, so that the field is unchanged. The result is `samples`, or
+    `error` for a prompt that failed. Opening the file again removes the errors, so that these prompts are tried again.
+    Every line is synced to disk, so only the last line can be incomplete. `job` is a digest of the model and the
+    options. A file that another job wrote is refused with InputError.
     """
 
     def __init__(self, file: Path, job: str):
@@ -71,18 +85,28 @@ class ResultFile:
     def __enter__(self) -> ResultFile:
         self._stream.seek(0)
         n_complete_bytes = 0
+        kept: list[bytes] = []
+        n_lines = 0
         for number, line in enumerate(self._stream, start=1):
             if not line.endswith(b"\n"):  # a process was killed while it wrote this line
                 self._stream.truncate(n_complete_bytes)
                 break
             n_complete_bytes += len(line)
-            self._read_line(number, line)
+            n_lines = number
+            if self._read_line(number, line):
+                kept.append(line)
+        if len(kept) < n_lines:
+            self._stream.close()
+            write_text(self.file, b"".join(kept).decode("utf-8"))
+            self._stream = open(self.file, "a+b")
         return self
 
-    def _read_line(self, number: int, line: bytes) -> None:
+    def _read_line(self, number: int, line: bytes) -> bool:
+        """Record the prompt of a line as done. Return False if the prompt failed."""
         try:
             row = json.loads(line)
-            result = {**row, **row.get(RESULT_KEY, {})}
+            own = row.get(RESULT_KEY, {})
+            result = {**row, **own}
             job, prompt_line, prompt = result["job"], result["line"], row["prompt"]
             if type(prompt_line) is not int:
                 raise ValueError("a field of the prompt is in the place of the line number")
@@ -92,7 +116,10 @@ class ResultFile:
             raise InputError(
                 f"{self.file}:{number}: was written with another model or with other options. Choose another --out."
             )
+        if "error" in own or ("error" in row and "samples" not in result):
+            return False
         self.done[prompt_line] = prompt
+        return True
 
     def remaining(self, prompts: list[Prompt]) -> list[Prompt]:
         """Return the prompts that have no result yet. Raises InputError if a finished prompt has changed."""
@@ -105,15 +132,22 @@ class ResultFile:
 
     def add(self, prompt: Prompt, result: Mapping[str, Any]) -> None:
         """Append the result of a prompt and sync it to disk."""
+        hidden_keys = set(prompt.fields)
+        if hidden_keys & {"samples", "error"} and "error" in result:  # tells it from a result beside such a field
+            hidden_keys.add("error")
         added = {"line": prompt.line, **result, "job": self.job}
         row = {"line": prompt.line, **prompt.fields}
-        row |= {key: value for key, value in added.items() if key not in prompt.fields}
-        if hidden := {key: value for key, value in added.items() if key in prompt.fields}:
+        row |= {key: value for key, value in added.items() if key not in hidden_keys}
+        if hidden := {key: value for key, value in added.items() if key in hidden_keys}:
             row[RESULT_KEY] = hidden
         # UTF-8 cannot represent a lone surrogate, but JSON can escape it.
         self._stream.write(to_json(row, ensure_ascii=False).encode("utf-8", errors="backslashreplace") + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
+
+    def add_error(self, prompt: Prompt, error: Exception) -> None:
+        """Append the error of a prompt that failed, and sync it to disk."""
+        self.add(prompt, {"error": {"type": type(error).__name__, "message": str(error)}})
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

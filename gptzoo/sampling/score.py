@@ -12,10 +12,11 @@ from torch import Tensor
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.utf8 import encode_utf8
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.sampler import top_logprobs
 from gptzoo.sampling.text import tokenizer_of
+from gptzoo.utils.bad_logits import CHECK_WEIGHTS, are_bad, find_first_bad
 from gptzoo.utils.likelihood import Likelihood
 
 _MAX_LOGITS = 2**25  # per forward pass, unless one row needs more; 128 MiB in float32
@@ -32,22 +33,26 @@ class TextScore(Likelihood):
 def score_text(loaded: LoadedModel, text: str) -> TextScore:
     """Score a text as in training: in windows of context_length tokens, each token given those before it.
 
-    An end-of-text token comes first. If the tokenizer has none, the first token of the text is not predicted. Raises
-    InputError for a text without any token to predict.
+    BOS comes first if the tokenizer uses it, else the end-of-text token. If it has neither, the first token of the text
+    is not predicted. Raises InputError for a text without any token to predict.
     """
     tokenizer = tokenizer_of(loaded)
-    tokens = list(tokenizer.encode(text))
+    tokens, n_given = list(tokenizer.encode(text)), max(1, len(tokenizer.prefix))  # the model predicts the others
     n_bytes = len(encode_utf8(text))
-    if tokenizer.eot is not None:
+    if not tokenizer.prefix and tokenizer.eot is not None:
         tokens = [tokenizer.eot, *tokens]
-    elif tokens:
+    elif not tokenizer.prefix and tokens:
         n_bytes -= len(tokenizer.decode_bytes(tokens[:1]))
-    if len(tokens) < 2:
+    if len(tokens) <= n_given:
         raise InputError("there is nothing to score. The text needs at least one token after its first.")
     length = loaded.spec.context_length
     windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
-    log_probs = torch.cat(score(loaded.model, windows)).tolist()
-    return TextScore(-math.fsum(log_probs), len(log_probs), n_bytes, tuple(tokens[1:]), tuple(log_probs))
+    scores = _score_or_nan(loaded.model, windows)
+    for number, (window, window_scores) in enumerate(zip(windows, scores, strict=True)):
+        if window_scores.isnan().any():
+            raise _bad_logits_error(loaded.model, window, "the text", number * length)
+    log_probs = torch.cat(scores).tolist()[n_given - 1 :]
+    return TextScore(-math.fsum(log_probs), len(log_probs), n_bytes, tuple(tokens[n_given:]), tuple(log_probs))
 
 
 @torch.inference_mode()
@@ -56,18 +61,49 @@ def score(model: Architecture, rows: Sequence[Sequence[int]]) -> list[Tensor]:
 
     Returns a float32 tensor (length - 1,) on the CPU for each row. Rows may have any lengths. They are batched up to a
     bound on the number of logits. A row longer than context_length is read in chunks through the KV cache. The model is
-    set to eval mode. Raises InputError for rows that the model cannot read.
+    set to eval mode. Raises InputError for rows that the model cannot read, and LogitsError for logits that have no
+    probabilities: with NaN or +inf, or with -inf alone.
     """
+    scores = _score_or_nan(model, rows)
+    for index, row_scores in enumerate(scores):
+        if row_scores.isnan().any():
+            raise _bad_logits_error(model, rows[index], f"row {index}")
+    return scores
+
+
+def _bad_logits_error(model: Architecture, tokens: Sequence[int], text: str, n_before: int = 0) -> LogitsError:
+    """Return the error of tokens that have no likelihood. They follow `n_before` tokens of `text`, unread."""
+    n_read, found = find_first_bad(len(tokens) - 1, lambda n: _last_logits(model, tokens[:n]))
+    return LogitsError(
+        f"there is no likelihood: the logits of the model for token {n_before + n_read + 1} of {text}, after "
+        f"{n_before + n_read} tokens, have {found}. {CHECK_WEIGHTS}"
+    )
+
+
+@torch.inference_mode()
+def _last_logits(model: Architecture, tokens: Sequence[int]) -> Tensor:
+    """Return the logits (V,) after tokens."""
+    row = torch.tensor([[*tokens, 0]], device=next(model.parameters()).device)  # the last token is a target
+    *_, (logits, _) = _chunks(model, row)
+    return logits[0, -1].float()
+
+
+@torch.inference_mode()
+def _score_or_nan(model: Architecture, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Score rows as `score` does, with NaN for tokens whose logits have no probabilities."""
     _check_rows(model, rows)
     model.eval()
     scores = [torch.empty(0)] * len(rows)
     for batch in _batches(model, rows):
         longest = max(len(rows[index]) for index in batch)
-        # Padding on the right is harmless: no token attends to a later one.
+        # Padding on the right is harmless: no token attends to a later one. Only NaN would spread to earlier ones.
         padded = [[*rows[index], *[0] * (longest - len(rows[index]))] for index in batch]
         tokens = torch.tensor(padded, device=next(model.parameters()).device)
         for index, row_scores in zip(batch, _log_probabilities(model, tokens).cpu(), strict=True):
             scores[index] = row_scores[: len(rows[index]) - 1].clone()
+            if len(rows[index]) < longest and scores[index].isnan().any():
+                alone = torch.tensor([list(rows[index])], device=tokens.device)
+                scores[index] = _log_probabilities(model, alone)[0].cpu()
     return scores
 
 
@@ -95,6 +131,8 @@ def score_with_top_logprobs(
     scored = []
     for chunk_logits, targets in _chunks(model, row):
         for logits, target in zip(chunk_logits[0].float().unbind(0), targets[0].tolist(), strict=True):
+            if bool(are_bad(logits)):
+                raise _bad_logits_error(model, tokens, "the prompt")
             log_probability = float(logits[target] - logits.logsumexp(dim=-1))
             scored.append(ScoredToken(target, log_probability, top_logprobs(logits, n, vocab_size)))
     return scored
@@ -134,10 +172,10 @@ def _gather_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
 
     One position at a time, because log_softmax over all positions would need the memory of the logits again.
     """
-    log_probs = [
-        position_logits.float().log_softmax(dim=-1).gather(-1, target[:, None])[:, 0]
-        for position_logits, target in zip(logits.unbind(1), targets.unbind(1), strict=True)
-    ]
+    log_probs = []
+    for position_logits, target in zip(logits.unbind(1), targets.unbind(1), strict=True):
+        chosen = position_logits.float().log_softmax(dim=-1).gather(-1, target[:, None])[:, 0]
+        log_probs.append(chosen.masked_fill(are_bad(position_logits), torch.nan))  # -inf beside +inf, for example
     return torch.stack(log_probs, dim=1)
 
 

@@ -14,7 +14,9 @@ from gptzoo.sampling.text_stream import Sample, TextStream
 
 
 def encode_prompt(loaded: LoadedModel, prompt: str) -> list[int]:
-    """Return the token ids of a prompt. An empty prompt becomes the end-of-text token, which starts a new text.
+    """Return the token ids of a prompt, as the model was trained to read a text.
+
+    An empty prompt becomes the tokens that start a text: BOS if the tokenizer uses it, else the end-of-text token.
 
     Raises InputError for an empty prompt if the tokenizer has no end-of-text token.
     """

@@ -1,39 +1,44 @@
-"""The HTTP application: routes, authentication, limits, and errors in OpenAI's format."""
+"""The HTTP application: routes, errors in OpenAI's format, and cross-origin requests."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hmac
-import logging
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from gptzoo.serving.completion import Completion
+from gptzoo.errors import InputError
+from gptzoo.serving.endpoints import INTERNAL_ERROR, Endpoints
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.protocol import read_request
 from gptzoo.serving.request_builder import RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
-from gptzoo.utils.json_text import to_json
-
-_log = logging.getLogger(__name__)
-_INTERNAL_ERROR = RequestError(500, "internal server error. See the server's log.")
-_DISCONNECT_POLL_SECONDS = 0.5
 
 
-def make_app(scheduler: Scheduler, builder: RequestBuilder, *, name: str, api_key: str | None = None) -> Starlette:
+def make_app(
+    scheduler: Scheduler,
+    builder: RequestBuilder,
+    *,
+    name: str,
+    api_key: str | None = None,
+    allowed_origins: Sequence[str] = (),
+) -> ASGIApp:
     """Return the ASGI application that serves the scheduler's model under `name`.
 
-    With `api_key`, requests that do not have it as their bearer token get status 401.
+    api_key: requests that do not have it as their bearer token get status 401.
+    allowed_origins: origins of web pages that may call the server, such as "https://example.org", or "*" for all. By
+    default the responses have no CORS headers, so browsers refuse calls from pages of other origins. Raises InputError
+    for a text that is not an origin.
     """
-    service = _Service(scheduler, builder, name, api_key)
+    check_origins(allowed_origins)
+    endpoints = Endpoints(scheduler, builder, name, api_key)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -41,113 +46,51 @@ def make_app(scheduler: Scheduler, builder: RequestBuilder, *, name: str, api_ke
             yield
 
     routes = [
-        Route("/health", service.health),
-        Route("/v1/models", service.models),
-        Route("/v1/models/{name:path}", service.model),
-        Route("/v1/completions", service.completions, methods=["POST"]),
+        Route("/health", endpoints.health),
+        Route("/openapi.json", endpoints.openapi),
+        Route("/v1/models", endpoints.models),
+        Route("/v1/models/{name:path}", endpoints.model),
+        Route("/v1/completions", endpoints.completions, methods=["POST"]),
+        Route("/tokenize", endpoints.tokenize, methods=["POST"]),
+        Route("/detokenize", endpoints.detokenize, methods=["POST"]),
+        Route("/tokenizer_info", endpoints.tokenizer_info),
     ]
     handlers: dict[Any, Any] = {
         RequestError: _on_request_error,
         HTTPException: _on_http_exception,
         Exception: _on_exception,
     }
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    if not allowed_origins:
+        return app
+    # Around the whole application, so that the responses of failures have the headers, too.
+    return CORSMiddleware(
+        app,
+        allow_origins=allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After"],
+    )
 
 
-class _Service:
-    """The endpoints."""
-
-    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, name: str, api_key: str | None):
-        self.scheduler, self.builder, self.name, self.api_key = scheduler, builder, name, api_key
-        self.card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "gptzoo"}
-
-    async def health(self, request: Request) -> Response:
-        if (failure := self.scheduler.failure) is not None:
-            raise RequestError(503, f"the model fails: {type(failure).__name__}: {failure}")
-        return JSONResponse({"status": "ok", "open": self.scheduler.n_open})
-
-    async def models(self, request: Request) -> Response:
-        self._authenticate(request)
-        return JSONResponse({"object": "list", "data": [self.card]})
-
-    async def model(self, request: Request) -> Response:
-        self._authenticate(request)
-        self._check_model_name(request.path_params["name"])
-        return JSONResponse(self.card)
-
-    async def completions(self, request: Request) -> Response:
-        self._authenticate(request)
-        body = read_request(await self._read_body(request))
-        self._check_model_name(body.model)
-        completion = Completion(body, self.builder.build(body), self.builder.tokenizer, self.name)
-        completion.submit(self.scheduler)
-        if body.stream:
-            return StreamingResponse(self._server_sent_events(completion), media_type="text/event-stream")
-        return await self._response(completion, request)
-
-    async def _response(self, completion: Completion, request: Request) -> Response:
-        """Return the complete response. Cancel the request if the client disconnects."""
+def check_origins(origins: Sequence[str]) -> None:
+    """Raise InputError for a text that is not "*" or the origin of a web page as browsers send it."""
+    for origin in origins:
+        if origin in ("*", "null"):
+            continue
         try:
-            while not completion.done.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_DISCONNECT_POLL_SECONDS):
-                        await completion.done.wait()
-                if not completion.done.is_set() and await request.is_disconnected():
-                    return Response(status_code=499)  # the client has disconnected
-            return _JsonResponse(completion.response())
-        finally:
-            self.scheduler.cancel(completion.request_ids)
-
-    async def _server_sent_events(self, completion: Completion) -> AsyncIterator[str]:
-        """Yield one server-sent event per chunk, then [DONE]."""
-        try:
-            async for chunk in completion.stream():
-                yield _server_sent_event(chunk)
-            yield "data: [DONE]\n\n"
-        except RequestError as error:  # the status line was sent already
-            yield _server_sent_event(error.body)
-        except Exception:
-            _log.exception("a stream failed")
-            yield _server_sent_event(_INTERNAL_ERROR.body)
-        finally:
-            self.scheduler.cancel(completion.request_ids)
-
-    def _authenticate(self, request: Request) -> None:
-        if self.api_key is None:
-            return
-        key = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(key.encode(), self.api_key.encode()):
-            raise RequestError(401, "the API key is missing or wrong", code="invalid_api_key")
-
-    def _check_model_name(self, name: str) -> None:
-        if name != self.name:
-            raise RequestError(
-                404, f"no model {name!r}; this server has {self.name!r}", param="model", code="model_not_found"
+            parts = urlsplit(origin)
+            normal = f"{parts.scheme}://{parts.netloc}".lower()
+            is_origin = bool(parts.scheme and parts.hostname) and parts.port != {"http": 80, "https": 443}.get(
+                parts.scheme, 0
             )
-
-    async def _read_body(self, request: Request) -> bytes:
-        max_body = self.builder.limits.max_body
-        too_long = RequestError(413, f"the request body is longer than {max_body} bytes")
-        content_length = request.headers.get("content-length", "")
-        if content_length.isdigit() and int(content_length) > max_body:
-            raise too_long
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_body:
-                raise too_long
-        return bytes(body)
-
-
-def _server_sent_event(data: Any) -> str:  # noqa: ANN401  any JSON value
-    return f"data: {to_json(data, ensure_ascii=False)}\n\n"
-
-
-class _JsonResponse(JSONResponse):
-    """A JSON response with null in place of NaN and infinite numbers."""
-
-    def render(self, content: Any) -> bytes:  # noqa: ANN401  any JSON value
-        return to_json(content, ensure_ascii=False).encode("utf-8")
+        except ValueError:  # a port that is not a number
+            is_origin, normal = False, ""
+        if not is_origin or origin != normal or "@" in origin:
+            raise InputError(
+                f"{origin!r} is not an origin. Give * or an origin as browsers send it: scheme and host in lower case, "
+                "and the port unless it is the default, such as http://localhost:3000, without a path."
+            )
 
 
 def _error_response(error: RequestError) -> Response:
@@ -168,4 +111,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_exception(request: Request, error: Exception) -> Response:
-    return _error_response(_INTERNAL_ERROR)
+    return _error_response(INTERNAL_ERROR)

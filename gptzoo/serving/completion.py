@@ -88,7 +88,7 @@ class Completion:
         choice = self.choices[request_index * self.body.n_samples + event.sample]
         chunk = choice.add_event(event)
         if self.body.stream and chunk is not None:
-            self.chunks.put_nowait(self._response([chunk]))
+            self.chunks.put_nowait(self._chunk(choice, chunk))
         if choice.finish_reason is not None:
             self.n_open -= 1
             if self.n_open == 0:
@@ -104,8 +104,8 @@ class Completion:
             yield chunk
         if self.failure is not None:
             raise self.failure
-        if self.body.stream_options is not None and self.body.stream_options.include_usage:
-            yield {**self._response([]), "usage": self._usage()}
+        if self.includes_usage:
+            yield {**self._response([]), "usage": self._usage(self.choices)}
 
     def response(self) -> dict[str, Any]:
         """Return the complete response, once it is done. Raises RequestError if the request failed."""
@@ -114,18 +114,36 @@ class Completion:
         n_samples, n = self.body.n_samples, self.body.n
         kept: list[_Choice] = []
         for start in range(0, len(self.choices), n_samples):
-            choices = self.choices[start : start + n_samples]
+            samples = self.choices[start : start + n_samples]
             if n < n_samples:
-                choices = sorted(choices, key=lambda choice: -choice.text.sample().mean_log_probability)[:n]
-            kept += choices
-        return {**self._response([choice.as_json(index) for index, choice in enumerate(kept)]), "usage": self._usage()}
+                samples = sorted(samples, key=lambda choice: -choice.text.sample().mean_log_probability)[:n]
+            kept += samples
+        choices = [choice.as_json(index) for index, choice in enumerate(kept)]
+        return {**self._response(choices), "usage": self._usage(self.choices)}
+
+    @property
+    def includes_usage(self) -> bool:
+        """True if the stream has numbers of tokens. Then all chunks have the field."""
+        return self.body.stream_options is not None and bool(self.body.stream_options.include_usage)
+
+    def _chunk(self, choice: _Choice, new: dict[str, Any]) -> dict[str, Any]:
+        """Return the next chunk of a stream, given what is new of a choice."""
+        response = self._response([new])
+        if not self.includes_usage:
+            return response
+        assert self.body.stream_options is not None
+        # As in vLLM, these are the tokens of the text in this chunk, not of all texts.
+        usage = self._usage([choice]) if self.body.stream_options.continuous_usage_stats else None
+        return {**response, "usage": usage}
 
     def _response(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {**self.header, "choices": choices}
 
-    def _usage(self) -> dict[str, int]:
-        n_prompt = sum(len(queued.request.prompt_ids) for queued in self.requests)
-        n_new = sum(len(choice.text.events) for choice in self.choices)
+    def _usage(self, choices: Sequence[_Choice]) -> dict[str, int]:
+        """Return the number of tokens of some choices. A prompt counts once."""
+        prompts = {choice.index // self.body.n_samples: choice.n_prompt for choice in choices}
+        n_prompt = sum(prompts.values())
+        n_new = sum(len(choice.text.events) for choice in choices)
         return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
 
 
@@ -134,6 +152,8 @@ class _Choice:
 
     def __init__(self, index: int, queued: QueuedRequest, body: CompletionRequest, tokenizer: Tokenizer):
         self.index = index
+        self.n_prompt = len(queued.request.prompt_ids)
+        self.include_stop_text = queued.request.spec.include_stop_text
         self.text = TextStream(tokenizer, queued.request.spec)
         self.echo = tokenizer.decode(queued.request.prompt_ids) if body.echo else ""
         self.logprobs = None if body.logprobs is None else LogProbs(tokenizer, body.logprobs)
@@ -152,7 +172,7 @@ class _Choice:
         if event.token is not None:
             text = self.text.feed(event)
             if self.logprobs is not None:
-                if event.finish_reason == "stop_token":
+                if event.finish_reason == "stop_token" and not self.include_stop_text:
                     self.logprobs.end_text()  # a stop token is listed, but it is not part of the text
                 self.logprobs.add(event.token, event.log_probability, event.top_logprobs)
         if event.finish_reason is not None:

@@ -37,13 +37,13 @@ class LogProbs:
 
         As in OpenAI's API, the top log-probabilities include the token itself.
         """
-        data = self._bytes_of(token)
-        text = _as_text(data)
+        data = token_bytes_of(self.tokenizer, token)
+        text = token_text(data)
         top_by_text: dict[str, float] | None = None
         if log_probability is not None and self.n_top:
             top_by_text = {}
             for top_token, value in top_logprobs.items():  # the most likely first, which is kept for each text
-                top_by_text.setdefault(_as_text(self._bytes_of(top_token)), value)
+                top_by_text.setdefault(token_text(token_bytes_of(self.tokenizer, top_token)), value)
             top_by_text.setdefault(text, log_probability)
         self.entries.append(_Entry(text, log_probability, top_by_text, self._advance(data)))
 
@@ -60,10 +60,6 @@ class LogProbs:
         """Return all entries."""
         return _as_lists(self.entries)
 
-    def _bytes_of(self, token: int) -> bytes:
-        # A model may have spare ids, which a client may use as stop tokens.
-        return self.tokenizer.decode_bytes([token]) if token < self.tokenizer.vocab_size else b""
-
     def _advance(self, data: bytes) -> int:
         """Decode the bytes of a token and return its offset."""
         self.n_characters += len(self.utf8_decoder.decode(data[:1]))
@@ -73,7 +69,12 @@ class LogProbs:
         return offset
 
 
-def _as_text(data: bytes) -> str:
+def token_bytes_of(tokenizer: Tokenizer, token: int) -> bytes:
+    """Return the bytes of a token. A spare id of the model, which a client may use as a stop token, has none."""
+    return tokenizer.decode_bytes([token]) if token < tokenizer.vocab_size else b""
+
+
+def token_text(data: bytes) -> str:
     """Return the text of a token. A part of a character is `bytes:\\xe2`, as in OpenAI's API."""
     try:
         return data.decode()

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Self, TypeVar, cast
 
-from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    GetJsonSchemaHandler,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from gptzoo.component import Config
+from gptzoo.errors import SpecError
 from gptzoo.reference import Reference
 from gptzoo.serving.errors import RequestError
-from gptzoo.strict_model import StrictModel, custom_error, error_at, reason_of
+from gptzoo.serving.request_options import ResponseFormat, StrategyOptions, StreamOptions
+from gptzoo.spec.strict_json import parse_json
+from gptzoo.strict_model import (
+    LONE_SURROGATE,
+    StrictModel,
+    custom_error,
+    error_at,
+    escape_surrogates,
+    lone_surrogate_path,
+    reason_of,
+)
 
 # Fields that stand for logits processors, so they exclude the field `processors`.
 # Their values that change nothing. Some clients always send them.
@@ -29,83 +49,22 @@ _NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
 # What null or an empty value stands for.
 _DEFAULTS_OF_EMPTY: dict[str, dict[object, object]] = {
     "prompt": {None: ""},
+    "min_tokens": {None: 0},
     "n": {None: 1},
     "stop": {"": None},
     "suffix": {"": None},
     "logprobs": {False: None},
 }
+M = TypeVar("M", bound=BaseModel)
 _Penalty = Annotated[float, Field(ge=-2.0, le=2.0)]
-
-
-class StreamOptions(StrictModel):
-    """Options of a streamed response."""
-
-    include_usage: bool | None = False
-    """Send a last chunk with the number of tokens. Default: no."""
-    include_obfuscation: bool | None = None
-    """Accepted for compatibility. It has no effect."""
-
-
-class BeamOptions(StrictModel):
-    """Beam search. The samples are the best beams, the best first."""
-
-    type: Literal["beams"]
-    n_beams: Annotated[int, Field(ge=1, le=64)] = 4
-    """Number of beams."""
-    length_penalty: Annotated[float, Field(ge=-10.0, le=10.0)] = 1.0
-    """Exponent of the length by which scores are divided. Values above 1 favour longer texts."""
-
-
-class ContrastiveOptions(StrictModel):
-    """Contrastive search: likely tokens that repeat the context least."""
-
-    type: Literal["contrastive"]
-    alpha: Annotated[float, Field(ge=0.0, le=1.0)] = 0.6
-    """Weight of the penalty for repetition. 0 is greedy decoding."""
-    n_candidates: Annotated[int, Field(ge=1, le=64)] = 4
-    """Number of tokens to choose from at each step."""
-
-
-class SpeculativeOptions(StrictModel):
-    """Speculative decoding with the server's draft model. The distribution of texts does not change."""
-
-    type: Literal["speculative"]
-    n_ahead: Annotated[int, Field(ge=1, le=32)] = 4
-    """Maximum number of draft tokens per step."""
-
-
-class ResponseFormat(StrictModel):
-    """A format that the text must have, as in OpenAI's chat API."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
-    """Object whose "schema" is a JSON Schema. Its other fields, such as "name", have no effect."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        is_given = self.json_schema is not None
-        if is_given != (self.type == "json_schema"):
-            raise custom_error(f"type {self.type!r} {'does not take' if is_given else 'needs'} a json_schema")
-        if is_given and not isinstance((self.json_schema or {}).get("schema"), dict):
-            raise custom_error('json_schema must be an object with a "schema" that is an object')
-        return self
-
-    def processor_configs(self) -> list[dict[str, Any]]:
-        """Return the configs of the logits processors that enforce the format."""
-        if self.type == "text":
-            return []
-        definition = {"type": "object"} if self.json_schema is None else self.json_schema["schema"]
-        return [{"type": "json_schema", "definition": definition}]
-
-
-StrategyOptions = Annotated[BeamOptions | ContrastiveOptions | SpeculativeOptions, Field(discriminator="type")]
 
 
 class CompletionRequest(StrictModel):
     """The body of a completion request. Fields of OpenAI's API have the meaning that they have there.
 
-    The extensions are `response_format`, which is a field of OpenAI's chat API, and gptzoo's own `processors`,
-    `strategy` and `stop_tokens`.
+    The extensions are fields of vLLM's API (`top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`,
+    `stop_token_ids` and `include_stop_str_in_output`), `response_format`, which is a field of OpenAI's chat API, and
+    gptzoo's own `processors`, `strategy` and `stop_tokens`.
     """
 
     model: str
@@ -114,6 +73,9 @@ class CompletionRequest(StrictModel):
     """One or several prompts, as text or as token ids. An empty prompt starts a new text."""
     max_tokens: NonNegativeInt | None = 16
     """Maximum number of new tokens. null: as many as fit."""
+    min_tokens: NonNegativeInt = 0
+    """Number of tokens before a text may end. They contain neither the end-of-text token nor a stop token, and a stop
+    string does not end the text unless a later token completes it. Default: 0."""
     n: Annotated[int, Field(ge=1, le=128)] = 1
     """Number of samples per prompt to return."""
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -136,8 +98,14 @@ class CompletionRequest(StrictModel):
     """Value added to the logit, in nats, by token id."""
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = None
     """One or up to 16 strings that end the text. They are not part of it."""
+    stop_token_ids: list[NonNegativeInt] | None = None
+    """Token ids that end the text, in addition to the end-of-text token. They are not part of it."""
     stop_tokens: list[NonNegativeInt] | None = None
-    """Token ids that end the text, in addition to the end-of-text token."""
+    """gptzoo's name of `stop_token_ids`. The tokens of both lists end the text."""
+    include_stop_str_in_output: bool | None = False
+    """Return the stop string or stop token that ends the text as part of it. Default: false."""
+    ignore_eos: bool | None = False
+    """Continue after the end-of-text token. It still ends the text if it is in `stop_token_ids`. Default: false."""
     seed: int | None = None
     """Random seed. Default: a new one for each request."""
     stream: bool | None = False
@@ -188,9 +156,26 @@ class CompletionRequest(StrictModel):
             return value
         raise custom_error("should be a text, a list of texts, a list of token ids, or a list of such lists")
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the values that the validators above accept to the JSON Schema."""
+        reference = handler(core_schema)
+        properties = handler.resolve_ref_schema(reference)["properties"]
+        for name, defaults in _DEFAULTS_OF_EMPTY.items():
+            _add_alternatives(properties[name], *({"const": empty} for empty in defaults))
+        _add_alternatives(properties["stop"], {"type": "string"})
+        ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+        texts = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+        lists = {"type": "array", "items": ids, "minItems": 1}
+        properties["prompt"]["anyOf"] = [{"type": ["string", "null"]}, texts, ids, lists]
+        return reference
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         errors = []
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            message = f"must be at most max_tokens, which is {self.max_tokens}"
+            errors.append(error_at(message, "min_tokens", value=self.min_tokens))
         if self.best_of is not None and self.best_of < self.n:
             errors.append(error_at(f"must be at least n, which is {self.n}", "best_of", value=self.best_of))
         if self.stream and self.best_of not in (None, self.n):
@@ -244,6 +229,13 @@ class CompletionRequest(StrictModel):
             configs.append({"type": "min_p", "p": float(min_p)})
         return configs
 
+    def field_of_processor(self, index: int) -> str:
+        """Return the field that a processor of `processor_configs` comes from."""
+        if self.processors is not None:
+            return "processors"
+        name = self.processor_configs()[index]["type"]
+        return {"json_schema": "response_format"}.get(name, str(name))
+
     def _given(self, name: str) -> Any:  # noqa: ANN401  fields have different types
         """Return the value of a field that stands for a logits processor, or None if it changes nothing."""
         value = getattr(self, name)
@@ -255,16 +247,39 @@ def _all(values: list[Any], kind: type) -> bool:
     return bool(values) and all(type(value) is kind and (type(value) is not int or value >= 0) for value in values)
 
 
+def _add_alternatives(schema: dict[str, Any], *alternatives: dict[str, Any]) -> None:
+    """Change the JSON Schema of a field so that it accepts the alternatives as well."""
+    annotations: dict[str, Any] = {name: schema.pop(name) for name in ("description", "default") if name in schema}
+    known = schema.pop("anyOf") if "anyOf" in schema else [dict(schema)]
+    schema.clear()
+    schema["anyOf"] = [*known, *(each for each in alternatives if each not in known)]
+    schema.update(annotations)
+
+
 def read_request(body: bytes) -> CompletionRequest:
+    """Parse the body of a completion request. Raises RequestError (400) with the name of the wrong field."""
+    return read_json(CompletionRequest, body)
+
+
+def read_json(model: type[M], body: bytes) -> M:
     """Parse a request body. Raises RequestError (400) with the name of the wrong field."""
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(400, f"the body is not JSON: {error}") from None
+        data = parse_json(body.decode(json.detect_encoding(body)), "the body")
+        bad_path = lone_surrogate_path(data)
+    except UnicodeDecodeError as error:
+        raise RequestError(400, f"the body is not JSON: byte {error.start} is not {error.encoding.upper()}") from None
+    except SpecError as error:
+        problem = error.problems[0]
+        raise RequestError(400, f"the body is not valid JSON: {problem.path}: {problem.reason}") from None
+    except RecursionError:
+        raise RequestError(400, "the body is nested too deeply") from None
     if not isinstance(data, dict):
         raise RequestError(400, "the body is not a JSON object")
+    if bad_path is not None:
+        location = escape_surrogates(".".join(map(str, bad_path)))
+        raise RequestError(400, f"{location}: {LONE_SURROGATE}", param=escape_surrogates(str(bad_path[0])))
     try:
-        return CompletionRequest.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         param = str(first["loc"][0]) if first["loc"] else None

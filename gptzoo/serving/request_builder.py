@@ -19,7 +19,8 @@ from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.strategies import Beams, Contrastive, Strategy
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.protocol import BeamOptions, CompletionRequest, SpeculativeOptions
+from gptzoo.serving.protocol import CompletionRequest
+from gptzoo.serving.request_options import BeamOptions, SpeculativeOptions
 from gptzoo.serving.scheduler import QueuedRequest
 from gptzoo.strict_model import reason_of
 
@@ -66,6 +67,9 @@ class RequestBuilder:
                 param="max_tokens",
                 code="context_length_exceeded",
             )
+        if body.min_tokens > max_new_tokens:  # max_tokens is null
+            message = f"at most {max_new_tokens} tokens fit after the prompt, which has {len(prompt_ids)}"
+            raise RequestError(400, message, param="min_tokens", code="context_length_exceeded")
         spec = self._spec(body, max_new_tokens, seed)
         n_top_logprobs = body.logprobs or 0
         request = Request(
@@ -118,28 +122,50 @@ class RequestBuilder:
         return remaining
 
     def _spec(self, body: CompletionRequest, max_new_tokens: int, seed: int) -> SamplingSpec:
-        eot = () if self.tokenizer.eot is None else (self.tokenizer.eot,)
+        end_tokens = () if body.ignore_eos else self.tokenizer.end_tokens
         try:
             spec = SamplingSpec.model_validate(
                 {
                     "max_new_tokens": max_new_tokens,
+                    "min_new_tokens": body.min_tokens,
                     "processors": body.processor_configs(),
-                    "stop_tokens": (*eot, *(body.stop_tokens or ())),
+                    "stop_tokens": (*end_tokens, *(body.stop_token_ids or ()), *(body.stop_tokens or ())),
+                    "ignore_eos": bool(body.ignore_eos),
                     "stop_texts": body.stop or (),
+                    "include_stop_text": bool(body.include_stop_str_in_output),
                     "seed": seed,
                 }
             )
-            StoppingCriteria(spec, self.tokenizer)  # builds the processors, which may reject their options
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise RequestError(400, f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}") from None
+            location = first["loc"]
+            param = str(location[0])
+            if param == "processors" and body.processors is None and len(location) > 1:
+                param = body.field_of_processor(int(location[1]))
+            raise RequestError(400, f"{'.'.join(map(str, location))}: {reason_of(first)}", param=param) from None
+        try:
+            self._stopping_criteria(spec)
         except InputError as error:
-            raise RequestError(400, str(error), param="processors" if body.processors else None) from None
+            raise RequestError(400, str(error), param=self._failing_field(body, spec)) from None
         return spec
+
+    def _stopping_criteria(self, spec: SamplingSpec) -> StoppingCriteria:
+        """Build the processors of a spec. Raises InputError if one of them rejects its options."""
+        return StoppingCriteria(spec, self.tokenizer, self.loaded.spec.dims.vocab_size)
+
+    def _failing_field(self, body: CompletionRequest, spec: SamplingSpec) -> str:
+        """Return the field of the request whose processor cannot be built."""
+        if body.processors is None:
+            for index, config in enumerate(spec.processors):
+                try:
+                    self._stopping_criteria(SamplingSpec(processors=(config,)))
+                except InputError:
+                    return body.field_of_processor(index)
+        return "processors"
 
     def _search(
         self, body: CompletionRequest, prompt_ids: Sequence[int], spec: SamplingSpec
-    ) -> Callable[[], Iterable[Iterable[TokenEvent]]] | None:
+    ) -> Callable[[], Iterable[Iterable[TokenEvent] | None]] | None:
         """Return the search that generates the samples, or None if the engine does."""
         if body.strategy is None or isinstance(body.strategy, SpeculativeOptions):
             return None
@@ -153,7 +179,7 @@ class RequestBuilder:
             strategy.check_n_samples(body.n_samples)
         except InputError as error:
             raise RequestError(400, str(error), param="strategy") from None
-        return lambda: strategy.generate(prompt_ids, spec, body.n_samples)
+        return lambda: strategy.generate_in_steps(prompt_ids, spec, body.n_samples)
 
     def _require_draft(self) -> LoadedModel:
         if self.draft is None:

@@ -22,6 +22,7 @@ from gptzoo.serving.errors import RequestError
 _log = logging.getLogger(__name__)
 
 
+_EXHAUSTED = TokenEvent(None)
 _PROBE = -1  # id of the request that tests the engine; those of clients start at 0
 
 
@@ -40,21 +41,27 @@ class QueuedRequest:
     """Called once with the result of `score_prompt`, before any event."""
     score_prompt: Callable[[], Sequence[ScoredToken]] | None = None
     """Computes the log-probabilities of the prompt. None if the client does not ask for them."""
-    search: Callable[[], Iterable[Iterable[TokenEvent]]] | None = None
-    """Generates the samples without the engine, as beam search does. None: the engine generates them."""
+    search: Callable[[], Iterable[Iterable[TokenEvent] | None]] | None = None
+    """Generates the samples without the engine, as beam search does. It yields the events of each sample, and None
+    after a step without any. None: the engine generates the samples."""
 
-    def search_events(self) -> Iterator[TokenEvent]:
-        """Yield the events of `search`, with a final event for each sample."""
+    def search_events(self) -> Iterator[TokenEvent | None]:
+        """Yield the events of `search`, with a final event for each sample, and None after a step without any."""
         assert self.search is not None
         n_samples = self.request.n_samples
         n_found = 0
-        for sample, events in zip(range(n_samples), self.search(), strict=False):
-            n_found = sample + 1
+        for events in self.search():
+            if events is None:
+                yield None
+                continue
+            if n_found == n_samples:
+                break
             event = None
             for event in events:
-                yield event._replace(sample=sample)
+                yield event._replace(sample=n_found)
             if event is None:
-                yield TokenEvent(None, finish_reason="length", sample=sample)
+                yield TokenEvent(None, finish_reason="length", sample=n_found)
+            n_found += 1
         for sample in range(n_found, n_samples):  # a search may find fewer texts
             yield TokenEvent(None, finish_reason="finished", sample=sample)
 
@@ -77,7 +84,7 @@ class Scheduler:
         self._n_unfinished: dict[int, int] = {}  # samples, by request id
         self._submitted: list[int] = []  # ids that the thread has not seen yet
         self._cancelled: list[int] = []
-        self._searches: dict[int, Iterator[TokenEvent]] = {}
+        self._searches: dict[int, Iterator[TokenEvent | None]] = {}
         self._ids = itertools.count()
         self._changed = threading.Condition()
         self._closing = False
@@ -122,9 +129,15 @@ class Scheduler:
         return ids
 
     def cancel(self, ids: Iterable[int]) -> None:
-        """Drop requests. Finished ones are ignored."""
+        """Drop requests without further events. Finished ones are ignored.
+
+        Their places in the queue are free at once, and their slots before the next step.
+        """
         with self._changed:
-            self._cancelled += ids
+            dropped = [request_id for request_id in ids if self._open.pop(request_id, None) is not None]
+            for request_id in dropped:
+                del self._n_unfinished[request_id]
+            self._cancelled += dropped
             self._changed.notify()
 
     def _run(self) -> None:
@@ -146,16 +159,17 @@ class Scheduler:
             submitted, self._submitted = self._submitted, []
             cancelled, self._cancelled = self._cancelled, []
             closing = self._closing
-        for request_id in submitted:
-            self._start(request_id)
         for request_id in cancelled:
             if self._searches.pop(request_id, None) is None:
                 self._cancel_in_engine(request_id)
-            self._remove(request_id)
+        for request_id in submitted:
+            self._start(request_id)
         return not closing
 
     def _start(self, request_id: int) -> None:
-        queued = self._open[request_id]
+        queued = self._open.get(request_id)
+        if queued is None:  # cancelled
+            return
         try:
             if self.failure is not None and not self.engine.busy:
                 self._recover()
@@ -180,15 +194,15 @@ class Scheduler:
                 self._dispatch(event.request_id, event)
         for request_id in list(self._searches)[:1]:  # one at a time, because each needs the memory of a batch
             try:
-                search_event = next(self._searches[request_id], None)
+                search_event = next(self._searches[request_id], _EXHAUSTED)
             except Exception as error:  # a search has states of its own, so the engine is not affected
                 del self._searches[request_id]
                 self._fail_alone(request_id, error)
                 continue
-            if search_event is None:
+            if search_event is _EXHAUSTED:
                 del self._searches[request_id]
                 self._fail(request_id, RequestError(500, "the search ended before all texts were finished"))
-            else:
+            elif search_event is not None:
                 self._dispatch(request_id, search_event)
 
     def _dispatch(self, request_id: int, event: TokenEvent) -> None:
@@ -210,9 +224,11 @@ class Scheduler:
             self._cancel_in_engine(request_id)
             self._fail_alone(request_id, error)
         elif event.finish_reason is not None:
-            self._n_unfinished[request_id] -= 1
-            if self._n_unfinished[request_id] == 0:
-                self._remove(request_id)
+            with self._changed:
+                if request_id in self._open:  # it may be cancelled at any time
+                    self._n_unfinished[request_id] -= 1
+                    if self._n_unfinished[request_id] == 0:
+                        self._remove(request_id)
 
     def _fail_alone(self, request_id: int, error: Exception) -> None:
         """Give an error to a request that is not in the engine any more."""

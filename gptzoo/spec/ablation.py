@@ -24,10 +24,16 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, core_schema
 
 from gptzoo.reference import Reference, by_default
+from gptzoo.spec.ablation_axes import Axis as Axis
+from gptzoo.spec.ablation_axes import AxisSpec as AxisSpec
+from gptzoo.spec.ablation_axes import ExclusionSpec as ExclusionSpec
+from gptzoo.spec.ablation_fairness import BudgetSpec as BudgetSpec
+from gptzoo.spec.ablation_fairness import HalvingSpec as HalvingSpec
+from gptzoo.spec.ablation_fairness import MatchSpec as MatchSpec
+from gptzoo.spec.ablation_fairness import NoiseSpec as NoiseSpec
+from gptzoo.spec.ablation_fairness import TuneSpec as TuneSpec
 from gptzoo.spec.run import RunSpec
-from gptzoo.strict_model import StrictModel, custom_error, error_at
-
-Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+from gptzoo.strict_model import StrictModel, error_at
 
 Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin", "tpe"]
 
@@ -47,141 +53,6 @@ class _RunJson:
 def _valid_run(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
     RunSpec.model_validate(value, context=info.context)
     return handler(value)
-
-
-class AxisSpec(StrictModel):
-    """The choices of one axis. A list, or "*", is short for `choices`."""
-
-    choices: Literal["*"] | Annotated[tuple[Any, ...], Strict(False)] | dict[str, Any] | None = None
-    """Values of the field: a list, or an object with a label for each value. "*" stands for all registered components
-    of the field's kind. For an axis over several fields, each value is an object of fields: {"swiglu": {"model.ffn":
-    "glu", "model.activation": "silu"}}."""
-    low: int | float | None = None
-    """Lower end of a range of values, an alternative to `choices` (mode `tpe` only). If both ends are integers,
-    integers are drawn."""
-    high: int | float | None = None
-    """Upper end of the range, included."""
-    log: bool = False
-    """Draw from the range uniformly in the logarithm. Default: uniformly in the value."""
-    when: dict[str, Any] = {}
-    """Condition under which this axis applies, as labels of other axes: {"model.attention": ["sdpa"]}. Default:
-    always."""
-
-    @model_validator(mode="after")
-    def _check(self) -> AxisSpec:
-        errors = []
-        if self.low is None and self.high is None:
-            if not self.choices:
-                errors.append(error_at("an axis needs at least one choice", "choices"))
-            if self.log:
-                errors.append(error_at("requires a range. Give low and high.", "log"))
-        elif self.choices is not None or self.low is None or self.high is None:
-            errors.append(error_at("an axis needs either choices, or a range with low and high"))
-        elif self.low >= self.high:
-            errors.append(error_at(f"must be above low {self.low}, got {self.high}", "high"))
-        elif self.log and self.low <= 0:
-            errors.append(error_at(f"must be above 0 if log is true, got {self.low}", "low"))
-        if errors:
-            raise ValidationError.from_exception_data("AxisSpec", errors)
-        return self
-
-
-def _expand_axis(value: object) -> object:
-    return {"choices": value} if isinstance(value, list | tuple) or value == "*" else value
-
-
-Axis = Annotated[AxisSpec, BeforeValidator(_expand_axis, json_schema_input_type=AxisSpec | list[Any] | Literal["*"])]
-
-
-class ExclusionSpec(StrictModel):
-    """Points of the design that are excluded."""
-
-    when: dict[str, Any] = Field(min_length=1)
-    """Labels by axis: one label or a list of them. A point is excluded if it has one of the labels on every axis."""
-    because: str = ""
-    """Reason for the exclusion, printed in the plan and the report."""
-
-
-class BudgetSpec(StrictModel):
-    """The training budget of every variant. Give exactly one field."""
-
-    tokens: PositiveInt | None = None
-    """Training tokens per variant."""
-    flops: PositiveFloat | None = None
-    """Training FLOPs per variant, as counted by `gptzoo build`."""
-    seconds: PositiveFloat | None = None
-    """Seconds of training steps per variant. Step times are measured once, before the first trial, and stored in the
-    ablation folder."""
-
-    @model_validator(mode="after")
-    def _check(self) -> BudgetSpec:
-        given = [name for name in ("tokens", "flops", "seconds") if getattr(self, name) is not None]
-        if len(given) != 1:
-            reason = "expected exactly one of tokens, flops and seconds"
-            raise ValidationError.from_exception_data("BudgetSpec", [error_at(reason)])
-        return self
-
-
-class MatchSpec(StrictModel):
-    """Size matching: gives every variant the size of the baseline by adjusting a width."""
-
-    what: Literal["params", "flops"]
-    """Quantity to match: the number of parameters, or training FLOPs per token."""
-    by: Literal["d_ff", "d_model"]
-    """Width to adjust: that of the feed-forward network (`d_ff`) or of the model (`d_model`)."""
-    multiple_of: PositiveInt = 1
-    """The adjusted width is a multiple of this number. `d_model` is always a multiple of twice the number of heads."""
-
-
-class TuneSpec(StrictModel):
-    """Learning rate tuning: each variant uses the value of a grid with the lowest mean metric."""
-
-    field: str = "optimizer.lr"
-    """Field of the run that is tuned."""
-    factors: Annotated[tuple[PositiveFloat, ...], Strict(False)] = Field(default=(0.3, 1.0, 3.0), min_length=2)
-    """Values to try, as multiples of the variant's own value."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
-    """Seeds of the tuning runs. They must differ from the seeds of the comparison, to avoid selection bias."""
-
-
-def _as_fractions(value: object) -> object:
-    if isinstance(value, list | tuple) and (list(value) != sorted(set(value)) or len(value) == 0):
-        raise custom_error("expected increasing fractions of the run, such as [0.05, 0.2]")
-    return value
-
-
-class HalvingSpec(StrictModel):
-    """Successive halving: short runs of all variants, longer runs of the best, full runs of a few."""
-
-    eta: float = Field(default=3.0, gt=1.0)
-    """Reduction factor: one in `eta` variants of a rung is promoted to the next rung. The baseline is always
-    promoted."""
-    rungs: Annotated[
-        Annotated[int, Field(ge=1, le=10)] | Annotated[tuple[Fraction, ...], Strict(False)],
-        BeforeValidator(_as_fractions),
-    ] = 3
-    """Number of rungs, or their positions as fractions of a run's length, such as [0.05, 0.2]. With a number, the last
-    rung is at 1/eta of the length, the one before at 1/eta², and so on. A run pauses at the first evaluation at or
-    after a rung."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
-    """Seeds of the runs that decide about promotion. They must differ from the seeds of the comparison, to avoid
-    selection bias."""
-
-    @property
-    def fractions(self) -> tuple[float, ...]:
-        """The positions of the rungs, as fractions of a run's length."""
-        if isinstance(self.rungs, tuple):
-            return self.rungs
-        return tuple(self.eta**-power for power in range(self.rungs, 0, -1))
-
-
-class NoiseSpec(StrictModel):
-    """Prior knowledge of the variation between seeds."""
-
-    sd: PositiveFloat
-    """Standard deviation of the metric between seeds."""
-    source: str = Field(min_length=1)
-    """Source of the number, printed in the plan."""
 
 
 def _as_seeds(value: object) -> object:
@@ -239,6 +110,10 @@ class AblationSpec(StrictModel):
     """Successive halving. Default: all variants are trained to the end."""
     metric: str = "val/loss"
     """Metric to compare at the end of a run. Lower is better."""
+    held_out: Annotated[Any, Reference("corpus")] | None = None
+    """Corpus whose validation split is the held-out text of all variants, whatever their own corpora. Needed if an axis
+    changes the held-out text, such as an axis over `corpus`. Default: the held-out text of each variant's corpus, which
+    must be the same for all."""
     margin: NonNegativeFloat = 0.001
     """Equivalence margin: variants are reported as the same if the confidence interval of their difference lies inside
     it. The default is above rounding errors. 0: only bitwise equal results are the same."""

@@ -19,7 +19,14 @@ from gptzoo.spec.overrides import apply_overrides
 from gptzoo.spec.provenance import strip_provenance
 from gptzoo.spec.run import RunSpec
 from gptzoo.spec.strict_json import Json, parse_json
-from gptzoo.strict_model import StrictModel, did_you_mean, reason_of
+from gptzoo.strict_model import (
+    LONE_SURROGATE,
+    StrictModel,
+    did_you_mean,
+    escape_surrogates,
+    lone_surrogate_path,
+    reason_of,
+)
 
 Spec = TypeVar("Spec", bound=StrictModel)
 Source = str | Path | Mapping[str, Any]  # the path of a spec file, or a dict
@@ -125,13 +132,13 @@ def did_you_mean_path(path: Path) -> str:
 
 def spec_error(error: ValidationError, names: Mapping[tuple[str, ...], str]) -> SpecError:
     """Convert a pydantic error. `names` is the name for error messages of each inlined file, by location."""
-    problems = []
-    for item in error.errors(include_url=False):
-        location = item["loc"]
-        prefix = max((p for p in names if location[: len(p)] == p), key=len)
-        path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location[len(prefix) :])
-        problems.append(Problem(names[prefix], path, reason_of(item)))
-    return SpecError(problems)
+    return SpecError(_problem_at(item["loc"], reason_of(item), names) for item in error.errors(include_url=False))
+
+
+def _problem_at(location: tuple[str | int, ...], reason: str, names: Mapping[tuple[str, ...], str]) -> Problem:
+    prefix = max((p for p in names if location[: len(p)] == p), key=len)
+    path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location[len(prefix) :])
+    return Problem(names[prefix], escape_surrogates(path), reason)
 
 
 def _with_absolute_paths(written: dict[str, Any], spec: ModelSpec | RunSpec) -> dict[str, Any]:
@@ -260,6 +267,12 @@ def _is_file(path: Path) -> bool:
 
 
 def _validate(model: type[Spec], data: object, names: Mapping[tuple[str, ...], str], folder: Path) -> Spec:
+    try:
+        location = lone_surrogate_path(data)
+    except RecursionError:
+        raise SpecError([Problem(names[()], "$", "is nested too deeply")]) from None
+    if location is not None:  # it could not be saved
+        raise SpecError([_problem_at(location, LONE_SURROGATE, names)])
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:

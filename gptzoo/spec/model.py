@@ -36,7 +36,10 @@ class ModelSpec(StrictModel):
     n_layers: Annotated[int, Field(gt=0, le=2**16)]
     """Number of blocks."""
     n_heads: PositiveInt
-    """Number of query heads. It must divide `d_model`."""
+    """Number of query heads. It must divide `d_model`, unless `d_head` is given."""
+    d_head: Annotated[int, Field(gt=0, le=2**16)] | None = None
+    """Width of an attention head. Default: d_model / n_heads. With another width, the queries of all heads together are
+    wider or narrower than the residual stream, as in Gemma and Qwen3."""
     architecture: Annotated[Any, Reference("architecture")] = by_default("decoder")
     """Overall architecture of the model."""
     attention: Annotated[Any, PerLayer("attention")] = by_default("sdpa")
@@ -69,7 +72,7 @@ class ModelSpec(StrictModel):
         return self._dims(self.vocab_size)
 
     def _dims(self, vocab_size: int) -> Dims:
-        return Dims(vocab_size, self.context_length, self.d_model, self.n_layers, self.n_heads)
+        return Dims(vocab_size, self.context_length, self.d_model, self.n_layers, self.n_heads, head_width=self.d_head)
 
     def resolved(self) -> dict[str, Any]:
         """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
@@ -79,6 +82,8 @@ class ModelSpec(StrictModel):
     def _resolve_and_check(self) -> ModelSpec:
         for field in ("norm", "activation", *PER_LAYER, "architecture"):  # the architecture may inherit the others
             object.__setattr__(self, field, _shortest_cycle(self._inherit(getattr(self, field))))
+        if self.d_head is not None and self.d_head * self.n_heads == self.d_model:
+            object.__setattr__(self, "d_head", None)  # the default, so that specs of the same model are equal
         errors = list(self._shape_problems()) or [*self._component_problems(), *self._pairing_problems()]
         if errors:
             raise ValidationError.from_exception_data("ModelSpec", errors)
@@ -97,7 +102,7 @@ class ModelSpec(StrictModel):
         return value.model_copy(update=filled)
 
     def _shape_problems(self) -> Iterator[InitErrorDetails]:
-        if self.d_model % self.n_heads:
+        if self.d_head is None and self.d_model % self.n_heads:
             reason = f"must divide d_model {self.d_model}, got {self.n_heads}"
             yield error_at(reason, "n_heads", value=self.n_heads)
         for field in PER_LAYER:
@@ -120,6 +125,13 @@ class ModelSpec(StrictModel):
         """Check that the attention of each layer supports what its positional and the architecture require."""
         reported = set()
         attentions = self.per_layer("attention")
+        if self.d_head is not None and self.d_head * self.n_heads != self.d_model:
+            for name in sorted({a.type for a in attentions if "d_head" not in a.component.supports}):
+                reason = (
+                    f"{self.n_heads} heads of width {self.d_head} differ from d_model {self.d_model}, which attention "
+                    f"{name!r} does not support"
+                )
+                yield error_at(reason, "d_head", value=self.d_head)
         positionals = zip(self.per_layer("positional"), attentions, strict=True)
         pairs = [*positionals, *((self.architecture, attention) for attention in attentions)]
         for layer, (config, attention) in enumerate(pairs):

@@ -30,6 +30,8 @@ def _count_or_auto(value: object) -> object:
     raise custom_error('expected an integer above 0, "auto" or null')
 
 
+MIN_CLIP_NORM = 1e-6
+
 CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
 
 
@@ -127,10 +129,11 @@ class RunSpec(StrictModel):
     schedule: Annotated[Any, Reference("schedule")] = by_default("cosine")
     """Schedule of the learning rate over the run."""
     clip_norm: PositiveFloat | None = 1.0
-    """Maximum global gradient norm; larger gradients are scaled down. Null: no clipping."""
-    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Maximum global gradient norm, at least 1e-6; larger gradients are scaled down. Null: no clipping."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, le=0.99)
     """Label smoothing: fraction of the target probability that is spread evenly over the vocabulary, in training only.
-    The added loss is a separate metric; `train/loss` stays the cross-entropy."""
+    The added loss is a separate metric; `train/loss` stays the cross-entropy. Above 0.99 hardly anything of the target
+    is left, so nothing is trained."""
     z_loss: NonNegativeFloat = 0.0
     """Weight of the z-loss, the squared logsumexp of the logits (PaLM: 1e-4), in training only. The added loss is a
     separate metric."""
@@ -188,6 +191,12 @@ class RunSpec(StrictModel):
         if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
             reason = f"must divide batch_size {self.batch_size}, got {self.micro_batch_size}"
             errors.append(error_at(reason, "micro_batch_size", value=self.micro_batch_size))
+        if self.clip_norm is not None and self.clip_norm < MIN_CLIP_NORM:
+            reason = (
+                f"trains nothing: gradients of norm {self.clip_norm:g} are lost beside the eps of the optimizer. "
+                f"Use at least {MIN_CLIP_NORM:g}, or null for no clipping"
+            )
+            errors.append(error_at(reason, "clip_norm", value=self.clip_norm))
         if self.parallel.tensor > 1 and self.parallel.shard > 1:
             reason = "cannot be combined with shard yet. Set one of the two to 1."
             errors.append(error_at(reason, "parallel", "tensor", value=self.parallel.tensor))

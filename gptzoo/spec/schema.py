@@ -23,7 +23,7 @@ from gptzoo.spec.run import RunSpec
 
 def file_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of a file that contains a spec of class `model`."""
-    schema = {"$schema": _Generator.schema_dialect, **model.model_json_schema(schema_generator=_Generator)}
+    schema = {"$schema": SchemaGenerator.schema_dialect, **model.model_json_schema(schema_generator=SchemaGenerator)}
     schema_url = {
         "type": "string",
         "description": "Path or URL of the JSON Schema that editors use to check this file.",
@@ -60,7 +60,7 @@ def _allow_path(schema: dict[str, Any], field: str, description: str) -> dict[st
 
 def config_schema(config: type[Config]) -> dict[str, Any]:
     """Return the schema of the options of one component."""
-    return config.model_json_schema(schema_generator=_Generator)
+    return config.model_json_schema(schema_generator=SchemaGenerator)
 
 
 def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
@@ -103,7 +103,7 @@ def referenced_kind(field: FieldInfo) -> str | None:
     return next((item.kind for item in metadata if isinstance(item, Reference)), None)
 
 
-class _Generator(GenerateJsonSchema):
+class SchemaGenerator(GenerateJsonSchema):
     """pydantic's generator, with our descriptions and without titles, which would only repeat the field names."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gptzoo import registry
 from gptzoo.component import Component, Config
-from gptzoo.components.attention import Attention
+from gptzoo.components.multi_head_attention import Attention
 from gptzoo.components.part import Part
 from gptzoo.errors import InputError, Problem, SpecError
 from gptzoo.model.build import build

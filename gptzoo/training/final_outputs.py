@@ -30,6 +30,7 @@ def write_sample(spec: RunSpec, run: Path, example_prompt: str) -> str:
     The text is never longer than the model supports, so that a run does not end with an error about its sample.
     """
     loaded = load(run)
+    tokenizer = tokenizer_of(loaded)
     prompt = example_prompt if spec.sample.prompt is None else spec.sample.prompt
     n_prompt = len(encode_prompt(loaded, prompt))
     max_new_tokens = loaded.model.remaining_length(n_prompt)
@@ -40,7 +41,7 @@ def write_sample(spec: RunSpec, run: Path, example_prompt: str) -> str:
     sampling = SamplingSpec.model_validate(
         {
             "max_new_tokens": min(spec.sample.max_new_tokens, max_new_tokens),
-            "stop_tokens": tuple(tokenizer_of(loaded).separator()) if stops_at_separator else (),
+            "stop_tokens": (*tokenizer.separator(), *tokenizer.end_tokens) if stops_at_separator else (),
             "processors": [{"type": "temperature", "value": spec.sample.temperature}],
             "seed": spec.seed,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
 from gptzoo.training.optim.check_optimizer_state import check_optimizer_state
 from gptzoo.training.optim.optimizers import describe_optimizer
-from gptzoo.training.run.run_folder import RunFolder
+from gptzoo.training.run.run_folder import DataRecord, RunFolder
 from gptzoo.training.step.block_options import prepare_blocks
 from gptzoo.training.step.train_step import TrainStep
 from gptzoo.training.tracking.monitor import Monitor
@@ -42,10 +43,13 @@ class Setup:
         self.trackers = [tracker.build() for tracker in spec.trackers]  # first, to report a missing library at once
         self.device = rank_device(spec.device)
         self.precision = choose_precision(spec.precision, self.device)
-        self.tokenizer, self.store = prepare(spec.corpus.build(), spec.tokenizer)
+        self.tokenizer, self.store = prepare(
+            spec.corpus.build(), spec.tokenizer, keep_duplicates=folder.keeps_duplicates
+        )
         self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
         self.tokenizer.encode(spec.sample.prompt or "")  # reports a prompt that cannot be encoded before training
         self.batching = spec.batching.build(self.store, self.tokenizer, spec.model.context_length, spec.seed)
+        self.n_samples = self.batching.n_samples  # raises DataError for too little text before anything is written
         splits_weights = spec.parallel.shard > 1 or spec.parallel.tensor > 1
         self.model = build(spec.model, device="cpu" if splits_weights else self.device, seed=spec.seed).train()
         set_objective(self.model, spec)
@@ -69,6 +73,28 @@ class Setup:
         blocks = "compiled blocks" if self.spec.compile else "eager"
         optimizer = describe_optimizer(self.train_step.optimizer)
         return f"{describe_device(self.device)}, {self.precision}, {blocks}, {optimizer}"
+
+    def notes(self) -> list[str]:
+        """Return notes on the setup that a user may not expect."""
+        vocab_size, n_ids = self.spec.model.vocab_size or 0, self.store.vocab_size
+        if vocab_size == n_ids:
+            return []
+        return [
+            f"note: the model has {vocab_size} token ids and the tokenizer {n_ids}. The {vocab_size - n_ids} spare ids "
+            "do not occur in the text, and are never generated"
+        ]
+
+    def data_record(self) -> DataRecord:
+        """Return the record of the text for the run folder, by which losses of different runs can be compared."""
+        store = self.store
+        held_out = {
+            "text": None if store.texts is None else store.texts["val"],
+            "ids": None if store.ids is None else store.ids["val"],
+            "documents": len(store.spans["val"]),
+            "bytes": self.batching.val_bytes,
+        }
+        overlap = None if store.overlap is None else asdict(store.overlap)
+        return {"data": store.fingerprint, "held_out": held_out, "overlap": overlap}
 
 
 def with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.checkpoints import checkpoint_path
-from gptzoo.errors import InputError, Interrupted
+from gptzoo.errors import InputError, Interrupted, LogitsError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.process_group import lost_rank_errors, process_group, rank_device
 from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
-from gptzoo.training.run.divergence_report import diagnose_divergence
+from gptzoo.training.run.divergence_report import diagnose_divergence, diverged_evaluation
 from gptzoo.training.run.end_record import record_end
 from gptzoo.training.run.metrics_file import open_metrics, read_metrics, replace_non_finite
 from gptzoo.training.run.resume import StartingPoint, start_or_resume
@@ -32,11 +32,12 @@ from gptzoo.training.run.run_length import RunLength
 from gptzoo.training.run.run_view import RunView
 from gptzoo.training.run.save_checkpoint import CheckpointContents, save_on_all_ranks
 from gptzoo.training.run.stop_request import listen_for_stop
+from gptzoo.training.run_warnings import early_stop_warnings, weight_warnings
 from gptzoo.training.setup import Setup
 from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
 from gptzoo.training.step.prefetch import prefetch
 from gptzoo.training.tracking.observers import RunObservers, observe_run
-from gptzoo.training.tracking.progress import Progress, show_progress
+from gptzoo.training.tracking.progress import Progress, as_warning, show_progress
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class TrainResult:
     example_prompt: str  # the start of the validation text: a prompt that suits any tokenizer
     best_step: int | None  # step of the evaluation with the lowest validation loss
     paused: bool = False
+    warnings: Sequence[str] = ()  # those in warnings.json, such as a warmup as long as the run
 
 
 def train(
@@ -102,7 +104,7 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
     ):
         status_file = folder.track_status(run_length.status)
         ranks.on_main_rank(lambda: stack.enter_context(status_file))
-        for message in start.messages:
+        for message in (*start.messages, *map(as_warning, start.warnings)):
             progress.report(message)
         with observe_run(view, setup.model, setup.trackers, progress.report, ranks, run_length.status) as observers:
             Trainer(setup, start, run_length, progress, observers).run()
@@ -110,7 +112,8 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
     example_prompt = setup.tokenizer.decode(setup.batching.example_prompt())
     last_row = ranks.on_main_rank(lambda: read_metrics(folder.metrics)[-1])
     paused = run_length.status() == "paused"
-    return TrainResult(folder.path, train_state.step, last_row, example_prompt, train_state.best_step, paused)
+    warnings = ranks.on_main_rank(folder.read_warnings)
+    return TrainResult(folder.path, train_state.step, last_row, example_prompt, train_state.best_step, paused, warnings)
 
 
 class Trainer:
@@ -138,6 +141,7 @@ class Trainer:
         self.monitor = setup.monitor
         self.train_state = start.train_state
         self.ema = start.ema
+        self.initial_weights = start.initial_weights
         self.micro_batch_size = start.micro_batch_size
         self.run_length = run_length
         self.schedule = start.schedule
@@ -180,6 +184,10 @@ class Trainer:
                 self.observers.log(row)
 
                 is_last_step = self.run_length.should_stop()
+                # The first steps in fp16 may be left out until the loss scale fits.
+                if (state.step == 1 and not self.train_step.loss_scale.enabled) or is_last_step:
+                    warnings = weight_warnings(self.initial_weights, state, is_last_step=is_last_step)
+                    self._report_warnings("weights", warnings, keep=is_last_step)
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
                 if is_last_step or stop_signal or checkpoint_is_due:
                     self.ranks.on_all_ranks(metrics.sync)  # a checkpoint must not be newer than its metrics
@@ -193,6 +201,14 @@ class Trainer:
                     )
         if state.step < self.run_length.n_steps and self.run_length.is_done():
             self.progress.report(f"early stopping: the best evaluation is that of step {state.best_step}")
+        self._report_warnings("early_stopping", early_stop_warnings(self.schedule, state, self.run_length), keep=True)
+
+    def _report_warnings(self, topic: str, warnings: Sequence[str], *, keep: bool) -> None:
+        """Print warnings, and if `keep` replace those about the topic in warnings.json."""
+        for warning in warnings:
+            self.progress.report(as_warning(warning))
+        if keep:
+            self.ranks.on_main_rank(lambda: self.folder.write_warnings(topic, warnings))
 
     def _load_micro_batches(self, first_sample: int) -> list[MicroBatch]:
         """Return this rank's micro-batches of the batch that starts with sample number `first_sample`."""
@@ -262,9 +278,12 @@ class Trainer:
 
     def _validation_metrics(self) -> dict[str, float]:
         batches = self.batching.validation_batches(MAX_TOKENS_PER_BATCH)
-        metrics = validation_metrics(
-            self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
-        )
+        try:
+            metrics = validation_metrics(
+                self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
+            )
+        except LogitsError as error:
+            raise diverged_evaluation(self.folder, self.train_state, self.ranks, error) from None
         self.parallelized.reshard()
         return metrics
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 
-def to_json(value: Any, **options: Any) -> str:  # noqa: ANN401  any JSON value, and the options of json.dumps
+def to_json(value: object, **options: Any) -> str:  # noqa: ANN401  the options of json.dumps
     """Return the JSON of a value, with null in place of NaN and infinite numbers."""
     try:
         return json.dumps(value, allow_nan=False, **options)
@@ -15,7 +15,7 @@ def to_json(value: Any, **options: Any) -> str:  # noqa: ANN401  any JSON value,
         return json.dumps(_with_null(value), allow_nan=False, **options)
 
 
-def _with_null(value: Any) -> Any:  # noqa: ANN401  any JSON value
+def _with_null(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The total loss of a text in nats, with its length in tokens and in UTF-8 bytes."""
+    """The total loss of a text in nats, with the number of predicted tokens and the UTF-8 bytes of the text."""
 
     nats: float
     n_tokens: int

@@ -148,7 +148,7 @@ def test_json_has_the_content_of_the_card(spec: Path) -> None:
 def test_json_lists_every_component_with_path_and_origin(spec: Path) -> None:
     data = as_data(spec, "--set", "attention.qk_norm=rmsnorm")
     parts = {part["path"]: part for part in data["components"]}
-    assert parts["$.attention"]["options"]["qk_norm"] == {"type": "rmsnorm", "eps": 1e-05}
+    assert parts["$.attention"]["options"]["qk_norm"] == {"type": "rmsnorm", "eps": 1e-05, "weight": True}
     assert parts["$.attention.qk_norm"]["kind"] == "norm_layer"
     assert parts["$.ffn.activation"]["type"] == "gelu"
     assert {part["origin"] for part in parts.values()} == {f"gptzoo {zoo.__version__}"}

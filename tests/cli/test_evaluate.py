@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import gptzoo as zoo
+from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.cli import main
+from gptzoo.reference import Reference
 
 SPEC: dict[str, Any] = {
     "model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2},
@@ -58,7 +60,7 @@ def test_text_can_be_a_file_a_corpus_a_run_spec_or_prepared_tokens(folder: Path)
     Path("held out.txt").write_text("the dog sat on the cat. " * 9)
     Path("held.jsonl").write_text(json.dumps({"text": "the dog sat on the cat. " * 9}) + "\n")
     whole = evaluated("--data", "held out.txt")
-    assert whole["n_tokens"] == whole["n_bytes"] == 24 * 9 - 1
+    assert (whole["n_tokens"], whole["n_bytes"]) == (24 * 9 - 1, 24 * 9)
     assert evaluated("--data", "held.jsonl")["loss"] == whole["loss"]
     corpus = json.dumps({"type": "text", "path": "text.txt", "val_path": "held out.txt"})
     assert evaluated("--data", corpus)["loss"] == whole["loss"]
@@ -91,7 +93,7 @@ def test_random_batches_is_nanogpts_protocol(folder: Path) -> None:
         (["run", "--data", "cache"], "has no tokens from `gptzoo prepare`"),
         (["run", "--data", "greek.txt"], "tokenizer 'char' has no token for 'Ω'"),
         (["run", "--data", "latin1.txt"], "UTF-8"),
-        (["run", "--data", "empty.txt"], "no text for the train split"),
+        (["run", "--data", "empty.txt"], "no text for the val split"),
         (["run", "--batching", "packd"], "did you mean 'packed'?"),
         (["run", "--precision", "fp8"], "fp8"),
     ],
@@ -112,3 +114,64 @@ def test_data_that_is_not_text_is_rejected(folder: Path) -> None:
         result = gptzoo("eval", "run", "--data", data)
         assert result.exit_code == 2
         assert reason in result.stderr
+
+
+# ---------------------------------------------------------------------- windows
+
+
+def test_the_window_and_the_stride_are_part_of_the_output(folder: Path) -> None:
+    full, strided = evaluated(), evaluated("--window", "16", "--stride", "4")
+    assert (full["window"], full["stride"], full["protocol"]) == (16, 16, "full")
+    assert (strided["window"], strided["stride"], strided["protocol"]) == (16, 4, "sliding")
+    assert full["text"] == strided["text"]
+    assert full["n_tokens"] == strided["n_tokens"]
+    assert evaluated("--window", "16")["loss"] == pytest.approx(full["loss"], rel=1e-6)
+    assert evaluated("--window", "8")["stride"] == 8
+    assert "window 16, stride 4" in gptzoo("eval", "run", "--stride", "4").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window", "17"], "window: 17 tokens are too long: this model has 16 positions"),
+        (["--stride", "17"], "stride: expected 1 to 16 tokens"),
+        (["--window", "4", "--stride", "5"], "stride: expected 1 to 4 tokens"),
+        (["--window", "0"], "0 is not in the range x>=1"),
+        (["--stride", "2", "--protocol", "random-batches"], "--window and --stride are for the full pass"),
+        (["--stride", "2", "--batching", "packed"], "this batching provides documents"),
+    ],
+)
+def test_windows_that_cannot_be_read_are_refused(folder: Path, options: list[str], message: str) -> None:
+    result = gptzoo("eval", "run", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("n_bytes", [2, 15, 16, 17, 31])
+@pytest.mark.parametrize("options", [[], ["--stride", "3"], ["--batching", "packed"]], ids=str)
+def test_a_text_shorter_than_two_contexts_can_be_measured(folder: Path, n_bytes: int, options: list[str]) -> None:
+    """Nothing is trained on it, so the length that training needs does not matter."""
+    Path("short.txt").write_text(("the cat sat on the mat and the dog sat on the log. ")[:n_bytes])
+    result = evaluated("--data", "short.txt", *options)
+    assert (result["n_tokens"], result["n_bytes"]) == (n_bytes - 1, n_bytes)
+    text = gptzoo("eval", "run", "--data", "short.txt", *options)
+    assert "train" not in text.output.replace("run/", "")
+    assert "note           the text is short: its first token" in text.output
+
+
+def test_a_model_with_a_long_context_can_be_measured_on_a_short_text(folder: Path) -> None:
+    spec = {**SPEC["model"], "context_length": 8192, "vocab_size": 257, "positional": "rope"}
+    save_model(Path("model"), zoo.build(spec), Reference("tokenizer").validate("byte").build())
+    Path("page.txt").write_text("the cat sat on the mat. " * 50)
+    full = json.loads(gptzoo("eval", "model", "--data", "page.txt", "--json").stdout)
+    assert (full["n_tokens"], full["window"]) == (24 * 50 - 1, 8192)
+    short = json.loads(gptzoo("eval", "model", "--data", "page.txt", "--window", "64", "--json").stdout)
+    assert (short["n_tokens"], short["window"]) == (24 * 50 - 1, 64)
+
+
+def test_training_still_refuses_too_little_text_before_it_writes(folder: Path) -> None:
+    Path("text.txt").write_text("the cat sat on the mat a")
+    result = gptzoo("train", "run.json", "--out", "new")
+    assert result.exit_code == 2
+    assert "the training text has 21 tokens, but context_length 16 needs at least 32" in result.stderr
+    assert not (folder / "new" / "run.json").exists()

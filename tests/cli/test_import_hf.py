@@ -86,7 +86,7 @@ def test_a_family_from_a_plugin_file_can_be_imported_and_sampled(source: Path, t
     edit(source, model_type="gpt2-renamed")
     without = CliRunner().invoke(main, ["import-hf", str(source), str(tmp_path / "out")])
     assert without.exit_code == 2
-    assert "no importer named 'gpt2-renamed'  (known: gpt2, llama)" in without.stderr
+    assert "no importer for the model family 'gpt2-renamed'  (known: gpt2, llama)" in without.stderr
 
     plugin = tmp_path / "renamed.py"
     plugin.write_text(PLUGIN)

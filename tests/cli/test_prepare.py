@@ -52,7 +52,8 @@ def test_it_reports_counts_and_the_folder(folder: Path) -> None:
     assert {split: counts["documents"] for split, counts in row["splits"].items()}.keys() == {"train", "val"}
     assert sum(counts["documents"] for counts in row["splits"].values()) == 200
     for counts in row["splits"].values():
-        assert counts["bytes"] == counts["tokens"] + counts["documents"]  # é is two bytes in one token
+        # é is two bytes in one token; the newlines between documents are tokens, but no bytes of a document.
+        assert counts["bytes"] == counts["tokens"] + 1
     tokens_folder = Path(row["folder"])
     assert tokens_folder.parent == folder / "cache" / "tokens"
     assert (tokens_folder / "train.bin").stat().st_size == 2 * row["splits"]["train"]["tokens"]
@@ -135,3 +136,20 @@ def test_a_terminal_shows_a_progress_bar(folder: Path) -> None:
     shown = output.decode(errors="replace")
     assert all(stage in shown for stage in ("tokenizer", "train", "val", "━", "MB/s", "documents"))
     assert "…" not in shown  # not truncated
+
+
+def test_it_says_how_much_held_out_text_is_also_in_the_training_text(folder: Path) -> None:
+    documents = [f"document {number} of a corpus that has each of them twice" for number in range(60)]
+    for name, end in (("a", ""), ("b", " ")):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": d + end}) + "\n" for d in documents))
+    parts = [{"corpus": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in "ab"]
+    (folder / "twice.json").write_text(json.dumps({"type": "mixture", "parts": parts}))
+    (row,) = prepared("twice.json", "--workers", "1")
+    n_val, overlap = row["splits"]["val"]["documents"], row["overlap"]
+    assert overlap["removed"]
+    assert overlap["documents"] == n_val
+    assert overlap["duplicates"] == 120 - n_val - row["splits"]["train"]["documents"] > 0
+    assert overlap["repeated_lines"] == 0
+    text = gptzoo("prepare", "twice.json").stdout
+    assert f"overlap      {overlap['sentence']}" in text
+    assert "training documents equal to a held-out one were removed" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from support import with_large_weights
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import load, save_model
 from gptzoo.cli import main
+from gptzoo.cli.inputs import read_model
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.sampling.score import score
@@ -311,6 +313,32 @@ def test_a_prompt_file_is_answered_and_an_interrupted_output_file_is_resumed(mod
     assert (other.exit_code, "prompt 1 has changed" in other.stderr) == (2, True)
 
 
+def test_the_job_of_a_result_file_is_that_of_older_versions_unless_a_newer_option_is_given(
+    sample: Any, model: Path, tmp_path: Path
+) -> None:
+    """Files that older versions wrote can be resumed."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('"ab"\n')
+
+    def job(*options: str) -> str:
+        out = tmp_path / f"{len(options)}{''.join(options)}.jsonl"
+        arguments = ("sample", model, "--prompts", prompts, "--out", out, "--max-new-tokens", "12")
+        assert gptzoo(*arguments, *options).exit_code == 0
+        return json.loads(out.read_text())["job"]
+
+    weights = hashlib.sha256()
+    for name, tensor in read_model(model, device="cpu", dtype="fp32").model.state_dict().items():
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    report = sample("--prompt", "ab")
+    old_fields = ("max_new_tokens", "processors", "stop_tokens", "stop_texts", "seed")
+    settings = {"strategy": report["strategy"], "sampling": {name: report["sampling"][name] for name in old_fields}}
+    digest = hashlib.sha256(json.dumps([weights.hexdigest(), settings, 1, None], sort_keys=True).encode())
+    newer = [["--min-new-tokens", "3"], ["--ignore-eos"], ["--include-stop-text"]]
+    jobs = [job(), *(job(*options) for options in newer)]
+    assert jobs[0] == digest.hexdigest()[:16]
+    assert len(set(jobs)) == 4
+
+
 JSON_VALUES = [9, 1, -3, 2.5, "A1", "", None, True, [1, {"a": []}], {"line": 1}, []]
 
 
@@ -396,7 +424,9 @@ def test_smaller_weight_formats_change_log_probabilities_only_slightly(sample: A
 def test_an_invalid_prompt_file_is_reported_with_the_line_before_any_output(model: Path, tmp_path: Path) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
     for text, message in (
-        (f'"ab"\n"{"x" * 70}"\n', "prompts.jsonl:2: a prompt of 70 tokens"),
+        ('"ab"\n{"prompt": "a", "id": 1, "id": 2}\n', "prompts.jsonl:2: is not JSON: the key 'id' appears twice"),
+        ('"ab"\n{"prompt": "a", "x": [1e400]}\n', "prompts.jsonl:2: has a number that is too large for a float"),
+        ('"ab"\n{"prompt": "a", "x": NaN}\n', "prompts.jsonl:2: is not JSON: NaN is not valid JSON"),
         ('"ab"\n{"text": 3}\n', "prompts.jsonl:2: expected a string"),
         ('"ab"\n"c\n', "prompts.jsonl:2: is not JSON"),
         ("\n", "has no prompts"),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import gptzoo
 from gptzoo import AuxiliaryOutputs, Dims, ForwardContext, Positional, new_cache
-from gptzoo.components.attention import MultiHeadAttention
+from gptzoo.components.multi_head_attention import MultiHeadAttention
 
 LENGTH = 9
 DIMS = Dims(vocab_size=13, context_length=16, d_model=32, n_layers=2, n_heads=4)

@@ -41,7 +41,7 @@ def test_an_example_plans_all_of_its_variants(name: str, tmp_path: Path, fresh_r
     planned = plan(name, tmp_path)
     assert planned.spec.name == name
     assert len(planned.variants) == VARIANTS[name]
-    assert (list(planned.exclusions), list(planned.notes)) == ([], [])
+    assert (list(planned.exclusions), list(planned.notes), list(planned.warnings)) == ([], [], [])
     n_compared = 0 if planned.tuning else 1 if planned.selecting else VARIANTS[name]  # as far as it is known yet
     assert len(planned.trials) == n_compared * len(planned.spec.seeds)
     assert planned.paired

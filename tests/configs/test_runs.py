@@ -8,6 +8,8 @@ import pytest
 
 import gptzoo
 from gptzoo.spec.json_diff import differences
+from gptzoo.training.optim.learning_rate_schedules import Cosine
+from gptzoo.training.optim.schedule_shape import schedule_warnings
 
 RUNS = Path(__file__).parent.parent.parent / "configs" / "runs"
 
@@ -24,6 +26,24 @@ def test_the_muon_run_is_a_shorter_quickstart_with_another_optimizer() -> None:
     assert muon.model == quickstart.model
     other = {c.name.split(".")[1] for c in differences(quickstart.resolved(), muon.resolved())}
     assert other == {"name", "optimizer", "steps", "eval", "checkpoint"}
+
+
+def test_the_base_of_the_ablations_has_the_warmup_of_the_recorded_results_and_scales_it() -> None:
+    """docs/results.md: 500 steps and a warmup of 50, and 200 steps and a warmup of 20."""
+    base = gptzoo.load_run_spec(RUNS / "ablation-base.json")
+    assert base.steps == 500
+    for n_steps in (500, 200):
+        schedule = base.schedule.build(n_steps)
+        as_recorded = Cosine.Config(warmup_steps=n_steps // 10).build(n_steps)
+        factors = [[s.lr_factor(step) for step in range(n_steps)] for s in (schedule, as_recorded)]
+        assert factors[0] == factors[1]
+
+
+@pytest.mark.parametrize("file", sorted(RUNS.glob("*.json")), ids=lambda file: file.stem)
+def test_no_run_config_has_a_schedule_that_its_length_cuts_off(file: Path) -> None:
+    spec = gptzoo.load_run_spec(file)
+    assert spec.steps is not None
+    assert schedule_warnings(spec.schedule, spec.steps) == []
 
 
 def test_the_run_configs_named_in_the_docs_exist() -> None:

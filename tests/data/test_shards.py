@@ -232,5 +232,5 @@ def test_memory_does_not_grow_with_the_corpus(
 def test_the_index_of_a_store_has_no_trace_of_shards(cache: Path) -> None:
     prepare(Generated(10), tokenizer_config("byte"))
     index = json.loads(files(cache)["index.json"])
-    assert set(index) == {"corpus", "dtype", "vocab_size", "n_tokens", "n_bytes", "sha256", "checksum"}
+    assert set(index) == {"corpus", "dtype", "vocab_size", "n_tokens", "n_bytes", "sha256", "text", "checksum"}
     assert set(files(cache)) == {*index["sha256"], "index.json"}

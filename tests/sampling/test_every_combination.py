@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from support import small, types_with_defaults, with_large_weights
 
 import gptzoo
 from gptzoo import registry
+from gptzoo.sampling.engine.engine import Engine
+from gptzoo.sampling.request import Request
 from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.search.contrastive import contrastive_search
 from gptzoo.testing.properties.decoding.engine import check_continuous_batching
@@ -55,6 +58,39 @@ def test_every_strategy_works_with_every_architecture(architecture: str) -> None
     )
     check_continuous_batching(model, draft)
     check_that_searches_can_be_greedy(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", names("attention"))
+def test_a_decode_step_that_fails_once_changes_no_token(attention: str) -> None:
+    model = with_large_weights(gptzoo.build(small(attention=attention, positional="rope"), seed=1)).eval().double()
+    requests = [
+        Request([1, 2, 3], gptzoo.SamplingSpec(max_new_tokens=7, seed=2), id="a", n_samples=2),
+        Request([4, 5], gptzoo.SamplingSpec(max_new_tokens=7, seed=3), id="b"),
+    ]
+    expected = tokens_of(model, requests)
+    calls = iter(range(1000))
+
+    def fail_once(module: Any, arguments: Any) -> None:
+        if next(calls) == 4:
+            raise MemoryError("no memory now")
+
+    model.register_forward_pre_hook(fail_once)
+    assert tokens_of(model, requests) == expected
+    assert next(calls) > 4
+
+
+def tokens_of(model: gptzoo.Architecture, requests: list[Request]) -> dict[Any, list[int]]:
+    engine = Engine(model, n_slots=3, max_length=16)
+    for request in requests:
+        engine.submit(request)
+    tokens: dict[Any, list[int]] = {}
+    while engine.busy:
+        for event in engine.step():
+            assert event.error is None
+            assert event.token is not None
+            tokens.setdefault((event.request_id, event.sample), []).append(event.token)
+    return tokens
 
 
 def check_that_searches_can_be_greedy(model: gptzoo.Architecture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,13 @@ def serving(
     max_body: int = 2**16,
     draft: LoadedModel | None = None,
     api_key: str | None = None,
+    allowed_origins: Sequence[str] = (),
 ) -> Iterator[Served]:
     """Serve `loaded` while the block runs."""
     engine = Engine(loaded.model, loaded.tokenizer, n_slots=rows, draft=None if draft is None else draft.model)
     scheduler = Scheduler(engine, max_waiting=max_waiting)
     builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft)
-    app = make_app(scheduler, builder, name="tiny", api_key=api_key)
+    app = make_app(scheduler, builder, name="tiny", api_key=api_key, allowed_origins=allowed_origins)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -105,6 +105,22 @@ CASES = {
     "stop token": sampled(
         "--stop-token", "103", fields={**TEMPERATURE_FIELD, "stop_tokens": [103]}, spec={"stop_tokens": [256, 103]}
     ),
+    "minimum length": sampled(
+        *("--min-new-tokens", "12", "--stop-token", "103", "--stop", "f"),
+        fields={**TEMPERATURE_FIELD, "min_tokens": 12, "stop_token_ids": [103], "stop": "f"},
+        spec={"min_new_tokens": 12, "stop_tokens": [256, 103], "stop_texts": ["f"]},
+    ),
+    "ignored end of text": sampled(
+        *("--ignore-eos", "--logit-bias", "256=60"),
+        first={"type": "logit_bias", "biases": {"256": 60.0}},
+        fields={**TEMPERATURE_FIELD, "ignore_eos": True, "logit_bias": {"256": 60}},
+        spec={"ignore_eos": True, "stop_tokens": []},
+    ),
+    "included stop text": sampled(
+        *("--stop", "f", "--include-stop-text"),
+        fields={**TEMPERATURE_FIELD, "stop": "f", "include_stop_str_in_output": True},
+        spec={"stop_texts": ["f"], "include_stop_text": True},
+    ),
     "best of": sampled("--best-of", "6", fields={**TEMPERATURE_FIELD, "best_of": 6}, best_of=6),
     "beams": Case(
         ["--beams", "3", "--length-penalty", "0.5"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,20 +128,24 @@ def test_a_prompt_that_makes_the_model_fail_ends_only_its_request(serve: Any, lo
     assert health(running) == 200
 
 
-def test_a_failure_while_decoding_ends_the_requests_in_flight_and_the_server_goes_on(
-    serve: Any, loaded: LoadedModel
-) -> None:
+def test_a_failure_while_decoding_ends_only_the_request_that_causes_it(serve: Any, loaded: LoadedModel) -> None:
     failing = fail_if(loaded, lambda tokens: tokens.shape[1] == 1 and bool((tokens == ord(BAD)).any()))
-    running = serve(failing)
-    options = {"temperature": 1.0, "seed": 3, "logit_bias": {str(ord(BAD)): -100}}
+    running = serve(failing, rows=4)
+    options = {"max_tokens": 60, "temperature": 1.0, "seed": 3, "logit_bias": {str(ord(BAD)): -100}}
     expected = running.complete(**options).choices[0].text
-    force = {"processors": [{"type": "forced_tokens", "text": f"ab{BAD}c"}]}
-    for _ in range(3):
+
+    def ask(fails: bool) -> str:
+        if not fails:
+            return running.complete(**options).choices[0].text
+        forced = {"type": "forced_tokens", "text": f"abcdefgh{BAD}c"}
         with pytest.raises(openai.InternalServerError) as caught:
-            running.complete(temperature=None, extra_body=force)
+            running.complete(temperature=None, max_tokens=60, extra_body={"processors": [forced]})
         assert caught.value.status_code == 500
-        assert running.complete(**options).choices[0].text == expected
-        assert health(running) == 200
+        return expected
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(ask, [False, False, True, False] * 3)] == [expected] * 12
+    assert health(running) == 200
     wait_until(lambda: running.scheduler.n_open == 0)
 
 
@@ -168,16 +173,29 @@ def test_logits_that_are_not_finite_are_a_server_error(serve: Any, loaded: Loade
         assert "logits of the model for new token 1, after 4 tokens, have NaN" in caught.value.body["message"]
 
 
-def test_the_scores_of_a_prompt_with_logits_that_are_not_finite_are_null(serve: Any, loaded: LoadedModel) -> None:
+def test_the_scores_of_a_prompt_with_logits_that_are_not_finite_are_a_server_error(
+    serve: Any, loaded: LoadedModel
+) -> None:
     running = serve(spoil_logits(loaded, [5], float("nan")))
+    for stream in (False, True):
+        with pytest.raises(openai.APIError) as caught:
+            list(running.complete(max_tokens=0, echo=True, logprobs=2, stream=stream))
+        assert "the logits of the model for token 2 of the prompt, after 1 tokens, have NaN" in str(caught.value.body)
+        assert caught.value.body["type"] == "server_error"
+    assert health(running) == 200
+
+
+def test_log_probabilities_of_tokens_that_the_model_excludes_are_null(serve: Any, loaded: LoadedModel) -> None:
+    running = serve(spoil_logits(loaded, [ord("c")], float("-inf")))
     body = {"model": "tiny", "prompt": "Once", "max_tokens": 0, "echo": True, "logprobs": 2}
     for stream in (False, True):
         request = urllib.request.Request(
             running.url + "/v1/completions", data=json.dumps({**body, "stream": stream}).encode()
         )
         text = urllib.request.urlopen(request, timeout=30).read().decode()
-        assert "NaN" not in text
-        assert '"token_logprobs":[null,null,null,null]' in text.replace(" ", "")
+        assert "Infinity" not in text
+        values = re.search(r'"token_logprobs":\[null,(-[0-9.]+),null,(-[0-9.]+)\]', text.replace(" ", ""))
+        assert values, text
 
 
 def test_spare_token_ids_are_not_generated_and_not_listed(serve: Any, loaded: LoadedModel) -> None:

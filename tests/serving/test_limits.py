@@ -139,9 +139,15 @@ def test_a_failure_of_the_model_is_reported_to_waiting_and_to_new_clients(serve:
     with pytest.raises(openai.InternalServerError) as caught:
         running.complete()
     assert "See the server's log" in caught.value.body["message"]
+
+    def is_unhealthy() -> bool:
+        try:
+            urllib.request.urlopen(running.url + "/health", timeout=30)
+        except urllib.error.HTTPError as error:
+            return error.code == 503
+        return False
+
+    wait_until(is_unhealthy)  # the model is tested after the failure
     with pytest.raises(openai.InternalServerError) as closed:
         running.complete()
     assert closed.value.status_code == 503
-    with pytest.raises(urllib.error.HTTPError) as unhealthy:
-        urllib.request.urlopen(running.url + "/health", timeout=30)
-    assert unhealthy.value.code == 503

@@ -16,7 +16,7 @@ from support import small
 
 import gptzoo
 from gptzoo.errors import SpecError
-from gptzoo.spec.files import load_ablation_spec
+from gptzoo.spec.files import load_ablation_spec, load_run_spec
 
 Write = Callable[..., Path]
 
@@ -259,3 +259,20 @@ def test_overrides_may_be_an_iterator() -> None:
     overrides = (text for text in ("base.steps=7", "alpha=0.1"))
     spec = gptzoo.load_ablation_spec({"base": base, "axes": {"model.norm": ["pre_ln"]}}, overrides)
     assert (spec.base["steps"], spec.alpha) == (7, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("patch", "path"),
+    [
+        ({"name": "a\ud800"}, "$.name"),
+        ({"model": {"vocab_size": 9, "context_length": 8, "name": "\udcff"}}, "$.model.name"),
+        ({"corpus": {"type": "text", "path": "\udcff"}}, "$.corpus.path"),
+        ({"\ud800": 1}, "$.\\ud800"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_by_its_path(patch: dict[str, Any], path: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"steps": 1, "model": {"vocab_size": 9, "context_length": 8}, **patch}))
+    with pytest.raises(gptzoo.SpecError) as caught:
+        load_run_spec(file)
+    assert str(caught.value) == f"run.json: {path}: has a lone surrogate, which UTF-8 cannot represent. Remove it."

@@ -154,7 +154,7 @@ def component(annotation: Any, default: object, **config: Any) -> type[Component
     return type("Mine", (gptzoo.Optimizer,), {"name": "mine", "Config": options})
 
 
-@pytest.mark.parametrize(("annotation", "value", "form"), FORMS, ids=repr)
+@pytest.mark.parametrize(("annotation", "value", "form"), FORMS, ids=[repr(annotation) for annotation, *_ in FORMS])
 def test_an_option_is_written_and_read_back(annotation: Any, value: Any, form: object) -> None:
     mine = component(annotation, value)
     config = mine.Config()

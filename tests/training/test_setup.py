@@ -51,3 +51,25 @@ def test_initial_weights_must_fit_the_model_and_the_tokenizer(run_spec: dict[str
     run_spec["model"]["n_layers"] = 1
     with pytest.raises(FolderError, match=r'init_from .*Use its model with "model": '):
         gptzoo.train(run_spec, tmp_path / "other", quiet=True)
+
+
+def test_spare_token_ids_of_the_model_are_noted(run_spec: dict[str, Any], tmp_path: Path) -> None:
+    def messages(vocab_size: int | None, out: Path) -> str:
+        spec = {**run_spec, "tokenizer": "byte", "steps": 1}
+        spec["model"] = {**spec["model"], "vocab_size": vocab_size}
+        return "\n".join(setup_of(spec, out).notes())
+
+    assert messages(300, tmp_path / "a") == (
+        "note: the model has 300 token ids and the tokenizer 257. The 43 spare ids do not occur in the text, and are "
+        "never generated"
+    )
+    assert messages(257, tmp_path / "b") == messages(None, tmp_path / "c") == ""
+
+
+def test_the_note_about_spare_token_ids_is_printed(
+    run_spec: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_spec |= {"tokenizer": "byte", "steps": 1, "model": {**run_spec["model"], "vocab_size": 300}}
+    gptzoo.train(run_spec, tmp_path / "run")
+    captured = capsys.readouterr()
+    assert "43 spare ids" in captured.out + captured.err

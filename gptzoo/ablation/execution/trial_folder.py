@@ -110,6 +110,15 @@ class TrialFolder:
         return self._is_locked("claim.lock") or self._is_locked(".lock")
 
     @property
+    def data_record(self) -> dict[str, Any]:
+        """The record of the trial's text: `data`, `held_out` and `overlap`, as far as they are known."""
+        environment: object = self._read_json("environment.json")
+        if not isinstance(environment, dict):
+            return {}
+        types = {"data": str, "held_out": dict, "overlap": dict}
+        return {name: environment[name] for name, kind in types.items() if isinstance(environment.get(name), kind)}
+
+    @property
     def failure(self) -> str | None:
         """The reason why the trial has failed for good, or None if it may be attempted again."""
         return self.damage or self._given_up

@@ -19,8 +19,9 @@ from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
-from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
 from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
@@ -28,11 +29,11 @@ from gptzoo.spec.json_diff import differences
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
 
 _SPEC_TYPES: dict[str, Any] = {"name": str, "metric": str, **dict.fromkeys(("margin", "alpha", "power"), (int, float))}
-_FIXED_FIELDS = ("base", "budget", "match", "tune")  # a change of these would change every trial
+_FIXED_FIELDS = ("base", "budget", "match", "tune", "held_out")  # a change of these would change every trial
 
 
 def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
-    """Raise FolderError if the folder has other contents, or an ablation with another base, budget, match or tune."""
+    """Raise FolderError if the folder has other contents, or an ablation that differs in one of `_FIXED_FIELDS`."""
     if folder.exists() and not folder.is_dir():
         raise FolderError(f"{folder}: is a file; choose another --out")
     file = folder / "ablation.json"
@@ -43,11 +44,17 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
             raise FolderError(f"{folder}: is not empty and has no ablation.json; choose another --out")
         if not used:
             return
-    before, now = read_record(folder / "ablation.json"), _spec_json(spec)
+    before, now = (_without_extend(of) for of in (read_record(folder / "ablation.json"), _spec_json(spec)))
     changes = [c for name in _FIXED_FIELDS for c in differences(before.get(name), now.get(name), f"$.{name}")]
     if changes:
         listed = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
         raise FolderError(f"{folder}: contains a different ablation: {listed}; choose another --out")
+
+
+def _without_extend(spec: dict[str, Any]) -> dict[str, Any]:
+    """Remove `tune.extend`, which may change: it adds values to grids, and keeps the trials of the others."""
+    tune = spec.get("tune")
+    return {**spec, "tune": {k: v for k, v in tune.items() if k != "extend"}} if isinstance(tune, dict) else spec
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -62,6 +69,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
+        "warnings": list(plan.warnings),
     }
     design = with_checksum(json.loads(json.dumps(design)))
     try:
@@ -118,13 +126,19 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         margin=spec["margin"],
         alpha=spec["alpha"],
         power=spec["power"],
-        variants=[Variant(**variant) for variant in design["variants"]],
-        trials=trials,
+        variants=[_variant(variant) for variant in design["variants"]],
+        trials=with_same_text(trials, design["baseline"], spec["metric"]),
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
+        warnings=design.get("warnings", ()),
     )
+
+
+def _variant(data: Mapping[str, Any]) -> Variant:
+    tuning = data.get("tuning")
+    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning)})
 
 
 def _trial_outcome(path: Path, trial: Mapping[str, Any], needs_sample: bool) -> TrialOutcome:

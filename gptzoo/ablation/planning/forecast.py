@@ -18,6 +18,7 @@ from gptzoo.ablation.planning.calibrate import (
 from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.selection.learning_rate_grid import MAX_ADDED
 from gptzoo.ablation.statistics.contrast import pooled_sd
 from gptzoo.ablation.statistics.power import detectable_difference
 
@@ -45,6 +46,7 @@ class Forecast:
     n_workers: int | None
     memory_bytes: int | None  # of as many of the largest trials as run at the same time
     detectable: Detectable
+    extension_seconds: float | None = None  # the most that extending the grids may add
 
 
 def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
@@ -68,6 +70,12 @@ def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
         total = wall_seconds([seconds[name] for name in trials], n_workers)
     elif calibrations:
         total = _seconds_with_halving(plan, calibrations, n_workers)
+    extension = None
+    if calibrations and plan.n_extension_trials:
+        open_grids = [variant.name for variant in plan.variants if not variant.is_tuned]
+        each = fmean(seconds[name] for name in open_grids)
+        # A grid adds one value after the other, so only the trials of different variants and seeds run together.
+        extension = max(each * MAX_ADDED, wall_seconds([each] * plan.n_extension_trials, n_workers))
     memory = [variant.costs.memory_bytes for variant in plan.variants if variant.costs.memory_bytes is not None]
     return Forecast(
         trial_seconds=seconds,
@@ -75,6 +83,7 @@ def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
         n_workers=n_workers,
         memory_bytes=max(memory) * min(n_workers, max(1, len(trials))) if memory else None,
         detectable=detectable(plan, folder),
+        extension_seconds=extension,
     )
 
 

@@ -20,16 +20,18 @@ from gptzoo.ablation.design.optuna_search import (
     within_axes,
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
+from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
+from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
-from gptzoo.errors import Problem, SpecError
+from gptzoo.component import Config
+from gptzoo.data.corpora.train_val import TrainValCorpus
 from gptzoo.spec.ablation import AblationSpec, AxisSpec, HalvingSpec
 from gptzoo.spec.run import RunSpec
 
 _DATA_FIELDS = ("corpus", "tokenizer", "batching")
-_METRICS_PER_TOKEN = ("val/loss", "train/loss", "val/ema_loss")
 
 
 def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = None, scratch: Path | None = None) -> Plan:
@@ -51,8 +53,10 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         folder=spec.folder,
         suggested=suggested_points(design.suggestions),
     )
-    prepared = prepare_variants(spec, enumerated, folder, scratch, costs or CostCache())
-    _check_metric(spec, prepared.variants)
+    enumerated = _with_held_out(enumerated, spec)
+    costs = costs or CostCache()
+    prepared = prepare_variants(spec, enumerated, folder, scratch, costs)
+    check_comparable(spec, prepared.variants, enumerated.baseline, costs)
     names = TrialNames(folder)
     plan = Plan(
         spec=spec,
@@ -65,11 +69,12 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         merged={variant.name: variant.merged for variant in enumerated if variant.merged},
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
-        notes=list(_notes(enumerated, prepared.variants)),
+        notes=list(_notes(enumerated, prepared.variants, has_budget=spec.budget is not None)),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
-    return plan if spec.halving is None else _with_halving(plan, spec.halving, folder, names)
+    plan = plan if spec.halving is None else _with_halving(plan, spec.halving, folder, names)
+    return replace(plan, warnings=list(plan_warnings(plan)))
 
 
 @dataclass(frozen=True)
@@ -151,25 +156,31 @@ def _have_same_data(variants: Sequence[PlannedVariant]) -> bool:
     return len(data) == 1
 
 
-def _check_metric(spec: AblationSpec, variants: Sequence[PlannedVariant]) -> None:
-    """Raise SpecError if the metric is a loss per token and the variants have different tokenizers."""
-    tokenizers = {variant.spec.tokenizer.model_dump_json() for variant in variants}
-    if len(tokenizers) > 1 and spec.metric in _METRICS_PER_TOKEN:
-        reason = (
-            f"{spec.metric!r} is a loss per token, which cannot be compared across different tokenizers; "
-            "use val/bits_per_byte"
-        )
-        raise SpecError([Problem(spec.name, "$.metric", reason)])
+def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variants[RunSpec]:
+    """Return the variants with the held-out text that the ablation names, if it names one."""
+    if spec.held_out is None:
+        return enumerated
+    held_out: Config = spec.held_out
+
+    def measured_there(run: RunSpec) -> RunSpec:
+        corpus = TrainValCorpus.Config(type=TrainValCorpus.name, train=run.corpus, val=held_out)
+        return run.model_copy(update={"corpus": corpus})
+
+    return replace(
+        enumerated, items=[replace(variant, spec=measured_there(variant.spec)) for variant in enumerated.items]
+    )
 
 
-def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant]) -> Iterator[str]:
+def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant], *, has_budget: bool) -> Iterator[str]:
     points = [choices for variant in enumerated for choices in (variant.choices, *variant.merged)]
     for axis, labels in enumerated.axes.items():
         for label in labels:
             if not any(choices.get(axis) == label for choices in points):
                 yield f"no variant has {axis} {label}"
-    if len({variant.n_tokens for variant in variants}) > 1:
+    if not has_budget and len({variant.n_tokens for variant in variants}) > 1:
         yield "the variants train on different numbers of tokens; set a budget to make them equal"
+    if any(variant.spec.early_stopping is not None for variant in variants):
+        yield "early stopping may end trials at different steps, before their learning rate has decayed"
     for variant in variants:
         if variant.costs.unknown:
             yield f"{variant.name}: cannot count FLOPs and memory: {variant.costs.unknown}"

@@ -9,8 +9,10 @@ from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.optuna_search import Search
 from gptzoo.ablation.records.outcome import Exclusion, Variant
 from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving import rung_sizes
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
+from gptzoo.ablation.selection.learning_rate_grid import MAX_ADDED
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
 
@@ -41,6 +43,7 @@ class PlannedVariant:
     tuned: str = ""  # the value that the learning-rate grid chose, or its state
     is_tuned: bool = True  # False until the learning-rate grid has chosen a value
     tuning_failed: bool = False  # True if all trials of the learning-rate grid failed
+    tuning: Tuning | None = None  # the learning-rate grid and its results so far
 
     @property
     def n_tokens(self) -> int:
@@ -68,6 +71,7 @@ class PlannedVariant:
             tuned=self.tuned,
             spec=spec,
             memory_bytes=self.costs.memory_bytes,
+            tuning=self.tuning,
         )
 
 
@@ -90,6 +94,20 @@ class Plan:
     selecting: Sequence[PlannedTrial] = ()  # the trials of the current rung, which pause there
     search: Search | None = None  # the suggestions so far, in mode tpe
     notes: Sequence[str] = ()  # caveats to read before the ablation runs
+    warnings: Sequence[str] = ()  # reasons to doubt the comparison, which the results repeat
+
+    @property
+    def is_tuned(self) -> bool:
+        """True when the grid of every variant has chosen a value or failed."""
+        return all(variant.is_tuned or variant.tuning_failed for variant in self.variants)
+
+    @property
+    def n_extension_trials(self) -> int:
+        """The largest number of trials that extending the grids may add."""
+        if self.spec.tune is None or not self.spec.tune.extend:
+            return 0
+        open_grids = [v.tuning for v in self.variants if v.tuning is not None and not (v.is_tuned or v.tuning_failed)]
+        return sum(MAX_ADDED - grid.n_added for grid in open_grids) * len(self.spec.tune.seeds)
 
     @property
     def n_compared(self) -> int:

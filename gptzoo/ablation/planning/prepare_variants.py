@@ -17,8 +17,8 @@ from gptzoo.ablation.planning.plan_types import PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.records.outcome import Exclusion
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value, grid_trials
-from gptzoo.ablation.selection.trial_results import read_trial_outcome
+from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
 from gptzoo.errors import SpecError
 from gptzoo.spec.ablation import AblationSpec, TuneSpec
 from gptzoo.spec.json_diff import differences
@@ -75,6 +75,7 @@ def prepare_variants(
                 tuned=chosen.description,
                 is_tuned=chosen.spec is not None,
                 tuning_failed=chosen.spec is None and chosen.complete,
+                tuning=chosen.tuning,
             )
         )
     order = {variant.name: index for index, variant in enumerate(enumerated)}
@@ -128,13 +129,16 @@ def _tune(
     variant: str, run: RunSpec, tune: TuneSpec, metric: str, folder: Path, names: TrialNames
 ) -> tuple[list[PlannedTrial], GridResult]:
     """Return the trials of a variant's learning-rate grid, and the value that their results so far choose."""
-    trials = {
-        (trial.value, trial.seed): names.planned_trial(variant, trial.seed, trial.spec)
-        for trial in grid_trials(run, tune)
-    }
 
-    def outcome_of(grid_trial: GridTrial) -> TrialOutcome:
-        trial = trials[grid_trial.value, grid_trial.seed]
-        return read_trial_outcome(TrialFolder(folder / "trials" / trial.name), trial.variant, trial.seed)
+    def planned(trial: GridTrial) -> PlannedTrial:
+        return names.planned_trial(variant, trial.seed, trial.spec)
 
-    return list(trials.values()), choose_value(run, tune, metric, outcome_of)
+    outcomes: list[TrialOutcome] = []
+
+    def outcome_of(trial: GridTrial) -> TrialOutcome:
+        trial_folder = TrialFolder(folder / "trials" / planned(trial).name)
+        outcomes.append(read_trial_outcome(trial_folder, variant, trial.seed))
+        return with_same_text(outcomes, variant, metric)[-1]
+
+    result = choose_value(run, tune, metric, outcome_of)
+    return list(map(planned, result.trials)), result

@@ -9,6 +9,7 @@ from typing import Any
 
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.records.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Variant:
     spec: Mapping[str, Any] = field(default_factory=dict)  # the resolved run spec without its seed
     tuned: str = ""  # the value that the learning-rate grid chose, or its state; "" without a grid
     memory_bytes: int | None = None  # estimated memory of a training step; None if unknown
+    tuning: Tuning | None = None  # the grid and its results; None without a grid
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Outcome:
     spec: Mapping[str, Any] = field(default_factory=dict)  # the contents of ablation.json
     environment: Mapping[str, Any] = field(default_factory=dict)  # software and hardware of one of the runs
     selection: Selection | None = None  # the rungs of successive halving so far
+    warnings: Sequence[str] = ()  # of the plan: reasons to doubt the comparison, such as a warmup as long as the runs
 
     @property
     def compared(self) -> list[str]:

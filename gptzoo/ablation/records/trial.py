@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TrialState = Literal["waiting", "running", "done", "failed"]
@@ -19,6 +19,8 @@ class TrialOutcome:
     reason: str = ""  # why the trial failed
     rows: Sequence[Mapping[str, Any]] = ()  # the rows of metrics.jsonl, in order
     sample: str = ""  # text generated at the end of training
+    warnings: Sequence[str] = ()  # of the run, such as weights that training did not change
+    data: Mapping[str, Any] = field(default_factory=dict)  # record of its text; {} if unknown
     verified: bool = True  # False if the trial is done and no checksum protects its metrics
 
     def last(self, metric: str) -> float | None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,6 +25,7 @@ from gptzoo.ablation.report.formatting import format_interval, format_value, wit
 from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row, sort_value
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
+from gptzoo.ablation.statistics.warnings import tuned_variants
 from gptzoo.utils.units import scaled
 
 _SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "page.js")
@@ -83,6 +83,7 @@ def render_page(
         figures=figures,
         images={name: _data_url(png, "image/png") for name, png in (images or {}).items()},
         variants=_variant_details(outcome, analysis, order),
+        tuned=tuned_variants(outcome),
         samples=_samples_by_seed(outcome, order),
         downloads=_downloads(outcome, tables),
         gptzoo_version=gptzoo.__version__,
@@ -183,7 +184,7 @@ def _data_url(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _rounded(value: Any) -> Any:  # noqa: ANN401  any JSON value
+def _rounded(value: object) -> object:
     """Round all floats in a JSON value."""
     if isinstance(value, float):
         return float(f"{value:.{_FIGURE_DIGITS}g}")

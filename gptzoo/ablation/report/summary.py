@@ -9,6 +9,7 @@ from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate, unit_of
 from gptzoo.ablation.statistics.sentences import format_count
+from gptzoo.ablation.statistics.warnings import tuned_variants
 
 
 def headline(outcome: Outcome, analysis: Analysis) -> str:
@@ -102,6 +103,14 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         yield (
             f"The variants are the finalists of successive halving from {n_variants} by the mean "
             f"{outcome.metric} of seed {selection_seeds}, which no comparison uses."
+        )
+    if tuned := tuned_variants(outcome):
+        tuning = tuned[0][1]
+        sizes = sorted({len(tuning.grid) for _, tuning in tuned})
+        n_values = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        yield (
+            f"{tuning.field} of each variant was tuned on {n_values} values, by the mean {outcome.metric} of seed "
+            f"{', '.join(map(str, tuning.seeds))}, which no comparison uses."
         )
     if analysis.noise is not None:
         yield f"The standard deviation over seeds is {format_estimate(analysis.noise)}, pooled over variants."

@@ -12,6 +12,7 @@ from typing import Any
 from gptzoo.ablation.records.analysis import Analysis, Estimate
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.statistics.warnings import tuned_variants
 
 Column = type[str] | type[int] | type[float]
 
@@ -43,9 +44,25 @@ class Table:
 
 
 def build_tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
-    """Return the tables: ranking and comparisons, trials, effects, curves and, with a selection, its rungs."""
+    """Return the tables: ranking and comparisons, trials, effects, curves, and grids and rungs if there are any."""
     tables = [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
+    if tuned_variants(outcome):
+        tables.append(_tuning(outcome))
     return tables if outcome.selection is None else [*tables, _selection(outcome.selection)]
+
+
+def _tuning(outcome: Outcome) -> Table:
+    """Return a row for each value of the grid of each variant."""
+    columns: dict[str, Column] = {
+        "variant": str, "field": str, "value": float, "mean": float, "chosen": int, "edge": str
+    }  # fmt: skip
+    rows = []
+    for variant, tuning in tuned_variants(outcome):
+        for of in tuning.grid:
+            is_best = of.value == tuning.best
+            cells = (variant.name, tuning.field, of.value, of.mean, int(is_best), tuning.edge if is_best else "")
+            rows.append(dict(zip(columns, cells, strict=True)))
+    return Table("tuning", columns, rows)
 
 
 def _selection(selection: Selection) -> Table:

@@ -32,8 +32,11 @@ class HalvingPlan:
         """Read the trials in an ablation's folder, and decide the rungs by their metrics."""
         names = {(trial["variant"], trial["seed"]): trial["folder"] for trial in self.trials}
 
+        reference = TrialFolder(folder / "trials" / names[self.baseline, self.seeds[0]])
+
         def read_trial(variant: str, seed: int, step: int) -> RungTrial:
-            return read_rung_trial(TrialFolder(folder / "trials" / names[variant, seed], pause_at=step), metric)
+            trial = TrialFolder(folder / "trials" / names[variant, seed], pause_at=step)
+            return read_rung_trial(trial, metric, reference)
 
         return select(
             self.steps,

@@ -3,6 +3,10 @@
 Each variant is trained with the same multiples of its own learning rate, on seeds that are not used for the comparison.
 It keeps the value with the lowest mean of the metric over these seeds. A value with a failed trial is not eligible; of
 equally good values, the smallest is taken.
+
+A best value at an edge of the grid says only that the optimum is there or beyond. With `extend`, a value beyond that
+edge is added, and so on until the best one is inside. Which values are tried depends only on the results so far, so an
+ablation that was interrupted tries the same ones.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from statistics import fmean
 from pydantic import ValidationError
 
 from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.records.tuning import Edge, GridValue, Tuning
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import TuneSpec
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec
+
+MAX_ADDED = 5  # values that `extend` adds to the grid of a variant
 
 
 @dataclass(frozen=True)
@@ -37,38 +44,94 @@ class GridResult:
     spec: RunSpec | None
     complete: bool
     description: str
+    trials: Sequence[GridTrial] = ()  # of all values so far
+    tuning: Tuning | None = None
 
 
-def grid_trials(spec: RunSpec, tune: TuneSpec) -> list[GridTrial]:
-    """Return the trials of a variant's grid. Raises SpecError if the tuned field is not a number of this variant."""
-    base_value = _tuned_value(spec, tune)
-    values = [base_value * factor for factor in sorted(tune.factors)]
-    by_value = {value: _with_value(spec, tune, value) for value in values}
-    return [
-        GridTrial(value, seed, run.model_copy(update={"seed": seed}))
-        for value, run in by_value.items()
-        for seed in tune.seeds
-    ]
+class _Grid:
+    """The values of one variant's grid in ascending order, each with the run that has it."""
+
+    def __init__(self, spec: RunSpec, tune: TuneSpec):
+        self.spec, self.tune = spec, tune
+        base_value = _tuned_value(spec, tune)
+        self.runs: dict[float, RunSpec] = {}
+        for factor in tune.factors:
+            value = base_value * factor
+            if isinstance(base_value, int):
+                value = round(value)
+            self.runs[value] = _with_value(spec, tune, value)
+        if len(self.runs) < 2:
+            factors = ", ".join(f"{factor:g}" for factor in tune.factors)
+            reason = (
+                f"{tune.field} is {base_value:g} in this variant, so the factors {factors} give one value. Use factors "
+                "that give several"
+            )
+            raise SpecError([Problem(spec.name, "$.tune.factors", reason)])
+        self.n_added = 0
+
+    @property
+    def values(self) -> list[float]:
+        return sorted(self.runs)
+
+    def edge_of(self, value: float) -> Edge | None:
+        values = self.values
+        return "lowest" if value == values[0] else "highest" if value == values[-1] else None
+
+    def extend(self, edge: Edge) -> str:
+        """Add a value beyond an edge, or return why there is none."""
+        if self.n_added >= MAX_ADDED:
+            return f"the limit of {MAX_ADDED} added values"
+        values = self.values
+        last, before = (values[0], values[1]) if edge == "lowest" else (values[-1], values[-2])
+        value = float(f"{last * last / before:.6g}")
+        if isinstance(last, int):
+            value = round(value)
+        if value in self.runs:
+            return f"{value:g} is not beyond the grid"
+        try:
+            self.runs[value] = _with_value(self.spec, self.tune, value)
+        except SpecError as error:
+            return f"{value:g} is not valid: {error.problems[0].reason}"
+        self.n_added += 1
+        return ""
+
+    def trials(self) -> list[GridTrial]:
+        return [
+            GridTrial(value, seed, self.runs[value].model_copy(update={"seed": seed}))
+            for value in self.values
+            for seed in self.tune.seeds
+        ]
 
 
 def choose_value(
     spec: RunSpec, tune: TuneSpec, metric: str, outcome_of: Callable[[GridTrial], TrialOutcome]
 ) -> GridResult:
-    """Choose the value of the grid with the lowest mean metric."""
-    outcomes = [(trial, outcome_of(trial)) for trial in grid_trials(spec, tune)]
-    if any(outcome.state not in ("done", "failed") for _, outcome in outcomes):
-        return GridResult(None, False, f"{tune.field} is being tuned")
-    values = sorted({trial.value for trial, _ in outcomes})
-    means = {
-        value: _mean([outcome.last(metric) for trial, outcome in outcomes if trial.value == value]) for value in values
-    }
-    eligible = {value: mean for value, mean in means.items() if mean is not None}
-    grid = ", ".join(f"{value:g}" for value in values)
-    if not eligible:
-        return GridResult(None, True, f"all trials of the {tune.field} grid failed: {grid}")
-    best = min(eligible, key=lambda value: (eligible[value], value))
-    edge = ", at the edge of the grid" if best in (values[0], values[-1]) else ""
-    return GridResult(_with_value(spec, tune, best), True, f"{tune.field} {best:g}, the best of {grid}{edge}")
+    """Choose the value of a variant's grid with the lowest mean metric, and extend the grid if the spec asks for it.
+
+    Raises SpecError if the tuned field is not a number of this variant, or 0.
+    """
+    grid = _Grid(spec, tune)
+    outcomes: dict[tuple[float, int], TrialOutcome] = {}
+    while True:
+        trials = grid.trials()
+        outcomes |= {(t.value, t.seed): outcome_of(t) for t in trials if (t.value, t.seed) not in outcomes}
+        means = {value: _mean([outcomes[value, s].last(metric) for s in tune.seeds]) for value in grid.values}
+        results = [GridValue(value, mean) for value, mean in means.items()]
+        if any(outcome.state not in ("done", "failed") for outcome in outcomes.values()):
+            tuning = Tuning(tune.field, tune.seeds, results, n_added=grid.n_added)
+            return GridResult(None, False, tuning.description, trials, tuning)
+        eligible = {value: mean for value, mean in means.items() if mean is not None}
+        if not eligible:
+            values = ", ".join(f"{value:g}" for value in grid.values)
+            tuning = Tuning(tune.field, tune.seeds, results)
+            return GridResult(None, True, f"all trials of the {tune.field} grid failed: {values}", trials, tuning)
+        best = min(eligible, key=lambda value: (eligible[value], value))
+        edge, stopped = grid.edge_of(best), ""
+        has_effect = len(eligible) < len(means) or len(set(eligible.values())) > 1
+        if edge and tune.extend and has_effect and not (stopped := grid.extend(edge)):
+            continue
+        tuning = Tuning(tune.field, tune.seeds, results, best, edge, grid.n_added, stopped, has_effect)
+        return GridResult(grid.runs[best], True, tuning.description, trials, tuning)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -82,7 +145,13 @@ def _tuned_value(spec: RunSpec, tune: TuneSpec) -> float:
         value = value.get(part) if isinstance(value, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise SpecError([Problem(spec.name, "$.tune.field", f"{tune.field!r} is not a number in this variant")])
-    return float(value)
+    if value == 0:
+        reason = (
+            f"{tune.field} is 0 in this variant, and every multiple of 0 is 0. Give it a value above 0 in the base, or "
+            "make it an axis with the values to compare"
+        )
+        raise SpecError([Problem(spec.name, "$.tune.field", reason)])
+    return value
 
 
 def _with_value(spec: RunSpec, tune: TuneSpec, value: float) -> RunSpec:

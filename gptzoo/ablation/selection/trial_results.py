@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from gptzoo.ablation.execution.trial_folder import TrialFolder
+from gptzoo.ablation.records.same_text import why_not_comparable
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.metrics_file import read_complete_rows
+from gptzoo.training.run.run_folder import RunFolder
+
+_TOPICS = ("weights", "early_stopping")  # of the warnings that a plan does not know in advance
 
 
-def read_rung_trial(folder: TrialFolder, metric: str) -> RungTrial:
-    """Read the progress of a trial towards the step at which it pauses, and the metric at that step."""
+def read_rung_trial(folder: TrialFolder, metric: str, reference: TrialFolder) -> RungTrial:
+    """Read the progress of a trial towards the step at which it pauses, and the metric at that step.
+
+    The trial has failed if its held-out text is not that of `reference`, a trial of the baseline.
+    """
     state = folder.state
     if state != "done":
         return RungTrial(state, reason=(folder.failure or "") if state == "failed" else "")
+    reason = why_not_comparable(metric, folder.data_record.get("held_out"), reference.data_record.get("held_out"))
+    if reason is not None:
+        return RungTrial("failed", reason=reason)
     value = next(
         (row.get(metric) for row in read_complete_rows(folder.metrics) if row.get("step") == folder.pause_at), None
     )
@@ -31,4 +44,20 @@ def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOut
         rows=() if state == "failed" and folder.damage else read_complete_rows(folder.metrics),
         sample=sample.read_text(encoding="utf-8", errors="replace") if sample.is_file() else "",
         verified=state != "done" or folder.verified,
+        warnings=[message for topic in _TOPICS for message in RunFolder(folder.path).read_warnings(topic)],
+        data=folder.data_record,
     )
+
+
+def with_same_text(trials: Sequence[TrialOutcome], baseline: str, metric: str) -> list[TrialOutcome]:
+    """Return the trials; those that are done but whose metric is of another held-out text count as failed.
+
+    The reference is the first trial of the baseline that has a record of its text.
+    """
+    of_baseline = sorted((trial for trial in trials if trial.variant == baseline), key=lambda trial: trial.seed)
+    reference = next((trial.data["held_out"] for trial in of_baseline if trial.data.get("held_out")), None)
+    checked = []
+    for trial in trials:
+        reason = why_not_comparable(metric, trial.data.get("held_out"), reference) if trial.state == "done" else None
+        checked.append(trial if reason is None else replace(trial, state="failed", reason=reason, rows=()))
+    return checked

@@ -50,12 +50,14 @@ def _summary(plan: Plan, folder: Path) -> Iterator[str]:
         n_trials = n_seeds * sum(not variant.tuning_failed for variant in plan.variants)
         yield f"{spec.name}: {len(plan.variants)} variants x {n_seeds} seeds = {n_trials} trials in {folder}"
     if spec.tune is not None:
-        factors = ", ".join(f"{factor:g}" for factor in spec.tune.factors)
+        factors = ", ".join(f"{factor:g}" for factor in sorted(spec.tune.factors))
         yield (
             f"before the comparison: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant is trained with "
             f"{factors} times its own value, on seeds not used in the comparison, and keeps the value with the lowest "
             f"mean {spec.metric}"
         )
+        if n := plan.n_extension_trials:
+            yield f"up to {n} more trials to extend the grids whose best value is at an edge"
     yield f"comparison with {plan.baseline} by {spec.metric}, {'paired by seed' if plan.paired else 'not paired'}"
 
 
@@ -75,6 +77,8 @@ def _exclusions_and_notes(plan: Plan) -> Iterator[str]:
         yield f"{name} stands for {len(merged)} more combinations of choices with the same spec"
     for note in plan.notes:
         yield f"note: {note}"
+    for warning in plan.warnings:
+        yield f"WARNING: {warning}"
 
 
 def _forecast(plan: Plan, forecast: Forecast | None) -> Iterator[str]:
@@ -82,6 +86,8 @@ def _forecast(plan: Plan, forecast: Forecast | None) -> Iterator[str]:
         return
     if forecast.total_seconds is not None:
         yield f"estimated time: {format_duration(forecast.total_seconds)} on {forecast.n_workers} workers"
+    if forecast.extension_seconds:
+        yield f"estimated time to extend every grid to its limit: {format_duration(forecast.extension_seconds)} more"
     if forecast.memory_bytes is not None:
         gib = forecast.memory_bytes / 2**30
         yield f"estimated memory: {gib:.2f} GiB, if the largest trials run at the same time"
@@ -123,5 +129,7 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "trials": trials_as_dicts(plan),
         "halving": None if plan.halving is None else halving_as_dict(plan),
         "notes": list(plan.notes),
+        "warnings": list(plan.warnings),
+        "extension_trials": plan.n_extension_trials,
         "forecast": None if forecast is None else asdict(forecast),
     }

@@ -34,17 +34,23 @@ class Batching(Component):
     n_samples: int
     """Number of samples in one epoch, in which each token is a target at most once."""
     val_bytes: int
-    """UTF-8 bytes of text that all targets of `validation_batches` stand for."""
+    """UTF-8 bytes of the held-out text that `validation_batches` predict: those of its documents, without separators.
+    Set by the base class; a subclass that predicts only a part of each document sets the bytes of these parts."""
 
     config: Config
 
     def __init__(self, config: Config, store: TokenStore, tokenizer: Tokenizer, length: int, seed: int):
-        """Set up batches of at most `length` tokens per row. Raises DataError if the store is too small."""
+        """Set up batches of at most `length` tokens per row.
+
+        Raises DataError if the held-out text is too short. Text that is too short to train on raises DataError when
+        `n_samples` is read: an evaluation reads only held-out text.
+        """
         self.config = config
         self.store = store
         self.tokenizer = tokenizer
         self.length = length
         self.seed = seed
+        self.val_bytes = store.n_bytes["val"]
 
     @classmethod
     def enabled_inputs(cls, config: Any) -> frozenset[str]:  # noqa: ANN401  a subclass takes its own Config
@@ -62,8 +68,3 @@ class Batching(Component):
     def example_prompt(self) -> list[int]:
         """Return the first tokens of the held-out text, a prompt for any model trained with these batches."""
         return list(map(int, self.store.val[:_EXAMPLE_PROMPT_TOKENS]))
-
-
-def predicted_bytes(store: TokenStore, tokenizer: Tokenizer) -> int:
-    """Return the UTF-8 bytes of the held-out text without its first token, which is never a target."""
-    return store.n_bytes["val"] - len(tokenizer.decode_bytes([int(store.val[0])]))

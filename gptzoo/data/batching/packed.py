@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from pydantic import model_validator
 
-from gptzoo.data.batching.batching import Batch, predicted_bytes
+from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.packing import Chunks, Packing
 from gptzoo.data.batching.token_dropout import TokenDropoutBatching
 from gptzoo.data.token_store import TokenStore
@@ -55,7 +55,6 @@ class Packed(TokenDropoutBatching):
         self.packing = Packing(store.spans["train"], len(store.train), length)
         self.val_packing = Packing(store.spans["val"], len(store.val), length)
         self.n_samples = self.packing.n_rows
-        self.val_bytes = predicted_bytes(store, tokenizer)
 
     def train_batch(self, first: int, count: int) -> Batch:
         epochs, rows = np.divmod(np.arange(first, first + count), self.n_samples)

@@ -6,15 +6,14 @@ text at a different offset and visits the windows in a different random order. A
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
-from gptzoo.data.batching.batching import Batch, predicted_bytes
+from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.permutation import permute
 from gptzoo.data.batching.token_dropout import TokenDropoutBatching
-from gptzoo.data.token_store import TokenStore
-from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
 from gptzoo.utils.seeds import derive_seed
 
@@ -27,13 +26,14 @@ class Windows(TokenDropoutBatching):
 
     name = "windows"
 
-    def __init__(
-        self, config: TokenDropoutBatching.Config, store: TokenStore, tokenizer: Tokenizer, length: int, seed: int
-    ):
-        super().__init__(config, store, tokenizer, length, seed)
-        self.order = WindowOrder(len(store.train), length, seed)
-        self.n_samples = self.order.n_windows
-        self.val_bytes = predicted_bytes(store, tokenizer)
+    @functools.cached_property
+    def order(self) -> WindowOrder:
+        """The order of the training windows. An evaluation needs none, so its training text may be short."""
+        return WindowOrder(len(self.store.train), self.length, self.seed)
+
+    @functools.cached_property
+    def n_samples(self) -> int:  # type: ignore[override]  # raises DataError if the training text is too short
+        return self.order.n_windows
 
     def train_batch(self, first: int, count: int) -> Batch:
         inputs, targets = slice_windows(self.store.train, self.order.starts(first, count), self.length)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from gptzoo.component import Component, Config
+from gptzoo.data.corpora.file_text import Document, pieces_of
 from gptzoo.data.utf8 import encode_utf8
 
 Split = Literal["train", "val"]
@@ -26,15 +27,35 @@ class Corpus(Component):
         """Yield the documents of a split. Raises DataError for data that cannot be read."""
         raise TypeError(f"{type(self).__name__} does not implement documents")
 
+    def read_documents(self, split: Split) -> Iterator[Document]:
+        """Yield the same documents. A corpus may yield a large file as a `FileText`, which is read in pieces."""
+        yield from self.documents(split)
+
+    @property
+    def is_continuous(self) -> bool:
+        """True if the training split is continuous text, not independent documents."""
+        return False
+
+    def training_documents(self, is_duplicate: Callable[[Document], bool]) -> Iterator[Document]:
+        """Yield the documents of the training split without duplicates of held-out documents.
+
+        `is_duplicate` is called once for each independent document. Continuous text is yielded whole.
+        """
+        for document in self.read_documents("train"):
+            if self.is_continuous or not is_duplicate(document):
+                yield document
+
     def fingerprint(self) -> str:
         """Return a digest of everything that determines the documents: file contents, generator options."""
         raise TypeError(f"{type(self).__name__} does not implement fingerprint")
 
 
-def is_held_out(document: str, fraction: float) -> bool:
+def is_held_out(document: Document, fraction: float) -> bool:
     """Assign a document to validation with probability `fraction`, by the hash of its content.
 
     The assignment does not change when other documents are added, removed or reordered.
     """
-    digest = hashlib.blake2b(encode_utf8(document), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < fraction * 2**64
+    digest = hashlib.blake2b(digest_size=8)
+    for piece in pieces_of(document):
+        digest.update(encode_utf8(piece))
+    return int.from_bytes(digest.digest(), "little") < fraction * 2**64

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from gptzoo.data.corpora.corpus import Corpus, Split, is_held_out
+from gptzoo.data.corpora.file_text import Document, read_whole
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError
 from gptzoo.spec.paths import PathOption
@@ -43,6 +44,9 @@ class FileCorpus(Corpus):
 
     def documents(self, split: Split) -> Iterator[str]:
         """Yield the non-empty documents of a split. Raises DataError for unreadable files or an empty split."""
+        yield from read_whole(self.read_documents(split))
+
+    def read_documents(self, split: Split) -> Iterator[Document]:
         empty = True
         for document in self._split_documents(split):
             if document:
@@ -54,7 +58,7 @@ class FileCorpus(Corpus):
             advice = "add text to it" if has_val_path else "give more text, or set val_path"
             raise DataError(f"corpus {self.config.type!r}: {path}: no text for the {split} split; {advice}")
 
-    def _split_documents(self, split: Split) -> Iterator[str]:
+    def _split_documents(self, split: Split) -> Iterator[Document]:
         if self.config.val_path is not None:
             yield from self._read_all(self.config.path if split == "train" else self.config.val_path)
             return
@@ -62,11 +66,11 @@ class FileCorpus(Corpus):
             if is_held_out(document, self.config.val_fraction) == (split == "val"):
                 yield document
 
-    def _read_all(self, path: str) -> Iterator[str]:
+    def _read_all(self, path: str) -> Iterator[Document]:
         for file in self._files(path):
             yield from self._read(file)
 
-    def _read(self, file: Path) -> Iterator[str]:
+    def _read(self, file: Path) -> Iterator[Document]:
         """Yield the documents of one file."""
         raise TypeError(f"{type(self).__name__} does not implement _read")
 

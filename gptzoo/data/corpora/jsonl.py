@@ -51,7 +51,9 @@ class JsonlCorpus(FileCorpus):
         text = value.get(self.config.field) if isinstance(value, dict) else None
         if not isinstance(text, str):
             actual = f"keys: {', '.join(map(repr, value))}" if isinstance(value, dict) else "the line is not an object"
-            raise DataError(f"{location}: has no text under {self.config.field!r} ({actual}); set the corpus's `field`")
+            is_given = isinstance(value, dict) and self.config.field in value
+            advice = f"it holds {json.dumps(text)[:40]}" if is_given else "set the corpus's `field`"
+            raise DataError(f"{location}: has no text under {self.config.field!r} ({actual}); {advice}")
         try:
             encode_utf8(text)
         except DataError as error:  # JSON can express a lone surrogate, "\ud800", which UTF-8 cannot

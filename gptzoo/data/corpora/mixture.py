@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, PositiveFloat, Strict
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.data.corpora.file_text import Document, read_whole
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
 from gptzoo.strict_model import StrictModel, custom_error
@@ -56,15 +57,26 @@ class MixtureCorpus(Corpus):
 
     def documents(self, split: Split) -> Iterator[str]:
         """Yield the documents corpus by corpus. A corpus with a weight above 1 is repeated as a whole."""
+        yield from read_whole(self.read_documents(split))
+
+    def read_documents(self, split: Split) -> Iterator[Document]:
+        if split == "train":
+            yield from self._weighted(lambda corpus: corpus.read_documents("train"))
+            return
+        for corpus in self.corpora:
+            yield from corpus.read_documents("val")
+
+    def training_documents(self, is_duplicate: Callable[[Document], bool]) -> Iterator[Document]:
+        """Yield the training documents as `documents` does. Duplicates are left out before weights are applied."""
+        yield from self._weighted(lambda corpus: corpus.training_documents(is_duplicate))
+
+    def _weighted(self, read: Callable[[Corpus], Iterator[Document]]) -> Iterator[Document]:
         for index, (corpus, weight) in enumerate(zip(self.corpora, self.weights, strict=True)):
-            if split == "val":
-                yield from corpus.documents("val")
-                continue
             for _ in range(int(weight)):
-                yield from corpus.documents("train")
+                yield from read(corpus)
             if fraction := weight % 1:
                 n_documents = 0
-                for document in _take_fraction(corpus.documents("train"), fraction):
+                for document in _take_fraction(read(corpus), fraction):
                     n_documents += 1
                     yield document
                 if not n_documents and weight < 1:
@@ -78,7 +90,7 @@ class MixtureCorpus(Corpus):
         return hashlib.sha256("/".join([self.config.type, *parts]).encode()).hexdigest()
 
 
-def _take_fraction(documents: Iterator[str], fraction: Fraction) -> Iterator[str]:
+def _take_fraction(documents: Iterator[Document], fraction: Fraction) -> Iterator[Document]:
     """Yield floor(n * fraction) of n documents, evenly spaced."""
     numerator, denominator = fraction.as_integer_ratio()
     for index, document in enumerate(documents):

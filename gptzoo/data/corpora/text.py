@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.corpora.file_text import Document, FileText, open_text, split_text
 from gptzoo.data.corpora.files import FileCorpus
-from gptzoo.data.utf8 import read_utf8
+
+MAX_STRING_BYTES = 2**22  # a longer document is read in pieces
 
 
 class TextCorpus(FileCorpus):
@@ -20,13 +22,21 @@ class TextCorpus(FileCorpus):
     name = "text"
     suffix = ".txt"
 
-    def _split_documents(self, split: Split) -> Iterator[str]:
+    @property
+    def is_continuous(self) -> bool:
+        return not Path(self.config.path).is_dir()
+
+    def _split_documents(self, split: Split) -> Iterator[Document]:
         if self.config.val_path is not None or Path(self.config.path).is_dir():
             yield from super()._split_documents(split)
             return
-        (text,) = self._read_all(self.config.path)
-        cut = int(len(text) * (1 - self.config.val_fraction))
-        yield text[:cut] if split == "train" else text[cut:]
+        (file,) = self._files(self.config.path)
+        train, val = split_text(open_text(file), 1 - self.config.val_fraction)
+        yield _read_if_small(train if split == "train" else val)
 
-    def _read(self, file: Path) -> Iterator[str]:
-        yield read_utf8(file)
+    def _read(self, file: Path) -> Iterator[Document]:
+        yield _read_if_small(open_text(file))
+
+
+def _read_if_small(text: FileText) -> Document:
+    return text if len(text) > MAX_STRING_BYTES else text.read()

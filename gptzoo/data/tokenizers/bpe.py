@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from gptzoo.data.tokenizers.borders import PART_CHARACTERS, border_of_state, cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.library_errors import report_library_errors
+from gptzoo.data.tokenizers.special_tokens import STATE_KEY
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
-from gptzoo.errors import DataError
+from gptzoo.errors import DataError, UserNote
 
 if TYPE_CHECKING:
     import tokenizers
 
+MAX_TRAINING_WORD = 2**13  # characters
+_LONG_RUN = re.compile(rf"\S{{{MAX_TRAINING_WORD}}}|\s{{{MAX_TRAINING_WORD}}}")
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|eot_id|>")
 
 
@@ -24,6 +31,7 @@ class BpeTokenizer(Tokenizer):
     """Byte-level byte-pair encoding, trained on the training text with Hugging Face `tokenizers`.
 
     Its state is the JSON of that library (`tokenizer.json`), so the tokenizer of an imported model has this type too.
+    An imported tokenizer reads texts as transformers does: BOS first, if the model was trained with it.
     """
 
     name = "bpe"
@@ -34,25 +42,38 @@ class BpeTokenizer(Tokenizer):
         """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
 
     config: Config
+    fit_border = last_word_border
 
     def __init__(self, config: Config, state: dict[str, Any]):
         super().__init__(config, state)
         self.library_tokenizer = _load_library_tokenizer(state)
+        if self.special_tokens is not None:
+            self.library_tokenizer.encode_special_tokens = not self.special_tokens.in_text
+        elif len(self.library_tokenizer.encode("").ids) > 0:
+            warnings.warn(
+                "this tokenizer was imported by an earlier version of gptzoo: it reads texts without BOS and knows one "
+                "end token. Import the model again with `gptzoo import-hf` to read texts as in its training",
+                UserNote,
+                stacklevel=2,
+            )
+        in_text = self.special_tokens is not None and self.special_tokens.in_text
+        self.border = border_of_state(state, reads_special_tokens=in_text)
         self.vocab_size = 1 + max(
             self.library_tokenizer.get_vocab(with_added_tokens=True).values()
         )  # ids may have gaps
-        end_tokens = [self.library_tokenizer.token_to_id(name) for name in END_OF_TEXT]
-        self.eot = next((token for token in end_tokens if token is not None), None)
+        self.eot = self._find_end_of_text()
         self.is_byte_level = "ByteLevel" in json.dumps(state["decoder"])
         added_tokens = self.library_tokenizer.get_added_tokens_decoder().items()
         self.special_ids = {index for index, token in added_tokens if token.special}
+        if self.special_tokens is not None:
+            self.special_ids |= {*self.special_tokens.prefix, *self.special_tokens.end}
         self.added_token_bytes = {index: token.content.encode("utf-8") for index, token in added_tokens}
 
     @classmethod
     def fit(cls, config: Config, texts: Iterable[str]) -> dict[str, Any]:
         hf = _import_tokenizers()
         library = hf.Tokenizer(hf.models.BPE())
-        library.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.pre_tokenizer = _pre_tokenizer()
         library.decoder = hf.decoders.ByteLevel()
         trainer = hf.trainers.BpeTrainer(
             vocab_size=config.vocab_size,
@@ -60,13 +81,27 @@ class BpeTokenizer(Tokenizer):
             initial_alphabet=sorted(hf.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        library.train_from_iterator(texts, trainer)
+        reading_errors: list[BaseException] = []
+        with report_library_errors("tokenizer 'bpe'", reading_errors=reading_errors):
+            library.train_from_iterator(_keep_error(map(_training_parts, texts), reading_errors), trainer)
         state: dict[str, Any] = json.loads(library.to_str())
         return state
 
+    def _find_end_of_text(self) -> int | None:
+        if self.special_tokens is not None:
+            return next(iter(self.special_tokens.end), None)
+        known = [self.library_tokenizer.token_to_id(name) for name in END_OF_TEXT]
+        return next((token for token in known if token is not None), None)
+
     def encode(self, text: str) -> Sequence[int]:
+        return [*self.prefix, *self.encode_continuation(text)]
+
+    def encode_continuation(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        return self.library_tokenizer.encode(text, add_special_tokens=False).ids
+        parts = [text] if len(text) <= PART_CHARACTERS else cut_at_borders([text], self.border)
+        with report_library_errors("tokenizer 'bpe'"):
+            encoded = [self.library_tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+        return encoded[0] if len(encoded) == 1 else list(itertools.chain.from_iterable(encoded))
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
@@ -84,12 +119,39 @@ class BpeTokenizer(Tokenizer):
         return piece.replace("\u2581", " ").encode("utf-8")  # SentencePiece writes a space as U+2581
 
 
+def _keep_error(texts: Iterable[Iterable[str]], errors: list[BaseException]) -> Iterator[str]:
+    """Yield all texts. Append an error to `errors`, so that it can be told from one of the library."""
+    try:
+        yield from itertools.chain.from_iterable(texts)
+    except BaseException as error:
+        errors.append(error)
+        raise
+
+
+def _training_parts(text: str) -> Iterator[str]:
+    """Yield a training text in parts, and a word that is too long for the trainer in pieces.
+
+    The trainer's time is quadratic in the length of a word. The other words are the same as without parts.
+    """
+    for part in cut_at_borders([text], last_word_border):
+        start = 0
+        if _LONG_RUN.search(part):
+            for _, (begin, end) in _pre_tokenizer().pre_tokenize_str(part):
+                if end - begin > MAX_TRAINING_WORD:
+                    yield part[start:begin]
+                    yield from (part[i : min(end, i + MAX_TRAINING_WORD)] for i in range(begin, end, MAX_TRAINING_WORD))
+                    start = end
+        yield part[start:]
+
+
 def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     """Load a `tokenizer.json` so that special tokens in a text are plain text, without truncation or padding."""
+    library_tokenizers = _import_tokenizers()
+    if not isinstance(state, dict):
+        raise DataError(f"tokenizer 'bpe': expected the object of a tokenizer.json, got {type(state).__name__}")
+    library_state = {key: value for key, value in state.items() if key != STATE_KEY}
     try:
-        library: tokenizers.Tokenizer = _import_tokenizers().Tokenizer.from_str(json.dumps(state))
-    except DataError:
-        raise
+        library: tokenizers.Tokenizer = library_tokenizers.Tokenizer.from_str(json.dumps(library_state))
     except Exception as error:  # the library raises plain Exceptions
         raise DataError(f"tokenizer 'bpe': the state is not a valid tokenizer.json: {error}") from None
     decoder = json.dumps(state.get("decoder"))
@@ -102,6 +164,10 @@ def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     library.no_truncation()
     library.no_padding()
     return library
+
+
+def _pre_tokenizer() -> Any:  # noqa: ANN401  `tokenizers` is an optional dependency
+    return _import_tokenizers().pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
 def _import_tokenizers() -> ModuleType:

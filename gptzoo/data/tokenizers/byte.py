@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gptzoo.data.tokenizers.borders import anywhere
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 
@@ -15,6 +16,7 @@ class ByteTokenizer(Tokenizer):
     paper = "Xue et al. 2021, ByT5, arXiv:2105.13626"
     vocab_size = 257
     eot = 256
+    border = anywhere
 
     def encode(self, text: str) -> Sequence[int]:
         return list(encode_utf8(text))

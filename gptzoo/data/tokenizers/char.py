@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from gptzoo.data.tokenizers.borders import anywhere
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
 
 
 class CharTokenizer(Tokenizer):
-    """One token for each character of the training text, numbered in code point order."""
+    """One token for each character of the training text, numbered in code point order.
+
+    Documents are separated by newlines. A training text of several documents always has the newline in its vocabulary.
+    """
 
     name = "char"
     eot = None
+    border = anywhere
+    fit_border = anywhere
+    fit_separator = "\n"
 
     def __init__(self, config: Tokenizer.Config, state: str):
         super().__init__(config, state)
@@ -35,6 +42,10 @@ class CharTokenizer(Tokenizer):
                 f"tokenizer 'char' has no token for {error.args[0]!r}, which does not occur in the training text. "
                 "Use tokenizer 'byte' or 'bpe', or remove the character."
             ) from None
+
+    def separator(self) -> Sequence[int]:
+        """Return a newline, or nothing if the training text is a single document without a newline."""
+        return [self.ids["\n"]] if "\n" in self.ids else []
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return "".join(self.characters[token] for token in self.check_ids(ids)).encode("utf-8")

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gptzoo.data.tokenizers.borders import cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.library_errors import report_library_errors
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 from gptzoo.errors import DataError
 
 if TYPE_CHECKING:
     import tiktoken
+
+
+# Encodings whose words have the borders of `last_word_border`.
+_WITH_BORDERS = ("gpt2", "r50k_base", "p50k_base", "p50k_edit", "cl100k_base", "o200k_base", "o200k_harmony")
 
 
 class TiktokenTokenizer(Tokenizer):
@@ -28,13 +34,21 @@ class TiktokenTokenizer(Tokenizer):
     def __init__(self, config: Config, state: object = None):
         super().__init__(config, state)
         self.encoding = _get_encoding(config.name)
+        self.border = last_word_border if config.name in _WITH_BORDERS else None
         self.vocab_size = self.encoding.n_vocab
         self.eot = self.encoding.eot_token
         self.special_ids = {self.encoding.encode_single_token(name) for name in self.encoding.special_tokens_set}
 
     def encode(self, text: str) -> Sequence[int]:
+        return [*self.prefix, *self.encode_continuation(text)]
+
+    def encode_continuation(self, text: str) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        return self.encoding.encode_ordinary(text)
+        ids: list[int] = []
+        for part in cut_at_borders([text], self.border):
+            with report_library_errors("tokenizer 'tiktoken'", part):
+                ids += self.encoding.encode_ordinary(part)
+        return ids
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)

@@ -7,9 +7,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gptzoo.component import Component, Config
+from gptzoo.data.tokenizers.borders import Border
+from gptzoo.data.tokenizers.special_tokens import SpecialTokens, read_special_tokens
 from gptzoo.errors import DataError, FolderError
 from gptzoo.reference import Reference
 
@@ -21,10 +23,23 @@ class Tokenizer(Component):
 
     vocab_size: int
     eot: int | None  # the end-of-text token id; None if the vocabulary has none
+    prefix: tuple[int, ...] = ()
+    """Token ids that `encode` puts before each text, such as BOS. Only imported tokenizers have them."""
+    special_tokens: SpecialTokens | None = None  # of an imported tokenizer
+    border: Border | None = None
+    """The borders at which a text can be cut: the ids of the text are those of `encode` for the first part and of
+    `encode_continuation` for the second. Long documents are encoded in such parts. None: as a whole."""
+    fit_border: ClassVar[Border | None] = None
+    """The same for `fit`: its result does not change if texts are cut at these borders."""
+    fit_separator: ClassVar[str] = ""
+    """Text between two documents, which `fit` has to learn as well."""
 
     def __init__(self, config: Config, state: object = None):
         self.config = config
         self.state = state
+        self.special_tokens = read_special_tokens(state)
+        if self.special_tokens is not None:
+            self.prefix = self.special_tokens.prefix
 
     @classmethod
     def fit(cls, config: Any, texts: Iterable[str]) -> object:  # noqa: ANN401  a subclass takes its own Config
@@ -42,11 +57,22 @@ class Tokenizer(Component):
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> Sequence[int]:
-        """Return the token ids of `text`, each in [0, vocab_size).
+        """Return the token ids of a text as a model reads it: `prefix`, then ids in [0, vocab_size).
 
         Raises DataError for text that the vocabulary cannot represent.
         """
         raise TypeError(f"{type(self).__name__} does not implement encode")
+
+    def encode_continuation(self, text: str) -> Sequence[int]:
+        """Return the token ids of text that follows other text: those of `encode`, without `prefix`."""
+        return self.encode(text)[len(self.prefix) :]
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The ids that end a generated text: the end-of-text token, and further ones of an imported model."""
+        if self.special_tokens is not None and self.special_tokens.end:
+            return self.special_tokens.end
+        return () if self.eot is None else (self.eot,)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the UTF-8 bytes of `ids`.
@@ -59,7 +85,7 @@ class Tokenizer(Component):
 
     def separator(self) -> Sequence[int]:
         """Return the ids between two documents: the end-of-text token, or a newline if the vocabulary has none."""
-        return self.encode("\n") if self.eot is None else [self.eot]
+        return self.encode_continuation("\n") if self.eot is None else [self.eot]
 
     def check_ids(self, ids: Sequence[int]) -> Sequence[int]:
         """Return `ids` unchanged. Raises DataError for an id outside the vocabulary."""

@@ -5,8 +5,9 @@ A step of the engine decodes one token for every running sequence, then prefills
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import logging
+import traceback
 from collections import deque
 from collections.abc import Hashable, Sequence
 
@@ -17,12 +18,15 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_sequence_logits
-from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager, Prompt
+from gptzoo.sampling.engine.isolation import SequenceSnapshot, prefill_or_collect_errors, recompute_states
+from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
 from gptzoo.sampling.engine.sampler import log_probabilities, sample_tokens, top_logprobs
 from gptzoo.sampling.engine.speculative import DraftModel, Proposal, accept_or_resample, check_draft_prompt
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request, check_prompt
+
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -57,12 +61,21 @@ class Engine:
         self._running: list[EngineSequence] = []  # by slot
         self._allocate()
 
-    def _allocate(self) -> None:
-        self._draft: DraftModel | None = None
+    def _new_caches(self, n_slots: int) -> tuple[KVCacheManager, DraftModel | None]:
+        draft = None
         if self._draft_model is not None:
-            self._draft = DraftModel(self._draft_model, self.model, self.n_slots, self.max_length)
-        self._cache = KVCacheManager(self.model, self.n_slots, self.max_length)
+            draft = DraftModel(self._draft_model, self.model, n_slots, self.max_length)
+        return KVCacheManager(self.model, n_slots, self.max_length), draft
+
+    def _allocate(self) -> None:
+        self._cache, self._draft = self._new_caches(self.n_slots)
         self._caches = [self._cache] if self._draft is None else [self._cache, self._draft.cache]
+
+    def _reallocate(self) -> None:
+        self._draft = None  # frees the memory before it is allocated again
+        self._caches = []
+        vars(self).pop("_cache", None)  # it is missing after a reallocation that failed
+        self._allocate()
 
     def reset(self) -> None:
         """Drop all sequences and allocate a new KV cache.
@@ -70,10 +83,7 @@ class Engine:
         Call it after `step` raised an exception: the contents of the cache are unknown then.
         """
         self.drop_all()
-        self._draft = None  # frees the memory before it is allocated again
-        self._caches = []
-        vars(self).pop("_cache", None)  # it is missing after a reset that failed
-        self._allocate()
+        self._reallocate()
 
     def drop_all(self) -> None:
         """Drop all sequences without further events."""
@@ -102,7 +112,7 @@ class Engine:
         """
         self._check(request)
         if self._stopping is None or self._stopping.spec is not request.spec:  # requests with one spec share processors
-            self._stopping = StoppingCriteria(request.spec, self.tokenizer)
+            self._stopping = StoppingCriteria(request.spec, self.tokenizer, self.model.spec.dims.vocab_size)
         request_id = next(self._ids) if request.id is None else request.id
         for sample in range(request.n_samples):
             self._waiting.append(EngineSequence.start(request, request_id, sample, self._stopping))
@@ -153,7 +163,7 @@ class Engine:
         candidates = self._admit(len(free_slots))
         events = [event for sequence in candidates if (event := sequence.finish_without_token()) is not None]
         admitted = [sequence for sequence in candidates if not sequence.finished]
-        prefill_errors = self._prefill_or_collect_errors(admitted)
+        prefill_errors = prefill_or_collect_errors(admitted, self._cache, self._draft)
         events += [s.fail(prefill_errors[s.prompt_ids]) for s in admitted if s.prompt_ids in prefill_errors]
         admitted = [sequence for sequence in admitted if not sequence.finished]
         if not admitted:
@@ -169,30 +179,6 @@ class Engine:
             cache.keep_prefilled(waiting_prompts)
         return events + self._sample(admitted, torch.stack(logits))
 
-    def _prefill_or_collect_errors(self, sequences: Sequence[EngineSequence]) -> dict[Prompt, Exception]:
-        """Prefill the prompts of sequences, which have one length. Return the errors by prompt.
-
-        A prompt is prefilled into states of its own, so an error does not affect the sequences in slots.
-        """
-        prompts = {sequence.prompt_ids for sequence in sequences}
-        draft_prompts = {sequence.prompt_ids for sequence in sequences if sequence.request.n_draft_tokens}
-
-        def prefill_model_and_draft(subset: set[Prompt]) -> None:
-            self._cache.prefill(subset)
-            if self._draft is not None:
-                self._draft.cache.prefill(subset & draft_prompts)
-
-        with contextlib.suppress(Exception):  # raised again below, for the prompt that causes it
-            prefill_model_and_draft(prompts)
-            return {}
-        errors: dict[Prompt, Exception] = {}
-        for prompt in sorted(prompts):
-            try:
-                prefill_model_and_draft({prompt})
-            except Exception as error:
-                errors[prompt] = error
-        return errors
-
     def _admit(self, n_free: int) -> list[EngineSequence]:
         """Take the sequences with the first one's prompt length out of the first `n_free` of the queue."""
         candidates = [self._waiting.popleft() for _ in range(min(n_free, len(self._waiting)))]
@@ -201,17 +187,52 @@ class Engine:
         return [sequence for sequence in candidates if sequence.prompt_length == length]
 
     def _decode_step(self) -> list[TokenEvent]:
-        """Decode the last token of every running sequence and the draft tokens after it; sample the next tokens."""
-        sequences = self._running
+        """Decode the running sequences in one batch. If that fails, decode each of them alone."""
+        snapshots = [SequenceSnapshot.take(sequence) for sequence in self._running]
+        try:
+            return self._decode(self._running, self._cache, self._draft)
+        except Exception as error:
+            _log.warning("a decode step failed, and each of its sequences is computed again", exc_info=error)
+            traceback.clear_frames(error.__traceback__)  # they refer to the old cache
+        for snapshot in snapshots:
+            snapshot.restore()
+        return self._decode_each_alone()
+
+    def _decode_each_alone(self) -> list[TokenEvent]:
+        """Allocate new caches, recompute the states of the running sequences and decode one step of each.
+
+        A sequence whose computation fails again ends with the error.
+        """
+        self._reallocate()
+        events: list[TokenEvent] = []
+        for slot, sequence in enumerate(self._running):
+            try:
+                cache, draft = self._new_caches(1)
+                recompute_states(sequence, cache, draft)
+                events += self._decode([sequence], cache, draft)
+                self._cache.copy_slot(slot, cache, 0)
+                if self._draft is not None and draft is not None:
+                    self._draft.cache.copy_slot(slot, draft.cache, 0)
+            except Exception as error:
+                events.append(sequence.fail(error))
+        return events
+
+    def _decode(
+        self, sequences: Sequence[EngineSequence], cache: KVCacheManager, draft: DraftModel | None
+    ) -> list[TokenEvent]:
+        """Decode the last token of each sequence and the draft tokens after it; sample the next tokens.
+
+        Slot i of `cache` and `draft` has sequence i.
+        """
         proposals: list[list[Proposal]] = [[] for _ in sequences]
         draft_errors: dict[int, LogitsError] = {}
-        if self._draft is not None:
-            proposals, draft_errors = self._draft.propose(sequences)
+        if draft is not None:
+            proposals, draft_errors = draft.propose(sequences)
         if any(proposals):
-            self._cache.snapshot(len(sequences))
+            cache.snapshot(len(sequences))
         inputs = [[s.tokens[-1], *(p.token for p in drafts)] for s, drafts in zip(sequences, proposals, strict=True)]
         n_cached = [len(s.tokens) + len(drafts) for s, drafts in zip(sequences, proposals, strict=True)]
-        logits = self._cache.decode(inputs)  # (B, T, V)
+        logits = cache.decode(inputs)  # (B, T, V)
         events = [sequences[slot].fail(error) for slot, error in draft_errors.items()]
         active = [slot for slot in range(len(sequences)) if slot not in draft_errors]
         for position in range(logits.shape[1]):
@@ -228,10 +249,10 @@ class Engine:
                 for slot, draft in zip(active, drafts, strict=True)
                 if draft is not None and not sequences[slot].finished and sequences[slot].tokens[-1] == draft.token
             ]
-        if self._draft is not None:
+        if draft is not None:
             # The last token is sampled, so it is in no cache yet.
-            self._cache.rollback([n - (len(s.tokens) - 1) for s, n in zip(sequences, n_cached, strict=True)])
-            self._draft.rollback_rejected(sequences)
+            cache.rollback([n - (len(s.tokens) - 1) for s, n in zip(sequences, n_cached, strict=True)])
+            draft.rollback_rejected(sequences)
         return events
 
     def _sample(

@@ -60,8 +60,12 @@ class KVCacheManager:
 
     def move_slot(self, target: int, source: int) -> None:
         """Move the sequence in slot `source` to slot `target`."""
-        copy_row(self.states, target, self.states, source)
-        self._positions[target] = self._positions[source]
+        self.copy_slot(target, self, source)
+
+    def copy_slot(self, target: int, other: KVCacheManager, source: int) -> None:
+        """Copy the sequence in slot `source` of another manager of the same model to slot `target`."""
+        copy_row(self.states, target, other.states, source)
+        self._positions[target] = other._positions[source]
 
     def decode(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """Append tokens to each of the first slots and return the logits (B, T, V) after each token.

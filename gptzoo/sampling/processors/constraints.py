@@ -14,10 +14,10 @@ from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
 from gptzoo.sampling.processors.vocabulary import check_token_ids, token_bytes
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.strict_model import custom_error
+from gptzoo.strict_model import Unicode, custom_error
 
 TokenIds = Annotated[tuple[NonNegativeInt, ...], Strict(False)]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[Unicode, Field(min_length=1)]
 
 
 class Constraint(LogitsProcessor):
@@ -73,6 +73,9 @@ class BannedTokens(Constraint):
                     self.banned_after.setdefault(text[:split], []).extend(tokens)
         self.max_tail_length = max(map(len, self.banned_after), default=0)
 
+    def check_vocab_size(self, vocab_size: int) -> None:
+        check_token_ids(self.config.ids, vocab_size, self.name)
+
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         check_token_ids(self.always_banned, logits.shape[-1], self.name)
         masked = logits.clone()
@@ -100,7 +103,7 @@ class ForcedTokens(Constraint):
     class Config(Constraint.Config):
         ids: TokenIds = ()
         """Token ids of the first new tokens, in order."""
-        text: str = Field("", examples=["Once upon a time"])
+        text: Unicode = Field("", examples=["Once upon a time"])
         """String that the generated text starts with."""
 
         @model_validator(mode="after")
@@ -113,10 +116,16 @@ class ForcedTokens(Constraint):
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.tokens = config.ids or tuple(self.require_tokenizer().encode(config.text))
+        self.tokens = config.ids or tuple(self.require_tokenizer().encode_continuation(config.text))
+
+    def check_vocab_size(self, vocab_size: int) -> None:
+        check_token_ids(self.tokens, vocab_size, self.name)
+
+    def is_complete(self, sequence: TokenSequence) -> bool:
+        return sequence.n_new >= len(self.tokens)
 
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
-        check_token_ids(self.tokens, logits.shape[-1], self.name)
+        self.check_vocab_size(logits.shape[-1])
         if all(sequence.n_new >= len(self.tokens) for sequence in sequences):
             return logits
         masked = logits.clone()

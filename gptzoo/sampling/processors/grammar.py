@@ -9,12 +9,11 @@ lm-format-enforcer is no longer released.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,8 +25,10 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.processors.constraints import Constraint
 from gptzoo.sampling.processors.processor import NEG_INF
+from gptzoo.sampling.processors.schema_text import schema_text
 from gptzoo.sampling.processors.vocabulary import token_bytes
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.strict_model import Unicode, UnicodeJson
 
 
 class _Matcher(Protocol):
@@ -36,6 +37,7 @@ class _Matcher(Protocol):
     def deep_copy(self) -> _Matcher: ...
     def try_consume_tokens(self, tokens: list[int]) -> int: ...
     def compute_bitmask(self) -> bytes: ...
+    def is_accepting(self) -> bool: ...
     def is_error(self) -> bool: ...
     def get_error(self) -> str: ...
 
@@ -62,6 +64,7 @@ class Grammar(Constraint):
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
         self.vocabulary = self.require_tokenizer()
+        self.end_tokens = {token for token in self.vocabulary.end_tokens if token < self.vocabulary.vocab_size}
         llguidance = _import_llguidance()
         # Without no_forcing only the longest token that fits would be allowed.
         source = f'%llguidance {{"no_forcing": true}}\n{self.lark()}'
@@ -91,11 +94,15 @@ class Grammar(Constraint):
         self.states[tokens] = state = self._state_after(tokens)
         return state is None or state.finished
 
+    def is_complete(self, sequence: TokenSequence) -> bool:
+        state = self._state_after(tuple(sequence.new))
+        return state is None or state.finished or state.matcher.is_accepting()
+
     def _state_after(self, tokens: tuple[int, ...]) -> _MatcherState | None:
         """Return the state after new tokens, continued from the last step's state if that is one token shorter."""
         if tokens in self.states:
             return self.states[tokens]
-        if self.vocabulary.eot in tokens:
+        if not self.end_tokens.isdisjoint(tokens):
             return None
         matcher, unread = self.matcher, tokens
         if tokens[:-1] in self.states:
@@ -110,12 +117,16 @@ class Grammar(Constraint):
         allowed = np.unpackbits(bits, bitorder="little")[: self.vocabulary.vocab_size].astype(np.bool_)
         if matcher.is_error():
             raise InputError(f"logits_processor {self.name!r}: {self._dead_end_message(matcher, tokens)}")
-        may_end = self.vocabulary.eot is not None and bool(allowed[self.vocabulary.eot])
-        return _MatcherState(matcher, allowed, finished=int(allowed.sum()) - may_end == 0)
+        if self.vocabulary.eot is not None:  # llguidance knows one end token
+            allowed[list(self.end_tokens)] = allowed[self.vocabulary.eot]
+        n_ends = int(allowed[list(self.end_tokens)].sum())
+        return _MatcherState(matcher, allowed, finished=int(allowed.sum()) == n_ends)
 
     def _dead_end_message(self, matcher: _Matcher, tokens: tuple[int, ...]) -> str:
         if not matcher.get_error().startswith("NoExtensionBias"):
             return _error_message(matcher)
+        if not tokens and {bytes([byte]) for byte in range(0x80)} <= set(token_bytes(self.vocabulary)):
+            return "no text matches it, such as for a schema that refers to itself without an end"
         text = self.vocabulary.decode(tokens)
         return (
             f"no token of tokenizer {self.vocabulary.name!r} can continue {text[-40:]!r} as the grammar requires. "
@@ -134,7 +145,7 @@ class Regex(Grammar):
     paper = "Willard and Louf 2023, Efficient Guided Generation for Large Language Models, arXiv:2307.09702"
 
     class Config(Grammar.Config):
-        pattern: str = Field(examples=[r"\d{4}-\d{2}-\d{2}"])
+        pattern: Unicode = Field(examples=[r"\d{4}-\d{2}-\d{2}"])
         """Regular expression that the whole generated text must match."""
 
     config: Config
@@ -152,7 +163,7 @@ class JsonSchema(Grammar):
     paper = "Geng et al. 2025, JSONSchemaBench: Generating Structured Outputs from Language Models, arXiv:2501.10868"
 
     class Config(Grammar.Config):
-        definition: dict[str, Any] = Field({}, examples=[{"type": "array", "items": {"type": "integer"}}])
+        definition: UnicodeJson = Field({}, examples=[{"type": "array", "items": {"type": "integer"}}])
         """JSON Schema. {} allows any JSON value. Unsupported keywords are an error before the first token."""
         whitespace: bool = False
         """Allow whitespace between the parts of the value. Default: false."""
@@ -160,8 +171,7 @@ class JsonSchema(Grammar):
     config: Config
 
     def lark(self) -> str:
-        options = {"whitespace_flexible": self.config.whitespace}
-        return f"start: %json {json.dumps({**self.config.definition, 'x-guidance': options})}"
+        return f"start: %json {schema_text(self.config.definition, whitespace=self.config.whitespace)}"
 
 
 def _lark_regex(pattern: str) -> str:
@@ -181,7 +191,8 @@ def _error_message(matcher: _Matcher) -> str:
     """Return llguidance's message without its quotes from the generated grammar."""
     lines = matcher.get_error().splitlines()
     reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return reasons[0] if reasons else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
+    reason = reasons[0] if reasons else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
+    return f"{reason}. Simplify the grammar." if re.search(r"too (many|large|big|complex)", reason) else reason
 
 
 @lru_cache(maxsize=8)

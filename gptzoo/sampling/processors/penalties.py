@@ -127,13 +127,16 @@ class LogitBias(LogitsProcessor):
 
     def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
         super().__init__(config, tokenizer)
-        self.tokens = torch.tensor(list(config.biases))
         self.biases = torch.tensor(list(config.biases.values()), dtype=torch.float32)
 
+    def check_vocab_size(self, vocab_size: int) -> None:
+        check_token_ids(self.config.biases, vocab_size, self.name)
+
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
-        check_token_ids(self.config.biases, logits.shape[-1], self.name)
+        self.check_vocab_size(logits.shape[-1])
+        tokens = torch.tensor(list(self.config.biases), device=logits.device)
         biases = self.biases.to(logits.device).expand(len(logits), -1)
-        return logits.index_add(-1, self.tokens.to(logits.device), biases)
+        return logits.index_add(-1, tokens, biases)
 
 
 def _count_tokens(rows: Iterable[Sequence[int]], logits: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:

@@ -48,6 +48,13 @@ class LogitsProcessor(Component):
         """Return True if no token may follow `sequence`. Called before the first new token and after each one."""
         return False
 
+    def is_complete(self, sequence: TokenSequence) -> bool:
+        """Return False if a text that ends after `sequence` lacks something that the processor guarantees."""
+        return True
+
+    def check_vocab_size(self, vocab_size: int) -> None:
+        """Raise InputError if an option names a token id that a model with `vocab_size` ids does not have."""
+
     def require_tokenizer(self) -> Tokenizer:
         """Return the model's tokenizer. Raises InputError if there is none."""
         if self.tokenizer is None:

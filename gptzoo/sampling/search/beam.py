@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.logits import process_logits_or_raise
 from gptzoo.sampling.engine.sampler import top_logprobs
@@ -19,6 +20,8 @@ from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.state_rows import take_rows
+
+_MAX_LENGTH_PENALTY = 10  # powers of a length with larger exponents may overflow
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,6 @@ def _is_stop(event: TokenEvent) -> bool:
     return event.finish_reason == "stop_token"
 
 
-@torch.inference_mode()
 def beam_search(
     model: Architecture,
     prompt_ids: Sequence[int],
@@ -80,15 +82,36 @@ def beam_search(
     `spec` are applied to the log-probabilities. Each event has the `n_top_logprobs` most likely tokens at its place.
     Raises InputError as `gptzoo.generate` does.
     """
+    steps = beam_search_steps(model, prompt_ids, spec, tokenizer, n_beams, length_penalty, n_top_logprobs)
+    return next(beams for beams in steps if beams is not None)
+
+
+@torch.inference_mode()
+def beam_search_steps(
+    model: Architecture,
+    prompt_ids: Sequence[int],
+    spec: SamplingSpec | None = None,
+    tokenizer: Tokenizer | None = None,
+    n_beams: int = 4,
+    length_penalty: float = 1.0,
+    n_top_logprobs: int = 0,
+) -> Iterator[list[Beam] | None]:
+    """Yield None after each step of `beam_search`, then its result."""
+    if not -_MAX_LENGTH_PENALTY <= length_penalty <= _MAX_LENGTH_PENALTY or n_beams < 1:
+        raise InputError(
+            f"beam search needs a length penalty from -{_MAX_LENGTH_PENALTY} to {_MAX_LENGTH_PENALTY} and at least 1 "
+            f"beam, got {length_penalty} and {n_beams}"
+        )
     spec = spec or SamplingSpec()
     check_prompt(model, prompt_ids, spec)
     device = next(model.parameters()).device
     model.eval()
-    stopping = StoppingCriteria(spec, tokenizer)
+    stopping = StoppingCriteria(spec, tokenizer, model.spec.dims.vocab_size)
     open_beams = [Beam((), 0.0)]
     finished: list[Beam] = []
     if stopping.finish_reason(open_beams[0].sequence(prompt_ids)) is not None:
-        return open_beams
+        yield open_beams
+        return
     logits, states, positions = model.prefill([prompt_ids], spec.max_new_tokens)
 
     for index in range(spec.max_new_tokens):
@@ -116,8 +139,9 @@ def beam_search(
         tokens = torch.tensor([beam.all_tokens[-1] for beam in open_beams], device=device)[:, None]
         step_logits, _ = model(tokens, positions=positions + index, states=states)
         logits = step_logits[:, -1]
+        yield None
 
-    return sorted([*finished, *open_beams], key=lambda beam: -beam.score(length_penalty))[:n_beams]
+    yield sorted([*finished, *open_beams], key=lambda beam: -beam.score(length_penalty))[:n_beams]
 
 
 def _best_first(sums: Tensor) -> Iterator[tuple[int, int, float]]:

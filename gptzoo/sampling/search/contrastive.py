@@ -43,9 +43,13 @@ def contrastive_search(
     does.
     """
     spec = spec or SamplingSpec()
+    if not 0 <= alpha <= 1 or n_candidates < 1:
+        raise InputError(
+            f"contrastive search needs an alpha from 0 to 1 and at least 1 candidate, got {alpha} and {n_candidates}"
+        )
     check_prompt(model, prompt_ids, spec)
     model.eval()
-    stopping = StoppingCriteria(spec, tokenizer)
+    stopping = StoppingCriteria(spec, tokenizer, model.spec.dims.vocab_size)
     sequence = TokenSequence(list(prompt_ids), len(prompt_ids))
     if stopping.finish_reason(sequence) is not None:
         return

@@ -43,7 +43,8 @@ def option_strategy(field: FieldInfo, depth: int = 0) -> st.SearchStrategy[Json]
 
 def options_strategy(config: type[StrictModel], depth: int = 0) -> st.SearchStrategy[dict[str, Json]]:
     """Return a strategy for some options of a config, as JSON. Required options are always given."""
-    required, optional = {}, {}
+    required: dict[str, st.SearchStrategy[Json]] = {}
+    optional: dict[str, st.SearchStrategy[Json]] = {}
     for name, field in config.model_fields.items():
         if name == "type" or (strategy := option_strategy(field, depth)) is None:
             continue

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gptzoo import registry
-from gptzoo.component import Component, Config
+from gptzoo.component import Config
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.stack import Stack
 from gptzoo.testing.at_size.case import MODEL_SHAPES, Case, ModelShape
@@ -76,9 +76,10 @@ class Trial:
             fields[self.subject.kind] = config
         return self.subject.model(config or self.config, dtype=dtype, gain=self.case.gain, noise_seed=seed, **fields)
 
-    def model_part(self, kind: str) -> type[Component]:
-        """Return the class of the first part of a kind in the model."""
-        return self.subject.spec(self.config, **self.model_fields).per_layer(kind)[0].component
+    def supports(self, feature: str) -> bool:
+        """Return True if every attention of the model lists a feature in `supports`."""
+        attentions = self.subject.spec(self.config, **self.model_fields).per_layer("attention")
+        return all(feature in attention.component.supports for attention in attentions)
 
     def is_affordable(self) -> bool:
         """Return True unless options make the model so large that one case would take most of the time."""

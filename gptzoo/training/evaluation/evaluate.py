@@ -1,49 +1,38 @@
-"""Evaluation of a saved model on held-out text: by a full pass, or by nanoGPT's random batches."""
+"""Evaluation of a saved model on held-out text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 
-from gptzoo.checkpoint.model_folder import LoadedModel, find_model_folder, load
+from gptzoo.checkpoint.model_folder import find_model_folder, load
 from gptzoo.component import Config
-from gptzoo.data.batching.batching import Batch
-from gptzoo.data.batching.windows import slice_windows
 from gptzoo.data.corpora.corpus import Split
-from gptzoo.data.token_store import TokenStore
-from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.errors import DataError, InputError
-from gptzoo.training.evaluation.evaluation_data import evaluation_spec, load_tokens, run_of_checkpoint, swap_splits
+from gptzoo.errors import InputError
+from gptzoo.training.evaluation.evaluation_data import (
+    evaluation_spec,
+    load_tokens,
+    run_of_checkpoint,
+    swap_splits,
+    text_digest,
+)
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, compute_likelihood
+from gptzoo.training.evaluation.protocols import (
+    FullPass,
+    Protocol,
+    RandomBatches,
+    SlidingWindows,
+    random_batches,
+    resolve_windows,
+    sliding_batches,
+)
 from gptzoo.training.hardware.device import choose_device, choose_precision
 from gptzoo.utils.likelihood import Likelihood
-from gptzoo.utils.seeds import derive_seed
 
-
-@dataclass(frozen=True)
-class RandomBatches:
-    """nanoGPT's `estimate_loss`: the mean over random windows. Some tokens are predicted twice, most of them never."""
-
-    batches: int = 200
-    batch_size: int = 12
-    seed: int = 1
-
-    name = "random-batches"
-
-
-@dataclass(frozen=True)
-class FullPass:
-    """One prediction of every token of the split but the first. It depends on no batch size and no seed."""
-
-    name = "full"
-
-
-Protocol = FullPass | RandomBatches
+_FULL_PASS = FullPass()
 
 
 @dataclass(frozen=True)
@@ -58,11 +47,15 @@ class Evaluation:
     precision: str
     device: str
     likelihood: Likelihood
+    window: int  # tokens that the model reads at a time
+    stride: int  # tokens from the start of one window to the next
+    text: str | None  # digest of the documents, independent of the tokenizer; None if unknown
+    first_token_bytes: int  # bytes of the first token, which is never predicted
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields and numbers as JSON: loss in nats per token, perplexity, bits per byte and counts."""
-        settings = {name: str(value) for name, value in vars(self).items() if name != "likelihood"}
-        likelihood = self.likelihood
+        settings = {**vars(self), "folder": str(self.folder)}
+        likelihood = settings.pop("likelihood")
         return {
             **settings,
             "loss": likelihood.loss,
@@ -81,7 +74,7 @@ def evaluate(
     best: bool = False,
     step: int | None = None,
     averaged: bool = False,
-    protocol: Protocol = FullPass(),
+    protocol: Protocol = _FULL_PASS,
     batching: Config | None = None,
     precision: str | None = None,
     device: torch.device | str = "auto",
@@ -92,7 +85,7 @@ def evaluate(
     split: `val` or `train`.
     best, step: the checkpoint of a run to evaluate. Default: the newest.
     averaged: evaluate the exponential moving average of the weights.
-    protocol: a full pass over the split, or random batches.
+    protocol: a full pass over the split (the default), sliding windows, or random batches.
     batching, precision: Default: those of the run; without a run, windows and auto.
 
     Raises FolderError if a folder is missing or damaged, DataError for tokens of another tokenizer, SpecError for a
@@ -111,10 +104,14 @@ def evaluate(
     if split == "train":
         store = swap_splits(store)
     chosen_precision = choose_precision(precision or spec.precision, chosen_device)
-    spec_batching = spec.batching.build(store, tokenizer, loaded.spec.context_length, spec.seed)
+    enabled_inputs = spec.batching.component.enabled_inputs(spec.batching)
+    window, stride = resolve_windows(protocol, loaded, enabled_inputs)
     if isinstance(protocol, RandomBatches):
-        batches, n_bytes = _random_batches(protocol, loaded, store, tokenizer)
+        batches, n_bytes = random_batches(protocol, loaded, store, tokenizer)
+    elif isinstance(protocol, SlidingWindows):
+        batches, n_bytes = sliding_batches(store.val, window, stride, MAX_TOKENS_PER_BATCH), store.n_bytes["val"]
     else:
+        spec_batching = spec.batching.build(store, tokenizer, loaded.spec.context_length, spec.seed)
         batches, n_bytes = spec_batching.validation_batches(MAX_TOKENS_PER_BATCH), spec_batching.val_bytes
     likelihood = compute_likelihood(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
     return Evaluation(
@@ -126,30 +123,8 @@ def evaluate(
         precision=chosen_precision,
         device=str(chosen_device),
         likelihood=likelihood,
+        window=window,
+        stride=stride,
+        text=text_digest(store, tokenizer, "val"),
+        first_token_bytes=len(tokenizer.decode_bytes([int(store.val[0])])),
     )
-
-
-def _random_batches(
-    protocol: RandomBatches, loaded: LoadedModel, store: TokenStore, tokenizer: Tokenizer
-) -> tuple[Iterator[Batch], int]:
-    """Return the batches, and the bytes of text that their targets encode."""
-    if loaded.model.required_inputs:
-        raise InputError(
-            f"random-batches: supports plain text only, and architecture {loaded.spec.architecture.type!r} requires "
-            f"{', '.join(sorted(loaded.model.required_inputs))}. Use the full pass"
-        )
-    text, length = store.val, loaded.spec.context_length
-    if len(text) <= length:
-        raise DataError(
-            f"random-batches: the split has {len(text)} tokens, too few for a window of {length}. Use the full pass"
-        )
-    rng = np.random.default_rng(derive_seed(protocol.seed, protocol.name))
-    starts = rng.integers(0, len(text) - length, (protocol.batches, protocol.batch_size))
-    n_bytes = sum(len(tokenizer.decode_bytes(text[s + 1 : s + 1 + length].tolist())) for s in starts.flatten().tolist())
-
-    def batches() -> Iterator[Batch]:
-        for batch_starts in starts:
-            tokens, targets = slice_windows(text, batch_starts, length)
-            yield {"tokens": tokens, "targets": targets}
-
-    return batches(), n_bytes

@@ -9,12 +9,15 @@ from typing import Any
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.checkpoint.records import read_record
 from gptzoo.component import Config
+from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.held_out import TextDigest
 from gptzoo.data.token_store import TokenStore, open_store, prepare
 from gptzoo.data.tokenizers.saved import SavedTokenizer
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.run.run_folder import RunFolder
 
 
 def run_of_checkpoint(folder: Path) -> Path | None:
@@ -51,9 +54,11 @@ def load_tokens(
     if isinstance(data, Path):
         return tokenizer, _open_prepared(data, tokenizer)
     if data is not None:
-        return prepare(spec.corpus.build(), SavedTokenizer.Config(type="saved", path=str(loaded.folder)))
+        saved = SavedTokenizer.Config(type="saved", path=str(loaded.folder))
+        # Nothing is trained on this text, so its training split may repeat its held-out split.
+        return prepare(spec.corpus.build(), saved, keep_duplicates=True)
     assert run is not None  # evaluation_spec requires a run or data
-    run_tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer)
+    run_tokenizer, store = prepare(spec.corpus.build(), spec.tokenizer, keep_duplicates=RunFolder(run).keeps_duplicates)
     environment = run / "environment.json"
     if not environment.is_file():
         raise FolderError(f"{environment}: is missing, so the run's data is unknown. Give the data with --data")
@@ -71,7 +76,21 @@ def swap_splits(store: TokenStore) -> TokenStore:
         val=store.train,
         spans={split: store.spans[opposite[split]] for split in opposite},
         n_bytes={split: store.n_bytes[opposite[split]] for split in opposite},
+        texts=None if store.texts is None else {split: store.texts[opposite[split]] for split in opposite},
+        ids=None if store.ids is None else {split: store.ids[opposite[split]] for split in opposite},
     )
+
+
+def text_digest(store: TokenStore, tokenizer: Tokenizer, split: Split) -> str | None:
+    """Return the digest of the documents of a split, or None if the tokens of an old store do not give them back."""
+    if store.texts is not None:
+        return store.texts[split]
+    digest, n_bytes = TextDigest(), 0
+    for begin, end in store.spans[split].tolist():
+        document = tokenizer.decode_bytes(getattr(store, split)[begin:end].tolist())
+        digest.add(document)
+        n_bytes += len(document)
+    return digest.hexdigest() if n_bytes == store.n_bytes[split] else None
 
 
 def _open_prepared(folder: Path, tokenizer: Tokenizer) -> TokenStore:

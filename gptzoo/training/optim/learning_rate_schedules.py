@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from gptzoo.component import Component
+from gptzoo.strict_model import error_at
 
 
 class Schedule(Component):
-    """Base class of schedules: linear warmup, then `after_warmup`."""
+    """Base class of schedules: linear warmup, then `after_warmup`.
+
+    `config.warmup_steps` of a schedule that was built for a run has the number of warmup steps, whether the spec gives
+    it as `warmup_steps` or as `warmup_fraction`.
+    """
 
     kind = "schedule"
 
     class Config(Component.Config):
         warmup_steps: NonNegativeInt = 0
         """Steps over which the learning rate rises linearly to its peak."""
+        warmup_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
+        """Fraction of the run over which the learning rate rises linearly to its peak, rounded to whole steps. An
+        alternative to `warmup_steps` for runs of different lengths. Default: `warmup_steps`."""
+
+        @model_validator(mode="after")
+        def _check_warmup(self) -> Schedule.Config:
+            if _has_warmup_fraction(self) and self.warmup_fraction is not None and self.warmup_steps:
+                reason = f"cannot be combined with warmup_steps {self.warmup_steps}. Set warmup_steps to 0"
+                errors = [error_at(reason, "warmup_fraction", value=self.warmup_fraction)]
+                raise ValidationError.from_exception_data("schedule", errors)
+            return self
+
+        @model_serializer(mode="wrap")
+        def _omit_default_fraction(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+            """Omit `warmup_fraction` if it is not set: a spec without it has the JSON and hash that it always had."""
+            data: dict[str, Any] = handler(self)
+            return {name: value for name, value in data.items() if name != "warmup_fraction" or value is not None}
 
     config: Config
 
     def __init__(self, config: Config, n_steps: int):
         self.config = config
+        if _has_warmup_fraction(config) and config.warmup_fraction is not None:
+            warmup_steps = min(round(config.warmup_fraction * n_steps), n_steps - 1)
+            self.config = config.model_copy(update={"warmup_steps": warmup_steps})
         self.n_steps = n_steps
 
     def lr_factor(self, step: int) -> float:
@@ -35,6 +67,12 @@ class Schedule(Component):
     def after_warmup(self, progress: float) -> float:
         """Return the fraction of the peak at `progress`, which runs from 0 after warmup to almost 1 at the end."""
         raise TypeError(f"{type(self).__name__} does not implement after_warmup")
+
+
+def _has_warmup_fraction(config: Schedule.Config) -> bool:
+    """Return False for the config of a plugin that has a field of its own with this name and another meaning."""
+    field, own = (of.model_fields["warmup_fraction"] for of in (Schedule.Config, type(config)))
+    return (field.annotation, field.default) == (own.annotation, own.default)
 
 
 class Cosine(Schedule):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 from torch import nn
 
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
@@ -18,6 +19,11 @@ from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]
 
+MIN_LR = 1e-10
+"""Lowest peak learning rate. An update of this size does not change a float32 weight of ordinary size (above 0.002)."""
+
+_LEARNING_RATES = ("lr", "adamw_lr")  # options that every update is scaled by, if an optimizer has them
+
 
 class Optimizer(Component):
     """Base class of optimizers. Checkpoints store the state of the torch optimizer by parameter name."""
@@ -26,7 +32,21 @@ class Optimizer(Component):
 
     class Config(Component.Config):
         lr: PositiveFloat
-        """Peak learning rate, scaled by the schedule."""
+        """Peak learning rate, scaled by the schedule. At least 1e-10: a lower one changes no float32 weight."""
+
+        @model_validator(mode="after")
+        def _check_updates(self) -> Optimizer.Config:
+            if errors := list(self._update_problems()):
+                raise ValidationError.from_exception_data("optimizer", errors)
+            return self
+
+        def _update_problems(self) -> Iterator[InitErrorDetails]:
+            """Yield an error for each learning rate that changes no weight."""
+            for name in _LEARNING_RATES:
+                value = getattr(self, name, None)
+                if isinstance(value, float) and 0 < value < MIN_LR:
+                    reason = f"trains nothing: updates of {value:g} change no float32 weight. Use at least {MIN_LR:g}"
+                    yield error_at(reason, name, value=value)
 
     config: Config
 
@@ -57,6 +77,22 @@ class GroupedOptimizer(Optimizer):
         """Layer-wise decay: learning rate of each block as a fraction of the learning rate of the next block. The last
         block and the head have the full learning rate, the embeddings the lowest."""
 
+        def _update_problems(self) -> Iterator[InitErrorDetails]:
+            """Yield the problems of learning rates, and an error for each weight decay that erases the weights.
+
+            With a learning rate above 1 a run diverges, which is reported when it does.
+            """
+            yield from super()._update_problems()
+            for name in _LEARNING_RATES:
+                decay_name = name.replace("lr", "weight_decay")
+                lr, decay = getattr(self, name, None), getattr(self, decay_name, None)
+                if isinstance(lr, float) and isinstance(decay, float) and lr <= 1 <= lr * decay:
+                    reason = (
+                        "erases the weights: every update at the peak learning rate multiplies them by 1 - "
+                        f"{name} * {decay_name} = {1 - lr * decay:g}. Use less than {1 / lr:g}"
+                    )
+                    yield error_at(reason, decay_name, value=decay)
+
     config: Config
 
     def groups(self, parameters: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
@@ -76,8 +112,9 @@ class AdamW(GroupedOptimizer):
         weight_decay: NonNegativeFloat = 0.1
         betas: Betas = (0.9, 0.95)
         """Decay rates of the running means of the gradient and of its square."""
-        eps: PositiveFloat = 1e-8
-        """Constant added to the denominator, for numerical stability."""
+        eps: float = Field(1e-8, ge=1e-30, le=1.0)
+        """Constant added to the denominator, for numerical stability. Below 1e-30 it is 0 in float32, and a weight
+        without a gradient becomes NaN. Above 1 it hides the gradient, and nothing is trained."""
 
     config: Config
 
@@ -149,8 +186,9 @@ class Adafactor(GroupedOptimizer):
         """Exponent of the second moment's decay rate, which is 1 - t^beta2_decay at step t."""
         clip_threshold: float = Field(1.0, ge=1.0)
         """Largest root mean square of an update, before it is scaled to the size of the weights."""
-        min_scale: PositiveFloat = 1e-3
-        """Lower bound on the weights' root mean square in scaling the step, so that zero weights can change."""
+        min_scale: float = Field(1e-3, ge=1e-8)
+        """Lower bound on the weights' root mean square in scaling the step, so that zero weights can change. At least
+        1e-8, because smaller steps are lost in float32."""
 
     config: Config
 

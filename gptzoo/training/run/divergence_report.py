@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
-from gptzoo.errors import Diverged, GptzooError
+from gptzoo.errors import Diverged, GptzooError, LogitsError
+from gptzoo.training.distributed.ranks import Ranks
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.step.micro_batch import MicroBatch
 from gptzoo.training.step.non_finite_origin import diagnose
 from gptzoo.training.step.train_step import Gradient, TrainStep
+
+_ADVICE = "Try a lower learning rate, a longer warmup or a smaller clip_norm."
 
 
 def diagnose_divergence(
@@ -25,12 +28,23 @@ def diagnose_divergence(
     ranks = train_step.ranks
     first = train_state.samples + diagnosis.rows.start
     last = first + len(diagnosis.rows) - 1
-    checkpoint = newest_valid_checkpoint(folder.checkpoints) if ranks.is_main else None
     return ranks.as_collective(
         Diverged(
             f"{folder.path}: the {diagnosis.value}, over samples {first} to {last}; {diagnosis.origin}. "
-            "The weights were not updated. "
-            f"{f'The last checkpoint is {checkpoint.name}.' if checkpoint else 'There is no checkpoint yet.'} "
-            "Try a lower learning rate, a longer warmup or a smaller clip_norm."
+            f"The weights were not updated. {_last_checkpoint(folder, ranks)} {_ADVICE}"
         )
     )
+
+
+def diverged_evaluation(folder: RunFolder, train_state: TrainState, ranks: Ranks, error: LogitsError) -> GptzooError:
+    """Return the error to raise on all ranks for an evaluation whose loss is not a number."""
+    return ranks.as_collective(
+        Diverged(
+            f"{folder.path}: evaluation at step {train_state.step}: {error} {_last_checkpoint(folder, ranks)} {_ADVICE}"
+        )
+    )
+
+
+def _last_checkpoint(folder: RunFolder, ranks: Ranks) -> str:
+    checkpoint = newest_valid_checkpoint(folder.checkpoints) if ranks.is_main else None
+    return f"The last checkpoint is {checkpoint.name}." if checkpoint else "There is no checkpoint yet."

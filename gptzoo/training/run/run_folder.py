@@ -30,7 +30,15 @@ from gptzoo.utils.atomic import remove_incomplete, write_json
 _RESUMABLE_FIELDS = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
 _LENGTH_FIELDS = ("steps", "tokens", "epochs")
 # Differences in these keys of environment.json are not reported.
-_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size"}
+_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size", "held_out", "overlap"}
+
+HELD_OUT_CHANGED = "the held-out text has changed, so earlier validation losses do not compare with later ones"
+
+DataRecord = Mapping[str, Any]
+"""The record of a run's text in environment.json.
+
+`data` is the digest of tokens and tokenizer, `held_out` has digests and counts of the held-out text, and `overlap` its
+overlap with the training text."""
 
 AllowedChange = Literal["nothing", "length", "anything"]
 """Which fields of a spec may differ from the run that is resumed."""
@@ -43,6 +51,11 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
+
+    @property
+    def keeps_duplicates(self) -> bool:
+        """True for a run of an older version, which did not remove held-out documents from the training text."""
+        return (self.path / "environment.json").exists() and "held_out" not in self.read_environment()
 
     @contextlib.contextmanager
     def lock(self, *, resume: bool) -> Iterator[None]:
@@ -87,7 +100,7 @@ class RunFolder:
         self,
         spec: RunSpec,
         device: torch.device,
-        fingerprint: str,
+        data: DataRecord,
         report: Callable[[str], None],
         *,
         allowed_change: AllowedChange = "nothing",
@@ -108,7 +121,7 @@ class RunFolder:
             changes.extend(self._allowed_changes(previous.resolved(), spec.resolved(), allowed_change))
 
         self._write_or_check("run.json", add_provenance(spec), check_spec)
-        environment = describe_environment(device, fingerprint)
+        environment = describe_environment(device, data)
 
         def check_environment(previous: Mapping[str, object]) -> None:
             if not isinstance(previous.get("data"), str):
@@ -120,6 +133,8 @@ class RunFolder:
                         "new run, or continue with --override"
                     )
                 changes.append("the training data has changed")
+                if previous.get("held_out") != environment["held_out"]:
+                    changes.append(HELD_OUT_CHANGED)
             for key in sorted({*previous, *environment} - _UNREPORTED_KEYS):
                 before, now = previous.get(key), environment.get(key)
                 if before != now:
@@ -128,13 +143,14 @@ class RunFolder:
         self._write_or_check("environment.json", environment, check_environment)
         return changes
 
-    def record_changes(self, spec: RunSpec, fingerprint: str, step: int, changes: Sequence[str]) -> None:
+    def record_changes(self, spec: RunSpec, data: DataRecord, step: int, changes: Sequence[str]) -> None:
         """Append the changes to changes.jsonl, and replace run.json and the data in environment.json."""
         row = json.dumps({"step": step, "changes": list(changes)}, ensure_ascii=False)
         path = self.path / "changes.jsonl"
         with report_disk_errors(path), open(path, "a", encoding="utf-8") as file:
             file.write(row + "\n")
-        self.update_environment(data=fingerprint)
+        # A run of an older version keeps its duplicates, which the missing record of the held-out text stands for.
+        self.update_environment(**({"data": data["data"]} if self.keeps_duplicates else data))
         self._write("run.json", add_provenance(spec))
 
     def read_environment(self) -> dict[str, Any]:
@@ -144,6 +160,38 @@ class RunFolder:
     def update_environment(self, **changes: object) -> None:
         """Set some keys of environment.json."""
         self._write("environment.json", {**self.read_environment(), **changes})
+
+    def read_warnings(self, topic: str | None = None) -> list[str]:
+        """Return the warnings of warnings.json, or those about a topic; [] if there is none."""
+        by_topic = self._read_warnings_by_topic()
+        if topic is not None:
+            return by_topic.get(topic, [])
+        return [message for messages in by_topic.values() for message in messages]
+
+    def write_warnings(self, topic: str, warnings: Sequence[str]) -> None:
+        """Replace the warnings about a topic in warnings.json. The file exists only if there is a warning."""
+        before = self._read_warnings_by_topic()
+        by_topic = {name: messages for name, messages in before.items() if name != topic}
+        by_topic |= {topic: list(warnings)} if warnings else {}
+        if by_topic == before:
+            return
+        if by_topic:
+            self._write("warnings.json", by_topic)
+        else:
+            with report_disk_errors(self.path / "warnings.json"):
+                (self.path / "warnings.json").unlink()
+
+    def _read_warnings_by_topic(self) -> dict[str, list[str]]:
+        try:
+            value = json.loads((self.path / "warnings.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        messages_by_topic = value.items() if isinstance(value, dict) else ()
+        return {
+            topic: [message for message in messages if isinstance(message, str)]
+            for topic, messages in messages_by_topic
+            if isinstance(messages, list)
+        }
 
     @contextlib.contextmanager
     def track_status(self, final_status: Callable[[], Status] = lambda: "done") -> Iterator[None]:
@@ -186,7 +234,7 @@ class RunFolder:
         raise FolderError(f"{self.path}: its run has another spec: {'; '.join(descriptions)}. {advice}")
 
 
-def describe_environment(device: torch.device, fingerprint: str) -> dict[str, Any]:
+def describe_environment(device: torch.device, data: DataRecord) -> dict[str, Any]:
     """Return everything besides the spec that determines the bits of a run."""
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
@@ -197,7 +245,7 @@ def describe_environment(device: torch.device, fingerprint: str) -> dict[str, An
         "threads": torch.get_num_threads(),
         "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "plugins": {origin.plugin: str(origin) for origin in registry.current().plugins},
-        "data": fingerprint,
+        **data,
         "git_commit": _git_commit(),
         "host": platform.node(),
     }

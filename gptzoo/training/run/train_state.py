@@ -29,6 +29,10 @@ class TrainState:
             self.evaluations_since_best += 1
         return is_best
 
+    def forget_best(self) -> None:
+        """Forget the best evaluation, because the held-out text is another one from now on."""
+        self.best_step, self.best_loss, self.evaluations_since_best = None, None, 0
+
     def record_update(self, *, skipped: bool) -> None:
         """Count an update that was made or skipped."""
         self.skipped += skipped

@@ -109,6 +109,11 @@ class NotebookProgress:
         return "\n".join([*self.lines, f"step {self.step}/{self.n_steps}  {self.metrics}"])
 
 
+def as_warning(message: str) -> str:
+    """Return the line of a log that shows a warning."""
+    return f"WARNING: {message}"
+
+
 def format_metrics(row: Mapping[str, Any]) -> str:
     """Format the main metrics of a row: training loss, validation loss and speed."""
     parts = []

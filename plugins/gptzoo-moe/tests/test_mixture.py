@@ -362,7 +362,10 @@ def test_training_in_bf16_is_accounted_for(tmp_path: Path) -> None:
         ({"expert": {"type": "mlp", "dropout": 1.0}}, r"\$\.ffn\.expert\.dropout: should be at least 0 and below 1"),
         ({"n_shared": -1}, r"\$\.ffn\.n_shared: should be greater than or equal to 0"),
         ({"balance": {"type": "loss", "rate": 0.1}}, r"\$\.ffn\.balance\.rate: 'loss' has no option 'rate'"),
-        ({"balance": {"type": "loss", "coefficient": 0.0}}, r"\$\.ffn\.balance\.coefficient: should be greater than 0"),
+        (
+            {"balance": {"type": "loss", "coefficient": 0.0}},
+            r"\$\.ffn\.balance\.coefficient: should be greater than or equal to",
+        ),
         ({"balance": "los"}, r"\$\.ffn\.balance: no router_balance named 'los'; did you mean 'loss'"),
         ({"scores": "relu"}, r"\$\.ffn\.scores: should be 'softmax' or 'sigmoid'"),
     ],

@@ -62,9 +62,9 @@ def test_it_has_no_option_eps() -> None:
         gptzoo.load_model_spec({**SMALL, "norm": {"type": "pre_ln", "layer": {"type": "dyt", "eps": 1e-5}}})
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0])
+@pytest.mark.parametrize("alpha", [0.0, -1.0, 1e-300])
 def test_an_alpha_that_is_not_positive_is_refused(alpha: float) -> None:
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.norm\.layer\.alpha: should be greater than 0"):
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.norm\.layer\.alpha: should be greater than or equal to 0.000001"):
         gptzoo.load_model_spec({**SMALL, "norm": {"type": "pre_ln", "layer": {"type": "dyt", "alpha": alpha}}})
 
 

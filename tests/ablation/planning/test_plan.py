@@ -21,7 +21,7 @@ from gptzoo.ablation.planning.forecast import detectable
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.selection.learning_rate_grid import choose_value, grid_trials
+from gptzoo.ablation.selection.learning_rate_grid import choose_value
 from gptzoo.ablation.statistics.power import detectable_difference
 from gptzoo.spec.ablation import TuneSpec
 
@@ -162,18 +162,18 @@ def done(loss: float | None) -> TrialOutcome:
 
 def test_tuning_keeps_the_value_with_the_lowest_mean_and_reports_the_edge_of_the_grid() -> None:
     spec, tune = gptzoo.load_run_spec(BASE), TuneSpec(factors=(3.0, 1.0, 0.5), seeds=(8, 9))
-    assert [(trial.value, trial.seed) for trial in grid_trials(spec, tune)] == [
-        (0.0005, 8), (0.0005, 9), (0.001, 8), (0.001, 9), (0.003, 8), (0.003, 9)
-    ]  # fmt: skip
     losses: dict[tuple[float, int], float | None] = {(0.0005, 8): 3.0, (0.0005, 9): 2.0, (0.001, 8): 2.4}
     losses |= {(0.001, 9): 2.4, (0.003, 8): 1.0, (0.003, 9): None}
     chosen = choose_value(spec, tune, "val/loss", lambda trial: done(losses[trial.value, trial.seed]))
+    assert [(trial.value, trial.seed) for trial in chosen.trials] == [
+        (0.0005, 8), (0.0005, 9), (0.001, 8), (0.001, 9), (0.003, 8), (0.003, 9)
+    ]  # fmt: skip
     assert chosen.spec is not None
     assert chosen.spec.optimizer.lr == 0.001  # 0.0005 has a mean of 2.5, and 0.003 failed with one seed
     assert chosen.description == "optimizer.lr 0.001, the best of 0.0005, 0.001, 0.003"
     losses[0.0005, 8] = losses[0.001, 8] = 2.8 - 0.4
     edge = choose_value(spec, tune, "val/loss", lambda trial: done({0.0005: 1.0}.get(trial.value, 2.0)))
-    assert edge.description.endswith("at the edge of the grid")
+    assert edge.description.endswith("at the lowest edge of the grid")
     all_failed = choose_value(spec, tune, "val/loss", lambda trial: done(None))
     assert (all_failed.spec, all_failed.complete) == (None, True)
 
@@ -194,7 +194,7 @@ def test_the_comparison_waits_for_tuning_and_then_uses_the_chosen_values(tmp_pat
     assert {trial.seed for trial in after.trials} == {1, 2}
     write_plan(tmp_path, after)
     assert gptzoo.read_outcome(tmp_path).variants[0].tuned == (
-        "optimizer.lr 0.004, the best of 0.001, 0.004, at the edge of the grid"
+        "optimizer.lr 0.004, the best of 0.001, 0.004, at the highest edge of the grid"
     )
 
 

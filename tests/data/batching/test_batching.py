@@ -134,7 +134,7 @@ def test_validation_predicts_every_token_but_the_first_once_and_is_not_shuffled(
 
 
 def test_all_batchings_have_the_same_val_bytes() -> None:
-    assert batching_of("packed").val_bytes == batching_of("windows").val_bytes == STORE.n_bytes["val"] - 1
+    assert batching_of("packed").val_bytes == batching_of("windows").val_bytes == STORE.n_bytes["val"]
 
 
 @pytest.mark.parametrize("restart", [True, False])

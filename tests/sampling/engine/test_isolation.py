@@ -229,6 +229,61 @@ def test_a_prompt_that_the_model_cannot_read_ends_only_its_request() -> None:
     check_isolated(lambda: Engine(model, n_slots=4, max_length=32), good_requests(sampling), bad, RuntimeError)
 
 
+def fail_at(model: gptzoo.Architecture, condition: Callable[[Tensor], bool]) -> gptzoo.Architecture:
+    """Let a decode step raise an exception if the condition on its input tokens is true."""
+
+    def check(module: Any, arguments: Any) -> None:
+        if condition(arguments[0]):
+            raise MemoryError("out of memory, for example")
+
+    model.register_forward_pre_hook(check)
+    return model
+
+
+def reads_bad_token(tokens: Tensor) -> bool:
+    return bool((tokens == BAD_TOKEN).any())
+
+
+@pytest.mark.parametrize("attention", ["sdpa", {"type": "sdpa", "window": 3}], ids=["all positions", "ring buffer"])
+@pytest.mark.parametrize("n_draft_tokens", [0, 3])
+def test_a_decode_step_that_fails_ends_only_the_sequence_that_causes_it(attention: Any, n_draft_tokens: int) -> None:
+    model = fail_at(build_model(attention=attention), reads_bad_token)
+    draft = build_model(4)
+    good = good_requests(spec({"type": "banned_tokens", "ids": [BAD_TOKEN]}, seed=5), n_draft_tokens=n_draft_tokens)[:2]
+    forced = spec({"type": "forced_tokens", "ids": [1, 2, BAD_TOKEN]}, seed=5)
+    bad = Request([4, 5, 6], forced, id="bad", n_draft_tokens=n_draft_tokens)
+
+    def make_engine() -> Engine:
+        return Engine(model, n_slots=4, max_length=32, draft=draft if n_draft_tokens else None)
+
+    message = check_isolated(make_engine, good, bad, MemoryError)
+    assert message == "out of memory, for example"
+
+
+def test_a_draft_model_that_fails_ends_only_the_sequence_that_causes_it() -> None:
+    draft = fail_at(build_model(4), reads_bad_token)
+    good = good_requests(spec({"type": "banned_tokens", "ids": [BAD_TOKEN]}, seed=5), n_draft_tokens=3)[:2]
+    bad = Request([4, 5, 6], spec({"type": "forced_tokens", "ids": [1, BAD_TOKEN]}), id="bad", n_draft_tokens=3)
+    check_isolated(lambda: Engine(build_model(), n_slots=4, max_length=32, draft=draft), good, bad, MemoryError)
+
+
+@pytest.mark.parametrize("n_draft_tokens", [0, 3])
+@pytest.mark.parametrize("call", [0, 1, 2, 4])
+def test_a_failure_that_does_not_return_changes_no_token(n_draft_tokens: int, call: int) -> None:
+    requests = good_requests(spec(seed=5), n_draft_tokens=n_draft_tokens)
+    draft = build_model(4) if n_draft_tokens else None
+    expected, _ = run(Engine(build_model(), n_slots=4, max_length=32, draft=draft), *requests)
+    for failing in ("model", "draft") if n_draft_tokens else ("model",):
+        calls = iter(range(1000))
+        model, draft = build_model(), build_model(4) if n_draft_tokens else None
+        broken = model if failing == "model" else draft
+        assert broken is not None
+        fail_at(broken, lambda tokens, calls=calls: next(calls) == call)
+        tokens, errors = run(Engine(model, n_slots=4, max_length=32, draft=draft), *requests)
+        assert (tokens, errors) == (expected, {})
+        assert next(calls) > call
+
+
 def test_a_request_without_new_tokens_gets_none_beside_others_of_its_length() -> None:
     engine = Engine(build_model(), n_slots=4, max_length=32)
     requests = [Request([1, 2], spec(max_new_tokens=n), id=n) for n in (3, 0, 2)]

@@ -227,3 +227,76 @@ def test_a_missing_tokenizer_or_library_is_reported(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(InputError, match=r"pip install 'gptzoo\[grammar\]'"):
         processor("json_schema", fitted("byte"))
+
+
+DISGUISED: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "string"}},
+        ['{"a":1}', '{"a":1,"b":"x"}', '{"a":1,"\\u0061":"x"}', '{"\\u0061":"x"}', '{"b":"x","\\u0061":"x"}'],
+    ),
+    (
+        {"properties": {"\n": {"type": "integer"}, '"': {"type": "integer"}}, "additionalProperties": {"type": "null"}},
+        ['{"\\n":1}', '{"\\u000a":null}', '{"\\u000A":null}', '{"\\u0022":null}', '{"b":null}'],
+    ),
+    (
+        {"patternProperties": {"^a": {"type": "integer"}}, "additionalProperties": {"type": "string"}},
+        ['{"ab":1}', '{"\\u0061b":"x"}', '{"b":"x"}'],
+    ),
+    (
+        {
+            "type": "object",
+            "properties": {"a": {"type": "null"}, "b": {"type": "null"}},
+            "required": ["a", "b"],
+            "minProperties": 3,
+        },
+        [
+            '{"a":null,"b":null,"c":1}',
+            '{"a":null,"b":null,"b":1}',
+            '{"a":null,"b":null,"\\u0061":1}',
+            '{"a":null,"b":null}',
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "texts"), DISGUISED, ids=range(len(DISGUISED)))
+def test_a_text_that_the_grammar_allows_is_valid_however_its_keys_are_spelt(
+    schema: dict[str, Any], texts: list[str]
+) -> None:
+    n_allowed = 0
+    for text in texts:
+        matcher = processor("json_schema", fitted("byte"), definition=schema).matcher.deep_copy()
+        tokens = list(fitted("byte").encode(text))
+        if matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting():
+            n_allowed += 1
+            jsonschema.validate(json.loads(text), schema)
+    assert n_allowed
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"minProperties": 2},
+        {
+            "type": "object",
+            "minProperties": 2,
+            "required": ["a", "b"],
+        },  # not described, so another key may be one of them
+        {"type": "array", "items": {"anyOf": [{"type": "null"}, {"minProperties": 3, "properties": {"a": {}}}]}},
+        {"$defs": {"x": {"minProperties": 5}}, "$ref": "#/$defs/x"},
+    ],
+)
+def test_keys_that_a_text_could_repeat_are_not_counted(schema: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="could repeat a key"):
+        processor("json_schema", fitted("byte"), definition=schema)
+
+
+def test_data_that_looks_like_a_keyword_is_allowed() -> None:
+    for schema in ({"const": {"minProperties": 9}}, {"properties": {"minProperties": {"type": "integer"}}}):
+        processor("json_schema", fitted("byte"), definition=schema)
+
+
+def test_a_schema_without_any_text_is_refused_by_this_reason() -> None:
+    endless = processor("json_schema", fitted("byte"), definition={"$ref": "#"})
+    with pytest.raises(InputError, match="no text matches it"):
+        endless(torch.zeros(1, 257), [TokenSequence([65], 1)])

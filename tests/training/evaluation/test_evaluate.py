@@ -62,10 +62,10 @@ def test_the_full_pass_is_the_mean_over_all_tokens_but_the_first(run: Path, tmp_
         tokens = torch.tensor([ids[start : start + 17]])
         logits, _ = model(tokens[:, :-1])
         nats += torch.nn.functional.cross_entropy(logits[0], tokens[0, 1:], reduction="sum").item()
-    assert (likelihood.n_tokens, likelihood.n_bytes) == (len(ids) - 1, len(ids) - 1)
+    assert (likelihood.n_tokens, likelihood.n_bytes) == (len(ids) - 1, len(ids))
     assert likelihood.loss == pytest.approx(nats / (len(ids) - 1), rel=1e-6)
     assert likelihood.perplexity == pytest.approx(math.exp(likelihood.loss))
-    assert likelihood.bits_per_byte == pytest.approx(likelihood.loss / math.log(2))  # with the byte tokenizer
+    assert likelihood.bits_per_byte == pytest.approx(nats / math.log(2) / len(ids), rel=1e-6)
 
 
 def test_the_full_pass_depends_on_no_batch_size_and_no_generator(run: Path) -> None:

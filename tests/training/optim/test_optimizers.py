@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from runs import Killed, die_at
 from safetensors.torch import load_file
 from support import small
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ import gptzoo.testing
 from gptzoo import registry
 from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.errors import SpecError
-from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.optim.lion import Lion
 from gptzoo.training.optim.muon import Muon
 from gptzoo.training.optim.optimizers import SGD, Adafactor, AdamW, Optimizer, decay_groups
@@ -335,17 +335,8 @@ def test_a_killed_run_resumes_to_bitwise_the_same_end(
     quick_spec["optimizer"] = {"type": name, **OPTIONS[name], "layer_lr_decay": 0.7}
     gptzoo.train(quick_spec, tmp_path / "whole", quiet=True)
 
-    class Killed(BaseException):
-        pass
-
-    def killed(self: Schedule, step: int) -> float:
-        if step == 6:
-            raise Killed
-        return factor(self, step)
-
-    factor = Schedule.lr_factor
     with monkeypatch.context() as patch:
-        patch.setattr(Schedule, "lr_factor", killed)
+        die_at(patch, 6)
         with pytest.raises(Killed):
             gptzoo.train(quick_spec, tmp_path / "killed", quiet=True)
     checkpoint = newest_valid_checkpoint(tmp_path / "killed" / "checkpoints")

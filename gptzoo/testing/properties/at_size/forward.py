@@ -20,7 +20,7 @@ MAX_ROWS_ALONE = 5
 
 
 @torch.no_grad()
-def logits_of(model: Stack, tokens: Tensor, *, seed: int = 0, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
+def logits_of(model: Stack, tokens: Tensor, seed: int = 0, /, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
     """Return the logits (B, T, V). The seed is that of dropout."""
     torch.default_generator.manual_seed(seed)  # torch.manual_seed also looks for accelerators, which takes long
     return model(tokens, **inputs)[0]
@@ -102,6 +102,8 @@ def check_padding(trial: Trial) -> None:
     """
     if trial.subject.kind == "attention" and not trial.subject.supports("padding"):
         raise Skipped("it does not list padding in supports")
+    if not trial.supports("padding"):  # the attention beside it does not
+        return
     (pad, *chunks), T, tokens = trial.parts, trial.length, trial.tokens()
     pads = [(pad, 0, T - 1, pad // 2, min(1, T - 1))[row % 5] for row in range(trial.batch_size)]
     steps = torch.arange(T)
@@ -159,6 +161,8 @@ def check_documents(trial: Trial) -> None:
         raise Skipped("it does not list documents in supports")
     if subject.kind == "architecture" and "documents" not in getattr(subject.component, "accepted_inputs", ()):
         raise Skipped("it does not list documents in accepted_inputs")
+    if not trial.supports("documents"):  # the attention beside it does not
+        return
     parts, tokens, model = trial.parts, trial.tokens(), trial.model()
     rows = [parts[row % len(parts) :] + parts[: row % len(parts)] for row in range(trial.batch_size)]
     first_id = 1000 * trial.has_variant(_EXPLICIT_POSITIONS)

@@ -71,7 +71,7 @@ def _compare(trial: Trial, mode: str, logits: Tensor, expected: Tensor, bound: f
             f"{where} differ from those in float64 with the same weights, around token {start} by typically "
             f"{medians.max():.2g} of their size; expected at most {bound:g}"
         )
-    if medians.max() > max(_GROWTH_FLOOR, _GROWTH_BOUND * medians[0]):
+    if medians.max() > max(_GROWTH_FLOOR, _GROWTH_BOUND * float(medians[0])):
         raise Failed(
             f"{where} differ from those in float64 with the same weights by {medians[0]:.2g} of their size at the "
             f"first tokens, but by {medians.max():.2g} around token {start}: sum and store states in float32"

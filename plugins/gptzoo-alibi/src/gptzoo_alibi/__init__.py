@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 import gptzoo
@@ -24,15 +25,21 @@ class Alibi(gptzoo.Positional):
     name = "alibi"
     paper = "Press et al. 2021, Train Short, Test Long, arXiv:2108.12409"
 
+    class Config(gptzoo.Positional.Config):
+        scale: PositiveFloat = 1.0
+        """Factor on all slopes (1 / sqrt(d_head) in Falcon-RW)."""
+
+    config: Config
+
     slopes: Tensor
 
-    def __init__(self, config: gptzoo.Positional.Config, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
+    def __init__(self, config: Config, dims: gptzoo.Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)
         # The slopes follow from the number of heads, so they are not saved in checkpoints.
         self.register_buffer("slopes", torch.empty(dims.n_heads), persistent=False)
 
     def initialise(self, rng: gptzoo.Rng) -> None:
-        self.slopes.copy_(torch.tensor(slopes(len(self.slopes))))
+        self.slopes.copy_(torch.tensor(slopes(len(self.slopes))) * self.config.scale)
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         # The absolute distance also serves encoders, where keys may come after the query.

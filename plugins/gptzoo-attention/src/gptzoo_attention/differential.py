@@ -49,7 +49,8 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
     def __init__(self, config: Config, dims: gptzoo.Dims):
         # Outside of `attend`, the two maps of a head are two heads of half the width: all first maps, then all second.
         super().__init__(
-            config.model_copy(update={"n_kv_heads": 2 * config.n_kv_heads}), replace(dims, n_heads=2 * dims.n_heads)
+            config.model_copy(update={"n_kv_heads": 2 * config.n_kv_heads}),
+            replace(dims, n_heads=2 * dims.n_heads, head_width=dims.d_head // 2),
         )
         self.config, self.dims = config, dims
         for name in _LAMBDA_PARAMETERS:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -35,9 +35,9 @@ class FlexAttention(gptzoo.MultiHeadAttention):
     paper = "Dong et al. 2024, Flex Attention, arXiv:2412.05496"
 
     class Config(gptzoo.MultiHeadAttention.Config):
-        softcap: PositiveFloat | None = None
+        softcap: float | None = Field(None, ge=1e-3, le=1e6)
         """Soft cap: scores become softcap * tanh(score / softcap) before biases are added (50 in Gemma 2,
-        arXiv:2408.00118). Null: no cap."""
+        arXiv:2408.00118). Below 0.001 all scores are equal, and queries and keys are not trained. Null: no cap."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)

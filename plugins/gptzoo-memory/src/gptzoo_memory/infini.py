@@ -40,7 +40,7 @@ class InfiniAttention(gptzoo.Attention):
 
     name = "infini"
     paper = "Munkhdalai et al. 2024, Leave No Context Behind: Infini-attention, arXiv:2404.07143"
-    supports = frozenset({"rotate", "bias", "padding"})
+    supports = frozenset({"rotate", "bias", "padding", "d_head"})
 
     class Config(gptzoo.Attention.Config):
         segment_length: PositiveInt | None = None

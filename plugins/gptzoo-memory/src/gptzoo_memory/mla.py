@@ -26,7 +26,7 @@ class LatentAttention(gptzoo.Attention):
 
     name = "mla"
     paper = "DeepSeek-AI 2024, DeepSeek-V2, arXiv:2405.04434, section 2.1"
-    supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture"})
+    supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture", "d_head"})
     supports_rollback = True
 
     class Config(gptzoo.Attention.Config):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor
 
 import gptzoo
@@ -50,8 +50,8 @@ class LossBalance(RouterBalance):
     paper = "Fedus et al. 2021, Switch Transformers, arXiv:2101.03961, section 2.2"
 
     class Config(RouterBalance.Config):
-        coefficient: PositiveFloat = 0.01
-        """Weight of the balance loss relative to the cross-entropy."""
+        coefficient: float = Field(0.01, ge=1e-8, le=1e4)
+        """Weight of the balance loss relative to the cross-entropy. Below 1e-8 it balances nothing."""
 
     config: Config
 
@@ -66,8 +66,9 @@ class BiasBalance(RouterBalance):
     paper = "Wang et al. 2024, Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts, arXiv:2408.15664"
 
     class Config(RouterBalance.Config):
-        rate: PositiveFloat = 0.001
-        """Change of a bias per training step: up if the expert's load was below the mean, down if it was above."""
+        rate: float = Field(0.001, ge=1e-8, le=1e4)
+        """Change of a bias per training step: up if the expert's load was below the mean, down if it was above. Below
+        1e-8 it balances nothing."""
 
     config: Config
     bias: Tensor

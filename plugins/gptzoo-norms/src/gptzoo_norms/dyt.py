@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 import gptzoo
@@ -16,8 +16,9 @@ class DynamicTanh(gptzoo.NormLayer):
     paper = "Zhu et al. 2025, Transformers without Normalization, arXiv:2503.10622"
 
     class Config(gptzoo.Part.Config):  # not NormLayer.Config: there is no division, so there is no eps
-        alpha: PositiveFloat = 0.5
-        """Initial value of the learned scalar alpha."""
+        alpha: float = Field(0.5, ge=1e-6, le=1e6)
+        """Initial value of the learned scalar alpha. Below 1e-6 the output is almost 0, and above 1e6 only a sign:
+        nothing is trained."""
         bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
         """Learn a bias per channel. Default: the model's `bias`."""
 

@@ -81,14 +81,13 @@ class Pairs(gptzoo.Batching):
         }
 
     def _target_tokens(self, split: str) -> list[int]:
-        """Return the target tokens of all documents of a split, each document with its end."""
+        """Return the target tokens of all documents of a split, without the ends, which are not text."""
         tokens, pairs = getattr(self.store, split), self.pairs[split].tolist()
-        targets = [part for _, separator, end in pairs for part in (tokens[separator + 1 : end], self.end)]
-        return np.concatenate(targets).tolist()
+        return np.concatenate([tokens[separator + 1 : end] for _, separator, end in pairs]).tolist()
 
     def _separator_token(self, separator: str) -> int:
         try:
-            ids = list(self.tokenizer.encode(separator))
+            ids = list(self.tokenizer.encode_continuation(separator))
         except gptzoo.DataError as error:
             raise gptzoo.DataError(f"batching 'pairs': separator: {error}") from None
         if len(ids) != 1:

@@ -1,4 +1,4 @@
-"""The kind `rope_scaling`: rules that slow RoPE's frequencies, so that `scaled_rope` serves longer contexts.
+"""The kind `rope_scaling`: rules that slow RoPE's frequencies, so that `rope` serves longer contexts.
 
 A model trained up to length L knows the rotation angles of L tokens. Slower frequencies keep the angles of factor * L
 tokens within that range. The rules differ in the frequencies that they slow: the fast ones distinguish neighbouring
@@ -14,15 +14,16 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-import gptzoo
+from gptzoo.component import Component, Inherited, inherited
+from gptzoo.dims import Dims
 
 
-class RopeScaling(gptzoo.Component):
+class RopeScaling(Component):
     """Base class of the kind `rope_scaling`: maps RoPE's frequencies to slower ones."""
 
     kind = "rope_scaling"
 
-    class Config(gptzoo.Component.Config):
+    class Config(Component.Config):
         factor: float = Field(ge=1)
         """Ratio of the longer context to the original context, at least 1."""
 
@@ -81,7 +82,7 @@ class YarnScaling(RopeScaling):
     paper = "Peng et al. 2023, YaRN: Efficient Context Window Extension, arXiv:2309.00071"
 
     class Config(RopeScaling.Config):
-        original_context_length: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("context_length")
+        original_context_length: Inherited[PositiveInt] = inherited("context_length")
         """Context length of the original training, in tokens. Default: the model's `context_length`."""
         beta_fast: PositiveFloat = 32.0
         """Frequencies with more rotations than this within the original context are kept. Must be above beta_slow."""
@@ -89,8 +90,11 @@ class YarnScaling(RopeScaling):
         """Frequencies with fewer rotations than this within the original context are divided by the full `factor`."""
         attention_factor: PositiveFloat | None = None
         """Factor on queries and on keys, so scores are multiplied by its square. Default: 0.1 ln(factor) + 1."""
+        truncate: bool = True
+        """Start and end the ramp at whole channel pairs, as the authors' code does. False: at fractions of a pair, as
+        in the paper and in gpt-oss."""
 
-        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if self.beta_fast <= self.beta_slow:
                 yield "beta_fast", f"should be above beta_slow, {self.beta_slow:g}, not {self.beta_fast:g}"
 
@@ -108,10 +112,10 @@ class YarnScaling(RopeScaling):
             tokens_per_radian = original_length / (2 * math.pi * rotations)
             return n_pairs * math.log(tokens_per_radian) / math.log(theta)
 
-        # The paper ramps over the number of rotations. This ramps over whole pairs, as the authors' code does, because
-        # published checkpoints were trained with that code.
-        first = max(math.floor(pair_index(self.config.beta_fast)), 0)
-        last = min(math.ceil(pair_index(self.config.beta_slow)), 2 * n_pairs - 1)
+        first, last = pair_index(self.config.beta_fast), pair_index(self.config.beta_slow)
+        if self.config.truncate:  # most published checkpoints were trained with whole pairs
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, 2 * n_pairs - 1)
         index = torch.arange(n_pairs, device=frequencies.device, dtype=torch.float32)
         ramp = ((index - first) / max(last - first, 0.001)).clamp(0, 1)  # 0: kept, 1: divided by the factor
         return frequencies * (1 - ramp) + frequencies / self.config.factor * ramp
@@ -127,7 +131,7 @@ class Llama3Scaling(RopeScaling):
     paper = "Grattafiori et al. 2024, The Llama 3 Herd of Models, arXiv:2407.21783"
 
     class Config(RopeScaling.Config):
-        original_context_length: gptzoo.Inherited[PositiveInt] = gptzoo.inherited("context_length")
+        original_context_length: Inherited[PositiveInt] = inherited("context_length")
         """Context length of the original training, in tokens. Default: the model's `context_length`."""
         low_freq_factor: PositiveFloat = 1.0
         """Frequencies with fewer rotations than this within the original context are divided by the full `factor`."""
@@ -135,7 +139,7 @@ class Llama3Scaling(RopeScaling):
         """Frequencies with more rotations than this within the original context are kept. Must be above
         low_freq_factor."""
 
-        def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
+        def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             low, high = self.low_freq_factor, self.high_freq_factor
             if high <= low:
                 yield "high_freq_factor", f"should be above low_freq_factor, {low:g}, not {high:g}"

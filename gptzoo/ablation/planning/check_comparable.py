@@ -1,0 +1,93 @@
+"""The check that a difference between variants has a meaning: they are measured on the same held-out text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gptzoo.ablation.design.costs import CostCache
+from gptzoo.ablation.planning.plan_types import PlannedVariant
+from gptzoo.ablation.records.same_text import is_per_token, is_validation_metric
+from gptzoo.component import Config
+from gptzoo.data.token_store import TokenStore
+from gptzoo.errors import DataError, Problem, SpecError
+from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.run import RunSpec
+
+
+def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], baseline: str, costs: CostCache) -> None:
+    """Raise SpecError if the metric of some variant cannot be compared with that of the baseline.
+
+    The held-out text is compared by the digest of its documents, so variants with different corpora are tokenized.
+    """
+    metric = spec.metric
+    if not is_per_token(metric) and not is_validation_metric(metric):
+        return
+    runs = {variant.name: variant.spec for variant in variants}
+    reference = runs.pop(baseline)
+    for name, run in runs.items():
+        if (problem := _problem(metric, run, reference, costs)) is not None:
+            place, reason = problem
+            raise SpecError([Problem(spec.name, place, reason.format(name=name, baseline=baseline, metric=metric))])
+
+
+def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) -> tuple[str, str] | None:
+    """Return the path of the field to change and the reason, or None."""
+    if is_per_token(metric) and _json(run.tokenizer) != _json(reference.tokenizer):
+        return (
+            "$.metric",
+            "'{metric}' is a loss per token, which cannot be compared across different tokenizers; "
+            "use val/bits_per_byte",
+        )
+    same_corpus = _json(run.corpus) == _json(reference.corpus)
+    if not same_corpus:
+        (_, store), (_, reference_store) = costs.data(run), costs.data(reference)
+        assert store.texts is not None
+        assert reference_store.texts is not None
+        if not is_validation_metric(metric):
+            if store.texts["train"] != reference_store.texts["train"]:
+                return (
+                    "$.metric",
+                    "'{metric}' is measured on the training text, which differs between {name} and {baseline}; "
+                    "use val/loss or val/bits_per_byte",
+                )
+            return None
+        if store.texts["val"] != reference_store.texts["val"]:
+            return (
+                "$.axes",
+                "the held-out text of {name} is another one than that of {baseline}, so a difference of {metric} says "
+                'nothing about the variants. Add a corpus to the ablation as "held_out": all variants are then '
+                "measured on its validation split. Or give all corpora the same val_path",
+            )
+        if is_per_token(metric) and _held_out_ids(store) != _held_out_ids(reference_store):
+            return (
+                "$.metric",
+                "'{metric}' is a loss per token, and the tokenizers of {name} and {baseline} differ, because each is "
+                "trained on its own training text; use val/bits_per_byte",
+            )
+    if run.batching.type != reference.batching.type and is_validation_metric(metric):
+        predicted, reference_predicted = _predicted_bytes(run, costs), _predicted_bytes(reference, costs)
+        if None not in (predicted, reference_predicted) and predicted != reference_predicted:
+            return (
+                "$.axes",
+                "{name} and {baseline} predict different parts of the held-out text, because their batchings differ. "
+                "{metric} cannot be compared. Use batchings that predict the same text",
+            )
+    return None
+
+
+def _held_out_ids(store: TokenStore) -> str | None:
+    return None if store.ids is None else store.ids["val"]
+
+
+def _predicted_bytes(run: RunSpec, costs: CostCache) -> int | None:
+    """Return the bytes of held-out text that a run's batching predicts, or None if its text does not suit it."""
+    tokenizer, store = costs.data(run)
+    try:
+        n_bytes: int = run.batching.build(store, tokenizer, run.model.context_length, run.seed).val_bytes
+    except DataError:  # the trial fails with this reason
+        return None
+    return n_bytes
+
+
+def _json(config: Config) -> str:
+    return config.model_dump_json()

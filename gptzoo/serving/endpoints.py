@@ -1,0 +1,163 @@
+"""The endpoints of the HTTP application."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from gptzoo.serving.completion import Completion
+from gptzoo.serving.disconnect import run_while_connected
+from gptzoo.serving.errors import RequestError
+from gptzoo.serving.openapi import openapi_document
+from gptzoo.serving.protocol import read_json, read_request
+from gptzoo.serving.request_builder import RequestBuilder
+from gptzoo.serving.scheduler import Scheduler
+from gptzoo.serving.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize, tokenizer_info
+from gptzoo.utils.json_text import to_json
+
+_log = logging.getLogger(__name__)
+INTERNAL_ERROR = RequestError(500, "internal server error. See the server's log.")
+CLIENT_CLOSED_REQUEST = 499  # no client reads it
+
+
+class Endpoints:
+    """The endpoints of one model.
+
+    With `api_key`, all but /health and /openapi.json require it as the bearer token.
+    """
+
+    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, name: str, api_key: str | None):
+        self.scheduler, self.builder, self.name, self.api_key = scheduler, builder, name, api_key
+        self.card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "gptzoo"}
+
+    async def health(self, request: Request) -> Response:
+        if (failure := self.scheduler.failure) is not None:
+            raise RequestError(503, f"the model fails: {type(failure).__name__}: {failure}")
+        return JSONResponse({"status": "ok", "open": self.scheduler.n_open})
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(self._openapi_document)
+
+    @cached_property
+    def _openapi_document(self) -> dict[str, Any]:
+        return openapi_document(requires_key=self.api_key is not None)
+
+    async def models(self, request: Request) -> Response:
+        self._authenticate(request)
+        return JSONResponse({"object": "list", "data": [self.card]})
+
+    async def model(self, request: Request) -> Response:
+        self._authenticate(request)
+        self._check_model_name(request.path_params["name"])
+        return JSONResponse(self.card)
+
+    async def completions(self, request: Request) -> Response:
+        self._authenticate(request)
+        body = read_request(await self._read_body(request))
+        self._check_model_name(body.model)
+        completion = Completion(body, self.builder.build(body), self.builder.tokenizer, self.name)
+        completion.submit(self.scheduler)
+        if body.stream:
+            return _EventStream(completion, self.scheduler)
+        try:
+            if await run_while_connected(completion.done.wait(), request.receive):
+                return _JsonResponse(completion.response())
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        finally:
+            self.scheduler.cancel(completion.request_ids)
+
+    async def tokenize(self, request: Request) -> Response:
+        self._authenticate(request)
+        body = read_json(TokenizeRequest, await self._read_body(request))
+        self._check_model_name(body.model)
+        return JSONResponse(tokenize(self.builder, body))
+
+    async def detokenize(self, request: Request) -> Response:
+        self._authenticate(request)
+        body = read_json(DetokenizeRequest, await self._read_body(request))
+        self._check_model_name(body.model)
+        return JSONResponse(detokenize(self.builder, body))
+
+    async def tokenizer_info(self, request: Request) -> Response:
+        self._authenticate(request)
+        return JSONResponse(tokenizer_info(self.builder))
+
+    def _authenticate(self, request: Request) -> None:
+        if self.api_key is None:
+            return
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(key.encode(), self.api_key.encode()):
+            raise RequestError(401, "the API key is missing or wrong", code="invalid_api_key")
+
+    def _check_model_name(self, name: str | None) -> None:
+        if name not in (None, self.name):
+            raise RequestError(
+                404, f"no model {name!r}; this server has {self.name!r}", param="model", code="model_not_found"
+            )
+
+    async def _read_body(self, request: Request) -> bytes:
+        max_body = self.builder.limits.max_body
+        too_long = RequestError(413, f"the request body is longer than {max_body} bytes")
+        content_length = request.headers.get("content-length", "")
+        if content_length.isdigit() and int(content_length) > max_body:
+            raise too_long
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_body:
+                    raise too_long
+        except ClientDisconnect:
+            raise RequestError(CLIENT_CLOSED_REQUEST, "the client disconnected before the end of the body") from None
+        return bytes(body)
+
+
+class _EventStream(StreamingResponse):
+    """The server-sent events of a completion: one per chunk, then [DONE].
+
+    The requests are cancelled as soon as the client disconnects. Starlette alone notices it when it sends a chunk, and
+    the next chunk may take long.
+    """
+
+    def __init__(self, completion: Completion, scheduler: Scheduler):
+        super().__init__(_server_sent_events(completion), media_type="text/event-stream")
+        self.completion, self.scheduler = completion, scheduler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with contextlib.suppress(OSError):  # some servers raise it if the client has disconnected
+                await run_while_connected(self.stream_response(send), receive)
+        finally:
+            self.scheduler.cancel(self.completion.request_ids)
+
+
+async def _server_sent_events(completion: Completion) -> AsyncIterator[str]:
+    try:
+        async for chunk in completion.stream():
+            yield _server_sent_event(chunk)
+        yield "data: [DONE]\n\n"
+    except RequestError as error:  # the status line was sent already
+        yield _server_sent_event(error.body)
+    except Exception:
+        _log.exception("a stream failed")
+        yield _server_sent_event(INTERNAL_ERROR.body)
+
+
+def _server_sent_event(data: object) -> str:
+    return f"data: {to_json(data, ensure_ascii=False)}\n\n"
+
+
+class _JsonResponse(JSONResponse):
+    """A JSON response with null in place of NaN and infinite numbers."""
+
+    def render(self, content: object) -> bytes:
+        return to_json(content, ensure_ascii=False).encode("utf-8")

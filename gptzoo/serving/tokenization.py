@@ -1,0 +1,83 @@
+"""The tokenizer over HTTP, in the form of vLLM's `/tokenize`, `/detokenize` and `/tokenizer_info`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import NonNegativeInt
+
+from gptzoo.errors import InputError
+from gptzoo.sampling.text import encode_prompt
+from gptzoo.serving.errors import RequestError
+from gptzoo.serving.logprobs import token_bytes_of, token_text
+from gptzoo.serving.request_builder import RequestBuilder
+from gptzoo.strict_model import StrictModel
+
+END_OF_TEXT = "<|endoftext|>"
+"""The name of the end-of-text token in these endpoints, whatever the tokenizer calls it."""
+
+
+class TokenizeRequest(StrictModel):
+    """The body of `POST /tokenize`."""
+
+    model: str | None = None
+    """Name of the model, as /v1/models lists it. Default: the one model."""
+    prompt: str
+    """Text. The name of the end-of-text token alone, `<|endoftext|>`, stands for this token."""
+    add_special_tokens: bool | None = True
+    """Add the tokens with which a completion starts its prompt, if the tokenizer has any. Default: true."""
+    return_token_strs: bool | None = False
+    """Return the text of each token as well. Default: false."""
+
+
+class DetokenizeRequest(StrictModel):
+    """The body of `POST /detokenize`."""
+
+    model: str | None = None
+    """Name of the model, as /v1/models lists it. Default: the one model."""
+    tokens: list[NonNegativeInt]
+    """Token ids."""
+
+
+def tokenize(builder: RequestBuilder, body: TokenizeRequest) -> dict[str, Any]:
+    """Return the token ids of a prompt. They are those that a completion of the same prompt reads."""
+    tokenizer = builder.tokenizer
+    try:
+        if body.prompt == END_OF_TEXT and tokenizer.eot is not None:
+            tokens = [tokenizer.eot]
+        elif body.prompt and body.add_special_tokens:
+            tokens = encode_prompt(builder.loaded, body.prompt)
+        else:
+            tokens = list(tokenizer.encode_continuation(body.prompt))
+    except InputError as error:
+        raise RequestError(400, str(error), param="prompt") from None
+    strings = [token_text(token_bytes_of(tokenizer, token)) for token in tokens] if body.return_token_strs else None
+    max_length = builder.limits.max_length
+    return {"count": len(tokens), "max_model_len": max_length, "tokens": tokens, "token_strs": strings}
+
+
+def detokenize(builder: RequestBuilder, body: DetokenizeRequest) -> dict[str, Any]:
+    """Return the text of token ids. Raises RequestError (400) for an id that the tokenizer does not have."""
+    vocab_size = builder.tokenizer.vocab_size
+    if unknown := [token for token in body.tokens if token >= vocab_size]:
+        message = f"the tokenizer has no token {unknown[0]}, only 0 to {vocab_size - 1}"
+        raise RequestError(400, message, param="tokens")
+    return {"prompt": builder.tokenizer.decode(body.tokens)}
+
+
+def tokenizer_info(builder: RequestBuilder) -> dict[str, Any]:
+    """Return the tokenizer in the form of a tokenizer_config.json."""
+    tokenizer = builder.tokenizer
+    return {
+        "tokenizer_class": tokenizer.name,
+        "vocab_size": tokenizer.vocab_size,
+        "model_max_length": builder.limits.max_length,
+        "eos_token": None if tokenizer.eot is None else END_OF_TEXT,
+        "eos_token_id": tokenizer.eot,
+        "bos_token": None,
+        "bos_token_id": next(iter(tokenizer.prefix), None),
+        "pad_token": None,
+        "unk_token": None,
+        "add_bos_token": bool(tokenizer.prefix),
+        "chat_template": None,
+    }

@@ -1,0 +1,9 @@
+"""One thread per process, as for the other packages, and the packages that this one needs."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+if "GPTZOO_PLUGINS" in os.environ:  # the tests of one package by itself
+    os.environ["GPTZOO_PLUGINS"] = "gptzoo-families,gptzoo-alibi,gptzoo-moe,gptzoo-norms"

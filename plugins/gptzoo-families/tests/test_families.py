@@ -1,0 +1,126 @@
+"""Every family gives the logits and the greedy text of transformers, and refuses what it cannot represent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from checkpoint_families import CONFIGS, make_model
+from gptzoo_families import gptzoo_components
+from torch import Tensor
+
+import gptzoo
+from gptzoo.interop.hugging_face import import_folder
+from gptzoo.interop.settings import Settings
+
+GREEDY = gptzoo.SamplingSpec(max_new_tokens=64, processors=({"type": "temperature", "value": 0.0},))
+
+
+def import_model(model: Any, folder: Path) -> Any:
+    model.save_pretrained(folder / "theirs")
+    import_folder(folder / "theirs", folder / "ours")
+    return gptzoo.load(folder / "ours").model
+
+
+def random_tokens(model: Any, length: int) -> Tensor:
+    return torch.randint(3, model.config.vocab_size, (2, length), generator=torch.Generator().manual_seed(7))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_and_greedy_text_equal_those_of_transformers(name: str, tmp_path: Path) -> None:
+    theirs = make_model(name)
+    ours = import_model(theirs, tmp_path)
+    tokens = random_tokens(theirs, 40)
+    with torch.no_grad():
+        expected, logits = theirs(tokens).logits, ours(tokens)[0]
+    assert expected.std() > 0.01
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+    prompt = tokens[:, :12]
+    generated = gptzoo.generate(ours, prompt.tolist(), GREEDY)
+    assert generated == greedy(theirs, prompt, 64)
+
+
+OLDER: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma2": ("gemma2", {"layer_types": None, "rope_parameters": None, "rope_theta": 10000.0}),
+    "gemma3": (
+        "gemma3-scaled",
+        {
+            "layer_types": None,
+            "sliding_window_pattern": 3,
+            "rope_parameters": None,
+            "rope_theta": 1e6,
+            "rope_local_base_freq": 1e4,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
+    "qwen2": (
+        "qwen2",
+        {
+            "layer_types": None,
+            "rope_parameters": None,
+            "rope_theta": 10000.0,
+            "use_sliding_window": False,
+            "sliding_window": 8,
+            "max_window_layers": 1,
+        },
+    ),
+    "qwen2-window": ("qwen2-window", {"layer_types": None, "max_window_layers": 1}),
+    "gpt-neox": ("gpt-neox", {"rope_parameters": None, "rotary_pct": 0.25, "rotary_emb_base": 10000}),
+    "stablelm": ("stablelm", {"rope_parameters": None, "rope_theta": 10000, "partial_rotary_factor": 0.25}),
+    "phi": ("phi", {"rope_parameters": None, "rope_theta": 10000.0, "partial_rotary_factor": 0.5}),
+    "smollm3": ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 2}),
+}
+"""Settings as older versions of transformers wrote them, by the name of the model. A value of None is left out."""
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_settings_of_older_versions_mean_the_same(name: str, tmp_path: Path) -> None:
+    model_name, older = OLDER[name]
+    theirs = make_model(model_name)
+    theirs.save_pretrained(tmp_path / "theirs")
+    file = tmp_path / "theirs" / "config.json"
+    settings = {**json.loads(file.read_text()), **older}
+    file.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+    import_folder(tmp_path / "theirs", tmp_path / "ours")
+    ours = gptzoo.load(tmp_path / "ours").model
+    tokens = random_tokens(theirs, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens)[0], theirs(tokens).logits, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def greedy(model: Any, tokens: Tensor, n: int) -> list[list[int]]:
+    """Return the likeliest continuation by full forward passes of transformers, without its cache."""
+    length = tokens.shape[1]
+    for _ in range(n):
+        tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], dim=1)
+    return tokens[:, length:].tolist()
+
+
+IMPORTERS = [component for component in gptzoo_components() if component.kind == "importer"]
+
+
+def config_class(importer: type[gptzoo.Component]) -> Any:
+    return transformers.models.auto.configuration_auto.CONFIG_MAPPING[importer.name]
+
+
+@pytest.mark.parametrize("importer", IMPORTERS, ids=lambda importer: importer.name)
+def test_every_setting_is_known_and_a_missing_one_means_its_default(importer: Any) -> None:
+    built = importer.Config().build()
+    settings = Settings(config_class(importer)().to_dict())
+    full = built.spec(settings)
+    settings.require_all_read(importer.no_effect)
+    assert gptzoo.load_model_spec(built.spec(Settings({}))) == gptzoo.load_model_spec(full)
+
+
+@pytest.mark.parametrize("importer", IMPORTERS, ids=lambda importer: importer.name)
+def test_an_unknown_setting_is_refused_by_its_name(importer: Any) -> None:
+    built = importer.Config().build()
+    settings = Settings({**config_class(importer)().to_dict(), "unheard_of": 3})
+    built.spec(settings)
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.unheard_of: unknown setting"):
+        settings.require_all_read(importer.no_effect)
