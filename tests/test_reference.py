@@ -160,7 +160,7 @@ def test_components_registered_after_the_spec_classes_are_found() -> None:
         name = "late"
 
     for model in (Shelf, ModelSpec):
-        assert "late" not in json.dumps(model.model_json_schema())
+        assert '"late"' not in json.dumps(model.model_json_schema())  # descriptions have words such as "related"
     admit(Late)
     assert Shelf.model_validate({"lamp": "late"}).lamp.component is Late
     assert gptzoo.load_model_spec(small(activation="late")).activation.component is Late
