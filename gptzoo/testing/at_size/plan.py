@@ -107,7 +107,8 @@ def repair(subject: ModelPartUnderTest, case: Case, sizes: Sizes, effort: Effort
         case = replace(case, context_length=0)
     options = dict(case.options)
     if _is_valid(subject, case):
-        return case if not options or Trial(subject, case).is_affordable() else replace(case, options={})
+        alternatives = (case, replace(case, shape=0), replace(case, shape=0, options={}))
+        return next((c for c in alternatives if not options or _is_small(subject, c)), None)
     for name in list(options):  # an option that is refused on its own; then any that are refused together
         if not _is_valid(subject, replace(case, options={name: options[name]})):
             del options[name]
@@ -161,12 +162,20 @@ def _accepted_values(subject: ModelPartUnderTest) -> dict[str, list[Any]]:
     for name, field in type(subject.config).model_fields.items():
         if name != "type" and name not in subject.options:
             values[name] = [value for value in edge_values(field) if _is_accepted(subject, name, value)]
+    for name in [name for name, accepted in values.items() if not accepted]:  # it may need another option
+        others = [{other: value} for other, accepted in values.items() for value in accepted[:2] if other != name]
+        for value in edge_values(type(subject.config).model_fields[name]):
+            if any(_is_small(subject, Case((_MAX_EDGE,), options={**other, name: value})) for other in others):
+                values[name] = [*values[name], value]
     return {name: accepted for name, accepted in values.items() if accepted}
 
 
-def _is_accepted(subject: ModelPartUnderTest, name: str, value: object) -> bool:
-    case = Case(parts=(_MAX_EDGE,), options={name: value})
+def _is_small(subject: ModelPartUnderTest, case: Case) -> bool:
     return _is_valid(subject, case) and Trial(subject, case).is_affordable()
+
+
+def _is_accepted(subject: ModelPartUnderTest, name: str, value: object) -> bool:
+    return _is_small(subject, Case(parts=(_MAX_EDGE,), options={name: value}))
 
 
 def _large_first(values: list[Any], rng: random.Random) -> list[Any]:

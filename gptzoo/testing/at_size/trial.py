@@ -18,7 +18,7 @@ from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.partners import has_required_options, model_fields
 
 MAX_MODULES = 160  # such as of 16 experts in each of two layers
-MAX_WEIGHTS = 4_000_000
+MAX_WEIGHTS = 1_200_000
 
 
 class Trial:
