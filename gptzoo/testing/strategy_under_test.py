@@ -14,7 +14,7 @@ from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.errors import InputError
 from gptzoo.model.build import build
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Strategy
+from gptzoo.sampling.strategies import Beams, Contrastive, Sampling, Speculative, Strategy
 from gptzoo.strict_model import did_you_mean
 from gptzoo.testing.at_size.effort import QUICK, Effort
 from gptzoo.testing.tiny_model import TINY_MODEL, add_weight_noise
@@ -64,17 +64,10 @@ class StrategyUnderTest:
 
 def find_strategy(name: str) -> type[Strategy]:
     """Return the built-in strategy of a name, such as `beams`. Raises InputError if there is none."""
-    known = {strategy.__name__.lower(): strategy for strategy in _subclasses(Strategy)}
+    known = {strategy.__name__.lower(): strategy for strategy in (Sampling, Speculative, Contrastive, Beams)}
     if name not in known:
         raise InputError(f"no strategy named {name!r}{did_you_mean(name, known)}  (known: {', '.join(sorted(known))})")
     return known[name]
-
-
-def _subclasses(strategy: type[Strategy]) -> Iterator[type[Strategy]]:
-    for subclass in strategy.__subclasses__():
-        if subclass.__module__ == Strategy.__module__:
-            yield subclass
-            yield from _subclasses(subclass)
 
 
 def _load(**changes: object) -> LoadedModel:

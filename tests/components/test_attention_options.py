@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import gptzoo
+from gptzoo import registry
 
 D_MODEL, N_HEADS, D_HEAD, LENGTH = 16, 4, 6, 9
 SPEC: dict[str, Any] = {
@@ -103,11 +104,12 @@ def test_heads_of_another_width_are_refused_by_an_attention_that_does_not_suppor
         "def gptzoo_components():\n"
         "    return [FixedWidth]\n"
     )
-    gptzoo.load_plugin(tmp_path / "fixed_width.py")
     spec = {**SPEC, "attention": ["sdpa", "fixed_width_in_a_test"], "n_layers": 2}
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.d_head: 4 heads of width 6 .*'fixed_width_in_a_test'"):
-        gptzoo.load_model_spec(spec)
-    assert gptzoo.load_model_spec({**spec, "d_head": 4}).dims.d_head == 4
+    with registry.use(registry.discover(selection="none")):
+        gptzoo.load_plugin(tmp_path / "fixed_width.py")
+        with pytest.raises(gptzoo.SpecError, match=r"\$\.d_head: 4 heads of width 6 .*'fixed_width_in_a_test'"):
+            gptzoo.load_model_spec(spec)
+        assert gptzoo.load_model_spec({**spec, "d_head": 4}).dims.d_head == 4
 
 
 def test_a_head_width_that_is_the_default_is_no_other_model() -> None:

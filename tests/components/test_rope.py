@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import gptzoo
+from gptzoo import registry
 
 SMALL: dict[str, Any] = {"vocab_size": 13, "context_length": 64, "d_model": 64, "n_layers": 1, "n_heads": 4}
 
@@ -296,9 +297,10 @@ def test_another_package_can_add_a_scaling(tmp_path: Path) -> None:
         "def gptzoo_components():\n"
         "    return [Halving]\n"
     )
-    gptzoo.load_plugin(tmp_path / "halving.py")
-    positions = torch.arange(7)[None]
-    halving, linear = (
-        rope_of(16, scaling=scaling) for scaling in ("halving_in_a_test", {"type": "linear", "factor": 2})
-    )
-    assert torch.equal(rotated(halving, queries(16), positions), rotated(linear, queries(16), positions))
+    with registry.use(registry.discover(selection="none")):
+        gptzoo.load_plugin(tmp_path / "halving.py")
+        positions = torch.arange(7)[None]
+        halving, linear = (
+            rope_of(16, scaling=scaling) for scaling in ("halving_in_a_test", {"type": "linear", "factor": 2})
+        )
+        assert torch.equal(rotated(halving, queries(16), positions), rotated(linear, queries(16), positions))

@@ -45,5 +45,5 @@ def test_a_component_has_an_origin() -> None:
     admit(Theirs)
     spec = gptzoo.load_model_spec(small(norm={"type": "pre_ln", "layer": {"type": "theirs", "eps": 0.5}}))
     (part,) = (part.as_dict() for part in components_in(spec) if part.path == "$.norm.layer")
-    expected: dict[str, Any] = {"kind": "norm_layer", "type": "theirs", "options": {"eps": 0.5}}
+    expected: dict[str, Any] = {"kind": "norm_layer", "type": "theirs", "options": {"eps": 0.5, "weight": True}}
     assert part == {"path": "$.norm.layer", **expected, "origin": "gptzoo-theirs 1.0"}

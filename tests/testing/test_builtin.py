@@ -34,7 +34,7 @@ NEEDS_A_SERVICE: dict[str, dict[str, Any]] = {
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
 STRATEGIES = ("strategy:sampling", "strategy:speculative", "strategy:contrastive", "strategy:beams")
 SLOW_STRATEGIES = ("strategy:speculative", "strategy:contrastive")
-CHECKED_IN_TESTS_DATA = ("corpus:parquet", "corpus:hf", "corpus:mixture", "tokenizer:saved")
+CHECKED_IN_TESTS_DATA = ("corpus:parquet", "corpus:hf", "corpus:mixture", "corpus:train_val", "tokenizer:saved")
 
 
 def cases() -> list[Any]:
@@ -123,4 +123,4 @@ def test_a_tracker_of_a_service_has_the_properties(label: str, tmp_path: Path) -
 
 def test_every_kind_has_properties_except_those_that_the_page_names() -> None:
     without = {kind for kind in registry.discover("none").kinds if not properties_of(kind)}
-    assert without == {"importer"}
+    assert without == {"importer", "rope_scaling"}

@@ -275,9 +275,11 @@ def _for_all_settings(
         first = setting.length + setting.count + setting.seed
         for config in (configs[0], *(others[(first + index) % len(others)] for index in range(min(2, len(others))))):
             try:
-                _build(config, setting)
+                accepted = _build(config, setting).n_samples > 0
             except DataError:
-                continue  # it needs a longer text, or one of another form
+                accepted = False  # it needs a longer text, or one of another form
+            if not accepted:
+                continue
             n_accepted += 1
             check(config, setting)
 
