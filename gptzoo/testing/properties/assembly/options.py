@@ -87,18 +87,22 @@ def other_values(
             yield value, config
 
 
-def _alternatives(annotation: object, current: Any) -> Iterator[Any]:  # noqa: ANN401  an option has any type
-    """Yield values of a type: those near the current one, then typical ones."""
+def _alternatives(annotation: object, current: Any, outer: frozenset[str] = frozenset()) -> Iterator[Any]:  # noqa: ANN401  an option has any type
+    """Yield values of a type: those near the current one, then typical ones.
+
+    outer: the kinds of the components around this option whose required options are being filled in.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         reference = next((note for note in arguments[1:] if isinstance(note, Reference)), None)
         if reference is None:
-            yield from _alternatives(arguments[0], current)
+            yield from _alternatives(arguments[0], current, outer)
         else:
-            yield from _components(reference.kind, except_for=current.type if isinstance(current, Config) else current)
+            current_type = current.type if isinstance(current, Config) else current
+            yield from _components(reference.kind, current_type, outer)
     elif origin in (Union, types.UnionType):
         for argument in arguments:
-            yield from _alternatives(argument, current)
+            yield from _alternatives(argument, current, outer)
     elif origin is Literal:
         yield from arguments
     elif annotation is type(None):
@@ -115,16 +119,19 @@ def _alternatives(annotation: object, current: Any) -> Iterator[Any]:  # noqa: A
         yield from _changed_sequences(arguments, list(current))
 
 
-def _components(kind: str, except_for: str | None) -> Iterator[str | dict[str, object]]:
-    """Yield the registered components of a kind: by name or, if they require options, with values for those."""
+def _components(kind: str, except_for: str | None, outer: frozenset[str]) -> Iterator[str | dict[str, object]]:
+    """Yield the registered components of a kind: by name or, if they require options, with values for those.
+
+    A component that requires others of its kind, such as a corpus of corpora, gets only such that require nothing.
+    """
     for name, component in registry.current().of_kind(kind).items():
         fields = component.Config.model_fields
         required = [option for option, field in fields.items() if field.is_required()]
-        if name == except_for:
+        if name == except_for or (required and kind in outer):
             continue
         if not required:
             yield name
-        alternatives = (_alternatives(_annotation(fields[option]), None) for option in required)
+        alternatives = (_alternatives(_annotation(fields[option]), None, outer | {kind}) for option in required)
         for values in zip(*alternatives, strict=False):
             yield {"type": name, **dict(zip(required, values, strict=True))}
 
