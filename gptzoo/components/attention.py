@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptzoo.components.context import ForwardContext
@@ -21,7 +23,7 @@ class NaiveAttention(MultiHeadAttention):
     paper = "Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762"
 
     class Config(MultiHeadAttention.Config):
-        softcap: PositiveFloat | None = None
+        softcap: Annotated[float, Field(ge=1e-3)] | None = None
         """Soft cap: scores become softcap * tanh(score / softcap) before biases are added (50 in Gemma 2,
         arXiv:2408.00118). Null: no cap. With a cap, `sdpa` computes scores as `naive` does."""
         sinks: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -121,7 +121,7 @@ class GLU(HiddenLayer):
         multiplier: PositiveFloat | None = 8 / 3
         """Hidden width divided by d_model. The width is rounded to the nearest integer. Omit it if `d_ff` is given.
         With the default of 8/3, a `glu` has about as many parameters as an `mlp` with multiplier 4."""
-        limit: PositiveFloat | None = None
+        limit: Annotated[float, Field(ge=1e-3)] | None = None
         """Limit by clamping: of gate(x) from above, of up(x) in both directions (gpt-oss, arXiv:2508.10925). Null: no
         limit."""
         shift: float = 0.0

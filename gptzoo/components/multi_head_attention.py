@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -73,9 +73,10 @@ class MultiHeadAttention(Attention):
         """Extent of `qk_norm`. "head": each head is normalised, with weights that all heads share (Qwen3, Gemma 3).
         "each_head": each head is normalised, with weights of its own (StableLM, Cohere). "heads": all heads are
         normalised together (OLMo 2)."""
-        scale: PositiveFloat | None = None
-        """Factor on the scores of queries and keys. Default: 1 / sqrt(d_head)."""
-        clip: PositiveFloat | None = None
+        scale: Annotated[float, Field(gt=0, le=10)] | None = None
+        """Factor on the scores of queries and keys, up to 10. Default: 1 / sqrt(d_head). Far above it, a query attends
+        to a single token, and scores have no gradient."""
+        clip: Annotated[float, Field(ge=1e-3)] | None = None
         """Limit for the entries of queries, keys and values, which are clamped to [-clip, clip] after `qk_norm` (OLMo,
         arXiv:2402.00838). Null: no limit."""
         gate: bool = False

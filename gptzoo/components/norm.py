@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -153,7 +153,7 @@ class PreNorm(Norm):
     paper = "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture, arXiv:2002.04745"
 
     class Config(Norm.Config):
-        residual_scale: PositiveFloat = 1.0
+        residual_scale: float = Field(1.0, ge=1e-3, le=1e3)
         """Factor on the output of each sublayer before it is added to the residual stream (Granite)."""
         embedding_norm: bool = False
         """Normalise the embeddings before the first block (BLOOM, arXiv:2211.05100)."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
@@ -29,15 +29,15 @@ class Decoder(Stack):
     accepted_inputs = frozenset({"positions", "documents"})
 
     class Config(Stack.Config):
-        embed_scale: PositiveFloat = 1.0
+        embed_scale: float = Field(1.0, ge=1e-3, le=1e3)
         """Factor on the token embeddings (sqrt(d_model) in Gemma and in the original Transformer)."""
         embed_dropout: Inherited[float] = inherited("dropout")
         """Dropout probability for the sum of token and position embeddings."""
         head_bias: bool = False
         """Learn a bias in the output head, independent of the model's `bias`. Default: false, as in GPT-2."""
-        logit_scale: PositiveFloat = 1.0
+        logit_scale: float = Field(1.0, ge=1e-3, le=1e3)
         """Factor on the logits (Cohere; the reciprocal of Granite's `logits_scaling`)."""
-        logit_softcap: PositiveFloat | None = None
+        logit_softcap: Annotated[float, Field(ge=1e-3)] | None = None
         """Soft cap: logits become cap * tanh(logit / cap), after `logit_scale` (30 in Gemma 2, arXiv:2408.00118). Null:
         no cap."""
         init_std: float = Field(0.02, ge=1e-6, le=100.0)

@@ -217,4 +217,4 @@ def test_the_installed_package_registers_its_components() -> None:
     known = gptzoo.registered("attention")
     for component in gptzoo_attention.gptzoo_components():
         assert known[component.name] is component
-        assert component.supports == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
+        assert component.supports == {"rotate", "bias", "documents", "padding", "noncausal", "capture", "d_head"}

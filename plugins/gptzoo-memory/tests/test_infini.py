@@ -232,7 +232,7 @@ def test_a_segment_longer_than_the_context_is_refused(spec_of: Any) -> None:
 
 
 def test_it_declares_its_limits(model_of: Any, tokens_of: Any) -> None:
-    assert InfiniAttention.supports == {"rotate", "bias", "padding"}
+    assert InfiniAttention.supports == {"rotate", "bias", "padding", "d_head"}
     assert not InfiniAttention.supports_rollback
     with pytest.raises(ValueError, match="attention 'infini' does not support documents"):
         model_of(attention="infini")(tokens_of(8), documents=torch.zeros(2, 8, dtype=torch.int64))

@@ -242,4 +242,4 @@ def test_an_odd_rope_dim_is_refused(spec_of: Any) -> None:
 
 
 def test_it_declares_the_features_that_it_supports() -> None:
-    assert LatentAttention.supports == {"rotate", "bias", "documents", "padding", "noncausal", "capture"}
+    assert LatentAttention.supports == {"rotate", "bias", "documents", "padding", "noncausal", "capture", "d_head"}

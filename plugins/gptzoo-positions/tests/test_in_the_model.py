@@ -250,6 +250,6 @@ def test_the_installed_package_registers_its_components() -> None:
 def test_all_specs_in_the_readme_build() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```json\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) >= 6
+    assert len(blocks) >= 4
     for block in blocks:
         gptzoo.build({**SMALL, **json.loads(block)}, device="meta")
