@@ -19,7 +19,7 @@ from pathlib import Path
 
 MEASURE = """
 import json, resource, sys
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.reference import Reference
 
 corpus = Reference("corpus").validate({"type": "text", "path": sys.argv[1]}).build()

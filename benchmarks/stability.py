@@ -92,7 +92,7 @@ def unigram_loss() -> float:
     import numpy as np
 
     import gptzoo
-    from gptzoo.data.token_store import prepare
+    from gptzoo.data.prepare import prepare
 
     spec = gptzoo.load_run_spec(SPEC)
     _, store = prepare(spec.corpus.build(), spec.tokenizer)

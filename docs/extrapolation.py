@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import gptzoo
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.training.evaluation.full_pass import validation_metrics
 
 folder = Path(sys.argv[1])

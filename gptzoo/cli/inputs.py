@@ -94,7 +94,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _read_run(path: Path, overrides: tuple[str, ...]) -> RunSpec:
-    from gptzoo.data.token_store import prepare
+    from gptzoo.data.prepare import prepare
     from gptzoo.spec.files import load_run_spec
 
     run = load_run_spec(path, overrides)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from gptzoo.component import Config
+    from gptzoo.data.prepare import ProgressCallback
     from gptzoo.data.shards import Counts
-    from gptzoo.data.token_store import ProgressCallback, TokenStore
+    from gptzoo.data.token_store import TokenStore
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_REDRAWS = 0.1
@@ -58,7 +59,7 @@ def prepare(
     reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. After an interruption, the same command continues
     where it stopped.
     """
-    from gptzoo.data.token_store import prepare as prepare_store
+    from gptzoo.data.prepare import prepare as prepare_store
 
     read_sources = [_read_source(argument, tokenizer, overrides) for argument in sources]
     results = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from gptzoo.checkpoint.model_folder import find_model_folder
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.model.architecture import Architecture

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gptzoo.cli import main
-from gptzoo.data import token_store as store_module
+from gptzoo.data import prepare as store_module
 
 RUN: dict[str, Any] = {
     "model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2},

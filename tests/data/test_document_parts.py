@@ -19,7 +19,7 @@ from gptzoo.data import document_parts, shards
 from gptzoo.data.corpora import file_text
 from gptzoo.data.corpora import text as text_corpus
 from gptzoo.data.corpora.file_text import FileText, open_text, split_text
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.data.tokenizers import borders, bpe
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.tokenizer import Tokenizer

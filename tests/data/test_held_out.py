@@ -14,7 +14,8 @@ from gptzoo.data import held_out as held_out_module
 from gptzoo.data.corpora import file_text
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.held_out import HeldOutText, Overlap, OverlapMeter
-from gptzoo.data.token_store import TokenStore, open_store, prepare
+from gptzoo.data.prepare import prepare
+from gptzoo.data.token_store import TokenStore, open_store
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference

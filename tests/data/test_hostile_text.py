@@ -11,7 +11,7 @@ import tiktoken
 from click.testing import CliRunner
 
 from gptzoo.cli import main
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.data.tokenizers import tiktoken as tiktoken_tokenizer
 from gptzoo.data.tokenizers.borders import KNOWN_EXPRESSIONS
 from gptzoo.data.tokenizers.byte import ByteTokenizer

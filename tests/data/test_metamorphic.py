@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gptzoo.data.token_store import TokenStore, prepare
+from gptzoo.data.prepare import prepare
+from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.bpe import BpeTokenizer
 from gptzoo.reference import Reference
 

@@ -23,8 +23,8 @@ import pytest
 from gptzoo.component import Config
 from gptzoo.data import shards
 from gptzoo.data.corpora.corpus import Corpus
+from gptzoo.data.prepare import prepare
 from gptzoo.data.shards import Counts
-from gptzoo.data.token_store import prepare
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
@@ -154,7 +154,7 @@ def test_the_death_of_a_worker_is_reported_and_finished_shards_are_kept(
 SLOW = """
 import sys, time
 from gptzoo.data import shards
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.reference import Reference
 

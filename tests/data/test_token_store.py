@@ -11,7 +11,8 @@ import pytest
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus
-from gptzoo.data.token_store import TokenStore, prepare
+from gptzoo.data.prepare import prepare
+from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError

@@ -204,7 +204,7 @@ def test_sampling_and_inspection_begin_with_bos(save: Save) -> None:
 
 
 def test_each_training_document_starts_with_bos(save: Save, tmp_path: Path, cache: None) -> None:
-    from gptzoo.data.token_store import prepare
+    from gptzoo.data.prepare import prepare
     from gptzoo.reference import Reference
 
     checkpoint = saved(save, byte_level())

@@ -10,7 +10,8 @@ from functools import partial
 
 from gptzoo.ablation.design.isolated_call import call_isolated
 from gptzoo.data.batching.batching import Batching
-from gptzoo.data.token_store import TokenStore, prepare
+from gptzoo.data.prepare import prepare
+from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.model.accounting import model_costs
 from gptzoo.model.dry_run import Precision

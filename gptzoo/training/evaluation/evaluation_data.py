@@ -11,7 +11,8 @@ from gptzoo.checkpoint.records import read_record
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.held_out import TextDigest
-from gptzoo.data.token_store import TokenStore, open_store, prepare
+from gptzoo.data.prepare import prepare
+from gptzoo.data.token_store import TokenStore, open_store
 from gptzoo.data.tokenizers.saved import SavedTokenizer
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gptzoo.data.corpora.corpus import Corpus
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.errors import DataError
 from gptzoo.reference import Reference
 from gptzoo.testing.properties.catalog import properties_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import gptzoo
 from gptzoo.data.corpora.corpus import Corpus
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.errors import DataError, SpecError
 from gptzoo.reference import Reference
 from gptzoo.testing.properties.catalog import properties_of

@@ -14,7 +14,7 @@ import torch
 import gptzoo
 from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.component import Config
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.reference import Reference
 from gptzoo.training.evaluation.evaluate import Evaluation, RandomBatches, evaluate
 

@@ -16,7 +16,7 @@ import gptzoo
 from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.component import Config
 from gptzoo.data.corpora.text import TextCorpus
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import DataError, FolderError, InputError, SpecError
 from gptzoo.training.evaluation.evaluate import RandomBatches, evaluate

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import gptzoo
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.spec.files import load_run_spec
 
 

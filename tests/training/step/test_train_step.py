@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import gptzoo
-from gptzoo.data.token_store import prepare
+from gptzoo.data.prepare import prepare
 from gptzoo.model.head import IGNORE_INDEX
 from gptzoo.training.step.micro_batch import split_into_micro_batches
 from gptzoo.training.step.train_step import TrainStep
