@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,6 +76,11 @@ def _read_options(options: Settings, *, theta: float, fraction: float | None = N
     return rope
 
 
+def yarn_mscale(factor: float, mscale: float) -> float:
+    """Return DeepSeek's factor 0.1 mscale ln(factor) + 1, by which YaRN sharpens attention."""
+    return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
 def _read_fraction(settings: Settings, default: float | None) -> float | None:
     """Return the rotated fraction of a head. `default` is None in families that rotate whole heads only."""
     if default is not None:
@@ -92,6 +98,10 @@ def _read_scaling(name: str, options: Settings) -> dict[str, Any]:
             if (value := options.number(key, None)) is not None:
                 scaling[_OURS.get(key, key)] = value
         scaling["truncate"] = options.flag("truncate", True)
+        mscale, mscale_all_dim = options.number("mscale", None), options.number("mscale_all_dim", None)
+        if mscale and mscale_all_dim and "attention_factor" not in scaling:  # DeepSeek
+            factor = scaling["factor"]
+            scaling["attention_factor"] = yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim)
     if "original_context_length" in scaling:
         scaling["original_context_length"] = int(scaling["original_context_length"])
     return scaling

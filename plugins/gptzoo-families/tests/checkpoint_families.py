@@ -31,6 +31,16 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32}
+LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 12,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+}
 
 
 def rope(fraction: float, theta: float = 10000.0) -> dict[str, Any]:
@@ -206,6 +216,65 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmoe": ("Olmoe", {"num_key_value_heads": 2, "num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": None}),
     "olmoe-clip": ("Olmoe", {"num_key_value_heads": 4, "num_experts": 3, "num_experts_per_tok": 1, "clip_qkv": 0.5}),
+    "gpt-oss": (
+        "GptOss",
+        {
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "swiglu_limit": 0.3,
+            "sliding_window": 16,
+            "layer_types": LOCAL_AND_GLOBAL,
+            "rope_parameters": {**YARN, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False},
+        },
+    ),
+    "deepseek-v2": (
+        "DeepseekV2",
+        {
+            **LATENT,
+            "q_lora_rank": 24,
+            "n_shared_experts": 2,
+            "first_k_dense_replace": 1,
+            "n_group": 2,
+            "topk_group": 1,
+            "topk_method": "group_limited_greedy",
+            "routed_scaling_factor": 2.0,
+        },
+    ),
+    "deepseek-v2-lite": (
+        "DeepseekV2",
+        {**LATENT, "q_lora_rank": None, "n_shared_experts": 1, "first_k_dense_replace": 0, "topk_method": "greedy"},
+    ),
+    "deepseek-v3": (
+        "DeepseekV3",
+        {
+            **LATENT,
+            "q_lora_rank": 24,
+            "n_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "n_group": 2,
+            "topk_group": 1,
+            "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 32, "beta_slow": 1},
+        },
+    ),
+    "deepseek-v3-groups": (
+        "DeepseekV3",
+        {
+            **LATENT,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "q_lora_rank": None,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 3,
+            "n_shared_experts": 2,
+            "first_k_dense_replace": 1,
+            "n_group": 4,
+            "topk_group": 2,
+            "norm_topk_prob": False,
+        },
+    ),
     "falcon-7b": ("Falcon", {"multi_query": True, "parallel_attn": True, "bias": False}),
     "falcon-40b": ("Falcon", {"num_kv_heads": 2, "new_decoder_architecture": True, "bias": False}),
     "falcon-rw": (
@@ -242,3 +311,6 @@ def randomise(model: nn.Module, seed: int) -> None:
         for name, parameter in model.named_parameters():
             scale = 0.2 if parameter.ndim == 1 or "norm" in name else 0.08
             parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+        for name, buffer in model.named_buffers():
+            if "correction_bias" in name:
+                buffer.add_(torch.randn(buffer.shape, generator=generator) * 0.3)

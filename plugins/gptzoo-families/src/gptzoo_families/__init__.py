@@ -7,9 +7,11 @@ the checkpoint each tensor of the model is made of.
 from __future__ import annotations
 
 import gptzoo
+from gptzoo_families.deepseek import DeepSeekV2, DeepSeekV3
 from gptzoo_families.gemma import Gemma, Gemma2, Gemma3
 from gptzoo_families.glm import Glm, Glm4
 from gptzoo_families.gpt_like import GPTJ, OPT, Bloom
+from gptzoo_families.gpt_oss import GptOss
 from gptzoo_families.mixture import Mixtral, Olmoe, Qwen3Moe
 from gptzoo_families.olmo import Olmo, Olmo2, Olmo3
 from gptzoo_families.parallel import Cohere, Falcon, GPTNeoX, Phi, StableLm
@@ -45,4 +47,7 @@ def gptzoo_components() -> list[type[gptzoo.Component]]:
         Glm,
         Glm4,
         StarCoder2,
+        GptOss,
+        DeepSeekV2,
+        DeepSeekV3,
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from gptzoo import Settings, Weight
 from gptzoo_families.llama_like import FfnConfig, Json, LlamaLike
@@ -12,19 +13,21 @@ from gptzoo_families.pre_norm import Qwen3
 class MixtureLike(LlamaLike):
     """Base class of families with mixtures of experts."""
 
-    gate = "gate"
+    gate: ClassVar[str] = "gate"
+    shared: ClassVar[str] = "shared_expert"
 
     def ffn_weights(self, config: FfnConfig, ours: str, theirs: str) -> Iterator[Weight]:
         if config.type != "moe":
             yield from super().ffn_weights(config, ours, theirs)
             return
+        mixture: Any = config  # of `moe`
         yield Weight(f"{ours}.router.weight", f"{theirs}.{self.gate}.weight")
-        for expert in range(config.n_experts):  # type: ignore[attr-defined]
-            yield from super().ffn_weights(
-                config.expert,  # type: ignore[attr-defined]
-                f"{ours}.experts.{expert}",
-                f"{theirs}.experts.{expert}",
-            )
+        for expert in range(mixture.n_experts):
+            yield from super().ffn_weights(mixture.expert, f"{ours}.experts.{expert}", f"{theirs}.experts.{expert}")
+        if mixture.balance is not None and mixture.balance.type == "bias":
+            yield Weight(f"{ours}.balance.bias", f"{theirs}.{self.gate}.e_score_correction_bias")
+        if mixture.shared is not None:
+            yield from super().ffn_weights(mixture.shared, f"{ours}.shared.0", f"{theirs}.{self.shared}")
 
 
 class Mixtral(MixtureLike):

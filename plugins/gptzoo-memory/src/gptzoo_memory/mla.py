@@ -8,7 +8,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 import gptzoo
@@ -41,6 +41,9 @@ class LatentAttention(gptzoo.Attention):
         """Width of the part of queries and keys that is not rotated. Default: a head width."""
         v_dim: PositiveInt | None = None
         """Width of the value of a head. Default: a head width."""
+        scale: Annotated[float, Field(gt=0, le=10)] | None = None
+        """Factor on the scores, up to 10 (DeepSeek raises it for longer contexts). Default:
+        1 / sqrt(nope_dim + rope_dim)."""
         norm: Annotated[gptzoo.NormLayer.Config, gptzoo.Reference("norm_layer")] = gptzoo.by_default("rmsnorm")
         """Norm layer of the latents."""
         dropout: gptzoo.Inherited[float] = gptzoo.inherited("dropout")
@@ -162,7 +165,8 @@ class LatentAttention(gptzoo.Attention):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, context: gptzoo.ForwardContext
     ) -> tuple[Tensor, Tensor | None]:
         """Return the weighted sums of the values, and the attention weights if they are captured."""
-        scale = (self.nope_dim + self.rope_dim) ** -0.5  # the width of a head's keys, also in the absorbed form
+        # The width is that of a head's keys, also in the absorbed form.
+        scale = self.config.scale or (self.nope_dim + self.rope_dim) ** -0.5
         dropout = self.config.dropout if self.training else 0.0
         if mask is not None and "attention" in context.capture:
             scores = q @ k.mT * scale

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -34,12 +34,30 @@ class MixtureOfExperts(gptzoo.FeedForward):
         n_shared: NonNegativeInt = 0
         """Number of shared experts, which process every token with weight 1, in addition to `n_experts`
         (arXiv:2401.06066)."""
+        shared: Annotated[gptzoo.FeedForward.Config, gptzoo.Reference("ffn")] | None = None
+        """One shared network with options of its own, in place of `n_shared` experts (DeepSeek-V2, Qwen3-Next). Null:
+        none."""
+        shared_gate: bool = False
+        """Multiply the output of the shared networks by the sigmoid of a learned projection to one number
+        (Qwen3-Next)."""
         expert: Annotated[gptzoo.FeedForward.Config, gptzoo.Reference("ffn")] = gptzoo.by_default("mlp")
         """Feed-forward network of each expert. It must not be a `moe` itself or keep state between tokens."""
         scores: Literal["softmax", "sigmoid"] = "softmax"
         """Function from router logits to scores: softmax over the experts, or sigmoid of each (arXiv:2412.19437)."""
         normalise: bool = True
         """Divide the scores of a token's selected experts by their sum. False: use the scores as weights directly."""
+        scale: float = Field(1.0, ge=1e-3, le=1e3)
+        """Factor on the weights of the selected experts, after `normalise` (DeepSeek-V2, arXiv:2405.04434)."""
+        router_bias: bool = False
+        """Learn a bias in the router (gpt-oss)."""
+        n_groups: PositiveInt = 1
+        """Number of groups of consecutive experts. Experts are selected from `n_active_groups` of them
+        (arXiv:2405.04434, section 2.2.2)."""
+        n_active_groups: PositiveInt | None = None
+        """Number of groups that each token is sent to. Default: half of them, and at least one."""
+        group_score: Literal["max", "top2"] = "max"
+        """Score by which groups are selected: the highest score of an expert in it (DeepSeek-V2), or the sum of the two
+        highest (DeepSeek-V3, arXiv:2412.19437)."""
         balance: Annotated[RouterBalance.Config, gptzoo.Reference("router_balance")] | None = gptzoo.by_default("loss")
         """Load balancing of the experts. Null: none."""
 
@@ -48,22 +66,48 @@ class MixtureOfExperts(gptzoo.FeedForward):
                 yield "n_active", f"should be at most n_experts, {self.n_experts}, not {self.n_active}"
             if self.n_active == 1 and self.normalise:
                 yield "normalise", "should be false with n_active 1: a normalised weight is always 1, with no gradient"
-            expert = self.expert.component
-            if issubclass(expert, MixtureOfExperts):
-                yield "expert", "is a mixture of experts itself, which is not supported"
-            if issubclass(expert, gptzoo.Sublayer) and expert.new_state is not gptzoo.Sublayer.new_state:
-                yield (
-                    "expert",
-                    f"{self.expert.type!r} keeps state from token to token, but an expert receives only some tokens",
-                )
+            yield from self._group_problems()
+            if self.shared is not None and self.n_shared:
+                yield "shared", "should be null with n_shared. Give only one of them."
+            if self.shared_gate and self.shared is None and not self.n_shared:
+                yield "shared_gate", "has no effect without a shared network. Give `shared` or `n_shared`."
+            for option, network in (("expert", self.expert), ("shared", self.shared)):
+                if network is None:
+                    continue
+                component = network.component
+                if issubclass(component, MixtureOfExperts):
+                    yield option, "is a mixture of experts itself, which is not supported"
+                if issubclass(component, gptzoo.Sublayer) and component.new_state is not gptzoo.Sublayer.new_state:
+                    yield (
+                        option,
+                        f"{network.type!r} keeps state from token to token, but an expert receives only some tokens",
+                    )
+
+        def _group_problems(self) -> Iterator[tuple[str, str]]:
+            group_size = self.n_experts // self.n_groups
+            if self.n_experts % self.n_groups:
+                yield "n_groups", f"should divide n_experts, {self.n_experts}, not {self.n_groups}"
+            elif self.active_groups > self.n_groups:
+                yield "n_active_groups", f"should be at most n_groups, {self.n_groups}, not {self.active_groups}"
+            elif (n_available := self.active_groups * group_size) < self.n_active:
+                yield "n_active", f"should be at most {n_available}, in the active groups, not {self.n_active}"
+            elif self.group_score == "top2" and group_size == 1:
+                yield "group_score", 'should be "max" for groups of one expert'
+
+        @property
+        def active_groups(self) -> int:
+            """The number of groups that each token is sent to."""
+            return self.n_active_groups or max(1, self.n_groups // 2)
 
     config: Config
 
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
-        self.router = nn.Linear(dims.d_model, config.n_experts, bias=False)
+        self.router = nn.Linear(dims.d_model, config.n_experts, bias=config.router_bias)
         self.experts = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_experts))
-        self.shared = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_shared))
+        shared = [config.expert] * config.n_shared if config.shared is None else [config.shared]
+        self.shared = nn.ModuleList(network.build(dims) for network in shared)
+        self.shared_gate = nn.Linear(dims.d_model, 1, bias=False) if config.shared_gate else None
         self.balance = config.balance.build(config.n_experts) if config.balance else None
 
     def forward(
@@ -72,22 +116,36 @@ class MixtureOfExperts(gptzoo.FeedForward):
         tokens = x.flatten(0, 1)  # (N, C)
         scores = self._router_scores(tokens)  # (N, E)
         selection_scores = scores if self.balance is None else self.balance.selection_scores(scores)
-        selected = selection_scores.topk(self.config.n_active).indices  # (N, A)
+        selected = self._in_active_groups(selection_scores).topk(self.config.n_active).indices  # (N, A)
         weights = scores.gather(1, selected)
         if self.config.normalise:
             weights = _normalise(weights)
+        if self.config.scale != 1:
+            weights = weights * self.config.scale
         positions = context.positions.expand(x.shape[:2]).flatten()  # (N,)
         y = self._dispatch(tokens, selected, weights, positions, context).to(x.dtype).view_as(x)
-        for expert in self.shared:
-            y = y + expert(x, context)
+        gate = None if self.shared_gate is None else self.shared_gate(x).sigmoid()  # (B, T, 1)
+        for network in self.shared:
+            y = y + (network(x, context) if gate is None else gate * network(x, context))
         return self._with_statistics(y, scores, selected, valid=positions >= 0)
 
     def _router_scores(self, tokens: Tensor) -> Tensor:
         """Return the scores (N, E) of tokens (N, C), in float32 or wider, so that rounding affects no selection."""
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         with _no_autocast(tokens.device.type):
-            logits = F.linear(tokens.to(dtype), self.router.weight.to(dtype))
+            bias = None if self.router.bias is None else self.router.bias.to(dtype)
+            logits = F.linear(tokens.to(dtype), self.router.weight.to(dtype), bias)
         return logits.softmax(-1) if self.config.scores == "softmax" else logits.sigmoid()
+
+    def _in_active_groups(self, scores: Tensor) -> Tensor:
+        """Return the selection scores (N, E) with -inf for experts outside of the active groups of each token."""
+        config = self.config
+        if config.active_groups == config.n_groups:
+            return scores
+        grouped = scores.unflatten(-1, (config.n_groups, -1))  # (N, groups, experts of a group)
+        best = grouped.amax(-1) if config.group_score == "max" else grouped.topk(2, dim=-1).values.sum(-1)
+        active = torch.zeros_like(best, dtype=torch.bool).scatter(1, best.topk(config.active_groups).indices, True)
+        return grouped.masked_fill(~active[..., None], float("-inf")).flatten(1)
 
     def _dispatch(
         self, tokens: Tensor, selected: Tensor, weights: Tensor, positions: Tensor, context: gptzoo.ForwardContext
