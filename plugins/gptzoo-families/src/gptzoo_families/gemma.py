@@ -105,7 +105,7 @@ class Gemma3(RopeByLayerType, Gemma2):
         return [ropes.get(name, ropes[FULL]) for name in types]
 
     def default_layer_types(self, settings: Settings, n_layers: int) -> list[str]:
-        interval = settings.count("sliding_window_pattern", None) or settings.count("_sliding_window_pattern", 6)
+        interval: int = settings.count("sliding_window_pattern", 0) or settings.count("_sliding_window_pattern", 6)
         return [FULL if (layer + 1) % interval == 0 else SLIDING for layer in range(n_layers)]
 
     def set_qk_norm(self, spec: Json) -> None:

@@ -213,7 +213,8 @@ class LlamaLike(gptzoo.Importer):
         self, spec: gptzoo.ModelSpec, config: AttentionConfig, ours: str, theirs: str
     ) -> Iterator[Weight]:
         """Yield the weights of the norm of queries or keys."""
-        yield from self.norm(config.qk_norm, ours, theirs)
+        if config.qk_norm is not None:
+            yield from self.norm(config.qk_norm, ours, theirs)
 
     def ffn_weights(self, config: FfnConfig, ours: str, theirs: str) -> Iterator[Weight]:
         """Yield the weights of a feed-forward network."""
