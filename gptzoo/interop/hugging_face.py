@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from gptzoo.errors import DataError, FolderError, Problem, SpecError
 from gptzoo.interop.convert import convert
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
-from gptzoo.interop.stored_tensors import open_tensors, read_json_object
+from gptzoo.interop.stored_tensors import StoredTensor, open_tensors, read_json_object
 from gptzoo.interop.tokenizer_files import TOKENIZER, TokenizerFiles
 from gptzoo.model.build import build_on_meta
 from gptzoo.reference import Reference
@@ -45,16 +46,43 @@ def import_folder(source: Path, out: Path) -> ImportResult:
     require_empty_folder(out)  # first, because reading a checkpoint may take minutes
     if not source.is_dir():
         raise FolderError(f"{source}: no such folder; download a model from the Hugging Face Hub first")
-    settings = read_json_object(source / _CONFIG)
+    settings, path = _text_settings(read_json_object(source / _CONFIG))
     importer = _find_importer(settings)
-    spec = _read_spec(importer, settings, source.resolve().name)
+    spec = _read_spec(importer, settings, path, source.resolve().name)
     stored = open_tensors(source)
     model = build_on_meta(spec)
     tokenizer, notes = _read_tokenizer(source, importer, spec)
+    if path != "$":
+        n_tensors = len(stored)
+        stored = _text_tensors(stored)
+        notes.append(f"only the text model is imported: {n_tensors - len(stored)} other tensors are left out")
     model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
     save_model(out, model, tokenizer)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     return ImportResult(importer.name, spec, len(stored), n_parameters, tokenizer, tuple(notes))
+
+
+def _text_settings(settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the settings of the text model and their path: `$`, or `text_config` in a model that also reads images."""
+    known, text = registry.current().of_kind("importer"), settings.get("text_config")
+    if settings.get("model_type") in known or not isinstance(text, dict) or text.get("model_type") not in known:
+        return settings, "$"
+    if "tie_word_embeddings" in settings:
+        text = {"tie_word_embeddings": settings["tie_word_embeddings"], **text}
+    return text, "$.text_config"
+
+
+def _text_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Return the tensors of the text model, by the names that they have in a checkpoint without images."""
+    tensors = {}
+    for name, tensor in stored.items():
+        if name.startswith("model.language_model."):
+            tensors["model." + name.removeprefix("model.language_model.")] = tensor
+        elif name.startswith("language_model."):  # of older versions
+            tensors[name.removeprefix("language_model.")] = tensor
+        elif name.startswith("lm_head."):
+            tensors[name] = tensor
+    return tensors
 
 
 def _find_importer(settings: dict[str, Any]) -> Importer:
@@ -74,8 +102,8 @@ def _find_importer(settings: dict[str, Any]) -> Importer:
     return importer
 
 
-def _read_spec(importer: Importer, values: dict[str, Any], name: str) -> ModelSpec:
-    settings = Settings(values, _CONFIG)
+def _read_spec(importer: Importer, values: dict[str, Any], path: str, name: str) -> ModelSpec:
+    settings = Settings(values, _CONFIG, path)
     spec = importer.spec(settings)
     settings.require_all_read(importer.no_effect)
     try:

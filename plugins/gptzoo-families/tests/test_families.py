@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from checkpoint_families import CONFIGS, make_model
+from checkpoint_families import CONFIGS, make_model, randomise
 from gptzoo_families import gptzoo_components
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import gptzoo
@@ -88,6 +89,34 @@ def test_settings_of_older_versions_mean_the_same(name: str, tmp_path: Path) -> 
     import_folder(tmp_path / "theirs", tmp_path / "ours")
     ours = gptzoo.load(tmp_path / "ours").model
     tokens = random_tokens(theirs, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens)[0], theirs(tokens).logits, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("old_names", [False, True])
+def test_the_text_model_of_a_model_that_reads_images_is_imported(old_names: bool, tmp_path: Path) -> None:
+    text = CONFIGS["gemma3"][1] | {"vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96}
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.Gemma3Config(
+        text_config={**text, "num_attention_heads": 4, "max_position_embeddings": 128},
+        vision_config={**vision, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+        image_token_index=95,
+    )
+    torch.manual_seed(0)
+    theirs = transformers.Gemma3ForConditionalGeneration(config).eval()
+    randomise(theirs, 0)
+    theirs.save_pretrained(tmp_path / "theirs")
+    if old_names:
+        file = tmp_path / "theirs" / "model.safetensors"
+        tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+        save_file(
+            {name.replace("model.language_model.", "language_model.model."): t for name, t in tensors.items()}, file
+        )
+    result = import_folder(tmp_path / "theirs", tmp_path / "ours")
+    assert any("only the text model is imported" in note for note in result.notes)
+    ours = gptzoo.load(tmp_path / "ours").model
+    tokens = torch.randint(3, 90, (2, 40), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         torch.testing.assert_close(ours(tokens)[0], theirs(tokens).logits, rtol=0, atol=1e-4)
 
