@@ -41,6 +41,15 @@ LATENT = {
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
 }
+DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "moe_intermediate_size": 32,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "shared_expert_intermediate_size": 48,
+}
 
 
 def rope(fraction: float, theta: float = 10000.0) -> dict[str, Any]:
@@ -275,6 +284,31 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
             "norm_topk_prob": False,
         },
     ),
+    "qwen3-next": (
+        "Qwen3Next",
+        {
+            **DELTA,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "linear_num_value_heads": 4,
+            "layer_types": ["linear_attention", "full_attention"],
+        },
+    ),
+    "qwen3-next-mixed": (
+        "Qwen3Next",
+        {
+            **DELTA,
+            "num_hidden_layers": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 32,
+            "linear_num_value_heads": 6,
+            "linear_num_key_heads": 3,
+            "linear_value_head_dim": 24,
+            "num_experts_per_tok": 3,
+            "norm_topk_prob": False,
+            "mlp_only_layers": [1],
+        },
+    ),
     "falcon-7b": ("Falcon", {"multi_query": True, "parallel_attn": True, "bias": False}),
     "falcon-40b": ("Falcon", {"num_kv_heads": 2, "new_decoder_architecture": True, "bias": False}),
     "falcon-rw": (
@@ -309,7 +343,7 @@ def randomise(model: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            scale = 0.2 if parameter.ndim == 1 or "norm" in name else 0.08
+            scale = 0.2 if parameter.ndim == 1 or "norm" in name or "A_log" in name else 0.08
             parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
         for name, buffer in model.named_buffers():
             if "correction_bias" in name:

@@ -7,5 +7,5 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 if "GPTZOO_PLUGINS" in os.environ:  # the tests of one package by itself
     os.environ["GPTZOO_PLUGINS"] = ",".join(
-        f"gptzoo-{name}" for name in ("families", "activations", "alibi", "memory", "moe", "norms")
+        f"gptzoo-{name}" for name in ("families", "activations", "alibi", "memory", "moe", "norms", "recurrent")
     )

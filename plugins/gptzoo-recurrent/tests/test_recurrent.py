@@ -464,7 +464,7 @@ def test_it_builds_on_the_meta_device(attention: Any) -> None:
 
 @pytest.mark.parametrize("component", TYPES)
 def test_it_declares_the_features_that_it_supports(component: Any) -> None:
-    assert component.supports == {"rotate", "documents", "padding"}
+    assert component.supports == {"rotate", "documents", "padding", "d_head"}
     assert not component.supports_rollback
 
 

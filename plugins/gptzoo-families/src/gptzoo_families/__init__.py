@@ -16,6 +16,7 @@ from gptzoo_families.mixture import Mixtral, Olmoe, Qwen3Moe
 from gptzoo_families.olmo import Olmo, Olmo2, Olmo3
 from gptzoo_families.parallel import Cohere, Falcon, GPTNeoX, Phi, StableLm
 from gptzoo_families.pre_norm import Granite, Mistral, Phi3, Qwen2, Qwen3, SmolLM3, StarCoder2
+from gptzoo_families.qwen3_next import Qwen3Next
 
 
 @gptzoo.hookimpl
@@ -50,4 +51,5 @@ def gptzoo_components() -> list[type[gptzoo.Component]]:
         GptOss,
         DeepSeekV2,
         DeepSeekV3,
+        Qwen3Next,
     ]

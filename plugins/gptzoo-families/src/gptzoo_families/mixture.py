@@ -28,6 +28,8 @@ class MixtureLike(LlamaLike):
             yield Weight(f"{ours}.balance.bias", f"{theirs}.{self.gate}.e_score_correction_bias")
         if mixture.shared is not None:
             yield from super().ffn_weights(mixture.shared, f"{ours}.shared.0", f"{theirs}.{self.shared}")
+        if mixture.shared_gate:
+            yield Weight(f"{ours}.shared_gate.weight", f"{theirs}.{self.shared}_gate.weight")
 
 
 class Mixtral(MixtureLike):

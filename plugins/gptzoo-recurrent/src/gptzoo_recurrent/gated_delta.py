@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 import gptzoo
 from gptzoo_recurrent.convolution import short_convolution
 from gptzoo_recurrent.delta_rule import delta_rule
-from gptzoo_recurrent.recurrent import RecurrentAttention, document_starts, present_tokens, state_dtype
+from gptzoo_recurrent.recurrent import HeadSizes, RecurrentAttention, document_starts, present_tokens, state_dtype
 
 
 class GatedDelta(RecurrentAttention):
@@ -32,9 +32,24 @@ class GatedDelta(RecurrentAttention):
     class Config(RecurrentAttention.Config):
         conv_size: PositiveInt = 4
         """Width of the short convolution in tokens, including the current one. 1 disables the convolution."""
+        n_key_heads: PositiveInt | None = None
+        """Number of query and key heads, a divisor of `n_value_heads` (Qwen3-Next). Default: the same number."""
+        n_value_heads: PositiveInt | None = None
+        """Number of value heads. Default: the model's `n_heads`."""
+        d_key: PositiveInt | None = None
+        """Width of a query or key, an even number. Default: a head width."""
+        d_value: PositiveInt | None = None
+        """Width of a value. Default: a head width."""
+        eps: float = Field(1e-6, ge=1e-12, le=1.0)
+        """Constant added to the mean square in the norm of the outputs."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
+            n_value_heads = self.n_value_heads or dims.n_heads
+            if self.n_key_heads and n_value_heads % self.n_key_heads:
+                yield "n_key_heads", f"should divide the number of value heads, {n_value_heads}, not {self.n_key_heads}"
+            if self.d_key and self.d_key % 2:
+                yield "d_key", f"should be even, because channels may be rotated in pairs, not {self.d_key}"
             if self.conv_size > dims.context_length:
                 yield "conv_size", f"{self.conv_size} is longer than context_length {dims.context_length}"
 
@@ -42,14 +57,20 @@ class GatedDelta(RecurrentAttention):
 
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
-        width = 3 * dims.d_model
+        width, n_heads, value_width = sum(self.widths), self.sizes.n_value_heads, self.widths[-1]
         self.taps = nn.Parameter(torch.empty(width, 1, config.conv_size)) if config.conv_size > 1 else None
-        self.alpha = nn.Linear(dims.d_model, dims.n_heads, bias=False)
-        self.beta = nn.Linear(dims.d_model, dims.n_heads, bias=False)
-        self.A_log = nn.Parameter(torch.empty(dims.n_heads))
-        self.dt_bias = nn.Parameter(torch.empty(dims.n_heads))
-        self.gate = nn.Linear(dims.d_model, dims.d_model, bias=config.bias)
-        self.norm = nn.RMSNorm(dims.d_head, eps=1e-6)
+        self.alpha = nn.Linear(dims.d_model, n_heads, bias=False)
+        self.beta = nn.Linear(dims.d_model, n_heads, bias=False)
+        self.A_log = nn.Parameter(torch.empty(n_heads))
+        self.dt_bias = nn.Parameter(torch.empty(n_heads))
+        self.gate = nn.Linear(dims.d_model, value_width, bias=config.bias)
+        self.norm = nn.RMSNorm(self.sizes.d_value, eps=config.eps)
+
+    def head_sizes(self, config: RecurrentAttention.Config, dims: gptzoo.Dims) -> HeadSizes:
+        assert isinstance(config, GatedDelta.Config)
+        n_value_heads = config.n_value_heads or dims.n_heads
+        d_key, d_value = config.d_key or dims.d_head, config.d_value or dims.d_head
+        return HeadSizes(config.n_key_heads or n_value_heads, n_value_heads, d_key, d_value)
 
     def initialise(self, rng: gptzoo.Rng) -> None:
         """Initialise the decay in the ranges of Mamba-2 (arXiv:2405.21060): a head forgets within 1 to 1000 tokens."""
@@ -66,13 +87,13 @@ class GatedDelta(RecurrentAttention):
         qkv = self.qkv(x).to(state_dtype(x))
         if self.taps is not None:
             qkv, new_state["inputs"] = short_convolution(qkv, self.taps, state["inputs"], present, starts)
-        q, k, v = self.heads(F.silu(qkv))  # (B, H, T, D)
+        q, k, v = self.heads(F.silu(qkv))  # (B, H, T, D), (B, H, T, D), (B, H, T, E)
         q, k = (_unit_length(vectors) for vectors in context.rotate(q, k))
         log_alpha, beta = self._decay_and_write_strength(x)
         if present is not None:
             log_alpha, beta = (gate.masked_fill(~present[:, None], 0.0) for gate in (log_alpha, beta))
         y, new_state["memory"] = delta_rule(q, k, v, beta, log_alpha, starts, state["memory"], self.chunk_size)
-        y = self.norm(y.transpose(1, 2).to(x.dtype))  # (B, T, H, D)
+        y = self.norm(y.transpose(1, 2).to(x.dtype))  # (B, T, H, E)
         return F.silu(self.gate(x)) * y.flatten(-2), new_state
 
     def _decay_and_write_strength(self, x: Tensor) -> tuple[Tensor, Tensor]:

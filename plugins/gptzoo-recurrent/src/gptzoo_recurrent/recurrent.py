@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +12,23 @@ from torch import Tensor, nn
 import gptzoo
 
 
-class RecurrentAttention(gptzoo.Attention):
-    """Base class of attentions that keep one matrix (D, D) per head instead of a KV cache.
+class HeadSizes(NamedTuple):
+    """Numbers and widths of heads. Several value heads may share a query and a key head."""
 
-    A subclass implements the recurrence in `mix`. Consecutive tokens with the same document id form a document, and
-    the state is reset at the start of each.
+    n_key_heads: int
+    n_value_heads: int
+    d_key: int
+    d_value: int
+
+
+class RecurrentAttention(gptzoo.Attention):
+    """Base class of attentions that keep one matrix (D, E) per head instead of a KV cache.
+
+    D is the width of a key and E that of a value, a head's width by default. A subclass implements the recurrence in
+    `mix`. Consecutive tokens with the same document id form a document, and the state is reset at the start of each.
     """
 
-    supports = frozenset({"rotate", "documents", "padding"})
+    supports = frozenset({"rotate", "documents", "padding", "d_head"})
     chunk_size: ClassVar[int] = 64
     """Number of tokens that are computed together by matrix products. It affects speed and memory, not results."""
 
@@ -38,11 +47,18 @@ class RecurrentAttention(gptzoo.Attention):
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.n_heads, self.d_head = dims.n_heads, dims.d_head
-        self.rotary_dim = self.d_head
-        self.qkv = nn.Linear(dims.d_model, 3 * dims.d_model, bias=config.bias)
-        self.out = nn.Linear(dims.d_model, dims.d_model, bias=config.bias)
+        self.sizes = sizes = self.head_sizes(config, dims)
+        self.rotary_dim = sizes.d_key
+        key_width, value_width = sizes.n_key_heads * sizes.d_key, sizes.n_value_heads * sizes.d_value
+        self.widths = [key_width, key_width, value_width]
+        self.qkv = nn.Linear(dims.d_model, sum(self.widths), bias=config.bias)
+        self.out = nn.Linear(value_width, dims.d_model, bias=config.bias)
         self.out.writes_residual = True  # type: ignore[assignment]
         self.dropout = nn.Dropout(config.dropout)
+
+    def head_sizes(self, config: Config, dims: gptzoo.Dims) -> HeadSizes:
+        """Return the numbers and widths of the heads."""
+        return HeadSizes(dims.n_heads, dims.n_heads, dims.d_head, dims.d_head)
 
     def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         B, T, _ = x.shape
@@ -55,18 +71,23 @@ class RecurrentAttention(gptzoo.Attention):
         return self.dropout(self.out(y.to(x.dtype)))
 
     def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State) -> tuple[Tensor, gptzoo.State]:
-        """Run the recurrence over tokens (B, T, C) from a state. Return the outputs (B, T, C) and the new state."""
+        """Run the recurrence over tokens (B, T, C) from a state. Return the outputs (B, T, H E) and the new state."""
         raise TypeError(f"{type(self).__name__} does not implement mix")
 
     def heads(self, qkv: Tensor) -> Iterator[Tensor]:
-        """Split (B, T, 3C) into queries, keys and values, (B, H, T, D) each, in float32 or wider."""
-        parts = qkv.to(state_dtype(qkv)).chunk(3, dim=-1)
-        return (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts)
+        """Split projections into queries and keys (B, H, T, D) and values (B, H, T, E), in float32 or wider."""
+        sizes = self.sizes
+        q, k, v = qkv.to(state_dtype(qkv)).split(self.widths, dim=-1)
+        repeats = sizes.n_value_heads // sizes.n_key_heads
+        for vectors in (q, k):
+            heads = vectors.unflatten(-1, (sizes.n_key_heads, -1)).transpose(1, 2)
+            yield heads if repeats == 1 else heads.repeat_interleave(repeats, dim=1)
+        yield v.unflatten(-1, (sizes.n_value_heads, -1)).transpose(1, 2)
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
     ) -> gptzoo.State:
-        shape = (batch_size, self.n_heads, self.d_head, self.d_head)
+        shape = (batch_size, self.sizes.n_value_heads, self.sizes.d_key, self.sizes.d_value)
         return {"memory": torch.zeros(shape, device=device, dtype=torch.promote_types(dtype, torch.float32))}
 
 
