@@ -68,7 +68,7 @@ class Qwen3Moe(MixtureLike, Qwen3):
 
     name = "qwen3_moe"
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
-    d_head = None
+    d_head: ClassVar[int | None] = None
     defaults = {
         "vocab_size": 151936,
         "hidden_size": 2048,
