@@ -93,10 +93,7 @@ class Decoder(Stack):
         trivially_causal = positions is None and documents is None and not has_past
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
-        x = self.embed(tokens)  # (B, T, C)
-        if self.config.embed_scale != 1:
-            x = x * self.config.embed_scale
-        x = self.embed_dropout(self.embed_positions(x, positions))
+        x = self.embed_dropout(self.embed_positions(self.embed_tokens(tokens), positions))  # (B, T, C)
         context = ForwardContext(
             positions,
             documents=documents,
@@ -113,6 +110,11 @@ class Decoder(Stack):
         if self.training:
             loss = sum(auxiliary.losses.values(), start=loss)
         return None, loss
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the scaled embeddings (B, T, C) of tokens (B, T)."""
+        x: Tensor = self.embed(tokens)
+        return x if self.config.embed_scale == 1 else x * self.config.embed_scale
 
     def readout(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.exit(x), self.embed.weight)

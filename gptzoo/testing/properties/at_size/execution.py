@@ -164,7 +164,9 @@ def _mismatch(
             results.append(float((logits_of(model, tokens) * weights).sum()))
         slope = (results[0] - results[1]) / (2 * step_size)
         first = slope if first is None else first
-        if abs(slope - expected) <= _GRADIENT_TOLERANCE * max(abs(expected), abs(slope), 1e-3 * total_norm):
+        rounding = 1e-14 * max(map(abs, results)) / step_size
+        tolerance = _GRADIENT_TOLERANCE * max(abs(expected), abs(slope), 1e-3 * total_norm)
+        if abs(slope - expected) <= max(tolerance, rounding):
             first = None
             break
     for name, value in values.items():

@@ -126,7 +126,7 @@ class EncoderDecoder(gptzoo.Decoder):
         trivially_causal = positions is None
         if positions is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
-        x = self.embed_dropout(self.embed_positions(self.embed(tokens), positions))  # (B, T, C)
+        x = self.embed_dropout(self.embed_positions(self.embed_tokens(tokens), positions))  # (B, T, C)
         context = gptzoo.ForwardContext(
             positions,
             memory=memory,
@@ -150,7 +150,7 @@ class EncoderDecoder(gptzoo.Decoder):
         """Return the encoder output (B, M, C) for a source (B, M), and the mask (B, M) that is False for padding."""
         valid = source >= 0
         positions = torch.where(valid, valid.cumsum(1) - 1, -1)
-        x = self.embed_dropout(self.encoder.embed_positions(self.embed(source.clamp(min=0)), positions))
+        x = self.embed_dropout(self.encoder.embed_positions(self.embed_tokens(source.clamp(min=0)), positions))
         context = gptzoo.ForwardContext(positions, causal=False, capture=frozenset(capture))
         encoder_auxiliary = gptzoo.AuxiliaryOutputs()
         memory = self.encoder.run(x, context, auxiliary=encoder_auxiliary)
