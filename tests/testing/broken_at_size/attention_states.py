@@ -42,6 +42,8 @@ class WideHeads(NaiveAttention):
             yield from super().problems(dims)
             if self.head_width and self.head_width % 2:
                 yield "head_width", "should be even"
+            if self.head_width and (self.gate or self.qk_norm):
+                yield "head_width", "is not for attention with a gate or a norm of queries and keys"
 
     def __init__(self, config, dims):
         super().__init__(config, dims)
