@@ -280,7 +280,7 @@ def test_a_sample_of_a_public_library_resumes_bit_for_bit(tmp_path: Path) -> Non
     from gptzoo.testing.properties.kinds.optimizers import check_resuming
     from gptzoo.testing.runner import put_under_test
 
-    # A checkpoint holds the projections of SOAP row by row, as it holds all tensors, so that products round differently.
+    # A checkpoint holds the projections of SOAP row by row, as it holds all tensors. So products round differently.
     known = sorted(set(pytorch_optimizer.get_supported_optimizers()) - NOT_TRAINABLE - {"soap"})
     must = ["adan", "adashift", "schedulefreeadamw", "alice", "magma", "kron", "dadaptlion", "prodigy", "asgd"]
     for name in [*must, *random.Random(0).sample(known, 30)]:
