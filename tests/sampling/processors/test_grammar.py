@@ -293,7 +293,7 @@ def test_keys_that_a_text_could_repeat_are_not_counted(schema: dict[str, Any]) -
 
 def test_data_that_looks_like_a_keyword_is_allowed() -> None:
     for schema in ({"const": {"minProperties": 9}}, {"properties": {"minProperties": {"type": "integer"}}}):
-        processor("json_schema", fitted("byte"), definition=schema)
+        assert processor("json_schema", fitted("byte"), definition=schema).config.definition == schema
 
 
 def test_a_schema_without_any_text_is_refused_by_this_reason() -> None:

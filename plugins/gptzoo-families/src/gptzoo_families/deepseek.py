@@ -25,11 +25,8 @@ class DeepSeekV2(MixtureLike):
         "aux_loss_alpha",
         "ep_size",
         "head_dim",  # the rotated width, which qk_rope_head_dim says
-        "moe_layer_freq",
-        "norm_topk_prob",  # transformers ignores it
         "num_nextn_predict_layers",
         "qk_head_dim",
-        "scoring_func",
         "seq_aux",
     }
     defaults = {
@@ -49,6 +46,7 @@ class DeepSeekV2(MixtureLike):
     shared = "shared_experts"
 
     def spec(self, settings: Settings) -> Json:
+        settings.require("moe_layer_freq", 1)
         spec = self.read_spec(settings)
         attention = spec["attention"]
         rope_dim, nope_dim = settings.count("qk_rope_head_dim", 64), settings.count("qk_nope_head_dim", 128)
@@ -82,6 +80,8 @@ class DeepSeekV2(MixtureLike):
 
     def routing(self, settings: Settings) -> Json:
         """Return the options of the mixture that decide which experts are selected."""
+        settings.require("scoring_func", "softmax")
+        settings.require("norm_topk_prob", False)  # transformers does not normalise
         groups, active = settings.count("n_group", None), settings.count("topk_group", None)
         method = settings.value("topk_method", "greedy")
         if method not in ("greedy", "group_limited_greedy"):
@@ -122,7 +122,6 @@ class DeepSeekV3(DeepSeekV2):
     name = "deepseek_v3"
     paper = "DeepSeek-AI 2024, DeepSeek-V3 Technical Report, arXiv:2412.19437"
     ignored = r"layers\.61\..*"  # the head for multi-token prediction of the published model
-    no_effect = (DeepSeekV2.no_effect - {"norm_topk_prob"}) | {"topk_method"}
     defaults = {
         **DeepSeekV2.defaults,
         "vocab_size": 129280,
@@ -143,6 +142,8 @@ class DeepSeekV3(DeepSeekV2):
 
     def routing(self, settings: Settings) -> Json:
         settings.require("rope_interleave", True)
+        settings.require("scoring_func", "sigmoid")
+        settings.require("topk_method", "noaux_tc")
         groups, active = settings.count("n_group", 8), settings.count("topk_group", 4)
         return {
             "normalise": settings.flag("norm_topk_prob", True),
