@@ -12,6 +12,7 @@ from gptzoo.testing.at_size.search import AtSize
 from gptzoo.testing.at_size.trial import Trial
 from gptzoo.testing.compare import FLOAT64_ROUNDING, TOLERANCE, first_difference, relative_difference
 from gptzoo.testing.properties.decoding.cached_decoding import decode
+from gptzoo.testing.properties.forward.batch_independence import require_padding_ids_without_effect
 from gptzoo.testing.verdict import Failed, Skipped
 
 _TRAINING, _EXPLICIT_POSITIONS = 1, 2  # variants
@@ -125,30 +126,8 @@ def check_padding(trial: Trial) -> None:
                     f"{setting}, row {row} of {len(pads)} rows, {T - n_pad} tokens after {n_pad} of padding, differs "
                     f"from the same row without padding by {difference.max():.2g}, first at token {token}"
                 )
-    _check_padded_ids(trial, model.train(trial.has_variant(_TRAINING)), tokens, positions)
-
-
-def _check_padded_ids(trial: Trial, model: Stack, tokens: Tensor, positions: Tensor) -> None:
-    is_padding = positions < 0
-    outputs = AuxiliaryOutputs(), AuxiliaryOutputs()
-    before = logits_of(model, tokens, positions=positions, auxiliary=outputs[0])
-    other = torch.where(is_padding, trial.other(tokens), tokens)
-    after = logits_of(model, other, positions=positions, auxiliary=outputs[1])
-    difference = relative_difference(after, before).masked_fill(is_padding[..., None], 0.0)
-    if difference.max() > TOLERANCE:
-        row, token = first_difference(difference, TOLERANCE)
-        raise Failed(
-            f"changing the ids at {int(is_padding[row].sum())} padded positions of {trial.length}{_setting(trial)} "
-            f"changes the logits of token {token} in row {row} by {difference.max():.2g}"
-        )
-    for kind in ("losses", "metrics"):
-        first, second = (getattr(output, kind) for output in outputs)
-        for name in first:
-            if relative_difference(second[name], first[name]).max() > TOLERANCE:
-                raise Failed(
-                    f"changing the ids at padded positions of {len(tokens)} rows of {trial.length} tokens changes the "
-                    f"{kind} {name}; average over real tokens only"
-                )
+    model.train(trial.has_variant(_TRAINING))
+    require_padding_ids_without_effect(model, tokens, trial.other(tokens), positions, _setting(trial))
 
 
 def check_documents(trial: Trial) -> None:
