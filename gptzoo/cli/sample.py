@@ -23,7 +23,7 @@ from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.sampling.inference_weights import WeightFormat
-    from gptzoo.sampling.strategies import Strategy
+    from gptzoo.sampling.strategy import Strategy
     from gptzoo.sampling.text_stream import Sample
 
 

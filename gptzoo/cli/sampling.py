@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gptzoo.component import Config
     from gptzoo.sampling.inference_weights import WeightFormat
     from gptzoo.sampling.spec import SamplingSpec
-    from gptzoo.sampling.strategies import Strategy
+    from gptzoo.sampling.strategy import Strategy
 
 
 def read_strategy(
@@ -26,7 +26,8 @@ def read_strategy(
     A draft model is loaded with the same `dtype` and `compile`.
     """
     from gptzoo.cli.inputs import read_model
-    from gptzoo.sampling import strategies
+    from gptzoo.sampling.search.strategies import Beams, Contrastive
+    from gptzoo.sampling.strategies import Sampling, Speculative
 
     selected = [name for name in ("beams", "contrastive", "draft") if options[name] is not None]
     if len(selected) > 1:
@@ -39,14 +40,14 @@ def read_strategy(
     spec = read_sampling_spec(loaded, options, random=selected in ([], ["draft"]))
     fit_length = "max_new_tokens" not in spec.model_fields_set
     if options["beams"] is not None:
-        return strategies.Beams(loaded, spec, options["beams"], *suboption_values, fit_length=fit_length)
+        return Beams(loaded, spec, options["beams"], *suboption_values, fit_length=fit_length)
     if options["contrastive"] is not None:
-        return strategies.Contrastive(loaded, spec, options["contrastive"], *suboption_values, fit_length=fit_length)
+        return Contrastive(loaded, spec, options["contrastive"], *suboption_values, fit_length=fit_length)
     if options["draft"] is not None:
         device = next(loaded.model.parameters()).device
         draft = read_model(options["draft"], device=str(device), dtype=dtype, compile=compile)
-        return strategies.Speculative(loaded, spec, draft, *suboption_values, fit_length=fit_length)
-    return strategies.Sampling(loaded, spec, fit_length=fit_length)
+        return Speculative(loaded, spec, draft, *suboption_values, fit_length=fit_length)
+    return Sampling(loaded, spec, fit_length=fit_length)
 
 
 def read_sampling_spec(loaded: LoadedModel, options: Mapping[str, Any], *, random: bool) -> SamplingSpec:

@@ -1,4 +1,4 @@
-"""Decoding strategies with text prompts: sampling, speculative decoding, contrastive search and beam search."""
+"""The decoding strategies that draw tokens: sampling, and speculative decoding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from gptzoo.sampling.engine.speculative import check_draft_prompt
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.generate import stream
 from gptzoo.sampling.request import Request
-from gptzoo.sampling.search.strategies import Beams, Contrastive
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategy import OnError, Steps, Strategy, raise_error
+from gptzoo.sampling.strategy import OnError, Strategy, raise_error
 from gptzoo.sampling.text import best_samples, sample_ids, tokenizer_of
 from gptzoo.sampling.text_stream import Sample, TextStream
-
-__all__ = ["Beams", "Contrastive", "Sampling", "Speculative", "Steps", "Strategy"]
 
 
 class Sampling(Strategy):

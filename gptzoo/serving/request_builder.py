@@ -15,8 +15,9 @@ from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import ScoredToken, score_with_top_logprobs
+from gptzoo.sampling.search.strategies import Beams, Contrastive
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Beams, Contrastive, Strategy
+from gptzoo.sampling.strategy import Strategy
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import CompletionRequest

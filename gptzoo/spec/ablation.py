@@ -24,14 +24,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, core_schema
 
 from gptzoo.reference import Reference, by_default
-from gptzoo.spec.ablation_axes import Axis as Axis
-from gptzoo.spec.ablation_axes import AxisSpec as AxisSpec
-from gptzoo.spec.ablation_axes import ExclusionSpec as ExclusionSpec
-from gptzoo.spec.ablation_fairness import BudgetSpec as BudgetSpec
-from gptzoo.spec.ablation_fairness import HalvingSpec as HalvingSpec
-from gptzoo.spec.ablation_fairness import MatchSpec as MatchSpec
-from gptzoo.spec.ablation_fairness import NoiseSpec as NoiseSpec
-from gptzoo.spec.ablation_fairness import TuneSpec as TuneSpec
+from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
+from gptzoo.spec.ablation_fairness import BudgetSpec, HalvingSpec, MatchSpec, NoiseSpec, TuneSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel, error_at
 

@@ -10,7 +10,7 @@ import torch
 from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.errors import InputError, SpecError
-from gptzoo.sampling.strategies import Strategy
+from gptzoo.sampling.strategy import Strategy
 from gptzoo.strict_model import did_you_mean
 from gptzoo.testing.at_size.effort import QUICK, SLOW, Effort
 from gptzoo.testing.at_size.plan import untried_options

@@ -13,8 +13,10 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.errors import InputError
 from gptzoo.model.build import build
+from gptzoo.sampling.search.strategies import Beams, Contrastive
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Beams, Contrastive, Sampling, Speculative, Strategy
+from gptzoo.sampling.strategies import Sampling, Speculative
+from gptzoo.sampling.strategy import Strategy
 from gptzoo.strict_model import did_you_mean
 from gptzoo.testing.at_size.effort import QUICK, Effort
 from gptzoo.testing.tiny_model import TINY_MODEL, add_weight_noise

@@ -17,7 +17,9 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.sampling.request import Request
-from gptzoo.sampling.strategies import Beams, Contrastive, Sampling, Speculative, Strategy
+from gptzoo.sampling.search.strategies import Beams, Contrastive
+from gptzoo.sampling.strategies import Sampling, Speculative
+from gptzoo.sampling.strategy import Strategy
 
 SPEC = {"vocab_size": 257, "context_length": 48, "d_model": 16, "n_layers": 2, "n_heads": 2, "positional": "rope"}
 PROMPTS = ["one", "a", "b c d", "one", "é😀", "0123456789", "in the end", "x"]

@@ -10,8 +10,8 @@ import torch
 
 from gptzoo.sampling.score import score
 from gptzoo.sampling.search.beam import beam_search
+from gptzoo.sampling.search.strategies import Contrastive
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Contrastive
 from gptzoo.sampling.text import best_samples, sample_texts
 
 GREEDY = {"type": "temperature", "value": 0}

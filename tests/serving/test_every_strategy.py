@@ -21,7 +21,10 @@ from gptzoo.checkpoint.model_folder import LoadedModel, load, save_model
 from gptzoo.cli import main
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.sampling import strategies
-from gptzoo.sampling.strategies import Beams, Contrastive, Sampling, Speculative, Strategy
+from gptzoo.sampling.search import strategies as search_strategies
+from gptzoo.sampling.search.strategies import Beams, Contrastive
+from gptzoo.sampling.strategies import Sampling, Speculative
+from gptzoo.sampling.strategy import Strategy
 
 N = 20  # tokens
 TEMPERATURE = {"type": "temperature", "value": 0.9}
@@ -249,8 +252,9 @@ def test_the_table_has_all_strategies_and_processors() -> None:
     with registry.use(registry.discover("none")):
         types = {each["type"] for case in CASES.values() for each in case.chain}
         assert types == {*gptzoo.registered("logits_processor"), "every_other"}
-    classes = {each for each in vars(strategies).values() if isinstance(each, type) and issubclass(each, Strategy)}
-    assert {case.strategy for case in CASES.values()} == classes - {Strategy}
+    members = [*vars(strategies).values(), *vars(search_strategies).values()]
+    classes = {each for each in members if isinstance(each, type) and issubclass(each, Strategy)}
+    assert {case.strategy for case in CASES.values()} == classes - {Strategy, search_strategies.Search}
 
 
 def test_speculation_over_http_gives_the_same_samples_with_more_samples_than_slots(

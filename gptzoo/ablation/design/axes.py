@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from gptzoo import registry
 from gptzoo.component import Config
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import AxisSpec
+from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.schema import referenced_kind
 from gptzoo.strict_model import did_you_mean

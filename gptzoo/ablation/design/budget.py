@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import BudgetSpec
+from gptzoo.spec.ablation_fairness import BudgetSpec
 from gptzoo.spec.run import RunSpec
 
 

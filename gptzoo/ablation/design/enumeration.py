@@ -21,7 +21,8 @@ from gptzoo.ablation.design.points import Point, points
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.records.outcome import Exclusion
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import AxisSpec, ExclusionSpec, Mode
+from gptzoo.spec.ablation import Mode
+from gptzoo.spec.ablation_axes import AxisSpec, ExclusionSpec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 

@@ -19,7 +19,7 @@ import filelock
 
 from gptzoo.ablation.design.axes import label_of
 from gptzoo.errors import FolderError, InputError
-from gptzoo.spec.ablation import AxisSpec
+from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.utils.atomic import write_json
 
 if TYPE_CHECKING:

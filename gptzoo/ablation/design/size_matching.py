@@ -14,7 +14,7 @@ from gptzoo.errors import Problem, SpecError
 from gptzoo.model.accounting import count_parameters
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.dry_run import count_flops
-from gptzoo.spec.ablation import MatchSpec
+from gptzoo.spec.ablation_fairness import MatchSpec
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.run import RunSpec
 

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from gptzoo.ablation.design.enumeration import Variants, enumerate_variants
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import Axis, ExclusionSpec, Mode
+from gptzoo.spec.ablation import Mode
+from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
 from gptzoo.spec.files import model_json, run_json, spec_error
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec

@@ -28,7 +28,9 @@ from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
 from gptzoo.data.corpora.train_val import TrainValCorpus
-from gptzoo.spec.ablation import AblationSpec, AxisSpec, HalvingSpec
+from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.ablation_axes import AxisSpec
+from gptzoo.spec.ablation_fairness import HalvingSpec
 from gptzoo.spec.run import RunSpec
 
 _DATA_FIELDS = ("corpus", "tokenizer", "batching")

@@ -20,7 +20,8 @@ from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value
 from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
 from gptzoo.errors import SpecError
-from gptzoo.spec.ablation import AblationSpec, TuneSpec
+from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.ablation_fairness import TuneSpec
 from gptzoo.spec.json_diff import differences
 from gptzoo.spec.run import RunSpec
 

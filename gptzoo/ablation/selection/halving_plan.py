@@ -12,7 +12,7 @@ from gptzoo.ablation.records.selection import RungTrial, Selection
 from gptzoo.ablation.selection.halving import rung_steps, select
 from gptzoo.ablation.selection.trial_results import read_rung_trial
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import HalvingSpec
+from gptzoo.spec.ablation_fairness import HalvingSpec
 from gptzoo.spec.run import RunSpec
 
 

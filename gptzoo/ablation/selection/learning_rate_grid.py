@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Edge, GridValue, Tuning
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import TuneSpec
+from gptzoo.spec.ablation_fairness import TuneSpec
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec

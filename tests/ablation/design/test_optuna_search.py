@@ -21,7 +21,7 @@ from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.errors import InputError
-from gptzoo.spec.ablation import AxisSpec
+from gptzoo.spec.ablation_axes import AxisSpec
 
 AXES = {
     "optimizer.lr": AxisSpec(low=1e-5, high=1.0, log=True),

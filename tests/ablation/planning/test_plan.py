@@ -23,7 +23,7 @@ from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import choose_value
 from gptzoo.ablation.statistics.power import detectable_difference
-from gptzoo.spec.ablation import TuneSpec
+from gptzoo.spec.ablation_fairness import TuneSpec
 
 BASE: dict[str, Any] = {
     "model": {"vocab_size": 257, "context_length": 16, "d_model": 24, "n_layers": 2, "n_heads": 3},

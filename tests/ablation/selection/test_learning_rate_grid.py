@@ -15,7 +15,7 @@ from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.learning_rate_grid import MAX_ADDED, GridResult, choose_value
 from gptzoo.errors import SpecError
-from gptzoo.spec.ablation import TuneSpec
+from gptzoo.spec.ablation_fairness import TuneSpec
 
 BASE: dict[str, Any] = {
     "model": {"vocab_size": 257, "context_length": 16, "d_model": 24, "n_layers": 2, "n_heads": 3},

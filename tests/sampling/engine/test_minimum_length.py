@@ -19,7 +19,9 @@ from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.generate import generate
-from gptzoo.sampling.strategies import Beams, Contrastive, Sampling, Speculative, Strategy
+from gptzoo.sampling.search.strategies import Beams, Contrastive
+from gptzoo.sampling.strategies import Sampling, Speculative
+from gptzoo.sampling.strategy import Strategy
 from gptzoo.sampling.text_stream import StopDecoder
 
 EOT = 256

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gptzoo.sampling.strategies import Beams, Sampling
+from gptzoo.sampling.search.strategies import Beams
+from gptzoo.sampling.strategies import Sampling
 from gptzoo.sampling.text import sample_ids
 
 from .table import caught_by

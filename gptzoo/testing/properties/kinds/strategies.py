@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gptzoo.errors import InputError
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategies import Strategy
+from gptzoo.sampling.strategy import Strategy
 from gptzoo.sampling.text_stream import Sample
 from gptzoo.testing.at_size.draws import for_all, sizes, smaller_numbers
 from gptzoo.testing.strategy_under_test import CHARACTERS, StrategyUnderTest
