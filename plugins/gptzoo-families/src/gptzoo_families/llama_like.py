@@ -42,6 +42,17 @@ _NO_EFFECT = frozenset(
 )
 
 
+def set_mlp(spec: Json, *, bias: bool = True) -> None:
+    """Give a spec a feed-forward network without a gate, and norms with biases."""
+    spec["ffn"] = {"type": "mlp", "d_ff": spec["ffn"]["d_ff"], "bias": bias}
+    spec["norm"]["layer"]["bias"] = True
+
+
+def set_residual_dropout(spec: Json, probability: float) -> None:
+    """Set the dropout of what attention and feed-forward networks add to the residual stream."""
+    spec["attention"]["out_dropout"] = spec["ffn"]["dropout"] = probability
+
+
 class LlamaLike(gptzoo.Importer):
     """Base class of families with Llama's settings and tensor names, as far as a subclass does not say otherwise.
 

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 
 import gptzoo
 from gptzoo import Settings
-from gptzoo_families.llama_like import AttentionConfig, HeadNorms, Json, LlamaLike, StackedHeadNorms
+from gptzoo_families.llama_like import (
+    AttentionConfig,
+    HeadNorms,
+    Json,
+    LlamaLike,
+    StackedHeadNorms,
+    set_mlp,
+    set_residual_dropout,
+)
 from gptzoo_families.tensors import Conversion, ungroup_qkv
 
 SHARED_NORM = {"layers.shared": "input_layernorm"}
-
-
-def set_plain_ffn(spec: Json, *, bias: bool = True) -> None:
-    """Give a spec a feed-forward network without a gate, and norms with biases."""
-    spec["ffn"] = {"type": "mlp", "d_ff": spec["ffn"]["d_ff"], "bias": bias}
-    spec["norm"]["layer"]["bias"] = True
 
 
 class Phi(LlamaLike):
@@ -46,12 +48,11 @@ class Phi(LlamaLike):
             default_activation="gelu_new",
             fraction=0.5,
         )
-        set_plain_ffn(spec)
+        set_mlp(spec)
         spec["norm"]["type"] = "parallel"
         if settings.flag("qk_layernorm", False):
             spec["attention"]["qk_norm"] = dict(spec["norm"]["layer"])
-        dropout = settings.number("resid_pdrop", 0.0)
-        spec["attention"]["out_dropout"] = spec["ffn"]["dropout"] = dropout
+        set_residual_dropout(spec, settings.number("resid_pdrop", 0.0))
         spec["architecture"] |= {"head_bias": True, "embed_dropout": settings.number("embd_pdrop", 0.0)}
         return spec
 
@@ -91,11 +92,11 @@ class GPTNeoX(LlamaLike):
             default_activation="gelu",
             fraction=settings.number("rotary_pct", 0.25),
         )
-        set_plain_ffn(spec)
+        set_mlp(spec)
         if settings.flag("use_parallel_residual", True):
             spec["norm"] |= {"type": "parallel", "shared": False}
         dropout = settings.number("hidden_dropout", 0.0)
-        spec["attention"]["out_dropout"] = spec["ffn"]["dropout"] = dropout
+        set_residual_dropout(spec, dropout)
         spec["architecture"]["embed_dropout"] = dropout
         return spec
 
@@ -200,14 +201,14 @@ class Falcon(LlamaLike):
         n_heads = spec["n_heads"]
         spec["attention"]["n_kv_heads"] = (n_kv_heads or n_heads) if is_new else 1 if is_multi_query else n_heads
         spec["ffn"]["d_ff"] = d_ff or 4 * spec["d_model"]
-        set_plain_ffn(spec, bias=bias)
+        set_mlp(spec, bias=bias)
         n_norms = settings.count("num_ln_in_parallel_attn", None) or (2 if is_new else 1)
         if settings.flag("parallel_attn", True) or is_new:
             spec["norm"] |= {"type": "parallel", "shared": n_norms == 1}
         if settings.flag("alibi", False):  # Falcon divides scores and biases by the same factor
             spec["positional"] = {"type": "alibi", "scale": (spec["d_model"] // n_heads) ** -0.5}
         dropout = settings.number("hidden_dropout", 0.0)
-        spec["attention"]["out_dropout"] = spec["ffn"]["dropout"] = dropout
+        set_residual_dropout(spec, dropout)
         return spec
 
     def convert_qkv(self, spec: gptzoo.ModelSpec, config: AttentionConfig) -> Conversion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gptzoo import Settings
-from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike
+from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike, set_mlp, set_residual_dropout
 
 
 class Mistral(LlamaLike):
@@ -150,10 +150,8 @@ class StarCoder2(LlamaLike):
             eps="norm_epsilon",
             default_activation="gelu_pytorch_tanh",
         )
-        spec["norm"]["layer"]["bias"] = True
-        residual_dropout = settings.number("residual_dropout", 0.0)
-        spec["ffn"] = {"type": "mlp", "d_ff": spec["ffn"]["d_ff"], "bias": bias, "dropout": residual_dropout}
-        spec["attention"]["out_dropout"] = residual_dropout
+        set_mlp(spec, bias=bias)
+        set_residual_dropout(spec, settings.number("residual_dropout", 0.0))
         spec["architecture"]["embed_dropout"] = settings.number("embedding_dropout", 0.0)
         self.set_window(settings, spec)
         return spec
@@ -177,8 +175,7 @@ class Phi3(LlamaLike):
     def spec(self, settings: Settings) -> Json:
         spec = self.read_spec(settings, bias=False, fraction=1.0)
         settings.count("original_max_position_embeddings", None)  # used by longrope only
-        dropout = settings.number("resid_pdrop", 0.0)
-        spec["attention"]["out_dropout"] = spec["ffn"]["dropout"] = dropout
+        set_residual_dropout(spec, settings.number("resid_pdrop", 0.0))
         spec["architecture"]["embed_dropout"] = settings.number("embd_pdrop", 0.0)
         self.set_window(settings, spec)
         return spec
