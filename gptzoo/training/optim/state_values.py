@@ -104,7 +104,8 @@ class Encoder:
             self.tensors[name] = torch.view_as_real(tensor.detach().resolve_conj())
             return {_TAG: "complex_tensor", "name": name}
         if self.store(tensor, name):
-            return {_TAG: "tensor", "name": name}
+            order = _dimension_order(tensor)
+            return {_TAG: "tensor", "name": name} | ({} if order is None else {"order": order})
         raise UnsupportedValue(
             f"{_readable(name)} is a tensor of type {type(tensor).__name__}, {tensor.dtype}, {tensor.layout}"
         )
@@ -182,7 +183,7 @@ class Decoder:
             return _DICTS[label](pairs)
         simple: dict[str, Callable[[], object]] = {
             "deque": lambda: collections.deque(map(self.decode, value["items"]), maxlen=value["maxlen"]),
-            "tensor": lambda: self.tensor(value["name"]),
+            "tensor": lambda: self._ordered_tensor(value["name"], value.get("order")),
             "complex_tensor": lambda: torch.view_as_complex(self.tensor(value["name"])),
             "parameter": lambda: self._parameters[value["name"]],
             "float": lambda: float(value["value"]),
@@ -194,6 +195,14 @@ class Decoder:
             "object": lambda: self._object(value),
         }
         return simple[label]()
+
+    def _ordered_tensor(self, name: str, order: list[int] | None) -> Tensor:
+        """Return the tensor of a name with its dimensions in memory in this order, as products depend on it."""
+        tensor = self.tensor(name)
+        if order is not None:
+            inverse = [order.index(dim) for dim in range(tensor.ndim)]
+            self._decoded[name] = tensor.permute(order).contiguous().permute(inverse)
+        return self._decoded[name]
 
     def _generator(self, value: Mapping[str, Any]) -> torch.Generator:
         generator = torch.Generator(value["device"])
@@ -224,6 +233,14 @@ def stored_names(value: Json) -> set[str]:
 def is_plain(value: object) -> bool:
     """Return True for a value that JSON holds as it is."""
     return value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value))
+
+
+def _dimension_order(tensor: Tensor) -> list[int] | None:
+    """Return the dimensions of a tensor in their order in memory. None: the usual order, or memory with gaps."""
+    if hasattr(tensor, "full_tensor") or tensor.is_contiguous():
+        return None
+    order = sorted(range(tensor.ndim), key=tensor.stride().__getitem__, reverse=True)
+    return order if tensor.permute(order).is_contiguous() else None
 
 
 def _has_only_attributes(value: object, package: str) -> bool:
