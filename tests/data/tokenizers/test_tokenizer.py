@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import needs_tiktoken_files
 
 from gptzoo.data.tokenizers.tokenizer import StreamDecoder, Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import DataError, FolderError
@@ -16,9 +17,6 @@ from gptzoo.reference import Reference
 
 TRAINING = ["the cat sat on the mat, the hat and the bat.\n", "naïve café: 10 €, 日本語, 🦊🦊\n"] * 3
 
-needs_tiktoken_files = pytest.mark.skipif(
-    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR is not set to a folder with the gpt2 files"
-)
 KINDS = ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
 every_tokenizer = pytest.mark.parametrize("kind", KINDS)
 

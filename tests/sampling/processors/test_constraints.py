@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from logits import NEVER, batches, only, processed, processor
+from support import needs_tiktoken_files
 
 import gptzoo
 from gptzoo import TokenSequence
@@ -21,9 +21,6 @@ from gptzoo.reference import Reference
 from gptzoo.sampling.processors.vocabulary import token_bytes
 
 TRAINING = ["abracadabra, barbara; ", "naïve café 日本\n", "the cat and the hat "] * 3
-needs_tiktoken_files = pytest.mark.skipif(
-    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR is not set"
-)
 every_tokenizer = pytest.mark.parametrize(
     "kind", ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import random
 import re
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from logits import NEVER, processor
+from support import needs_tiktoken_files
 
 import gptzoo
 from gptzoo import TokenSequence
@@ -23,9 +23,6 @@ from gptzoo.errors import InputError
 from gptzoo.reference import Reference
 
 TRAINING = ["abc 0123456789 -.\n", 'éß€日本🦊 {}[]:,"\\ true false null name tags', "red green blue naïve ef xyz"] * 3
-needs_tiktoken_files = pytest.mark.skipif(
-    not os.environ.get("TIKTOKEN_CACHE_DIR"), reason="TIKTOKEN_CACHE_DIR is not set"
-)
 every_tokenizer = pytest.mark.parametrize(
     "kind", ["byte", "char", "bpe", pytest.param("tiktoken", marks=needs_tiktoken_files)]
 )

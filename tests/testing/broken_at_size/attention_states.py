@@ -6,7 +6,6 @@ import dataclasses
 
 import torch
 from pydantic import PositiveInt
-from torch import nn
 
 from gptzoo.components.attention import NaiveAttention, SdpaAttention
 
@@ -42,20 +41,10 @@ class WideHeads(NaiveAttention):
             yield from super().problems(dims)
             if self.head_width and self.head_width % 2:
                 yield "head_width", "should be even"
-            if self.head_width and (self.gate or self.qk_norm):
-                yield "head_width", "is not for attention with a gate or a norm of queries and keys"
 
     def __init__(self, config, dims):
-        super().__init__(config, dims)
-        if config.head_width:
-            self.d_head = self.rotary_dim = config.head_width
-            q_width, kv_width = self.n_heads * self.d_head, self.n_kv_heads * self.d_head
-            self.widths = [q_width, kv_width, kv_width]
-            self.qkv = nn.Linear(dims.d_model, sum(self.widths), bias=config.qkv_bias)
-            self.out = nn.Linear(q_width, dims.d_model, bias=config.out_bias)
-            self.out.writes_residual = True
-            if config.qk_norm:
-                self.q_norm, self.k_norm = config.qk_norm.build(self.d_head), config.qk_norm.build(self.d_head)
+        super().__init__(config, dataclasses.replace(dims, head_width=config.head_width or dims.head_width))
+        self.default_width = dims.d_head
 
 
 @caught_by("decoding")
@@ -65,8 +54,8 @@ class HeadWidth(WideHeads):
     name = "head_width"
 
     def attend(self, q, k, v, context, k_pos):
-        if self.d_head > self.dims.d_head and q.shape[2] > 1:
-            q = torch.cat([q[..., : self.dims.d_head], torch.zeros_like(q[..., self.dims.d_head :])], -1)
+        if self.d_head > self.default_width and q.shape[2] > 1:
+            q = torch.cat([q[..., : self.default_width], torch.zeros_like(q[..., self.default_width :])], -1)
         return super().attend(q, k, v, context, k_pos)
 
 

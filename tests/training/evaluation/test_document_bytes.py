@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import needs_tiktoken_files
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import save_model
@@ -72,7 +73,11 @@ def expected_bits(evaluation: Evaluation, folder: Path, n_bytes: int) -> float:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "text", "mixture", "train_val"])
-@pytest.mark.parametrize("tokenizer", ["byte", "char", BPE, {"type": "tiktoken", "name": "gpt2"}], ids=str)
+@pytest.mark.parametrize(
+    "tokenizer",
+    ["byte", "char", BPE, pytest.param({"type": "tiktoken", "name": "gpt2"}, marks=needs_tiktoken_files)],
+    ids=str,
+)
 def test_bits_per_byte_count_the_bytes_of_the_documents(tokenizer: Any, form: str, tmp_path: Path) -> None:
     corpus = corpus_of(DOCUMENTS, tmp_path / "data", form)
     model = blank_model(tokenizer, corpus, tmp_path / "model")
