@@ -1,0 +1,1 @@
+"""Ejecting: the assembled variant as one readable PyTorch file that does not need gptzoo."""

@@ -1,0 +1,47 @@
+"""The packages that the code of an ejected file comes from, with their licences."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import gptzoo
+
+_UNKNOWN = "licence not stated"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A package that an ejected file takes code from."""
+
+    name: str
+    version: str
+    licence: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.licence})".replace("  ", " ")
+
+
+def origins(packages: Iterable[str]) -> list[Origin]:
+    """Return the distributions of import packages, gptzoo first. A plain file has no version and no licence."""
+    by_package = importlib.metadata.packages_distributions()
+    found = []
+    for package in sorted(set(packages), key=lambda name: (name != "gptzoo", name)):
+        names = by_package.get(package, [package.replace("_", "-")])
+        found.append(_origin(package, names[0]))
+    return found
+
+
+def _origin(package: str, distribution: str) -> Origin:
+    try:
+        metadata = importlib.metadata.metadata(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        if package == "gptzoo":
+            return Origin(package, gptzoo.__version__, "Apache-2.0")
+        return Origin(package, "", _UNKNOWN)
+    licence = metadata.get("License-Expression") or (metadata.get("License") or "").partition("\n")[0]
+    classifiers = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License :: ")]
+    if not licence and classifiers:
+        licence = classifiers[0].rpartition(" :: ")[2]
+    return Origin(metadata["Name"], metadata["Version"], licence or _UNKNOWN)

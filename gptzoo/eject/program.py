@@ -1,0 +1,503 @@
+"""The definitions that a model reaches, folded until nothing changes: classes, methods, functions and facts on calls."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import types
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from gptzoo.component import Component, Config
+from gptzoo.components.context import ForwardContext
+from gptzoo.components.norm import Norm
+from gptzoo.components.part import Part
+from gptzoo.components.positional import Positional
+from gptzoo.components.sublayer import Sublayer
+from gptzoo.eject.clean import clean
+from gptzoo.eject.fold import DIMENSIONS, fold
+from gptzoo.eject.merge import Substitute, arguments_of, merged_methods, without_docstring
+from gptzoo.eject.plain import PLAIN_FUNCTIONS, plain_module
+from gptzoo.eject.source import UNRESOLVED, definition, global_name, meaning
+from gptzoo.eject.write import write
+from gptzoo.eject.values import ASSUMED, CONTEXT, UNKNOWN, Scope, common, is_number, is_simple
+from gptzoo.model.architecture import Architecture
+
+if TYPE_CHECKING:
+    from gptzoo.eject.fold import Folder
+    from gptzoo.model.stack import Stack
+
+_MAX_ROUNDS = 16
+_ROOT_METHODS = ("__init__", "forward", "new_state", "reset_parameters", "reset_buffers", "after_optimizer_step")
+_POSITIONAL_METHODS = ("embed", "prepare", "rotate", "bias")
+
+
+@dataclass(eq=False)
+class Unit:
+    """A class or a function of the ejected file."""
+
+    name: str
+    cls: Any  # the class or the function that it comes from
+    raw: dict[str, ast.FunctionDef] = field(default_factory=dict)  # by name, before folding
+    instances: list[Any] = field(default_factory=list)  # the modules of the model that have this class and config
+    config: Config | None = None
+    methods: dict[str, ast.FunctionDef] = field(default_factory=dict)  # folded; only what is reached
+    constants: dict[str, Any] = field(default_factory=dict)  # class attributes
+    outputs: set[str] = field(default_factory=set)  # attributes with auxiliary outputs: losses, metrics
+    needs_layer: bool = False  # the constructor takes the index of the layer
+
+    def __deepcopy__(self, memo: object) -> Unit:
+        return self
+
+    @property
+    def is_function(self) -> bool:
+        return isinstance(self.cls, types.FunctionType)
+
+    @property
+    def updates_after_step(self) -> bool:
+        """True if the part learns buffers from its metrics, after each optimizer step."""
+        method = self.methods.get("after_optimizer_step")
+        return method is not None and bool(without_docstring(method))
+
+
+@dataclass(eq=False)
+class Callee:
+    """The method that a call runs."""
+
+    unit: Unit
+    method: str
+
+    def __deepcopy__(self, memo: object) -> Callee:
+        return self
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.unit.name, self.method
+
+
+class Program:
+    """All units of a model, and what is known of their calls."""
+
+    def __init__(self, model: Stack, *, padding: bool, plain: bool):
+        self.model = model
+        self.padding = padding
+        self.plain = plain
+        self.dims = model.spec.dims
+        self.units: dict[str, Unit] = {}
+        self.known: dict[tuple[str, str], dict[str, object]] = {}  # parameters with one value in all calls
+        self.elements: dict[tuple[str, str], dict[int, object]] = {}  # elements of results that are always the same
+        self.facts: dict[tuple[str, str], ast.FunctionDef] = {}  # the newest folded form of every method
+        self.folding = ""  # the method that is being folded
+        self._by_key: dict[object, Unit] = {}
+        self._packages = {"gptzoo"}
+        self._instances: dict[tuple[type, str], list[Any]] = {}
+        for component in _components(model):
+            self._packages.add(type(component).__module__.partition(".")[0])
+            self._instances.setdefault(_key(type(component), component.config), []).append(component)
+        self.positionals = [self.unit_of(type(p), p.config) for p in model.positionals]
+        self.has_ring = _has_ring(model)
+        self.context = self._add("Context", ForwardContext)
+        self.context.raw = merged_methods(ForwardContext, lambda cls: cls is ForwardContext)
+        self._by_key[ForwardContext] = self.context
+
+    # ------------------------------------------------------------------ units
+
+    def is_ours(self, item: object) -> bool:
+        """Return True for a class or function that is written into the file."""
+        return getattr(item, "__module__", None) is not None and item.__module__.partition(".")[0] in self._packages
+
+    def unit_of(self, cls: type, config: Config) -> Unit:
+        """Return the unit of a component with a config."""
+        key = _key(cls, config)
+        if key not in self._by_key:
+            unit = self._add(cls.__name__, cls)
+            self._by_key[key] = unit
+            unit.instances, unit.config = self._instances.get(key, []), config
+            unit.raw = merged_methods(cls, lambda base: self.is_ours(base) and base is not Component)
+            _split_initialise(unit)
+        return self._by_key[key]
+
+    def unit_of_function(self, function: types.FunctionType) -> Unit:
+        """Return the unit of a function."""
+        if function not in self._by_key:
+            unit = self._add(function.__name__.lstrip("_"), function)
+            self._by_key[function] = unit
+            plain = PLAIN_FUNCTIONS.get(f"{function.__module__}.{function.__name__}")
+            source = plain if plain is not None and self.plain else function
+            unit.raw = {"": definition(source)}
+        return self._by_key[function]
+
+    def unit_of_helper(self, cls: type) -> Unit:
+        """Return the unit of a class that is no component."""
+        if cls not in self._by_key:
+            unit = self._add(cls.__name__.lstrip("_"), cls)
+            self._by_key[cls] = unit
+            if not _is_record(cls):
+                unit.raw = merged_methods(cls, self.is_ours)
+        return self._by_key[cls]
+
+    def _add(self, name: str, cls: object) -> Unit:
+        number = 1
+        unique = name
+        while unique in self.units:
+            number += 1
+            unique = f"{name}{number}"
+        unit = self.units[unique] = Unit(unique, cls)
+        return unit
+
+    # ------------------------------------------------------------------ values that folding asks for
+
+    def context_value(self, name: str) -> object:
+        """Return the value of a field of the forward context."""
+        if name in ASSUMED:
+            return ASSUMED[name]
+        if name == "self_bias" and not any(p.component.requires & {"bias"} for p in self._positional_configs):
+            return None
+        if name == "positional" and len({unit.name for unit in self.positionals}) == 1:
+            return self.model.positionals[0]
+        return UNKNOWN
+
+    @property
+    def _positional_configs(self) -> list[Any]:
+        return [positional.config for positional in self.model.positionals]
+
+    def context_field(self, name: str) -> str:
+        """Return the field that stands for a field of the forward context. Without padding two are the same."""
+        return "no_past" if name == "trivially_causal" and not self.padding else name
+
+    def callee(self, scope: Scope, call: ast.Call) -> Callee | None:
+        """Return the method that a call runs, if it is part of the file."""
+        function = meaning(call.func)
+        function = inspect.unwrap(function) if callable(function) and not isinstance(function, type) else function
+        if isinstance(function, types.FunctionType) and self.is_ours(function):
+            return Callee(self.unit_of_function(function), "")
+        if not isinstance(call.func, ast.Attribute):
+            return self._forward_of(scope.value(call.func))
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "gptzoo":
+            import gptzoo
+
+            function = inspect.unwrap(getattr(gptzoo, call.func.attr))
+            if isinstance(function, types.FunctionType):
+                return Callee(self.unit_of_function(function), "")
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "self" and call.func.attr in scope.unit.raw:
+            return Callee(scope.unit, call.func.attr)
+        owner = scope.value(call.func.value)
+        if owner is CONTEXT and call.func.attr in self.context.raw:
+            return Callee(self.context, call.func.attr)
+        if isinstance(owner, Component) and not isinstance(owner, Architecture | Norm):
+            unit = self.unit_of(type(owner), owner.config)
+            if call.func.attr in unit.raw:
+                return Callee(unit, call.func.attr)
+        return self._forward_of(scope.value(call.func))
+
+    def _forward_of(self, called: object) -> Callee | None:
+        if isinstance(called, Part) and not isinstance(called, Architecture | Norm):
+            if plain_module(called.config, []) is None:
+                return Callee(self.unit_of(type(called), called.config), "forward")
+        return None
+
+    def known_result(self, scope: Scope, call: ast.Call) -> object:
+        """Return the result of a call if it is always the same constant."""
+        if ast.unparse(call.func) == "self.positional.bias" and self.context_value("self_bias") is None:
+            return None
+        callee = self.callee(scope, call)
+        function = None if callee is None else self.facts.get(callee.key)
+        if function is None:
+            return UNKNOWN
+        match without_docstring(function):
+            case [ast.Return(value=ast.Constant(value=value))]:
+                return value
+            case [ast.Return(value=ast.Dict(keys=[]))]:
+                return {}
+        return UNKNOWN
+
+    def known_elements(self, scope: Scope, call: ast.Call) -> dict[int, object]:
+        """Return the elements of a result that are always the same, by index."""
+        callee = self.callee(scope, call)
+        return {} if callee is None else self.elements.get(callee.key, {})
+
+    def known_element(self, scope: Scope, call: ast.Call, index: int) -> object:
+        return self.known_elements(scope, call).get(index, UNKNOWN)
+
+    def dropped_elements(self, unit: Unit, scope: Scope) -> dict[int, object]:
+        """Return the elements that the method being folded no longer returns."""
+        return self.elements.get((unit.name, self.folding), {})
+
+    def has_no_effect(self, scope: Scope, call: ast.Call) -> bool:
+        """Return True for a call of a method that does nothing, or that only warns."""
+        callee = self.callee(scope, call)
+        function = None if callee is None else self.facts.get(callee.key)
+        return function is not None and all(
+            write([statement]).startswith(("pass", "warnings.warn(")) for statement in without_docstring(function)
+        )
+
+    def option(self, unit: Unit, name: str, value: Any) -> ast.expr:  # noqa: ANN401  a number
+        """Return the expression of an option: a size of the model, a constant of the class, or a literal."""
+        fields = {} if unit.config is None else type(unit.config).model_fields
+        extra = fields[name].json_schema_extra if name in fields else None
+        inherits = extra.get("inherits") if isinstance(extra, dict) else None
+        if inherits in DIMENSIONS and getattr(self.dims, str(inherits)) == value:
+            return ast.Name(DIMENSIONS[str(inherits)], ast.Load())
+        if value == 0 or unit.is_function or name in _assigned_attributes(unit):
+            return ast.Constant(value)
+        unit.constants[name] = value
+        return ast.Attribute(ast.Name("self", ast.Load()), name, ast.Load())
+
+    def construction(self, folder: Folder, config: Config, arguments: list[ast.expr]) -> ast.expr:
+        """Return the expression that builds a part, in place of `config.build(…)`."""
+        plain = plain_module(config, arguments)
+        if plain is not None:
+            return plain
+        unit = self.unit_of(config.component, config)
+        call = ast.Call(global_name(unit.name, unit), arguments, [])
+        call.callee = Callee(unit, "__init__")  # type: ignore[attr-defined]
+        return call
+
+    def inlined(self, folder: Folder, call: ast.Call) -> ast.expr:
+        """Return the result of a trivial function in place of a call of it."""
+        callee: Callee | None = getattr(call, "callee", None)
+        function = None if callee is None else self.facts.get(callee.key)
+        if callee is None or function is None:
+            return call
+        body = without_docstring(function)
+        if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+            return call
+        given = arguments_of(function, call, skip_first=not callee.unit.is_function)
+        if given is None or any(value is None for value in given.values()):
+            return call
+        result = copy.deepcopy(body[0].value)
+        uses = [node.id for node in ast.walk(result) if isinstance(node, ast.Name)]
+        if "self" in uses or any(uses.count(name) > 1 for name in given) or not _is_trivial(callee, result):
+            return call
+        return Substitute({name: value for name, value in given.items() if value is not None}).visit(result)
+
+    def only_width(self) -> ast.expr | None:
+        """Return the width of rotated heads if it is the same in all layers."""
+        widths = {width for positional in self.model.positionals for width in positional.rotary_dims}
+        if len(widths) != 1:
+            return None
+        (width,) = widths
+        return ast.Name("D_HEAD", ast.Load()) if width == self.dims.d_head else ast.Constant(width)
+
+    def is_table_of_only_width(self, node: ast.Subscript) -> bool:
+        """Return True for `tables[q.shape[-1]]` in a model that rotates heads of one width only."""
+        is_table = isinstance(node.value, ast.Name) and node.value.id == "tables"
+        return is_table and ast.unparse(node.slice).endswith(".shape[-1]") and self.only_width() is not None
+
+    def mark_context_call(self, call: ast.Call) -> None:
+        """Remember that a call makes a context, from which fields may be removed later."""
+        call.makes_context = True  # type: ignore[attr-defined]
+        if isinstance(call.func, ast.Attribute):  # `gptzoo.ForwardContext` or `dataclasses.replace`
+            name = call.func.attr
+            call.func = global_name(name, ForwardContext if name == "ForwardContext" else replace)
+
+    # ------------------------------------------------------------------ folding until nothing changes
+
+    def roots(self) -> list[tuple[Unit, str]]:
+        """Return the methods that the frame calls."""
+        roots: list[tuple[Unit, str]] = []
+        for block in self.model.blocks:
+            for name in block.names:
+                sublayer = getattr(block, name)
+                unit = self.unit_of(type(sublayer), sublayer.config)
+                stateless = type(sublayer).new_state is Sublayer.new_state
+                roots += [(unit, m) for m in ("__init__", "forward", "new_state") if m != "new_state" or not stateless]
+        for unit in self.positionals:
+            overridden = [m for m in _POSITIONAL_METHODS if getattr(unit.cls, m) is not getattr(Positional, m)]
+            roots += [(unit, name) for name in ("__init__", *overridden)]
+        return list(dict.fromkeys(roots))
+
+    def fold(self) -> None:
+        """Fold all methods that are reached, until nothing changes."""
+        for _ in range(_MAX_ROUNDS):
+            before = self._snapshot()
+            self._round()
+            if self._snapshot() == before:
+                return
+
+    def _snapshot(self) -> object:
+        methods = {(u.name, name): ast.dump(f) for u in self.units.values() for name, f in u.methods.items()}
+        return methods, {key: repr(v) for key, v in self.known.items()}, {k: repr(v) for k, v in self.elements.items()}
+
+    def _round(self) -> None:
+        done: dict[tuple[str, str], ast.FunctionDef] = {}
+        calls: dict[tuple[str, str], list[tuple[Scope, ast.Call]]] = {}
+        escaped: set[tuple[str, str]] = set()  # methods that are used without being called
+        todo = [(unit, name) for unit, name in self.roots() if name in unit.raw]
+        while todo:
+            unit, name = todo.pop()
+            if (unit.name, name) in done:
+                continue
+            function, scope = self._fold_method(unit, name)
+            done[unit.name, name] = self.facts[unit.name, name] = function
+            called = set()
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and (callee := getattr(node, "callee", None)) is not None:
+                    called.add(id(node.func))
+                    if callee.method in callee.unit.raw:
+                        calls.setdefault(callee.key, []).append((scope, node))
+                        todo.append((callee.unit, callee.method))
+                    if callee.method == "__init__":
+                        todo += [(callee.unit, m) for m in callee.unit.raw if m in ("reset_parameters", "reset_buffers")]
+            todo += self._references(unit, function, called, escaped)
+            if name == "__init__":
+                todo += [(unit, m) for m in unit.raw if m in ("reset_parameters", "reset_buffers", "after_optimizer_step")]
+        for unit in self.units.values():
+            unit.methods = {name: function for (owner, name), function in done.items() if owner == unit.name}
+        roots = {(unit.name, name) for unit, name in self.roots()}
+        self._find_known_arguments(calls, roots | escaped)
+        self._find_known_elements(roots | escaped)
+
+    def _references(
+        self, unit: Unit, function: ast.FunctionDef, called: set[int], escaped: set[tuple[str, str]]
+    ) -> list[tuple[Unit, str]]:
+        """Return what a function refers to without calling it directly: methods, functions and classes."""
+        found: list[tuple[Unit, str]] = []
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+                if node.attr in unit.raw and id(node) not in called:
+                    found.append((unit, node.attr))
+                    escaped.add((unit.name, node.attr))
+            value = meaning(node)
+            if isinstance(value, types.FunctionType) and self.is_ours(value) and id(node) not in called:
+                reference = self.unit_of_function(value)
+                found.append((reference, ""))
+                escaped.add((reference.name, ""))
+            elif isinstance(value, type) and self.is_ours(value) and value is not ForwardContext:
+                helper = self.unit_of_helper(value)
+                found += [(helper, name) for name in helper.raw]
+                escaped |= {(helper.name, name) for name in helper.raw}
+        return found
+
+    def _fold_method(self, unit: Unit, name: str) -> tuple[ast.FunctionDef, Scope]:
+        names = dict(self.known.get((unit.name, name), {}))
+        if name == "__init__":
+            names |= {"config": unit.config, "dims": self._dims_of(unit)}
+        self.folding = name
+        scope = Scope(self, unit, {key: value for key, value in names.items() if value is not None or key != "config"})
+        return clean(fold(unit.raw[name], scope)), scope
+
+    def _dims_of(self, unit: Unit) -> object:
+        of_instances = [i.dims for i in unit.instances if hasattr(i, "dims")]
+        return common(of_instances) if of_instances else replace(self.dims, layer=None)
+
+    def _find_known_arguments(
+        self, calls: dict[tuple[str, str], list[tuple[Scope, ast.Call]]], protected: set[tuple[str, str]]
+    ) -> None:
+        self.known = {}
+        for key, sites in calls.items():
+            if key in protected or key[1] == "__init__":
+                continue
+            unit = self.units[key[0]]
+            values: dict[str, list[object]] = {}
+            for scope, call in sites:
+                given = arguments_of(unit.raw[key[1]], call, skip_first=not unit.is_function)
+                for parameter, expression in (given or {}).items():
+                    values.setdefault(parameter, []).append(scope.value(expression))
+            self.known[key] = {
+                parameter: value
+                for parameter, found in values.items()
+                if len(found) == len(sites) and (value := common(found)) is not UNKNOWN and _may_be_known(value)
+            }
+
+    def _find_known_elements(self, protected: set[tuple[str, str]]) -> None:
+        for unit in self.units.values():
+            for name, function in unit.methods.items():
+                key = (unit.name, name)
+                if key in self.elements or key in protected:
+                    continue
+                results = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+                tuples = [result for result in results if isinstance(result, ast.Tuple)]
+                if not results or len(tuples) != len(results) or len({len(t.elts) for t in tuples}) != 1:
+                    continue
+                known: dict[int, object] = {}
+                for index, elements in enumerate(zip(*(t.elts for t in tuples), strict=True)):
+                    constants = [element.value for element in elements if isinstance(element, ast.Constant)]
+                    if len(constants) == len(elements) and all(value is constants[0] for value in constants):
+                        known[index] = constants[0]
+                if known and len(known) < len(tuples[0].elts):
+                    self.elements[key] = known
+
+
+def _components(model: nn.Module) -> list[Component]:
+    """Return the components that a model is made of, except for the architecture and the norms of blocks."""
+    found: list[Component] = []
+    for module in model.modules():
+        candidates = [module, *vars(module).values()]
+        found += [c for c in candidates if isinstance(c, Component) and not isinstance(c, Architecture | Norm)]
+    return found
+
+
+def _key(cls: type, config: Config) -> tuple[type, str]:
+    return cls, config.model_dump_json()
+
+
+def _has_ring(model: Stack) -> bool:
+    """Return True if a cache has fewer slots than there are positions, so that it overwrites old ones."""
+    length = model.spec.context_length
+    states = model.new_states(1, length, device="meta")
+    positions = [state["position"] for layer in states for state in layer.values() if "position" in state]
+    return any(position.shape[1] <= length for position in positions)
+
+
+def _is_record(cls: type) -> bool:
+    return issubclass(cls, tuple) or hasattr(cls, "__dataclass_fields__")
+
+
+def _split_initialise(unit: Unit) -> None:
+    """Split `initialise` into the initial values of parameters and the values of computed buffers."""
+    method = unit.raw.pop("initialise", None)
+    if method is None or not issubclass(unit.cls, nn.Module):
+        return
+    computed = {name for instance in unit.instances for name in instance._non_persistent_buffers_set}
+    stored = {name for i in unit.instances for name in (*i._parameters, *i._buffers) if name not in computed}
+    method.args.args = method.args.args[:1]
+    for name, dropped in (("reset_parameters", computed), ("reset_buffers", stored)):
+        copied = copy.deepcopy(method)
+        copied.name = name
+        copied.body = [statement for statement in copied.body if not _mentions(statement, dropped)]
+        unit.raw[name] = copied
+    if not computed:
+        del unit.raw["reset_buffers"]
+    if not any(i._parameters or set(i._buffers) - computed for i in unit.instances):
+        del unit.raw["reset_parameters"]
+
+
+def _mentions(statement: ast.stmt, names: set[str]) -> bool:
+    attributes = {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
+    return bool(attributes & names)
+
+
+def _assigned_attributes(unit: Unit) -> set[str]:
+    assigned = {
+        node.attr
+        for method in unit.raw.values()
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    return assigned | set(unit.raw)
+
+
+def _may_be_known(value: object) -> bool:
+    return is_simple(value) or is_number(value) or isinstance(value, nn.Module)
+
+
+def _is_trivial(callee: Callee, result: ast.expr) -> bool:
+    """Return True if a result is no longer than the call, so that it is easier to read in its place."""
+    if isinstance(result, ast.Name | ast.Constant):
+        return True
+    if isinstance(result, ast.Tuple):
+        return all(isinstance(element, ast.Name) for element in result.elts)
+    is_stateless_part = not callee.unit.is_function and isinstance(callee.unit.cls, type)
+    if is_stateless_part and issubclass(callee.unit.cls, Part):
+        return callee.method == "forward" and not any(
+            True for i in callee.unit.instances for _ in (*i.parameters(), *i.buffers())
+        )
+    arguments = [*result.args, *(k.value for k in result.keywords)] if isinstance(result, ast.Call) else [result]
+    return all(isinstance(a, ast.Name | ast.Attribute | ast.Constant) for a in arguments)
+
+
+__all__ = ["UNRESOLVED", "Callee", "Program", "Unit"]

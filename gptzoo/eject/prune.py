@@ -1,0 +1,204 @@
+"""Removal of attributes that nothing reads, and of parameters that have one value or no use."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from torch import nn
+
+from gptzoo.components.context import ForwardContext
+from gptzoo.eject.clean import clean
+from gptzoo.eject.fold import DIMENSIONS
+from gptzoo.eject.program import Callee, Program, Unit
+from gptzoo.eject.values import is_number
+from gptzoo.eject.write import write
+
+CONTEXT_FIELDS = ("positions", "no_past", "trivially_causal", "positional", "tables", "self_bias")
+_CALLED_BY_FRAME = ("prepare", "embed", "rotate", "bias", "new_state", "reset_parameters", "reset_buffers")
+
+
+def prune(program: Program) -> None:
+    """Remove all that no method of the file reads."""
+    for unit in program.units.values():
+        if "reset_buffers" in unit.methods and "__init__" in unit.methods:
+            unit.methods["__init__"].body += ast.parse("self.reset_buffers()").body
+    for _ in range(4):
+        read = _read_attributes(program)
+        for unit in program.units.values():
+            if "__init__" in unit.methods:
+                _prune_constructor(unit, read)
+    _pass_layers(program)
+    dropped = _dropped_parameters(program)
+    _drop_arguments(program, dropped)
+    for (name, method), parameters in dropped.items():
+        drop_parameters(program.units[name].methods[method], parameters)
+
+
+def makes_contexts(program: Program) -> bool:
+    """Return True if a part makes a context of its own, with positions of its own."""
+    methods = (method for unit in program.units.values() for method in unit.methods.values())
+    return any(getattr(node, "makes_context", False) for method in methods for node in ast.walk(method))
+
+
+def context_fields(program: Program) -> list[str]:
+    """Return the fields of the context that the file reads, in order."""
+    used = {"positions"}
+    for unit in program.units.values():
+        for method in unit.methods.values():
+            for node in ast.walk(method):
+                if isinstance(node, ast.Attribute):
+                    in_context = unit.cls is ForwardContext and isinstance(node.value, ast.Name)
+                    if hasattr(node, "context_field") or in_context and node.value.id == "self":  # type: ignore[attr-defined]
+                        used.add(node.attr)
+    return [field for field in CONTEXT_FIELDS if field in used]
+
+
+def drop_parameters(function: ast.FunctionDef, names: set[str]) -> None:
+    """Remove parameters from a signature."""
+    arguments = function.args
+    n_required = len(arguments.args) - len(arguments.defaults)
+    defaults = dict(zip([a.arg for a in arguments.args[n_required:]], arguments.defaults, strict=True))
+    arguments.args = [argument for argument in arguments.args if argument.arg not in names]
+    arguments.defaults = [defaults[argument.arg] for argument in arguments.args if argument.arg in defaults]
+    pairs = [
+        (argument, default)
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if argument.arg not in names
+    ]
+    arguments.kwonlyargs = [argument for argument, _ in pairs]
+    arguments.kw_defaults = [default for _, default in pairs]
+
+
+def _read_attributes(program: Program) -> set[str]:
+    return {
+        node.attr
+        for unit in program.units.values()
+        for method in unit.methods.values()
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def _prune_constructor(unit: Unit, read: set[str]) -> None:
+    constructor = unit.methods["__init__"]
+    statements = []
+    for statement in constructor.body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if isinstance(target, ast.Attribute):
+            is_own = isinstance(target.value, ast.Name) and target.value.id == "self"
+            if not is_own or not (target.attr in read or _holds_tensors(unit, target.attr)):
+                continue
+            if ast.unparse(statement.value) in ("config", "dims"):  # type: ignore[attr-defined]
+                continue
+            if _is_constant(unit, target.attr, statement.value):  # type: ignore[attr-defined]
+                continue
+        statements.append(statement)
+    constructor.body = statements
+    clean(constructor)
+
+
+def _is_constant(unit: Unit, name: str, value: ast.expr) -> bool:
+    """Make a number that `__init__` assigns a constant of the class, or the name of a size of the model."""
+    if isinstance(value, ast.Name) and value.id in DIMENSIONS.values():
+        for method in unit.methods.values():
+            _ReplaceAttribute(name, value).visit(method)
+        return True
+    if isinstance(value, ast.Constant) and is_number(value.value):
+        unit.constants[name] = value.value
+        return True
+    return False
+
+
+class _ReplaceAttribute(ast.NodeTransformer):
+    def __init__(self, name: str, value: ast.expr):
+        self.name, self.value = name, value
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+        return self.value if is_own and node.attr == self.name and isinstance(node.ctx, ast.Load) else node
+
+
+def _holds_tensors(unit: Unit, name: str) -> bool:
+    """Return True if an attribute of the part holds parameters or buffers, which the state dict names."""
+    for instance in unit.instances:
+        if not isinstance(instance, nn.Module):
+            continue
+        if instance._parameters.get(name) is not None or instance._buffers.get(name) is not None:
+            return True
+        module = instance._modules.get(name)
+        if module is not None and module.state_dict():
+            return True
+    return False
+
+
+def _pass_layers(program: Program) -> None:
+    """Pass the index of the layer to the parts that need it, and through the parts that build them."""
+    changed = True
+    while changed:
+        changed = False
+        for unit in program.units.values():
+            for call, callee in _calls(unit):
+                if callee.method == "__init__" and callee.unit.needs_layer and not unit.needs_layer:
+                    unit.needs_layer = changed = True
+    for unit in program.units.values():
+        if not unit.needs_layer or "__init__" not in unit.methods:
+            continue
+        constructor = unit.methods["__init__"]
+        if any("self.layer" in write([method]) for method in unit.methods.values()):
+            position = 1 if write(constructor.body[:1]) == "super().__init__()" else 0
+            constructor.body[position:position] = ast.parse("self.layer = layer").body
+
+
+def _dropped_parameters(program: Program) -> dict[tuple[str, str], set[str]]:
+    dropped: dict[tuple[str, str], set[str]] = {}
+    for unit in program.units.values():
+        for name, method in unit.methods.items():
+            names = [a.arg for a in (*method.args.args, *method.args.kwonlyargs) if a.arg != "self"]
+            used = {node.id for node in ast.walk(method) if isinstance(node, ast.Name)}
+            simple = {p for p in program.known.get((unit.name, name), {}) if p not in used}
+            unused = {p for p in names if p not in used} if name not in _CALLED_BY_FRAME else set()
+            dropped[unit.name, name] = simple | unused | ({"config", "dims"} & set(names) if name == "__init__" else set())
+    _keep_common_signature(program, dropped)
+    return dropped
+
+
+def _keep_common_signature(program: Program, dropped: dict[tuple[str, str], set[str]]) -> None:
+    """Let sublayers of the same name have the same parameters, since one line of the block calls them all."""
+    for name in program.model.blocks[0].names:
+        parts = [getattr(block, name) for block in program.model.blocks]
+        keys = {(program.unit_of(type(part), part.config).name, "forward") for part in parts}
+        shared = set.intersection(*(dropped[key] for key in keys))
+        for key in keys:
+            dropped[key] = shared
+
+
+def _calls(unit: Unit) -> list[tuple[ast.Call, Callee]]:
+    return [
+        (node, node.callee)  # type: ignore[attr-defined]
+        for method in unit.methods.values()
+        for node in ast.walk(method)
+        if isinstance(node, ast.Call) and getattr(node, "callee", None) is not None
+    ]
+
+
+def _drop_arguments(program: Program, dropped: dict[tuple[str, str], set[str]]) -> None:
+    for unit in program.units.values():
+        for call, callee in _calls(unit):
+            original: Any = callee.unit.raw.get(callee.method)
+            if original is None:
+                call.args, call.keywords = [], []
+                continue
+            parameters = [argument.arg for argument in original.args.args]
+            skipped = 0 if callee.unit.is_function else 2 if callee.method == "__init__" else 1
+            names = parameters[skipped:]
+            removed = dropped.get(callee.key, set(names))
+            accepted = {*parameters, *(argument.arg for argument in original.args.kwonlyargs)}
+            call.args = [a for name, a in zip(names, call.args, strict=False) if name not in removed]
+            call.keywords = [k for k in call.keywords if k.arg in accepted and k.arg not in removed]
+            if callee.method == "__init__" and callee.unit.needs_layer:
+                call.args.insert(0, ast.Name("layer", ast.Load()))
+    for unit in program.units.values():
+        if unit.needs_layer and "__init__" in unit.methods:
+            unit.methods["__init__"].args.args.insert(1, ast.arg("layer", ast.Name("int", ast.Load())))

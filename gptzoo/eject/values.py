@@ -1,0 +1,339 @@
+"""What is known when a variant is ejected: the value of an expression, from the spec and the built model."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import operator
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from gptzoo.component import Component, Config
+from gptzoo.components.context import ForwardContext
+from gptzoo.dims import Dims
+from gptzoo.eject.source import UNRESOLVED, meaning
+
+if TYPE_CHECKING:
+    from gptzoo.eject.program import Program, Unit
+
+
+class _Marker:
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __deepcopy__(self, memo: object) -> _Marker:
+        return self
+
+
+UNKNOWN = _Marker("unknown")
+CONTEXT = _Marker("context")  # the value of every forward context
+ASSUMED: dict[str, object] = {
+    "documents": None,
+    "memory": None,
+    "memory_valid": None,
+    "causal": True,
+    "capture": frozenset(),
+    "memo": None,
+    "position_limit": None,
+}
+"""Fields of a forward context whose value an ejected file fixes: it trains and samples, one document per row."""
+_FIXED_ATTRIBUTES = {"is_cpu": False, "is_cuda": False, "is_meta": False}
+"""Attributes of tensors. They select faster ways of computing the same result on one device."""
+_FIXED_CALLS = {"torch.compiler.is_compiling": False, "torch.amp.is_autocast_available": True}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.truediv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_PURE_FUNCTIONS: dict[str, Callable[..., Any]] = {"max": max, "min": min, "int": int, "len": len, "abs": abs}
+
+
+@dataclasses.dataclass
+class Rows:
+    """The known elements of an iterable: one value for each name that a loop over it binds."""
+
+    element: object
+
+
+def is_simple(value: object) -> bool:
+    """Return True for values that are written as constants wherever they occur."""
+    return value is None or isinstance(value, bool | str)
+
+
+def is_number(value: object) -> bool:
+    """Return True for an int or a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_plain(value: object) -> bool:
+    """Return True for None, bool, number, text, and tuples and sets of them."""
+    if isinstance(value, tuple | frozenset):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def truth(value: object) -> object:
+    """Return whether a value counts as true, or UNKNOWN."""
+    if isinstance(value, nn.ModuleList):
+        return len(value) > 0
+    if isinstance(value, nn.Module | Config | Component):
+        return True
+    return bool(value) if is_plain(value) or isinstance(value, dict) else UNKNOWN
+
+
+def common(values: Iterable[object]) -> object:
+    """Return the value that all instances of a part have, or UNKNOWN."""
+    first, *others = values
+    if isinstance(first, Dims):
+        first = dataclasses.replace(first, layer=None)
+        same = all(isinstance(other, Dims) and dataclasses.replace(other, layer=None) == first for other in others)
+    elif is_plain(first) or isinstance(first, Config | dict):
+        same = all(type(other) is type(first) and other == first for other in others)
+    elif isinstance(first, nn.Module | Component):
+        same = all(_is_alike(first, other) for other in others)
+    elif isinstance(first, torch.Tensor):
+        same = all(isinstance(other, torch.Tensor) for other in others)
+    else:
+        same = False
+    return first if same else UNKNOWN
+
+
+def _is_alike(first: object, other: object) -> bool:
+    if isinstance(first, nn.ModuleList) and isinstance(other, nn.ModuleList):
+        return len(first) == len(other) and all(map(_is_alike, first, other))
+    return type(other) is type(first) and getattr(other, "config", None) == getattr(first, "config", None)
+
+
+class Scope:
+    """The known values of names and attributes inside one function."""
+
+    def __init__(self, program: Program, unit: Unit, names: dict[str, object] | None = None):
+        self.program = program
+        self.unit = unit
+        self.names: dict[str, object] = dict(names or {})
+
+    def value(self, node: ast.AST | None) -> Any:  # noqa: ANN401  any Python value
+        """Return the value of an expression, or UNKNOWN."""
+        method = getattr(self, f"_{type(node).__name__}", None)
+        return UNKNOWN if method is None else method(node)
+
+    def _Constant(self, node: ast.Constant) -> object:
+        return node.value
+
+    def _Name(self, node: ast.Name) -> object:
+        if node.id in self.names:
+            return self.names[node.id]
+        value = meaning(node)
+        return value if value is not UNRESOLVED and is_plain(value) else UNKNOWN
+
+    def _Attribute(self, node: ast.Attribute) -> object:
+        if node.attr in _FIXED_ATTRIBUTES:
+            return _FIXED_ATTRIBUTES[node.attr]
+        if isinstance(node.value, ast.Name) and node.value.id == "self" and "self" not in self.names:
+            return self.of_self(node.attr)
+        base = self.value(node.value)
+        if base is CONTEXT:
+            return self.program.context_value(node.attr)
+        return UNKNOWN if base is UNKNOWN else _attribute(base, node.attr)
+
+    def of_self(self, name: str) -> object:
+        """Return the value of an attribute of `self`, if all instances have the same."""
+        if self.unit.cls is ForwardContext:
+            return self.program.context_value(name)
+        if not self.unit.instances or name == "training":
+            return UNKNOWN
+        return common(_attribute(instance, name) for instance in self.unit.instances)
+
+    def _NamedExpr(self, node: ast.NamedExpr) -> object:
+        return self.value(node.value)
+
+    def _Tuple(self, node: ast.Tuple) -> object:
+        values = tuple(self.value(element) for element in node.elts)
+        return UNKNOWN if UNKNOWN in values else values
+
+    def _Dict(self, node: ast.Dict) -> object:
+        keys, values = [self.value(key) for key in node.keys], [self.value(value) for value in node.values]
+        return UNKNOWN if UNKNOWN in keys or UNKNOWN in values else dict(zip(keys, values, strict=True))
+
+    def _UnaryOp(self, node: ast.UnaryOp) -> object:
+        value = self.value(node.operand)
+        if isinstance(node.op, ast.Not):
+            known = truth(value)
+            return UNKNOWN if known is UNKNOWN else not known
+        return -value if isinstance(node.op, ast.USub) and is_number(value) else UNKNOWN
+
+    def _BoolOp(self, node: ast.BoolOp) -> object:
+        stops_at = isinstance(node.op, ast.Or)
+        value: object = UNKNOWN
+        for operand in node.values:
+            value = self.value(operand)
+            if truth(value) is UNKNOWN or truth(value) is stops_at:
+                return value if truth(value) is stops_at else UNKNOWN
+        return value
+
+    def _IfExp(self, node: ast.IfExp) -> object:
+        known = self.test(node.test)
+        return UNKNOWN if known is UNKNOWN else self.value(node.body if known else node.orelse)
+
+    def _Compare(self, node: ast.Compare) -> object:
+        operands = [node.left, *node.comparators]
+        values = [self.value(operand) for operand in operands]
+        results = [_compare(op, a, b) for op, a, b in zip(node.ops, values, values[1:], strict=False)]
+        if False in results:
+            return False
+        return UNKNOWN if UNKNOWN in results else True
+
+    def _BinOp(self, node: ast.BinOp) -> object:
+        left, right = self.value(node.left), self.value(node.right)
+        if not (is_number(left) and is_number(right)) or type(node.op) not in _ARITHMETIC:
+            return UNKNOWN
+        try:
+            return _ARITHMETIC[type(node.op)](left, right)
+        except ArithmeticError:
+            return UNKNOWN
+
+    def _Subscript(self, node: ast.Subscript) -> object:
+        index = self.value(node.slice)
+        if isinstance(node.value, ast.Call) and isinstance(index, int):
+            element = self.program.known_element(self, node.value, index)
+            if element is not UNKNOWN:
+                return element
+        base = self.value(node.value)
+        if index is UNKNOWN or not isinstance(base, tuple | dict | nn.ModuleDict | nn.ModuleList):
+            return UNKNOWN
+        try:
+            return base[index]
+        except (KeyError, IndexError):
+            return UNKNOWN
+
+    def _Call(self, node: ast.Call) -> object:
+        text = ast.unparse(node.func)
+        if text in _FIXED_CALLS:
+            return _FIXED_CALLS[text]
+        if text == "isinstance":
+            return self._isinstance(node)
+        if meaning(node.func) is ForwardContext or text in ("gptzoo.ForwardContext", "ForwardContext"):
+            return CONTEXT
+        arguments = [self.value(argument) for argument in node.args]
+        if text in ("zip", "enumerate"):
+            elements = [_element(argument) for argument in arguments]
+            return Rows(tuple(elements if text == "zip" else [UNKNOWN, *elements]))
+        keywords = {keyword.arg or "": self.value(keyword.value) for keyword in node.keywords}
+        if text in ("replace", "dataclasses.replace") and arguments[0] is CONTEXT:
+            return CONTEXT
+        if UNKNOWN not in arguments and UNKNOWN not in keywords.values():
+            value = self._computed(node, text, arguments, keywords)
+            if value is not UNKNOWN:
+                return value
+        return self.program.known_result(self, node)
+
+    def _computed(self, node: ast.Call, text: str, arguments: list[Any], keywords: dict[str, Any]) -> object:
+        """Return the result of a call with known arguments, if it is one that can be computed now."""
+        if text in ("replace", "dataclasses.replace"):
+            return dataclasses.replace(arguments[0], **keywords) if dataclasses.is_dataclass(arguments[0]) else UNKNOWN
+        if text in _PURE_FUNCTIONS and not keywords and arguments:
+            return _PURE_FUNCTIONS[text](*arguments)
+        if not isinstance(node.func, ast.Attribute) or node.func.attr == "build":
+            return UNKNOWN
+        owner = self.value(node.func.value)
+        if isinstance(owner, Config):
+            return getattr(owner, node.func.attr)(*arguments, **keywords)
+        from_sizes = any(isinstance(argument, Config | Dims) for argument in arguments)
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "self" and from_sizes:
+            values = [getattr(i, node.func.attr)(*arguments, **keywords) for i in self.unit.instances]
+            return common(values) if values else UNKNOWN
+        return UNKNOWN
+
+    def _isinstance(self, node: ast.Call) -> object:
+        if "FakeTensor" in ast.unparse(node.args[1]):
+            return False
+        value = self.value(node.args[0])
+        classes = _class_of(node.args[1])
+        return UNKNOWN if value is UNKNOWN or classes is None else isinstance(value, classes)
+
+    def test(self, node: ast.expr) -> object:
+        """Return the truth of an expression of which only the truth matters, or UNKNOWN."""
+        if isinstance(node, ast.BoolOp):
+            tests = [self.test(operand) for operand in node.values]
+            stops_at = isinstance(node.op, ast.Or)
+            if stops_at in [test for test in tests if test is not UNKNOWN]:
+                return stops_at
+            return UNKNOWN if UNKNOWN in tests else not stops_at
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            known = self.test(node.operand)
+            return UNKNOWN if known is UNKNOWN else not known
+        return truth(self.value(node))
+
+    def bind_loop(self, target: ast.expr, iterable: ast.expr) -> None:
+        """Record the values that a loop gives to its variables."""
+        self._bind(target, _element(self.value(iterable)))
+
+    def _bind(self, target: ast.expr, value: object) -> None:
+        if isinstance(target, ast.Name) and value is not UNKNOWN:
+            self.names[target.id] = value
+        elif isinstance(target, ast.Tuple) and isinstance(value, tuple):
+            for element, part in zip(target.elts, value, strict=False):
+                self._bind(element, part)
+
+
+def _element(value: object) -> object:
+    """Return the value of each element of an iterable, if all are the same."""
+    if isinstance(value, Rows):
+        return value.element
+    if isinstance(value, nn.ModuleList) and len(value):
+        return common(list(value))
+    return UNKNOWN
+
+
+def _class_of(node: ast.expr) -> type | None:
+    value = meaning(node)
+    if isinstance(node, ast.Attribute):
+        module = meaning(node.value)
+        value = getattr(module, node.attr, None)
+    return value if isinstance(value, type) else None
+
+
+def _compare(op: ast.cmpop, left: Any, right: Any) -> object:  # noqa: ANN401  any Python values
+    if left is UNKNOWN or right is UNKNOWN:
+        return UNKNOWN
+    if isinstance(op, ast.Is | ast.IsNot):
+        if left is None or right is None:
+            return (left is right) == isinstance(op, ast.Is)
+        return UNKNOWN
+    if isinstance(left, nn.Module | torch.Tensor | _Marker) or isinstance(right, nn.Module | torch.Tensor | _Marker):
+        return UNKNOWN
+    try:
+        return _COMPARISONS[type(op)](left, right)
+    except (KeyError, TypeError):
+        return UNKNOWN
+
+
+def _attribute(base: Any, name: str) -> object:  # noqa: ANN401  any object of the model
+    """Return an attribute of an object of the model, or UNKNOWN if it is no value: a method, for example."""
+    if isinstance(base, torch.Tensor | _Marker) or is_plain(base) and not hasattr(base, "_fields"):
+        return UNKNOWN
+    if isinstance(base, Dims) and name == "layer":
+        return UNKNOWN
+    value = getattr(base, name, UNKNOWN)
+    allowed = (nn.Module, Component, Config, Dims, torch.Tensor)
+    return value if is_plain(value) or isinstance(value, allowed) else UNKNOWN
