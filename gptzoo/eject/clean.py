@@ -22,7 +22,16 @@ def clean(function: ast.FunctionDef) -> ast.FunctionDef:
         if ast.dump(function) == before:
             break
     _return_directly(function)
+    _join_equal_returns(function)
     return function
+
+
+def _join_equal_returns(function: ast.FunctionDef) -> None:
+    """Turn `if …: return x` before `return x` into `return x`."""
+    match function.body:
+        case [*_, ast.If(body=[ast.Return() as first], orelse=[]), ast.Return() as last]:
+            if ast.dump(first) == ast.dump(last):
+                del function.body[-2]
 
 
 def _names(function: ast.AST, context: type[ast.expr_context]) -> Counter[str]:

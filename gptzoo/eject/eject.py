@@ -1,12 +1,22 @@
-"""`eject_source`, the entry point: from a spec to the verified text of one PyTorch file."""
+"""`eject_source` and `eject_model`, the entry points: from a spec or a model to the verified text of one file."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
+import torch
+
 from gptzoo.eject.file import File
 from gptzoo.eject.formatting import formatted
+from gptzoo.eject.merge import Unsupported
 from gptzoo.eject.program import Program
 from gptzoo.eject.prune import makes_contexts, prune
-from gptzoo.model.build import build_on_meta
+from gptzoo.eject.refusal import EjectError
+from gptzoo.eject.verify import verify
+from gptzoo.model.architecture import Architecture
+from gptzoo.model.build import build
+from gptzoo.model.decoder import Decoder
 from gptzoo.model.stack import Stack
 from gptzoo.spec.model import ModelSpec
 
@@ -16,12 +26,42 @@ def eject_source(spec: ModelSpec, *, padding: bool = False) -> str:
 
     padding: let `forward` take the positions of tokens, with -1 for padding, so that a batch may hold texts of
         different lengths. Without it, the file is shorter.
+
+    Raises EjectError if the file would not compute the same.
     """
-    model = build_on_meta(spec)
-    return write_file(model, padding=padding)
+    model = build(spec, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # initial values are too alike: biases are 0, and attention is almost uniform
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1))
+    return eject_model(model, padding=padding)
 
 
-def write_file(model: Stack, *, padding: bool) -> str:
+def eject_model(model: Architecture, *, padding: bool = False) -> str:
+    """Return the verified text of a file for a built model, in float32 on the CPU. See `eject_source`."""
+    if type(model) is not Decoder:
+        raise EjectError(
+            f"architecture {model.spec.architecture.type!r} cannot be ejected: only 'decoder' has a frame for one file"
+        )
+    stack = cast(Stack, model)
+    try:
+        text = _write(stack, padding=padding)
+    except (Unsupported, NotImplementedError) as error:
+        raise EjectError(f"cannot be ejected: {error}") from None
+    verify(text, stack)
+    return text
+
+
+def write_weights(file: Path, model: Architecture) -> None:
+    """Write the weights of a model under the names of the ejected file, as safetensors."""
+    from gptzoo.checkpoint.model_folder import write_tensors
+    from gptzoo.eject.names import ejected_tensors
+
+    write_tensors(file, ejected_tensors(model.state_dict(), cast(Stack, model)))
+
+
+def _write(model: Stack, *, padding: bool) -> str:
     program = _program(model, padding=padding, plain=not padding)
     if program.plain and (program.has_ring or makes_contexts(program)):
         program = _program(model, padding=padding, plain=False)

@@ -21,7 +21,7 @@ from gptzoo.eject.frame import Frame
 from gptzoo.eject.licences import origins
 from gptzoo.eject.merge import Unsupported
 from gptzoo.eject.program import Program, Unit
-from gptzoo.eject.source import UNRESOLVED, definition, meaning
+from gptzoo.eject.source import UNRESOLVED, definition, meaning, walk_code
 from gptzoo.eject.write import expression, write
 
 LINE_LENGTH = 100
@@ -74,7 +74,7 @@ class File:
             return
         self._done.add(unit.name)
         for method in unit.methods.values():
-            for node in ast.walk(method):
+            for node in walk_code(method):
                 used = self._unit_named(node)
                 if used is not None:
                     yield from self._with_dependencies(used)
@@ -139,7 +139,7 @@ class File:
         """Return a copy with final names, annotations and docstrings."""
         function = copy.deepcopy(function)
         annotate(function)
-        for node in ast.walk(function):
+        for node in list(walk_code(function)):
             if isinstance(node, ast.Name):
                 self._finish_name(node)
             elif isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):

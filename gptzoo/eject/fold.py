@@ -352,6 +352,8 @@ class Folder(ast.NodeTransformer):
         else:
             node.callee = self.program.callee(self.scope, node)  # type: ignore[attr-defined]
         self.generic_visit(node)
+        if text in ("min", "max") and len(node.args) == 2 and ast.unparse(node.args[0]) == ast.unparse(node.args[1]):
+            return node.args[0]
         return self.program.inlined(self, _without_neutral_arguments(node))
 
 

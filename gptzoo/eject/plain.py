@@ -49,8 +49,18 @@ def extend(state: dict[str, Tensor], new: dict[str, Tensor], positions: Tensor) 
     return {name: state[name][:, :end] for name in new}, torch.arange(end, device=positions.device)[None]
 
 
+def attention_mask(q_pos: Tensor, k_pos: Tensor, *, window: int | None = None) -> Tensor:
+    """Return the mask (1, 1, T, S) bool: True where a query may attend to a key.
+
+    Such a key is not in the future, and less than `window` positions away.
+    """
+    distance = q_pos[:, None, :, None] - k_pos[:, None, None, :]
+    return distance >= 0 if window is None else (distance >= 0) & (distance < window)
+
+
 PLAIN_FUNCTIONS: dict[str, types.FunctionType] = {
     "gptzoo.components.cache.new_cache": new_cache,
     "gptzoo.components.cache.extend": extend,
+    "gptzoo.components.mask.attention_mask": attention_mask,
 }
 """Functions for sequences without padding, in caches that hold all positions. Their calls may have more arguments."""

@@ -21,7 +21,7 @@ from gptzoo.eject.clean import clean
 from gptzoo.eject.fold import DIMENSIONS, fold
 from gptzoo.eject.merge import Substitute, arguments_of, merged_methods, without_docstring
 from gptzoo.eject.plain import PLAIN_FUNCTIONS, plain_module
-from gptzoo.eject.source import UNRESOLVED, definition, global_name, meaning
+from gptzoo.eject.source import definition, global_name, meaning, walk_code
 from gptzoo.eject.write import write
 from gptzoo.eject.values import ASSUMED, CONTEXT, UNKNOWN, Scope, common, is_number, is_simple
 from gptzoo.model.architecture import Architecture
@@ -356,7 +356,7 @@ class Program:
     ) -> list[tuple[Unit, str]]:
         """Return what a function refers to without calling it directly: methods, functions and classes."""
         found: list[tuple[Unit, str]] = []
-        for node in ast.walk(function):
+        for node in walk_code(function):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
                 if node.attr in unit.raw and id(node) not in called:
                     found.append((unit, node.attr))
@@ -499,5 +499,3 @@ def _is_trivial(callee: Callee, result: ast.expr) -> bool:
     arguments = [*result.args, *(k.value for k in result.keywords)] if isinstance(result, ast.Call) else [result]
     return all(isinstance(a, ast.Name | ast.Attribute | ast.Constant) for a in arguments)
 
-
-__all__ = ["UNRESOLVED", "Callee", "Program", "Unit"]

@@ -10,6 +10,7 @@ import io
 import sys
 import tokenize
 import types
+from collections.abc import Iterator
 from typing import Any
 
 UNRESOLVED = object()
@@ -61,6 +62,16 @@ def local_names(function: ast.AST) -> set[str]:
         elif isinstance(node, ast.FunctionDef) and node is not function:
             names.add(node.name)
     return names
+
+
+def walk_code(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a tree, without those of annotations."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name not in ("annotation", "returns"):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from walk_code(child)
 
 
 @functools.cache
