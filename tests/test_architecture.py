@@ -37,6 +37,7 @@ LAYERS = {
     "interop": 10,
     "sampling": 10,
     "training": 11,
+    "eject": 11,
     "inspection": 12,
     "scaffold": 12,
     "docgen": 12,

@@ -24,6 +24,7 @@ from gptzoo.cli.check import check
 from gptzoo.cli.components import components
 from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
+from gptzoo.cli.eject import eject
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
 from gptzoo.cli.import_hf import import_hf
@@ -122,7 +123,7 @@ class CommandLine(click.Group):
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, verify_resume),
     "Compare": (ablate, report, diff),
-    "Generate and inspect": (sample, score, serve, inspect, import_hf),
+    "Generate and inspect": (sample, score, serve, inspect, import_hf, eject),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
 }

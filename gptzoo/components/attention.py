@@ -96,8 +96,8 @@ class SdpaAttention(NaiveAttention):
             mask = context.attention_mask(k_pos, self.window)  # (B|1, 1, T, S)
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
-        dtype = q.dtype
-        if decodes_on_cpu and dtype == torch.bfloat16 and bias is None and self.sinks is None:
+        widens = decodes_on_cpu and q.dtype == torch.bfloat16 and bias is None and self.sinks is None
+        if widens:
             q, k, v = q.float(), k.float(), v.float()  # faster than torch's bfloat16 kernel, by a factor of two
         y = F.scaled_dot_product_attention(
             q,
@@ -108,7 +108,7 @@ class SdpaAttention(NaiveAttention):
             is_causal=needs_no_mask and context.causal,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
-        return y.to(dtype), None
+        return y.bfloat16() if widens else y, None
 
     def _with_sink_key(self, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Append a key and a value of zeros, and return them with the scores to add (B|1, H, T, S + 1).

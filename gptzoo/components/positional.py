@@ -163,7 +163,7 @@ class RotaryPositional(Positional):
         return {width: self._tables(positions, width) for width in self.rotary_dims}
 
     def _tables(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        rotary_width = max(int(width * self.config.fraction) // 2 * 2, 2)
+        rotary_width = width if self.config.fraction == 1 else max(int(width * self.config.fraction) // 2 * 2, 2)
         frequencies = _frequencies(rotary_width, self.config.theta, positions.device)
         if self.scaling is None:
             angles = positions[:, None, :, None].float() * frequencies
@@ -174,15 +174,21 @@ class RotaryPositional(Positional):
 
     def rotate(self, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
         cos, sin = tables[q.shape[-1]]
-        return _rotate_pairs(q, cos, sin), _rotate_pairs(k, cos, sin)
+        if self.config.fraction == 1:
+            return _rotate_pairs(q, cos, sin), _rotate_pairs(k, cos, sin)
+        return _rotate_first_channels(q, cos, sin), _rotate_first_channels(k, cos, sin)
 
 
 def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + R/2) among the first R channels of each head (B, H, T, D). The others are unchanged."""
+    """Rotate the pairs (i, i + R/2) of the channels of each head, (B, H, T, R)."""
+    a, b = x.to(torch.promote_types(x.dtype, cos.dtype)).chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+
+
+def _rotate_first_channels(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the first R channels of each head (B, H, T, D). The others are unchanged."""
     width = 2 * cos.shape[-1]
-    a, b = x[..., :width].to(torch.promote_types(x.dtype, cos.dtype)).chunk(2, dim=-1)
-    rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
-    return rotated if width == x.shape[-1] else torch.cat([rotated, x[..., width:]], dim=-1)
+    return torch.cat([_rotate_pairs(x[..., :width], cos, sin), x[..., width:]], dim=-1)
 
 
 def _frequencies(width: int, base: float, device: torch.device) -> Tensor:

@@ -58,7 +58,7 @@ class File:
     def _units(self) -> Iterator[str]:
         self._helpers: list[str] = []
         frame_units = [unit for column in self.frame.columns.values() for unit in column]
-        roots = [self.program.context, *self.program.positionals, *frame_units]
+        roots = [self.program.context, *self.program.positionals, *self.program.norm_layers(), *frame_units]
         for unit in roots:
             for dependency in self._with_dependencies(unit):
                 if dependency.cls is not ForwardContext and (dependency.methods or not dependency.raw):
@@ -179,7 +179,7 @@ class File:
         spec = self.program.model.spec
         listed = ", ".join(map(str, origins(self.packages)))
         origin = wrapped(f"The code comes from {listed}.", LINE_LENGTH)
-        name = spec.name or "A decoder-only transformer"
+        name = _title(spec.name)
         return "\n".join(
             [
                 f'"""{name} in PyTorch, in one file.',
@@ -253,6 +253,10 @@ def _import_of(name: str, module: types.ModuleType) -> str:
         return f"import {name}"
     package, _, last = module.__name__.rpartition(".")
     return f"from {package} import {last}" if last == name else f"import {module.__name__} as {name}"
+
+
+def _title(name: str | None) -> str:
+    return "A decoder-only transformer" if name in (None, "", "model") else str(name)
 
 
 _LOAD = '''def load(path: str) -> GPT:

@@ -28,6 +28,7 @@ DIMENSIONS = {
     "d_head": "D_HEAD",
 }
 """The module constants that stand for the sizes of the model."""
+_MAX_PASSES = 4
 _NEUTRAL_ARGUMENTS = {
     "F.scaled_dot_product_attention": {
         "attn_mask": "None",
@@ -43,8 +44,13 @@ _NEUTRAL_ARGUMENTS = {
 
 def fold(function: ast.FunctionDef, scope: Scope) -> ast.FunctionDef:
     """Return a folded copy of a function."""
-    folder = Folder(scope, function)
-    return folder.function(copy.deepcopy(function))
+    function = copy.deepcopy(function)
+    for _ in range(_MAX_PASSES):  # a dropped branch may leave a name with a single assignment
+        before = ast.dump(function)
+        function = Folder(scope, function).function(function)
+        if ast.dump(function) == before:
+            break
+    return function
 
 
 class Folder(ast.NodeTransformer):
@@ -105,6 +111,9 @@ class Folder(ast.NodeTransformer):
 
     def visit_For(self, node: ast.For) -> Any:  # noqa: ANN401  a statement or several
         node.iter = self.visit(node.iter)
+        iterated = self.scope.value(node.iter)
+        if isinstance(iterated, nn.ModuleList) and len(iterated) == 0:
+            return None
         if (bodies := unrolled(node, self.scope)) is not None:
             for name, count in _count_assignments(ast.Module(bodies, [])).items():
                 self.counts[name] = max(count, self.counts.get(name, 0))
@@ -146,14 +155,16 @@ class Folder(ast.NodeTransformer):
         if not isinstance(node.value, ast.Call) or not isinstance(node.targets[0], ast.Tuple):
             return
         known = self.program.known_elements(self.scope, node.value)
+        if not known or hasattr(node, "is_reduced"):
+            return
+        node.is_reduced = True  # type: ignore[attr-defined]
         kept = []
         for index, element in enumerate(node.targets[0].elts):
             if index not in known:
                 kept.append(element)
             elif isinstance(element, ast.Name) and self.counts.get(element.id) == 1:
                 self.scope.names[element.id] = known[index]
-        if known:
-            node.targets = [kept[0] if len(kept) == 1 else ast.Tuple(kept, ast.Store())]
+        node.targets = [kept[0] if len(kept) == 1 else ast.Tuple(kept, ast.Store())]
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:  # noqa: ANN401  a statement or several
         if node.value is None:
@@ -183,7 +194,8 @@ class Folder(ast.NodeTransformer):
         if node.value is not None:
             node.value = self.visit(node.value)
         known = self.program.dropped_elements(self.unit, self.scope)
-        if known and isinstance(node.value, ast.Tuple):
+        if known and isinstance(node.value, ast.Tuple) and not hasattr(node, "is_reduced"):
+            node.is_reduced = True  # type: ignore[attr-defined]
             kept = [element for index, element in enumerate(node.value.elts) if index not in known]
             node.value = kept[0] if len(kept) == 1 else ast.Tuple(kept, ast.Load())
         return node
@@ -282,7 +294,8 @@ class Folder(ast.NodeTransformer):
         return node.body if ast.unparse(node.body) == ast.unparse(node.orelse) else node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        folds_to_one = isinstance(node.right, ast.Name | ast.Attribute) and self.scope.value(node.right) == 1.0
+        right = self.scope.value(node.right)
+        folds_to_one = isinstance(node.right, ast.Name | ast.Attribute) and is_number(right) and right == 1
         if isinstance(node.op, ast.Mult | ast.Div) and folds_to_one:
             return self.visit(node.left)
         self.generic_visit(node)
@@ -350,7 +363,9 @@ class Folder(ast.NodeTransformer):
         if value is CONTEXT:
             self.program.mark_context_call(node)
         else:
-            node.callee = self.program.callee(self.scope, node)  # type: ignore[attr-defined]
+            built = getattr(node, "callee", None)
+            if built is None or built.method != "__init__":
+                node.callee = self.program.callee(self.scope, node)  # type: ignore[attr-defined]
         self.generic_visit(node)
         if text in ("min", "max") and len(node.args) == 2 and ast.unparse(node.args[0]) == ast.unparse(node.args[1]):
             return node.args[0]

@@ -151,7 +151,7 @@ class Frame:
         if any("after_optimizer_step" in unit.methods and unit.updates_after_step for unit in self.program.units.values()):
             parts += ["", *self._after_step()]
         n_parameters = sum(p.numel() for p in self.model.parameters())
-        head = ["class GPT(nn.Module):", f'    """{self.spec.name or "A decoder-only transformer"}, {n_parameters:,} parameters."""', ""]
+        head = ["class GPT(nn.Module):", f'    """A decoder-only transformer with {n_parameters:,} parameters."""', ""]
         return "\n".join(head + [f"    {line}" if line else "" for line in parts])
 
     def _positional_names(self) -> list[str]:
@@ -191,7 +191,9 @@ class Frame:
             "def forward(",
             f"    self, tokens: Tensor, targets: Tensor | None = None, *, {signature}",
             ") -> Tensor:",
-            '    """Return logits (B, T, V) for tokens (B, T), or the loss if there are targets (B, T); -100 is ignored.',
+            '    """Return logits (B, T, V) for tokens (B, T), or the mean loss if there are targets (B, T).',
+            "",
+            "    A target of -100 is ignored.",
             "",
         ]
         if padding:
@@ -273,7 +275,7 @@ class Frame:
         return lines
 
     def _after_step(self) -> list[str]:
-        lines = ["def after_optimizer_step(self) -> None:", '    """Update the buffers that are learned without gradients. Call it after each optimizer step."""']
+        lines = ["def after_optimizer_step(self) -> None:", '    """Update the buffers that have no gradients. Call it after each optimizer step."""']
         lines += ["    for block in self.blocks:"]
         for name, column in self.columns.items():
             updating = {u.name for u in column if u.updates_after_step}
@@ -291,7 +293,7 @@ class Frame:
             state = "{" + ", ".join(f"'{name}': block.{name}.{call}" for name in self.stateful) + "}"
         return [
             "def new_states(self, batch_size: int, max_length: int) -> list[dict[str, Tensor]]:",
-            '    """Allocate an empty cache for sequences of up to `max_length` tokens, one entry per layer."""',
+            '    """Allocate an empty cache for up to `max_length` tokens, one entry per layer."""',
             "    weight = self.embed.weight",
             f"    return [{state} for block in self.blocks]",
         ]
@@ -307,7 +309,7 @@ class Frame:
             def generate(
                 self, tokens: Tensor, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None
             ) -> Tensor:
-                """Return tokens (B, T) and new ones, (B, T + max_new_tokens). Temperature 0 takes the likeliest token."""
+                """Return tokens (B, T) with new ones after them. Temperature 0 takes the likeliest."""
                 states = self.new_states(tokens.shape[0], tokens.shape[1] + max_new_tokens)
                 {first}
                 for _ in range(max_new_tokens):
@@ -335,7 +337,7 @@ class Frame:
         return [
             "@torch.no_grad()",
             "def init_weights(self) -> None:",
-            '    """Draw initial weights, to train from scratch. `torch.manual_seed` makes them reproducible."""',
+            '    """Draw initial weights from the global generator, to train from scratch."""',
             f"    for {'name' if residual else '_'}, module in self.named_modules():",
             "        if isinstance(module, nn.Linear | nn.Embedding):",
             f"            nn.init.normal_(module.weight, std={std})",

@@ -13,7 +13,7 @@ from torch import nn
 
 from gptzoo.component import Component, Config
 from gptzoo.components.context import ForwardContext
-from gptzoo.components.norm import Norm
+from gptzoo.components.norm import Norm, NormLayer
 from gptzoo.components.part import Part
 from gptzoo.components.positional import Positional
 from gptzoo.components.sublayer import Sublayer
@@ -86,6 +86,7 @@ class Program:
         self.padding = padding
         self.plain = plain
         self.dims = model.spec.dims
+        self.sizes = {name: getattr(self.dims, attribute) for attribute, name in DIMENSIONS.items()}
         self.units: dict[str, Unit] = {}
         self.known: dict[tuple[str, str], dict[str, object]] = {}  # parameters with one value in all calls
         self.elements: dict[tuple[str, str], dict[int, object]] = {}  # elements of results that are always the same
@@ -95,8 +96,10 @@ class Program:
         self._packages = {"gptzoo"}
         self._instances: dict[tuple[type, str], list[Any]] = {}
         for component in _components(model):
-            self._packages.add(type(component).__module__.partition(".")[0])
+            self._packages |= _packages_of(component)
             self._instances.setdefault(_key(type(component), component.config), []).append(component)
+        for block in model.blocks:
+            self._packages |= _packages_of(block.norm)
         self.positionals = [self.unit_of(type(p), p.config) for p in model.positionals]
         self.has_ring = _has_ring(model)
         self.context = self._add("Context", ForwardContext)
@@ -270,7 +273,9 @@ class Program:
             return call
         result = copy.deepcopy(body[0].value)
         uses = [node.id for node in ast.walk(result) if isinstance(node, ast.Name)]
-        if "self" in uses or any(uses.count(name) > 1 for name in given) or not _is_trivial(callee, result):
+        if "self" in uses and not (isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "self"):
+            return call
+        if any(uses.count(name) > 1 for name in given) or not _is_trivial(callee, result):
             return call
         return Substitute({name: value for name, value in given.items() if value is not None}).visit(result)
 
@@ -308,7 +313,15 @@ class Program:
         for unit in self.positionals:
             overridden = [m for m in _POSITIONAL_METHODS if getattr(unit.cls, m) is not getattr(Positional, m)]
             roots += [(unit, name) for name in ("__init__", *overridden)]
+        for unit in self.norm_layers():
+            roots += [(unit, "__init__"), (unit, "forward")]
         return list(dict.fromkeys(roots))
+
+    def norm_layers(self) -> list[Unit]:
+        """Return the classes of the norm layers of blocks and of both ends, except for those that torch has."""
+        modules = [self.model.entry, self.model.exit, *(m for b in self.model.blocks for m in b.norm.modules())]
+        configs = [m.config for m in modules if isinstance(m, NormLayer)]
+        return [self.unit_of(c.component, c) for c in configs if plain_module(c, []) is None]
 
     def fold(self) -> None:
         """Fold all methods that are reached, until nothing changes."""
@@ -429,6 +442,12 @@ def _components(model: nn.Module) -> list[Component]:
         candidates = [module, *vars(module).values()]
         found += [c for c in candidates if isinstance(c, Component) and not isinstance(c, Architecture | Norm)]
     return found
+
+
+def _packages_of(component: Component) -> set[str]:
+    """Return the top-level packages of the classes of a component, except for those of torch and Python."""
+    found = {cls.__module__.partition(".")[0] for cls in type(component).__mro__}
+    return found - {"torch", "builtins", "typing", "abc"}
 
 
 def _key(cls: type, config: Config) -> tuple[type, str]:

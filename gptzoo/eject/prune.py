@@ -31,6 +31,13 @@ def prune(program: Program) -> None:
     _pass_layers(program)
     dropped = _dropped_parameters(program)
     _drop_arguments(program, dropped)
+    fields = context_fields(program)
+    for unit in program.units.values():
+        for function in unit.methods.values():
+            for node in ast.walk(function):
+                if getattr(node, "makes_context", False):
+                    assert isinstance(node, ast.Call)
+                    node.keywords = [keyword for keyword in node.keywords if keyword.arg in fields]
     for (name, method), parameters in dropped.items():
         drop_parameters(program.units[name].methods[method], parameters)
 

@@ -100,10 +100,24 @@ def _is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
 
 
 def _bind(function: ast.FunctionDef, namespace: dict[str, Any], local: set[str]) -> None:
+    _PublicNames(namespace, local).visit(function)
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in local:
-            if node.id in namespace:
+            if node.id in namespace and not hasattr(node, "meaning"):
                 node.meaning = Meaning(namespace[node.id])  # type: ignore[attr-defined]
+
+
+class _PublicNames(ast.NodeTransformer):
+    """Replaces `gptzoo.extend` by `extend`, with its meaning."""
+
+    def __init__(self, namespace: dict[str, Any], local: set[str]):
+        self.namespace, self.local = namespace, local
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and node.value.id == "gptzoo" and node.value.id not in self.local:
+            return global_name(node.attr, getattr(self.namespace["gptzoo"], node.attr))
+        return node
 
 
 def _attach_comments(tree: ast.Module, source: str) -> None:

@@ -143,6 +143,8 @@ class Scope:
     def _Name(self, node: ast.Name) -> object:
         if node.id in self.names:
             return self.names[node.id]
+        if node.id in self.program.sizes:
+            return self.program.sizes[node.id]
         value = meaning(node)
         return value if value is not UNRESOLVED and is_plain(value) else UNKNOWN
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Iterable, Iterator
 
 INDENT = "    "
+COMMENT_WIDTH = 88
 
 
 def write(statements: Iterable[ast.stmt], depth: int = 0) -> str:
@@ -24,9 +26,13 @@ def expression(node: ast.expr | None) -> str:
 
 
 def _statement(node: ast.stmt) -> Iterator[str]:
-    yield from getattr(node, "before", ())
+    before = " ".join(line.removeprefix("#").strip() for line in getattr(node, "before", ()))
+    yield from textwrap.wrap(before, COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# ")
     after = getattr(node, "after", None)
     comment = f"  {after}" if after else ""
+    if after and len(after) + len(ast.unparse(ast.fix_missing_locations(node)).partition("\n")[0]) > COMMENT_WIDTH - 4:
+        yield after
+        comment = ""
     match node:
         case ast.If():
             yield from _if("if", node, comment)

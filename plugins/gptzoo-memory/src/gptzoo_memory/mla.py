@@ -109,8 +109,10 @@ class LatentAttention(gptzoo.Attention):
                 position_limit=context.position_limit,
             )
             latent, k_rope = cached["latent"], cached["k_rope"]  # (B, S, kv_rank), (B, S, rope_dim)
-        attend = self._expanded if context.no_past else self._absorbed
-        y, weights = attend(q_nope, q_rope, latent, k_rope, context, k_pos)  # (B, H, T, v_dim)
+        if context.no_past:
+            y, weights = self._expanded(q_nope, q_rope, latent, k_rope, context, k_pos)  # (B, H, T, v_dim)
+        else:
+            y, weights = self._absorbed(q_nope, q_rope, latent, k_rope, context, k_pos)
         y = self.out_dropout(self.out(y.transpose(1, 2).reshape(B, T, -1)))
         if weights is None:
             return y

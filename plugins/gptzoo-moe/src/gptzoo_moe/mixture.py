@@ -105,8 +105,10 @@ class MixtureOfExperts(gptzoo.FeedForward):
         super().__init__(config, dims)
         self.router = nn.Linear(dims.d_model, config.n_experts, bias=config.router_bias)
         self.experts = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_experts))
-        shared = [config.expert] * config.n_shared if config.shared is None else [config.shared]
-        self.shared = nn.ModuleList(network.build(dims) for network in shared)
+        if config.shared is None:
+            self.shared = nn.ModuleList(config.expert.build(dims) for _ in range(config.n_shared))
+        else:
+            self.shared = nn.ModuleList([config.shared.build(dims)])
         self.shared_gate = nn.Linear(dims.d_model, 1, bias=False) if config.shared_gate else None
         self.balance = config.balance.build(config.n_experts) if config.balance else None
 
