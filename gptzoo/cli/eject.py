@@ -51,7 +51,9 @@ def eject(source: Path, out: Path, weights: bool, padding: bool, best: bool, for
         text = eject_model(model, padding=padding)
     else:
         if weights:
-            raise InputError(f"{source}: is a spec, which has no weights. Give a run or a model folder, or omit --weights.")
+            raise InputError(
+                f"{source}: is a spec, which has no weights. Give a run or a model folder, or omit --weights."
+            )
         text = eject_source(load_model_spec(source), padding=padding)
     write_text(out, text)
     click.echo(f"wrote {out}", err=True)

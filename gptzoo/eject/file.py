@@ -27,7 +27,12 @@ from gptzoo.eject.write import expression, write
 LINE_LENGTH = 100
 _METHOD_ORDER = {"__init__": 0, "reset_parameters": 1, "reset_buffers": 2, "forward": 3}
 _FRAME_IMPORTS = (
-    *("import torch", "import torch.nn.functional as F", "from dataclasses import dataclass", "from torch import Tensor"),
+    *(
+        "import torch",
+        "import torch.nn.functional as F",
+        "from dataclasses import dataclass",
+        "from torch import Tensor",
+    ),
     *("from safetensors.torch import load_file", "from torch import nn"),
 )
 
@@ -104,7 +109,7 @@ class File:
             return self._record(unit)
         is_module = issubclass(unit.cls, nn.Module)
         bases: list[ast.expr] = [ast.parse("nn.Module", mode="eval").body] if is_module else []
-        methods = sorted(unit.methods.items(), key=lambda item: (_METHOD_ORDER.get(item[0], 4)))
+        methods = sorted(unit.methods.items(), key=lambda item: _METHOD_ORDER.get(item[0], 4))
         functions = [self._finished(method) for name, method in methods if not _is_empty(name, method)]
         used = {node.attr for f in functions for node in ast.walk(f) if isinstance(node, ast.Attribute)}
         constants = {name: value for name, value in unit.constants.items() if name in used}
@@ -232,7 +237,12 @@ class File:
     def _choose_names(self) -> None:
         """Keep the underscore of a function whose name without it is also a local name somewhere."""
         methods = [m for unit in self.program.units.values() for m in unit.methods.values()]
-        local = {node.id for m in methods for node in ast.walk(m) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        local = {
+            node.id
+            for m in methods
+            for node in ast.walk(m)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
         local |= {node.arg for m in methods for node in ast.walk(m) if isinstance(node, ast.arg)}
         for unit in self.program.units.values():
             if unit.is_function and unit.name in local:

@@ -189,7 +189,7 @@ class Folder(ast.NodeTransformer):
         return node
 
     def visit_Return(self, node: ast.Return) -> Any:  # noqa: ANN401  a statement or several
-        if isinstance(node.value, ast.Call) and meaning(node.value.func) is SublayerOutput or _is_output(node.value):
+        if (isinstance(node.value, ast.Call) and meaning(node.value.func) is SublayerOutput) or _is_output(node.value):
             return self._return_output(node.value)  # type: ignore[arg-type]
         if node.value is not None:
             node.value = self.visit(node.value)
@@ -352,7 +352,7 @@ class Folder(ast.NodeTransformer):
             if is_number(value):
                 return ast.Constant(value)
         called = self.scope.value(node.func)
-        if isinstance(called, nn.Dropout) and called.p == 0 or isinstance(called, nn.Identity):
+        if (isinstance(called, nn.Dropout) and called.p == 0) or isinstance(called, nn.Identity):
             return self.visit(node.args[0])
         text = ast.unparse(node.func)
         if text == "getattr" and len(node.args) == 2 and isinstance(name := self.visit(node.args[1]), ast.Constant):
@@ -443,4 +443,3 @@ def _without_neutral_arguments(node: ast.Call) -> ast.Call:
     neutral = _NEUTRAL_ARGUMENTS.get(ast.unparse(node.func), {})
     node.keywords = [k for k in node.keywords if neutral.get(k.arg or "") != ast.unparse(k.value)]
     return node
-

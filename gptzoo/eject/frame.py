@@ -11,8 +11,8 @@ from gptzoo.components.positional import Positional
 from gptzoo.eject.clean import clean
 from gptzoo.eject.fold import fold
 from gptzoo.eject.merge import without_docstring
-from gptzoo.eject.program import Program, Unit
 from gptzoo.eject.names import norm_name
+from gptzoo.eject.program import Program, Unit
 from gptzoo.eject.prune import context_fields
 from gptzoo.eject.values import Scope
 from gptzoo.eject.write import write
@@ -119,7 +119,12 @@ class Frame:
             "tables": "object  # what the positions rotate queries and keys by",
             "self_bias": "Tensor | None  # score bias among the new tokens",
         }
-        lines = ["@dataclass", "class Context:", '    """The inputs that the layers share besides the residual stream."""', ""]
+        lines = [
+            "@dataclass",
+            "class Context:",
+            '    """The inputs that the layers share besides the residual stream."""',
+            "",
+        ]
         lines += [f"    {name}: {types[name]}" for name in self.fields]
         for name, method in self.program.context.methods.items():
             lines += ["", write([method], 1)] if name != "__init__" else []
@@ -148,7 +153,9 @@ class Frame:
         """Return the class of the model."""
         parts = [*self._constructor(), "", *self._forward(), "", *self._new_states(), "", *self._generate(), ""]
         parts += self._init_weights()
-        if any("after_optimizer_step" in unit.methods and unit.updates_after_step for unit in self.program.units.values()):
+        if any(
+            "after_optimizer_step" in unit.methods and unit.updates_after_step for unit in self.program.units.values()
+        ):
             parts += ["", *self._after_step()]
         n_parameters = sum(p.numel() for p in self.model.parameters())
         head = ["class GPT(nn.Module):", f'    """A decoder-only transformer with {n_parameters:,} parameters."""', ""]
@@ -202,7 +209,11 @@ class Frame:
                 "    `positions` (B|1, T) are then required, except in the first call; -1 is padding.",
                 '    """',
                 *(["    trivially_causal = positions is None"] if "trivially_causal" in self.fields else []),
-                *(["    no_past = states is None or positions is None"] if "no_past" in self.fields or self.biases else []),
+                *(
+                    ["    no_past = states is None or positions is None"]
+                    if "no_past" in self.fields or self.biases
+                    else []
+                ),
                 "    if positions is None:",
                 "        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)",
             ]
@@ -236,7 +247,9 @@ class Frame:
             ]
         layers = self.model.positional_of_layer
         period = next(p for p in range(1, len(layers) + 1) if all(n == layers[i % p] for i, n in enumerate(layers)))
-        index = f"layer % {period}" if layers[:period] == list(range(period)) else f"{layers[:period]}[layer % {period}]"
+        index = (
+            f"layer % {period}" if layers[:period] == list(range(period)) else f"{layers[:period]}[layer % {period}]"
+        )
         return [
             f"    contexts = [{self._new_context('positional', None)} for positional in self.positionals]",
             "    for layer, block in enumerate(self.blocks):",
@@ -275,14 +288,20 @@ class Frame:
         return lines
 
     def _after_step(self) -> list[str]:
-        lines = ["def after_optimizer_step(self) -> None:", '    """Update the buffers that have no gradients. Call it after each optimizer step."""']
+        lines = [
+            "def after_optimizer_step(self) -> None:",
+            '    """Update the buffers that have no gradients. Call it after each optimizer step."""',
+        ]
         lines += ["    for block in self.blocks:"]
         for name, column in self.columns.items():
             updating = {u.name for u in column if u.updates_after_step}
             if updating == {u.name for u in column}:
                 lines.append(f"        block.{name}.after_optimizer_step(block.{name}.metrics)")
             elif updating:
-                lines += [f"        if hasattr(block.{name}, 'after_optimizer_step'):", f"            block.{name}.after_optimizer_step(block.{name}.metrics)"]
+                lines += [
+                    f"        if hasattr(block.{name}, 'after_optimizer_step'):",
+                    f"            block.{name}.after_optimizer_step(block.{name}.metrics)",
+                ]
         return lines
 
     def _new_states(self) -> list[str]:
@@ -301,9 +320,16 @@ class Frame:
     def _generate(self) -> list[str]:
         if self.program.padding:
             call = "self(new, states=states, positions=positions)[:, -1]"
-            first, later = "new, positions = tokens, None", "positions = torch.full((1, 1), tokens.shape[1], device=tokens.device)"
+            first, later = (
+                "new, positions = tokens, None",
+                "positions = torch.full((1, 1), tokens.shape[1], device=tokens.device)",
+            )
         else:
-            call, first, later = "self(new, states=states, start=start)[:, -1]", "new, start = tokens, 0", "start = tokens.shape[1]"
+            call, first, later = (
+                "self(new, states=states, start=start)[:, -1]",
+                "new, start = tokens, 0",
+                "start = tokens.shape[1]",
+            )
         text = f'''
             @torch.inference_mode()
             def generate(
@@ -342,7 +368,10 @@ class Frame:
             "        if isinstance(module, nn.Linear | nn.Embedding):",
             f"            nn.init.normal_(module.weight, std={std})",
             *(
-                ["            if getattr(module, 'bias', None) is not None:", "                nn.init.zeros_(module.bias)"]
+                [
+                    "            if getattr(module, 'bias', None) is not None:",
+                    "                nn.init.zeros_(module.bias)",
+                ]
                 if self._has_biases()
                 else []
             ),
@@ -354,14 +383,16 @@ class Frame:
         ]
 
     def _has_biases(self) -> bool:
-        return any(getattr(m, "bias", None) is not None for m in self.model.modules() if type(m).__name__ == "Linear") or (
-            self.model.head.weight is not None and self.model.head.bias is not None
-        )
+        return any(
+            getattr(m, "bias", None) is not None for m in self.model.modules() if type(m).__name__ == "Linear"
+        ) or (self.model.head.weight is not None and self.model.head.bias is not None)
 
     def _residual_suffixes(self) -> list[str]:
         """Return the endings of the names of layers that write to the residual stream."""
         found = [name for name, module in self.model.named_modules() if getattr(module, "writes_residual", False)]
-        return list(dict.fromkeys(".".join(part for part in name.split(".")[2:] if not part.isdigit()) for name in found))
+        return list(
+            dict.fromkeys(".".join(part for part in name.split(".")[2:] if not part.isdigit()) for name in found)
+        )
 
 
 class _Calls(ast.NodeTransformer):
@@ -409,7 +440,9 @@ def _join_temporaries(body: list[ast.stmt]) -> list[ast.stmt]:
                     statement.value.right = previous.value  # type: ignore[attr-defined,union-attr]
                     statements[-1] = statement
                     continue
-            case ast.Assign(targets=[ast.Name(id=name)]), ast.Assign(value=ast.BinOp(right=ast.BinOp(left=ast.Name(id=used)))):
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Assign(
+                value=ast.BinOp(right=ast.BinOp(left=ast.Name(id=used)))
+            ):
                 if name == used:
                     statement.value.right.left = previous.value  # type: ignore[attr-defined,union-attr]
                     statements[-1] = statement

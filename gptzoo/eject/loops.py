@@ -61,4 +61,3 @@ def _literal_rounds(loop: ast.For, scope: Scope) -> list[dict[str, ast.expr]] | 
         return None
     names = [target.id for target in loop.target.elts if isinstance(target, ast.Name)]
     return [dict(zip(names, element.elts, strict=True)) for element in elements if isinstance(element, ast.Tuple)]
-

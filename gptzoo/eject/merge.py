@@ -58,7 +58,9 @@ def _inline_super(body: list[ast.stmt], bases: list[type], start: int) -> list[a
     statements: list[ast.stmt] = []
     for statement in body:
         for field in ("body", "orelse"):
-            if isinstance(block := getattr(statement, field, None), list) and not isinstance(statement, ast.FunctionDef):
+            if isinstance(block := getattr(statement, field, None), list) and not isinstance(
+                statement, ast.FunctionDef
+            ):
                 setattr(statement, field, _inline_super(block, bases, start))
         call = _super_call(statement)
         parent = None if call is None else _method(bases, start, call.func.attr)  # type: ignore[attr-defined]
@@ -108,9 +110,7 @@ def without_docstring(function: ast.FunctionDef) -> list[ast.stmt]:
     return function.body[1:] if ast.get_docstring(function) is not None else function.body
 
 
-def arguments_of(
-    function: ast.FunctionDef, call: ast.Call, *, skip_first: bool
-) -> dict[str, ast.expr | None] | None:
+def arguments_of(function: ast.FunctionDef, call: ast.Call, *, skip_first: bool) -> dict[str, ast.expr | None] | None:
     """Return the expression for each parameter of a call, or None if they cannot be matched.
 
     A parameter without argument has its default, or None.

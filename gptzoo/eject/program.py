@@ -22,8 +22,8 @@ from gptzoo.eject.fold import DIMENSIONS, fold
 from gptzoo.eject.merge import Substitute, arguments_of, merged_methods, without_docstring
 from gptzoo.eject.plain import PLAIN_FUNCTIONS, plain_module
 from gptzoo.eject.source import definition, global_name, meaning, walk_code
-from gptzoo.eject.write import write
 from gptzoo.eject.values import ASSUMED, CONTEXT, UNKNOWN, Scope, common, is_number, is_simple
+from gptzoo.eject.write import write
 from gptzoo.model.architecture import Architecture
 
 if TYPE_CHECKING:
@@ -311,7 +311,10 @@ class Program:
                 stateless = type(sublayer).new_state is Sublayer.new_state
                 roots += [(unit, m) for m in ("__init__", "forward", "new_state") if m != "new_state" or not stateless]
         for unit in self.positionals:
-            overridden = [m for m in _POSITIONAL_METHODS if getattr(unit.cls, m) is not getattr(Positional, m)]
+            used = [u.cls for u in self.positionals]
+            overridden = [
+                m for m in _POSITIONAL_METHODS if any(getattr(cls, m) is not getattr(Positional, m) for cls in used)
+            ]
             roots += [(unit, name) for name in ("__init__", *overridden)]
         for unit in self.norm_layers():
             roots += [(unit, "__init__"), (unit, "forward")]
@@ -338,6 +341,8 @@ class Program:
     def _round(self) -> None:
         done: dict[tuple[str, str], ast.FunctionDef] = {}
         calls: dict[tuple[str, str], list[tuple[Scope, ast.Call]]] = {}
+        for unit in self.units.values():
+            unit.outputs.clear()
         escaped: set[tuple[str, str]] = set()  # methods that are used without being called
         todo = [(unit, name) for unit, name in self.roots() if name in unit.raw]
         while todo:
@@ -354,10 +359,14 @@ class Program:
                         calls.setdefault(callee.key, []).append((scope, node))
                         todo.append((callee.unit, callee.method))
                     if callee.method == "__init__":
-                        todo += [(callee.unit, m) for m in callee.unit.raw if m in ("reset_parameters", "reset_buffers")]
+                        todo += [
+                            (callee.unit, m) for m in callee.unit.raw if m in ("reset_parameters", "reset_buffers")
+                        ]
             todo += self._references(unit, function, called, escaped)
             if name == "__init__":
-                todo += [(unit, m) for m in unit.raw if m in ("reset_parameters", "reset_buffers", "after_optimizer_step")]
+                todo += [
+                    (unit, m) for m in unit.raw if m in ("reset_parameters", "reset_buffers", "after_optimizer_step")
+                ]
         for unit in self.units.values():
             unit.methods = {name: function for (owner, name), function in done.items() if owner == unit.name}
         roots = {(unit.name, name) for unit, name in self.roots()}
@@ -517,4 +526,3 @@ def _is_trivial(callee: Callee, result: ast.expr) -> bool:
         )
     arguments = [*result.args, *(k.value for k in result.keywords)] if isinstance(result, ast.Call) else [result]
     return all(isinstance(a, ast.Name | ast.Attribute | ast.Constant) for a in arguments)
-

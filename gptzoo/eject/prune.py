@@ -56,7 +56,7 @@ def context_fields(program: Program) -> list[str]:
             for node in ast.walk(method):
                 if isinstance(node, ast.Attribute):
                     in_context = unit.cls is ForwardContext and isinstance(node.value, ast.Name)
-                    if hasattr(node, "context_field") or in_context and node.value.id == "self":  # type: ignore[attr-defined]
+                    if hasattr(node, "context_field") or (in_context and node.value.id == "self"):  # type: ignore[attr-defined]
                         used.add(node.attr)
     return [field for field in CONTEXT_FIELDS if field in used]
 
@@ -166,7 +166,9 @@ def _dropped_parameters(program: Program) -> dict[tuple[str, str], set[str]]:
             used = {node.id for node in ast.walk(method) if isinstance(node, ast.Name)}
             simple = {p for p in program.known.get((unit.name, name), {}) if p not in used}
             unused = {p for p in names if p not in used} if name not in _CALLED_BY_FRAME else set()
-            dropped[unit.name, name] = simple | unused | ({"config", "dims"} & set(names) if name == "__init__" else set())
+            dropped[unit.name, name] = (
+                simple | unused | ({"config", "dims"} & set(names) if name == "__init__" else set())
+            )
     _keep_common_signature(program, dropped)
     return dropped
 

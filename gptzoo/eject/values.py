@@ -1,5 +1,7 @@
 """What is known when a variant is ejected: the value of an expression, from the spec and the built model."""
 
+# ruff: noqa: N802  methods are named after the nodes of a syntax tree, as in ast.NodeVisitor
+
 from __future__ import annotations
 
 import ast
@@ -332,7 +334,7 @@ def _compare(op: ast.cmpop, left: Any, right: Any) -> object:  # noqa: ANN401  a
 
 def _attribute(base: Any, name: str) -> object:  # noqa: ANN401  any object of the model
     """Return an attribute of an object of the model, or UNKNOWN if it is no value: a method, for example."""
-    if isinstance(base, torch.Tensor | _Marker) or is_plain(base) and not hasattr(base, "_fields"):
+    if isinstance(base, torch.Tensor | _Marker) or (is_plain(base) and not hasattr(base, "_fields")):
         return UNKNOWN
     if isinstance(base, Dims) and name == "layer":
         return UNKNOWN

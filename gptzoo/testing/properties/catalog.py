@@ -21,6 +21,7 @@ from gptzoo.testing.properties.assembly.pairings import check_all_pairings, chec
 from gptzoo.testing.properties.assembly.serialization import check_serialization
 from gptzoo.testing.properties.at_size import attention, decoding, execution, forward, precision
 from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
+from gptzoo.testing.properties.decoding.ejecting import check_ejecting
 from gptzoo.testing.properties.decoding.engine import check_engine
 from gptzoo.testing.properties.decoding.exporting import check_exporting
 from gptzoo.testing.properties.decoding.state import check_reorder, check_reset, check_rollback, check_state
@@ -114,6 +115,7 @@ PROPERTIES = (
     Property("all_partners", check_all_pairings, slow=True),
     Property("compiling", check_compiling, slow=True),
     Property("exporting", check_exporting, slow=True),
+    Property("eject", check_ejecting, slow=True),
     Property("sharding", check_sharding, slow=True),
     Property("tensor_parallel", check_tensor_parallel, slow=True),
     Property("round_trip", tokenizers.check_round_trip, ("tokenizer",)),
