@@ -407,7 +407,8 @@ def _split_targets(node: ast.Assign) -> list[ast.stmt]:
 def _split_tuple(node: ast.Assign) -> list[ast.stmt]:
     """Split `a, b = x, y` into two assignments, if that has the same effect and makes one of them known or shorter."""
     target, value = node.targets[0], node.value
-    assert isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+    assert isinstance(target, ast.Tuple)
+    assert isinstance(value, ast.Tuple)
     stored = {name.id for element in target.elts for name in ast.walk(element) if isinstance(name, ast.Name)}
     loaded = {name.id for element in value.elts for name in ast.walk(element) if isinstance(name, ast.Name)}
     starred = any(isinstance(element, ast.Starred) for element in (*target.elts, *value.elts))

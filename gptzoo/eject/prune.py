@@ -146,7 +146,7 @@ def _pass_layers(program: Program) -> None:
     while changed:
         changed = False
         for unit in program.units.values():
-            for call, callee in _calls(unit):
+            for _call, callee in _calls(unit):
                 if callee.method == "__init__" and callee.unit.needs_layer and not unit.needs_layer:
                     unit.needs_layer = changed = True
     for unit in program.units.values():
