@@ -99,7 +99,7 @@ def _last_merge(data: bytes, ranks: Mapping[bytes, int]) -> tuple[str, str] | No
 def ruby_expression(expression: str) -> str:
     """Return a regular expression of tiktoken in the syntax of `tokenizers`, whose library is Oniguruma.
 
-    In Ruby's syntax, `$` matches at each end of a line, and `{1,3}+` repeats a group instead of being possessive. At the
-    end of an alternative, a possessive quantifier matches the same as a greedy one.
+    In Ruby's syntax, `$` matches at each end of a line, and `{1,3}+` repeats a group instead of being possessive. At
+    the end of an alternative, a possessive quantifier matches the same as a greedy one.
     """
     return re.sub(r"(\{\d+,\d*\})\+", r"\1", expression).replace("$|", r"\z|")
