@@ -55,6 +55,8 @@ def chat_prompt_ids(
     ids: list[int] = []
     for part, special in marks.split(text):
         encoded = tokenizer.encode_part(part, special=special) if not ids else _encode_later(tokenizer, part, special)
+        if not special and tokenizer.special_token_names[part] in encoded:
+            raise InputError(f"a message contains {part!r}, which this tokenizer cannot read as plain text. Remove it.")
         ids += encoded
     if not ids:
         raise InputError("the chat template returns an empty text for these messages")
