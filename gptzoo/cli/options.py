@@ -78,7 +78,7 @@ def compile_option(command: F) -> F:
     )(command)
 
 
-CHAT_TEMPLATE = {
+CHAT_TEMPLATE: dict[str, Any] = {
     "metavar": "FILE|NAME",
     "help": "Jinja template of chats, as a file or the name of one of the model's (default: the model's template).",
 }

@@ -45,8 +45,8 @@ def chat_prompt_ids(
     try:
         values = {
             **_named_tokens(tokenizer),
-            **marks.add(dict(variables or {})),
-            "messages": [_with_reasoning(marks.add(dict(message))) for message in messages],
+            **marks.add_all(variables or {}),
+            "messages": [_with_reasoning(marks.add_all(message)) for message in messages],
             "add_generation_prompt": add_generation_prompt,
         }
         text = render_template(source, {"tools": None, "documents": None, **values})
@@ -110,14 +110,17 @@ class _Marks:
         self.name = re.compile(names)
         self.marked = re.compile(f"{self.start}({names}){self.end}")
 
-    def add(self, value: Any) -> Any:  # noqa: ANN401  any JSON value
-        """Return a JSON value with marks in its texts, and without nulls in objects, as transformers reads messages."""
+    def add_all(self, values: Mapping[str, object]) -> dict[str, Any]:
+        """Return a JSON object with marks in its texts, and without nulls, as transformers reads messages."""
+        return {key: self._add(item) for key, item in values.items() if item is not None}
+
+    def _add(self, value: object) -> object:
         if isinstance(value, str):
             return self.name.sub(lambda match: self.start + match[0] + self.end, value)
         if isinstance(value, Mapping):
-            return {key: self.add(item) for key, item in value.items() if item is not None}
+            return self.add_all(value)
         if isinstance(value, list | tuple):
-            return [self.add(item) for item in value]
+            return [self._add(item) for item in value]
         return value
 
     def split(self, text: str) -> Iterator[tuple[str, bool]]:
