@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from interop.test_special_tokens import byte_level, llama, saved, theirs
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerFast
@@ -24,6 +26,8 @@ from gptzoo.data.chat.rendering import render_template
 from gptzoo.data.tokenizers.tokenizer import load_tokenizer
 from gptzoo.errors import FolderError, InputError
 from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.tokenizer_files import TokenizerFiles
+from gptzoo.reference import Reference
 
 Save = Callable[..., Any]
 PLAIN = (
@@ -122,6 +126,29 @@ def test_templates_that_must_fail_do_fail_in_transformers(tokenizers_of_both: An
         except (TemplateError, TypeError):
             failing.add(name)
     assert failing == {"error", "undefined", "unsafe", "mutable", "private", "syntax", "tag"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_random_chats_have_the_ids_of_transformers(data: st.DataObject, tokenizers_of_both: Any) -> None:
+    ours, library = tokenizers_of_both
+    texts = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["</s>", "<s>", " ", "\n", "the"]))).map("".join)
+    message = st.fixed_dictionaries({"role": texts, "content": texts}, optional={"name": st.none()})
+    messages = data.draw(st.lists(message, min_size=1, max_size=4))
+    template = data.draw(st.sampled_from([PLAIN, TEMPLATES["whitespace"], TEMPLATES["loop controls"] + "."]))
+    options = {"return_dict": False, "add_generation_prompt": True, "sanitize_control_tokens": True}
+    expected = library.apply_chat_template(messages, chat_template=template, **options)
+    assert chat_prompt_ids(ours, messages, template=template) == expected
+
+
+def test_a_tokenizer_that_is_not_in_the_checkpoint_gets_the_template(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}")
+    names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names))
+    byte = Reference("tokenizer").validate("byte").build()
+    completed = TokenizerFiles(tmp_path, 257).complete(byte)
+    assert chat_prompt_ids(completed, [{"role": "user", "content": "hi"}]) == [256, *b"hi", 256]
+    assert list(completed.encode("hi")) == list(byte.encode("hi"))
 
 
 @pytest.mark.parametrize("content", ["a<|im_end|>b", "</s>", "<s><s>x", "x </s> y</s>", "\ue000\ue001</s>\ue001\ue000"])
@@ -297,8 +324,6 @@ def test_the_process_ends_with_its_parent() -> None:
 
 def test_a_tokenizer_of_gptzoo_takes_a_template(tmp_path: Path) -> None:
     """Check special tokens of tokenizers that are not imported: a template can write their end-of-text token."""
-    from gptzoo.reference import Reference
-
     for kind in ("byte", "bpe"):
         config: Any = Reference("tokenizer").validate({"type": kind})
         tokenizer = config.build(config.component.fit(config, iter(["a user said hello"] * 3)))
