@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interop.test_special_tokens import byte_level, llama, saved, theirs
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 import gptzoo
+from gptzoo.cli import main
 from gptzoo.data.chat import rendering
 from gptzoo.data.chat.prompt import chat_prompt_ids
 from gptzoo.data.chat.rendering import render_template
@@ -199,6 +202,28 @@ def test_the_templates_of_a_checkpoint_are_imported_and_exported(files: Any, sav
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path / "exported")
     assert again.chat_template == theirs(checkpoint).chat_template or len(files) == 1
     assert again.apply_chat_template(MESSAGES, return_dict=False, add_generation_prompt=True) == expected
+
+
+def test_an_imported_model_answers_as_in_transformers(save: Save) -> None:
+    names = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": PLAIN}
+    checkpoint = saved(save, byte_level(), names, eos_token_id=[1, 2])
+    checkpoint.import_()
+    library = theirs(checkpoint)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Once upon a time"}]
+    ids = library.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.folder).eval()
+    with torch.no_grad():
+        new = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :].tolist()
+    options = ["--chat", "--system", "Be brief.", "--prompt", "Once upon a time", "--temperature", "0", "--json"]
+    result = CliRunner().invoke(
+        main, ["sample", str(checkpoint.out), *options, "--max-new-tokens", "12", "--device", "cpu"]
+    )
+    assert result.exit_code == 0, result.output
+    (sample,) = json.loads(result.stdout)["samples"]
+    assert sample["tokens"] == [token for token in new if token not in (1, 2)]
+    assert sample["text"] == library.decode(new, skip_special_tokens=True)
+    shown = CliRunner().invoke(main, ["import-hf", str(checkpoint.folder), str(checkpoint.out) + "2"])
+    assert "chats     by the template default" in shown.stderr
 
 
 @pytest.mark.parametrize(
