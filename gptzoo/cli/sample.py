@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.chat import PromptReader, chat_interactively
 from gptzoo.cli.inputs import check_text, read_chat_template, read_model, read_text
+from gptzoo.cli.interactive import PromptReader, chat_interactively, sample_interactively
 from gptzoo.cli.option_sections import SectionedCommand, option, section
 from gptzoo.cli.options import (
     CHAT_TEMPLATE,
@@ -144,9 +142,9 @@ def sample(
     prompts = PromptReader(loaded, chat, system, template, special_tokens)
     if interactive and chat:
         find_template(strategy.tokenizer, template)  # reports a missing template before the first message
-        chat_interactively(strategy, prompts, _read_line)
+        chat_interactively(strategy, prompts)
     elif interactive:
-        _sample_interactively(strategy, prompts)
+        sample_interactively(strategy, prompts)
     elif prompts_file is not None and out is not None:
         _sample_prompt_file(strategy, prompts, prompts_file, out, num_samples, best_of, rows)
     else:
@@ -205,37 +203,6 @@ def _as_dict(sample: Sample) -> dict[str, Any]:
     """Return a sample as JSON values."""
     fields = {("end" if name == "finish_reason" else name): value for name, value in asdict(sample).items()}
     return {**fields, "mean_log_probability": sample.mean_log_probability}
-
-
-def _sample_interactively(strategy: Strategy, prompts: PromptReader) -> None:
-    """Continue texts from the terminal until the end of input. Errors are printed, and the next line is read."""
-    from gptzoo.errors import InputError
-
-    click.echo("Type a prompt. Press Enter to continue the last text, Ctrl-C to stop it, and Ctrl-D to quit.", err=True)
-    text = ""
-    while (line := _read_line()) is not None:
-        text = line or text
-        try:
-            click.echo(text, nl=False)
-            with contextlib.suppress(KeyboardInterrupt):
-                for piece in strategy.stream(prompts.read(text)):
-                    click.echo(piece, nl=False)
-                    text += piece
-        except InputError as error:
-            click.echo(f"\n{error}", nl=False, err=True)
-        click.echo()
-
-
-def _read_line() -> str | None:
-    """Read a line from the terminal, or return None at the end of input."""
-    if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):  # Windows has no readline
-            import readline  # noqa: F401 (enables line editing in input())
-        click.echo("> ", nl=False, err=True)
-    try:
-        return input()
-    except (EOFError, KeyboardInterrupt):
-        return None
 
 
 def _sample_prompt_file(

@@ -1,9 +1,9 @@
-"""Chats of `gptzoo sample`: from texts to prompts by the model's chat template, and turns on the terminal."""
+"""Prompts of `gptzoo sample`: text or a message of a chat, and conversations on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +44,13 @@ class PromptReader:
         return {"special_tokens": True} if self.special_tokens else {}
 
 
-def chat_interactively(strategy: Strategy, prompts: PromptReader, read_line: Callable[[], str | None]) -> None:
+def chat_interactively(strategy: Strategy, prompts: PromptReader) -> None:
     """Answer messages from the terminal until the end of input. Errors are printed, and the next line is read."""
     from gptzoo.errors import InputError
 
     click.echo("Type a message. Press Ctrl-C to stop an answer, and Ctrl-D to quit.", err=True)
     messages: list[dict[str, str]] = []
-    while (line := read_line()) is not None:
+    while (line := _read_line()) is not None:
         if not line:
             continue
         asked = [*messages, {"role": "user", "content": line}] if messages else prompts.messages(line)
@@ -65,3 +65,34 @@ def chat_interactively(strategy: Strategy, prompts: PromptReader, read_line: Cal
         except InputError as error:
             click.echo(f"{error}", nl=False, err=True)
         click.echo()
+
+
+def sample_interactively(strategy: Strategy, prompts: PromptReader) -> None:
+    """Continue texts from the terminal until the end of input. Errors are printed, and the next line is read."""
+    from gptzoo.errors import InputError
+
+    click.echo("Type a prompt. Press Enter to continue the last text, Ctrl-C to stop it, and Ctrl-D to quit.", err=True)
+    text = ""
+    while (line := _read_line()) is not None:
+        text = line or text
+        try:
+            click.echo(text, nl=False)
+            with contextlib.suppress(KeyboardInterrupt):
+                for piece in strategy.stream(prompts.read(text)):
+                    click.echo(piece, nl=False)
+                    text += piece
+        except InputError as error:
+            click.echo(f"\n{error}", nl=False, err=True)
+        click.echo()
+
+
+def _read_line() -> str | None:
+    """Read a line from the terminal, or return None at the end of input."""
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):  # Windows has no readline
+            import readline  # noqa: F401 (enables line editing in input())
+        click.echo("> ", nl=False, err=True)
+    try:
+        return input()
+    except (EOFError, KeyboardInterrupt):
+        return None
