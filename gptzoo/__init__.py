@@ -91,6 +91,7 @@ _HOME = {
     "source_rows": "gptzoo.interop.importer",
     "Settings": "gptzoo.interop.settings",
     "read_rope": "gptzoo.interop.rope",
+    "rope_parameters": "gptzoo.interop.exporting.common_settings",
     "read_ropes": "gptzoo.interop.rope",
     # the registry
     "registered": "gptzoo.registry",
