@@ -56,6 +56,7 @@ class Refusal:
 
     family: str
     reasons: tuple[Problem, ...]
+    is_comparison: bool = True  # False if the family's settings give no valid spec to compare with
 
     @property
     def path(self) -> str:
@@ -84,7 +85,7 @@ def native_export(spec: ModelSpec, family: str | None = None) -> NativeExport:
         if isinstance(result, NativeExport):
             return result
         refusals.append(result)
-    raise NoFamilyError(sorted(refusals, key=lambda refusal: len(refusal.reasons)))
+    raise NoFamilyError(sorted(refusals, key=lambda r: (not r.is_comparison, len(r.reasons))))
 
 
 def families() -> list[Importer]:
@@ -110,10 +111,10 @@ def _try(importer: Importer, ours: ModelSpec) -> NativeExport | Refusal:
         read, settings = _read_back(importer, _propose(importer, ours))
         theirs = canonical(load_model_spec(read))
     except SpecError as error:
-        return Refusal(importer.name, tuple(Problem(importer.name, p.path, p.reason) for p in error.problems))
+        return Refusal(importer.name, tuple(Problem(importer.name, p.path, p.reason) for p in error.problems), False)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = f"this family has no settings for it ({type(error).__name__}: {error})"
-        return Refusal(importer.name, (Problem(importer.name, "$", reason),))
+        reason = f"its importer cannot read the settings of this spec ({type(error).__name__}: {error})"
+        return Refusal(importer.name, (Problem(importer.name, "$", reason),), False)
     found = list(compare(ours, theirs))
     reasons = [_reason(importer.name, difference) for difference in found if not difference.training_only]
     if reasons:
