@@ -23,7 +23,19 @@ from gptzoo.spec.canonical import Difference, canonical, compare
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
-PREFERENCE = ("llama", "gpt2", "mistral", "qwen2", "qwen3", "mixtral", "gpt_neox", "phi3", "gemma", "gemma2")
+PREFERENCE = (
+    "llama",
+    "gpt2",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "mixtral",
+    "gpt_neox",
+    "phi3",
+    "gemma",
+    "gemma2",
+    "starcoder2",
+)
 """Families that most programs read, the most widely read first. They are tried before all others."""
 
 _MAX_FAMILIES = 3  # in an error message

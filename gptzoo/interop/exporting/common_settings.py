@@ -80,7 +80,7 @@ def _rope(spec: ModelSpec) -> dict[str, Any]:
     if "partial_rotary_factor" in parameters:
         settings["partial_rotary_factor"] = parameters["partial_rotary_factor"]
     if parameters["rope_type"] != "default":
-        settings["rope_scaling"] = parameters
+        settings["rope_scaling"] = {key: value for key, value in parameters.items() if key != "rope_theta"}
     return settings
 
 

@@ -84,7 +84,9 @@ class DeepSeekV2(MixtureLike):
         settings = super().settings(spec)
         n_dense = [ffn.type for ffn in spec.per_layer("ffn")].index("moe")
         if attention.scale is not None:
-            settings["rope_parameters"]["mscale_all_dim"] = _mscale(attention, settings["rope_parameters"])
+            mscale = _mscale(attention, settings["rope_parameters"])
+            for key in ("rope_parameters", "rope_scaling"):
+                settings[key]["mscale_all_dim"] = mscale
         return {
             **settings,
             "num_key_value_heads": spec.n_heads,

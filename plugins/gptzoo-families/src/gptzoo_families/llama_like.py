@@ -303,7 +303,10 @@ class RopeByLayerType(LlamaLike):
         by_type: Json = {}
         for name, positional in zip(settings["layer_types"], spec.per_layer("positional"), strict=True):
             by_type.setdefault(name, gptzoo.rope_parameters(positional, spec.context_length))
-        return settings | {"rope_parameters": by_type}
+        ropes = {"rope_parameters": by_type}
+        if theta := (by_type.get(FULL) or {}).get("rope_theta"):
+            ropes["rope_theta"] = theta  # transformers 4 reads only this one
+        return settings | ropes
 
 
 class HeadNorms(LlamaLike):
