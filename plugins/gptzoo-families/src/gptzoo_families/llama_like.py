@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, cast
 
 import gptzoo
@@ -272,9 +273,9 @@ class LlamaLike(gptzoo.Importer):
         rows: the number of rows of each source. Default: equal shares.
         """
         sources = (theirs,) if isinstance(theirs, str) else theirs
-        shapes = {"shapes": gptzoo.source_rows(*rows)} if rows else {}
         for kind in ("weight", "bias") if bias else ("weight",):
-            yield Weight(f"{ours}.{kind}", tuple(f"{source}.{kind}" for source in sources), convert, **shapes)
+            weight = Weight(f"{ours}.{kind}", tuple(f"{source}.{kind}" for source in sources), convert)
+            yield replace(weight, shapes=gptzoo.source_rows(*rows)) if rows else weight
 
     def norm(self, config: gptzoo.NormLayer.Config, ours: str, theirs: str) -> Iterator[Weight]:
         """Yield the weights of a norm layer."""
