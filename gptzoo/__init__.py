@@ -24,6 +24,7 @@ _HOME = {
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",
     "load": "gptzoo.checkpoint.model_folder",
+    "export_hf": "gptzoo.interop.exporting.export_folder",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",
     "prepare_for_inference": "gptzoo.sampling.inference_weights",
@@ -88,8 +89,10 @@ _HOME = {
     "TokenSequence": "gptzoo.sampling.sequence",
     "Importer": "gptzoo.interop.importer",
     "Weight": "gptzoo.interop.importer",
+    "source_rows": "gptzoo.interop.importer",
     "Settings": "gptzoo.interop.settings",
     "read_rope": "gptzoo.interop.rope",
+    "rope_parameters": "gptzoo.interop.exporting.common_settings",
     "read_ropes": "gptzoo.interop.rope",
     # the registry
     "registered": "gptzoo.registry",

@@ -26,6 +26,7 @@ from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
+from gptzoo.cli.export_hf import export_hf
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
 from gptzoo.cli.new_plugin import new_plugin
@@ -122,7 +123,7 @@ class CommandLine(click.Group):
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, verify_resume),
     "Compare": (ablate, report, diff),
-    "Generate and inspect": (sample, score, serve, inspect, import_hf),
+    "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
 }
