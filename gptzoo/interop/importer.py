@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.component import Component, Config
+from gptzoo.interop.gguf.architecture import GgufArchitecture
 from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
 
@@ -68,6 +69,9 @@ class Importer(Component):
     """Regular expression that matches the full names, without prefix, of tensors to skip, such as saved masks."""
     no_effect: ClassVar[frozenset[str]] = frozenset()
     """Settings of the family, besides `settings.NO_EFFECT`, that do not change the logits."""
+
+    gguf: ClassVar[type[GgufArchitecture] | None] = None
+    """Description of the GGUF files of the family. None: llama.cpp has no architecture for it."""
 
     config: Config
 
