@@ -89,6 +89,9 @@ _HOME = {
     "Importer": "gptzoo.interop.importer",
     "Weight": "gptzoo.interop.importer",
     "Settings": "gptzoo.interop.settings",
+    "GgufArchitecture": "gptzoo.interop.gguf.architecture",
+    "InterleavedLlama": "gptzoo.interop.gguf.architecture",
+    "GgufMetadata": "gptzoo.interop.gguf.metadata",
     "read_rope": "gptzoo.interop.rope",
     "read_ropes": "gptzoo.interop.rope",
     # the registry

@@ -52,6 +52,9 @@ from gptzoo.errors import SpecError as SpecError
 from gptzoo.errors import StopRun as StopRun
 from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
+from gptzoo.interop.gguf.architecture import GgufArchitecture as GgufArchitecture
+from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlama
+from gptzoo.interop.gguf.metadata import GgufMetadata as GgufMetadata
 from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight
 from gptzoo.interop.rope import read_rope as read_rope

@@ -20,7 +20,7 @@ class GPT2Importer(Importer):
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
     prefix = "transformer."
     ignored = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, which old versions of transformers saved
-    gguf = GPT2Gguf
+    gguf = (GPT2Gguf,)
     no_effect = frozenset(
         {
             "is_decoder",

@@ -70,8 +70,8 @@ class Importer(Component):
     no_effect: ClassVar[frozenset[str]] = frozenset()
     """Settings of the family, besides `settings.NO_EFFECT`, that do not change the logits."""
 
-    gguf: ClassVar[type[GgufArchitecture] | None] = None
-    """Description of the GGUF files of the family. None: llama.cpp has no architecture for it."""
+    gguf: ClassVar[tuple[type[GgufArchitecture], ...]] = ()
+    """Descriptions of the GGUF files of the family. Empty: llama.cpp has no architecture for it."""
 
     config: Config
 

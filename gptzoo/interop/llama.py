@@ -19,7 +19,7 @@ class LlamaImporter(Importer):
     paper = "Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, arXiv:2302.13971"
     prefix = "model."
     ignored = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # computed from rope_theta; old versions saved it
-    gguf = LlamaGguf
+    gguf = (LlamaGguf,)
     no_effect = frozenset({"is_decoder", "is_llama_config", "max_sequence_length", "pretraining_tp"})
 
     def spec(self, settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from gptzoo.interop.gguf.describe import describe
 from gptzoo.interop.gguf.layouts import LayoutName
 from gptzoo.interop.gguf.metadata import GgufMetadata
-from gptzoo.interop.gguf.rope import read_scaling
+from gptzoo.interop.gguf.rope import has_frequency_factors, read_scaling
 from gptzoo.spec.model import ModelSpec
 
 ATTENTION = {
@@ -52,6 +52,10 @@ class GgufArchitecture:
     """True if llama.cpp allows heads of another width than d_model / n_heads."""
     needs_output: ClassVar[bool] = False
     """True if llama.cpp needs an output matrix even where it equals the embedding."""
+    reads_frequency_factors: ClassVar[bool] = False
+    """True if llama.cpp reads the factors of Llama 3's scaling of rotary frequencies."""
+    has_attention_bias: ClassVar[bool] = True
+    """True if queries, keys and values may have biases."""
     unwritten: ClassVar[frozenset[str]] = frozenset()
     """Metadata keys that are not written, because llama.cpp has their values built in."""
     no_effect: ClassVar[frozenset[str]] = frozenset()
@@ -101,6 +105,10 @@ class GgufArchitecture:
         """Yield what llama.cpp cannot compute although the metadata can say it."""
         if not self.has_own_d_head and spec.d_head is not None:
             yield f"d_head must be d_model / n_heads, {spec.d_model / spec.n_heads:g}, not {spec.d_head}"
+        if not self.reads_frequency_factors and has_frequency_factors(spec):
+            yield "the scaling 'llama3' of rotary frequencies is not supported"
+        if not self.has_attention_bias and any(getattr(layer, "qkv_bias", False) for layer in spec.per_layer("attention")):
+            yield "attention has no biases"
 
 
 class InterleavedLlama(GgufArchitecture):
@@ -117,6 +125,7 @@ class LlamaGguf(InterleavedLlama):
     """Llama, and Mistral without a sliding window."""
 
     name = "llama"
+    reads_frequency_factors = True
 
     def matches(self, file: GgufMetadata) -> bool:
         return not file.count("expert_count", None)

@@ -51,8 +51,8 @@ def find_architecture(content: GgufFile) -> tuple[Importer, GgufArchitecture]:
     metadata = GgufMetadata(content)
     known = {}
     for importer in registry.current().of_kind("importer").values():
-        if importer.gguf is not None:
-            architecture = importer.gguf()
+        for description in importer.gguf:
+            architecture = description()
             known[architecture.name] = architecture
             if architecture.name == metadata.architecture and architecture.matches(metadata):
                 built: Importer = importer.Config().build()

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptzoo.errors import SpecError
+from gptzoo.errors import Problem, SpecError
 from gptzoo.interop.gguf.metadata import GgufMetadata
+from gptzoo.spec.model import ModelSpec
 
 FREQUENCY_FACTORS = "rope_freqs.weight"
 _LONGROPE = "rope_factors_long.weight"
@@ -52,42 +53,61 @@ def read_scaling(file: GgufMetadata, theta: float, width: int) -> dict[str, Any]
     return {**scaling, **{name: beta for name, beta in betas.items() if beta is not None}}
 
 
-def frequency_factors(scaling: Any, theta: float, width: int) -> Tensor:  # noqa: ANN401  the Config of `llama3`
-    """Return the factors (R/2,) by which `llama3` divides frequencies."""
-    frequencies = _frequencies(theta, width)
-    factors: Tensor = frequencies / scaling.build().scale(frequencies, theta)
-    return factors
+def has_frequency_factors(spec: ModelSpec) -> bool:
+    """Return True if a model scales frequencies as Llama 3 does."""
+    return _llama3_rope(spec) is not None
+
+
+def frequency_factors(spec: ModelSpec) -> Tensor | None:
+    """Return the factors (R/2,) by which a model divides its frequencies. None: it has no scaling of this kind."""
+    rope = _llama3_rope(spec)
+    if rope is None:
+        return None
+    frequencies = _frequencies(rope.theta, max(int(spec.dims.d_head * rope.fraction) // 2 * 2, 2))
+    factors: Tensor = frequencies / rope.scaling.build().scale(frequencies, rope.theta)
+    return factors.float()
+
+
+def _llama3_rope(spec: ModelSpec) -> Any | None:  # noqa: ANN401  the Config of `rope`
+    ropes: list[Any] = spec.per_layer("positional")
+    return next((rope for rope in ropes if getattr(getattr(rope, "scaling", None), "type", None) == "llama3"), None)
 
 
 def _frequencies(theta: float, width: int) -> Tensor:
     return theta ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
 
 
-def _find_llama3(file: GgufMetadata, factors: Tensor, theta: float, width: int) -> dict[str, Any]:
+def _find_llama3(file: GgufMetadata, factors: Tensor, theta: float, width: int) -> dict[str, Any] | None:
     """Return the scaling of Llama 3 that has these factors. Raises SpecError if there is none.
 
     Between the low and the high frequencies, 1 / factor is linear in the number of rotations within the original
-    context. Two such frequencies determine the line. All models have low_freq_factor 1.
+    context. Two such frequencies determine the line. The result has low_freq_factor 1, as all published models.
     """
     factors, frequencies = factors.double(), _frequencies(theta, width)
     factor = float(f"{factors.max():.6g}")
-    kept = (1 / factors - 1 / factor) / (1 - 1 / factor) if factor > 1 else torch.ones_like(factors)
-    between = ((kept > 1e-4) & (kept < 1 - 1e-4)).nonzero().flatten()
-    per_token = frequencies / (2 * math.pi)  # rotations
-    high, original = 4.0, 8192
+    if factor == 1:
+        return None
+    kept = (1 / factors - 1 / factor) / (1 - 1 / factor)  # 1: the frequency is kept, 0: it is divided by the factor
+    if len(kept) == len(frequencies):
+        high, original = _fit(kept, frequencies / (2 * math.pi))
+        rotations = frequencies / (2 * math.pi) * original
+        if torch.allclose(kept, ((rotations - 1) / (high - 1)).clamp(0, 1), atol=1e-3):
+            low = {"low_freq_factor": 1.0, "high_freq_factor": high}
+            return {"rope_type": "llama3", "factor": factor, **low, "original_max_position_embeddings": original}
+    reason = "the factors are not those of Llama 3's scaling"
+    raise SpecError([Problem(file.content.file.name, FREQUENCY_FACTORS, reason)])
+
+
+def _fit(kept: Tensor, per_token: Tensor) -> tuple[float, int]:
+    """Return high_freq_factor and the original context length. `per_token`: rotations per token."""
+    between = ((kept > 1e-4) & (kept < 1 - 1e-4)).nonzero().flatten().tolist()
     if len(between) >= 2:
         first, last = between[0], between[-1]
         slope = float((kept[first] - kept[last]) / (per_token[first] - per_token[last]))
-        offset = float(slope * per_token[first] - kept[first])  # kept = slope * rotations - offset
-        high, original = float(f"{1 + 1 / offset:.4g}"), round(slope / offset)
-    elif len(between) == 1:
-        one = between[0]
-        original = round(float((kept[one] * (high - 1) + 1) / per_token[one]))
-    found = {"low_freq_factor": 1.0, "high_freq_factor": high, "original_max_position_embeddings": original}
-    rotations = per_token * original
-    expected = (1 / factor) * (1 - ((rotations - 1) / (high - 1)).clamp(0, 1)) + ((rotations - 1) / (high - 1)).clamp(0, 1)
-    if len(factors) != len(frequencies) or not torch.allclose(1 / factors, expected, rtol=1e-3):
-        file.reject("rope_freqs.weight", hint="; its factors are not those of Llama 3's scaling")
-        file.require_all_read(frozenset())
-        raise SpecError([])
-    return {"rope_type": "llama3", "factor": factor, **found}
+        offset = float(slope * per_token[first] - kept[first])  # kept = slope * rotations per token - offset
+        return float(f"{1 + 1 / offset:.4g}"), round(slope / offset)
+    if between:
+        return 4.0, round(float((kept[between[0]] * 3 + 1) / per_token[between[0]]))
+    divided = per_token[kept < 0.5]
+    original = max(int(1 / float(divided.max())), 1)
+    return min(4.0, original * float(per_token[kept >= 0.5].min())) if len(divided) < len(kept) else 4.0, original

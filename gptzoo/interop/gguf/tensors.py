@@ -83,12 +83,12 @@ def checkpoint_tensors(
             continue
         source = tensors[pair.gguf]
         known.add(pair.gguf)
-        for index, name in enumerate(pair.checkpoint if not pair.is_stack or source.shape[0] > 0 else ()):
-            part = index if pair.is_stack else None
-            if pair.is_stack and index >= source.shape[0]:
-                break  # reported as missing
-            shape = source.shape[1:] if pair.is_stack else source.shape
-            found[name] = StoredTensor(pair.gguf, _converted(shape, pair.layout, heads), "F32", _View(source, part, pair.layout, heads))
+        shape = _converted(source.shape[1:] if pair.is_stack else source.shape, pair.layout, heads)
+        for index, name in enumerate(pair.checkpoint):
+            if not pair.is_stack:
+                found[name] = StoredTensor(pair.gguf, shape, "F32", _View(source, None, pair.layout, heads))
+            elif index < source.shape[0]:  # the others are reported as missing
+                found[name] = StoredTensor(pair.gguf, shape, "F32", _View(source, index, pair.layout, heads))
     for name in tensors.keys() - known:
         found[name] = StoredTensor(name, tensors[name].shape, "F32", None)
     return found
@@ -111,7 +111,7 @@ def gguf_tensors(
             parts = [pair.layout.to_gguf(tensors[name], heads) for name in pair.checkpoint]
             yield pair.gguf, torch.stack(parts) if pair.is_stack else parts[0]
             written.update(pair.checkpoint)
-    if architecture.needs_output and "lm_head.weight" not in tensors:
-        yield "output.weight", next(t for name, t in tensors.items() if name in (architecture.tensors["token_embd"] + ".weight",))
+    if architecture.needs_output and f"{architecture.tensors['output']}.weight" not in tensors:
+        yield "output.weight", tensors[f"{architecture.tensors['token_embd']}.weight"]
     if rest := tensors.keys() - written:
         raise KeyError(min(rest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gptzoo import Settings
+from gptzoo_families import gguf_forms
 from gptzoo_families.llama_like import Json, LlamaLike
 
 
@@ -33,6 +34,7 @@ class Glm4(Glm):
     """GLM-4 (0414): GLM-4 with sandwich norms."""
 
     name = "glm4"
+    gguf = (gguf_forms.Glm4Gguf,)
     norms = {
         "before.attention": "input_layernorm",
         "layers.attention": "post_self_attn_layernorm",

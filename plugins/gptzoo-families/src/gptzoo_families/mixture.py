@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from gptzoo import Settings, Weight
+from gptzoo_families import gguf_forms
 from gptzoo_families.llama_like import FfnConfig, Json, LlamaLike
 from gptzoo_families.pre_norm import Qwen3
 
@@ -36,6 +37,7 @@ class Mixtral(MixtureLike):
     """Mixtral: Mistral with a mixture of experts in each layer."""
 
     name = "mixtral"
+    gguf = (gguf_forms.MixtralGguf,)
     paper = "Jiang et al. 2024, Mixtral of Experts, arXiv:2401.04088"
     ffn = "block_sparse_moe"
     up = ("w1", "w3")
@@ -67,6 +69,7 @@ class Qwen3Moe(MixtureLike, Qwen3):
     """Qwen3-MoE: Qwen3 with mixtures of experts in some or all layers."""
 
     name = "qwen3_moe"
+    gguf = (gguf_forms.Qwen3MoeGguf,)
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
     d_head: ClassVar[int | None] = None
     defaults = {
@@ -103,6 +106,7 @@ class Olmoe(MixtureLike):
     """OLMoE: a mixture of experts in each layer, and norms over all query heads and over all key heads."""
 
     name = "olmoe"
+    gguf = (gguf_forms.OlmoeGguf,)
     paper = "Muennighoff et al. 2024, OLMoE: Open Mixture-of-Experts Language Models, arXiv:2409.02060"
     defaults = {
         "vocab_size": 50304,

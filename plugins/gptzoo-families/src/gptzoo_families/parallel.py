@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import gptzoo
 from gptzoo import Settings
+from gptzoo_families import gguf_forms
 from gptzoo_families.llama_like import (
     AttentionConfig,
     HeadNorms,
@@ -24,6 +25,7 @@ class Phi(LlamaLike):
     """Phi-1, Phi-1.5 and Phi-2: parallel blocks with one norm, partial rotary positions and biases everywhere."""
 
     name = "phi"
+    gguf = (gguf_forms.PhiGguf,)
     paper = "Li et al. 2023, Textbooks Are All You Need II: phi-1.5, arXiv:2309.05463"
     exit = "final_layernorm"
     out = "dense"
@@ -61,6 +63,7 @@ class GPTNeoX(LlamaLike):
     """GPT-NeoX and Pythia: parallel blocks with two norms, and partial rotary positions."""
 
     name = "gpt_neox"
+    gguf = (gguf_forms.GPTNeoXGguf,)
     paper = "Black et al. 2022, GPT-NeoX-20B, arXiv:2204.06745; Biderman et al. 2023, Pythia, arXiv:2304.01373"
     prefix = "gpt_neox."
     no_effect = LlamaLike.no_effect | {"classifier_dropout"}
@@ -108,6 +111,7 @@ class StableLm(HeadNorms):
     """StableLM: LayerNorm and partial rotary positions; some models have parallel blocks and norms for each head."""
 
     name = "stablelm"
+    gguf = (gguf_forms.StableLmGguf,)
     paper = "Bellagente et al. 2024, Stable LM 2 1.6B Technical Report, arXiv:2402.17834"
     qk_norms = ("q_layernorm", "k_layernorm")
     defaults = {
@@ -138,6 +142,7 @@ class Cohere(StackedHeadNorms):
     """Cohere's Command R: parallel blocks with one norm, scaled logits and norms for each head."""
 
     name = "cohere"
+    gguf = (gguf_forms.CohereGguf,)
     paper = "Cohere For AI 2024, C4AI Command R"
     norms = SHARED_NORM
     interleaved = True
@@ -165,6 +170,7 @@ class Falcon(LlamaLike):
     """Falcon: multi-query or grouped attention, parallel blocks, and rotary positions or ALiBi."""
 
     name = "falcon"
+    gguf = (gguf_forms.Falcon7BGguf, gguf_forms.FalconGguf)
     paper = "Almazrouei et al. 2023, The Falcon Series of Open Language Models, arXiv:2311.16867"
     prefix = "transformer."
     ignored = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"

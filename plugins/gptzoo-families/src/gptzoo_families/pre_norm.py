@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gptzoo import Settings
+from gptzoo_families import gguf_forms
 from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike, set_mlp, set_residual_dropout
 
 
@@ -50,6 +51,7 @@ class Qwen2(QwenLike):
     """Qwen2 and Qwen2.5: Llama with biases of queries, keys and values."""
 
     name = "qwen2"
+    gguf = (gguf_forms.Qwen2Gguf,)
     paper = "Yang et al. 2024, Qwen2 Technical Report, arXiv:2407.10671"
 
     def spec(self, settings: Settings) -> Json:
@@ -63,6 +65,7 @@ class Qwen3(QwenLike):
     """Qwen3: Llama with a norm of each query and key head."""
 
     name = "qwen3"
+    gguf = (gguf_forms.Qwen3Gguf,)
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
     d_head: ClassVar[int | None] = 128
     """Default width of a head."""
@@ -78,6 +81,7 @@ class SmolLM3(QwenLike):
     """SmolLM3: Llama with some layers without position encoding (NoPE)."""
 
     name = "smollm3"
+    gguf = (gguf_forms.SmolLM3Gguf,)
     paper = "Bakouch et al. 2025, SmolLM3"
     defaults = {
         "vocab_size": 128256,
@@ -109,6 +113,7 @@ class Granite(LlamaLike):
     """Granite: Llama with factors on embeddings, attention scores, residuals and logits."""
 
     name = "granite"
+    gguf = (gguf_forms.GraniteGguf,)
     paper = "Granite Team, IBM 2024, Granite 3.0 Language Models"
 
     def spec(self, settings: Settings) -> Json:
@@ -125,6 +130,7 @@ class StarCoder2(LlamaLike):
     """StarCoder2: LayerNorm, biases and a plain feed-forward network."""
 
     name = "starcoder2"
+    gguf = (gguf_forms.StarCoder2Gguf,)
     paper = "Lozhkov et al. 2024, StarCoder 2 and The Stack v2, arXiv:2402.19173"
     up = ("c_fc",)
     down = "c_proj"
@@ -161,6 +167,7 @@ class Phi3(LlamaLike):
     """Phi-3, Phi-3.5 and Phi-4: Llama with fused projections. The scaling `longrope` is refused."""
 
     name = "phi3"
+    gguf = (gguf_forms.Phi3Gguf,)
     paper = "Abdin et al. 2024, Phi-3 Technical Report, arXiv:2404.14219"
     qkv = ("qkv_proj",)
     up = ("gate_up_proj",)
