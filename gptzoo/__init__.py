@@ -88,6 +88,7 @@ _HOME = {
     "TokenSequence": "gptzoo.sampling.sequence",
     "Importer": "gptzoo.interop.importer",
     "Weight": "gptzoo.interop.importer",
+    "source_rows": "gptzoo.interop.importer",
     "Settings": "gptzoo.interop.settings",
     "GgufArchitecture": "gptzoo.interop.gguf.architecture",
     "InterleavedLlama": "gptzoo.interop.gguf.architecture",

@@ -57,6 +57,7 @@ from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlam
 from gptzoo.interop.gguf.metadata import GgufMetadata as GgufMetadata
 from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight
+from gptzoo.interop.importer import source_rows as source_rows
 from gptzoo.interop.rope import read_rope as read_rope
 from gptzoo.interop.rope import read_ropes as read_ropes
 from gptzoo.interop.settings import Settings as Settings

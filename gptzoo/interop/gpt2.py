@@ -19,6 +19,7 @@ class GPT2Importer(Importer):
     name = "gpt2"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
     prefix = "transformer."
+    architecture = "GPT2LMHeadModel"
     ignored = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, which old versions of transformers saved
     gguf = (GPT2Gguf,)
     no_effect = frozenset(

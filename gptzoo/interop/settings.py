@@ -71,6 +71,16 @@ class Settings:
         """Set the values that missing settings have."""
         self._values = {**defaults, **self._values}
 
+    @property
+    def read_keys(self) -> frozenset[str]:
+        """The names of the settings that were read."""
+        return frozenset(self._read)
+
+    @property
+    def problem_paths(self) -> tuple[str, ...]:
+        """The paths of the settings in which problems were found, such as `$.rope_parameters.factor`."""
+        return tuple(problem.path for problem in self._problems)
+
     def value(self, key: str, default: object = None) -> Any:  # noqa: ANN401  any JSON value
         """Return a setting of any type, without checking it."""
         self._read.add(key)
