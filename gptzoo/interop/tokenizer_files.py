@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 TOKENIZER = "tokenizer.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 _ID_FILES = ("generation_config.json", "config.json")  # files with `eos_token_id`
 # End tokens of well-known models. Their names count only if no file of the checkpoint names an end token.
@@ -39,7 +39,7 @@ class TokenizerFiles:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        names = (_TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP, *_ID_FILES)
+        names = (TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP, *_ID_FILES)
         self.files = {
             name: read_json_object(self.folder / name) if (self.folder / name).is_file() else {} for name in names
         }
@@ -60,7 +60,7 @@ class TokenizerFiles:
             self.notes.append(f"{file.name} has {n_unknown} ids beyond the model's vocabulary")
         prefix = self._read_prefix(tokenizer.library_tokenizer)
         end = self._find_end_tokens(tokenizer, tokenizer.library_tokenizer)
-        in_text = not self.files[_TOKENIZER_CONFIG].get("split_special_tokens", False)
+        in_text = not self.files[TOKENIZER_CONFIG].get("split_special_tokens", False)
         return _with_special_tokens(tokenizer, SpecialTokens(prefix, tuple(end), in_text, _by_name(tokenizer, end)))
 
     def complete(self, tokenizer: Tokenizer) -> Tokenizer:
@@ -79,19 +79,19 @@ class TokenizerFiles:
         for the classes that add it in transformers 4. (transformers 5 ignores the setting beside a tokenizer.json.)
         Raises FolderError for ids that the model lacks.
         """
-        config = self.files[_TOKENIZER_CONFIG]
-        prefix, suffix = _tokens_around_a_text(library)
+        config = self.files[TOKENIZER_CONFIG]
+        prefix, suffix = tokens_around_a_text(library)
         adds_bos = config.get("add_bos_token")
         if not prefix and adds_bos and config.get("tokenizer_class") in _BOS_BY_SETTING:
             prefix = self._named_ids(library, "bos_token")
             self.notes.append(
-                f"{_TOKENIZER_CONFIG} sets add_bos_token, so each text starts with {_names(library, prefix)}, as in "
+                f"{TOKENIZER_CONFIG} sets add_bos_token, so each text starts with {_names(library, prefix)}, as in "
                 f"transformers 4. The post-processor of {TOKENIZER} does not add it, so transformers 5 does not"
             )
         if prefix and adds_bos is False:
             self.notes.append(
                 f"{TOKENIZER} starts each text with {_names(library, prefix)}, as in transformers 5, although "
-                f"{_TOKENIZER_CONFIG} sets add_bos_token to false. Remove its post-processor to leave it out"
+                f"{TOKENIZER_CONFIG} sets add_bos_token to false. Remove its post-processor to leave it out"
             )
         if suffix:
             self.notes.append(
@@ -119,7 +119,7 @@ class TokenizerFiles:
 
     def _token_name(self, key: str) -> tuple[str, str] | None:
         """Return a file and the name of a token in it, such as `eos_token`. Raises FolderError for another type."""
-        for file in (_TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP):
+        for file in (TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP):
             value = self.files[file].get(key)
             name = value.get("content") if isinstance(value, dict) else value
             if isinstance(name, str):
@@ -167,7 +167,7 @@ def _with_special_tokens(tokenizer: Tokenizer, special: SpecialTokens) -> Tokeni
     return completed
 
 
-def _tokens_around_a_text(library: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def tokens_around_a_text(library: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that the post-processor adds before and after a text."""
     for text in _PROBES:
         ids, plain = library.encode(text).ids, library.encode(text, add_special_tokens=False).ids

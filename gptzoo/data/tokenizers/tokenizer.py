@@ -83,6 +83,17 @@ class Tokenizer(Component):
         """
         raise TypeError(f"{type(self).__name__} does not implement decode_bytes")
 
+    def tokenizer_json(self) -> dict[str, Any]:
+        """Return the tokenizer in the format of the library `tokenizers`, for export to Hugging Face formats.
+
+        A text has the ids of `encode_continuation` there, if special tokens in it are split, and ids have the bytes of
+        `decode_bytes`. The end-of-text token is a special token. Raises DataError if the format cannot express this.
+        """
+        raise DataError(
+            f"tokenizer {self.name!r} cannot be written as a tokenizer.json: its class {type(self).__name__} does not "
+            "implement tokenizer_json. Use tokenizer 'bpe', 'byte' or 'tiktoken'."
+        )
+
     def separator(self) -> Sequence[int]:
         """Return the ids between two documents: the end-of-text token, or a newline if the vocabulary has none."""
         return self.encode_continuation("\n") if self.eot is None else [self.eot]
