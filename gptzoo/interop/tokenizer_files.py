@@ -61,14 +61,14 @@ class TokenizerFiles:
         prefix = self._read_prefix(tokenizer.library_tokenizer)
         end = self._find_end_tokens(tokenizer, tokenizer.library_tokenizer)
         in_text = not self.files[TOKENIZER_CONFIG].get("split_special_tokens", False)
-        return _with_special_tokens(tokenizer, SpecialTokens(prefix, tuple(end), in_text, _by_name(tokenizer, end)))
+        return with_special_tokens(tokenizer, SpecialTokens(prefix, tuple(end), in_text, _by_name(tokenizer, end)))
 
     def complete(self, tokenizer: Tokenizer) -> Tokenizer:
         """Return a tokenizer that is not in the checkpoint, such as that of its family, with the model's end tokens."""
         end = self._find_end_tokens(tokenizer, None)
         if tuple(end) == tokenizer.end_tokens or not isinstance(tokenizer.state, dict | None):
             return tokenizer
-        return _with_special_tokens(tokenizer, SpecialTokens((), tuple(end), False, _by_name(tokenizer, end)))
+        return with_special_tokens(tokenizer, SpecialTokens((), tuple(end), False, _by_name(tokenizer, end)))
 
     # ------------------------------------------------------------------ the start of a text
 
@@ -162,7 +162,8 @@ class TokenizerFiles:
         return ids
 
 
-def _with_special_tokens(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:
+def with_special_tokens(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:
+    """Return a tokenizer with other special tokens."""
     completed: Tokenizer = tokenizer.config.build(add_special_tokens(tokenizer.state, special))
     return completed
 

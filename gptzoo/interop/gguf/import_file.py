@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import require_empty_folder, save_model
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, Problem, SpecError
 from gptzoo.interop.convert import convert
 from gptzoo.interop.gguf.architecture import GgufArchitecture
 from gptzoo.interop.gguf.metadata import NO_EFFECT, GgufMetadata
 from gptzoo.interop.gguf.reader import GgufFile, open_gguf
 from gptzoo.interop.gguf.tensors import checkpoint_tensors, correspondences
+from gptzoo.interop.gguf.tokenizer_in import GgufTokenizer
 from gptzoo.interop.hugging_face import ImportResult
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import StoredTensor
+from gptzoo.interop.tokenizer_files import TokenizerFiles, with_special_tokens
 from gptzoo.model.build import build_on_meta
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
@@ -41,9 +47,32 @@ def import_gguf(source: Path, out: Path) -> ImportResult:
         model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
     except FolderError as error:
         raise FolderError(f"{source}: {str(error).replace('that config.json describes', 'of its metadata')}") from None
-    save_model(out, model, None)
+    tokenizer, notes = _read_tokenizer(content, spec)
+    save_model(out, model, tokenizer)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return ImportResult(importer.name, spec, len(content.tensors), n_parameters, None, ())
+    return ImportResult(importer.name, spec, len(content.tensors), n_parameters, tokenizer, tuple(notes))
+
+
+def _read_tokenizer(content: GgufFile, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:
+    """Return the tokenizer of a file, if it has one that gptzoo can read, and notes for the user."""
+    described = GgufTokenizer(content)
+    if not described.files:
+        return None, described.notes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, values in described.files.items():
+            (folder / file).write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+        files = TokenizerFiles(folder, spec.vocab_size or 0)
+        try:
+            tokenizer = files.read()
+        except FolderError as error:
+            reason = str(error).replace(str(folder), str(content.file))
+            raise FolderError(f"{content.file}: its tokenizer cannot be read: {reason}") from None
+    special = tokenizer.special_tokens
+    if special is not None:  # they come from this file
+        sources = dict.fromkeys(special.sources, (content.file.name,))
+        tokenizer = with_special_tokens(tokenizer, replace(special, sources=sources))
+    return tokenizer, [*described.notes, *files.notes]
 
 
 def find_architecture(content: GgufFile) -> tuple[Importer, GgufArchitecture]:

@@ -1,0 +1,114 @@
+"""A tokenizer as the metadata of a GGUF file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.errors import DataError
+from gptzoo.interop.gguf.pre_tokenizers import PRE_TOKENIZERS, find_expressions
+from gptzoo.interop.gguf.tokenizer_in import merges_of_scores
+
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+_HINT = "Export without a tokenizer by --no-tokenizer."
+
+
+def tokenizer_metadata(tokenizer: Tokenizer | None, vocab_size: int) -> tuple[dict[str, Any], list[str]]:
+    """Return the metadata that describe a tokenizer to llama.cpp, and notes for the user.
+
+    vocab_size: that of the model. Ids that the tokenizer lacks become unused tokens.
+
+    Raises DataError if llama.cpp cannot express the tokenizer.
+    """
+    if tokenizer is None:
+        return {"tokenizer.ggml.model": "none"}, ["no tokenizer: llama.cpp can only take token ids"]
+    state = tokenizer.tokenizer_json()
+    model = state.get("model", {})
+    if model.get("type") != "BPE" or state.get("normalizer") not in (None, {"type": "NFC"}) and not model.get("byte_fallback"):
+        raise _refusal(tokenizer, "only byte-level BPE and SentencePiece BPE can be expressed")
+    tokens, types = _tokens(tokenizer, state, vocab_size)
+    kind = _sentencepiece(tokenizer, state, tokens) if model.get("byte_fallback") else _byte_level(tokenizer, state)
+    notes: list[str] = []
+    if state.get("normalizer") == {"type": "NFC"}:
+        notes.append("llama.cpp does not normalise texts to NFC, as the tokenizer does")
+    special = _special_ids(tokenizer, notes)
+    metadata = {**kind, "tokens": tokens, "token_type": types, **special}
+    values = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
+    if (template := getattr(tokenizer, "chat_template", None)) is not None:
+        values["tokenizer.chat_template"] = template
+    return values, notes
+
+
+def _tokens(tokenizer: Tokenizer, state: dict[str, Any], vocab_size: int) -> tuple[list[str], list[int]]:
+    """Return the texts and types of all ids."""
+    texts: dict[int, str] = {token: text for text, token in state["model"]["vocab"].items()}
+    types = {token: _BYTE if _BYTE_TOKEN.fullmatch(text) else _NORMAL for token, text in texts.items()}
+    if not state["model"].get("byte_fallback"):
+        types = dict.fromkeys(texts, _NORMAL)
+    for entry in state.get("added_tokens", []):
+        texts[entry["id"]] = entry["content"]
+        types[entry["id"]] = _CONTROL if entry["special"] else _USER_DEFINED
+    unknown = state["model"]["vocab"].get(state["model"].get("unk_token"))
+    if unknown is not None:
+        types[unknown] = _UNKNOWN
+    if texts and max(texts) >= vocab_size:
+        raise _refusal(tokenizer, f"it has ids up to {max(texts)}, beyond the model's vocabulary of {vocab_size}")
+    return (
+        [texts.get(token, f"[PAD{token}]") for token in range(vocab_size)],
+        [types.get(token, _UNUSED) for token in range(vocab_size)],
+    )
+
+
+def _byte_level(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
+    model = state["model"]
+    if "ByteLevel" not in str(state.get("decoder")):
+        raise _refusal(tokenizer, "its tokens are not those of a byte-level BPE")
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    is_complete = {left + right for left, right in merges} >= {text for text in model["vocab"] if len(text) > 1} - {
+        entry["content"] for entry in state.get("added_tokens", [])
+    }
+    expressions, ignores = find_expressions(state.get("pre_tokenizer")), bool(model.get("ignore_merges"))
+    for name, pre_tokenizer in PRE_TOKENIZERS.items():
+        if pre_tokenizer.expressions == expressions and (is_complete or pre_tokenizer.ignore_merges == ignores):
+            return {"model": "gpt2", "pre": name, "merges": [" ".join(merge) for merge in merges]}
+    raise _refusal(tokenizer, f"llama.cpp has no name for its pre-tokenizer, which splits by {expressions}")
+
+
+def _sentencepiece(tokenizer: Tokenizer, state: dict[str, Any], tokens: list[str]) -> dict[str, Any]:
+    """Return the metadata of a SentencePiece BPE. The scores of tokens are their ranks among the merges."""
+    model = state["model"]
+    merges = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
+    ranks: dict[str, int] = {}
+    for rank, (left, right) in enumerate(merges):
+        ranks.setdefault(left + right, rank)
+    scores = [-float(ranks.get(text, 0)) for text in tokens]
+    if merges_of_scores(model["vocab"], scores) != merges:
+        raise _refusal(tokenizer, "its merges do not follow from scores of its tokens")
+    normalizer, pre_tokenizer = str(state.get("normalizer")), state.get("pre_tokenizer") or {}
+    prepends = "'Prepend'" in normalizer or pre_tokenizer.get("prepend_scheme") in ("first", "always")
+    return {"model": "llama", "pre": "default", "scores": scores, "add_space_prefix": prepends}
+
+
+def _special_ids(tokenizer: Tokenizer, notes: list[str]) -> dict[str, Any]:
+    """Return the ids of special tokens. llama.cpp knows one token before a text and two that end it."""
+    metadata: dict[str, Any] = {"add_bos_token": bool(tokenizer.prefix)}
+    if len(tokenizer.prefix) > 1:
+        raise _refusal(tokenizer, f"texts start with {len(tokenizer.prefix)} tokens, llama.cpp adds one")
+    if tokenizer.prefix:
+        metadata["bos_token_id"] = tokenizer.prefix[0]
+    ends = tokenizer.end_tokens
+    for key, token in zip(("eos_token_id", "eot_token_id"), ends, strict=False):
+        metadata[key] = token
+    if not ends:
+        notes.append("the tokenizer has no end token, so llama.cpp takes another token for it")
+    if ends and not tokenizer.prefix:  # llama.cpp would take token 11
+        metadata["bos_token_id"] = ends[0]
+    if len(ends) > 2:
+        notes.append(f"a GGUF file names two end tokens; these are left out: {', '.join(map(str, ends[2:]))}")
+    return metadata
+
+
+def _refusal(tokenizer: Tokenizer, reason: str) -> DataError:
+    return DataError(f"tokenizer {tokenizer.name!r} cannot be written to a GGUF file: {reason}. {_HINT}")
