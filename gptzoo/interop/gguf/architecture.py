@@ -74,7 +74,7 @@ class GgufArchitecture:
         return {
             "vocab_size": file.rows("token_embd.weight"),
             "hidden_size": d_model,
-            "num_hidden_layers": file.required_count("block_count"),
+            "num_hidden_layers": file.n_layers(),
             "num_attention_heads": n_heads,
             "num_key_value_heads": file.count("attention.head_count_kv", n_heads),
             "head_dim": d_head,
@@ -107,7 +107,8 @@ class GgufArchitecture:
             yield f"d_head must be d_model / n_heads, {spec.d_model / spec.n_heads:g}, not {spec.d_head}"
         if not self.reads_frequency_factors and has_frequency_factors(spec):
             yield "the scaling 'llama3' of rotary frequencies is not supported"
-        if not self.has_attention_bias and any(getattr(layer, "qkv_bias", False) for layer in spec.per_layer("attention")):
+        attentions = spec.per_layer("attention")
+        if not self.has_attention_bias and any(getattr(attention, "qkv_bias", False) for attention in attentions):
             yield "attention has no biases"
 
 
@@ -157,7 +158,7 @@ class GPT2Gguf(GgufArchitecture):
         return {
             "vocab_size": file.rows("token_embd.weight"),
             "n_embd": file.required_count("embedding_length"),
-            "n_layer": file.required_count("block_count"),
+            "n_layer": file.n_layers(),
             "n_head": n_heads,
             "n_inner": file.required_count("feed_forward_length"),
             "n_positions": file.rows("position_embd.weight"),

@@ -97,9 +97,7 @@ class _NoArchitectureError(SpecError):
         self.args = ("\n".join(lines),)
 
 
-def _problems(
-    architecture: GgufArchitecture, native: NativeExport, tensors: Mapping[str, Tensor]
-) -> Iterator[Problem]:
+def _problems(architecture: GgufArchitecture, native: NativeExport, tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
     """Yield the reasons for which a GGUF file of an architecture would not be the same model.
 
     The file is read back: its metadata must give the same spec, and it must hold all tensors.

@@ -34,15 +34,15 @@ def import_gguf(source: Path, out: Path) -> ImportResult:
     """Convert a GGUF file and write it as a model folder to `out`, atomically. Weights become float32.
 
     Raises SpecError if no importer reads the architecture, or if a gptzoo spec cannot express the metadata. Raises
-    FolderError if `out` is not empty, or if the file is damaged or does not hold the tensors that its metadata describe.
+    FolderError if `out` is not empty, or if the file is damaged or lacks tensors that its metadata describe.
     """
     require_empty_folder(out)
     content = open_gguf(source)
     importer, architecture = find_architecture(content)
     spec = read_spec(importer, architecture, content, source.stem)
-    model = build_on_meta(spec)
     stored = checkpoint_tensors(architecture, spec, content.tensors)
-    _require_tensors(content, importer, architecture, spec, stored)
+    _require_tensors(content, importer, architecture, spec, stored)  # before a model of untrusted sizes is built
+    model = build_on_meta(spec)
     try:
         model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
     except FolderError as error:

@@ -17,9 +17,7 @@ class GgufMetadata(Settings):
         self.content = content
         self.architecture = read_architecture(content)
         prefix = f"{self.architecture}."
-        values = {
-            key.removeprefix(prefix): value for key, value in content.metadata.items() if key.startswith(prefix)
-        }
+        values = {key.removeprefix(prefix): value for key, value in content.metadata.items() if key.startswith(prefix)}
         super().__init__(values, content.file.name, self.architecture)
 
     def required_count(self, key: str) -> int:
@@ -30,6 +28,24 @@ class GgufMetadata(Settings):
         if self._problems:  # at once, because sizes follow from it
             raise SpecError(self._problems)
         return count
+
+    def n_layers(self) -> int:
+        """Return the number of layers. Raises SpecError if the file has fewer tensors than layers."""
+        n_layers = self.required_count("block_count")
+        if n_layers > len(self.content.tensors):
+            self._add_problem(
+                "block_count", f"is {n_layers}, but the file has only {len(self.content.tensors)} tensors"
+            )
+            raise SpecError(self._problems)
+        return n_layers
+
+    def n_experts(self) -> int:
+        """Return the number of experts. Raises SpecError if the first router has another number of rows."""
+        n_experts, n_rows = self.required_count("expert_count"), self.rows("blk.0.ffn_gate_inp.weight")
+        if n_experts != n_rows:
+            self._add_problem("expert_count", f"is {n_experts}, but blk.0.ffn_gate_inp.weight has {n_rows} rows")
+            raise SpecError(self._problems)
+        return n_experts
 
     def has(self, tensor: str) -> bool:
         """Return True if the file has a tensor of this name."""

@@ -47,7 +47,12 @@ class PreTokenizer:
             for expression in self.expressions
             if expression != GPT2
         ]
-        words = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": GPT2 in self.expressions}
+        words = {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": GPT2 in self.expressions,
+        }
         return {"type": "Sequence", "pretokenizers": [*splits, words]} if splits else words
 
 

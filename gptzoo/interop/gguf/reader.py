@@ -21,7 +21,19 @@ _VERSIONS = (2, 3)
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _MAX_DIMENSIONS = 4
 _FLOAT32, _BOOL, _STRING, _ARRAY = 6, 7, 8, 9
-_NUMBERS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "<u1", 10: "<u8", 11: "<i8", 12: "<f8"}
+_NUMBERS = {
+    0: "<u1",
+    1: "<i1",
+    2: "<u2",
+    3: "<i2",
+    4: "<u4",
+    5: "<i4",
+    10: "<u8",
+    11: "<i8",
+    _FLOAT32: "<f4",
+    12: "<f8",
+    _BOOL: "<u1",
+}
 
 
 def import_gguf_package() -> ModuleType:
@@ -72,7 +84,8 @@ def open_gguf(file: Path) -> GgufFile:
     if type(n_parts) is int and n_parts > 1:
         match = _SPLIT_NAME.fullmatch(file.name)
         if match is None or int(match[3]) != n_parts:
-            raise FolderError(f"{file}: is one of {n_parts} parts; expected a name such as MODEL-00001-of-{n_parts:05}.gguf")
+            expected = f"MODEL-00001-of-{n_parts:05}.gguf"
+            raise FolderError(f"{file}: is one of {n_parts} parts; expected a name such as {expected}")
         for part in range(1, n_parts + 1):
             other = file.with_name(f"{match[1]}-{part:05}-of-{match[3]}.gguf")
             part_metadata, part_tensors = _Header(other).read()
@@ -153,7 +166,7 @@ class _Header:
         if not shape or 0 in shape or width % block_size:
             raise self._error(f"tensor {name!r} has shape {shape}, which {quantization.name} cannot have")
         if offset + n_bytes > len(self.bytes):
-            raise self._error(f"is truncated: tensor {name!r} ends at byte {offset + n_bytes}, after the end of the file")
+            raise self._error(f"is truncated: tensor {name!r} ends after the end of the file")
         rows = self.bytes[offset : offset + n_bytes].reshape(*shape[:-1], width // block_size * block_bytes)
         return GgufTensor(name, shape, quantization, rows)
 

@@ -26,7 +26,9 @@ def tokenizer_metadata(tokenizer: Tokenizer | None, vocab_size: int) -> tuple[di
         return {"tokenizer.ggml.model": "none"}, ["no tokenizer: llama.cpp can only take token ids"]
     state = tokenizer.tokenizer_json()
     model = state.get("model", {})
-    if model.get("type") != "BPE" or state.get("normalizer") not in (None, {"type": "NFC"}) and not model.get("byte_fallback"):
+    if model.get("type") != "BPE" or (
+        state.get("normalizer") not in (None, {"type": "NFC"}) and not model.get("byte_fallback")
+    ):
         raise _refusal(tokenizer, "only byte-level BPE and SentencePiece BPE can be expressed")
     tokens, types = _tokens(tokenizer, state, vocab_size)
     kind = _sentencepiece(tokenizer, state, tokens) if model.get("byte_fallback") else _byte_level(tokenizer, state)

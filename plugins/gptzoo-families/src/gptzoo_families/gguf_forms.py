@@ -60,7 +60,7 @@ class MixtralGguf(InterleavedLlama):
             del settings[unsupported]
         return {
             **settings,
-            "num_local_experts": file.required_count("expert_count"),
+            "num_local_experts": file.n_experts(),
             "num_experts_per_tok": file.required_count("expert_used_count"),
             "sliding_window": None,
         }
@@ -97,8 +97,10 @@ class Qwen3MoeGguf(Qwen3Gguf):
         settings = super().settings(file)
         return {
             **settings,
-            "moe_intermediate_size": file.count("expert_feed_forward_length", settings["intermediate_size"] // n_active),
-            "num_experts": file.required_count("expert_count"),
+            "moe_intermediate_size": file.count(
+                "expert_feed_forward_length", settings["intermediate_size"] // n_active
+            ),
+            "num_experts": file.n_experts(),
             "num_experts_per_tok": n_active,
             "norm_topk_prob": True,
         }
@@ -117,7 +119,7 @@ class OlmoeGguf(GgufArchitecture):
     def settings(self, file: GgufMetadata) -> Json:
         return {
             **super().settings(file),
-            "num_experts": file.required_count("expert_count"),
+            "num_experts": file.n_experts(),
             "num_experts_per_tok": file.required_count("expert_used_count"),
             "norm_topk_prob": False,
             "clip_qkv": None,
@@ -423,7 +425,9 @@ class Falcon7BGguf(FalconGguf):
         settings = super().settings(file)
         n_kv_heads, n_heads = settings.pop("num_kv_heads"), settings["num_attention_heads"]
         if n_kv_heads not in (1, n_heads):
-            file.reject("attention.head_count_kv", hint=f"; only 1 or {n_heads} is supported with one norm for each block")
+            file.reject(
+                "attention.head_count_kv", hint=f"; only 1 or {n_heads} is supported with one norm for each block"
+            )
         return {**settings, "new_decoder_architecture": False, "multi_query": n_kv_heads == 1, "parallel_attn": True}
 
 
@@ -503,7 +507,7 @@ class BloomGguf(GgufArchitecture):
         return {
             "vocab_size": file.rows("token_embd.weight"),
             "hidden_size": d_model,
-            "n_layer": file.required_count("block_count"),
+            "n_layer": file.n_layers(),
             "n_head": n_heads,
             "layer_norm_epsilon": file.required_number("attention.layer_norm_epsilon"),
             "tie_word_embeddings": not file.has("output.weight"),
