@@ -94,6 +94,7 @@ _HOME = {
     "InterleavedLlama": "gptzoo.interop.gguf.architecture",
     "GgufMetadata": "gptzoo.interop.gguf.metadata",
     "read_rope": "gptzoo.interop.rope",
+    "rope_parameters": "gptzoo.interop.exporting.common_settings",
     "read_ropes": "gptzoo.interop.rope",
     # the registry
     "registered": "gptzoo.registry",

@@ -150,7 +150,7 @@ def test_the_public_names() -> None:
         Tracker VersionWarning Weight
         ablate build by_default evaluate extend generate hookimpl inherited initialise load load_ablation_spec
         load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome read_rope read_ropes
-        registered run_remote_job stream train variants
+        registered rope_parameters run_remote_job source_rows stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

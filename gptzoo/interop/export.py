@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gptzoo import registry
 from gptzoo.errors import Problem, SpecError
+from gptzoo.interop.exporting.common_settings import common_settings
 from gptzoo.interop.exporting.invert_weights import source_tensors
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
@@ -36,7 +37,7 @@ class NativeExport:
     family: str
     """The `model_type` of the family, which is the name of its importer."""
     settings: dict[str, Any]
-    """The content of config.json, without token ids and data types."""
+    """The content of config.json, with token ids of null and without data types."""
     notes: tuple[str, ...]
     """Options of the spec that are lost because they act in training only, as sentences."""
     importer: Importer
@@ -55,6 +56,7 @@ class Refusal:
 
     family: str
     reasons: tuple[Problem, ...]
+    is_comparison: bool = True  # False if the family's settings give no valid spec to compare with
 
     @property
     def path(self) -> str:
@@ -83,7 +85,7 @@ def native_export(spec: ModelSpec, family: str | None = None) -> NativeExport:
         if isinstance(result, NativeExport):
             return result
         refusals.append(result)
-    raise NoFamilyError(sorted(refusals, key=lambda refusal: len(refusal.reasons)))
+    raise NoFamilyError(sorted(refusals, key=lambda r: (not r.is_comparison, len(r.reasons))))
 
 
 def families() -> list[Importer]:
@@ -106,14 +108,13 @@ def _importer(family: str) -> Importer:
 def _try(importer: Importer, ours: ModelSpec) -> NativeExport | Refusal:
     """Return the export of a canonical spec to the family of an importer, or the reasons that it is impossible."""
     try:
-        settings = importer.settings(ours)
-        read, settings = _read_back(importer, settings)
+        read, settings = _read_back(importer, _propose(importer, ours))
         theirs = canonical(load_model_spec(read))
     except SpecError as error:
-        return Refusal(importer.name, tuple(Problem(importer.name, p.path, p.reason) for p in error.problems))
+        return Refusal(importer.name, tuple(Problem(importer.name, p.path, p.reason) for p in error.problems), False)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = f"this family has no settings for it ({type(error).__name__}: {error})"
-        return Refusal(importer.name, (Problem(importer.name, "$", reason),))
+        reason = f"its importer cannot read the settings of this spec ({type(error).__name__}: {error})"
+        return Refusal(importer.name, (Problem(importer.name, "$", reason),), False)
     found = list(compare(ours, theirs))
     reasons = [_reason(importer.name, difference) for difference in found if not difference.training_only]
     if reasons:
@@ -123,8 +124,18 @@ def _try(importer: Importer, ours: ModelSpec) -> NativeExport | Refusal:
         for d in found
         if d.training_only
     )
-    architectures = {"architectures": [importer.architecture], "model_type": importer.name}
-    return NativeExport(importer.name, architectures | settings, notes, importer, theirs)
+    # Some families have default token ids beyond a small vocabulary, which transformers refuses.
+    tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    names = {"architectures": [importer.architecture], "model_type": importer.name}
+    return NativeExport(importer.name, names | tokens | settings, notes, importer, theirs)
+
+
+def _propose(importer: Importer, spec: ModelSpec) -> dict[str, Any]:
+    """Return the settings that an importer proposes, or the common ones if the spec lacks parts that it relies on."""
+    try:
+        return importer.settings(spec)
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError):
+        return common_settings(spec)  # reading them back finds the parts that are missing
 
 
 def _read_back(importer: Importer, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -121,6 +121,7 @@ class Importer(Component):
 
         They are a proposal. Settings that `spec` does not read or rejects are dropped, and the family is refused unless
         `spec` turns the others into the same spec again. So the result may hold too much, and need not check anything.
+        If the spec lacks a part, any exception of Python may be raised.
         Default: the settings that most families have in common, under all of their names.
         """
         return common_settings(spec)

@@ -36,7 +36,7 @@ def common_settings(spec: ModelSpec) -> dict[str, Any]:
         (_option(spec.architecture, "embed_scale"), "embedding_multiplier"),
         (_option(spec.architecture, "logit_scale"), "logit_scale"),
         (_reciprocal(_option(spec.architecture, "logit_scale")), "logits_scaling"),
-        (_option(attention, "n_kv_heads"), "num_key_value_heads num_kv_heads"),
+        (_option(attention, "n_kv_heads") or spec.n_heads, "num_key_value_heads num_kv_heads"),
         (_option(attention, "dropout"), "attention_dropout attn_pdrop"),
         (_option(attention, "qkv_bias"), "attention_bias use_qkv_bias"),
         (_option(spec.norm, "residual_scale"), "residual_multiplier"),

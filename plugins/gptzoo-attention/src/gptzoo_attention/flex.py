@@ -48,6 +48,11 @@ class FlexAttention(gptzoo.MultiHeadAttention):
                     "(out_dropout and the model's dropout are not affected), or use attention 'sdpa'",
                 )
 
+        def canonical(self, dims: gptzoo.Dims) -> gptzoo.MultiHeadAttention.Config:
+            config = super().canonical(dims)
+            options = {name: getattr(config, name) for name in type(config).model_fields if name != "type"}
+            return gptzoo.SdpaAttention.Config.model_construct(**options)
+
     config: Config
 
     def attend(

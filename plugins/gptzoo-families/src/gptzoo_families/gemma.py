@@ -14,6 +14,7 @@ class Gemma(LlamaLike):
     """Gemma: Llama with embeddings multiplied by sqrt(d_model), GEGLU, and norms that multiply by 1 + weight."""
 
     name = "gemma"
+    architecture = "GemmaForCausalLM"
     gguf = (gguf_forms.GemmaGguf,)
     paper = "Gemma Team 2024, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295"
     norm_offset = 1
@@ -46,6 +47,7 @@ class Gemma2(Gemma):
     """Gemma 2: sandwich norms, soft caps, and a sliding window in every other layer."""
 
     name = "gemma2"
+    architecture = "Gemma2ForCausalLM"
     gguf = (gguf_forms.Gemma2Gguf,)
     paper = "Gemma Team 2024, Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118"
     norms = {
@@ -92,6 +94,7 @@ class Gemma3(RopeByLayerType, Gemma2):
     """Gemma 3 (text): norms of queries and keys instead of soft caps, and other rotary frequencies in local layers."""
 
     name = "gemma3_text"
+    architecture = "Gemma3ForCausalLM"
     gguf = (gguf_forms.Gemma3Gguf,)
     paper = "Gemma Team 2025, Gemma 3 Technical Report, arXiv:2503.19786"
     defaults = {**Gemma2.defaults, "vocab_size": 262208, "max_position_embeddings": 131072}

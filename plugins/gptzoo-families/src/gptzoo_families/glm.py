@@ -11,8 +11,10 @@ class Glm(LlamaLike):
     """GLM-4 (9B): Llama with partial, interleaved rotary positions and a fused feed-forward network."""
 
     name = "glm"
+    architecture = "GlmForCausalLM"
     paper = "Team GLM 2024, ChatGLM: A Family of Large Language Models, arXiv:2406.12793"
     up = ("gate_up_proj",)
+    partial_rotary = True
     interleaved = True
     defaults = {
         "vocab_size": 151552,
@@ -34,6 +36,7 @@ class Glm4(Glm):
     """GLM-4 (0414): GLM-4 with sandwich norms."""
 
     name = "glm4"
+    architecture = "Glm4ForCausalLM"
     gguf = (gguf_forms.Glm4Gguf,)
     norms = {
         "before.attention": "input_layernorm",

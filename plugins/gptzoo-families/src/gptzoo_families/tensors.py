@@ -20,6 +20,11 @@ def add_one(weight: Tensor) -> Tensor:
     return weight + 1
 
 
+def subtract_one(weight: Tensor) -> Tensor:
+    """Return weight - 1, the inverse of `add_one`. It is exact for weights from 0.5."""
+    return weight - 1
+
+
 def deinterleave(n_heads: int, d_head: int, rotary_width: int) -> Conversion:
     """Return a conversion of rows from rotary pairs (2i, 2i + 1) to gptzoo's pairs (i, i + R/2).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Annotated
@@ -12,6 +13,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 import gptzoo
+
+
+def default_rope_dim(dims: gptzoo.Dims) -> int:
+    """Return half a head width, but an even number, because channels are rotated in pairs."""
+    return max(2, dims.d_head // 4 * 2)
 
 
 class LatentAttention(gptzoo.Attention):
@@ -63,13 +69,27 @@ class LatentAttention(gptzoo.Attention):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
 
+        def canonical(self, dims: gptzoo.Dims) -> LatentAttention.Config:
+            rope_dim = self.rope_dim or default_rope_dim(dims)
+            nope_dim = self.nope_dim or dims.d_head
+            is_default = self.scale is not None and math.isclose(self.scale, (nope_dim + rope_dim) ** -0.5)
+            return self.model_copy(
+                update={
+                    "kv_rank": self.kv_rank or 4 * dims.d_head,
+                    "rope_dim": rope_dim,
+                    "nope_dim": nope_dim,
+                    "v_dim": self.v_dim or dims.d_head,
+                    "scale": None if is_default else self.scale,
+                }
+            )
+
     config: Config
 
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.n_heads = dims.n_heads
         self.kv_rank = config.kv_rank or 4 * dims.d_head
-        self.rope_dim = config.rope_dim or max(2, dims.d_head // 4 * 2)  # even, because channels are rotated in pairs
+        self.rope_dim = config.rope_dim or default_rope_dim(dims)
         self.nope_dim = config.nope_dim or dims.d_head
         self.v_dim = config.v_dim or dims.d_head
         self.rotary_dim = self.rope_dim
