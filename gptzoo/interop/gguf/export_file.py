@@ -45,8 +45,8 @@ def export_gguf(
 ) -> GgufExport:
     """Write a model as a GGUF file for llama.cpp, atomically.
 
-    Raises SpecError, with the reasons, if no architecture of llama.cpp computes the model. Raises DataError if llama.cpp
-    cannot express the tokenizer, and FolderError if the file exists or cannot be written.
+    Raises SpecError, with the reasons, if no architecture of llama.cpp computes the model. Raises DataError if
+    llama.cpp cannot express the tokenizer, and FolderError if the file exists or cannot be written.
     """
     import_gguf_package()
     if file.exists():
@@ -66,7 +66,8 @@ def export_gguf(
 
 def _find(model: Architecture) -> tuple[NativeExport, GgufArchitecture, dict[str, Tensor]]:
     """Return the first architecture of llama.cpp that computes a model. Raises SpecError if there is none."""
-    refusals: list[tuple[str, list[Problem]]] = []
+    refusals: list[tuple[str, list[Problem]]] = []  # of families of transformers
+    refusals_of_llama_cpp: list[tuple[str, list[Problem]]] = []  # of families that compute the model in transformers
     for importer in families():
         if not importer.gguf:
             continue
@@ -81,9 +82,10 @@ def _find(model: Architecture) -> tuple[NativeExport, GgufArchitecture, dict[str
             problems = list(_problems(architecture, native, tensors))
             if not problems:
                 return native, architecture, tensors
-            refusals.append((architecture.name, problems))
-    refusals.sort(key=lambda refusal: len(refusal[1]))
-    raise _NoArchitectureError(refusals)
+            refusals_of_llama_cpp.append((architecture.name, problems))
+    for found in (refusals, refusals_of_llama_cpp):
+        found.sort(key=lambda refusal: len(refusal[1]))
+    raise _NoArchitectureError([*refusals_of_llama_cpp, *refusals])
 
 
 class _NoArchitectureError(SpecError):
@@ -116,7 +118,10 @@ def _problems(architecture: GgufArchitecture, native: NativeExport, tensors: Map
         yield Problem(architecture.name, "$", f"this architecture has no tensor for {error.args[0]}")
         return
     except SpecError as error:
-        yield from (Problem(architecture.name, problem.path, problem.reason) for problem in error.problems)
+        for problem in error.problems:
+            is_unknown = problem.reason.startswith("unknown setting")
+            reason = "llama.cpp does not read this metadata for this architecture" if is_unknown else problem.reason
+            yield Problem(architecture.name, problem.path, reason)
         return
     for difference in compare(canonical(native.spec), read):
         if not difference.training_only and not _is_same(difference, architecture):

@@ -147,7 +147,7 @@ class GgufTokenizer:
 
 
 def merges_of_scores(vocabulary: dict[str, int], scores: list[float]) -> list[list[str]]:
-    """Return the merges of a SentencePiece BPE: all pairs of tokens whose concatenation is a token, best score first."""
+    """Return the merges of a SentencePiece BPE: all pairs of tokens that together are a token, best score first."""
     merges = []
     for text, token in vocabulary.items():
         score = scores[token] if token < len(scores) else 0.0

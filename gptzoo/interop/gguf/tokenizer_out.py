@@ -26,14 +26,13 @@ def tokenizer_metadata(tokenizer: Tokenizer | None, vocab_size: int) -> tuple[di
         return {"tokenizer.ggml.model": "none"}, ["no tokenizer: llama.cpp can only take token ids"]
     state = tokenizer.tokenizer_json()
     model = state.get("model", {})
-    if model.get("type") != "BPE" or (
-        state.get("normalizer") not in (None, {"type": "NFC"}) and not model.get("byte_fallback")
-    ):
+    is_sentencepiece, normalizer = bool(model.get("byte_fallback")), state.get("normalizer")
+    if model.get("type") != "BPE" or not (is_sentencepiece or normalizer in (None, {"type": "NFC"})):
         raise _refusal(tokenizer, "only byte-level BPE and SentencePiece BPE can be expressed")
     tokens, types = _tokens(tokenizer, state, vocab_size)
-    kind = _sentencepiece(tokenizer, state, tokens) if model.get("byte_fallback") else _byte_level(tokenizer, state)
+    kind = _sentencepiece(tokenizer, state, tokens) if is_sentencepiece else _byte_level(tokenizer, state)
     notes: list[str] = []
-    if state.get("normalizer") == {"type": "NFC"}:
+    if normalizer == {"type": "NFC"}:
         notes.append("llama.cpp does not normalise texts to NFC, as the tokenizer does")
     special = _special_ids(tokenizer, notes)
     metadata = {**kind, "tokens": tokens, "token_type": types, **special}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gptzoo import Settings
-from gptzoo_families import gguf_forms
+from gptzoo_families.gguf.pre_norm import Glm4Gguf
 from gptzoo_families.llama_like import Json, LlamaLike
 
 
@@ -37,7 +37,7 @@ class Glm4(Glm):
 
     name = "glm4"
     architecture = "Glm4ForCausalLM"
-    gguf = (gguf_forms.Glm4Gguf,)
+    gguf = (Glm4Gguf,)
     norms = {
         "before.attention": "input_layernorm",
         "layers.attention": "post_self_attn_layernorm",
