@@ -168,7 +168,7 @@ def test_smaller_types_stay_close(name: str, file_type: Any, tmp_path: Path) -> 
 REFUSED = {
     "qwen2-window": "attention.sliding_window: llama.cpp does not read this",
     "phi3": "a sliding window",
-    "gemma2": "attention.scale",
+    "gemma2": "attention[0].scale",
     "gemma2-no-cap": "logit_softcap",
     "starcoder2-no-bias": "linear layers must have biases",
     "cohere-qk-norm": "query and key norms",
