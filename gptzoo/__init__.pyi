@@ -53,6 +53,7 @@ from gptzoo.errors import StopRun as StopRun
 from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
 from gptzoo.interop.exporting.common_settings import rope_parameters as rope_parameters
+from gptzoo.interop.exporting.export_folder import export_hf as export_hf
 from gptzoo.interop.gguf.architecture import GgufArchitecture as GgufArchitecture
 from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlama
 from gptzoo.interop.gguf.metadata import GgufMetadata as GgufMetadata

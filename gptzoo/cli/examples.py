@@ -25,6 +25,10 @@ EXAMPLES = {
     "serve": ("gptzoo serve runs/quickstart --port 8000",),
     "diff": ("gptzoo diff configs/models/tiny.json --set attention=naive",),
     "import-hf": ("gptzoo import-hf downloads/gpt2 models/gpt2",),
+    "export-hf": (
+        "gptzoo export-hf runs/quickstart exported/quickstart",
+        "gptzoo export-hf runs/quickstart exported/quickstart --checkpoint best --dtype bfloat16 --family mistral",
+    ),
     "components": ("gptzoo components attention", "gptzoo components attention sdpa"),
     "check": (
         "gptzoo check attention:sdpa --set window=3",

@@ -50,6 +50,11 @@ def model_options(command: F) -> F:
     command = click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")(
         command
     )
+    return weights_options(command)
+
+
+def weights_options(command: F) -> F:
+    """Add `--checkpoint` and `--averaged`, which select the weights of RUN."""
     command = click.option(
         "--averaged", is_flag=True, help="Use the averaged (EMA) weights instead of the trained weights."
     )(command)

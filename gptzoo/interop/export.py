@@ -28,6 +28,7 @@ PREFERENCE = ("llama", "gpt2", "mistral", "qwen2", "qwen3", "mixtral", "gpt_neox
 
 _MAX_FAMILIES = 3  # in an error message
 _MAX_REASONS = 4  # of each family
+_N_CORE_FAMILIES = 2  # gpt2 and llama
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,12 @@ def _format(refusals: Sequence[Refusal]) -> str:
         lines = ["no family of Hugging Face transformers computes this model. The closest families:"]
     for refusal in refusals[:_MAX_FAMILIES]:
         lines += [f"  {problem}" for problem in refusal.reasons[:_MAX_REASONS]]
-        if (n_more := len(refusal.reasons) - _MAX_REASONS) > 0:
-            lines.append(f"  {refusal.family}: and {n_more} more differences")
-    if (n_more := len(refusals) - _MAX_FAMILIES) > 0:
-        lines.append(f"{n_more} other families differ as much or more")
+        if n_more := len(refusal.reasons[_MAX_REASONS:]):
+            lines.append(f"  {refusal.family}: and {n_more} more difference{'s' if n_more > 1 else ''}")
+    if n_more := len(refusals[_MAX_FAMILIES:]):
+        lines.append(f"{n_more} more famil{'ies differ' if n_more > 1 else 'y differs'} as much or more.")
+    if len(registry.current().of_kind("importer")) <= _N_CORE_FAMILIES:
+        lines.append("The package gptzoo-families adds 30 families: pip install gptzoo-families")
+    else:
+        lines.append("Train a model without the differences of one of them, or use this one with `gptzoo serve`.")
     return "\n".join(lines)

@@ -69,6 +69,7 @@ def _settings(tokenizer: Tokenizer, library: tokenizers.Tokenizer, max_length: i
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json as it is, in transformers 4 and 5
         "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],  # decoders take no token_type_ids
         "split_special_tokens": special is None or not special.in_text,
         "model_max_length": max_length,
         "bos_token": library.id_to_token(tokenizer.prefix[0]) if tokenizer.prefix else None,
