@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from gptzoo.checkpoint.checkpoints import best_valid_checkpoint, find_damage, list_checkpoints, newest_valid_checkpoint
 from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
+from gptzoo.data.chat.prompt import Message, chat_prompt_ids
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
-from gptzoo.errors import FolderError
+from gptzoo.errors import FolderError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.initialise import initialise
@@ -24,7 +25,7 @@ from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "averages.safetensors"  # in checkpoints of runs with an exponential moving average of the weights
@@ -42,6 +43,33 @@ class LoadedModel:
     @property
     def spec(self) -> ModelSpec:
         return self.model.spec
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return the token ids of a chat, for `gptzoo.generate` and `gptzoo.stream`.
+
+        messages: objects with "role" and "content", such as {"role": "user", "content": "Hi"}.
+        chat_template: Jinja template, or the name of one of the model's. Default: the model's template.
+        add_generation_prompt: end with the beginning of the assistant's answer.
+        variables: further variables of the template, such as {"enable_thinking": False}.
+
+        Raises InputError if the model has no chat template, or if the template fails for these messages.
+        """
+        if self.tokenizer is None:
+            raise InputError(f"{self.folder}: has no tokenizer.json, so this model cannot be used with text")
+        return chat_prompt_ids(
+            self.tokenizer,
+            messages,
+            template=chat_template,
+            add_generation_prompt=add_generation_prompt,
+            variables=variables,
+        )
 
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:

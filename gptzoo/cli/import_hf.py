@@ -59,3 +59,5 @@ def _describe_special_tokens(tokenizer: Tokenizer) -> Iterator[str]:
     yield f"starts    each text with {start}"
     for token, (name, files) in zip(special.end, special.sources.items(), strict=True):
         yield f"ends      a text at {token} ({name}), from {', '.join(files)}"
+    if special.chat_templates:
+        yield f"chats     by the template {', '.join(special.chat_templates)}"

@@ -83,6 +83,17 @@ def compile_option(command: F) -> F:
     )(command)
 
 
+CHAT_TEMPLATE = {
+    "metavar": "FILE|NAME",
+    "help": "Jinja template of chats, as a file or the name of one of the model's (default: the model's template).",
+}
+
+
+def chat_template_option(command: F) -> F:
+    """Add `--chat-template`, which replaces the chat template of the model."""
+    return click.option("--chat-template", **CHAT_TEMPLATE)(command)
+
+
 def checkpoint_step(checkpoint: str) -> int | None:
     """Return the step that `--checkpoint` names, or None for "last" and "best"."""
     if checkpoint in ("last", "best"):

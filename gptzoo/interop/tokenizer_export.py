@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gptzoo.data.tokenizers.bpe import import_tokenizers
 from gptzoo.data.tokenizers.char import CharTokenizer
+from gptzoo.data.tokenizers.special_tokens import SpecialTokens
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
+from gptzoo.interop.chat_templates import DEFAULT
 from gptzoo.interop.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, tokens_around_a_text
 from gptzoo.utils.atomic import write_json
 
@@ -65,14 +67,25 @@ def _with_prefix(
 
 def _settings(tokenizer: Tokenizer, library: tokenizers.Tokenizer, max_length: int | None) -> dict[str, Any]:
     """Return the content of tokenizer_config.json."""
-    special = tokenizer.special_tokens
+    special = tokenizer.special_tokens or SpecialTokens()
+    templates: object = [{"name": name, "template": text} for name, text in special.chat_templates.items()]
+    if special.chat_templates.keys() <= {DEFAULT}:
+        templates = special.chat_templates.get(DEFAULT)
     settings = {
+        **special.names,
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json as it is, in transformers 4 and 5
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],  # decoders take no token_type_ids
-        "split_special_tokens": special is None or not special.in_text,
+        "split_special_tokens": not special.in_text,
         "model_max_length": max_length,
-        "bos_token": library.id_to_token(tokenizer.prefix[0]) if tokenizer.prefix else None,
+        "bos_token": _bos_name(tokenizer, special, library),
         "eos_token": None if tokenizer.eot is None else library.id_to_token(tokenizer.eot),
+        "chat_template": templates,
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _bos_name(tokenizer: Tokenizer, special: SpecialTokens, library: tokenizers.Tokenizer) -> str | None:
+    """Return the name of BOS: that of the imported files, or of the first token of the prefix."""
+    first = library.id_to_token(tokenizer.prefix[0]) if tokenizer.prefix else None
+    return special.names.get("bos_token", first)

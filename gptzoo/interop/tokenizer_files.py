@@ -11,6 +11,7 @@ from gptzoo.data.tokenizers.bpe import END_OF_TEXT, BpeTokenizer
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tokens
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError
+from gptzoo.interop.chat_templates import read_chat_templates
 from gptzoo.interop.stored_tensors import read_json_object
 from gptzoo.reference import Reference
 
@@ -21,6 +22,7 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 _SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 _ID_FILES = ("generation_config.json", "config.json")  # files with `eos_token_id`
+_NAMED_TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 # End tokens of well-known models. Their names count only if no file of the checkpoint names an end token.
 _WELL_KNOWN = (*END_OF_TEXT, "<eos>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
 # Classes of transformers 4 that add BOS by the setting `add_bos_token`, whatever the post-processor does.
@@ -61,14 +63,29 @@ class TokenizerFiles:
         prefix = self._read_prefix(tokenizer.library_tokenizer)
         end = self._find_end_tokens(tokenizer, tokenizer.library_tokenizer)
         in_text = not self.files[TOKENIZER_CONFIG].get("split_special_tokens", False)
-        return with_special_tokens(tokenizer, SpecialTokens(prefix, tuple(end), in_text, _by_name(tokenizer, end)))
+        special = SpecialTokens(
+            prefix, tuple(end), in_text, _by_name(tokenizer, end), self._read_names(), self._read_chat_templates()
+        )
+        return _with_special_tokens(tokenizer, special)
 
     def complete(self, tokenizer: Tokenizer) -> Tokenizer:
         """Return a tokenizer that is not in the checkpoint, such as that of its family, with the model's end tokens."""
         end = self._find_end_tokens(tokenizer, None)
-        if tuple(end) == tokenizer.end_tokens or not isinstance(tokenizer.state, dict | None):
+        names, templates = self._read_names(), self._read_chat_templates()
+        is_complete = tuple(end) == tokenizer.end_tokens and not templates
+        if is_complete or not isinstance(tokenizer.state, dict | None):
             return tokenizer
-        return with_special_tokens(tokenizer, SpecialTokens((), tuple(end), False, _by_name(tokenizer, end)))
+        special = SpecialTokens((), tuple(end), False, _by_name(tokenizer, end), names, templates)
+        return _with_special_tokens(tokenizer, special)
+
+    def _read_names(self) -> dict[str, str]:
+        """Return the special tokens that the files name, such as `eos_token`, as text."""
+        named = {key: self._token_name(key) for key in _NAMED_TOKENS}
+        return {key: name[1] for key, name in named.items() if name is not None}
+
+    def _read_chat_templates(self) -> dict[str, str]:
+        source = str(self.folder / TOKENIZER_CONFIG)
+        return read_chat_templates(self.folder, self.files[TOKENIZER_CONFIG], source)
 
     # ------------------------------------------------------------------ the start of a text
 
@@ -162,8 +179,7 @@ class TokenizerFiles:
         return ids
 
 
-def with_special_tokens(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:
-    """Return a tokenizer with other special tokens."""
+def _with_special_tokens(tokenizer: Tokenizer, special: SpecialTokens) -> Tokenizer:
     completed: Tokenizer = tokenizer.config.build(add_special_tokens(tokenizer.state, special))
     return completed
 

@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gptzoo.serving.chat.completion import ChatCompletion
+from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.completion import Completion
 from gptzoo.serving.disconnect import run_while_connected
 from gptzoo.serving.errors import RequestError
@@ -65,8 +68,24 @@ class Endpoints:
         body = read_request(await self._read_body(request))
         self._check_model_name(body.model)
         completion = Completion(body, self.builder.build(body), self.builder.tokenizer, self.name)
+        return await self._respond(completion, request)
+
+    async def chat_completions(self, request: Request) -> Response:
+        self._authenticate(request)
+        chat = read_json(ChatRequest, await self._read_body(request))
+        self._check_model_name(chat.model)
+        # In a thread, because the process that renders the template may be busy with another chat.
+        prompt_ids = await run_in_threadpool(self.builder.encode_chat, chat)
+        body = chat.as_completion(prompt_ids)
+        try:
+            requests = self.builder.build(body)
+        except RequestError as error:
+            raise chat.rename_field(error) from None
+        return await self._respond(ChatCompletion(body, requests, self.builder.tokenizer, self.name), request)
+
+    async def _respond(self, completion: Completion, request: Request) -> Response:
         completion.submit(self.scheduler)
-        if body.stream:
+        if completion.body.stream:
             return _EventStream(completion, self.scheduler)
         try:
             if await run_while_connected(completion.done.wait(), request.receive):

@@ -172,8 +172,8 @@ class TokenizerInfo(ResponseModel):
     """Always null."""
     add_bos_token: bool
     """True if a token is read before each prompt."""
-    chat_template: None
-    """Always null: the chat endpoint is not supported."""
+    chat_template: str | None
+    """Jinja template of the chat endpoint. null if the model has none."""
 
 
 class ErrorDetail(ResponseModel):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt
 
+from gptzoo.data.chat.prompt import find_template
 from gptzoo.errors import InputError
 from gptzoo.sampling.text import encode_prompt
 from gptzoo.serving.errors import RequestError
@@ -26,6 +27,9 @@ class TokenizeRequest(StrictModel):
     """Text. The name of the end-of-text token alone, `<|endoftext|>`, stands for this token."""
     add_special_tokens: bool | None = True
     """Add the tokens with which a completion starts its prompt, if the tokenizer has any. Default: true."""
+    parse_special: bool | None = None
+    """Read the name of a special token in the text as this token (true) or as plain text (false). Default: as a
+    completion reads it, which is as text, unless the model was imported with a tokenizer that reads tokens."""
     return_token_strs: bool | None = False
     """Return the text of each token as well. Default: false."""
 
@@ -45,6 +49,9 @@ def tokenize(builder: RequestBuilder, body: TokenizeRequest) -> dict[str, Any]:
     try:
         if body.prompt == END_OF_TEXT and tokenizer.eot is not None:
             tokens = [tokenizer.eot]
+        elif body.parse_special is not None:
+            prefix = tokenizer.prefix if body.add_special_tokens else ()
+            tokens = [*prefix, *tokenizer.encode_part(body.prompt, special=body.parse_special)]
         elif body.prompt and body.add_special_tokens:
             tokens = encode_prompt(builder.loaded, body.prompt)
         else:
@@ -79,5 +86,12 @@ def tokenizer_info(builder: RequestBuilder) -> dict[str, Any]:
         "pad_token": None,
         "unk_token": None,
         "add_bos_token": bool(tokenizer.prefix),
-        "chat_template": None,
+        "chat_template": _chat_template(builder),
     }
+
+
+def _chat_template(builder: RequestBuilder) -> str | None:
+    try:
+        return find_template(builder.tokenizer, builder.chat_template)
+    except InputError:
+        return None

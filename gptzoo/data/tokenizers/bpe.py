@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gptzoo.data.tokenizers.borders import PART_CHARACTERS, border_of_state, cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.borders import PART_CHARACTERS, Border, border_of_state, cut_at_borders, last_word_border
 from gptzoo.data.tokenizers.byte_level import bytes_of_piece
 from gptzoo.data.tokenizers.library_errors import report_library_errors
 from gptzoo.data.tokenizers.special_tokens import STATE_KEY
@@ -103,10 +104,35 @@ class BpeTokenizer(Tokenizer):
         return [*self.prefix, *self.encode_continuation(text)]
 
     def encode_continuation(self, text: str) -> Sequence[int]:
+        return self._encode_by(self.library_tokenizer, text, self.border)
+
+    def encode_part(self, text: str, *, special: bool) -> Sequence[int]:
+        if special == (not self.library_tokenizer.encode_special_tokens):
+            return self.encode_continuation(text)
+        return self._encode_by(self._other_library_tokenizer, text, None)
+
+    @property
+    def special_token_names(self) -> Mapping[str, int]:
+        return {
+            name: token for token in sorted(self.special_ids) if (name := self.library_tokenizer.id_to_token(token))
+        }
+
+    @functools.cached_property
+    def _other_library_tokenizer(self) -> tokenizers.Tokenizer:
+        """The tokenizer that reads special tokens in text if `library_tokenizer` does not, and the reverse.
+
+        It is another object, because several threads may encode at a time.
+        """
+        other = _load_library_tokenizer(self.state)
+        other.encode_special_tokens = not self.library_tokenizer.encode_special_tokens
+        return other
+
+    @staticmethod
+    def _encode_by(library: tokenizers.Tokenizer, text: str, border: Border | None) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        parts = [text] if len(text) <= PART_CHARACTERS else cut_at_borders([text], self.border)
+        parts = [text] if len(text) <= PART_CHARACTERS else cut_at_borders([text], border)
         with report_library_errors("tokenizer 'bpe'"):
-            encoded = [self.library_tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+            encoded = [library.encode(part, add_special_tokens=False).ids for part in parts]
         return encoded[0] if len(encoded) == 1 else list(itertools.chain.from_iterable(encoded))
 
     def tokenizer_json(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gptzoo.data.tokenizers.borders import cut_at_borders, last_word_border
@@ -53,6 +53,10 @@ class TiktokenTokenizer(Tokenizer):
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
+
+    @property
+    def special_token_names(self) -> Mapping[str, int]:
+        return {name: self.encoding.encode_single_token(name) for name in sorted(self.encoding.special_tokens_set)}
 
     def tokenizer_json(self) -> dict[str, Any]:
         # The library has no public names for the ranks and the expression, but pickles an encoding by these attributes.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import require_empty_folder, save_model
+from gptzoo.data.tokenizers.special_tokens import add_special_tokens
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, Problem, SpecError
 from gptzoo.interop.convert import convert
@@ -22,7 +23,7 @@ from gptzoo.interop.hugging_face import ImportResult
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import StoredTensor
-from gptzoo.interop.tokenizer_files import TokenizerFiles, with_special_tokens
+from gptzoo.interop.tokenizer_files import TokenizerFiles
 from gptzoo.model.build import build_on_meta
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
@@ -71,7 +72,8 @@ def _read_tokenizer(content: GgufFile, spec: ModelSpec) -> tuple[Tokenizer | Non
     special = tokenizer.special_tokens
     if special is not None:  # they come from this file
         sources = dict.fromkeys(special.sources, (content.file.name,))
-        tokenizer = with_special_tokens(tokenizer, replace(special, sources=sources))
+        state = add_special_tokens(tokenizer.state, replace(special, sources=sources))
+        tokenizer = tokenizer.config.build(state)
     return tokenizer, [*described.notes, *files.notes]
 
 

@@ -60,11 +60,11 @@ class GgufTokenizer:
         bos = self._id("bos", kind)
         if bos is not None and self._adds_bos(kind):
             state["post_processor"] = _start_with(self.tokens[bos], bos)
-        names = {"bos_token": bos, "eos_token": self._id("eos", kind), "pad_token": self._id("padding", kind)}
+        named = {"eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+        names = {"bos_token": bos, **{key: self._id(name, kind) for key, name in named.items()}}
         config: dict[str, Any] = {key: self.tokens[token] for key, token in names.items() if token is not None}
-        template = self.content.metadata.get("tokenizer.chat_template")
-        if isinstance(template, str):
-            config["chat_template"] = template
+        if templates := self._chat_templates():
+            config["chat_template"] = templates
         ends = [token for name in ("eos", "eot", "eom") if (token := self._id(name, kind)) is not None]
         return {
             "tokenizer.json": state,
@@ -124,6 +124,15 @@ class GgufTokenizer:
                 "ignore_merges": False,
             },
         }
+
+    def _chat_templates(self) -> list[dict[str, str]]:
+        """Return the chat templates as an entry of tokenizer_config.json."""
+        keys = {"default": "tokenizer.chat_template"}
+        names = self.content.metadata.get("tokenizer.chat_templates", [])
+        if isinstance(names, list):
+            keys |= {name: f"tokenizer.chat_template.{name}" for name in names if isinstance(name, str)}
+        texts = {name: self.content.metadata.get(key) for name, key in keys.items()}
+        return [{"name": name, "template": text} for name, text in texts.items() if isinstance(text, str)]
 
     def _adds_bos(self, kind: str) -> bool:
         pre_tokenizer = PRE_TOKENIZERS.get(self._get("pre", "default"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
+from gptzoo.interop.chat_templates import DEFAULT
 from gptzoo.interop.gguf.pre_tokenizers import PRE_TOKENIZERS, find_expressions
 from gptzoo.interop.gguf.tokenizer_in import merges_of_scores
 
@@ -34,11 +35,14 @@ def tokenizer_metadata(tokenizer: Tokenizer | None, vocab_size: int) -> tuple[di
     notes: list[str] = []
     if normalizer == {"type": "NFC"}:
         notes.append("llama.cpp does not normalise texts to NFC, as the tokenizer does")
-    special = _special_ids(tokenizer, notes)
+    special = _special_ids(tokenizer, state, notes)
     metadata = {**kind, "tokens": tokens, "token_type": types, **special}
     values = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
-    if (template := getattr(tokenizer, "chat_template", None)) is not None:
-        values["tokenizer.chat_template"] = template
+    templates = tokenizer.special_tokens.chat_templates if tokenizer.special_tokens is not None else {}
+    for name, template in templates.items():
+        values["tokenizer.chat_template" + ("" if name == DEFAULT else f".{name}")] = template
+    if others := sorted(templates.keys() - {DEFAULT}):
+        values["tokenizer.chat_templates"] = others
     return values, notes
 
 
@@ -92,23 +96,28 @@ def _sentencepiece(tokenizer: Tokenizer, state: dict[str, Any], tokens: list[str
     return {"model": "llama", "pre": "default", "scores": scores, "add_space_prefix": prepends}
 
 
-def _special_ids(tokenizer: Tokenizer, notes: list[str]) -> dict[str, Any]:
+def _special_ids(tokenizer: Tokenizer, state: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """Return the ids of special tokens. llama.cpp knows one token before a text and two that end it."""
-    metadata: dict[str, Any] = {"add_bos_token": bool(tokenizer.prefix)}
     if len(tokenizer.prefix) > 1:
         raise _refusal(tokenizer, f"texts start with {len(tokenizer.prefix)} tokens, llama.cpp adds one")
-    if tokenizer.prefix:
-        metadata["bos_token_id"] = tokenizer.prefix[0]
     ends = tokenizer.end_tokens
-    for key, token in zip(("eos_token_id", "eot_token_id"), ends, strict=False):
-        metadata[key] = token
     if not ends:
         notes.append("the tokenizer has no end token, so llama.cpp takes another token for it")
-    if ends and not tokenizer.prefix:  # llama.cpp would take token 11
-        metadata["bos_token_id"] = ends[0]
     if len(ends) > 2:
         notes.append(f"a GGUF file names two end tokens; these are left out: {', '.join(map(str, ends[2:]))}")
-    return metadata
+    names = tokenizer.special_tokens.names if tokenizer.special_tokens is not None else {}
+    ids = {entry["content"]: entry["id"] for entry in state.get("added_tokens", [])} | state["model"]["vocab"]
+    found: dict[str, Any] = {
+        key: ids[names[name]]
+        for key, name in (("bos", "bos_token"), ("unknown", "unk_token"), ("padding", "pad_token"))
+        if names.get(name) in ids
+    }
+    found.update(zip(("eos", "eot"), ends, strict=False))
+    if tokenizer.prefix:
+        found["bos"] = tokenizer.prefix[0]
+    elif ends:
+        found.setdefault("bos", ends[0])  # llama.cpp would take token 11
+    return {"add_bos_token": bool(tokenizer.prefix), **{f"{key}_token_id": token for key, token in found.items()}}
 
 
 def _refusal(tokenizer: Tokenizer, reason: str) -> DataError:

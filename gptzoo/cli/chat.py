@@ -1,0 +1,68 @@
+"""Chats of `gptzoo sample`: from texts to prompts by the model's chat template, and turns on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gptzoo.checkpoint.model_folder import LoadedModel
+    from gptzoo.sampling.strategy import Prompt, Strategy
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """The way in which the text of a prompt becomes tokens: as text, with special tokens, or as a message of a chat."""
+
+    loaded: LoadedModel
+    is_chat: bool = False
+    system: str | None = None
+    chat_template: str | None = None
+    special_tokens: bool = False
+
+    def messages(self, text: str) -> list[dict[str, str]]:
+        """Return the messages of a chat that begins with a text of the user."""
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*system, {"role": "user", "content": text}]
+
+    def read(self, text: str) -> Prompt:
+        """Return the prompt of a text. Raises InputError."""
+        if self.is_chat:
+            return self.loaded.chat_prompt(self.messages(text), chat_template=self.chat_template)
+        tokenizer = self.loaded.tokenizer
+        if self.special_tokens and text and tokenizer is not None:
+            return [*tokenizer.prefix, *tokenizer.encode_part(text, special=True)]
+        return text
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that change prompts as JSON values, or nothing for plain text."""
+        if self.is_chat:
+            return {"chat": {"system": self.system, "template": self.chat_template}}
+        return {"special_tokens": True} if self.special_tokens else {}
+
+
+def chat_interactively(strategy: Strategy, prompts: PromptReader, read_line: Callable[[], str | None]) -> None:
+    """Answer messages from the terminal until the end of input. Errors are printed, and the next line is read."""
+    from gptzoo.errors import InputError
+
+    click.echo("Type a message. Press Ctrl-C to stop an answer, and Ctrl-D to quit.", err=True)
+    messages: list[dict[str, str]] = []
+    while (line := read_line()) is not None:
+        if not line:
+            continue
+        asked = [*messages, {"role": "user", "content": line}] if messages else prompts.messages(line)
+        answer = ""
+        try:
+            prompt = prompts.loaded.chat_prompt(asked, chat_template=prompts.chat_template)
+            with contextlib.suppress(KeyboardInterrupt):
+                for piece in strategy.stream(prompt):
+                    click.echo(piece, nl=False)
+                    answer += piece
+            messages = [*asked, {"role": "assistant", "content": answer}]
+        except InputError as error:
+            click.echo(f"{error}", nl=False, err=True)
+        click.echo()
