@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from llama_cpp import LlamaCpp
+from llama_oracle import LlamaCpp
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import save_model

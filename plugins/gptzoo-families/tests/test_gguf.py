@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from checkpoint_families import (
     rope,
 )
 from gptzoo_families import gptzoo_components
-from llama_cpp import LlamaCpp
+from llama_oracle import LlamaCpp
 
 import gptzoo
 from gptzoo.interop.gguf.export_file import export_gguf
@@ -199,3 +200,10 @@ def test_every_description_names_an_architecture_of_the_package_gguf() -> None:
     assert len(names) >= 20
     assert names <= set(MODEL_ARCH_NAMES.values())
     assert names == {architecture for architecture, _, _ in MODELS.values()}
+
+
+def test_the_documentation_lists_all_architectures() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "gguf.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row)} - {"f32", "bf16", "q8_0"}
+    assert listed == {architecture for architecture, _, _ in MODELS.values()} | {"gpt2"}
