@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gptzoo import registry
 from gptzoo.checkpoint.model_folder import require_empty_folder, save_model
@@ -80,11 +81,12 @@ def _read_tokenizer(content: GgufFile, spec: ModelSpec) -> tuple[Tokenizer | Non
 def find_architecture(content: GgufFile) -> tuple[Importer, GgufArchitecture]:
     """Return the importer that reads a file, with its description of such files. Raises SpecError if there is none."""
     metadata = GgufMetadata(content)
-    known = {}
-    for importer in registry.current().of_kind("importer").values():
+    importers: Mapping[str, Any] = registry.current().of_kind("importer")
+    known = set()
+    for importer in importers.values():
         for description in importer.gguf:
-            architecture = description()
-            known[architecture.name] = architecture
+            architecture: GgufArchitecture = description()
+            known.add(architecture.name)
             if architecture.name == metadata.architecture and architecture.matches(metadata):
                 built: Importer = importer.Config().build()
                 return built, architecture

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from gptzoo.errors import DataError, FolderError
 
 MAGIC = b"GGUF"
+MetadataValue: TypeAlias = str | int | float | bool | list[str] | list[int] | list[float] | list[bool]
 _VERSIONS = (2, 3)
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _MAX_DIMENSIONS = 4
@@ -170,7 +171,7 @@ class _Header:
         rows = self.bytes[offset : offset + n_bytes].reshape(*shape[:-1], width // block_size * block_bytes)
         return GgufTensor(name, shape, quantization, rows)
 
-    def _value(self, kind: int) -> Any:  # noqa: ANN401  any metadata value
+    def _value(self, kind: int) -> MetadataValue:
         if kind == _STRING:
             return self._string()
         if kind == _ARRAY:

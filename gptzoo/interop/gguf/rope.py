@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gptzoo.components.part import Part
 from gptzoo.errors import Problem, SpecError
 from gptzoo.interop.gguf.metadata import GgufMetadata
 from gptzoo.spec.model import ModelSpec
@@ -60,7 +61,7 @@ def has_frequency_factors(spec: ModelSpec) -> bool:
 
 def frequency_factors(spec: ModelSpec) -> Tensor | None:
     """Return the factors (R/2,) by which a model divides its frequencies. None: it has no scaling of this kind."""
-    rope = _llama3_rope(spec)
+    rope: Any = _llama3_rope(spec)
     if rope is None:
         return None
     frequencies = _frequencies(rope.theta, max(int(spec.dims.d_head * rope.fraction) // 2 * 2, 2))
@@ -68,8 +69,8 @@ def frequency_factors(spec: ModelSpec) -> Tensor | None:
     return factors.float()
 
 
-def _llama3_rope(spec: ModelSpec) -> Any | None:  # noqa: ANN401  the Config of `rope`
-    ropes: list[Any] = spec.per_layer("positional")
+def _llama3_rope(spec: ModelSpec) -> Part.Config | None:
+    ropes = spec.per_layer("positional")
     return next((rope for rope in ropes if getattr(getattr(rope, "scaling", None), "type", None) == "llama3"), None)
 
 

@@ -105,7 +105,8 @@ def gguf_tensors(
     architecture: GgufArchitecture, spec: ModelSpec, tensors: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of a GGUF file, made of those of a checkpoint. Raises KeyError for one that it cannot hold."""
-    heads, written = head_counts(spec), set()
+    heads = head_counts(spec)
+    written: set[str] = set()
     for pair in correspondences(architecture, spec):
         if pair.checkpoint[0] in tensors:
             parts = [pair.layout.to_gguf(tensors[name], heads) for name in pair.checkpoint]

@@ -74,7 +74,7 @@ class GgufTokenizer:
 
     def _byte_level(self) -> dict[str, Any] | None:
         """Return the tokenizer.json of a byte-level BPE."""
-        name = self._get("pre", "default")
+        name = str(self._get("pre", "default"))
         pre_tokenizer = PRE_TOKENIZERS.get(name)
         if pre_tokenizer is None:
             known = ", ".join(sorted(PRE_TOKENIZERS))
@@ -135,7 +135,7 @@ class GgufTokenizer:
         return [{"name": name, "template": text} for name, text in texts.items() if isinstance(text, str)]
 
     def _adds_bos(self, kind: str) -> bool:
-        pre_tokenizer = PRE_TOKENIZERS.get(self._get("pre", "default"))
+        pre_tokenizer = PRE_TOKENIZERS.get(str(self._get("pre", "default")))
         default = kind == "llama" or (pre_tokenizer is not None and pre_tokenizer.adds_bos)
         return bool(self._get("add_bos_token", default))
 
@@ -145,7 +145,7 @@ class GgufTokenizer:
         token = self._get(f"{name}_token_id", default)
         return token if type(token) is int and 0 <= token < len(self.tokens) else None
 
-    def _get(self, key: str, default: Any) -> Any:  # noqa: ANN401  any metadata value
+    def _get(self, key: str, default: object) -> object:
         return self.content.metadata.get(_KEY + key, default)
 
     def _list(self, key: str, kind: type) -> list[Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from gptzoo.errors import FolderError
 from gptzoo.interop.gguf.reader import import_gguf_package
 from gptzoo.utils.atomic import new_file
+
+if TYPE_CHECKING:
+    from gguf import GGMLQuantizationType, GGUFWriter
 
 GgufType = Literal["f32", "bf16", "q8_0"]
 FILE_TYPES: Mapping[GgufType, tuple[str, str]] = {
@@ -65,7 +68,7 @@ def write_gguf(
         raise FolderError(f"{file}: cannot be written: {error.strerror}") from None
 
 
-def _add_value(writer: Any, key: str, value: object) -> None:  # noqa: ANN401  of the package gguf
+def _add_value(writer: GGUFWriter, key: str, value: object) -> None:
     """Add a metadata value with the type that llama.cpp expects."""
     types = import_gguf_package().GGUFValueType
     if isinstance(value, bool):
@@ -93,7 +96,7 @@ def _add_value(writer: Any, key: str, value: object) -> None:  # noqa: ANN401  o
         raise TypeError(f"{key}: a GGUF file cannot hold {value!r}")
 
 
-def _stored_type(name: str, tensor: Tensor, quantization: Any) -> Any:  # noqa: ANN401  an enum of the package gguf
+def _stored_type(name: str, tensor: Tensor, quantization: GGMLQuantizationType) -> GGMLQuantizationType:
     gguf = import_gguf_package()
     block_size, _ = gguf.GGML_QUANT_SIZES[quantization]
     if tensor.ndim < 2 or name.endswith(_ALWAYS_F32) or tensor.shape[-1] % block_size:
@@ -101,8 +104,8 @@ def _stored_type(name: str, tensor: Tensor, quantization: Any) -> Any:  # noqa: 
     return quantization
 
 
-def _add_header(writer: Any, name: str, tensor: Tensor, stored_type: Any) -> None:  # noqa: ANN401
+def _add_header(writer: GGUFWriter, name: str, tensor: Tensor, stored_type: GGMLQuantizationType) -> None:
     gguf = import_gguf_package()
     block_size, block_bytes = gguf.GGML_QUANT_SIZES[stored_type]
     n_bytes = tensor.numel() // block_size * block_bytes
-    writer.add_tensor_info(name, list(tensor.shape), torch.float32, n_bytes, raw_dtype=stored_type)
+    writer.add_tensor_info(name, list(tensor.shape), np.dtype(np.float32), n_bytes, raw_dtype=stored_type)
