@@ -222,6 +222,25 @@ def sentencepiece_tokenizer() -> Any:
     return config.build(add_special_tokens(state, SpecialTokens((1,), (2,), False, {"</s>": ()})))
 
 
+@pytest.mark.parametrize("reference", ["byte", {"type": "tiktoken", "name": "gpt2"}], ids=["byte", "tiktoken"])
+def test_other_byte_level_tokenizers_go_there_and_back(reference: Any, tmp_path: Path) -> None:
+    config: Any = Reference("tokenizer").validate(reference)
+    try:
+        tokenizer = config.build()
+    except gptzoo.DataError as error:
+        pytest.skip(str(error))
+    file = tmp_path / "model.gguf"
+    export_gguf(make_model({**LLAMA, "n_layers": 1}, tokenizer.vocab_size), tokenizer, file)
+    ids = [list(tokenizer.encode(text)) for text in TEXTS]
+    oracle = LlamaCpp(file)
+    assert [oracle.encode(text) for text in TEXTS] == ids
+    import_gguf(file, tmp_path / "back")
+    back = gptzoo.load(tmp_path / "back").tokenizer
+    assert back is not None
+    assert [list(back.encode(text)) for text in TEXTS] == ids
+    assert back.end_tokens == tokenizer.end_tokens
+
+
 def test_bos_and_two_end_tokens_are_kept(tmp_path: Path) -> None:
     config: Any = Reference("tokenizer").validate("bpe")
     state = add_special_tokens(byte_level_tokenizer().state, SpecialTokens((5,), (0, 7), False, {"a": (), "b": ()}))

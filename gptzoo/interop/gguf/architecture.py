@@ -56,6 +56,8 @@ class GgufArchitecture:
     """True if llama.cpp reads the factors of Llama 3's scaling of rotary frequencies."""
     has_attention_bias: ClassVar[bool] = True
     """True if queries, keys and values may have biases."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """Small differences between a model and what llama.cpp computes, as sentences for the user of an export."""
     unwritten: ClassVar[frozenset[str]] = frozenset()
     """Metadata keys that are not written, because llama.cpp has their values built in."""
     no_effect: ClassVar[frozenset[str]] = frozenset()

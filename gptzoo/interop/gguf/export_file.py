@@ -61,7 +61,7 @@ def export_gguf(
         file_type,
     )
     n_tensors = sum(1 for _ in _tensors(architecture, native.spec, tensors))
-    return GgufExport(architecture.name, native.family, n_tensors, (*native.notes, *notes))
+    return GgufExport(architecture.name, native.family, n_tensors, (*native.notes, *architecture.notes, *notes))
 
 
 def _find(model: Architecture) -> tuple[NativeExport, GgufArchitecture, dict[str, Tensor]]:

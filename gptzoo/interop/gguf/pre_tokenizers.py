@@ -28,6 +28,8 @@ _DEEPSEEK3 = (
     "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 )
 _DIGITS = r"\p{N}"
+# tiktoken writes the same words with possessive quantifiers.
+_SAME = {r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++\z|\s+(?!\S)|\s": GPT2}
 
 
 @dataclass(frozen=True)
@@ -107,4 +109,6 @@ def find_expressions(pre_tokenizer: object) -> tuple[str, ...] | None:
         return (_DIGITS,) if pre_tokenizer.get("individual_digits") else None
     is_split = pre_tokenizer.get("type") == "Split" and pre_tokenizer.get("behavior") == "Isolated"
     expression = pre_tokenizer.get("pattern", {}).get("Regex")
+    if isinstance(expression, str):
+        expression = _SAME.get(expression, expression)
     return (expression,) if is_split and not pre_tokenizer.get("invert") and isinstance(expression, str) else None

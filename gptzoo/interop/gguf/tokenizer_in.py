@@ -89,7 +89,8 @@ class GgufTokenizer:
             "model": {
                 "type": "BPE",
                 "vocab": vocabulary,
-                "merges": [_pair(merge) for merge in self._list("merges", str)],
+                # A merge whose result is no token has no effect in llama.cpp.
+                "merges": [pair for pair in map(_pair, self._list("merges", str)) if "".join(pair) in vocabulary],
                 "ignore_merges": pre_tokenizer.ignore_merges,
             },
         }

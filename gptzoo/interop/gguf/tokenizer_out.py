@@ -13,6 +13,7 @@ from gptzoo.interop.gguf.tokenizer_in import merges_of_scores
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+_NO_MERGE = "\u00ff \u00fe"  # of two bytes that UTF-8 never has; llama.cpp needs a merge
 _HINT = "Export without a tokenizer by --no-tokenizer."
 
 
@@ -77,7 +78,7 @@ def _byte_level(tokenizer: Tokenizer, state: dict[str, Any]) -> dict[str, Any]:
     expressions, ignores = find_expressions(state.get("pre_tokenizer")), bool(model.get("ignore_merges"))
     for name, pre_tokenizer in PRE_TOKENIZERS.items():
         if pre_tokenizer.expressions == expressions and (is_complete or pre_tokenizer.ignore_merges == ignores):
-            return {"model": "gpt2", "pre": name, "merges": [" ".join(merge) for merge in merges]}
+            return {"model": "gpt2", "pre": name, "merges": [" ".join(merge) for merge in merges] or [_NO_MERGE]}
     raise _refusal(tokenizer, f"llama.cpp has no name for its pre-tokenizer, which splits by {expressions}")
 
 

@@ -49,10 +49,14 @@ class PhiGguf(GgufArchitecture):
     needs_output = True
 
 
+EXACT_GELU = "llama.cpp computes the exact GELU of this family by its tanh approximation"
+
+
 class GPTNeoXGguf(GgufArchitecture):
     """GPT-NeoX and Pythia."""
 
     name = "gptneox"
+    notes = (EXACT_GELU,)
     tensors = {
         "token_embd": "gpt_neox.embed_in",
         "output_norm": "gpt_neox.final_layer_norm",
@@ -91,6 +95,7 @@ class FalconGguf(GgufArchitecture):
     """Falcon with rotary positions and parallel blocks."""
 
     name = "falcon"
+    notes = (EXACT_GELU,)
     tensors = {
         "token_embd": "transformer.word_embeddings",
         "output_norm": "transformer.ln_f",
