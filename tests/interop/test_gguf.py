@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -427,3 +428,17 @@ def test_quantised_tensors_are_read_as_their_package_reads_them(kind: str, tmp_p
     back = gptzoo.load(tmp_path / "back").model.state_dict()["blocks.0.ffn.down.weight"]
     expected = torch.from_numpy(gguf.dequantize(rows if kind not in ("F16",) else rows.view("<f2"), quantization))
     torch.testing.assert_close(back, expected.float().reshape(256, 256), rtol=0, atol=0, equal_nan=True)
+
+
+def test_without_the_package_gguf_the_commands_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(tmp_path / "run", make_model(LLAMA), None)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    for command in (
+        ["export-gguf", tmp_path / "run", tmp_path / "x.gguf"],
+        ["import-gguf", "x.gguf", tmp_path / "out"],
+    ):
+        result = CliRunner().invoke(main, [str(argument) for argument in command])
+        assert result.exit_code == 2
+        assert "pip install 'gptzoo[gguf]'" in result.output

@@ -87,6 +87,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "smollm3": ("smollm3", "SmolLM3", {"num_key_value_heads": 2, "num_hidden_layers": 4}),
+    "glm": ("chatglm", "Glm", CONFIGS["glm"][1]),
     "glm4": ("glm4", "Glm4", CONFIGS["glm4"][1]),
     "glm4-no-bias": ("glm4", "Glm4", CONFIGS["glm4-no-bias"][1]),
 }

@@ -105,20 +105,28 @@ class SmolLM3Gguf(InterleavedLlama):
     has_attention_bias = False
 
 
-class Glm4Gguf(GgufArchitecture):
+class GlmGguf(GgufArchitecture):
+    """GLM-4 (9B)."""
+
+    name = "chatglm"
+    tensors = {**NO_GATE, f"{BLOCK}.ffn_up": f"{LAYER}.mlp.gate_up_proj"}
+    rotates_parts = True
+    needs_output = True
+
+    def settings(self, file: GgufMetadata) -> Json:
+        return {**super().settings(file), "attention_bias": file.has("blk.0.attn_q.bias")}
+
+
+class Glm4Gguf(GlmGguf):
     """GLM-4 (0414)."""
 
     name = "glm4"
     tensors = {
-        **NO_GATE,
-        f"{BLOCK}.ffn_up": f"{LAYER}.mlp.gate_up_proj",
+        **GlmGguf.tensors,
         f"{BLOCK}.post_attention_norm": f"{LAYER}.post_self_attn_layernorm",
         f"{BLOCK}.post_ffw_norm": f"{LAYER}.post_mlp_layernorm",
     }
-    rotates_parts = True
-
-    def settings(self, file: GgufMetadata) -> Json:
-        return {**super().settings(file), "attention_bias": file.has("blk.0.attn_q.bias")}
+    needs_output = False
 
 
 class BloomGguf(GgufArchitecture):
