@@ -57,12 +57,17 @@ class Refusal:
 
     family: str
     reasons: tuple[Problem, ...]
-    is_comparison: bool = True  # False if the family's settings give no valid spec to compare with
+    differences: tuple[Difference, ...] = ()  # the reasons, unless the family's settings give no valid spec to compare
 
     @property
-    def path(self) -> str:
-        """Path in the spec of the first reason."""
-        return self.reasons[0].path
+    def obstacles(self) -> tuple[str, ...]:
+        """The fields of the spec that the family cannot represent, with their values, such as `attention.window 8`."""
+        if not self.differences:
+            return tuple(f"{problem.path}: {problem.reason}" for problem in self.reasons)
+        return tuple(
+            f"{d.path.removeprefix('$.')} {d.ours if isinstance(d.ours, str) else _text(d.ours)}"
+            for d in self.differences
+        )
 
 
 class NoFamilyError(SpecError):
@@ -86,7 +91,7 @@ def native_export(spec: ModelSpec, family: str | None = None) -> NativeExport:
         if isinstance(result, NativeExport):
             return result
         refusals.append(result)
-    raise NoFamilyError(sorted(refusals, key=lambda r: (not r.is_comparison, len(r.reasons))))
+    raise NoFamilyError(sorted(refusals, key=lambda r: (not r.differences, len(r.reasons))))
 
 
 def families() -> list[Importer]:
@@ -112,14 +117,14 @@ def _try(importer: Importer, ours: ModelSpec) -> NativeExport | Refusal:
         read, settings = _read_back(importer, _propose(importer, ours))
         theirs = canonical(load_model_spec(read))
     except SpecError as error:
-        return Refusal(importer.name, tuple(Problem(importer.name, p.path, p.reason) for p in error.problems), False)
+        return Refusal(importer.name, tuple(Problem(importer.name, p.path, p.reason) for p in error.problems))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = f"its importer cannot read the settings of this spec ({type(error).__name__}: {error})"
-        return Refusal(importer.name, (Problem(importer.name, "$", reason),), False)
+        return Refusal(importer.name, (Problem(importer.name, "$", reason),))
     found = list(compare(ours, theirs))
-    reasons = [_reason(importer.name, difference) for difference in found if not difference.training_only]
-    if reasons:
-        return Refusal(importer.name, tuple(reasons))
+    if differences := tuple(difference for difference in found if not difference.training_only):
+        reasons = tuple(_reason(importer.name, difference) for difference in differences)
+        return Refusal(importer.name, reasons, differences)
     notes = tuple(
         f"{d.path} {_text(d.ours)} acts in training only and becomes {_text(d.theirs)} in {importer.name}"
         for d in found

@@ -38,7 +38,7 @@ def write_sharded(
     if len(shards) == 1:
         (folder / _temporary_name(0)).rename(folder / _SINGLE_FILE)
         return len(shards[0])
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for index, names in enumerate(shards):
         file = f"model-{index + 1:05d}-of-{len(shards):05d}.safetensors"
         (folder / _temporary_name(index)).rename(folder / file)

@@ -117,7 +117,7 @@ def tidy(number: float) -> int | float:
     return round(number) if math.isclose(number, round(number), rel_tol=1e-9) else number
 
 
-def _reciprocal(value: Any) -> float | None:  # noqa: ANN401  an option of any component
+def _reciprocal(value: float | None) -> float | None:
     return float(tidy(1 / value)) if value else None
 
 

@@ -101,8 +101,10 @@ def _fill(sources: dict[str, Tensor], weight: Weight, tensor: Tensor, *, by_row:
     except (RuntimeError, IndexError, ValueError):  # shapes that do not fit
         return False
     expected = (len(tensor), *([1] * (tensor.ndim - 1))) if by_row else tuple(tensor.shape)
-    origin = origin.reshape(-1) if tuple(origin.shape) == expected and not origin.is_floating_point() else None
-    if origin is None or (origin.numel() and not (int(origin.min()) >= 0 and int(origin.max()) < starts[-1])):
+    if tuple(origin.shape) != expected or origin.is_floating_point():
+        return False
+    origin = origin.reshape(-1)
+    if origin.numel() and not (int(origin.min()) >= 0 and int(origin.max()) < starts[-1]):
         return False
     for part, start in zip(parts, starts, strict=False):
         length = len(part) if by_row else part.numel()

@@ -136,7 +136,7 @@ def test_the_most_widely_read_family_that_fits_is_chosen(family: str, options: d
 def test_a_part_that_no_family_has_is_named(options: dict[str, Any], path: str) -> None:
     with pytest.raises(NoFamilyError) as raised:
         native_export(llama(**options))
-    assert raised.value.refusals[0].path == path
+    assert raised.value.refusals[0].reasons[0].path == path
     assert f"llama: {path}: the spec has " in str(raised.value)
 
 

@@ -15,11 +15,6 @@ from torch import Tensor, nn
 import gptzoo
 
 
-def default_rope_dim(dims: gptzoo.Dims) -> int:
-    """Return half a head width, but an even number, because channels are rotated in pairs."""
-    return max(2, dims.d_head // 4 * 2)
-
-
 class LatentAttention(gptzoo.Attention):
     """Multi-head latent attention (MLA): caches kv_rank + rope_dim numbers per token, for any number of heads.
 
@@ -70,7 +65,7 @@ class LatentAttention(gptzoo.Attention):
                     yield option, "should be at least 0 and below 1"
 
         def canonical(self, dims: gptzoo.Dims) -> LatentAttention.Config:
-            rope_dim = self.rope_dim or default_rope_dim(dims)
+            rope_dim = self.rope_dim or max(2, dims.d_head // 4 * 2)  # as in the constructor
             nope_dim = self.nope_dim or dims.d_head
             is_default = self.scale is not None and math.isclose(self.scale, (nope_dim + rope_dim) ** -0.5)
             return self.model_copy(
@@ -89,7 +84,7 @@ class LatentAttention(gptzoo.Attention):
         super().__init__(config, dims)
         self.n_heads = dims.n_heads
         self.kv_rank = config.kv_rank or 4 * dims.d_head
-        self.rope_dim = config.rope_dim or default_rope_dim(dims)
+        self.rope_dim = config.rope_dim or max(2, dims.d_head // 4 * 2)  # even, because channels are rotated in pairs
         self.nope_dim = config.nope_dim or dims.d_head
         self.v_dim = config.v_dim or dims.d_head
         self.rotary_dim = self.rope_dim
