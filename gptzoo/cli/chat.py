@@ -31,12 +31,11 @@ class PromptReader:
 
     def read(self, text: str) -> Prompt:
         """Return the prompt of a text. Raises InputError."""
+        from gptzoo.sampling.text import encode_prompt
+
         if self.is_chat:
             return self.loaded.chat_prompt(self.messages(text), chat_template=self.chat_template)
-        tokenizer = self.loaded.tokenizer
-        if self.special_tokens and text and tokenizer is not None:
-            return [*tokenizer.prefix, *tokenizer.encode_part(text, special=True)]
-        return text
+        return encode_prompt(self.loaded, text, special_tokens=True) if self.special_tokens else text
 
     def settings(self) -> dict[str, Any]:
         """Return the options that change prompts as JSON values, or nothing for plain text."""

@@ -83,10 +83,21 @@ def compile_option(command: F) -> F:
     )(command)
 
 
-CHAT_TEMPLATE = {
+CHAT_TEMPLATE: dict[str, Any] = {
     "metavar": "FILE|NAME",
     "help": "Jinja template of chats, as a file or the name of one of the model's (default: the model's template).",
 }
+
+
+SPECIAL_TOKENS: dict[str, Any] = {
+    "is_flag": True,
+    "help": "Read names of special tokens, such as <|endoftext|>, as these tokens instead of plain text.",
+}
+
+
+def special_tokens_option(command: F) -> F:
+    """Add `--special-tokens`, which reads names of special tokens in the text as tokens."""
+    return click.option("--special-tokens", **SPECIAL_TOKENS)(command)
 
 
 def chat_template_option(command: F) -> F:

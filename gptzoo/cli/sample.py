@@ -17,7 +17,15 @@ import click
 from gptzoo.cli.chat import PromptReader, chat_interactively
 from gptzoo.cli.inputs import check_text, read_chat_template, read_model, read_text
 from gptzoo.cli.option_sections import SectionedCommand, option, section
-from gptzoo.cli.options import CHAT_TEMPLATE, compile_option, dtype_option, json_option, model_options, plugin_option
+from gptzoo.cli.options import (
+    CHAT_TEMPLATE,
+    SPECIAL_TOKENS,
+    compile_option,
+    dtype_option,
+    json_option,
+    model_options,
+    plugin_option,
+)
 from gptzoo.cli.sampling import read_strategy
 from gptzoo.cli.sampling_options import sampling_options
 from gptzoo.utils.json_text import to_json
@@ -42,11 +50,7 @@ if TYPE_CHECKING:
         help="File with many prompts, one per line. Needs --out.",
     ),
     option("--interactive", is_flag=True, help="Read prompts from the terminal until the end of input."),
-    option(
-        "--special-tokens",
-        is_flag=True,
-        help="Read names of special tokens in a prompt, such as <|endoftext|>, as these tokens instead of plain text.",
-    ),
+    option("--special-tokens", **SPECIAL_TOKENS),
 )
 @section(
     "Chat",

@@ -30,15 +30,18 @@ class TextScore(Likelihood):
     log_probabilities: tuple[float, ...]  # of each predicted token, in nats
 
 
-def score_text(loaded: LoadedModel, text: str) -> TextScore:
+def score_text(loaded: LoadedModel, text: str, *, special_tokens: bool = False) -> TextScore:
     """Score a text as in training: in windows of context_length tokens, each token given those before it.
 
     BOS comes first if the tokenizer uses it, else the end-of-text token. If it has neither, the first token of the text
     is not predicted. Raises InputError for a text without any token to predict.
+
+    special_tokens: read the name of a special token as that token, which has no bytes.
     """
     tokenizer = tokenizer_of(loaded)
-    tokens, n_given = list(tokenizer.encode(text)), max(1, len(tokenizer.prefix))  # the model predicts the others
-    n_bytes = len(encode_utf8(text))
+    tokens = tokenizer.encode_text(text, special_tokens=special_tokens)
+    n_given = max(1, len(tokenizer.prefix))  # the model predicts the others
+    n_bytes = len(tokenizer.decode_bytes(tokens) if special_tokens else encode_utf8(text))
     if not tokenizer.prefix and tokenizer.eot is not None:
         tokens = [tokenizer.eot, *tokens]
     elif not tokenizer.prefix and tokens:

@@ -35,7 +35,7 @@ class Completion:
     id_prefix: ClassVar[str] = "cmpl"
     object_type: ClassVar[str] = "text_completion"
     chunk_type: ClassVar[str] = "text_completion"
-    log_probs: ClassVar[Callable[[Tokenizer, int], LogProbsOfChoice]] = LogProbs
+    log_probs: ClassVar[type[LogProbsOfChoice]] = LogProbs
 
     def __init__(
         self, body: CompletionRequest, requests: Sequence[QueuedRequest], tokenizer: Tokenizer, model_name: str
@@ -172,7 +172,7 @@ class _Choice:
         queued: QueuedRequest,
         body: CompletionRequest,
         tokenizer: Tokenizer,
-        log_probs: Callable[[Tokenizer, int], LogProbsOfChoice],
+        log_probs: type[LogProbsOfChoice],
     ):
         self.index = index
         self.n_prompt = len(queued.request.prompt_ids)

@@ -21,6 +21,8 @@ class _Entry(NamedTuple):
 class LogProbsOfChoice(Protocol):
     """The `logprobs` object of one choice, in the format of one of OpenAI's endpoints."""
 
+    def __init__(self, tokenizer: Tokenizer, n_top: int): ...
+
     def add(self, token: int, log_probability: float | None, top_logprobs: Mapping[int, float]) -> None:
         """Add a token with its log-probability in nats, and those of the most likely tokens."""
 

@@ -24,7 +24,8 @@ class TokenizeRequest(StrictModel):
     model: str | None = None
     """Name of the model, as /v1/models lists it. Default: the one model."""
     prompt: str
-    """Text. The name of the end-of-text token alone, `<|endoftext|>`, stands for this token."""
+    """Text. The name of the end-of-text token alone, `<|endoftext|>`, stands for this token, unless `parse_special` is
+    false."""
     add_special_tokens: bool | None = True
     """Add the tokens with which a completion starts its prompt, if the tokenizer has any. Default: true."""
     parse_special: bool | None = None
@@ -47,7 +48,7 @@ def tokenize(builder: RequestBuilder, body: TokenizeRequest) -> dict[str, Any]:
     """Return the token ids of a prompt. They are those that a completion of the same prompt reads."""
     tokenizer = builder.tokenizer
     try:
-        if body.prompt == END_OF_TEXT and tokenizer.eot is not None:
+        if body.prompt == END_OF_TEXT and tokenizer.eot is not None and body.parse_special is not False:
             tokens = [tokenizer.eot]
         elif body.parse_special is not None:
             prefix = tokenizer.prefix if body.add_special_tokens else ()

@@ -16,6 +16,7 @@ from gptzoo.cli import main
 from gptzoo.data.tokenizers.bpe import BpeTokenizer
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tokens
 from gptzoo.reference import Reference
+from gptzoo.sampling.score import score
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}<|endoftext|>{% endfor %}"
@@ -120,6 +121,24 @@ def test_special_tokens_in_a_prompt_are_read_where_asked(model: Path) -> None:
     assert loaded.tokenizer is not None
     assert len(loaded.tokenizer.encode(prompt)) > 1 + len(loaded.tokenizer.encode_part(prompt, special=True))
     assert json.loads(plain.stdout)["samples"][0]["tokens"] != json.loads(asked.stdout)["samples"][0]["tokens"]
+
+
+def test_special_tokens_in_a_scored_and_inspected_text_are_read_where_asked(model: Path) -> None:
+    loaded = load(model)
+    assert loaded.tokenizer is not None
+    ids = [0, *loaded.tokenizer.encode_part("the", special=False), 0, *loaded.tokenizer.encode("cat")[1:]]
+    expected = score(loaded.model, [ids])[0].tolist()
+    result = gptzoo("score", model, "the<|endoftext|>cat", "--special-tokens", "--json", "--device", "cpu")
+    report = json.loads(result.stdout)
+    assert report["tokens"] == ids[1:]
+    assert report["log_probabilities"] == pytest.approx(expected, abs=1e-5)
+    assert report["n_bytes"] == 6
+    plain = json.loads(gptzoo("score", model, "the<|endoftext|>cat", "--json", "--device", "cpu").stdout)
+    assert plain["n_bytes"] == 19
+    assert 0 not in plain["tokens"]
+    shown = gptzoo("inspect", "logits", model, "--prompt", "the<|endoftext|>cat", "--special-tokens", "--json")
+    assert shown.exit_code == 0, shown.output
+    assert len(json.loads(shown.stdout)["tokens"]) == len(ids)
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from interop.test_special_tokens import byte_level, llama, saved, theirs
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 import gptzoo
+from gptzoo.cli import main
 from gptzoo.data.chat import rendering
 from gptzoo.data.chat.prompt import chat_prompt_ids
 from gptzoo.data.chat.rendering import render_template
 from gptzoo.data.tokenizers.tokenizer import load_tokenizer
 from gptzoo.errors import FolderError, InputError
 from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.tokenizer_files import TokenizerFiles
+from gptzoo.reference import Reference
 
 Save = Callable[..., Any]
 PLAIN = (
@@ -124,6 +131,29 @@ def test_templates_that_must_fail_do_fail_in_transformers(tokenizers_of_both: An
     assert failing == {"error", "undefined", "unsafe", "mutable", "private", "syntax", "tag"}
 
 
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_random_chats_have_the_ids_of_transformers(data: st.DataObject, tokenizers_of_both: Any) -> None:
+    ours, library = tokenizers_of_both
+    texts = st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["</s>", "<s>", " ", "\n", "the"]))).map("".join)
+    message = st.fixed_dictionaries({"role": texts, "content": texts}, optional={"name": st.none()})
+    messages = data.draw(st.lists(message, min_size=1, max_size=4))
+    template = data.draw(st.sampled_from([PLAIN, TEMPLATES["whitespace"], TEMPLATES["loop controls"] + "."]))
+    options = {"return_dict": False, "add_generation_prompt": True, "sanitize_control_tokens": True}
+    expected = library.apply_chat_template(messages, chat_template=template, **options)
+    assert chat_prompt_ids(ours, messages, template=template) == expected
+
+
+def test_a_tokenizer_that_is_not_in_the_checkpoint_gets_the_template(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}")
+    names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names))
+    byte = Reference("tokenizer").validate("byte").build()
+    completed = TokenizerFiles(tmp_path, 257).complete(byte)
+    assert chat_prompt_ids(completed, [{"role": "user", "content": "hi"}]) == [256, *b"hi", 256]
+    assert list(completed.encode("hi")) == list(byte.encode("hi"))
+
+
 @pytest.mark.parametrize("content", ["a<|im_end|>b", "</s>", "<s><s>x", "x </s> y</s>", "\ue000\ue001</s>\ue001\ue000"])
 def test_special_tokens_inside_a_message_are_text(content: str, tokenizers_of_both: Any) -> None:
     ours, library = tokenizers_of_both
@@ -172,6 +202,28 @@ def test_the_templates_of_a_checkpoint_are_imported_and_exported(files: Any, sav
     again = PreTrainedTokenizerFast.from_pretrained(tmp_path / "exported")
     assert again.chat_template == theirs(checkpoint).chat_template or len(files) == 1
     assert again.apply_chat_template(MESSAGES, return_dict=False, add_generation_prompt=True) == expected
+
+
+def test_an_imported_model_answers_as_in_transformers(save: Save) -> None:
+    names = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": PLAIN}
+    checkpoint = saved(save, byte_level(), names, eos_token_id=[1, 2])
+    checkpoint.import_()
+    library = theirs(checkpoint)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Once upon a time"}]
+    ids = library.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.folder).eval()
+    with torch.no_grad():
+        new = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :].tolist()
+    options = ["--chat", "--system", "Be brief.", "--prompt", "Once upon a time", "--temperature", "0", "--json"]
+    result = CliRunner().invoke(
+        main, ["sample", str(checkpoint.out), *options, "--max-new-tokens", "12", "--device", "cpu"]
+    )
+    assert result.exit_code == 0, result.output
+    (sample,) = json.loads(result.stdout)["samples"]
+    assert sample["tokens"] == [token for token in new if token not in (1, 2)]
+    assert sample["text"] == library.decode(new, skip_special_tokens=True)
+    shown = CliRunner().invoke(main, ["import-hf", str(checkpoint.folder), str(checkpoint.out) + "2"])
+    assert "chats     by the template default" in shown.stderr
 
 
 @pytest.mark.parametrize(
@@ -297,8 +349,6 @@ def test_the_process_ends_with_its_parent() -> None:
 
 def test_a_tokenizer_of_gptzoo_takes_a_template(tmp_path: Path) -> None:
     """Check special tokens of tokenizers that are not imported: a template can write their end-of-text token."""
-    from gptzoo.reference import Reference
-
     for kind in ("byte", "bpe"):
         config: Any = Reference("tokenizer").validate({"type": kind})
         tokenizer = config.build(config.component.fit(config, iter(["a user said hello"] * 3)))

@@ -124,6 +124,8 @@ def test_the_tokenizer_shows_its_template_and_parses_special_tokens(chatting: Se
 
     assert tokens(parse_special=True) == [97, 256]
     assert tokens() == tokens(parse_special=False) == list(b"a<|endoftext|>")
+    assert tokens(prompt="<|endoftext|>", parse_special=False) == list(b"<|endoftext|>")
+    assert tokens(prompt="<|endoftext|>", parse_special=True) == tokens(prompt="<|endoftext|>") == [256]
 
 
 @pytest.mark.parametrize(
@@ -216,6 +218,7 @@ def test_deep_variables_are_refused(chatting: Served) -> None:
         {"tool_choice": "auto"},
         {"logprobs": None},
         {"stop": "a"},
+        {"messages": [{"role": "user", "content": "a", "type": "text"}]},
         {"absent": 1},
     ],
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import jinja2
 from jinja2 import nodes
@@ -25,11 +25,14 @@ class _Generation(Extension):
         return nodes.Scope(body, lineno=line)  # like the body of a macro, it sets no variables outside of it
 
 
+_new_dict = cast(Callable[..., dict[Any, Any]], dict)  # with arguments of a template, which may be wrong
+
+
 class _Namespace(jinja2.utils.Namespace):
     """A namespace whose attributes do not start with an underscore, so that none reaches Python's internals."""
 
-    def __init__(*args: Any, **values: Any) -> None:  # noqa: ANN401  any value of a template
-        self, given = args[0], dict(*args[1:], **values)
+    def __init__(*args: object, **values: object) -> None:  # so that a template can set `self` as well
+        self, given = args[0], _new_dict(*args[1:], **values)
         for name in given:
             _check_public(name)
         jinja2.utils.Namespace.__init__(self, given)
@@ -42,11 +45,11 @@ class _Namespace(jinja2.utils.Namespace):
 class _Dict:
     """The function `dict` of a template, without the attributes of the class."""
 
-    def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:  # noqa: ANN401  any value of a template
-        return dict(*args, **values)
+    def __call__(self, *args: object, **values: object) -> dict[object, object]:
+        return _new_dict(*args, **values)
 
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:  # noqa: ANN401  any value of a template
-        return dict.fromkeys(*args)
+    def fromkeys(self, keys: Iterable[object], value: object = None) -> dict[object, object]:
+        return dict.fromkeys(keys, value)
 
 
 class OutputTooLong(Exception):
@@ -77,7 +80,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _to_json(
-    value: Any,  # noqa: ANN401  any value of a template
+    value: object,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gptzoo.data.chat.rendering import render_template
@@ -40,13 +40,13 @@ def chat_prompt_ids(
     if not messages:
         raise InputError("the chat has no message. Give at least one.")
     source = find_template(tokenizer, template)
-    names = [re.escape(name) for name in sorted(tokenizer.special_token_names, key=len, reverse=True)]
-    marks = _Marks("|".join(names) or "(?!)")
+    special_tokens = tokenizer.special_token_names
+    marks = _Marks(special_tokens)
     try:
         values = {
             **_named_tokens(tokenizer),
-            **marks.add(dict(variables or {})),
-            "messages": [_with_reasoning(marks.add(dict(message))) for message in messages],
+            **marks.add_all(variables or {}),
+            "messages": [_with_reasoning(marks.add_all(message)) for message in messages],
             "add_generation_prompt": add_generation_prompt,
         }
         text = render_template(source, {"tools": None, "documents": None, **values})
@@ -55,7 +55,7 @@ def chat_prompt_ids(
     ids: list[int] = []
     for part, special in marks.split(text):
         encoded = tokenizer.encode_part(part, special=special) if not ids else _encode_later(tokenizer, part, special)
-        if not special and tokenizer.special_token_names[part] in encoded:
+        if not special and special_tokens[part] in encoded:
             raise InputError(f"a message contains {part!r}, which this tokenizer cannot read as plain text. Remove it.")
         ids += encoded
     if not ids:
@@ -104,20 +104,25 @@ class _Marks:
     A random number keeps messages from containing the marks.
     """
 
-    def __init__(self, names: str):
+    def __init__(self, special_tokens: Iterable[str]):
         number = secrets.token_hex(8)
+        longest_first = sorted(special_tokens, key=len, reverse=True)
+        names = "|".join(map(re.escape, longest_first)) or "(?!)"  # which never matches
         self.start, self.end = f"\ue000{number}\ue001", f"\ue001{number}\ue000"  # characters of private use
         self.name = re.compile(names)
         self.marked = re.compile(f"{self.start}({names}){self.end}")
 
-    def add(self, value: Any) -> Any:  # noqa: ANN401  any JSON value
-        """Return a JSON value with marks in its texts, and without nulls in objects, as transformers reads messages."""
+    def add_all(self, values: Mapping[str, object]) -> dict[str, Any]:
+        """Return a JSON object with marks in its texts, and without nulls, as transformers reads messages."""
+        return {key: self._add(item) for key, item in values.items() if item is not None}
+
+    def _add(self, value: object) -> object:
         if isinstance(value, str):
             return self.name.sub(lambda match: self.start + match[0] + self.end, value)
         if isinstance(value, Mapping):
-            return {key: self.add(item) for key, item in value.items() if item is not None}
+            return self.add_all(value)
         if isinstance(value, list | tuple):
-            return [self.add(item) for item in value]
+            return [self._add(item) for item in value]
         return value
 
     def split(self, text: str) -> Iterator[tuple[str, bool]]:

@@ -87,6 +87,13 @@ class Tokenizer(Component):
             ids += [names[part]] if part in names else self.encode_continuation(part)
         return ids
 
+    def encode_text(self, text: str, *, special_tokens: bool = False) -> list[int]:
+        """Return the token ids of a text with `prefix`, like `encode`.
+
+        special_tokens: read the name of a special token as that token with every tokenizer.
+        """
+        return [*self.prefix, *self.encode_part(text, special=True)] if special_tokens else list(self.encode(text))
+
     @property
     def end_tokens(self) -> tuple[int, ...]:
         """The ids that end a generated text: the end-of-text token, and further ones of an imported model."""

@@ -31,6 +31,8 @@ class ChatMessage(StrictModel):
     """Role of the author, such as system, user or assistant. The chat template decides which roles there are."""
     content: str | list[TextPart]
     """The text, or its parts, which are joined by newlines."""
+    type: Literal["text", "message"] | None = None
+    """Accepted for compatibility. It has no effect."""
     name: str | None = None
     """Name of the author, for chat templates that use it."""
     reasoning_content: str | None = None
