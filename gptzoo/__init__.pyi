@@ -54,6 +54,9 @@ from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
 from gptzoo.interop.exporting.common_settings import rope_parameters as rope_parameters
 from gptzoo.interop.exporting.export_folder import export_hf as export_hf
+from gptzoo.interop.gguf.architecture import GgufArchitecture as GgufArchitecture
+from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlama
+from gptzoo.interop.gguf.metadata import GgufMetadata as GgufMetadata
 from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight
 from gptzoo.interop.importer import source_rows as source_rows

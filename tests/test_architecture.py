@@ -142,8 +142,9 @@ def test_the_core_names_no_component() -> None:
 def test_the_public_names() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config
-        Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError
-        Importer Inherited InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
+        Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GgufArchitecture
+        GgufMetadata GptzooError
+        Importer Inherited InputError InterleavedLlama Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
         NormLayer Optimizer Part PerLayer PluginError Positional PrefillOutput Reference RemoteJob Replicated
         Rng RopeScaling RotaryPositional RowParallel RunSpec RunView SamplingSpec Schedule SdpaAttention Settings
         Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer

@@ -26,7 +26,9 @@ from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
+from gptzoo.cli.export_gguf import export_gguf
 from gptzoo.cli.export_hf import export_hf
+from gptzoo.cli.import_gguf import import_gguf
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
 from gptzoo.cli.new_plugin import new_plugin
@@ -123,7 +125,7 @@ class CommandLine(click.Group):
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, verify_resume),
     "Compare": (ablate, report, diff),
-    "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf),
+    "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
 }

@@ -29,6 +29,8 @@ EXAMPLES = {
         "gptzoo export-hf runs/quickstart exported/quickstart",
         "gptzoo export-hf runs/quickstart exported/quickstart --checkpoint best --dtype bfloat16 --family mistral",
     ),
+    "import-gguf": ("gptzoo import-gguf downloads/SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2",),
+    "export-gguf": ("gptzoo export-gguf runs/quickstart quickstart.gguf --type q8_0",),
     "components": ("gptzoo components attention", "gptzoo components attention sdpa"),
     "check": (
         "gptzoo check attention:sdpa --set window=3",

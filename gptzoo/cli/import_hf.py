@@ -12,6 +12,7 @@ from gptzoo.cli.options import plugin_option
 
 if TYPE_CHECKING:
     from gptzoo.data.tokenizers.tokenizer import Tokenizer
+    from gptzoo.interop.hugging_face import ImportResult
 
 
 @click.command("import-hf")
@@ -29,7 +30,11 @@ def import_hf(source: Path, out: Path) -> None:
     """
     from gptzoo.interop.hugging_face import import_folder
 
-    result = import_folder(source, out)
+    report_import(import_folder(source, out), source, out)
+
+
+def report_import(result: ImportResult, source: Path, out: Path) -> None:
+    """Print a summary of an import to stderr."""
     spec, tokenizer = result.spec, result.tokenizer
     click.echo(f"read      {result.family} from {source}: {result.n_tensors} tensors", err=True)
     click.echo(

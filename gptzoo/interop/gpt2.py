@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gptzoo.interop.gguf.architecture import GPT2Gguf
 from gptzoo.interop.importer import Importer, Weight, transpose
 from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
@@ -20,6 +21,7 @@ class GPT2Importer(Importer):
     prefix = "transformer."
     architecture = "GPT2LMHeadModel"
     ignored = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, which old versions of transformers saved
+    gguf = (GPT2Gguf,)
     no_effect = frozenset(
         {
             "is_decoder",

@@ -44,6 +44,8 @@ def import_folder(source: Path, out: Path) -> ImportResult:
     not empty, or if a file is missing, damaged, or does not match config.json.
     """
     require_empty_folder(out)  # first, because reading a checkpoint may take minutes
+    if source.suffix == ".gguf":
+        raise FolderError(f"{source}: is a GGUF file; import it with gptzoo import-gguf")
     if not source.is_dir():
         raise FolderError(f"{source}: no such folder; download a model from the Hugging Face Hub first")
     settings, path = _text_settings(read_json_object(source / _CONFIG))

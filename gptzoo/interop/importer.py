@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gptzoo.component import Component, Config
 from gptzoo.interop.exporting.common_settings import common_settings
+from gptzoo.interop.gguf.architecture import GgufArchitecture
 from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
 
@@ -98,6 +99,9 @@ class Importer(Component):
     """Regular expression that matches the full names, without prefix, of tensors to skip, such as saved masks."""
     no_effect: ClassVar[frozenset[str]] = frozenset()
     """Settings of the family, besides `settings.NO_EFFECT`, that do not change the logits."""
+
+    gguf: ClassVar[tuple[type[GgufArchitecture], ...]] = ()
+    """Descriptions of the GGUF files of the family. Empty: llama.cpp has no architecture for it."""
 
     config: Config
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gptzoo.interop.gguf.architecture import LlamaGguf
 from gptzoo.interop.importer import Importer, Weight, source_rows
 from gptzoo.interop.rope import read_rope
 from gptzoo.interop.settings import Settings
@@ -19,6 +20,7 @@ class LlamaImporter(Importer):
     prefix = "model."
     architecture = "LlamaForCausalLM"
     ignored = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # computed from rope_theta; old versions saved it
+    gguf = (LlamaGguf,)
     no_effect = frozenset({"is_decoder", "is_llama_config", "max_sequence_length", "pretraining_tp"})
 
     def spec(self, settings: Settings) -> dict[str, Any]:

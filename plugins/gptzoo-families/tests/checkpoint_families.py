@@ -327,7 +327,7 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def make_model(name: str, seed: int = 0) -> Any:
     """Return a model of transformers with random weights, of which none is at a neutral initial value."""
     family, options = CONFIGS[name]
-    sizes = {} if family in ("GPTJ", "Bloom") else dict(SIZES)
+    sizes = {} if family in ("GPTJ", "Bloom", "GPT2") else dict(SIZES)
     if family in ("OPT", "Falcon"):  # they have other names for it
         del sizes["intermediate_size"]
     config = getattr(transformers, f"{family}Config")(**{**sizes, "bos_token_id": 1, "eos_token_id": 2, **options})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gptzoo import Settings
+from gptzoo_families.gguf.pre_norm import Glm4Gguf, GlmGguf
 from gptzoo_families.llama_like import Json, LlamaLike
 
 
@@ -10,6 +11,7 @@ class Glm(LlamaLike):
     """GLM-4 (9B): Llama with partial, interleaved rotary positions and a fused feed-forward network."""
 
     name = "glm"
+    gguf = (GlmGguf,)
     architecture = "GlmForCausalLM"
     paper = "Team GLM 2024, ChatGLM: A Family of Large Language Models, arXiv:2406.12793"
     up = ("gate_up_proj",)
@@ -36,6 +38,7 @@ class Glm4(Glm):
 
     name = "glm4"
     architecture = "Glm4ForCausalLM"
+    gguf = (Glm4Gguf,)
     norms = {
         "before.attention": "input_layernorm",
         "layers.attention": "post_self_attn_layernorm",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import gptzoo
 from gptzoo import Settings, Weight
+from gptzoo_families.gguf.pre_norm import BloomGguf
 from gptzoo_families.llama_like import AttentionConfig, Json, LlamaLike
 from gptzoo_families.tensors import Conversion, drop_rows, ungroup_qkv
 
@@ -131,6 +132,7 @@ class Bloom(LlamaLike):
 
     name = "bloom"
     architecture = "BloomForCausalLM"
+    gguf = (BloomGguf,)
     paper = "BigScience Workshop 2022, BLOOM, arXiv:2211.05100"
     prefix = "transformer."
     no_effect = LlamaLike.no_effect | {

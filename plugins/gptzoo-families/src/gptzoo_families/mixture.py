@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import gptzoo
 from gptzoo import Settings, Weight
+from gptzoo_families.gguf.mixture import MixtralGguf, OlmoeGguf, Qwen3MoeGguf
 from gptzoo_families.llama_like import FfnConfig, Json, LlamaLike
 from gptzoo_families.pre_norm import Qwen3
 
@@ -54,6 +55,7 @@ class Mixtral(MixtureLike):
 
     name = "mixtral"
     architecture = "MixtralForCausalLM"
+    gguf = (MixtralGguf,)
     paper = "Jiang et al. 2024, Mixtral of Experts, arXiv:2401.04088"
     ffn = "block_sparse_moe"
     up = ("w1", "w3")
@@ -87,6 +89,7 @@ class Qwen3Moe(MixtureLike, Qwen3):
 
     name = "qwen3_moe"
     architecture = "Qwen3MoeForCausalLM"
+    gguf = (Qwen3MoeGguf,)
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
     d_head: ClassVar[int | None] = None
     defaults = {
@@ -128,6 +131,7 @@ class Olmoe(MixtureLike):
 
     name = "olmoe"
     architecture = "OlmoeForCausalLM"
+    gguf = (OlmoeGguf,)
     paper = "Muennighoff et al. 2024, OLMoE: Open Mixture-of-Experts Language Models, arXiv:2409.02060"
     defaults = {
         "vocab_size": 50304,

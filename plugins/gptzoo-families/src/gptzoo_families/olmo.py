@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gptzoo
 from gptzoo import Settings
+from gptzoo_families.gguf.olmo import Olmo2Gguf, Olmo3Gguf, OlmoGguf
 from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike, RopeByLayerType
 
 
@@ -12,6 +13,7 @@ class Olmo(LlamaLike):
 
     name = "olmo"
     architecture = "OlmoForCausalLM"
+    gguf = (OlmoGguf,)
     paper = "Groeneveld et al. 2024, OLMo: Accelerating the Science of Language Models, arXiv:2402.00838"
     defaults = {"vocab_size": 50304}
 
@@ -32,6 +34,7 @@ class Olmo2(LlamaLike):
 
     name = "olmo2"
     architecture = "Olmo2ForCausalLM"
+    gguf = (Olmo2Gguf,)
     paper = "OLMo team 2024, 2 OLMo 2 Furious, arXiv:2501.00656"
     norms = {"layers.attention": "post_attention_layernorm", "layers.ffn": "post_feedforward_layernorm"}
     defaults = {"vocab_size": 50304, "rms_norm_eps": 1e-5}
@@ -48,6 +51,7 @@ class Olmo3(RopeByLayerType, Olmo2):
 
     name = "olmo3"
     architecture = "Olmo3ForCausalLM"
+    gguf = (Olmo3Gguf,)
     paper = "OLMo team 2025, OLMo 3"
     defaults = {**Olmo2.defaults, "sliding_window": 4096}
     thetas = {SLIDING: 500000.0, FULL: 500000.0}

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import gptzoo
 from gptzoo import Settings
+from gptzoo_families.gguf.parallel import CohereGguf, Falcon7BGguf, FalconGguf, GPTNeoXGguf, PhiGguf, StableLmGguf
 from gptzoo_families.llama_like import (
     AttentionConfig,
     HeadNorms,
@@ -26,6 +27,7 @@ class Phi(LlamaLike):
 
     name = "phi"
     architecture = "PhiForCausalLM"
+    gguf = (PhiGguf,)
     paper = "Li et al. 2023, Textbooks Are All You Need II: phi-1.5, arXiv:2309.05463"
     exit = "final_layernorm"
     out = "dense"
@@ -69,6 +71,7 @@ class GPTNeoX(LlamaLike):
 
     name = "gpt_neox"
     architecture = "GPTNeoXForCausalLM"
+    gguf = (GPTNeoXGguf,)
     paper = "Black et al. 2022, GPT-NeoX-20B, arXiv:2204.06745; Biderman et al. 2023, Pythia, arXiv:2304.01373"
     prefix = "gpt_neox."
     no_effect = LlamaLike.no_effect | {"classifier_dropout"}
@@ -126,6 +129,7 @@ class StableLm(HeadNorms):
 
     name = "stablelm"
     architecture = "StableLmForCausalLM"
+    gguf = (StableLmGguf,)
     paper = "Bellagente et al. 2024, Stable LM 2 1.6B Technical Report, arXiv:2402.17834"
     qk_norms = ("q_layernorm", "k_layernorm")
     partial_rotary = True
@@ -167,6 +171,7 @@ class Cohere(StackedHeadNorms):
 
     name = "cohere"
     architecture = "CohereForCausalLM"
+    gguf = (CohereGguf,)
     paper = "Cohere For AI 2024, C4AI Command R"
     norms = SHARED_NORM
     interleaved = True
@@ -199,6 +204,7 @@ class Falcon(LlamaLike):
 
     name = "falcon"
     architecture = "FalconForCausalLM"
+    gguf = (Falcon7BGguf, FalconGguf)
     paper = "Almazrouei et al. 2023, The Falcon Series of Open Language Models, arXiv:2311.16867"
     prefix = "transformer."
     ignored = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import gptzoo
 from gptzoo import Settings
+from gptzoo_families.gguf.pre_norm import GraniteGguf, Phi3Gguf, Qwen2Gguf, Qwen3Gguf, SmolLM3Gguf, StarCoder2Gguf
 from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike, set_mlp, set_residual_dropout
 
 
@@ -54,6 +55,7 @@ class Qwen2(QwenLike):
 
     name = "qwen2"
     architecture = "Qwen2ForCausalLM"
+    gguf = (Qwen2Gguf,)
     paper = "Yang et al. 2024, Qwen2 Technical Report, arXiv:2407.10671"
 
     def spec(self, settings: Settings) -> Json:
@@ -68,6 +70,7 @@ class Qwen3(QwenLike):
 
     name = "qwen3"
     architecture = "Qwen3ForCausalLM"
+    gguf = (Qwen3Gguf,)
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
     d_head: ClassVar[int | None] = 128
     """Default width of a head."""
@@ -84,6 +87,7 @@ class SmolLM3(QwenLike):
 
     name = "smollm3"
     architecture = "SmolLM3ForCausalLM"
+    gguf = (SmolLM3Gguf,)
     paper = "Bakouch et al. 2025, SmolLM3"
     defaults = {
         "vocab_size": 128256,
@@ -120,6 +124,7 @@ class Granite(LlamaLike):
 
     name = "granite"
     architecture = "GraniteForCausalLM"
+    gguf = (GraniteGguf,)
     paper = "Granite Team, IBM 2024, Granite 3.0 Language Models"
 
     def spec(self, settings: Settings) -> Json:
@@ -137,6 +142,7 @@ class StarCoder2(LlamaLike):
 
     name = "starcoder2"
     architecture = "Starcoder2ForCausalLM"
+    gguf = (StarCoder2Gguf,)
     paper = "Lozhkov et al. 2024, StarCoder 2 and The Stack v2, arXiv:2402.19173"
     up = ("c_fc",)
     down = "c_proj"
@@ -175,6 +181,7 @@ class Phi3(LlamaLike):
 
     name = "phi3"
     architecture = "Phi3ForCausalLM"
+    gguf = (Phi3Gguf,)
     paper = "Abdin et al. 2024, Phi-3 Technical Report, arXiv:2404.14219"
     qkv = ("qkv_proj",)
     up = ("gate_up_proj",)
