@@ -28,6 +28,7 @@ from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
+from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
@@ -120,7 +121,7 @@ class CommandLine(click.Group):
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Train": (build, prepare, train, evaluate, verify_resume),
+    "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (ablate, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, import_hf),
     "Extend": (components, plugins, new_plugin, check),
