@@ -71,7 +71,7 @@ def tokenizer(bos: bool) -> PreTrainedTokenizerFast:
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
-    names = ["<s>", "</s>"] if bos else ["<|endoftext|>"]
+    names = ["</s>", "<s>"] if bos else ["<|endoftext|>"]
     trainer = trainers.BpeTrainer(
         vocab_size=300,
         special_tokens=[AddedToken(name, special=True) for name in names],
@@ -79,8 +79,8 @@ def tokenizer(bos: bool) -> PreTrainedTokenizerFast:
     )
     library.train_from_iterator(TEXTS, trainer)
     if bos:
-        library.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=library, bos_token=names[0], eos_token=names[-1])
+        library.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=library, bos_token=names[-1], eos_token=names[0])
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
@@ -88,7 +88,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     """Return a folder with a random checkpoint of transformers in `hf` and the imported model in `tiny`."""
     folder = tmp_path_factory.mktemp(request.param)
     has_bos = request.param == "llama"
-    ids = {"bos_token_id": 0, "eos_token_id": 1 if has_bos else 0}
+    ids = {"bos_token_id": int(has_bos), "eos_token_id": 0}
     config: Any
     if has_bos:
         sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
