@@ -41,6 +41,7 @@ LAYERS = {
     "scaffold": 12,
     "docgen": 12,
     "serving": 12,
+    "harness": 12,
     "ablation": 12,
     "builtin": 13,
     "testing": 13,

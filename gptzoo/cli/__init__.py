@@ -31,6 +31,7 @@ from gptzoo.cli.export_hf import export_hf
 from gptzoo.cli.import_gguf import import_gguf
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
+from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
@@ -123,7 +124,7 @@ class CommandLine(click.Group):
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Train": (build, prepare, train, evaluate, verify_resume),
+    "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (ablate, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf),
     "Extend": (components, plugins, new_plugin, check),

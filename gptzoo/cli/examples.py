@@ -14,6 +14,10 @@ EXAMPLES = {
         "gptzoo train configs/runs/quickstart.json --out runs/wide --set model.d_model=256 --set optimizer.lr=0.001",
     ),
     "eval": ("gptzoo eval runs/quickstart", "gptzoo eval runs/quickstart --checkpoint best --data held-out.txt --json"),
+    "lm-eval": (
+        "gptzoo lm-eval runs/quickstart --tasks lambada_openai --limit 100",
+        "gptzoo lm-eval runs/quickstart --tasks my_task --include_path tasks --output_path scores --log_samples",
+    ),
     "verify-resume": ("gptzoo verify-resume configs/runs/quickstart.json --steps 10",),
     "report": ("gptzoo report ablations/positions", "gptzoo report ablations/positions --serve"),
     "sample": (

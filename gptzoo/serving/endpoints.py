@@ -30,6 +30,8 @@ from gptzoo.utils.json_text import to_json
 _log = logging.getLogger(__name__)
 INTERNAL_ERROR = RequestError(500, "internal server error. See the server's log.")
 CLIENT_CLOSED_REQUEST = 499  # no client reads it
+HARNESS_PREFIX = "/lm-eval"
+"""The prefix of the routes for lm-evaluation-harness. Under it, texts are tokenized as the harness expects."""
 
 
 class Endpoints:
@@ -98,7 +100,7 @@ class Endpoints:
         self._authenticate(request)
         body = read_json(TokenizeRequest, await self._read_body(request))
         self._check_model_name(body.model)
-        return JSONResponse(tokenize(self.builder, body))
+        return JSONResponse(tokenize(self.builder, body, for_harness=_is_for_harness(request)))
 
     async def detokenize(self, request: Request) -> Response:
         self._authenticate(request)
@@ -108,7 +110,7 @@ class Endpoints:
 
     async def tokenizer_info(self, request: Request) -> Response:
         self._authenticate(request)
-        return JSONResponse(tokenizer_info(self.builder))
+        return JSONResponse(tokenizer_info(self.builder, for_harness=_is_for_harness(request)))
 
     def _authenticate(self, request: Request) -> None:
         if self.api_key is None:
@@ -138,6 +140,10 @@ class Endpoints:
         except ClientDisconnect:
             raise RequestError(CLIENT_CLOSED_REQUEST, "the client disconnected before the end of the body") from None
         return bytes(body)
+
+
+def _is_for_harness(request: Request) -> bool:
+    return request.url.path.startswith(HARNESS_PREFIX + "/")
 
 
 class _EventStream(StreamingResponse):

@@ -44,8 +44,16 @@ class DetokenizeRequest(StrictModel):
     """Token ids."""
 
 
-def tokenize(builder: RequestBuilder, body: TokenizeRequest) -> dict[str, Any]:
-    """Return the token ids of a prompt. They are those that a completion of the same prompt reads."""
+START_OF_TEXT = "<|startoftext|>"
+"""The name of BOS for an evaluation harness, whatever the tokenizer calls it."""
+
+
+def tokenize(builder: RequestBuilder, body: TokenizeRequest, *, for_harness: bool = False) -> dict[str, Any]:
+    """Return the token ids of a prompt. They are those that a completion of the same prompt reads.
+
+    for_harness: lm-evaluation-harness always asks for no special tokens, and then scores the ids. Add BOS nevertheless
+    if the model was trained with it, as the harness does for models of transformers.
+    """
     tokenizer = builder.tokenizer
     try:
         if body.prompt == END_OF_TEXT and tokenizer.eot is not None and body.parse_special is not False:
@@ -53,7 +61,9 @@ def tokenize(builder: RequestBuilder, body: TokenizeRequest) -> dict[str, Any]:
         elif body.parse_special is not None:
             prefix = tokenizer.prefix if body.add_special_tokens else ()
             tokens = [*prefix, *tokenizer.encode_part(body.prompt, special=body.parse_special)]
-        elif body.prompt and body.add_special_tokens:
+        elif for_harness and body.prompt == START_OF_TEXT and tokenizer.prefix:
+            tokens = list(tokenizer.prefix)
+        elif body.prompt and (body.add_special_tokens or for_harness):
             tokens = encode_prompt(builder.loaded, body.prompt)
         else:
             tokens = list(tokenizer.encode_continuation(body.prompt))
@@ -73,8 +83,11 @@ def detokenize(builder: RequestBuilder, body: DetokenizeRequest) -> dict[str, An
     return {"prompt": builder.tokenizer.decode(body.tokens)}
 
 
-def tokenizer_info(builder: RequestBuilder) -> dict[str, Any]:
-    """Return the tokenizer in the form of a tokenizer_config.json."""
+def tokenizer_info(builder: RequestBuilder, *, for_harness: bool = False) -> dict[str, Any]:
+    """Return the tokenizer in the form of a tokenizer_config.json.
+
+    for_harness: name BOS, so that lm-evaluation-harness scores a text without context after it.
+    """
     tokenizer = builder.tokenizer
     return {
         "tokenizer_class": tokenizer.name,
@@ -82,7 +95,7 @@ def tokenizer_info(builder: RequestBuilder) -> dict[str, Any]:
         "model_max_length": builder.limits.max_length,
         "eos_token": None if tokenizer.eot is None else END_OF_TEXT,
         "eos_token_id": tokenizer.eot,
-        "bos_token": None,
+        "bos_token": START_OF_TEXT if for_harness and tokenizer.prefix else None,
         "bos_token_id": next(iter(tokenizer.prefix), None),
         "pad_token": None,
         "unk_token": None,
