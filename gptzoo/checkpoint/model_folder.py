@@ -118,13 +118,24 @@ def load_weights(
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         initialise(model, seed=0)  # The file does not hold computed buffers, such as ALiBi's slopes.
-    tensors = {name: distribute_like(expected[name], reorder_rows(row_orders, name, t)) for name, t in stored.items()}
+    assign_tensors(model, stored, targets, row_orders)
+
+
+def assign_tensors(
+    model: Architecture,
+    tensors: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor] | None = None,
+    row_orders: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Copy full tensors into a model, by name; its other tensors keep their values. See `load_weights`."""
+    expected = model.state_dict() if targets is None else targets
+    shards = {name: distribute_like(expected[name], reorder_rows(row_orders, name, t)) for name, t in tensors.items()}
     if targets is None:
-        model.load_state_dict(tensors)
-    else:
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                targets[name].copy_(tensor)
+        model.load_state_dict(shards, strict=False)
+        return
+    with torch.no_grad():
+        for name, tensor in shards.items():
+            targets[name].copy_(tensor)
 
 
 def _load_ema_weights(model: Architecture, folder: Path) -> None:
