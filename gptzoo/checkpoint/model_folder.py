@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gptzoo.checkpoint.checkpoints import best_valid_checkpoint, find_damage, list_checkpoints, newest_valid_checkpoint
-from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
+from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows, write_one_by_one
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError
 from gptzoo.model.architecture import Architecture
@@ -24,7 +24,7 @@ from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "averages.safetensors"  # in checkpoints of runs with an exponential moving average of the weights
@@ -59,12 +59,36 @@ def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Token
 
 def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | None = None) -> None:
     """Write a model folder atomically. Raises FolderError if `folder` is not empty or cannot be written."""
+    _write_new_folder(folder, lambda temporary: write_model_files(temporary, model, tokenizer))
+
+
+def save_tensors_as_model(
+    folder: str | Path,
+    model: Architecture,
+    tokenizer: Tokenizer | None,
+    tensors: Mapping[str, Tensor],
+    on_meta: Mapping[str, Tensor],
+) -> None:
+    """Write a model folder whose weights are read one at a time, so that memory never holds all of them.
+
+    model: the model of the weights, which may be on the meta device.
+    tensors, on_meta: see `gptzoo.checkpoint.sharded_tensors.write_one_by_one`.
+    """
+
+    def write(temporary: Path) -> None:
+        write_spec_and_tokenizer(temporary, model, tokenizer)
+        write_one_by_one(temporary / WEIGHTS, tensors, on_meta)
+
+    _write_new_folder(folder, write)
+
+
+def _write_new_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
     folder = Path(folder).absolute()
     require_empty_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as temporary:
-            write_model_files(temporary, model, tokenizer)
+            write(temporary)
     except (OSError, SafetensorError) as error:
         raise FolderError(f"{folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
 

@@ -96,13 +96,16 @@ def test_a_base_model_without_head_is_imported_with_tied_embeddings(save: Save) 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_weights_become_float32_with_the_same_values(save: Save, dtype: torch.dtype) -> None:
+def test_half_precision_weights_stay_so_and_a_loaded_model_has_their_values(save: Save, dtype: torch.dtype) -> None:
     checkpoint = save(tiny().to(dtype))
     checkpoint.import_()
     tensors = load_file(checkpoint.out / "model.safetensors")
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in tensors.values()} == {dtype}
     theirs = load_file(checkpoint.folder / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
-    assert torch.equal(tensors["blocks.0.ffn.up.weight"], theirs.t().float())
+    assert torch.equal(tensors["blocks.0.ffn.up.weight"], theirs.t())
+    model = gptzoo.load(checkpoint.out).model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.state_dict()["blocks.0.ffn.up.weight"], theirs.t().float())
 
 
 def test_each_dropout_goes_to_the_right_component(save: Save) -> None:

@@ -60,13 +60,14 @@ def test_a_new_part_is_initialised_and_the_others_are_taken_over(
     gptzoo.train({**spec, "steps": 1}, tmp_path / "noted")
     printed = "".join(capsys.readouterr())
     assert "new, initialised with seed 9: blocks.*.ffn.down.weight, blocks.*.ffn.gate_up.weight" in printed
-    assert "left over: blocks.*.ffn.up.bias, blocks.*.ffn.up.weight (4 tensors)" in printed
+    assert "left over: blocks.*.ffn.down.weight, blocks.*.ffn.up.bias, blocks.*.ffn.up.weight (6 tensors)" in printed
     record = json.loads((tmp_path / "noted" / "initial_weights.json").read_text())
     old, new = weights_of(trained), fresh_weights(spec, tmp_path / "x")
     assert set(record["taken"]) | set(record["new"]) == new.keys()
     assert set(record["left_over"]) == old.keys() - set(record["taken"])
+    assert set(record["new"]) == {name for name in new if ".ffn.gate_up." in name or ".ffn.down.weight" in name}
     actual = initial_weights(spec, tmp_path / "run")
-    assert_from(actual, {"blocks.0.ffn": new, "blocks.1.ffn": new, "": old})
+    assert_from(actual, {**dict.fromkeys(record["new"], new), "": old})
 
 
 def test_a_part_that_does_not_fit_is_refused_without_partial(run_spec: Json, trained: Path, tmp_path: Path) -> None:
