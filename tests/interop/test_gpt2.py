@@ -108,6 +108,24 @@ def test_half_precision_weights_stay_so_and_a_loaded_model_has_their_values(save
     assert torch.equal(model.state_dict()["blocks.0.ffn.up.weight"], theirs.t().float())
 
 
+@pytest.mark.parametrize("by_layer", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("reorder", [True, False])
+def test_scores_are_scaled_as_the_settings_say(save: Save, by_layer: bool, scaled: bool, reorder: bool) -> None:
+    options = {"scale_attn_by_inverse_layer_idx": by_layer, "scale_attn_weights": scaled}
+    model = tiny(**options, reorder_and_upcast_attn=reorder)
+    checkpoint = save(model)
+    checkpoint.import_()
+    checkpoint.assert_same_logits()
+    attention = checkpoint.spec()["attention"]
+    assert isinstance(attention, list) == by_layer
+    if not scaled or by_layer:  # the scale matters
+        other = tiny(scale_attn_by_inverse_layer_idx=False)
+        other.load_state_dict(model.state_dict())
+        with pytest.raises(AssertionError):
+            checkpoint.assert_same_logits(other)
+
+
 def test_each_dropout_goes_to_the_right_component(save: Save) -> None:
     checkpoint = save(tiny(resid_pdrop=0.3, embd_pdrop=0.2, attn_pdrop=0))
     checkpoint.import_()
@@ -154,9 +172,6 @@ def test_the_weights_of_another_kind_of_head_are_an_error(save: Save) -> None:
         ("n_layer", 0),
         ("pruned_heads", {"0": [1]}),
         ("quantization_config", {"bits": 4}),
-        ("reorder_and_upcast_attn", True),
-        ("scale_attn_by_inverse_layer_idx", True),
-        ("scale_attn_weights", False),
         ("some_new_setting", False),
         ("tie_word_embeddings", None),
     ],
@@ -169,7 +184,7 @@ def test_a_setting_that_a_spec_cannot_express_is_named(save: Save, key: str, val
 
 def test_all_unsupported_settings_are_named_at_once(save: Save) -> None:
     checkpoint = save(tiny())
-    checkpoint.edit_config({"scale_attn_weights": False, "n_layer": -1, "xyz": 1})
+    checkpoint.edit_config({"scale_attn_weights": 3, "n_layer": -1, "xyz": 1})
     lines = checkpoint.import_error(SpecError).splitlines()
     assert [line.split(": ")[1] for line in lines] == ["$.n_layer", "$.scale_attn_weights", "$.xyz"]
 

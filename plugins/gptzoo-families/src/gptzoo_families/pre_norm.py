@@ -128,6 +128,7 @@ class StarCoder2(LlamaLike):
     paper = "Lozhkov et al. 2024, StarCoder 2 and The Stack v2, arXiv:2402.19173"
     up = ("c_fc",)
     down = "c_proj"
+    no_effect = LlamaLike.no_effect | {"activation_function", "layer_norm_epsilon", "mlp_type", "norm_type"}
     defaults = {
         "vocab_size": 49152,
         "hidden_size": 3072,
@@ -164,6 +165,7 @@ class Phi3(LlamaLike):
     paper = "Abdin et al. 2024, Phi-3 Technical Report, arXiv:2404.14219"
     qkv = ("qkv_proj",)
     up = ("gate_up_proj",)
+    no_effect = LlamaLike.no_effect | {"full_attn_mod", "interpolate_factor"}
     defaults = {
         "vocab_size": 32064,
         "hidden_size": 3072,
