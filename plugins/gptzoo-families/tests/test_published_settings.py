@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 import gptzoo
 from gptzoo import registry
 from gptzoo.interop.settings import Settings
+from gptzoo_families.table import update
 
 GENERAL: dict[str, Any] = {
     "_attn_implementation": "sdpa",
@@ -156,3 +158,10 @@ def test_a_setting_that_may_change_the_model_is_still_refused_by_its_key_uncut(n
         read(name, {**default, "quantization_config": long})
     assert "entry_19" in str(caught.value)
     assert [problem.path for problem in caught.value.problems] == ["$.quantization_config"]
+
+
+@pytest.mark.parametrize("page", ["plugins/gptzoo-families/README.md", "docs/importing.md"])
+def test_the_table_of_families_is_current(page: str) -> None:
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
+    assert update(text) == text, "run python -m gptzoo_families.table plugins/gptzoo-families/README.md docs/importing.md"
+    assert all(f"`{name}`" in text for name in IMPORTERS)
