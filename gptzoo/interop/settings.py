@@ -62,6 +62,7 @@ ACTIVATIONS: Mapping[str, Mapping[str, str]] = {
 }
 """gptzoo activations by their names in transformers."""
 
+
 class Settings:
     """The settings of one config.json, and the problems found in them.
 

@@ -61,7 +61,9 @@ def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
         if index_file.exists():
             return _open_shards(index_file, open_file)
     names = ", ".join(_FORMATS)
-    raise FolderError(f"{folder}: no {names} or the index of shards; give a folder written by transformers' save_pretrained")
+    raise FolderError(
+        f"{folder}: no {names} or the index of shards; give a folder written by transformers' save_pretrained"
+    )
 
 
 def _open_shards(index_file: Path, open_file: Callable[[Path], dict[str, StoredTensor]]) -> dict[str, StoredTensor]:

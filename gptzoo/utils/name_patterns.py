@@ -37,4 +37,3 @@ def describe_names(names: Iterable[str]) -> str:
     patterns = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names))
     more = f" and {len(patterns) - _MAX_LISTED} more" if len(patterns) > _MAX_LISTED else ""
     return ", ".join(patterns[:_MAX_LISTED]) + more
-

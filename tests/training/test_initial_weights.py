@@ -84,9 +84,7 @@ def test_parts_come_from_another_run_or_are_new(run_spec: Json, trained: Path, t
     new = fresh_weights(spec, tmp_path / "x")
     old, other = weights_of(trained), weights_of(tmp_path / "other")
     actual = initial_weights(spec, tmp_path / "run")
-    assert_from(
-        actual, {"blocks.0.ffn": other, "blocks.1.ffn": other, "blocks.1.attention": new, "": old}
-    )
+    assert_from(actual, {"blocks.0.ffn": other, "blocks.1.ffn": other, "blocks.1.attention": new, "": old})
     spec["init_from"] = {"parts": {"embed": str(trained)}}
     assert_from(initial_weights(spec, tmp_path / "rest"), {"embed": old, "": new})
 
@@ -99,9 +97,13 @@ def test_a_part_must_fit_as_a_whole(run_spec: Json, trained: Path, tmp_path: Pat
         ).read_initial_weights()
 
     source = str(trained)
-    with pytest.raises(FolderError, match=r'parts\["blocks\.\*\.ffn"\]: .*the part does not fit: .*gate_up\.weight is miss'):
+    with pytest.raises(
+        FolderError, match=r'parts\["blocks\.\*\.ffn"\]: .*the part does not fit: .*gate_up\.weight is miss'
+    ):
         start({"blocks.*.ffn": source}, ffn="glu")
-    with pytest.raises(InputError, match=r'parts\["blocks\.\*\.fnn"\]: matches no tensor of the model\. Tensors: .*attention'):
+    with pytest.raises(
+        InputError, match=r'parts\["blocks\.\*\.fnn"\]: matches no tensor of the model\. Tensors: .*attention'
+    ):
         start({"blocks.*.fnn": source})
     with pytest.raises(InputError, match=r"is part of 'blocks\.\*\.ffn' too"):
         start({"blocks.*.ffn": source, "blocks.0": source})

@@ -163,5 +163,7 @@ def test_a_setting_that_may_change_the_model_is_still_refused_by_its_key_uncut(n
 @pytest.mark.parametrize("page", ["plugins/gptzoo-families/README.md", "docs/importing.md"])
 def test_the_table_of_families_is_current(page: str) -> None:
     text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
-    assert update(text) == text, "run python -m gptzoo_families.table plugins/gptzoo-families/README.md docs/importing.md"
+    assert update(text) == text, (
+        "run python -m gptzoo_families.table plugins/gptzoo-families/README.md docs/importing.md"
+    )
     assert all(f"`{name}`" in text for name in IMPORTERS)
