@@ -34,7 +34,7 @@ class Conversion(Mapping[str, Tensor]):
             if copy in self._sources and not torch.equal(self._sources[copy].read(), tensor):
                 raise FolderError(
                     f"{self._sources[copy].name} differs from {self._sources[weight.source_names[0]].name}, although "
-                    "config.json ties them; if they are meant to differ, set tie_word_embeddings to false in config.json"
+                    "config.json ties them; if they should differ, set tie_word_embeddings to false in config.json"
                 )
         return tensor.to(_stored_dtype(tensor)).contiguous()
 

@@ -39,7 +39,7 @@ class ImportResult:
 
 
 def import_folder(source: Path, out: Path) -> ImportResult:
-    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically. Weights of 16 bits stay so.
+    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically. 16-bit weights stay so.
 
     Raises SpecError with every setting of config.json that a gptzoo spec cannot express. Raises FolderError if `out` is
     not empty, or if a file is missing, damaged, or does not match config.json.

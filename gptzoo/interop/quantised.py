@@ -143,7 +143,7 @@ def _per_row_and_column(
 def _mxfp4_tensor(
     name: str, blocks: StoredTensor, scales: StoredTensor | None, quantisation: Quantisation
 ) -> StoredTensor:
-    """Return the experts' matrices (E, in, out) of blocks (E, out, G, 16) with two values in a byte, scales (E, out, G).
+    """Return the matrices (E, in, out) of blocks (E, out, G, 16) with two values in a byte, and of scales (E, out, G).
 
     Open Compute Project 2023, OCP Microscaling Formats (MX) Specification, version 1.0.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints in pickles, in FP8 and MXFP4, and in bfloat16. transformers and the formats' definitions are the oracle."""
+"""Checkpoints in pickles, FP8, MXFP4 and bfloat16. transformers and the definitions of the formats are the oracle."""
 
 from __future__ import annotations
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from runs import rows
 from torch import Tensor
 
 import gptzoo
 from gptzoo.errors import FolderError, InputError, SpecError
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.setup import Setup
-from runs import rows
 
 Json = dict[str, Any]
 
@@ -97,13 +97,9 @@ def test_a_part_must_fit_as_a_whole(run_spec: Json, trained: Path, tmp_path: Pat
         ).read_initial_weights()
 
     source = str(trained)
-    with pytest.raises(
-        FolderError, match=r'parts\["blocks\.\*\.ffn"\]: .*the part does not fit: .*gate_up\.weight is miss'
-    ):
+    with pytest.raises(FolderError, match=r'parts\["blocks\.\*\.ffn"\]: .*does not fit: .*gate_up\.weight is'):
         start({"blocks.*.ffn": source}, ffn="glu")
-    with pytest.raises(
-        InputError, match=r'parts\["blocks\.\*\.fnn"\]: matches no tensor of the model\. Tensors: .*attention'
-    ):
+    with pytest.raises(InputError, match=r'parts\["blocks\.\*\.fnn"\]: matches no tensor of the model'):
         start({"blocks.*.fnn": source})
     with pytest.raises(InputError, match=r"is part of 'blocks\.\*\.ffn' too"):
         start({"blocks.*.ffn": source, "blocks.0": source})

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import transformers
+from gptzoo_families.table import update
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import gptzoo
 from gptzoo import registry
 from gptzoo.interop.settings import Settings
-from gptzoo_families.table import update
 
 GENERAL: dict[str, Any] = {
     "_attn_implementation": "sdpa",

@@ -1,4 +1,4 @@
-"""The table of families, generated from the importers: `python -m gptzoo_families.table README.md …` updates it in pages.
+"""The table of families, generated from the importers. `python -m gptzoo_families.table FILE …` updates it in pages.
 
 Each row has the parts of the model that config.json without settings describes, with the options that are not at their
 defaults.
