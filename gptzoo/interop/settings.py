@@ -15,7 +15,8 @@ _NAMES = """
     _attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash
     _experts_implementation _flash_attn_2_enabled _num_labels architectures attention_softmax_in_fp32
     attn_implementation auto_map cache_implementation chunk_size_feed_forward dtype experts_implementation
-    finetuning_task    gradient_checkpointing id2label initializer_range is_decoder label2id max_sequence_length model_max_length
+    finetuning_task gradient_checkpointing id2label initializer_range is_decoder label2id max_sequence_length
+    model_max_length
     model_type num_labels output_attentions output_hidden_states output_past output_router_logits pretraining_tp
     prefix problem_type return_dict router_aux_loss_coef scale_attention_softmax_in_fp32 task_specific_params
     tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers.js_config unsloth_fixed use_bfloat16
