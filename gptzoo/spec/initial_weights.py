@@ -43,6 +43,8 @@ class InitSpec(StrictModel):
 
 
 def _from_path(value: object) -> object:
+    if not isinstance(value, str | dict | InitSpec | None):
+        raise custom_error("should be a path, or an object with path, partial and parts")
     return {"path": value} if isinstance(value, str) else value
 
 

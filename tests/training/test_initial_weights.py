@@ -187,3 +187,21 @@ def test_a_path_alone_stays_a_string_in_the_resolved_spec(run_spec: Json, traine
     assert spec.resolved()["init_from"] == str(trained)
     again = gptzoo.load_run_spec(spec.resolved())
     assert again == spec
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, r"\$\.init_from: should be a path, or an object with path, partial and parts"),
+        ({"pth": "x"}, r"\$\.init_from\.pth: no field named 'pth'; did you mean 'path'"),
+        ({"path": "x", "parts": {"a": 3}}, r"\$\.init_from\.parts\.a: should be a valid string"),
+    ],
+)
+def test_wrong_values_are_located(run_spec: Json, value: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        gptzoo.load_run_spec({**run_spec, "init_from": value})
+
+
+def test_an_option_of_a_path_can_be_set(spec_file: Path, trained: Path) -> None:
+    spec = gptzoo.load_run_spec(spec_file, [f"init_from={trained}", "init_from.partial=true"])
+    assert spec.resolved()["init_from"] == {"path": str(trained), "partial": True, "parts": {}}
