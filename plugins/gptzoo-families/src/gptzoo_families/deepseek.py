@@ -26,6 +26,7 @@ class DeepSeekV2(MixtureLike):
         "aux_loss_alpha",
         "ep_size",
         "head_dim",  # the rotated width, which qk_rope_head_dim says
+        "num_mtp_layers",
         "num_nextn_predict_layers",
         "qk_head_dim",
         "seq_aux",

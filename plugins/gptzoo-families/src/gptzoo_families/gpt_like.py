@@ -84,7 +84,7 @@ class OPT(LlamaLike):
     architecture = "OPTForCausalLM"
     paper = "Zhang et al. 2022, OPT: Open Pre-trained Transformer Language Models, arXiv:2205.01068"
     prefix = "model.decoder."
-    no_effect = LlamaLike.no_effect | {"layerdrop"}
+    no_effect = LlamaLike.no_effect | {"activation_dropout", "layerdrop"}
     exit = "final_layer_norm"
     out = "out_proj"
     ffn = ""

@@ -29,6 +29,7 @@ class GptOss(MixtureLike):
     name = "gpt_oss"
     architecture = "GptOssForCausalLM"
     paper = "OpenAI 2025, gpt-oss-120b & gpt-oss-20b Model Card, arXiv:2508.10925"
+    no_effect = MixtureLike.no_effect | {"experts_per_token", "initial_context_length"}
     defaults = {
         "vocab_size": 201088,
         "hidden_size": 2880,

@@ -147,6 +147,7 @@ class StarCoder2(LlamaLike):
     up = ("c_fc",)
     down = "c_proj"
     uniform_window = True
+    no_effect = LlamaLike.no_effect | {"activation_function", "layer_norm_epsilon", "mlp_type", "norm_type"}
     defaults = {
         "vocab_size": 49152,
         "hidden_size": 3072,
@@ -187,6 +188,7 @@ class Phi3(LlamaLike):
     up = ("gate_up_proj",)
     partial_rotary = True
     uniform_window = True
+    no_effect = LlamaLike.no_effect | {"full_attn_mod", "interpolate_factor"}
     defaults = {
         "vocab_size": 32064,
         "hidden_size": 3072,
