@@ -73,7 +73,7 @@ class HubServer(ThreadingHTTPServer):
 @contextmanager
 def serve_hub() -> Iterator[HubServer]:
     server = HubServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server
@@ -163,7 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _revision(self, repository: Repository, key: str, revision: str, body: bytes) -> None:
         commit = self._commit_of(repository, revision)
         siblings = [{"rfilename": path} for path in repository.commits[commit]]
-        self._send_json({"id": key.partition("/")[2], "sha": commit, "siblings": siblings, "private": False, "tags": []})
+        self._send_json(
+            {"id": key.partition("/")[2], "sha": commit, "siblings": siblings, "private": False, "tags": []}
+        )
 
     def _tree(self, repository: Repository, key: str, rest: str, body: bytes) -> None:
         revision, _, folder = rest.partition("/")
@@ -219,7 +221,11 @@ class _Handler(BaseHTTPRequestHandler):
         paths = [file["path"] for file in json.loads(body)["files"]]
         modes = {path: "lfs" if path.endswith(LARGE_SUFFIXES) else "regular" for path in paths}
         self._send_json(
-            {"files": [{"path": p, "uploadMode": mode, "shouldIgnore": False, "oid": None} for p, mode in modes.items()]}
+            {
+                "files": [
+                    {"path": p, "uploadMode": mode, "shouldIgnore": False, "oid": None} for p, mode in modes.items()
+                ]
+            }
         )
 
     def _batch(self, request: dict[str, Any]) -> None:
@@ -245,7 +251,9 @@ class _Handler(BaseHTTPRequestHandler):
                 del files[value["path"]]
         commit = repository.add_commit(files)
         name = key.partition("/")[2]
-        self._send_json({"commitUrl": f"{self.server.url}/{name}/commit/{commit}", "commitOid": commit, "success": True})
+        self._send_json(
+            {"commitUrl": f"{self.server.url}/{name}/commit/{commit}", "commitOid": commit, "success": True}
+        )
 
     # ------------------------------------------------------------------ answers
 
