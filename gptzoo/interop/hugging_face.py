@@ -37,18 +37,23 @@ class ImportResult:
     notes: tuple[str, ...]  # for the user, such as a missing tokenizer
 
 
-def import_folder(source: Path, out: Path) -> ImportResult:
+def import_folder(source: Path, out: Path, *, name: str | None = None) -> ImportResult:
     """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically. Weights become float32.
+
+    name: name of the model in its spec. Default: the name of the folder.
 
     Raises SpecError with every setting of config.json that a gptzoo spec cannot express. Raises FolderError if `out` is
     not empty, or if a file is missing, damaged, or does not match config.json.
     """
     require_empty_folder(out)  # first, because reading a checkpoint may take minutes
     if not source.is_dir():
-        raise FolderError(f"{source}: no such folder; download a model from the Hugging Face Hub first")
+        raise FolderError(
+            f"{source}: no such folder. Give a folder that transformers' save_pretrained wrote, or the name of a model "
+            "on the Hugging Face Hub, ORG/NAME"
+        )
     settings, path = _text_settings(read_json_object(source / _CONFIG))
     importer = _find_importer(settings)
-    spec = _read_spec(importer, settings, path, source.resolve().name)
+    spec = _read_spec(importer, settings, path, name or source.resolve().name)
     stored = open_tensors(source)
     model = build_on_meta(spec)
     tokenizer, notes = _read_tokenizer(source, importer, spec)
