@@ -31,6 +31,8 @@ from gptzoo.cli.inspect import inspect
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
+from gptzoo.cli.pull import pull
+from gptzoo.cli.push import push
 from gptzoo.cli.reference import reference
 from gptzoo.cli.report import report
 from gptzoo.cli.sample import sample
@@ -123,6 +125,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, verify_resume),
     "Compare": (ablate, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, import_hf),
+    "Share": (push, pull),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
 }

@@ -24,7 +24,15 @@ EXAMPLES = {
     "score": ('gptzoo score runs/quickstart "Once there was a boy." --tokens',),
     "serve": ("gptzoo serve runs/quickstart --port 8000",),
     "diff": ("gptzoo diff configs/models/tiny.json --set attention=naive",),
-    "import-hf": ("gptzoo import-hf downloads/gpt2 models/gpt2",),
+    "import-hf": (
+        "gptzoo import-hf downloads/gpt2 models/gpt2",
+        "gptzoo import-hf HuggingFaceTB/SmolLM2-135M models/smollm2",
+    ),
+    "push": (
+        "gptzoo push runs/quickstart ada/quickstart --private",
+        "gptzoo push runs/quickstart ada/quickstart --checkpoint best --license apache-2.0",
+    ),
+    "pull": ("gptzoo pull ada/quickstart models/quickstart",),
     "components": ("gptzoo components attention", "gptzoo components attention sdpa"),
     "check": (
         "gptzoo check attention:sdpa --set window=3",

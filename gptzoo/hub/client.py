@@ -81,6 +81,8 @@ def report_hub_errors(name: str, *, without_network: str, to_write: bool = False
         raise HubError(f"{name}: {reason}, and the files are not in the local cache. {without_network}") from error
     except errors.HfHubHTTPError as error:
         raise HubError(f"{name}: {_describe_status(error, endpoint, to_write)}") from error
+    except errors.LocalTokenNotFoundError:
+        raise HubError(f"{name}: there is no access token for {endpoint}; {_LOG_IN}") from None
     except (errors.HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # an error of the local disk
@@ -100,3 +102,8 @@ def _describe_status(error: Exception, endpoint: str, to_write: bool) -> str:
 def _shorten(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (" ".join(lines) or type(error).__name__)[:_MAX_REASON]
+
+
+def printable(text: str) -> str:
+    """Return a stranger's text on one line and without control characters, which could change a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

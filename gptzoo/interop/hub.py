@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gptzoo.errors import HubError
-from gptzoo.hub.client import require_repository_name
+from gptzoo.hub.client import printable, require_repository_name
 from gptzoo.hub.repository import HubFile, HubRepository
 
 _SETTINGS = frozenset(
@@ -54,7 +54,7 @@ def select_files(name: str, files: Iterable[HubFile]) -> list[HubFile]:
             raise HubError(f"{name}: {file.path}: has {file.size:,} bytes; no settings or tokenizer are so large")
     weights = _weights(at_root, "model", ".safetensors") or _weights(at_root, "pytorch_model", ".bin")
     if not weights:
-        others = ", ".join(sorted(at_root)) or "none"
+        others = ", ".join(map(printable, sorted(at_root))) or "none"
         raise HubError(f"{name}: has no weights in model.safetensors or its shards  (files: {others})")
     return [*settings, *weights]
 
