@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 TOKEN = "hf_" + "t" * 30
 LARGE_SUFFIXES = (".safetensors", ".parquet", ".bin", ".pt")  # in large file storage
 
@@ -117,11 +119,17 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"X-Error-Code": refused.code} if refused.code else {}
             if refused.message:
                 headers["X-Error-Message"] = refused.message
-            self._send(refused.status, b"{}", headers)
+            # As the hub does, name the repository that exists already.
+            name = json.loads(body or b"{}") if path == "/api/repos/create" else {}
+            url = f"{self.server.url}/{name.get('organization')}/{name.get('name')}"
+            self._send(refused.status, json.dumps({"url": url}).encode(), headers)
 
     def _route(self, path: str, body: bytes) -> None:
         if path == "/api/repos/create":
             return self._create(json.loads(body))
+        if path == "/api/validate-yaml":
+            yaml.safe_load(json.loads(body)["content"].split("---\n")[1])
+            return self._send_json({"errors": [], "warnings": []})
         if match := re.fullmatch(r"/upload/(\w+)", path):
             self.server.uploads[match[1]] = body
             return self._send(200, b"")

@@ -47,7 +47,7 @@ def _front_matter(published: PublishedRun, name: str, license: str | None) -> st
         "pipeline_tag": "text-generation",
         "tags": ["gptzoo"],
         "license": license,
-        "datasets": list(dict.fromkeys(name for corpus in corpora if (name := _repository(corpus)))),
+        "datasets": list(dict.fromkeys(filter(None, map(_repository, corpora)))),
         "model-index": _model_index(published, name, corpora),
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value]
