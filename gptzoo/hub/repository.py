@@ -60,9 +60,14 @@ class HubRepository:
         if known is not None:
             return known
         with self.report_errors():
+            from huggingface_hub import hf_api
+
             tree = list(hub_api().list_repo_tree(self.name, recursive=True, revision=self.commit, repo_type=self.kind))
-        entries = (entry for entry in tree if hasattr(entry, "size"))  # folders have none
-        files = [HubFile(e.path, e.size, e.lfs.sha256 if e.lfs else None) for e in entries]
+        files = [
+            HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None)
+            for entry in tree
+            if isinstance(entry, hf_api.RepoFile)
+        ]
         files.sort(key=lambda file: file.path)
         with suppress(OSError):  # without the listing, the next call needs the network again
             listing.parent.mkdir(parents=True, exist_ok=True)
