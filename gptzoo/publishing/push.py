@@ -49,7 +49,7 @@ def push(
     """Upload the model of a run, a checkpoint or a model folder as ORG/NAME, in one commit, with a model card.
 
     A repository that does not exist is created. Files of an earlier push that are not part of this one are deleted. A
-    model card that was edited is kept. Folder names and the host are left out of the records.
+    model card without `GENERATED_MARK` is kept. Folder names and the host are left out of the records.
 
     best, step: the checkpoint of a run. Default: the newest one.
     with_state: upload the run with the optimizer state of the checkpoint, so that it can be resumed.
@@ -72,7 +72,7 @@ def push(
     _require_own_repository(name, present)
     notes = []
     if layout.CARD in present and GENERATED_MARK.encode() not in repository.download(present[layout.CARD]).read_bytes():
-        notes.append(f"{layout.CARD} on the hub was edited, so it is kept as it is")
+        notes.append(f"{layout.CARD} on the hub is not a generated one, so it is kept")
     else:
         files = {**files, layout.CARD: card}
     outdated = [old for old in present if layout.belongs_to_gptzoo(old) and old not in files]

@@ -190,7 +190,7 @@ def test_a_card_that_was_edited_is_kept(trained: Path, login: HubServer) -> None
     login.add("ada/tiny", {**login.files("ada/tiny"), "README.md": b"My own words.\n"})
     result = invoke("push", trained, "ada/tiny", "--checkpoint", "3")
     assert result.exit_code == 0, result.output
-    assert "README.md on the hub was edited, so it is kept" in result.stderr
+    assert "README.md on the hub is not a generated one, so it is kept" in result.stderr
     assert login.files("ada/tiny")["README.md"] == b"My own words.\n"
 
 
