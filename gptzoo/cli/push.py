@@ -26,8 +26,9 @@ def push(
     """Upload the model of RUN to the Hugging Face Hub as ORG/NAME, with a model card.
 
     RUN is a run folder, a checkpoint or a model folder. The repository is created if it does not exist. The model card
-    has the spec, the data, the validation loss in bits per byte, and how to load the model. A card
-    without the comment at its beginning is yours and is kept. Folder names and the host are left out of the records. Log in first with `hf auth login`, or set HF_TOKEN.
+    has the spec, the data, the validation loss in bits per byte, and how to load the model. A card without the comment
+    at its beginning is yours and is kept. Folder names and the host are left out of the records. Log in first with `hf
+    auth login`, or set HF_TOKEN.
     """
     from gptzoo.publishing.push import push as push_run
     from gptzoo.utils.units import scaled
