@@ -35,6 +35,8 @@ from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
+from gptzoo.cli.pull import pull
+from gptzoo.cli.push import push
 from gptzoo.cli.reference import reference
 from gptzoo.cli.report import report
 from gptzoo.cli.sample import sample
@@ -127,6 +129,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (ablate, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf),
+    "Share": (push, pull),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
 }

@@ -28,13 +28,21 @@ EXAMPLES = {
     "score": ('gptzoo score runs/quickstart "Once there was a boy." --tokens',),
     "serve": ("gptzoo serve runs/quickstart --port 8000",),
     "diff": ("gptzoo diff configs/models/tiny.json --set attention=naive",),
-    "import-hf": ("gptzoo import-hf downloads/gpt2 models/gpt2",),
     "export-hf": (
         "gptzoo export-hf runs/quickstart exported/quickstart",
         "gptzoo export-hf runs/quickstart exported/quickstart --checkpoint best --dtype bfloat16 --family mistral",
     ),
     "import-gguf": ("gptzoo import-gguf downloads/SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2",),
     "export-gguf": ("gptzoo export-gguf runs/quickstart quickstart.gguf --type q8_0",),
+    "import-hf": (
+        "gptzoo import-hf downloads/gpt2 models/gpt2",
+        "gptzoo import-hf HuggingFaceTB/SmolLM2-135M models/smollm2",
+    ),
+    "push": (
+        "gptzoo push runs/quickstart ada/quickstart --private",
+        "gptzoo push runs/quickstart ada/quickstart --checkpoint best --license apache-2.0",
+    ),
+    "pull": ("gptzoo pull ada/quickstart models/quickstart",),
     "components": ("gptzoo components attention", "gptzoo components attention sdpa"),
     "check": (
         "gptzoo check attention:sdpa --set window=3",

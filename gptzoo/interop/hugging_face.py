@@ -38,8 +38,12 @@ class ImportResult:
     notes: tuple[str, ...]  # for the user, such as a missing tokenizer
 
 
-def import_folder(source: Path, out: Path) -> ImportResult:
-    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically. 16-bit weights stay so.
+def import_folder(source: Path, out: Path, *, name: str | None = None) -> ImportResult:
+    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically.
+
+    Weights of 16 bits keep their type.
+
+    name: name of the model in its spec. Default: the name of the folder.
 
     Raises SpecError with every setting of config.json that a gptzoo spec cannot express. Raises FolderError if `out` is
     not empty, or if a file is missing, damaged, or does not match config.json.
@@ -48,12 +52,15 @@ def import_folder(source: Path, out: Path) -> ImportResult:
     if source.suffix == ".gguf":
         raise FolderError(f"{source}: is a GGUF file; import it with gptzoo import-gguf")
     if not source.is_dir():
-        raise FolderError(f"{source}: no such folder; download a model from the Hugging Face Hub first")
+        raise FolderError(
+            f"{source}: no such folder. Give a folder that transformers' save_pretrained wrote, or the name of a model "
+            "on the Hugging Face Hub, ORG/NAME"
+        )
     all_settings = read_json_object(source / _CONFIG)
     settings, path = _text_settings(all_settings)
     settings, quantisation = _without_quantisation(settings, all_settings, path)
     importer = _find_importer(settings)
-    spec = _read_spec(importer, settings, path, source.resolve().name)
+    spec = _read_spec(importer, settings, path, name or source.resolve().name)
     stored, notes = dequantise(open_tensors(source), quantisation)
     model = build_on_meta(spec)
     tokenizer, tokenizer_notes = _read_tokenizer(source, importer, spec)
