@@ -159,7 +159,8 @@ def _mismatch(
         expected += float((gradients[name] * directions[name]).sum())
         values[name] = parameters[name].clone()
     total_norm = sum(float(gradient.square().sum()) for gradient in gradients.values()) ** 0.5
-    slopes, converged = [], None
+    slopes: list[float] = []
+    converged: float | None = None
     for step_size in _STEP_SIZES:
         results = []
         for sign in (1, -1):
