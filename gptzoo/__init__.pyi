@@ -52,8 +52,14 @@ from gptzoo.errors import SpecError as SpecError
 from gptzoo.errors import StopRun as StopRun
 from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
+from gptzoo.interop.exporting.common_settings import rope_parameters as rope_parameters
+from gptzoo.interop.exporting.export_folder import export_hf as export_hf
+from gptzoo.interop.gguf.architecture import GgufArchitecture as GgufArchitecture
+from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlama
+from gptzoo.interop.gguf.metadata import GgufMetadata as GgufMetadata
 from gptzoo.interop.importer import Importer as Importer
 from gptzoo.interop.importer import Weight as Weight
+from gptzoo.interop.importer import source_rows as source_rows
 from gptzoo.interop.rope import read_rope as read_rope
 from gptzoo.interop.rope import read_ropes as read_ropes
 from gptzoo.interop.settings import Settings as Settings

@@ -7,6 +7,7 @@ from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional, rope_scaling
 from gptzoo.data.batching import packed, windows
 from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text, train_val
+from gptzoo.data.corpora.presets import fineweb_edu, openwebtext, tinyshakespeare, tinystories, wikitext
 from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
 from gptzoo.hooks import hookimpl
 from gptzoo.interop import gpt2, llama
@@ -80,6 +81,11 @@ def gptzoo_components() -> list[type[Component]]:
         mixture.MixtureCorpus,
         train_val.TrainValCorpus,
         stories.StoriesCorpus,
+        tinyshakespeare.TinyShakespeareCorpus,
+        tinystories.TinyStoriesCorpus,
+        wikitext.WikiTextCorpus,
+        openwebtext.OpenWebTextCorpus,
+        fineweb_edu.FineWebEduCorpus,
         windows.Windows,
         packed.Packed,
         gpt2.GPT2Importer,

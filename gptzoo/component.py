@@ -47,6 +47,9 @@ class Config(StrictModel):
     """The options of a component. `type` is the name of the component; the component's author adds the other fields."""
 
     component: ClassVar[type[Component]]  # the class that this config belongs to
+    training_only: ClassVar[frozenset[str]] = frozenset()
+    """Options that act in training only, such as the scale of initial weights. Options that inherit the model's
+    `dropout` count without being listed."""
     type: str = ""
 
     @classmethod
@@ -65,6 +68,15 @@ class Config(StrictModel):
         checked when a spec is read, and errors give its location.
         """
         yield from ()
+
+    def canonical(self, dims: Dims) -> Config:
+        """Return the simplest config of the same function, with the same parameters under the same names.
+
+        Specs of the same function can then be compared, as the export of a model does. Override it to fill in an
+        option whose default is computed, or to name the component that another one reimplements. `dropout` and the
+        like stay as they are.
+        """
+        return self
 
 
 _BaseConfig = Config  # the class body of Component binds the name Config again

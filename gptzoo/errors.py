@@ -6,6 +6,7 @@ GptzooError                 1
 │   ├── PluginError             a plugin cannot be loaded
 │   ├── DataError               a corpus or tokenizer cannot provide what the run needs
 │   ├── FolderError             a run, checkpoint or model folder is missing, in use or damaged
+│   ├── HubError                the Hugging Face Hub cannot be reached, or refuses the request
 │   ├── LogitsError             a model gives logits from which no token can be drawn
 │   └── ProcessorError          a logits processor fails
 ├── StopRun                 1   a hook or a required tracker ended the run
@@ -65,6 +66,10 @@ class DataError(InputError):
 
 class FolderError(InputError):
     """A run, checkpoint or model folder that is missing, in use or damaged."""
+
+
+class HubError(InputError):
+    """The Hugging Face Hub, or a repository on it, cannot be reached or refuses the request."""
 
 
 class LogitsError(InputError):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from hub_server import HubServer, serve_hub
 from hypothesis import settings
 from support import CPU_ARITHMETICS, CUDA_ARITHMETICS, SPECS, Arithmetic
 
@@ -90,3 +91,20 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     for module in set(sys.modules) - before:
         if module.startswith("theirs_"):
             del sys.modules[module]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A local server in the place of the Hugging Face Hub, with empty caches and without a login."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with serve_hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "huggingface"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server speaks plain HTTP
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path / "cache"))
+        yield server

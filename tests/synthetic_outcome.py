@@ -73,6 +73,7 @@ def _variant(name: str) -> Variant:
         differences=differences,
         residue="" if attention == "sdpa" else "8,192 parameters more than the baseline: gates have none to match",
         spec={"model": {"attention": attention, "positional": positional}, "steps": STEPS},
+        exports_as="llama" if name == "sdpa-rope" else "not: attention <linear> (closest: llama)",
     )
 
 

@@ -24,6 +24,7 @@ LAYERS = {
     "strict_model": 0,
     "errors": 0,
     "utils": 0,
+    "hub": 1,
     "component": 1,
     "hooks": 2,
     "plugin_checks": 3,
@@ -42,6 +43,8 @@ LAYERS = {
     "scaffold": 12,
     "docgen": 12,
     "serving": 12,
+    "harness": 12,
+    "publishing": 12,
     "ablation": 12,
     "builtin": 13,
     "testing": 13,
@@ -143,15 +146,16 @@ def test_the_core_names_no_component() -> None:
 def test_the_public_names() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config
-        Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GptzooError
-        Importer Inherited InputError Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
+        Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GgufArchitecture
+        GgufMetadata GptzooError
+        Importer Inherited InputError InterleavedLlama Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
         NormLayer Optimizer Part PerLayer PluginError Positional PrefillOutput Reference RemoteJob Replicated
         Rng RopeScaling RotaryPositional RowParallel RunSpec RunView SamplingSpec Schedule SdpaAttention Settings
         Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer
         Tracker VersionWarning Weight
-        ablate build by_default evaluate extend generate hookimpl inherited initialise load load_ablation_spec
+        ablate build by_default evaluate export_hf extend generate hookimpl inherited initialise load load_ablation_spec
         load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome read_rope read_ropes
-        registered run_remote_job stream train variants
+        registered rope_parameters run_remote_job source_rows stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

@@ -37,6 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "opening.txt").write_text("Once there was\n")
     (tmp_path / "prompts.jsonl").write_text('"Once"\n{"prompt": "The", "id": 3}\n')
     (tmp_path / "sampling.json").write_text(blocks("json")[0])
+    (tmp_path / "chat.jinja").write_text(blocks("jinja")[0])
     (tmp_path / "shout.py").write_text(next(block for block in blocks("python") if "hookimpl" in block))
     return tmp_path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gptzoo.checkpoint.checkpoints import best_valid_checkpoint, find_damage, list_checkpoints, newest_valid_checkpoint
-from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows
+from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows, write_one_by_one
+from gptzoo.data.chat.prompt import Message, chat_prompt_ids
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
-from gptzoo.errors import FolderError
+from gptzoo.errors import FolderError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.initialise import initialise
@@ -24,7 +25,7 @@ from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "averages.safetensors"  # in checkpoints of runs with an exponential moving average of the weights
@@ -43,6 +44,33 @@ class LoadedModel:
     def spec(self) -> ModelSpec:
         return self.model.spec
 
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Return the token ids of a chat, for `gptzoo.generate` and `gptzoo.stream`.
+
+        messages: objects with "role" and "content", such as {"role": "user", "content": "Hi"}.
+        chat_template: Jinja template, or the name of one of the model's. Default: the model's template.
+        add_generation_prompt: end with the beginning of the assistant's answer.
+        variables: further variables of the template, such as {"enable_thinking": False}.
+
+        Raises InputError if the model has no chat template, or if the template fails for these messages.
+        """
+        if self.tokenizer is None:
+            raise InputError(f"{self.folder}: has no tokenizer.json, so this model cannot be used with text")
+        return chat_prompt_ids(
+            self.tokenizer,
+            messages,
+            template=chat_template,
+            add_generation_prompt=add_generation_prompt,
+            variables=variables,
+        )
+
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
     """Write the files of a model folder into an existing folder."""
@@ -59,12 +87,36 @@ def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Token
 
 def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | None = None) -> None:
     """Write a model folder atomically. Raises FolderError if `folder` is not empty or cannot be written."""
+    _write_new_folder(folder, lambda temporary: write_model_files(temporary, model, tokenizer))
+
+
+def save_tensors_as_model(
+    folder: str | Path,
+    model: Architecture,
+    tokenizer: Tokenizer | None,
+    tensors: Mapping[str, Tensor],
+    on_meta: Mapping[str, Tensor],
+) -> None:
+    """Write a model folder whose weights are read one at a time, so that memory never holds all of them.
+
+    model: the model of the weights, which may be on the meta device.
+    tensors, on_meta: see `gptzoo.checkpoint.sharded_tensors.write_one_by_one`.
+    """
+
+    def write(temporary: Path) -> None:
+        write_spec_and_tokenizer(temporary, model, tokenizer)
+        write_one_by_one(temporary / WEIGHTS, tensors, on_meta)
+
+    _write_new_folder(folder, write)
+
+
+def _write_new_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
     folder = Path(folder).absolute()
     require_empty_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as temporary:
-            write_model_files(temporary, model, tokenizer)
+            write(temporary)
     except (OSError, SafetensorError) as error:
         raise FolderError(f"{folder}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
@@ -118,13 +170,24 @@ def load_weights(
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         initialise(model, seed=0)  # The file does not hold computed buffers, such as ALiBi's slopes.
-    tensors = {name: distribute_like(expected[name], reorder_rows(row_orders, name, t)) for name, t in stored.items()}
+    assign_tensors(model, stored, targets, row_orders)
+
+
+def assign_tensors(
+    model: Architecture,
+    tensors: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor] | None = None,
+    row_orders: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Copy full tensors into a model, by name; its other tensors keep their values. See `load_weights`."""
+    expected = model.state_dict() if targets is None else targets
+    shards = {name: distribute_like(expected[name], reorder_rows(row_orders, name, t)) for name, t in tensors.items()}
     if targets is None:
-        model.load_state_dict(tensors)
-    else:
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                targets[name].copy_(tensor)
+        model.load_state_dict(shards, strict=False)
+        return
+    with torch.no_grad():
+        for name, tensor in shards.items():
+            targets[name].copy_(tensor)
 
 
 def _load_ema_weights(model: Architecture, folder: Path) -> None:

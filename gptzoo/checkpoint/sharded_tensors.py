@@ -122,6 +122,26 @@ def write_sharded_file(
         on_all_ranks(partial(write_shards, gathered))
 
 
+def write_one_by_one(file: Path, tensors: Mapping[str, Tensor], on_meta: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file and hold one tensor at a time.
+
+    tensors: a mapping that computes or reads a tensor when it is asked for it.
+    on_meta: tensors of the same names, shapes and types, without values.
+    """
+    header, offsets, size = _file_layout(on_meta)
+    with open(file, "wb") as stream:
+        stream.write(header)
+        stream.truncate(size)
+        for name in tensors:
+            tensor = tensors[name]
+            if (tensor.shape, tensor.dtype) != (on_meta[name].shape, on_meta[name].dtype):
+                raise RuntimeError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} is not as it was announced")
+            stream.seek(offsets[name])
+            stream.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def _file_layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int], int]:
     """Return the header of the file, the byte offset of each tensor, and the file size in bytes."""
     entries: dict[str, dict[str, Any]] = {}

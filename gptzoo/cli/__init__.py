@@ -27,11 +27,17 @@ from gptzoo.cli.doctor import doctor
 from gptzoo.cli.eject import eject
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
+from gptzoo.cli.export_gguf import export_gguf
+from gptzoo.cli.export_hf import export_hf
+from gptzoo.cli.import_gguf import import_gguf
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
+from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
+from gptzoo.cli.pull import pull
+from gptzoo.cli.push import push
 from gptzoo.cli.reference import reference
 from gptzoo.cli.report import report
 from gptzoo.cli.sample import sample
@@ -121,9 +127,10 @@ class CommandLine(click.Group):
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Train": (build, prepare, train, evaluate, verify_resume),
+    "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (ablate, report, diff),
-    "Generate and inspect": (sample, score, serve, inspect, import_hf, eject),
+    "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf, eject),
+    "Share": (push, pull),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
 }

@@ -55,7 +55,7 @@ def build(
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Show the blocks, parameters, FLOPs, KV cache and training memory of a model.
+    """Show the blocks, parameters, FLOPs, KV cache and training memory of a model, and if it can be exported.
 
     SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. No weights are allocated unless
     --out is given, so this works for a model of any size.
@@ -97,12 +97,14 @@ def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
 
 
 def _to_json(spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
+    from gptzoo.interop.exporting.summary import summarise_export
     from gptzoo.spec.components_in_spec import components_in
 
     return {
         "name": spec.name,
         "spec": spec.resolved(),
         **costs.as_dict(),
+        "export": dataclasses.asdict(summarise_export(spec)),
         "components": [part.as_dict() for part in components_in(spec)],
         "stack": [_node_to_json(node) for node in nodes],
     }

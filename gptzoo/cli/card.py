@@ -10,6 +10,7 @@ from rich.text import Text
 
 from gptzoo.cli.stack import draw_stack, wrap_notes
 from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
+from gptzoo.interop.exporting.summary import summarise_export
 from gptzoo.model.accounting import ModelCosts, TrainingMemory
 from gptzoo.spec.components_in_spec import components_in
 from gptzoo.spec.model import ModelSpec
@@ -79,6 +80,7 @@ def _cost_lines(spec: ModelSpec, costs: ModelCosts, width: int) -> Iterator[Text
     if costs.not_rehearsed:
         notes_by_label["not counted"] = ["FLOPs and training memory", costs.not_rehearsed]
     notes_by_label["components from"] = _origin_notes(spec)
+    notes_by_label["transformers"] = [str(summarise_export(spec))]
     for label, notes in notes_by_label.items():
         for index, line in enumerate(wrap_notes(notes, width - _LABEL_WIDTH)):
             yield Text(f"{'' if index else label:<{_LABEL_WIDTH}}", "bold").append(line, "not bold")

@@ -14,6 +14,10 @@ EXAMPLES = {
         "gptzoo train configs/runs/quickstart.json --out runs/wide --set model.d_model=256 --set optimizer.lr=0.001",
     ),
     "eval": ("gptzoo eval runs/quickstart", "gptzoo eval runs/quickstart --checkpoint best --data held-out.txt --json"),
+    "lm-eval": (
+        "gptzoo lm-eval runs/quickstart --tasks lambada_openai --limit 100",
+        "gptzoo lm-eval runs/quickstart --tasks my_task --include_path tasks --output_path scores --log_samples",
+    ),
     "verify-resume": ("gptzoo verify-resume configs/runs/quickstart.json --steps 10",),
     "report": ("gptzoo report ablations/positions", "gptzoo report ablations/positions --serve"),
     "sample": (
@@ -24,7 +28,21 @@ EXAMPLES = {
     "score": ('gptzoo score runs/quickstart "Once there was a boy." --tokens',),
     "serve": ("gptzoo serve runs/quickstart --port 8000",),
     "diff": ("gptzoo diff configs/models/tiny.json --set attention=naive",),
-    "import-hf": ("gptzoo import-hf downloads/gpt2 models/gpt2",),
+    "export-hf": (
+        "gptzoo export-hf runs/quickstart exported/quickstart",
+        "gptzoo export-hf runs/quickstart exported/quickstart --checkpoint best --dtype bfloat16 --family mistral",
+    ),
+    "import-gguf": ("gptzoo import-gguf downloads/SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2",),
+    "export-gguf": ("gptzoo export-gguf runs/quickstart quickstart.gguf --type q8_0",),
+    "import-hf": (
+        "gptzoo import-hf downloads/gpt2 models/gpt2",
+        "gptzoo import-hf HuggingFaceTB/SmolLM2-135M models/smollm2",
+    ),
+    "push": (
+        "gptzoo push runs/quickstart ada/quickstart --private",
+        "gptzoo push runs/quickstart ada/quickstart --checkpoint best --license apache-2.0",
+    ),
+    "pull": ("gptzoo pull ada/quickstart models/quickstart",),
     "components": ("gptzoo components attention", "gptzoo components attention sdpa"),
     "check": (
         "gptzoo check attention:sdpa --set window=3",

@@ -83,6 +83,25 @@ def check_text(text: str, option: str) -> str:
     return text
 
 
+def read_chat_template(loaded: LoadedModel, template: str | None) -> str | None:
+    """Return the chat template of an option: the name of one of the model's, or the content of a file.
+
+    Raises DataError.
+    """
+    from gptzoo.data.utf8 import read_utf8
+    from gptzoo.errors import DataError
+    from gptzoo.spec.files import did_you_mean_path
+
+    special = None if loaded.tokenizer is None else loaded.tokenizer.special_tokens
+    known = {} if special is None else special.chat_templates
+    if template is None or template in known:
+        return template
+    if not Path(template).is_file():
+        names = f"  (templates of this model: {', '.join(known)})" if known else ""
+        raise DataError(f"--chat-template: no such file: {template}{did_you_mean_path(Path(template))}{names}")
+    return read_utf8(Path(template))
+
+
 def _is_run(path: Path) -> bool:
     """Return True for the file of a run spec, which has a field `model`; a model spec has none."""
     from gptzoo.spec.files import read_json

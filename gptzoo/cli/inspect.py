@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gptzoo.cli.inputs import check_text, read_model, read_text
-from gptzoo.cli.options import json_option, model_options, plugin_option
+from gptzoo.cli.options import json_option, model_options, plugin_option, special_tokens_option
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def _shared_options(command: Command) -> Command:
             multiple=True,
             help="Output file: FILE.html for an interactive page, FILE.png for an image. Repeatable.",
         ),
+        special_tokens_option,
         click.option("--file", metavar="FILE|-", help="File with the text; - for stdin."),
         click.option("--prompt", help="Text to run the model on."),
         click.argument("run", type=click.Path(path_type=Path)),
@@ -56,6 +57,7 @@ def attention(
     run: Path,
     prompt: str | None,
     file: str | None,
+    special_tokens: bool,
     out: tuple[Path, ...],
     layer: tuple[int, ...],
     head: tuple[int, ...],
@@ -74,7 +76,7 @@ def attention(
 
     text, files = _input_text(prompt, file), _output_files(out, "attention", default=not as_json)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    maps = attention_maps(loaded, _token_ids(loaded, text)).select(layer, head)
+    maps = attention_maps(loaded, _token_ids(loaded, text, special_tokens)).select(layer, head)
     for sublayer in maps.without_map:
         click.echo(f"note: {sublayer} has no attention scores", err=True)
     n_weights = sum(attention_map.weights.numel() for attention_map in maps.maps)
@@ -118,6 +120,7 @@ def logits(
     run: Path,
     prompt: str | None,
     file: str | None,
+    special_tokens: bool,
     out: tuple[Path, ...],
     top: int,
     checkpoint: str,
@@ -134,7 +137,7 @@ def logits(
 
     text, files = _input_text(prompt, file), _output_files(out, "logits", default=False)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    lens = logit_lens(loaded, _token_ids(loaded, text), top)
+    lens = logit_lens(loaded, _token_ids(loaded, text, special_tokens), top)
     title = _title("Logit lens", loaded, text)
 
     def draw(path: Path) -> None:
@@ -160,10 +163,10 @@ def _input_text(prompt: str | None, file: str | None) -> str:
     return read_text(file) if file is not None else check_text(prompt or "", "--prompt")
 
 
-def _token_ids(loaded: LoadedModel, text: str) -> list[int]:
+def _token_ids(loaded: LoadedModel, text: str, special_tokens: bool) -> list[int]:
     from gptzoo.sampling.text import encode_prompt
 
-    return encode_prompt(loaded, text)
+    return encode_prompt(loaded, text, special_tokens=special_tokens)
 
 
 def _output_files(out: Sequence[Path], name: str, *, default: bool) -> list[Path]:

@@ -50,6 +50,11 @@ def model_options(command: F) -> F:
     command = click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")(
         command
     )
+    return weights_options(command)
+
+
+def weights_options(command: F) -> F:
+    """Add `--checkpoint` and `--averaged`, which select the weights of RUN."""
     command = click.option(
         "--averaged", is_flag=True, help="Use the averaged (EMA) weights instead of the trained weights."
     )(command)
@@ -76,6 +81,28 @@ def compile_option(command: F) -> F:
         is_flag=True,
         help="Compile the decode step. Needs a C++ compiler; the first tokens take longer.",
     )(command)
+
+
+CHAT_TEMPLATE: dict[str, Any] = {
+    "metavar": "FILE|NAME",
+    "help": "Jinja template of chats, as a file or the name of one of the model's (default: the model's template).",
+}
+
+
+SPECIAL_TOKENS: dict[str, Any] = {
+    "is_flag": True,
+    "help": "Read names of special tokens, such as <|endoftext|>, as these tokens instead of plain text.",
+}
+
+
+def special_tokens_option(command: F) -> F:
+    """Add `--special-tokens`, which reads names of special tokens in the text as tokens."""
+    return click.option("--special-tokens", **SPECIAL_TOKENS)(command)
+
+
+def chat_template_option(command: F) -> F:
+    """Add `--chat-template`, which replaces the chat template of the model."""
+    return click.option("--chat-template", **CHAT_TEMPLATE)(command)
 
 
 def checkpoint_step(checkpoint: str) -> int | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.inputs import check_text, read_model, read_text
+from gptzoo.cli.inputs import check_text, read_chat_template, read_model, read_text
+from gptzoo.cli.interactive import PromptReader, chat_interactively, sample_interactively
 from gptzoo.cli.option_sections import SectionedCommand, option, section
-from gptzoo.cli.options import compile_option, dtype_option, json_option, model_options, plugin_option
+from gptzoo.cli.options import (
+    CHAT_TEMPLATE,
+    SPECIAL_TOKENS,
+    compile_option,
+    dtype_option,
+    json_option,
+    model_options,
+    plugin_option,
+)
 from gptzoo.cli.sampling import read_strategy
 from gptzoo.cli.sampling_options import sampling_options
 from gptzoo.utils.json_text import to_json
@@ -41,6 +48,17 @@ if TYPE_CHECKING:
         help="File with many prompts, one per line. Needs --out.",
     ),
     option("--interactive", is_flag=True, help="Read prompts from the terminal until the end of input."),
+    option("--special-tokens", **SPECIAL_TOKENS),
+)
+@section(
+    "Chat",
+    option(
+        "--chat",
+        is_flag=True,
+        help="Read a prompt as a message of the user, by the model's chat template. Without one, chat on the terminal.",
+    ),
+    option("--system", metavar="TEXT", help="For --chat: the system message before the first message."),
+    option("--chat-template", **CHAT_TEMPLATE),
 )
 @section(
     "Samples",
@@ -68,6 +86,10 @@ def sample(
     file: str | None,
     prompts_file: Path | None,
     interactive: bool,
+    special_tokens: bool,
+    chat: bool,
+    system: str | None,
+    chat_template: str | None,
     num_samples: int,
     out: Path | None,
     rows: int,
@@ -84,7 +106,14 @@ def sample(
     RUN is a run folder, a checkpoint, or a model folder made by `build --out` or `import-hf`. A sample depends only on
     the prompt, the options, the seed and its own index, not on the number of samples.
     """
+    from gptzoo.data.chat.prompt import find_template
+
     best_of = options["best_of"]
+    if not chat and (system is not None or chat_template is not None):
+        raise click.UsageError("--system and --chat-template need --chat")
+    if chat and special_tokens:
+        raise click.UsageError("--special-tokens has no effect with --chat: the chat template writes special tokens")
+    interactive = interactive or (chat and prompt is None and file is None and prompts_file is None)
     sources = {"--prompt": prompt, "--file": file, "--prompts": prompts_file, "--interactive": interactive or None}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
@@ -108,21 +137,30 @@ def sample(
         compile=compile,
     )
     strategy = read_strategy(loaded, options, dtype, compile=compile)
-    if interactive:
-        _sample_interactively(strategy)
+    template = read_chat_template(loaded, chat_template)
+    system = None if system is None else check_text(system, "--system")
+    prompts = PromptReader(loaded, chat, system, template, special_tokens)
+    if interactive and chat:
+        find_template(strategy.tokenizer, template)  # reports a missing template before the first message
+        chat_interactively(strategy, prompts)
+    elif interactive:
+        sample_interactively(strategy, prompts)
     elif prompts_file is not None and out is not None:
-        _sample_prompt_file(strategy, prompts_file, out, num_samples, best_of, rows)
+        _sample_prompt_file(strategy, prompts, prompts_file, out, num_samples, best_of, rows)
     else:
         text = check_text(prompt or "", "--prompt") if file is None else read_text(file)
-        _sample_prompt(strategy, text, num_samples, best_of, as_json)
+        _sample_prompt(strategy, prompts, text, num_samples, best_of, as_json)
 
 
-def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None, as_json: bool) -> None:
-    """Print the samples of one prompt. A single one is streamed."""
+def _sample_prompt(
+    strategy: Strategy, prompts: PromptReader, text: str, n: int, best_of: int | None, as_json: bool
+) -> None:
+    """Print the samples of one prompt. A single one is streamed. A sample follows its prompt, except in a chat."""
     strategy.check_options(best_of or n)
+    prompt, shown = prompts.read(text), "" if prompts.is_chat else text
     strategy.check(prompt, best_of or n)
     if n == 1 and best_of is None and not as_json:
-        click.echo(prompt, nl=False)
+        click.echo(shown, nl=False)
         pieces = strategy.stream(prompt)
         try:
             while True:
@@ -136,13 +174,13 @@ def _sample_prompt(strategy: Strategy, prompt: str, n: int, best_of: int | None,
     seconds = time.perf_counter() - started
     _note_unmet_constraints(strategy, {f"sample {number}": sample for number, sample in enumerate(samples, start=1)})
     if as_json:
-        report = {"model": str(strategy.loaded.folder), "prompt": prompt, **_settings(strategy)}
+        report = {"model": str(strategy.loaded.folder), "prompt": text, **_settings(strategy), **prompts.settings()}
         results = {"samples": list(map(_as_dict, samples)), "seconds": seconds}
         click.echo(to_json({**report, **results}))
         return
     for number, generated in enumerate(samples, start=1):
         separator = "" if number == 1 else "\n"
-        click.echo(f"{separator}--- sample {number}\n{prompt}{generated.text}")
+        click.echo(f"{separator}--- sample {number}\n{shown}{generated.text}")
 
 
 def _note_unmet_constraints(strategy: Strategy, samples: Mapping[str, Sample]) -> None:
@@ -167,39 +205,14 @@ def _as_dict(sample: Sample) -> dict[str, Any]:
     return {**fields, "mean_log_probability": sample.mean_log_probability}
 
 
-def _sample_interactively(strategy: Strategy) -> None:
-    """Continue texts from the terminal until the end of input. Errors are printed, and the next line is read."""
-    from gptzoo.errors import InputError
-
-    click.echo("Type a prompt. Press Enter to continue the last text, Ctrl-C to stop it, and Ctrl-D to quit.", err=True)
-    text = ""
-    while (line := _read_line()) is not None:
-        text = line or text
-        try:
-            click.echo(text, nl=False)
-            with contextlib.suppress(KeyboardInterrupt):
-                for piece in strategy.stream(text):
-                    click.echo(piece, nl=False)
-                    text += piece
-        except InputError as error:
-            click.echo(f"\n{error}", nl=False, err=True)
-        click.echo()
-
-
-def _read_line() -> str | None:
-    """Read a line from the terminal, or return None at the end of input."""
-    if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):  # Windows has no readline
-            import readline  # noqa: F401 (enables line editing in input())
-        click.echo("> ", nl=False, err=True)
-    try:
-        return input()
-    except (EOFError, KeyboardInterrupt):
-        return None
-
-
 def _sample_prompt_file(
-    strategy: Strategy, prompts_file: Path, out: Path, n: int, best_of: int | None, n_slots: int
+    strategy: Strategy,
+    reader: PromptReader,
+    prompts_file: Path,
+    out: Path,
+    n: int,
+    best_of: int | None,
+    n_slots: int,
 ) -> None:
     """Append the samples of all prompts in a file to `out`, except for prompts that already have samples."""
     from rich.console import Console
@@ -211,11 +224,14 @@ def _sample_prompt_file(
     prompts = read_prompts(prompts_file)
     strategy.check_options(best_of or n)
     errors: dict[int, Exception] = {}  # by line number
-    with ResultFile(out, _job_digest(strategy, n, best_of)) as results, Progress(console=Console(stderr=True)) as bar:
+    with (
+        ResultFile(out, _job_digest(strategy, reader, n, best_of)) as results,
+        Progress(console=Console(stderr=True)) as bar,
+    ):
         remaining = results.remaining(prompts)
         n_done = len(prompts) - len(remaining)
         task = bar.add_task("prompts", total=len(prompts), completed=n_done)
-        texts = [prompt.text for prompt in remaining]
+        texts = [reader.read(prompt.text) for prompt in remaining]
 
         def record(index: int, error: Exception) -> None:
             errors[remaining[index].line] = error
@@ -247,7 +263,7 @@ def _sample_prompt_file(
 _UNCOUNTED_DEFAULTS = {"min_new_tokens": 0, "ignore_eos": False, "include_stop_text": False}
 
 
-def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
+def _job_digest(strategy: Strategy, reader: PromptReader, n: int, best_of: int | None) -> str:
     """Return a digest of the weights and of all options that the samples depend on."""
     import torch
 
@@ -255,7 +271,7 @@ def _job_digest(strategy: Strategy, n: int, best_of: int | None) -> str:
     for name, tensor in strategy.loaded.model.state_dict().items():
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    settings = _settings(strategy)
+    settings = {**_settings(strategy), **reader.settings()}
     for name, default in _UNCOUNTED_DEFAULTS.items():
         if settings["sampling"][name] == default:
             del settings["sampling"][name]

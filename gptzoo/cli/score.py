@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gptzoo.cli.inputs import check_text, read_model, read_text
-from gptzoo.cli.options import json_option, model_options, plugin_option
+from gptzoo.cli.options import json_option, model_options, plugin_option, special_tokens_option
 from gptzoo.utils.json_text import to_json
 
 
@@ -16,6 +16,7 @@ from gptzoo.utils.json_text import to_json
 @click.argument("text", required=False)
 @click.option("--file", metavar="FILE|-", help="File with the text, instead of TEXT; - for stdin.")
 @click.option("--tokens", is_flag=True, help="Also print the log-probability of each token.")
+@special_tokens_option
 @model_options
 @json_option
 @plugin_option
@@ -24,6 +25,7 @@ def score(
     text: str | None,
     file: str | None,
     tokens: bool,
+    special_tokens: bool,
     checkpoint: str,
     averaged: bool,
     device: str,
@@ -42,7 +44,8 @@ def score(
     if (text is None) == (file is None):
         raise click.UsageError("give either TEXT or --file")
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    result = score_text(loaded, read_text(file) if file is not None else check_text(text or "", "TEXT"))
+    text = read_text(file) if file is not None else check_text(text or "", "TEXT")
+    result = score_text(loaded, text, special_tokens=special_tokens)
     totals = {
         "log_probability": -result.nats,
         "loss": result.loss,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.inputs import read_model
-from gptzoo.cli.options import compile_option, dtype_option, model_options, plugin_option
+from gptzoo.cli.inputs import read_chat_template, read_model
+from gptzoo.cli.options import chat_template_option, compile_option, dtype_option, model_options, plugin_option
 
 if TYPE_CHECKING:
     from gptzoo.sampling.inference_weights import WeightFormat
@@ -51,6 +51,7 @@ API_KEY_VARIABLE = "GPTZOO_API_KEY"
     metavar="RUN",
     help="Smaller draft model for speculative decoding.",
 )
+@chat_template_option
 @click.option(
     "--allow-origin",
     "allowed_origins",
@@ -72,6 +73,7 @@ def serve(
     max_waiting: int,
     max_body: int,
     draft: Path | None,
+    chat_template: str | None,
     allowed_origins: tuple[str, ...],
     checkpoint: str,
     averaged: bool,
@@ -79,9 +81,10 @@ def serve(
     dtype: WeightFormat,
     compile: bool,
 ) -> None:
-    """Serve the model in RUN over OpenAI's completions API until Ctrl-C.
+    """Serve the model in RUN over OpenAI's completions and chat APIs until Ctrl-C.
 
-    The endpoint is POST /v1/completions, with streaming. Concurrent requests share a batch. If the environment variable
+    The endpoints are POST /v1/completions and, for models with a chat template, POST /v1/chat/completions, both with
+    streaming. Concurrent requests share a batch. If the environment variable
     GPTZOO_API_KEY is set, clients must send it as their API key. Needs gptzoo[serve].
     """
     from gptzoo.errors import InputError
@@ -120,7 +123,8 @@ def serve(
         max_length=max_length,
         draft=None if draft_loaded is None else draft_loaded.model,
     )
-    builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft_loaded)
+    limits = Limits(max_length=engine.max_length, max_body=max_body)
+    builder = RequestBuilder(loaded, limits, draft_loaded, read_chat_template(loaded, chat_template))
     api_key = os.environ.get(API_KEY_VARIABLE) or None
     name = name or run.resolve().name
     scheduler = Scheduler(engine, max_waiting=max_waiting)

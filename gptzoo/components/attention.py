@@ -30,6 +30,13 @@ class NaiveAttention(MultiHeadAttention):
         """Learn an attention sink per head: a score that takes part in the softmax but has no value, so that a head can
         attend to nothing (gpt-oss; after Xiao et al. 2023, arXiv:2309.17453). It starts at 0."""
 
+        def canonical(self, dims: Dims) -> MultiHeadAttention.Config:
+            config = super().canonical(dims)
+            if self.component is not NaiveAttention:
+                return config
+            options = {name: getattr(config, name) for name in SdpaAttention.Config.model_fields if name != "type"}
+            return SdpaAttention.Config.model_construct(type=SdpaAttention.name, **options)
+
     config: Config
 
     def __init__(self, config: Config, dims: Dims):

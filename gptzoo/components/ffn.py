@@ -72,6 +72,9 @@ class HiddenLayer(FeedForward):
             """Return the number of hidden units in a model of `dims`."""
             return self.d_ff or max(1, round((self.multiplier or 0) * dims.d_model))
 
+        def canonical(self, dims: Dims) -> HiddenLayer.Config:
+            return self.model_copy(update={"d_ff": self.hidden_width(dims), "multiplier": None})
+
     config: Config
 
     def __init__(self, config: Config, dims: Dims):

@@ -6,6 +6,7 @@ under the same names, so weights of one can be loaded into the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -96,6 +97,10 @@ class MultiHeadAttention(Attention):
             for option in ("dropout", "out_dropout"):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
+
+        def canonical(self, dims: Dims) -> MultiHeadAttention.Config:
+            is_default = self.scale is not None and math.isclose(self.scale, dims.d_head**-0.5)
+            return self.model_copy(update={"scale": None}) if is_default else self
 
     config: Config
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -28,6 +28,9 @@ class Positional(Part):
     """
 
     kind = "positional"
+
+    position_tables: ClassVar[frozenset[str]] = frozenset()
+    """Names of parameters with one row for each position, of which a shorter or longer context takes the first."""
 
     class Config(Part.Config):
         """The options of a positional."""
@@ -83,6 +86,7 @@ class LearnedPositional(Positional):
 
     name = "learned"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
+    position_tables = frozenset({"table.weight"})
 
     def __init__(self, config: Positional.Config, dims: Dims, rotary_dims: frozenset[int] = frozenset()):
         super().__init__(config, dims, rotary_dims)

@@ -98,6 +98,10 @@ class YarnScaling(RopeScaling):
             if self.beta_fast <= self.beta_slow:
                 yield "beta_fast", f"should be above beta_slow, {self.beta_slow:g}, not {self.beta_fast:g}"
 
+        def canonical(self, dims: Dims) -> YarnScaling.Config:
+            factor = self.attention_factor or 0.1 * math.log(self.factor) + 1
+            return self.model_copy(update={"attention_factor": factor})
+
     config: Config
 
     @property

@@ -10,21 +10,56 @@ from torch import Tensor
 
 from gptzoo.errors import FolderError, PluginError
 from gptzoo.interop.importer import Importer, Weight
-from gptzoo.interop.stored_tensors import StoredTensor
+from gptzoo.interop.stored_tensors import TORCH_DTYPES, StoredTensor
 from gptzoo.spec.model import ModelSpec
 
 _FLOAT_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 _MAX_LISTED = 10  # problems in one error message
 
 
+class Conversion(Mapping[str, Tensor]):
+    """The tensors of a gptzoo model, by name, each converted from a checkpoint when it is read.
+
+    A tensor keeps the floating-point type of the checkpoint, such as bfloat16. Float64 becomes float32.
+    """
+
+    def __init__(self, weights: Sequence[Weight], sources: Mapping[str, StoredTensor]):
+        self._weights = {weight.name: weight for weight in weights}
+        self._sources = sources
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight = self._weights[name]
+        tensor = weight.convert(*(self._sources[source].read() for source in weight.source_names))
+        for copy in weight.copies:
+            if copy in self._sources and not torch.equal(self._sources[copy].read(), tensor):
+                raise FolderError(
+                    f"{self._sources[copy].name} differs from {self._sources[weight.source_names[0]].name}, although "
+                    "config.json ties them; if they should differ, set tie_word_embeddings to false in config.json"
+                )
+        return tensor.to(_stored_dtype(tensor)).contiguous()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def on_meta(self) -> dict[str, Tensor]:
+        """Return tensors of the same shapes and types on the meta device, without reading any values."""
+        tensors = {}
+        for name, weight in self._weights.items():
+            tensor = weight.convert(*(_on_meta(self._sources[source]) for source in weight.source_names))
+            tensors[name] = tensor.to(_stored_dtype(tensor))
+        return tensors
+
+
 def convert(
     importer: Importer, spec: ModelSpec, stored: Mapping[str, StoredTensor], expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return a float32 state dict with the names and shapes of `expected`, which may be on the meta device.
+) -> Conversion:
+    """Return the tensors of a model with the names and shapes of `expected`, which may be on the meta device.
 
-    Tensors are read one at a time, to keep peak memory near the size of the model. Raises FolderError with a list of
-    the checkpoint tensors that are missing, unexpected, or of the wrong shape or type. Raises PluginError if the
-    importer's weights do not match its spec.
+    Raises FolderError with a list of the checkpoint tensors that are missing, unexpected, or of the wrong shape or
+    type. Raises PluginError if the importer's weights do not match its spec.
     """
     weights = list(importer.weights(spec))
     if mismatched := expected.keys() ^ {weight.name for weight in weights}:
@@ -38,7 +73,19 @@ def convert(
         raise FolderError(
             _format_problems(f"the tensors do not match the {importer.name} model that config.json describes", problems)
         )
-    return {weight.name: _read(weight, sources) for weight in weights}
+    return Conversion(weights, sources)
+
+
+def _stored_dtype(tensor: Tensor) -> torch.dtype:
+    return tensor.dtype if tensor.dtype in (torch.bfloat16, torch.float16) else torch.float32
+
+
+def _float_on_meta(tensor: StoredTensor) -> Tensor:
+    return torch.empty(tensor.shape, device="meta")
+
+
+def _on_meta(tensor: StoredTensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=TORCH_DTYPES[tensor.dtype], device="meta")
 
 
 def _without_prefix(stored: Mapping[str, StoredTensor], prefix: str) -> dict[str, StoredTensor]:
@@ -70,24 +117,13 @@ def _shape_problems(
             continue
         inputs = [sources[name] for name in weight.source_names]
         try:
-            shape = tuple(weight.convert(*(torch.empty(tensor.shape, device="meta") for tensor in inputs)).shape)
+            shape = tuple(weight.convert(*map(_float_on_meta, inputs)).shape)
         except (RuntimeError, IndexError):  # torch raises these for incompatible shapes
             shape = None
         expected_shape = tuple(expected[weight.name].shape)
         if shape != expected_shape:
             listed = " and ".join(f"{tensor.name} {tensor.shape}" for tensor in inputs)
             yield f"{listed} cannot be converted to {weight.name} {expected_shape}"
-
-
-def _read(weight: Weight, sources: Mapping[str, StoredTensor]) -> Tensor:
-    tensor = weight.convert(*(sources[name].read() for name in weight.source_names))
-    for name in weight.copies:
-        if name in sources and not torch.equal(sources[name].read(), tensor):
-            raise FolderError(
-                f"{sources[name].name} differs from {sources[weight.source_names[0]].name}, although config.json ties "
-                "them; if they are meant to differ, set tie_word_embeddings to false in config.json"
-            )
-    return tensor.float().contiguous()
 
 
 def _format_problems(message: str, problems: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gptzoo.interop.gguf.architecture import GPT2Gguf
 from gptzoo.interop.importer import Importer, Weight, transpose
 from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
@@ -18,10 +19,13 @@ class GPT2Importer(Importer):
     name = "gpt2"
     paper = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners (GPT-2)"
     prefix = "transformer."
+    architecture = "GPT2LMHeadModel"
     ignored = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask, which old versions of transformers saved
+    gguf = (GPT2Gguf,)
     no_effect = frozenset(
         {
             "is_decoder",
+            "reorder_and_upcast_attn",  # the same product in another precision
             "summary_activation",
             "summary_first_dropout",
             "summary_proj_to_labels",
@@ -34,21 +38,19 @@ class GPT2Importer(Importer):
         d_model = settings.count("n_embd", 768)
         context_length = settings.count("n_positions", 1024)
         settings.require("n_ctx", context_length)  # an older name of n_positions; some files have both
-        settings.require("scale_attn_weights", True)
-        settings.require("scale_attn_by_inverse_layer_idx", False)
-        settings.require("reorder_and_upcast_attn", False)
+        n_layers, n_heads = settings.count("n_layer", 12), settings.count("n_head", 12)
         return {
             "vocab_size": settings.count("vocab_size", _VOCAB_SIZE),
             "context_length": context_length,
             "d_model": d_model,
-            "n_layers": settings.count("n_layer", 12),
-            "n_heads": settings.count("n_head", 12),
+            "n_layers": n_layers,
+            "n_heads": n_heads,
             "architecture": {
                 "type": "decoder",
                 "embed_dropout": settings.number("embd_pdrop", 0.1),
                 "init_std": settings.number("initializer_range", 0.02),
             },
-            "attention": {"type": "sdpa", "dropout": settings.number("attn_pdrop", 0.1)},
+            "attention": _attention(settings, n_layers, d_model // n_heads),
             "positional": "learned",
             "norm": {
                 "type": "pre_ln",
@@ -87,3 +89,13 @@ class GPT2Importer(Importer):
 
     def tokenizer(self, spec: ModelSpec) -> str | dict[str, Any] | None:
         return {"type": "tiktoken", "name": "gpt2"} if spec.vocab_size == _VOCAB_SIZE else None
+
+
+def _attention(settings: Settings, n_layers: int, d_head: int) -> dict[str, Any] | list[dict[str, Any]]:
+    """Return the attention as JSON; a list with one for each layer if the scale of scores depends on the layer."""
+    attention: dict[str, Any] = {"type": "sdpa", "dropout": settings.number("attn_pdrop", 0.1)}
+    scaled = settings.flag("scale_attn_weights", True)
+    scale = d_head**-0.5 if scaled else 1.0
+    if settings.flag("scale_attn_by_inverse_layer_idx", False):
+        return [{**attention, "scale": scale / (layer + 1)} for layer in range(n_layers)]
+    return attention if scaled else {**attention, "scale": scale}

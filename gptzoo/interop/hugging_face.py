@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.checkpoint.model_folder import require_empty_folder, save_model
+from gptzoo.checkpoint.model_folder import require_empty_folder, save_tensors_as_model
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError, Problem, SpecError
 from gptzoo.interop.convert import convert
 from gptzoo.interop.importer import Importer
+from gptzoo.interop.quantised import Quantisation, dequantise, read_quantisation
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import StoredTensor, open_tensors, read_json_object
 from gptzoo.interop.tokenizer_files import TOKENIZER, TokenizerFiles
@@ -37,27 +38,39 @@ class ImportResult:
     notes: tuple[str, ...]  # for the user, such as a missing tokenizer
 
 
-def import_folder(source: Path, out: Path) -> ImportResult:
-    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically. Weights become float32.
+def import_folder(source: Path, out: Path, *, name: str | None = None) -> ImportResult:
+    """Convert the checkpoint in `source` and write it as a model folder to `out`, atomically.
+
+    Weights of 16 bits keep their type.
+
+    name: name of the model in its spec. Default: the name of the folder.
 
     Raises SpecError with every setting of config.json that a gptzoo spec cannot express. Raises FolderError if `out` is
     not empty, or if a file is missing, damaged, or does not match config.json.
     """
     require_empty_folder(out)  # first, because reading a checkpoint may take minutes
+    if source.suffix == ".gguf":
+        raise FolderError(f"{source}: is a GGUF file; import it with gptzoo import-gguf")
     if not source.is_dir():
-        raise FolderError(f"{source}: no such folder; download a model from the Hugging Face Hub first")
-    settings, path = _text_settings(read_json_object(source / _CONFIG))
+        raise FolderError(
+            f"{source}: no such folder. Give a folder that transformers' save_pretrained wrote, or the name of a model "
+            "on the Hugging Face Hub, ORG/NAME"
+        )
+    all_settings = read_json_object(source / _CONFIG)
+    settings, path = _text_settings(all_settings)
+    settings, quantisation = _without_quantisation(settings, all_settings, path)
     importer = _find_importer(settings)
-    spec = _read_spec(importer, settings, path, source.resolve().name)
-    stored = open_tensors(source)
+    spec = _read_spec(importer, settings, path, name or source.resolve().name)
+    stored, notes = dequantise(open_tensors(source), quantisation)
     model = build_on_meta(spec)
-    tokenizer, notes = _read_tokenizer(source, importer, spec)
+    tokenizer, tokenizer_notes = _read_tokenizer(source, importer, spec)
+    notes += tokenizer_notes
     if path != "$":
         n_tensors = len(stored)
         stored = _text_tensors(stored)
         notes.append(f"only the text model is imported: {n_tensors - len(stored)} other tensors are left out")
-    model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
-    save_model(out, model, tokenizer)
+    tensors = convert(importer, spec, stored, model.state_dict())
+    save_tensors_as_model(out, model, tokenizer, tensors, tensors.on_meta())
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     return ImportResult(importer.name, spec, len(stored), n_parameters, tokenizer, tuple(notes))
 
@@ -70,6 +83,18 @@ def _text_settings(settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if "tie_word_embeddings" in settings:
         text = {"tie_word_embeddings": settings["tie_word_embeddings"], **text}
     return text, "$.text_config"
+
+
+def _without_quantisation(
+    settings: dict[str, Any], all_settings: dict[str, Any], path: str
+) -> tuple[dict[str, Any], Quantisation | None]:
+    """Return the settings without a `quantization_config` that gptzoo knows, and the quantisation."""
+    key = "quantization_config"
+    place, holder = (path, settings) if settings.get(key) is not None else ("$", all_settings)
+    quantisation = read_quantisation(holder.get(key), f"{place}.{key}", holder.get("dtype", holder.get("torch_dtype")))
+    if quantisation is None:  # the importer rejects a method that gptzoo does not know
+        return ({**settings, key: holder[key]} if holder.get(key) is not None else settings), None
+    return {name: value for name, value in settings.items() if name != key}, quantisation
 
 
 def _text_tensors(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

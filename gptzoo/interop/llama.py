@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gptzoo.interop.importer import Importer, Weight
+from gptzoo.interop.gguf.architecture import LlamaGguf
+from gptzoo.interop.importer import Importer, Weight, source_rows
 from gptzoo.interop.rope import read_rope
 from gptzoo.interop.settings import Settings
 from gptzoo.spec.model import ModelSpec
@@ -17,7 +18,9 @@ class LlamaImporter(Importer):
     name = "llama"
     paper = "Touvron et al. 2023, LLaMA: Open and Efficient Foundation Language Models, arXiv:2302.13971"
     prefix = "model."
+    architecture = "LlamaForCausalLM"
     ignored = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq"  # computed from rope_theta; old versions saved it
+    gguf = (LlamaGguf,)
     no_effect = frozenset({"is_decoder", "is_llama_config", "max_sequence_length", "pretraining_tp"})
 
     def spec(self, settings: Settings) -> dict[str, Any]:
@@ -60,13 +63,14 @@ class LlamaImporter(Importer):
             yield Weight("head.weight", "lm_head.weight")
         attention: Any = spec.attention  # the config of `sdpa`
         ffn: Any = spec.ffn  # the config of `glu`
+        q_width, kv_width = spec.n_heads * spec.dims.d_head, attention.n_kv_heads * spec.dims.d_head
         attention_kinds = ("weight", "bias") if attention.qkv_bias else ("weight",)
         ffn_kinds = ("weight", "bias") if ffn.bias else ("weight",)
         for layer in range(spec.n_layers):
             ours, theirs = f"blocks.{layer}", f"layers.{layer}"
             for kind in attention_kinds:
                 qkv = tuple(f"{theirs}.self_attn.{name}_proj.{kind}" for name in "qkv")
-                yield Weight(f"{ours}.attention.qkv.{kind}", qkv)
+                yield Weight(f"{ours}.attention.qkv.{kind}", qkv, shapes=source_rows(q_width, kv_width, kv_width))
                 yield Weight(f"{ours}.attention.out.{kind}", f"{theirs}.self_attn.o_proj.{kind}")
             for kind in ffn_kinds:
                 gate_up = (f"{theirs}.mlp.gate_proj.{kind}", f"{theirs}.mlp.up_proj.{kind}")

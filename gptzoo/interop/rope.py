@@ -54,7 +54,8 @@ def read_ropes(settings: Settings, thetas: Mapping[str, float]) -> dict[str, dic
     options = settings.nested("rope_parameters")
     if not any(isinstance(options.value(name), dict) for name in thetas):
         return {name: read_rope(settings, theta=theta) for name, theta in thetas.items()}
-    ropes = {name: _read_options(options.nested(name), theta=theta) for name, theta in thetas.items()}
+    top_theta = settings.number("rope_theta", None)  # for objects without one
+    ropes = {name: _read_options(options.nested(name), theta=top_theta or theta) for name, theta in thetas.items()}
     options.reject_unread()
     return ropes
 

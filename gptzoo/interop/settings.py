@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -11,13 +12,15 @@ from gptzoo.errors import Problem, SpecError
 T = TypeVar("T")
 
 _NAMES = """
-    _attn_implementation_autoset _commit_hash _name_or_path _num_labels architectures attn_implementation
-    chunk_size_feed_forward dtype finetuning_task gradient_checkpointing id2label label2id model_type name_or_path
-    num_labels output_attentions output_hidden_states output_past problem_type return_dict task_specific_params
-    tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers.js_config transformers_version use_bfloat16
-    use_cache
-
-    bos_token_id decoder_start_token_id eos_token_id pad_token_id prefix sep_token_id
+    _attn_implementation _attn_implementation_autoset _attn_implementation_internal _commit_hash
+    _experts_implementation _flash_attn_2_enabled _num_labels architectures attention_softmax_in_fp32
+    attn_implementation auto_map cache_implementation chunk_size_feed_forward dtype experts_implementation
+    finetuning_task gradient_checkpointing id2label initializer_range is_decoder label2id max_sequence_length
+    model_max_length
+    model_type num_labels output_attentions output_hidden_states output_past output_router_logits pretraining_tp
+    prefix problem_type return_dict router_aux_loss_coef scale_attention_softmax_in_fp32 task_specific_params
+    tie_encoder_decoder tokenizer_class torch_dtype torchscript transformers.js_config unsloth_fixed use_bfloat16
+    use_cache use_flash_attention_2 use_flash_attn
 
     bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping encoder_no_repeat_ngram_size
     exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty max_length max_new_tokens
@@ -27,7 +30,18 @@ _NAMES = """
 NO_EFFECT = frozenset(_NAMES.split())
 """Settings of all transformers models that do not change the logits: bookkeeping, special tokens, sampling."""
 
+_NO_EFFECT = re.compile(r".*_token_(id|ids|index)|(.*_)?version|(.*_)?name_or_path")
+"""Names of tokens, versions and places, whatever they belong to."""
+
 NEUTRAL_VALUES: Mapping[str, Any] = {
+    "attention_bias": False,
+    "lm_head_bias": False,
+    "mlp_bias": False,
+    "rope_interleaved": False,
+    "rotary": True,
+    "scale_attn_weights": True,
+    "use_mrope": False,
+    "use_sliding_window": False,
     "add_cross_attention": False,
     "cross_attention_hidden_size": None,
     "is_encoder_decoder": False,
@@ -35,7 +49,7 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
     "pruned_heads": {},
     "quantization_config": None,
 }
-"""Settings of all transformers models with the only value that does not change the logits."""
+"""Settings with the only value that does not change the logits, in families that do not read them."""
 
 ACTIVATIONS: Mapping[str, Mapping[str, str]] = {
     "gelu": {"type": "gelu", "approximate": "none"},
@@ -48,8 +62,6 @@ ACTIVATIONS: Mapping[str, Mapping[str, str]] = {
     "swish": {"type": "silu"},
 }
 """gptzoo activations by their names in transformers."""
-
-_MAX_VALUE_LENGTH = 120  # characters of a JSON value in an error message
 
 
 class Settings:
@@ -70,6 +82,16 @@ class Settings:
     def set_defaults(self, defaults: Mapping[str, Any]) -> None:
         """Set the values that missing settings have."""
         self._values = {**defaults, **self._values}
+
+    @property
+    def read_keys(self) -> frozenset[str]:
+        """The names of the settings that were read."""
+        return frozenset(self._read)
+
+    @property
+    def problem_paths(self) -> tuple[str, ...]:
+        """The paths of the settings in which problems were found, such as `$.rope_parameters.factor`."""
+        return tuple(problem.path for problem in self._problems)
 
     def value(self, key: str, default: object = None) -> Any:  # noqa: ANN401  any JSON value
         """Return a setting of any type, without checking it."""
@@ -135,11 +157,8 @@ class Settings:
 
     def reject(self, key: str, hint: str = "") -> None:
         """Record that a gptzoo spec cannot express the value of a setting."""
-        value = json.dumps(self._values.get(key))
-        if len(value) > _MAX_VALUE_LENGTH:
-            value = value[: _MAX_VALUE_LENGTH - 3] + "..."
         self._read.add(key)
-        self._add_problem(key, f"a gptzoo spec cannot express {value}{hint}")
+        self._add_problem(key, f"a gptzoo spec cannot express {json.dumps(self._values.get(key))}{hint}")
 
     def require_all_read(self, no_effect: Iterable[str] = ()) -> None:
         """Raise SpecError if there are problems, or settings that were not read and may change the logits.
@@ -151,8 +170,13 @@ class Settings:
             raise SpecError(sorted(self._problems, key=lambda problem: problem.path))
 
     def reject_unread(self, no_effect: Iterable[str] = ()) -> None:
-        """Record a problem for each setting that was not read and is not in `no_effect`."""
+        """Record a problem for each setting that was not read and is not in `no_effect`.
+
+        An unknown setting that is null is one that is not set.
+        """
         for key in self._values.keys() - self._read - set(no_effect):
+            if self._values[key] is None or _NO_EFFECT.fullmatch(key):
+                continue
             if key in NEUTRAL_VALUES:
                 self.require(key, NEUTRAL_VALUES[key])
             else:

@@ -1,21 +1,37 @@
-"""Lazy access to the tensors of a safetensors checkpoint: names and shapes at once, values on demand."""
+"""Lazy access to the tensors of a checkpoint: names and shapes at once, values on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gptzoo.errors import FolderError
 from gptzoo.spec.strict_json import parse_json
 
-_SINGLE_FILE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e8m0fnu: "F8_E8M0",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+TORCH_DTYPES = {name: dtype for dtype, name in _DTYPE_NAMES.items()}
+"""torch's types by their names in safetensors files."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,7 @@ class StoredTensor:
     name: str
     shape: tuple[int, ...]
     dtype: str  # the safetensors name: "F32", "BF16", …
-    file: Any  # an open safetensors file
+    file: Any  # an object with get_tensor(name), such as an open safetensors file
 
     def read(self) -> Tensor:
         tensor: Tensor = self.file.get_tensor(self.name)
@@ -33,15 +49,24 @@ class StoredTensor:
 
 
 def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
-    """Return all tensors of the safetensors checkpoint in a folder, by name. It may be one file or sharded.
+    """Return all tensors of the checkpoint in a folder, by name. It may be one file or sharded.
 
-    Raises FolderError if there is no checkpoint, or if a file is missing, damaged, or contradicts the index.
+    The files are memory-mapped. safetensors files are preferred to pickles, of which only tensors are loaded. Raises
+    FolderError if there is no checkpoint, or if a file is missing, damaged, or contradicts the index.
     """
-    if (folder / _SINGLE_FILE).exists():
-        return _open_file(folder / _SINGLE_FILE)
-    index_file = folder / _INDEX
-    if not index_file.exists():
-        raise FolderError(_no_tensors_message(folder))
+    for single_file, open_file in _FORMATS.items():
+        index_file = folder / f"{single_file}.index.json"
+        if (folder / single_file).exists():
+            return open_file(folder / single_file)
+        if index_file.exists():
+            return _open_shards(index_file, open_file)
+    names = ", ".join(_FORMATS)
+    raise FolderError(
+        f"{folder}: no {names} or the index of shards; give a folder written by transformers' save_pretrained"
+    )
+
+
+def _open_shards(index_file: Path, open_file: Callable[[Path], dict[str, StoredTensor]]) -> dict[str, StoredTensor]:
     shard_of = read_json_object(index_file).get("weight_map")
     if not isinstance(shard_of, dict) or not all(isinstance(shard, str) for shard in shard_of.values()):
         raise FolderError(f"{index_file}: $.weight_map: expected an object that maps tensor names to file names")
@@ -49,10 +74,11 @@ def open_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     for shard in sorted(set(shard_of.values())):
         if Path(shard).name != shard:
             raise FolderError(f"{index_file}: $.weight_map: expected file names in the same folder, got {shard!r}")
-        in_shard = _open_file(folder / shard)
+        in_shard = open_file(index_file.parent / shard)
         expected = {name for name, file_name in shard_of.items() if file_name == shard}
         if mismatched := in_shard.keys() ^ expected:
-            raise FolderError(f"{folder / shard}: contents differ from {_INDEX}: {', '.join(sorted(mismatched))}")
+            listed = ", ".join(sorted(mismatched))
+            raise FolderError(f"{index_file.parent / shard}: contents differ from {index_file.name}: {listed}")
         tensors |= in_shard
     return tensors
 
@@ -70,22 +96,71 @@ def read_json_object(file: Path) -> dict[str, Any]:
     return value
 
 
-def _open_file(file: Path) -> dict[str, StoredTensor]:
+def _open_safetensors(file: Path) -> dict[str, StoredTensor]:
     try:
         opened: Any = safe_open(file, framework="pt")
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  it is not a mapping
     except FileNotFoundError:
-        raise FolderError(f"{file}: no such file; the download of the checkpoint may be incomplete") from None
+        raise _missing(file) from None
     except (SafetensorError, OSError) as error:
         raise FolderError(f"{file}: cannot be read; it is damaged or incomplete: {error}") from None
     return {name: StoredTensor(name, tuple(s.get_shape()), s.get_dtype(), opened) for name, s in slices.items()}
 
 
-def _no_tensors_message(folder: Path) -> str:
-    pickles = sorted(file.name for pattern in _PICKLE_PATTERNS for file in folder.glob(pattern))
-    if pickles:
-        return (
-            f"{folder / pickles[0]}: is a pickle, which gptzoo does not load because it can run arbitrary code; "
-            "load the model with transformers and save it again with save_pretrained(folder, safe_serialization=True)"
-        )
-    return f"{folder}: no {_SINGLE_FILE} or {_INDEX}; give a folder written by transformers' save_pretrained"
+class _Pickle:
+    """The tensors of a file that `torch.save` wrote."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        self._tensors = tensors
+
+    def get_tensor(self, name: str) -> Tensor:
+        return self._tensors[name].detach()
+
+
+def _open_pickle(file: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a pickle, memory-mapped unless it has the format of before PyTorch 1.6.
+
+    torch's unpickler for weights builds tensors and plain containers only, so no code of the file runs.
+    """
+    try:
+        try:
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap can only be used" not in str(error):
+                raise
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise _missing(file) from None
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):  # the name of a class or function
+            raise _damaged(file, error) from None
+        raise FolderError(
+            f"{file}: holds other objects than tensors, which could run code, so it is not loaded. Load the model with "
+            "transformers where you trust it, and save it again with save_pretrained(folder)"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise _damaged(file, error) from None
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+    ):
+        raise FolderError(f"{file}: expected a dict of tensors by name, as transformers' save_pretrained writes it")
+    opened = _Pickle(tensors)
+    return {
+        name: StoredTensor(name, tuple(tensor.shape), _DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), opened)
+        for name, tensor in tensors.items()
+    }
+
+
+_FORMATS: Mapping[str, Callable[[Path], dict[str, StoredTensor]]] = {
+    "model.safetensors": _open_safetensors,
+    "pytorch_model.bin": _open_pickle,
+}
+
+
+def _missing(file: Path) -> FolderError:
+    return FolderError(f"{file}: no such file; the download of the checkpoint may be incomplete")
+
+
+def _damaged(file: Path, error: Exception) -> FolderError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return FolderError(f"{file}: cannot be read; it is damaged or incomplete: {lines[-1] or lines[0]}")

@@ -11,6 +11,7 @@ from gptzoo.data.tokenizers.bpe import END_OF_TEXT, BpeTokenizer
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tokens
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError
+from gptzoo.interop.chat_templates import read_chat_templates
 from gptzoo.interop.stored_tensors import read_json_object
 from gptzoo.reference import Reference
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     import tokenizers
 
 TOKENIZER = "tokenizer.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 _ID_FILES = ("generation_config.json", "config.json")  # files with `eos_token_id`
+_NAMED_TOKENS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 # End tokens of well-known models. Their names count only if no file of the checkpoint names an end token.
 _WELL_KNOWN = (*END_OF_TEXT, "<eos>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
 # Classes of transformers 4 that add BOS by the setting `add_bos_token`, whatever the post-processor does.
@@ -39,7 +41,7 @@ class TokenizerFiles:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        names = (_TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP, *_ID_FILES)
+        names = (TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP, *_ID_FILES)
         self.files = {
             name: read_json_object(self.folder / name) if (self.folder / name).is_file() else {} for name in names
         }
@@ -60,15 +62,30 @@ class TokenizerFiles:
             self.notes.append(f"{file.name} has {n_unknown} ids beyond the model's vocabulary")
         prefix = self._read_prefix(tokenizer.library_tokenizer)
         end = self._find_end_tokens(tokenizer, tokenizer.library_tokenizer)
-        in_text = not self.files[_TOKENIZER_CONFIG].get("split_special_tokens", False)
-        return _with_special_tokens(tokenizer, SpecialTokens(prefix, tuple(end), in_text, _by_name(tokenizer, end)))
+        in_text = not self.files[TOKENIZER_CONFIG].get("split_special_tokens", False)
+        special = SpecialTokens(
+            prefix, tuple(end), in_text, _by_name(tokenizer, end), self._read_names(), self._read_chat_templates()
+        )
+        return _with_special_tokens(tokenizer, special)
 
     def complete(self, tokenizer: Tokenizer) -> Tokenizer:
         """Return a tokenizer that is not in the checkpoint, such as that of its family, with the model's end tokens."""
         end = self._find_end_tokens(tokenizer, None)
-        if tuple(end) == tokenizer.end_tokens or not isinstance(tokenizer.state, dict | None):
+        names, templates = self._read_names(), self._read_chat_templates()
+        is_complete = tuple(end) == tokenizer.end_tokens and not templates
+        if is_complete or not isinstance(tokenizer.state, dict | None):
             return tokenizer
-        return _with_special_tokens(tokenizer, SpecialTokens((), tuple(end), False, _by_name(tokenizer, end)))
+        special = SpecialTokens((), tuple(end), False, _by_name(tokenizer, end), names, templates)
+        return _with_special_tokens(tokenizer, special)
+
+    def _read_names(self) -> dict[str, str]:
+        """Return the special tokens that the files name, such as `eos_token`, as text."""
+        named = {key: self._token_name(key) for key in _NAMED_TOKENS}
+        return {key: name[1] for key, name in named.items() if name is not None}
+
+    def _read_chat_templates(self) -> dict[str, str]:
+        source = str(self.folder / TOKENIZER_CONFIG)
+        return read_chat_templates(self.folder, self.files[TOKENIZER_CONFIG], source)
 
     # ------------------------------------------------------------------ the start of a text
 
@@ -79,19 +96,19 @@ class TokenizerFiles:
         for the classes that add it in transformers 4. (transformers 5 ignores the setting beside a tokenizer.json.)
         Raises FolderError for ids that the model lacks.
         """
-        config = self.files[_TOKENIZER_CONFIG]
-        prefix, suffix = _tokens_around_a_text(library)
+        config = self.files[TOKENIZER_CONFIG]
+        prefix, suffix = tokens_around_a_text(library)
         adds_bos = config.get("add_bos_token")
         if not prefix and adds_bos and config.get("tokenizer_class") in _BOS_BY_SETTING:
             prefix = self._named_ids(library, "bos_token")
             self.notes.append(
-                f"{_TOKENIZER_CONFIG} sets add_bos_token, so each text starts with {_names(library, prefix)}, as in "
+                f"{TOKENIZER_CONFIG} sets add_bos_token, so each text starts with {_names(library, prefix)}, as in "
                 f"transformers 4. The post-processor of {TOKENIZER} does not add it, so transformers 5 does not"
             )
         if prefix and adds_bos is False:
             self.notes.append(
                 f"{TOKENIZER} starts each text with {_names(library, prefix)}, as in transformers 5, although "
-                f"{_TOKENIZER_CONFIG} sets add_bos_token to false. Remove its post-processor to leave it out"
+                f"{TOKENIZER_CONFIG} sets add_bos_token to false. Remove its post-processor to leave it out"
             )
         if suffix:
             self.notes.append(
@@ -119,7 +136,7 @@ class TokenizerFiles:
 
     def _token_name(self, key: str) -> tuple[str, str] | None:
         """Return a file and the name of a token in it, such as `eos_token`. Raises FolderError for another type."""
-        for file in (_TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP):
+        for file in (TOKENIZER_CONFIG, _SPECIAL_TOKENS_MAP):
             value = self.files[file].get(key)
             name = value.get("content") if isinstance(value, dict) else value
             if isinstance(name, str):
@@ -167,7 +184,7 @@ def _with_special_tokens(tokenizer: Tokenizer, special: SpecialTokens) -> Tokeni
     return completed
 
 
-def _tokens_around_a_text(library: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def tokens_around_a_text(library: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that the post-processor adds before and after a text."""
     for text in _PROBES:
         ids, plain = library.encode(text).ids, library.encode(text, add_special_tokens=False).ids

@@ -29,6 +29,7 @@ class Decoder(Stack):
     accepted_inputs = frozenset({"positions", "documents"})
 
     class Config(Stack.Config):
+        training_only = frozenset({"init_std"})
         embed_scale: float = Field(1.0, ge=1e-3, le=1e3)
         """Factor on the token embeddings (sqrt(d_model) in Gemma and in the original Transformer)."""
         embed_dropout: Inherited[float] = inherited("dropout")

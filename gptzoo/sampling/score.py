@@ -30,15 +30,18 @@ class TextScore(Likelihood):
     log_probabilities: tuple[float, ...]  # of each predicted token, in nats
 
 
-def score_text(loaded: LoadedModel, text: str) -> TextScore:
+def score_text(loaded: LoadedModel, text: str, *, special_tokens: bool = False) -> TextScore:
     """Score a text as in training: in windows of context_length tokens, each token given those before it.
 
     BOS comes first if the tokenizer uses it, else the end-of-text token. If it has neither, the first token of the text
     is not predicted. Raises InputError for a text without any token to predict.
+
+    special_tokens: read the name of a special token as that token, which has no bytes.
     """
     tokenizer = tokenizer_of(loaded)
-    tokens, n_given = list(tokenizer.encode(text)), max(1, len(tokenizer.prefix))  # the model predicts the others
-    n_bytes = len(encode_utf8(text))
+    tokens = tokenizer.encode_text(text, special_tokens=special_tokens)
+    n_given = max(1, len(tokenizer.prefix))  # the model predicts the others
+    n_bytes = len(tokenizer.decode_bytes(tokens) if special_tokens else encode_utf8(text))
     if not tokenizer.prefix and tokenizer.eot is not None:
         tokens = [tokenizer.eot, *tokens]
     elif not tokenizer.prefix and tokens:
@@ -48,10 +51,10 @@ def score_text(loaded: LoadedModel, text: str) -> TextScore:
     length = loaded.spec.context_length
     windows = [tokens[start : start + length + 1] for start in range(0, len(tokens) - 1, length)]
     scores = _score_or_nan(loaded.model, windows)
-    for number, (window, window_scores) in enumerate(zip(windows, scores, strict=True)):
-        if window_scores.isnan().any():
+    for number, (window, scored) in enumerate(zip(windows, scores, strict=True)):
+        if scored.log_probabilities.isnan().any():
             raise _bad_logits_error(loaded.model, window, "the text", number * length)
-    log_probs = torch.cat(scores).tolist()[n_given - 1 :]
+    log_probs = torch.cat([scored.log_probabilities for scored in scores]).tolist()[n_given - 1 :]
     return TextScore(-math.fsum(log_probs), len(log_probs), n_bytes, tuple(tokens[n_given:]), tuple(log_probs))
 
 
@@ -64,9 +67,22 @@ def score(model: Architecture, rows: Sequence[Sequence[int]]) -> list[Tensor]:
     set to eval mode. Raises InputError for rows that the model cannot read, and LogitsError for logits that have no
     probabilities: with NaN or +inf, or with -inf alone.
     """
+    return [scored.log_probabilities for scored in score_with_greedy(model, rows)]
+
+
+class ScoredRow(NamedTuple):
+    """The log-probabilities of all tokens but the first of a row, and which of them greedy decoding would choose."""
+
+    log_probabilities: Tensor  # (length - 1,) float32, in nats
+    is_greedy: Tensor  # (length - 1,) bool
+
+
+@torch.inference_mode()
+def score_with_greedy(model: Architecture, rows: Sequence[Sequence[int]]) -> list[ScoredRow]:
+    """Score rows as `score` does. Also return for each token if it has the greatest logit of its position."""
     scores = _score_or_nan(model, rows)
-    for index, row_scores in enumerate(scores):
-        if row_scores.isnan().any():
+    for index, scored in enumerate(scores):
+        if scored.log_probabilities.isnan().any():
             raise _bad_logits_error(model, rows[index], f"row {index}")
     return scores
 
@@ -89,21 +105,23 @@ def _last_logits(model: Architecture, tokens: Sequence[int]) -> Tensor:
 
 
 @torch.inference_mode()
-def _score_or_nan(model: Architecture, rows: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Score rows as `score` does, with NaN for tokens whose logits have no probabilities."""
+def _score_or_nan(model: Architecture, rows: Sequence[Sequence[int]]) -> list[ScoredRow]:
+    """Score rows as `score_with_greedy` does, with NaN for tokens whose logits have no probabilities."""
     _check_rows(model, rows)
     model.eval()
-    scores = [torch.empty(0)] * len(rows)
+    scores = [ScoredRow(torch.empty(0), torch.empty(0, dtype=torch.bool))] * len(rows)
     for batch in _batches(model, rows):
         longest = max(len(rows[index]) for index in batch)
         # Padding on the right is harmless: no token attends to a later one. Only NaN would spread to earlier ones.
         padded = [[*rows[index], *[0] * (longest - len(rows[index]))] for index in batch]
         tokens = torch.tensor(padded, device=next(model.parameters()).device)
-        for index, row_scores in zip(batch, _log_probabilities(model, tokens).cpu(), strict=True):
-            scores[index] = row_scores[: len(rows[index]) - 1].clone()
-            if len(rows[index]) < longest and scores[index].isnan().any():
-                alone = torch.tensor([list(rows[index])], device=tokens.device)
-                scores[index] = _log_probabilities(model, alone)[0].cpu()
+        for number, (index, scored) in enumerate(
+            zip(batch, zip(*_score_batch(model, tokens), strict=True), strict=True)
+        ):
+            scores[index] = ScoredRow(*(values[: len(rows[index]) - 1].clone() for values in scored))
+            if len(rows[index]) < longest and scores[index].log_probabilities.isnan().any():
+                alone = _score_batch(model, tokens[number : number + 1, : len(rows[index])])
+                scores[index] = ScoredRow(*(values[0] for values in alone))
     return scores
 
 
@@ -148,9 +166,13 @@ def _batches(model: Architecture, rows: Sequence[Sequence[int]]) -> Iterator[lis
         order = order[n_rows:]
 
 
-def _log_probabilities(model: Architecture, tokens: Tensor) -> Tensor:
-    """Map tokens (B, T + 1) to the log-probabilities (B, T) of all tokens but the first."""
-    return torch.cat([_gather_log_probs(logits, targets) for logits, targets in _chunks(model, tokens)], dim=1)
+def _score_batch(model: Architecture, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Map tokens (B, T + 1) to the log-probabilities (B, T) of all tokens but the first, and if they are greedy."""
+    log_probs, is_greedy = [], []
+    for logits, targets in _chunks(model, tokens):
+        log_probs.append(_gather_log_probs(logits, targets))
+        is_greedy.append(logits.argmax(dim=-1) == targets)
+    return torch.cat(log_probs, dim=1).cpu(), torch.cat(is_greedy, dim=1).cpu()
 
 
 def _chunks(model: Architecture, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

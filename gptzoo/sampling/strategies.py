@@ -15,7 +15,7 @@ from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.generate import stream
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.sampling.strategy import OnError, Strategy, raise_error
+from gptzoo.sampling.strategy import OnError, Prompt, Strategy, raise_error
 from gptzoo.sampling.text import best_samples, sample_ids, tokenizer_of
 from gptzoo.sampling.text_stream import Sample, TextStream
 
@@ -41,7 +41,7 @@ class Sampling(Strategy):
 
     def samples_of_prompts(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         n: int = 1,
         best_of: int | None = None,
         n_slots: int = 8,
@@ -120,7 +120,7 @@ class Speculative(Sampling):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "draft": str(self.draft.folder), "n_ahead": self.n_draft_tokens}
 
-    def _encode_checked(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+    def _encode_checked(self, prompt: Prompt) -> tuple[list[int], SamplingSpec]:
         prompt_ids, spec = super()._encode_checked(prompt)
         check_draft_prompt(self.draft.model, prompt_ids, spec)
         return prompt_ids, spec

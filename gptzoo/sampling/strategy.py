@@ -15,6 +15,7 @@ from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.text import best_samples, encode_prompt, tokenizer_of
 from gptzoo.sampling.text_stream import Sample, TextStream
 
+Prompt = str | Sequence[int]  # text, or the token ids of a chat
 Steps = Iterator[Iterable[TokenEvent] | None]
 OnError = Callable[[int, Exception], object]
 
@@ -25,7 +26,7 @@ def raise_error(index: int, error: Exception) -> NoReturn:
 
 
 class Strategy:
-    """Base class of decoding strategies: one model, one spec, text in and text out.
+    """Base class of decoding strategies: one model, one spec, prompts in and text out.
 
     A sample depends only on its prompt, its number and the spec. It does not depend on other samples in the batch.
 
@@ -50,7 +51,7 @@ class Strategy:
         """Yield what `generate` yields, and None wherever the generation may be interrupted before the first event."""
         yield from self.generate(prompt_ids, spec, n)
 
-    def check(self, prompt: str, n: int) -> None:
+    def check(self, prompt: Prompt, n: int) -> None:
         """Raise InputError if `n` samples of a prompt cannot be generated. Computes nothing."""
         self.check_n_samples(n)
         self._encode_checked(prompt)
@@ -69,7 +70,7 @@ class Strategy:
         processors = StoppingCriteria(self.spec, self.tokenizer).processors
         return [processor.name for processor in processors if not processor.is_complete(sequence)]
 
-    def stream(self, prompt: str) -> Generator[str, None, Sample]:
+    def stream(self, prompt: Prompt) -> Generator[str, None, Sample]:
         """Yield the text of the first sample in pieces of whole characters, and return the sample."""
         prompt_ids, spec = self._encode(prompt)
         text = TextStream(self.tokenizer, spec)
@@ -77,7 +78,7 @@ class Strategy:
             yield text.feed(event)
         return text.sample()
 
-    def samples(self, prompt: str, n: int = 1, best_of: int | None = None) -> list[Sample]:
+    def samples(self, prompt: Prompt, n: int = 1, best_of: int | None = None) -> list[Sample]:
         """Return `n` samples of a prompt. With `best_of`, return the best `n` of that many, the best first."""
         prompt_ids, spec = self._encode(prompt)
         samples = self._samples(prompt_ids, spec, best_of or n)
@@ -85,7 +86,7 @@ class Strategy:
 
     def samples_of_prompts(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         n: int = 1,
         best_of: int | None = None,
         n_slots: int = 8,
@@ -115,9 +116,10 @@ class Strategy:
             text = TextStream(self.tokenizer, spec)
         return samples
 
-    def _encode(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+    def _encode(self, prompt: Prompt) -> tuple[list[int], SamplingSpec]:
         """Return the token ids of a prompt, and the spec with the length that fits."""
-        prompt_ids, spec = encode_prompt(self.loaded, prompt), self.spec
+        prompt_ids = encode_prompt(self.loaded, prompt) if isinstance(prompt, str) else list(prompt)
+        spec = self.spec
         remaining = self._remaining_length(len(prompt_ids)) if self.fit_length else None
         if remaining is not None and 0 < remaining < spec.max_new_tokens:
             if remaining < spec.min_new_tokens:
@@ -128,7 +130,7 @@ class Strategy:
             spec = spec.model_copy(update={"max_new_tokens": remaining})
         return prompt_ids, spec
 
-    def _encode_checked(self, prompt: str) -> tuple[list[int], SamplingSpec]:
+    def _encode_checked(self, prompt: Prompt) -> tuple[list[int], SamplingSpec]:
         prompt_ids, spec = self._encode(prompt)
         check_prompt(self.loaded.model, prompt_ids, spec)
         return prompt_ids, spec

@@ -13,15 +13,17 @@ from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.text_stream import Sample, TextStream
 
 
-def encode_prompt(loaded: LoadedModel, prompt: str) -> list[int]:
+def encode_prompt(loaded: LoadedModel, prompt: str, *, special_tokens: bool = False) -> list[int]:
     """Return the token ids of a prompt, as the model was trained to read a text.
 
     An empty prompt becomes the tokens that start a text: BOS if the tokenizer uses it, else the end-of-text token.
 
+    special_tokens: read the name of a special token as that token with every tokenizer.
+
     Raises InputError for an empty prompt if the tokenizer has no end-of-text token.
     """
     tokenizer = tokenizer_of(loaded)
-    if prompt_ids := list(tokenizer.encode(prompt)):
+    if prompt_ids := tokenizer.encode_text(prompt, special_tokens=special_tokens):
         return prompt_ids
     if tokenizer.eot is None:
         raise InputError(f"tokenizer {tokenizer.name!r} has no token that starts a text. Give a --prompt.")

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from gptzoo.errors import InputError
-from gptzoo.serving.endpoints import INTERNAL_ERROR, Endpoints
+from gptzoo.serving.endpoints import HARNESS_PREFIX, INTERNAL_ERROR, Endpoints
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.request_builder import RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
@@ -51,9 +51,14 @@ def make_app(
         Route("/v1/models", endpoints.models),
         Route("/v1/models/{name:path}", endpoints.model),
         Route("/v1/completions", endpoints.completions, methods=["POST"]),
+        Route("/v1/chat/completions", endpoints.chat_completions, methods=["POST"]),
         Route("/tokenize", endpoints.tokenize, methods=["POST"]),
         Route("/detokenize", endpoints.detokenize, methods=["POST"]),
         Route("/tokenizer_info", endpoints.tokenizer_info),
+        Route(HARNESS_PREFIX + "/v1/completions", endpoints.completions, methods=["POST"]),
+        Route(HARNESS_PREFIX + "/tokenize", endpoints.tokenize, methods=["POST"]),
+        Route(HARNESS_PREFIX + "/detokenize", endpoints.detokenize, methods=["POST"]),
+        Route(HARNESS_PREFIX + "/tokenizer_info", endpoints.tokenizer_info),
     ]
     handlers: dict[Any, Any] = {
         RequestError: _on_request_error,

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError, LogitsError, ProcessorError
@@ -16,7 +16,7 @@ from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.score import ScoredToken
 from gptzoo.sampling.text_stream import TextStream
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.logprobs import LogProbs
+from gptzoo.serving.logprobs import LogProbs, LogProbsOfChoice
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.scheduler import QueuedRequest, Scheduler
 
@@ -29,22 +29,29 @@ _FINISH_REASONS = {"stop_token": "stop", "stop_text": "stop", "finished": "stop"
 class Completion:
     """The response to one HTTP request. It lives on the event loop.
 
-    `requests` are those of the prompts in the body, in order.
+    `requests` are those of the prompts in the body, in order. Subclasses change the form of the JSON.
     """
+
+    id_prefix: ClassVar[str] = "cmpl"
+    object_type: ClassVar[str] = "text_completion"
+    chunk_type: ClassVar[str] = "text_completion"
+    log_probs: ClassVar[type[LogProbsOfChoice]] = LogProbs
 
     def __init__(
         self, body: CompletionRequest, requests: Sequence[QueuedRequest], tokenizer: Tokenizer, model_name: str
     ):
         self.body, self.requests = body, requests
         self.header = {
-            "id": f"cmpl-{secrets.token_hex(12)}",
-            "object": "text_completion",
+            "id": f"{self.id_prefix}-{secrets.token_hex(12)}",
+            "object": self.object_type,
             "created": int(time.time()),
             "model": model_name,
         }
         n = body.n_samples
         self.choices = [
-            _Choice(i * n + s, queued, body, tokenizer) for i, queued in enumerate(requests) for s in range(n)
+            _Choice(i * n + s, queued, body, tokenizer, self.log_probs)
+            for i, queued in enumerate(requests)
+            for s in range(n)
         ]
         self.n_open = len(self.choices)
         self.chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()  # None marks the end
@@ -86,9 +93,10 @@ class Completion:
             self._finish()
             return
         choice = self.choices[request_index * self.body.n_samples + event.sample]
+        is_first = not choice.started
         chunk = choice.add_event(event)
         if self.body.stream and chunk is not None:
-            self.chunks.put_nowait(self._chunk(choice, chunk))
+            self.chunks.put_nowait(self._chunk(choice, self.chunk_json(chunk, is_first=is_first)))
         if choice.finish_reason is not None:
             self.n_open -= 1
             if self.n_open == 0:
@@ -105,7 +113,7 @@ class Completion:
         if self.failure is not None:
             raise self.failure
         if self.includes_usage:
-            yield {**self._response([]), "usage": self._usage(self.choices)}
+            yield {**self._response([]), "object": self.chunk_type, "usage": self._usage(self.choices)}
 
     def response(self) -> dict[str, Any]:
         """Return the complete response, once it is done. Raises RequestError if the request failed."""
@@ -118,8 +126,16 @@ class Completion:
             if n < n_samples:
                 samples = sorted(samples, key=lambda choice: -choice.text.sample().mean_log_probability)[:n]
             kept += samples
-        choices = [choice.as_json(index) for index, choice in enumerate(kept)]
+        choices = [self.choice_json(choice.as_json(index)) for index, choice in enumerate(kept)]
         return {**self._response(choices), "usage": self._usage(self.choices)}
+
+    def choice_json(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """Return the form that a finished choice has in the response."""
+        return choice
+
+    def chunk_json(self, choice: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
+        """Return the form that the next piece of a choice has in a chunk."""
+        return choice
 
     @property
     def includes_usage(self) -> bool:
@@ -128,7 +144,7 @@ class Completion:
 
     def _chunk(self, choice: _Choice, new: dict[str, Any]) -> dict[str, Any]:
         """Return the next chunk of a stream, given what is new of a choice."""
-        response = self._response([new])
+        response = {**self._response([new]), "object": self.chunk_type}
         if not self.includes_usage:
             return response
         assert self.body.stream_options is not None
@@ -150,13 +166,20 @@ class Completion:
 class _Choice:
     """One sample of one prompt."""
 
-    def __init__(self, index: int, queued: QueuedRequest, body: CompletionRequest, tokenizer: Tokenizer):
+    def __init__(
+        self,
+        index: int,
+        queued: QueuedRequest,
+        body: CompletionRequest,
+        tokenizer: Tokenizer,
+        log_probs: type[LogProbsOfChoice],
+    ):
         self.index = index
         self.n_prompt = len(queued.request.prompt_ids)
         self.include_stop_text = queued.request.spec.include_stop_text
         self.text = TextStream(tokenizer, queued.request.spec)
         self.echo = tokenizer.decode(queued.request.prompt_ids) if body.echo else ""
-        self.logprobs = None if body.logprobs is None else LogProbs(tokenizer, body.logprobs)
+        self.logprobs = None if body.logprobs is None else log_probs(tokenizer, body.logprobs)
         self.finish_reason: str | None = None
         self.started = False
 

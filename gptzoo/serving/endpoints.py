@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gptzoo.serving.chat.completion import ChatCompletion
+from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.completion import Completion
 from gptzoo.serving.disconnect import run_while_connected
 from gptzoo.serving.errors import RequestError
@@ -27,6 +30,8 @@ from gptzoo.utils.json_text import to_json
 _log = logging.getLogger(__name__)
 INTERNAL_ERROR = RequestError(500, "internal server error. See the server's log.")
 CLIENT_CLOSED_REQUEST = 499  # no client reads it
+HARNESS_PREFIX = "/lm-eval"
+"""The prefix of the routes for lm-evaluation-harness. Under it, texts are tokenized as the harness expects."""
 
 
 class Endpoints:
@@ -65,8 +70,24 @@ class Endpoints:
         body = read_request(await self._read_body(request))
         self._check_model_name(body.model)
         completion = Completion(body, self.builder.build(body), self.builder.tokenizer, self.name)
+        return await self._respond(completion, request)
+
+    async def chat_completions(self, request: Request) -> Response:
+        self._authenticate(request)
+        chat = read_json(ChatRequest, await self._read_body(request))
+        self._check_model_name(chat.model)
+        # In a thread, because the process that renders the template may be busy with another chat.
+        prompt_ids = await run_in_threadpool(self.builder.encode_chat, chat)
+        body = chat.as_completion(prompt_ids)
+        try:
+            requests = self.builder.build(body)
+        except RequestError as error:
+            raise chat.rename_field(error) from None
+        return await self._respond(ChatCompletion(body, requests, self.builder.tokenizer, self.name), request)
+
+    async def _respond(self, completion: Completion, request: Request) -> Response:
         completion.submit(self.scheduler)
-        if body.stream:
+        if completion.body.stream:
             return _EventStream(completion, self.scheduler)
         try:
             if await run_while_connected(completion.done.wait(), request.receive):
@@ -79,7 +100,7 @@ class Endpoints:
         self._authenticate(request)
         body = read_json(TokenizeRequest, await self._read_body(request))
         self._check_model_name(body.model)
-        return JSONResponse(tokenize(self.builder, body))
+        return JSONResponse(tokenize(self.builder, body, for_harness=_is_for_harness(request)))
 
     async def detokenize(self, request: Request) -> Response:
         self._authenticate(request)
@@ -89,7 +110,7 @@ class Endpoints:
 
     async def tokenizer_info(self, request: Request) -> Response:
         self._authenticate(request)
-        return JSONResponse(tokenizer_info(self.builder))
+        return JSONResponse(tokenizer_info(self.builder, for_harness=_is_for_harness(request)))
 
     def _authenticate(self, request: Request) -> None:
         if self.api_key is None:
@@ -119,6 +140,10 @@ class Endpoints:
         except ClientDisconnect:
             raise RequestError(CLIENT_CLOSED_REQUEST, "the client disconnected before the end of the body") from None
         return bytes(body)
+
+
+def _is_for_harness(request: Request) -> bool:
+    return request.url.path.startswith(HARNESS_PREFIX + "/")
 
 
 class _EventStream(StreamingResponse):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 
@@ -16,6 +16,24 @@ class _Entry(NamedTuple):
     log_probability: float | None
     top_logprobs: dict[str, float] | None
     offset: int  # in characters
+
+
+class LogProbsOfChoice(Protocol):
+    """The `logprobs` object of one choice, in the format of one of OpenAI's endpoints."""
+
+    def __init__(self, tokenizer: Tokenizer, n_top: int): ...
+
+    def add(self, token: int, log_probability: float | None, top_logprobs: Mapping[int, float]) -> None:
+        """Add a token with its log-probability in nats, and those of the most likely tokens."""
+
+    def end_text(self) -> None:
+        """End the text so far, so that the next token starts a character."""
+
+    def take_new(self) -> dict[str, Any]:
+        """Return the entries that were added since the last call."""
+
+    def all(self) -> dict[str, Any]:
+        """Return all entries."""
 
 
 class LogProbs:

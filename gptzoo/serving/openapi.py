@@ -9,6 +9,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import gptzoo
 from gptzoo.serving import responses
+from gptzoo.serving.chat.request import ChatRequest
+from gptzoo.serving.chat.responses import ChatChunk, ChatResponse
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.tokenization import DetokenizeRequest, TokenizeRequest
 from gptzoo.spec.schema import SchemaGenerator
@@ -49,6 +51,16 @@ _OPERATIONS = (
         CompletionRequest,
         (400, 404, 413, 429, 500, 503),
         responses.CompletionChunk,
+    ),
+    _Operation(
+        "/v1/chat/completions",
+        "post",
+        "createChatCompletion",
+        "Generate answers to a chat.",
+        ChatResponse,
+        ChatRequest,
+        (400, 404, 413, 429, 500, 503),
+        ChatChunk,
     ),
     _Operation("/v1/models", "get", "listModels", "List the one model.", responses.ModelList),
     _Operation("/v1/models/{name}", "get", "getModel", "Describe the model.", responses.ModelCard, None, (404, 500)),
@@ -109,7 +121,8 @@ def openapi_document(*, requires_key: bool) -> dict[str, Any]:
         "info": {
             "title": "gptzoo",
             "version": gptzoo.__version__,
-            "description": "OpenAI's completions API with extensions of vLLM and gptzoo. Unknown fields are refused.",
+            "description": "OpenAI's completions and chat APIs with extensions of vLLM and gptzoo. "
+            "Unknown fields are refused.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

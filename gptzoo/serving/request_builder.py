@@ -19,6 +19,7 @@ from gptzoo.sampling.search.strategies import Beams, Contrastive
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.strategy import Strategy
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
+from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.request_options import BeamOptions, SpeculativeOptions
@@ -36,10 +37,20 @@ class Limits:
 
 
 class RequestBuilder:
-    """Builder of the requests for one model. `draft` is the engine's draft model, if there is one."""
+    """Builder of the requests for one model.
 
-    def __init__(self, loaded: LoadedModel, limits: Limits, draft: LoadedModel | None = None):
-        self.loaded, self.limits, self.draft = loaded, limits, draft
+    draft: the engine's draft model, if there is one.
+    chat_template: Jinja template, or the name of one of the model's. Default: the model's template.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        limits: Limits,
+        draft: LoadedModel | None = None,
+        chat_template: str | None = None,
+    ):
+        self.loaded, self.limits, self.draft, self.chat_template = loaded, limits, draft, chat_template
         self.tokenizer = tokenizer_of(loaded)
 
     def build(self, body: CompletionRequest) -> list[QueuedRequest]:
@@ -55,6 +66,18 @@ class RequestBuilder:
         prompts = [self._encode(prompt) for prompt in body.prompts]
         seed = secrets.randbits(48) if body.seed is None else body.seed % 2**63
         return [self._build_one(body, prompt_ids, seed) for prompt_ids in prompts]
+
+    def encode_chat(self, chat: ChatRequest) -> list[int]:
+        """Return the token ids of a chat. Raises RequestError (400) without a chat template, or if it fails."""
+        try:
+            return self.loaded.chat_prompt(
+                [message.values() for message in chat.messages],
+                chat_template=self.chat_template,
+                add_generation_prompt=chat.add_generation_prompt,
+                variables=chat.chat_template_kwargs,
+            )
+        except InputError as error:
+            raise RequestError(400, str(error), param="messages") from None
 
     def _build_one(self, body: CompletionRequest, prompt_ids: Sequence[int], seed: int) -> QueuedRequest:
         speculative = body.strategy if isinstance(body.strategy, SpeculativeOptions) else None

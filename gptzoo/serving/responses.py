@@ -162,8 +162,9 @@ class TokenizerInfo(ResponseModel):
     """Name of the end-of-text token, which `/tokenize` accepts as a prompt. null if the tokenizer has none."""
     eos_token_id: int | None
     """Id of the end-of-text token."""
-    bos_token: None
-    """Always null: no text stands for the token that starts a text. `add_special_tokens` adds it."""
+    bos_token: str | None
+    """null: no text stands for the token that starts a text. `add_special_tokens` adds it. Under the prefix `/lm-eval`,
+    the name of this token, which `/lm-eval/tokenize` accepts as a prompt."""
     bos_token_id: int | None
     """Id of the token that is read before each prompt. null if the tokenizer has none."""
     pad_token: None
@@ -172,8 +173,8 @@ class TokenizerInfo(ResponseModel):
     """Always null."""
     add_bos_token: bool
     """True if a token is read before each prompt."""
-    chat_template: None
-    """Always null: the chat endpoint is not supported."""
+    chat_template: str | None
+    """Jinja template of the chat endpoint. null if the model has none."""
 
 
 class ErrorDetail(ResponseModel):

@@ -17,6 +17,9 @@ from gptzoo.spec.strict_json import Json, parse_json
 
 Model = type[BaseModel] | None  # the class that describes a JSON object, if it is known
 
+_SHORT_FORMS = {"init_from": "path"}
+"""The option that a string stands for, by field. In other fields it is the type of a component."""
+
 
 def apply_overrides(model: Model, data: dict[str, Any], overrides: Iterable[str]) -> None:
     """Apply overrides in place to JSON that `model` describes. Each value is JSON, or else a string.
@@ -60,7 +63,7 @@ def set_field(model: Model, data: dict[str, Any], path: list[str], value: Json) 
             node[key] = value
             return
         if isinstance(child, str):
-            child = {"type": child}
+            child = {_SHORT_FORMS.get(part, "type"): child}
         node[key] = {} if child is None else child
         if not isinstance(child, list):
             model = _model_of_value(model, part, reference, node[key])

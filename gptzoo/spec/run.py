@@ -19,8 +19,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from gptzoo.reference import Reference, by_default
+from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.paths import PathOption
 from gptzoo.strict_model import StrictModel, custom_error, error_at
 
 
@@ -140,11 +140,15 @@ class RunSpec(StrictModel):
     ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
     """Decay per step of an exponential moving average (EMA) of the weights, such as 0.999. The EMA is evaluated as
     `val/ema_loss` and saved with the weights. Default: no EMA."""
-    init_from: PathOption | None = None
-    """Path of a run, checkpoint or model folder whose weights are the initial values. Default: random
-    initialisation."""
+    init_from: InitOption = None
+    """Path of a run, checkpoint or model folder whose weights are the initial values, or an object that also says which
+    parts come from elsewhere or are new. Default: random initialisation."""
+    train_only: Annotated[tuple[str, ...], Strict(False)] = ()
+    """Glob patterns of the modules or parameters to train, such as `blocks.*.ffn`. All others are frozen. `*` matches
+    no dots, `**` matches them. Default: all are trained."""
     freeze: Annotated[tuple[str, ...], Strict(False)] = ()
-    """Glob patterns of parameter names that are not trained, such as `blocks.[0-5].*`."""
+    """Glob patterns of modules or parameters that are not trained, such as `blocks.[0-5]`. Here `*` also matches
+    dots."""
     early_stopping: EarlyStoppingSpec | None = None
     """Early stopping. Default: off."""
     skip_non_finite: NonNegativeInt = 0

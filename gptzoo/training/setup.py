@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from fnmatch import fnmatchcase
-from pathlib import Path
 
-from torch import nn
-
-from gptzoo.checkpoint.model_folder import find_model_folder
 from gptzoo.data.prepare import prepare
-from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from gptzoo.errors import DataError, FolderError, InputError
+from gptzoo.errors import DataError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
 from gptzoo.model.head import Head
@@ -23,14 +16,14 @@ from gptzoo.training.distributed.parallelize import parallelize
 from gptzoo.training.distributed.process_group import rank_device
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
+from gptzoo.training.initial_weights import InitialTensors, read_initial_weights
 from gptzoo.training.optim.check_optimizer_state import check_optimizer_state
 from gptzoo.training.optim.optimizers import describe_optimizer
 from gptzoo.training.run.run_folder import DataRecord, RunFolder
 from gptzoo.training.step.block_options import prepare_blocks
 from gptzoo.training.step.train_step import TrainStep
 from gptzoo.training.tracking.monitor import Monitor
-
-_MAX_NAMES = 6  # parameters named in a message
+from gptzoo.training.trained_parameters import describe_trained, freeze_parameters
 
 
 class Setup:
@@ -53,7 +46,8 @@ class Setup:
         splits_weights = spec.parallel.shard > 1 or spec.parallel.tensor > 1
         self.model = build(spec.model, device="cpu" if splits_weights else self.device, seed=spec.seed).train()
         set_objective(self.model, spec)
-        trained = freeze_parameters(self.model, spec.freeze)
+        trained = freeze_parameters(self.model, spec.freeze, spec.train_only)
+        self.trained_notes = describe_trained(self.model)  # before shards take the place of parameters
         prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
         self.parallelized = parallelize(self.model, spec.parallel, ranks, self.device)
         parameters = self.parallelized.parameters()  # parallelize may have replaced them
@@ -78,11 +72,19 @@ class Setup:
         """Return notes on the setup that a user may not expect."""
         vocab_size, n_ids = self.spec.model.vocab_size or 0, self.store.vocab_size
         if vocab_size == n_ids:
-            return []
+            return self.trained_notes
         return [
+            *self.trained_notes,
             f"note: the model has {vocab_size} token ids and the tokenizer {n_ids}. The {vocab_size - n_ids} spare ids "
-            "do not occur in the text, and are never generated"
+            "do not occur in the text, and are never generated",
         ]
+
+    def read_initial_weights(self) -> InitialTensors | None:
+        """Read the weights of `init_from`, or return None if the spec has none. All ranks must call it."""
+        if self.spec.init_from is None:
+            return None
+        tensors = self.parallelized.state_dict()
+        return read_initial_weights(self.spec.init_from, self.model, tensors, self.spec.model, self.tokenizer)
 
     def data_record(self) -> DataRecord:
         """Return the record of the text for the run folder, by which losses of different runs can be compared."""
@@ -125,50 +127,3 @@ def set_objective(model: Architecture, spec: RunSpec) -> None:
             )
         for head in heads:
             setattr(head, name, value)
-
-
-def freeze_parameters(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Freeze the parameters whose names match a pattern; return the names of the parameters to train.
-
-    Raises InputError for a pattern that matches nothing, and if no parameter is left to train.
-    """
-    parameters = dict(model.named_parameters())
-    for index, pattern in enumerate(patterns):
-        matched = [name for name in parameters if fnmatchcase(name, pattern)]
-        if not matched:
-            names = [name for name in parameters if not name.startswith("blocks.") or name.startswith("blocks.0.")]
-            more = ", …" if len(names) > _MAX_NAMES else ""
-            raise InputError(
-                f"$.freeze[{index}]: {pattern!r} matches no parameter. Parameters: "
-                f"{', '.join(names[:_MAX_NAMES])}{more}"
-            )
-        for name in matched:
-            parameters[name].requires_grad_(False)
-    trained = [name for name, parameter in parameters.items() if parameter.requires_grad]
-    if not trained:
-        raise InputError("$.freeze: every parameter is frozen. Leave at least one to train")
-    return trained
-
-
-def load_initial_weights(load: Callable[[Path], None], path: str, tokenizer: Tokenizer) -> str:
-    """Call `load` with the model folder of a run, a checkpoint or a model folder; return a message for the log.
-
-    Raises FolderError if the weights do not fit the model, and DataError if they belong to another tokenizer.
-    """
-    folder = find_model_folder(Path(path))
-    file = folder / "tokenizer.json"
-    if file.exists():
-        weights_tokenizer = load_tokenizer(file)
-        if (weights_tokenizer.config, weights_tokenizer.state) != (tokenizer.config, tokenizer.state):
-            raise DataError(
-                f"init_from {folder}: the weights belong to another tokenizer "
-                f"({weights_tokenizer.config.type!r}) than this run's ({tokenizer.config.type!r}). "
-                f'Use it with "tokenizer": {{"type": "saved", "path": "{file}"}}'
-            )
-    try:
-        load(folder)
-    except FolderError as error:
-        raise FolderError(
-            f'init_from {folder}: {error}. Use its model with "model": "{folder / "model.json"}"'
-        ) from None
-    return f"weights from {folder}"

@@ -33,6 +33,20 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file to write, which replaces `path` on success and is removed on error."""
+    temporary = path.with_name(f"{INCOMPLETE_PREFIX}{path.name}-{os.getpid()}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+@contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill, which becomes `path` on success and is removed on error.
 

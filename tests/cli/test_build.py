@@ -229,3 +229,17 @@ print(used if sys.platform == "linux" else used // 1024, file=sys.stderr)
     assert data["parameters"]["total"] == 174_604_259_328
     assert data["flops_per_token"]["forward"] == 2 * (96 * 12 * 12288**2 + 50257 * 12288) + 4 * 2048 * 12288 * 96
     assert int(done.stderr) < 2**21  # KiB: enough for torch, also with CUDA, but less than 1/300 of the weights
+
+
+def test_it_says_which_family_of_transformers_the_model_is_exported_to(spec: Path) -> None:
+    assert as_data(spec)["export"] == {"family": "gpt2", "closest": None, "obstacles": []}
+    assert "exports as gpt2" in gptzoo("build", spec).stdout
+
+
+def test_it_says_what_the_closest_family_lacks(tmp_path: Path) -> None:
+    attention = {"type": "sdpa", "window": 8, "qk_norm": "rmsnorm"}
+    (tmp_path / "spec.json").write_text(json.dumps(small(attention=attention)))
+    obstacles = ["attention.window 8", "attention.qk_norm rmsnorm"]
+    assert as_data(tmp_path / "spec.json")["export"] == {"family": None, "closest": "gpt2", "obstacles": obstacles}
+    text = " ".join(gptzoo("build", tmp_path / "spec.json").stdout.split())
+    assert "no native export: attention.window 8 and 1 more (closest: gpt2)" in text

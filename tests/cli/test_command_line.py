@@ -87,7 +87,7 @@ def test_the_examples_in_the_help_are_valid_commands(name: str) -> None:
         command = main.commands[name]
         if isinstance(command, click.Group):
             command = command.commands[words.pop(0) if words[0] in command.commands else "run"]
-        assert command.make_parser(click.Context(command)).parse_args(list(words))
+        assert command.make_parser(click.Context(command, **command.context_settings)).parse_args(list(words))
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,34 @@ def test_a_base_model_without_head_is_imported_with_tied_embeddings(save: Save) 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_weights_become_float32_with_the_same_values(save: Save, dtype: torch.dtype) -> None:
+def test_half_precision_weights_stay_so_and_a_loaded_model_has_their_values(save: Save, dtype: torch.dtype) -> None:
     checkpoint = save(tiny().to(dtype))
     checkpoint.import_()
     tensors = load_file(checkpoint.out / "model.safetensors")
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in tensors.values()} == {dtype}
     theirs = load_file(checkpoint.folder / "model.safetensors")["transformer.h.0.mlp.c_fc.weight"]
-    assert torch.equal(tensors["blocks.0.ffn.up.weight"], theirs.t().float())
+    assert torch.equal(tensors["blocks.0.ffn.up.weight"], theirs.t())
+    model = gptzoo.load(checkpoint.out).model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.state_dict()["blocks.0.ffn.up.weight"], theirs.t().float())
+
+
+@pytest.mark.parametrize("by_layer", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("reorder", [True, False])
+def test_scores_are_scaled_as_the_settings_say(save: Save, by_layer: bool, scaled: bool, reorder: bool) -> None:
+    options = {"scale_attn_by_inverse_layer_idx": by_layer, "scale_attn_weights": scaled}
+    model = tiny(**options, reorder_and_upcast_attn=reorder)
+    checkpoint = save(model)
+    checkpoint.import_()
+    checkpoint.assert_same_logits()
+    attention = checkpoint.spec()["attention"]
+    assert isinstance(attention, list) == by_layer
+    if not scaled or by_layer:  # the scale matters
+        other = tiny(scale_attn_by_inverse_layer_idx=False)
+        other.load_state_dict(model.state_dict())
+        with pytest.raises(AssertionError):
+            checkpoint.assert_same_logits(other)
 
 
 def test_each_dropout_goes_to_the_right_component(save: Save) -> None:
@@ -151,9 +172,6 @@ def test_the_weights_of_another_kind_of_head_are_an_error(save: Save) -> None:
         ("n_layer", 0),
         ("pruned_heads", {"0": [1]}),
         ("quantization_config", {"bits": 4}),
-        ("reorder_and_upcast_attn", True),
-        ("scale_attn_by_inverse_layer_idx", True),
-        ("scale_attn_weights", False),
         ("some_new_setting", False),
         ("tie_word_embeddings", None),
     ],
@@ -166,7 +184,7 @@ def test_a_setting_that_a_spec_cannot_express_is_named(save: Save, key: str, val
 
 def test_all_unsupported_settings_are_named_at_once(save: Save) -> None:
     checkpoint = save(tiny())
-    checkpoint.edit_config({"scale_attn_weights": False, "n_layer": -1, "xyz": 1})
+    checkpoint.edit_config({"scale_attn_weights": 3, "n_layer": -1, "xyz": 1})
     lines = checkpoint.import_error(SpecError).splitlines()
     assert [line.split(": ")[1] for line in lines] == ["$.n_layer", "$.scale_attn_weights", "$.xyz"]
 

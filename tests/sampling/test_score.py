@@ -14,7 +14,7 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.errors import InputError
 from gptzoo.reference import Reference
 from gptzoo.sampling import score as scoring
-from gptzoo.sampling.score import score, score_text
+from gptzoo.sampling.score import score, score_text, score_with_greedy
 
 BASE: dict[str, Any] = {"vocab_size": 257, "context_length": 16, "d_model": 32, "n_layers": 2, "n_heads": 4}
 
@@ -125,3 +125,17 @@ def test_rows_that_cannot_be_scored_are_rejected() -> None:
     with pytest.raises(InputError, match="no tokenizer"):
         score_text(LoadedModel(build_model(), None, Path("here")), "abc")
     assert score(build_model(), []) == []
+
+
+def test_greedy_tokens_are_those_with_the_greatest_logits() -> None:
+    model = build_model()
+    first, *others = random_rows(9, 4, 1, 40)  # the last one is read in chunks
+    with torch.inference_mode():
+        continued = [*first, int(model(torch.tensor([first]))[0][0, -1].argmax())]
+    rows = [*others, first, continued]
+    scores = score_with_greedy(model, rows)
+    for row, scored in zip(rows, scores, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([row]))[0][0, :-1]
+        assert scored.is_greedy.tolist() == (logits.argmax(-1) == torch.tensor(row[1:])).tolist()
+    assert scores[-1].is_greedy[-1]

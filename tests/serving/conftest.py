@@ -22,6 +22,10 @@ from gptzoo.serving.app import make_app
 from gptzoo.serving.request_builder import Limits, RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}A:{% endif %}{% if x is defined %}{{ x | tojson }}{% endif %}"
+)
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 96, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
 
@@ -38,6 +42,12 @@ class Served:
 
     def client(self, key: str = "none") -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=60)
+
+    def chat(self, messages: Any = ({"role": "user", "content": "Hi"},), **fields: Any) -> Any:
+        fields = {"model": "tiny", "messages": messages, "temperature": 0, **fields}
+        return self.openai.chat.completions.create(
+            **{name: value for name, value in fields.items() if value is not None}
+        )
 
     def complete(self, prompt: Any = "Once", **fields: Any) -> Any:
         fields = {"model": "tiny", "prompt": prompt, "temperature": 0, **fields}
@@ -61,11 +71,12 @@ def serving(
     draft: LoadedModel | None = None,
     api_key: str | None = None,
     allowed_origins: Sequence[str] = (),
+    chat_template: str | None = None,
 ) -> Iterator[Served]:
     """Serve `loaded` while the block runs."""
     engine = Engine(loaded.model, loaded.tokenizer, n_slots=rows, draft=None if draft is None else draft.model)
     scheduler = Scheduler(engine, max_waiting=max_waiting)
-    builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft)
+    builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft, chat_template)
     app = make_app(scheduler, builder, name="tiny", api_key=api_key, allowed_origins=allowed_origins)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)

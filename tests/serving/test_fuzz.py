@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving.conftest import Served, serving
+from serving.conftest import CHAT_TEMPLATE, Served, serving
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 
@@ -21,7 +21,7 @@ MAX_EXAMPLES = {"quick": 80, "slow": 1500}
 
 @pytest.fixture(scope="module")
 def target(loaded: LoadedModel) -> Iterator[Served]:
-    with serving(loaded, rows=4, draft=loaded) as running:
+    with serving(loaded, rows=4, draft=loaded, chat_template=CHAT_TEMPLATE) as running:
         yield running
 
 
@@ -233,6 +233,24 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         st.fixed_dictionaries({"type": st.just("speculative")}, optional={"n_ahead": st.integers(1, 5)}),
     ),
 }
+MESSAGE = objects(
+    role=st.one_of(st.sampled_from(["user", "system", "assistant", "tool"]), TEXTS),
+    content=st.one_of(TEXTS, st.lists(objects(type=st.sampled_from(["text", "image_url"]), text=TEXTS), max_size=2)),
+    name=TEXTS,
+    tool_calls=st.sampled_from([None, [], [{}]]),
+)
+CHAT_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    **{
+        name: field for name, field in FIELDS.items() if name not in ("prompt", "best_of", "echo", "suffix", "logprobs")
+    },
+    "max_completion_tokens": st.integers(0, 5),
+    "logprobs": st.booleans(),
+    "top_logprobs": st.integers(0, 20),
+    "add_generation_prompt": st.booleans(),
+    "chat_template_kwargs": st.dictionaries(st.sampled_from(["x", "messages", "self", "eos_token", ""]), VALUES),
+    "tools": st.sampled_from([None, [], [{}], 1]),
+    "tool_choice": st.sampled_from([None, "none", "auto"]),
+}
 SHORT_FORMS = {
     "temperature",
     "top_p",
@@ -261,6 +279,23 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
+def chat_bodies(draw: st.DrawFn) -> bytes:
+    """Draw the JSON text of a chat: messages and a few fields, and sometimes a wrong value."""
+    chosen = draw(st.lists(st.sampled_from(list(CHAT_FIELDS)), max_size=4, unique=True))
+    if "processors" in chosen:
+        chosen = [name for name in chosen if name not in SHORT_FORMS]
+    good = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": TEXTS})
+    messages = draw(st.one_of(st.lists(good, min_size=1, max_size=3), st.lists(MESSAGE, max_size=3), VALUES))
+    entries: list[tuple[str, Any]] = [("model", "tiny"), ("messages", messages)]
+    if not {"max_tokens", "max_completion_tokens"} & set(chosen):
+        entries.append(("max_tokens", 4))
+    entries += [(name, draw(CHAT_FIELDS[name])) for name in chosen]
+    if draw(st.integers(0, 3)) == 0:
+        entries.append((draw(st.sampled_from([*CHAT_FIELDS, "functions"])), draw(VALUES)))
+    return dump(Pairs(entries)).encode("utf-8")
+
+
+@st.composite
 def processor_bodies(draw: st.DrawFn) -> bytes:
     """Draw the JSON text of a request with a chain of one or two logits processors, mostly valid ones."""
     chain = draw(st.lists(processors(), min_size=1, max_size=2))
@@ -275,6 +310,7 @@ def tokenizer_bodies(draw: st.DrawFn) -> tuple[str, bytes]:
     flags = {
         "add_special_tokens": st.one_of(st.booleans(), VALUES),
         "return_token_strs": st.one_of(st.booleans(), VALUES),
+        "parse_special": st.one_of(st.booleans(), VALUES),
     }
     if draw(st.booleans()):
         return "/tokenize", dump(draw(objects(prompt=st.one_of(TEXTS, VALUES), model=TEXTS, **flags))).encode()
@@ -301,8 +337,14 @@ def check_that_bodies_are_answered(running: Served, n_examples: int) -> None:
         path, body = request
         post(running, body, path)
 
+    @fuzzed
+    @given(chat_bodies())
+    def check_chat(body: bytes) -> None:
+        post(running, body, "/v1/chat/completions")
+
     check()
     check_tokenizer()
+    check_chat()
     assert running.complete().choices[0].text
     assert running.scheduler.failure is None
 

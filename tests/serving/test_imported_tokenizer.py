@@ -96,3 +96,23 @@ def test_ignore_eos_and_min_tokens_apply_to_each_end_token(end: int, serve: Any,
     assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("length", 4)
     answer = running.complete("the", max_tokens=9, logit_bias={str(end): 100}, extra_body={"min_tokens": 3})
     assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("stop", 4)
+
+
+def test_the_routes_of_the_harness_add_bos_to_ids_that_are_scored(serve: Any, imported: LoadedModel) -> None:
+    url = serve(imported).url + "/lm-eval"
+    assert imported.tokenizer is not None
+
+    def tokens(prompt: str) -> list[int]:  # as lm-evaluation-harness asks for them
+        body = {"prompt": prompt, "add_special_tokens": False}
+        return httpx.post(url + "/tokenize", json=body).json()["tokens"]
+
+    info = httpx.get(url + "/tokenizer_info").json()
+    assert tokens("the cat") == list(imported.tokenizer.encode("the cat"))
+    assert tokens("the cat")[0] == BOS
+    assert (tokens(info["bos_token"]), tokens(info["eos_token"])) == ([BOS], [ENDS[0]])
+    body = {"model": "tiny", "prompt": [[BOS, 5], [BOS, 6]], "echo": True, "logprobs": 1, "max_tokens": 1}
+    choices = httpx.post(url + "/v1/completions", json=body).json()["choices"]
+    for choice, token in zip(choices, (5, 6), strict=True):
+        log_probabilities = choice["logprobs"]["token_logprobs"]
+        assert len(log_probabilities) == 3  # one generated token
+        assert log_probabilities[1] == pytest.approx(expected_logprobs(imported, [BOS, token])[0], abs=1e-4)

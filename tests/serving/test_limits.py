@@ -76,7 +76,7 @@ def test_errors_have_the_codes_of_the_openai_api(plain: Any) -> None:
         ("/v1/completions", b"[" * 60000, 400),
         ("/v1/completions", b" " * 2**17, 413),
         ("/v1/completions", None, 405),
-        ("/v1/chat/completions", b"{}", 404),
+        ("/v1/embeddings", b"{}", 404),
         ("/v1/models/other", None, 404),
     ],
 )

@@ -17,6 +17,7 @@ from serving.test_limits import wait_until
 from support import admit
 
 from gptzoo import registry
+from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.openapi import openapi_document
 from gptzoo.serving.protocol import CompletionRequest
 
@@ -163,5 +164,6 @@ def test_the_page_lists_every_field_and_path() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
     fields = set(re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE))
     assert set(CompletionRequest.model_fields) <= fields
+    assert set(ChatRequest.model_fields) <= fields
     for path in openapi_document(requires_key=False)["paths"]:
         assert f"{path.removesuffix('/{name}')}`" in page

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from serving.conftest import Served, serving
+from serving.conftest import CHAT_TEMPLATE, Served, serving
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 
@@ -18,7 +18,7 @@ GUARD_SECONDS = 60  # against hanging only
 
 @pytest.fixture(scope="module")
 def target(loaded: LoadedModel) -> Iterator[Served]:
-    with serving(loaded, rows=4, draft=loaded) as running:
+    with serving(loaded, rows=4, draft=loaded, chat_template=CHAT_TEMPLATE) as running:
         yield running
 
 
@@ -57,7 +57,7 @@ def test_the_server_does_what_its_document_says(target: Served, mode: str) -> No
 
         check()
         n_operations += 1
-    assert n_operations >= (7 if mode == "POSITIVE" else 3)
+    assert n_operations >= (8 if mode == "POSITIVE" else 4)
 
 
 def conformance_checks() -> list[Any]:

@@ -58,6 +58,8 @@ CASES = [
     (data.LowerCase, "round_trip", ["'T' is decoded as 't'"]),
     (data.EotOutsideVocabulary, "ids", ["eot is 256", "0 to 255"]),
     (data.StateIsNotJson, "saving", ["not JSON"]),
+    (data.ExportsOtherIds, "export", ["tokenizer_json encodes", "differently from id 0 on"]),
+    (data.ExportsNoEndOfText, "export", ["end-of-text token 256 is no special token"]),
     (training.NoFactorForOneStep, "factors", ["a run of 1 steps", "nan"]),
     (training.FactorDependsOnCalls, "determinism", ["when steps are computed in order"]),
     (training.WarmupFromZero, "warmup", ["the first of 1 warmup steps has the factor 0"]),

@@ -34,7 +34,10 @@ NEEDS_A_SERVICE: dict[str, dict[str, Any]] = {
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
 STRATEGIES = ("strategy:sampling", "strategy:speculative", "strategy:contrastive", "strategy:beams")
 SLOW_STRATEGIES = ("strategy:speculative", "strategy:contrastive")
-CHECKED_IN_TESTS_DATA = ("corpus:parquet", "corpus:hf", "corpus:mixture", "corpus:train_val", "tokenizer:saved")
+CHECKED_IN_TESTS_DATA = (
+    *("corpus:parquet", "corpus:hf", "corpus:mixture", "corpus:train_val", "tokenizer:saved"),
+    *("corpus:tinystories", "corpus:openwebtext", "corpus:fineweb_edu", "corpus:wikitext", "corpus:tinyshakespeare"),
+)
 
 
 def cases() -> list[Any]:

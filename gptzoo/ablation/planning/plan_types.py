@@ -13,6 +13,7 @@ from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving import rung_sizes
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.learning_rate_grid import MAX_ADDED
+from gptzoo.interop.exporting.summary import exports_as
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
 
@@ -72,6 +73,7 @@ class PlannedVariant:
             spec=spec,
             memory_bytes=self.costs.memory_bytes,
             tuning=self.tuning,
+            exports_as=exports_as(self.spec.model),
         )
 
 

@@ -104,12 +104,13 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> Table:
             "memory_bytes": variant.memory_bytes,
             "cache_bytes": variant.cache_bytes,
             "seconds_per_token": seconds.get(name),
+            "exports_as": variant.exports_as,
         }
         for cost, equal in analysis.matched.items():
             row |= _estimate(f"at_equal_{cost}", equal.losses.get(name))
         rows.append(row)
     integers = {"rank", "n", "more_seeds", "failed", "parameters", "memory_bytes", "cache_bytes"}
-    strings = {"variant", "verdict", *outcome.axes}
+    strings = {"variant", "verdict", "exports_as", *outcome.axes}
     columns: dict[str, Column] = {n: int if n in integers else str if n in strings else float for n in rows[0]}
     return Table("ranking", columns, rows)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from gptzoo.data.tokenizers.borders import PART_CHARACTERS, border_of_state, cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.borders import PART_CHARACTERS, Border, border_of_state, cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.byte_level import bytes_of_piece
 from gptzoo.data.tokenizers.library_errors import report_library_errors
 from gptzoo.data.tokenizers.special_tokens import STATE_KEY
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_TRAINING_WORD = 2**13  # characters
 _LONG_RUN = re.compile(rf"\S{{{MAX_TRAINING_WORD}}}|\s{{{MAX_TRAINING_WORD}}}")
+_BYTE_DECODERS = ("ByteLevel", "ByteFallback", "Metaspace", "Replace")
+_FUSE = {"type": "Fuse"}  # a decoder that joins the pieces as they are
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<|eot_id|>")
 
 
@@ -42,6 +46,7 @@ class BpeTokenizer(Tokenizer):
         """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
 
     config: Config
+    state: dict[str, Any]
     fit_border = last_word_border
 
     def __init__(self, config: Config, state: dict[str, Any]):
@@ -62,7 +67,9 @@ class BpeTokenizer(Tokenizer):
             self.library_tokenizer.get_vocab(with_added_tokens=True).values()
         )  # ids may have gaps
         self.eot = self._find_end_of_text()
-        self.is_byte_level = "ByteLevel" in json.dumps(state["decoder"])
+        decoder = json.dumps(state["decoder"])
+        self.is_byte_level = "ByteLevel" in decoder
+        self.has_plain_pieces = not any(name in decoder for name in _BYTE_DECODERS)
         added_tokens = self.library_tokenizer.get_added_tokens_decoder().items()
         self.special_ids = {index for index, token in added_tokens if token.special}
         if self.special_tokens is not None:
@@ -71,7 +78,7 @@ class BpeTokenizer(Tokenizer):
 
     @classmethod
     def fit(cls, config: Config, texts: Iterable[str]) -> dict[str, Any]:
-        hf = _import_tokenizers()
+        hf = import_tokenizers()
         library = hf.Tokenizer(hf.models.BPE())
         library.pre_tokenizer = _pre_tokenizer()
         library.decoder = hf.decoders.ByteLevel()
@@ -97,11 +104,39 @@ class BpeTokenizer(Tokenizer):
         return [*self.prefix, *self.encode_continuation(text)]
 
     def encode_continuation(self, text: str) -> Sequence[int]:
+        return self._encode_by(self.library_tokenizer, text, self.border)
+
+    def encode_part(self, text: str, *, special: bool) -> Sequence[int]:
+        if special == (not self.library_tokenizer.encode_special_tokens):
+            return self.encode_continuation(text)
+        return self._encode_by(self._other_library_tokenizer, text, None)
+
+    @property
+    def special_token_names(self) -> Mapping[str, int]:
+        return {
+            name: token for token in sorted(self.special_ids) if (name := self.library_tokenizer.id_to_token(token))
+        }
+
+    @functools.cached_property
+    def _other_library_tokenizer(self) -> tokenizers.Tokenizer:
+        """The tokenizer that reads special tokens in text if `library_tokenizer` does not, and the reverse.
+
+        It is another object, because several threads may encode at a time.
+        """
+        other = _load_library_tokenizer(self.state)
+        other.encode_special_tokens = not self.library_tokenizer.encode_special_tokens
+        return other
+
+    @staticmethod
+    def _encode_by(library: tokenizers.Tokenizer, text: str, border: Border | None) -> Sequence[int]:
         encode_utf8(text)  # raises a clear error for text that is not valid Unicode
-        parts = [text] if len(text) <= PART_CHARACTERS else cut_at_borders([text], self.border)
+        parts = [text] if len(text) <= PART_CHARACTERS else cut_at_borders([text], border)
         with report_library_errors("tokenizer 'bpe'"):
-            encoded = [self.library_tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+            encoded = [library.encode(part, add_special_tokens=False).ids for part in parts]
         return encoded[0] if len(encoded) == 1 else list(itertools.chain.from_iterable(encoded))
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        return {key: value for key, value in self.state.items() if key != STATE_KEY}
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
@@ -113,7 +148,9 @@ class BpeTokenizer(Tokenizer):
         if piece is None:
             return b""
         if self.is_byte_level:
-            return bytes(_BYTE_OF_CHARACTER[character] for character in piece)
+            return bytes_of_piece(piece)
+        if self.has_plain_pieces:
+            return piece.encode("utf-8")
         if match := _BYTE_FALLBACK.fullmatch(piece):
             return bytes([int(match[1], 16)])
         return piece.replace("\u2581", " ").encode("utf-8")  # SentencePiece writes a space as U+2581
@@ -146,7 +183,7 @@ def _training_parts(text: str) -> Iterator[str]:
 
 def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     """Load a `tokenizer.json` so that special tokens in a text are plain text, without truncation or padding."""
-    library_tokenizers = _import_tokenizers()
+    library_tokenizers = import_tokenizers()
     if not isinstance(state, dict):
         raise DataError(f"tokenizer 'bpe': expected the object of a tokenizer.json, got {type(state).__name__}")
     library_state = {key: value for key, value in state.items() if key != STATE_KEY}
@@ -155,10 +192,10 @@ def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
     except Exception as error:  # the library raises plain Exceptions
         raise DataError(f"tokenizer 'bpe': the state is not a valid tokenizer.json: {error}") from None
     decoder = json.dumps(state.get("decoder"))
-    if not any(name in decoder for name in ("ByteLevel", "ByteFallback", "Metaspace", "Replace")):
+    if state.get("decoder") != _FUSE and not any(name in decoder for name in _BYTE_DECODERS):
         raise DataError(
-            "tokenizer 'bpe': expected a decoder that maps tokens to bytes (ByteLevel, ByteFallback, Metaspace or "
-            f"Replace), got {decoder}"
+            "tokenizer 'bpe': expected a decoder that maps tokens to bytes (ByteLevel, ByteFallback, Metaspace, "
+            f"Replace, or Fuse alone), got {decoder}"
         )
     library.encode_special_tokens = True  # `<|endoftext|>` in a text is thirteen characters, not one token
     library.no_truncation()
@@ -167,10 +204,11 @@ def _load_library_tokenizer(state: dict[str, Any]) -> tokenizers.Tokenizer:
 
 
 def _pre_tokenizer() -> Any:  # noqa: ANN401  `tokenizers` is an optional dependency
-    return _import_tokenizers().pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return import_tokenizers().pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
-def _import_tokenizers() -> ModuleType:
+def import_tokenizers() -> ModuleType:
+    """Return the module of the optional package. Raises DataError if it is not installed."""
     try:
         import tokenizers
     except ImportError:
@@ -178,12 +216,4 @@ def _import_tokenizers() -> ModuleType:
     return tokenizers
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's mapping from printable characters to bytes: unprintable bytes use characters from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
-
-
-_BYTE_OF_CHARACTER = _byte_alphabet()
 _BYTE_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gptzoo.data.tokenizers.borders import anywhere
+from gptzoo.data.tokenizers.byte_level import byte_level_json
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
 
@@ -23,3 +25,7 @@ class ByteTokenizer(Tokenizer):
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return bytes(token for token in self.check_ids(ids) if token != self.eot)
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        ranks = {bytes([byte]): byte for byte in range(256)}
+        return byte_level_json(ranks, {"<|endoftext|>": self.eot}, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from gptzoo.data.tokenizers.borders import anywhere
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
@@ -49,3 +50,8 @@ class CharTokenizer(Tokenizer):
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return "".join(self.characters[token] for token in self.check_ids(ids)).encode("utf-8")
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        """Return a BPE without merges. `tokenizers` drops characters that it does not have."""
+        model = {"type": "BPE", "vocab": self.ids, "merges": []}
+        return {"version": "1.0", "added_tokens": [], "model": model, "decoder": {"type": "Fuse"}}

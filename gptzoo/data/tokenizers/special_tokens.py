@@ -20,6 +20,8 @@ class SpecialTokens:
     end: tuple[int, ...] = ()  # ids that end a text; the first one separates documents
     in_text: bool = False  # True: the name of a special token in a text is that token, not plain characters
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # end token as text -> files that name it
+    names: Mapping[str, str] = field(default_factory=dict)  # such as `bos_token` -> text, for chat templates
+    chat_templates: Mapping[str, str] = field(default_factory=dict)  # Jinja templates by name, such as "default"
 
 
 def add_special_tokens(state: object, special: SpecialTokens) -> dict[str, Any]:
@@ -30,6 +32,14 @@ def add_special_tokens(state: object, special: SpecialTokens) -> dict[str, Any]:
     return {**(state or {}), STATE_KEY: values}
 
 
+def remove_chats(state: object) -> object:
+    """Return a state without what has no effect on ids: names and chat templates, which older versions did not keep."""
+    if not isinstance(state, dict) or not isinstance(state.get(STATE_KEY), dict):
+        return state
+    kept = {key: value for key, value in state[STATE_KEY].items() if key not in ("names", "chat_templates")}
+    return {**state, STATE_KEY: kept}
+
+
 def read_special_tokens(state: object) -> SpecialTokens | None:
     """Return the special tokens in a state, or None if it has none. Raises DataError for a damaged entry."""
     values = state.get(STATE_KEY) if isinstance(state, dict) else None
@@ -38,9 +48,11 @@ def read_special_tokens(state: object) -> SpecialTokens | None:
     try:
         prefix, end = (tuple(values[key]) for key in ("prefix", "end"))
         sources = {str(text): tuple(files) for text, files in values["sources"].items()}
+        names, templates = (dict(values.get(key, {})) for key in ("names", "chat_templates"))
         are_ids = all(type(token) is int and token >= 0 for token in prefix + end)
-        if not are_ids or not isinstance(values["in_text"], bool):
-            raise ValueError("expected token ids and a flag")
+        are_texts = all(isinstance(text, str) for text in (*names.values(), *templates.values()))
+        if not are_ids or not are_texts or not isinstance(values["in_text"], bool):
+            raise ValueError("expected token ids, a flag and texts")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"the special tokens in the tokenizer's state are damaged: {error}. Import it again.") from None
-    return SpecialTokens(prefix, end, values["in_text"], sources)
+    return SpecialTokens(prefix, end, values["in_text"], sources, names, templates)

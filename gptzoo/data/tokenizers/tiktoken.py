@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gptzoo.data.tokenizers.borders import cut_at_borders, last_word_border
+from gptzoo.data.tokenizers.byte_level import byte_level_json, ruby_expression
 from gptzoo.data.tokenizers.library_errors import report_library_errors
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
@@ -52,6 +53,15 @@ class TiktokenTokenizer(Tokenizer):
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         return b"".join(self._token_bytes(token) for token in self.check_ids(ids) if token not in self.special_ids)
+
+    @property
+    def special_token_names(self) -> Mapping[str, int]:
+        return {name: self.encoding.encode_single_token(name) for name in sorted(self.encoding.special_tokens_set)}
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        # The library has no public names for the ranks and the expression, but pickles an encoding by these attributes.
+        ranks, special_tokens = self.encoding._mergeable_ranks, self.encoding._special_tokens
+        return byte_level_json(ranks, special_tokens, ruby_expression(self.encoding._pat_str))
 
     def _token_bytes(self, token: int) -> bytes:
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gptzoo.component import Component, Config
 from gptzoo.data.tokenizers.borders import Border
-from gptzoo.data.tokenizers.special_tokens import SpecialTokens, read_special_tokens
+from gptzoo.data.tokenizers.special_tokens import SpecialTokens, read_special_tokens, remove_chats
 from gptzoo.errors import DataError, FolderError
 from gptzoo.reference import Reference
 
@@ -53,7 +54,7 @@ class Tokenizer(Component):
 
     def fingerprint(self) -> str:
         """Return a digest of the options and the state, which together determine the ids."""
-        parts = [self.identity(self.config), self.state]
+        parts = [self.identity(self.config), remove_chats(self.state)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> Sequence[int]:
@@ -66,6 +67,32 @@ class Tokenizer(Component):
     def encode_continuation(self, text: str) -> Sequence[int]:
         """Return the token ids of text that follows other text: those of `encode`, without `prefix`."""
         return self.encode(text)[len(self.prefix) :]
+
+    @property
+    def special_token_names(self) -> Mapping[str, int]:
+        """The ids of special tokens by their names in text, as `encode_part` reads them."""
+        return {} if self.eot is None else {"<|endoftext|>": self.eot}
+
+    def encode_part(self, text: str, *, special: bool) -> Sequence[int]:
+        """Return the token ids of text that follows other text.
+
+        special: True if the name of a special token is that token; False if it is plain text. `encode_continuation`
+        decides as the model's training did.
+        """
+        names = self.special_token_names
+        if not special or not names:
+            return self.encode_continuation(text)
+        ids: list[int] = []
+        for part in re.split("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")", text):
+            ids += [names[part]] if part in names else self.encode_continuation(part)
+        return ids
+
+    def encode_text(self, text: str, *, special_tokens: bool = False) -> list[int]:
+        """Return the token ids of a text with `prefix`, like `encode`.
+
+        special_tokens: read the name of a special token as that token with every tokenizer.
+        """
+        return [*self.prefix, *self.encode_part(text, special=True)] if special_tokens else list(self.encode(text))
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -82,6 +109,17 @@ class Tokenizer(Component):
         vocabulary.
         """
         raise TypeError(f"{type(self).__name__} does not implement decode_bytes")
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        """Return the tokenizer in the format of the library `tokenizers`, for export to Hugging Face formats.
+
+        A text has the ids of `encode_continuation` there, if special tokens in it are split, and ids have the bytes of
+        `decode_bytes`. The end-of-text token is a special token. Raises DataError if the format cannot express this.
+        """
+        raise DataError(
+            f"tokenizer {self.name!r} cannot be written as a tokenizer.json: its class {type(self).__name__} does not "
+            "implement tokenizer_json. Use tokenizer 'bpe', 'byte' or 'tiktoken'."
+        )
 
     def separator(self) -> Sequence[int]:
         """Return the ids between two documents: the end-of-text token, or a newline if the vocabulary has none."""

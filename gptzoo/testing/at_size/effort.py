@@ -17,5 +17,5 @@ class Effort:
 
 TOY = Effort(n_planned=0, n_random=0, max_length=0, max_tokens=0)
 SAMPLE = Effort(n_planned=4, n_random=0, max_length=150, max_tokens=600)
-QUICK = Effort(n_planned=24, n_random=6, max_length=260, max_tokens=1200)
+QUICK = Effort(n_planned=20, n_random=4, max_length=260, max_tokens=1200)
 SLOW = Effort(n_planned=48, n_random=60, max_length=520, max_tokens=2600)

@@ -122,6 +122,7 @@ PROPERTIES = (
     Property("ids", tokenizers.check_ids, ("tokenizer",)),
     Property("decoding", tokenizers.check_decoding, ("tokenizer",)),
     Property("saving", tokenizers.check_saving, ("tokenizer",)),
+    Property("export", tokenizers.check_export, ("tokenizer",)),
     Property("factors", schedules.check_factors, ("schedule",)),
     Property("determinism", schedules.check_determinism, ("schedule",)),
     Property("resuming", schedules.check_resuming, ("schedule",)),

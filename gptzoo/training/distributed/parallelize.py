@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gptzoo.checkpoint.model_folder import load_weights
+from gptzoo.checkpoint.model_folder import assign_tensors, load_weights
 from gptzoo.errors import InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.block import Block
@@ -58,6 +58,11 @@ class ParallelizedModel:
         """Load the weights of a model folder. Raises FolderError."""
         tensors = None if self.tensor_parallel is None else self.tensor_parallel.state_dict()
         load_weights(self.model, folder, tensors, self.row_orders)
+
+    def assign(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy full tensors into the tensors of the same names. All ranks must call it."""
+        targets = None if self.tensor_parallel is None else self.tensor_parallel.state_dict()
+        assign_tensors(self.model, tensors, targets, self.row_orders)
 
     @contextlib.contextmanager
     def gradient_sync(self, *, last: bool) -> Iterator[None]:

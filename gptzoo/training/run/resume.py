@@ -19,7 +19,7 @@ from gptzoo.training.run.end_record import require_metrics
 from gptzoo.training.run.metrics_file import read_last_row, truncate_after
 from gptzoo.training.run.run_folder import HELD_OUT_CHANGED, AllowedChange, RunFolder
 from gptzoo.training.run.train_state import TrainState
-from gptzoo.training.setup import Setup, load_initial_weights
+from gptzoo.training.setup import Setup
 
 MAX_JUMP = 1.5  # ratio of two learning rates above which the difference is reported
 _NEW_BITS_PER_BYTE = (
@@ -56,16 +56,25 @@ def start_or_resume(setup: Setup, allowed_change: AllowedChange = "nothing") -> 
     if folder.keeps_duplicates:
         messages.append(_NEW_BITS_PER_BYTE)
 
+    skipped: list[str] = []
+    checkpoint = ranks.on_main_rank(lambda: newest_valid_checkpoint(folder.checkpoints, skipped.append))
+    # Weights that do not fit are refused before anything is written.
+    weights = ranks.on_all_ranks(setup.read_initial_weights) if checkpoint is None else None
+
     def write_or_check_spec() -> list[str]:
         return folder.write_or_check_spec(spec, setup.device, data, messages.append, allowed_change=allowed_change)
 
     changes = ranks.on_main_rank(write_or_check_spec)
     micro_batch_size = resolve_micro_batch_size(spec, setup.train_step, setup.batching, folder, messages.append)
-    checkpoint = ranks.on_main_rank(lambda: newest_valid_checkpoint(folder.checkpoints, messages.append))
+    messages += skipped
     # The setup has drawn the initial weights. A checkpoint replaces them.
     initial_weights = InitialWeights(setup.parameters) if spec.init_from is None else None
+    if weights is not None:
+        messages += weights.describe(spec.seed)
+        setup.parallelized.assign(weights.taken)
+        ranks.on_main_rank(lambda: folder.write_initial_weights(weights.record()))
     train_state, ema = ranks.on_all_ranks(lambda: _restore(setup, checkpoint, messages))
-    if spec.init_from is not None and checkpoint is None:
+    if weights is not None:
         initial_weights = InitialWeights(setup.parameters)
     n_steps = train_state.total_steps(spec, setup.n_samples)
     if train_state.step > n_steps:
@@ -132,12 +141,10 @@ def _truncate_metrics(folder: RunFolder, resume_step: int) -> None:
 
 
 def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tuple[TrainState, EMA | None]:
-    """Load a checkpoint, or without one the initial weights of the spec."""
+    """Load a checkpoint, if there is one."""
     spec = setup.spec
     if checkpoint is not None:
         setup.parallelized.load(checkpoint)
-    elif spec.init_from is not None:
-        messages.append(load_initial_weights(setup.parallelized.load, spec.init_from, setup.tokenizer))
     ema = None if spec.ema_decay is None else EMA(setup.parameters, spec.ema_decay)
     if checkpoint is None:
         return TrainState(), ema

@@ -153,6 +153,10 @@ class RunFolder:
         self.update_environment(**({"data": data["data"]} if self.keeps_duplicates else data))
         self._write("run.json", add_provenance(spec))
 
+    def write_initial_weights(self, record: Mapping[str, Any]) -> None:
+        """Write initial_weights.json: which tensors came from where, which are new, and which were left over."""
+        self._write("initial_weights.json", record)
+
     def read_environment(self) -> dict[str, Any]:
         """Return the contents of environment.json."""
         return read_record(self.path / "environment.json")

@@ -17,6 +17,8 @@ ATTENTIONS: dict[str, dict[str, Any]] = {
     "block_sparse": {"type": "block_sparse", "block_size": 4, "n_local": 2, "stride": 3},
     "block_sparse-grouped": {"type": "block_sparse", "block_size": 3, "stride": 4, "n_kv_heads": 2},
     "block_sparse-local": {"type": "block_sparse", "block_size": 4, "stride": None, "qk_norm": "layernorm"},
+    "flex-sinks": {"type": "flex", "sinks": True, "n_kv_heads": 2},
+    "block_sparse-sinks": {"type": "block_sparse", "block_size": 4, "stride": 3, "sinks": True, "softcap": 3.0},
     "differential": {"type": "differential"},
     "differential-grouped": {"type": "differential", "n_kv_heads": 1, "window": 5, "qk_norm": "rmsnorm"},
 }

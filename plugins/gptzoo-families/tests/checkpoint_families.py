@@ -77,7 +77,7 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
         "Qwen3",
         {"num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True, "attention_bias": True},
     ),
-    "qwen3-llama3": ("Qwen3", {"num_key_value_heads": 4, "head_dim": 8, "rope_parameters": LLAMA3}),
+    "qwen3-llama3": ("Qwen3", {"num_key_value_heads": 4, "head_dim": 32, "rope_parameters": LLAMA3}),
     "smollm3": ("SmolLM3", {"num_key_value_heads": 2, "no_rope_layers": [1, 0]}),
     "smollm3-bias": (
         "SmolLM3",
@@ -280,7 +280,7 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
             "n_shared_experts": 2,
             "first_k_dense_replace": 1,
             "n_group": 4,
-            "topk_group": 2,
+            "topk_group": 3,
             "norm_topk_prob": False,
         },
     ),
@@ -327,7 +327,7 @@ CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
 def make_model(name: str, seed: int = 0) -> Any:
     """Return a model of transformers with random weights, of which none is at a neutral initial value."""
     family, options = CONFIGS[name]
-    sizes = {} if family in ("GPTJ", "Bloom") else dict(SIZES)
+    sizes = {} if family in ("GPTJ", "Bloom", "GPT2") else dict(SIZES)
     if family in ("OPT", "Falcon"):  # they have other names for it
         del sizes["intermediate_size"]
     config = getattr(transformers, f"{family}Config")(**{**sizes, "bos_token_id": 1, "eos_token_id": 2, **options})

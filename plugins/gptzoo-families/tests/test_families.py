@@ -45,6 +45,20 @@ def test_logits_and_greedy_text_equal_those_of_transformers(name: str, tmp_path:
     assert generated == greedy(theirs, prompt, 64)
 
 
+@pytest.mark.parametrize("name", ["gemma", "gemma2", "qwen3-next", "qwen3", "gpt-oss", "olmo2"])
+def test_a_checkpoint_in_bfloat16_keeps_its_type_and_its_values(name: str, tmp_path: Path) -> None:
+    """Norms that multiply by 1 + weight have weights that bfloat16 cannot hold. They become float32."""
+    make_model(name).to(torch.bfloat16).save_pretrained(tmp_path / "theirs")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "theirs", dtype=torch.float32).eval()
+    import_folder(tmp_path / "theirs", tmp_path / "ours")
+    stored = load_file(tmp_path / "ours" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values() if tensor.ndim > 1} == {torch.bfloat16}
+    tokens = random_tokens(theirs, 40)
+    with torch.no_grad():
+        logits, expected = gptzoo.load(tmp_path / "ours").model(tokens)[0], theirs(tokens).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
 OLDER: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("gemma2", {"layer_types": None, "rope_parameters": None, "rope_theta": 10000.0}),
     "gemma3": (

@@ -268,3 +268,10 @@ def test_variants_that_were_not_measured_are_estimated_by_size() -> None:
 def test_the_duration_on_two_workers_is_that_of_the_busier_one() -> None:
     assert wall_seconds([3.0, 1.0, 1.0, 1.0], 2) == 3.0
     assert wall_seconds([1.0] * 5, 2) == 3.0
+
+
+def test_each_variant_records_which_family_of_transformers_it_is_exported_to(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    write_plan(tmp_path, plan)
+    mlp, glu = json.loads((tmp_path / "variants.json").read_text())["variants"]
+    assert (mlp["exports_as"], glu["exports_as"]) == ("gpt2", "not: ffn glu (closest: gpt2)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -224,3 +225,10 @@ def test_stopped_variants_are_in_the_rung_tables_and_have_no_final_result() -> N
     assert [(row["variant"], row["fate"]) for row in rows] == list(zip(names, fates, strict=True))
     unfinished = replace(ablation, selection=replace(chosen, finalists=None))
     assert "The selection is in rung 1 of 1: no variants are compared yet." in page_of(unfinished)
+
+
+def test_each_variant_says_which_family_it_is_exported_to() -> None:
+    texts = ParsedPage(page_of(six_variants())).texts
+    stated = [after for before, after in itertools.pairwise(texts) if before == "exports as"]
+    assert sorted(set(stated)) == ["llama", "not: attention <linear> (closest: llama)"]
+    assert len(stated) == 6

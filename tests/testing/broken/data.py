@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import PositiveInt
 
 import gptzoo
+from gptzoo.data.tokenizers.byte import ByteTokenizer
+from gptzoo.data.tokenizers.byte_level import byte_level_json
 
 
 class LowerCase(gptzoo.Tokenizer):
@@ -41,6 +43,24 @@ class StateIsNotJson(LowerCase):
     @classmethod
     def fit(cls, config: Any, texts: Iterable[str]) -> object:
         return {character for text in texts for character in text}
+
+
+class ExportsOtherIds(ByteTokenizer):
+    """Has a tokenizer.json whose ids are those of bytes in the reverse order."""
+
+    name = "exports_other_ids"
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        return byte_level_json({bytes([byte]): 255 - byte for byte in range(256)}, {"<|endoftext|>": 256}, None)
+
+
+class ExportsNoEndOfText(ByteTokenizer):
+    """Has a tokenizer.json without its end-of-text token."""
+
+    name = "exports_no_end_of_text"
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        return byte_level_json({bytes([byte]): byte for byte in range(256)}, {}, None)
 
 
 class ShuffledEveryTime(gptzoo.Corpus):

@@ -23,6 +23,8 @@ from gptzoo.checkpoint.sharded_tensors import full_tensor
 from gptzoo.training import micro_batch_size as fit
 from gptzoo.training.trainer import Trainer
 
+RUNS = ("one", "two", "first")
+
 # ---------------------------------------------------------------------- options of a run
 
 
@@ -83,6 +85,30 @@ def test_two_ranks_start_from_initial_weights(
     assert train(2, {**run_spec, "parallel": parallel}, tmp_path / "two") == [SUCCESS] * 2
     assert_close(tmp_path / "one", tmp_path / "two")
     assert rows(tmp_path / "two")[0]["val/loss"] == pytest.approx(rows(tmp_path / "first")[-1]["val/loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [DDP, FSDP, {"tensor": 2}], ids=["ddp", "fsdp", "tensor"])
+def test_two_ranks_train_a_new_part_among_taken_over_weights(
+    run_spec: dict[str, Any], tmp_path: Path, parallel: dict[str, Any]
+) -> None:
+    """With a longer table of positions, weight decay and clipping, and a stop in the middle."""
+    run_spec["model"]["attention"] = {"type": "sdpa", "dropout": 0.0}
+    gptzoo.train({**run_spec, "steps": 4, "seed": 7}, tmp_path / "first", quiet=True)
+    run_spec["model"] |= {"ffn": {"type": "glu", "multiplier": 2.0}, "context_length": 24, "dropout": 0.0}
+    run_spec |= {"init_from": {"path": str(tmp_path / "first"), "partial": True}, "clip_norm": 0.1, "steps": 8}
+    run_spec |= {"train_only": ["blocks.*.ffn"], "optimizer": {"type": "adamw", "lr": 0.01, "weight_decay": 0.3}}
+    gptzoo.train(run_spec, tmp_path / "one", quiet=True)
+    spec = {**run_spec, "parallel": parallel}
+    assert train(2, spec, tmp_path / "two", until=5) == [SUCCESS] * 2
+    assert train(2, spec, tmp_path / "two", resume=True) == [SUCCESS] * 2
+    assert_close(tmp_path / "one", tmp_path / "two")
+    one, two, first = (read_tensors(find_model_folder(tmp_path / run) / "model.safetensors") for run in RUNS)
+    for name, tensor in two.items():
+        torch.testing.assert_close(tensor, one[name], rtol=1e-3, atol=1e-5, msg=name)
+        if name in first and ".ffn." not in name:
+            taken = first[name]
+            assert torch.equal(tensor[: len(taken)] if taken.ndim else tensor, taken), name
 
 
 @pytest.mark.slow

@@ -197,7 +197,9 @@ _PREFIXES = (
     *((1, 1, 1), (120, 8, 1), (31, 1, 33), (128, 1), (9, 9, 9), (100, 1), (17, 1), (129, 1, 1), (200, 56, 1)),
 )
 _PROMPTS = ((3, 65, 17, 1, 33), (33, 9), (64, 63, 2, 64), (127, 5, 31, 128), (9, 8, 16), (129, 40, 1), (250, 7, 100))
-DECODING = AtSize(check_decoding, Sizes(_CHUNKS, min_parts=1, max_parts=6, n_variants=4, may_exceed_context=True))
+DECODING = AtSize(
+    check_decoding, Sizes(_CHUNKS, min_parts=1, max_parts=6, n_variants=4, share=1.2, may_exceed_context=True)
+)
 STATE = AtSize(check_state, Sizes(_CHUNKS, max_parts=4, share=0.4))
 REORDER = AtSize(check_reorder, Sizes(_PREFIXES, min_parts=2, max_parts=3, min_batch_size=2, may_exceed_context=True))
 RESET = AtSize(check_reset, Sizes(_PREFIXES, min_parts=2, max_parts=3, min_batch_size=2, may_exceed_context=True))

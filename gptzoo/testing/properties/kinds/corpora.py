@@ -7,6 +7,7 @@ from typing import get_args
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
+from gptzoo.errors import DataError
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.assembly.options import other_values
 from gptzoo.testing.verdict import Failed, Skipped
@@ -63,8 +64,14 @@ def check_fingerprint(subject: ComponentUnderTest) -> None:
         raise Failed("reading the documents changes the fingerprint")
     documents = _documents_by_split(subject.config)
     for name in type(subject.config).model_fields:
+        if name == "path":  # without it, a preset would be downloaded
+            continue
         for value, config in itertools.islice(other_values(subject, name), 4):
-            if _documents_by_split(config) != documents and config.build().fingerprint() == fingerprint:
+            try:
+                others = _documents_by_split(config)
+            except DataError:  # the files cannot provide this value, such as a higher number of files
+                continue
+            if others != documents and config.build().fingerprint() == fingerprint:
                 raise Failed(f"{name}={value!r} changes the documents, but not the fingerprint")
 
 

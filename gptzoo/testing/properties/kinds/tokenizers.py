@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from gptzoo.data.tokenizers.bpe import import_tokenizers
 from gptzoo.data.tokenizers.tokenizer import StreamDecoder, Tokenizer
 from gptzoo.errors import DataError
 from gptzoo.testing.at_size.draws import for_all, simpler_sequences
 from gptzoo.testing.at_size.texts import RARE_TEXTS, SHORT_TEXTS, TEXTS, show, text_strategy
 from gptzoo.testing.component_under_test import ComponentUnderTest
-from gptzoo.testing.verdict import Failed
+from gptzoo.testing.verdict import Failed, Skipped
+
+if TYPE_CHECKING:
+    import tokenizers
 
 _N_DRAWS = 40
 
@@ -99,6 +104,41 @@ def check_saving(subject: ComponentUnderTest) -> None:
         for text in reversed(training_texts):  # in another order, because a cache must not matter
             if list(rebuilt.encode(text)) != encoded[text]:
                 raise Failed(f"rebuilt from its state, it encodes {show(text)} differently")
+
+
+def check_export(subject: ComponentUnderTest) -> None:
+    """Check that texts have the same ids by its tokenizer.json, if it can be written as one."""
+    last: list[tuple[Tokenizer, tokenizers.Tokenizer]] = []  # the last one, because some take seconds to write
+
+    def require_same_ids(tokenizer: Tokenizer, text: str) -> None:
+        if not last or last[0][0] is not tokenizer:
+            last[:] = [(tokenizer, _library_of(tokenizer))]
+        expected = list(tokenizer.encode_continuation(text))
+        ids = last[0][1].encode(text, add_special_tokens=False).ids
+        if ids != expected:
+            at = next((i for i, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), len(ids))
+            raise Failed(f"tokenizer_json encodes {show(text)} differently from id {at} on")
+
+    tokenizer = _fit(subject)
+    library = _library_of(tokenizer)
+    added = library.get_added_tokens_decoder()
+    if tokenizer.eot is not None and not (tokenizer.eot in added and added[tokenizer.eot].special):
+        raise Failed(f"its end-of-text token {tokenizer.eot} is no special token of tokenizer_json")
+    _for_all_texts(subject, require_same_ids)
+
+
+def _library_of(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """Return the library's tokenizer that its tokenizer.json describes. Raises Skipped if there is none."""
+    try:
+        state, hf = tokenizer.tokenizer_json(), import_tokenizers()
+    except DataError as error:
+        raise Skipped(str(error)) from None
+    try:
+        library: tokenizers.Tokenizer = hf.Tokenizer.from_str(json.dumps(state))
+    except Exception as error:  # the library raises plain Exceptions
+        raise Failed(f"tokenizer_json returns no valid tokenizer.json: {error}") from None
+    library.encode_special_tokens = True
+    return library
 
 
 def _require_round_trip(tokenizer: Tokenizer, text: str) -> None:

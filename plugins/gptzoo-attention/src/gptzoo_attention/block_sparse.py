@@ -18,7 +18,7 @@ import gptzoo
 from gptzoo_attention.dense import attention_weights, sdpa_mask, weighted_sum
 
 
-class BlockSparseAttention(gptzoo.MultiHeadAttention):
+class BlockSparseAttention(gptzoo.SdpaAttention):
     """Block-sparse attention: a token attends to nearby blocks of positions and to every `stride`-th block.
 
     Unpadded sequences without a past, as in training, compute scores for these blocks only. Padding, packed documents,
@@ -28,7 +28,7 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
     name = "block_sparse"
     paper = "Child et al. 2019, Generating Long Sequences with Sparse Transformers, arXiv:1904.10509"
 
-    class Config(gptzoo.MultiHeadAttention.Config):
+    class Config(gptzoo.SdpaAttention.Config):
         block_size: PositiveInt | None = None
         """Number of positions in a block. Default: a sixteenth of context_length."""
         n_local: PositiveInt = 2
@@ -71,14 +71,14 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         dropout = self.config.dropout if self.training else 0.0
         if "attention" in context.capture:
             mask = context.attention_mask(k_pos) & self.pattern(context.positions, k_pos)
-            weights = attention_weights(q, k, mask=mask, bias=context.bias(k_pos))
+            weights = self._weights(q, k, mask, context.bias(k_pos))
             return weighted_sum(F.dropout(weights, dropout), v), weights
         if context.trivially_causal:
             blocks = self.key_blocks(-(-q.shape[2] // self.block_size), context.causal, q.device)
             if blocks.shape[1] < blocks.shape[0]:  # otherwise the blocks save no work
                 return self._attend_by_blocks(q, k, v, context, blocks, dropout), None
         mask = context.attention_mask(k_pos) & self.pattern(context.positions, k_pos)
-        return self._sdpa(q, k, v, mask, context.bias(k_pos), dropout), None
+        return self._attend(q, k, v, mask, context.bias(k_pos), dropout), None
 
     def pattern(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
         """Return the mask (B|1, 1, T, S) that is True if the key's block is local to the query's block or global.
@@ -118,7 +118,7 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         k_pos = block_pos[blocks].masked_fill(blocks[..., None] < 0, -1).flatten(1)  # (N, n_key_blocks * block_size)
         block_context = replace(context, positions=block_pos, self_bias=None)
         bias = block_context.bias(k_pos)
-        y = self._sdpa(
+        y = self._attend(
             q.transpose(0, 1),
             k[:, blocks].flatten(2, 3).transpose(0, 1),  # (N, B*G, n_key_blocks * block_size, D)
             v[:, blocks].flatten(2, 3).transpose(0, 1),
@@ -133,7 +133,14 @@ class BlockSparseAttention(gptzoo.MultiHeadAttention):
         x = F.pad(x, (0, 0, 0, -x.shape[2] % self.block_size))
         return x.reshape(x.shape[0] * x.shape[1], -1, self.block_size, x.shape[3])
 
-    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    def _weights(self, q: Tensor, k: Tensor, mask: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the attention weights of H heads, or of the H heads of each of several sequences."""
+        sinks = None if self.sinks is None else self.sinks.repeat(q.shape[1] // self.n_heads)
+        return attention_weights(q, k, mask=mask, bias=bias, softcap=self.config.softcap, sinks=sinks)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+        if self.sinks is not None or self.config.softcap is not None:  # torch's kernel has neither
+            return weighted_sum(F.dropout(self._weights(q, k, mask, bias), dropout), v)
         return F.scaled_dot_product_attention(
             q,
             k,

@@ -10,12 +10,19 @@ from torch import Tensor
 
 
 def attention_weights(
-    q: Tensor, k: Tensor, *, mask: Tensor, bias: Tensor | None, softcap: float | None = None
+    q: Tensor,
+    k: Tensor,
+    *,
+    mask: Tensor,
+    bias: Tensor | None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Return the attention weights (B, H, T, S) of queries (B, H, T, D) and keys (B, G, S, D), in float32 or wider.
 
     mask: (B|1, 1, T, S) bool, True where a query attends to a key. bias: (B|1, H, T, S), added to the scores.
     softcap: replaces scores by softcap * tanh(score / softcap), before the bias.
+    sinks: (H,), the score of each head for attending to nothing.
     """
     B, H, T, D = q.shape
     G, S = k.shape[1:3]
@@ -25,7 +32,11 @@ def attention_weights(
         scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
         scores = scores + bias
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+    scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is None:
+        return scores.softmax(dim=-1)
+    column = sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:3], 1)
+    return torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]
 
 
 def weighted_sum(weights: Tensor, v: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask  # slow to import
 
 
-class FlexAttention(gptzoo.MultiHeadAttention):
+class FlexAttention(gptzoo.SdpaAttention):
     """Multi-head attention with torch's FlexAttention, which skips blocks masked by a window or by packed documents.
 
     It has the same parameters as `naive` and `sdpa`. The kernels need CUDA. Without CUDA, for a single query and for
@@ -34,7 +34,7 @@ class FlexAttention(gptzoo.MultiHeadAttention):
     name = "flex"
     paper = "Dong et al. 2024, Flex Attention, arXiv:2412.05496"
 
-    class Config(gptzoo.MultiHeadAttention.Config):
+    class Config(gptzoo.SdpaAttention.Config):
         softcap: float | None = Field(None, ge=1e-3, le=1e6)
         """Soft cap: scores become softcap * tanh(score / softcap) before biases are added (50 in Gemma 2,
         arXiv:2408.00118). Below 0.001 all scores are equal, and queries and keys are not trained. Null: no cap."""
@@ -48,6 +48,11 @@ class FlexAttention(gptzoo.MultiHeadAttention):
                     "(out_dropout and the model's dropout are not affected), or use attention 'sdpa'",
                 )
 
+        def canonical(self, dims: gptzoo.Dims) -> gptzoo.MultiHeadAttention.Config:
+            config = super().canonical(dims)
+            options = {name: getattr(config, name) for name in type(config).model_fields if name != "type"}
+            return gptzoo.SdpaAttention.Config.model_construct(**options)
+
     config: Config
 
     def attend(
@@ -57,11 +62,12 @@ class FlexAttention(gptzoo.MultiHeadAttention):
         capture = "attention" in context.capture
         if not capture and q.shape[2] > 1:  # a single query has no blocks to skip
             if has_kernel(q, bias):
-                return flex(q, k, v, context, k_pos, bias=bias, window=self.window, softcap=self.config.softcap), None
+                options = {"window": self.window, "softcap": self.config.softcap, "sinks": self.sinks}
+                return flex(q, k, v, context, k_pos, bias=bias, **options), None
             if self.training and not q.is_meta and not torch.compiler.is_compiling():
                 _warn_about_dense_attention()
         mask = context.attention_mask(k_pos, self.window)
-        weights = attention_weights(q, k, mask=mask, bias=bias, softcap=self.config.softcap)
+        weights = attention_weights(q, k, mask=mask, bias=bias, softcap=self.config.softcap, sinks=self.sinks)
         return weighted_sum(weights, v), weights if capture else None
 
 
@@ -96,18 +102,28 @@ def flex(
     bias: Tensor | None,
     window: int | None,
     softcap: float | None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
-    """Run FlexAttention on queries (B, H, T, D), keys and values (B, G, S, D). Return (B, H, T, D)."""
-    from torch.nn.attention.flex_attention import flex_attention  # a slow import
+    """Run FlexAttention on queries (B, H, T, D), keys and values (B, G, S, D). Return (B, H, T, D).
 
-    return _compiled(flex_attention)(
+    A sink adds exp(sink) to the sum over keys that a softmax divides by, whose logarithm the kernel returns.
+    """
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention  # a slow import
+
+    y = _compiled(flex_attention)(
         q.to(v.dtype),
         k.to(v.dtype),
         v,
         score_mod=_score_mod(bias, softcap),
         block_mask=_block_mask(context, k_pos, window),
         enable_gqa=q.shape[1] != k.shape[1],
+        **({} if sinks is None else {"return_aux": AuxRequest(lse=True)}),
     )
+    if sinks is None:
+        return y
+    y, auxiliary = y
+    share = torch.sigmoid(auxiliary.lse - sinks.to(auxiliary.lse.dtype)[:, None])  # (B, H, T)
+    return (y * share[..., None]).to(y.dtype)
 
 
 def _score_mod(bias: Tensor | None, softcap: float | None) -> Callable[..., Tensor] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,11 +20,13 @@ class DeepSeekV2(MixtureLike):
     """DeepSeek-V2: multi-head latent attention, and a mixture of experts with shared experts from some layer on."""
 
     name = "deepseek_v2"
+    architecture = "DeepseekV2ForCausalLM"
     paper = "DeepSeek-AI 2024, DeepSeek-V2, arXiv:2405.04434"
     no_effect = LlamaLike.no_effect | {
         "aux_loss_alpha",
         "ep_size",
         "head_dim",  # the rotated width, which qk_rope_head_dim says
+        "num_mtp_layers",
         "num_nextn_predict_layers",
         "qk_head_dim",
         "seq_aux",
@@ -78,6 +80,36 @@ class DeepSeekV2(MixtureLike):
         spec["ffn"] = [dense] * min(n_dense, n_layers) + [experts] * max(0, n_layers - n_dense)
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        attention, mixture = cast(Any, spec.attention), cast(Any, spec.per_layer("ffn")[-1])
+        settings = super().settings(spec)
+        n_dense = [ffn.type for ffn in spec.per_layer("ffn")].index("moe")
+        if attention.scale is not None:
+            mscale = _mscale(attention, settings["rope_parameters"])
+            for key in ("rope_parameters", "rope_scaling"):
+                settings[key]["mscale_all_dim"] = mscale
+        return {
+            **settings,
+            "num_key_value_heads": spec.n_heads,
+            "head_dim": attention.rope_dim,
+            "q_lora_rank": attention.q_rank,
+            "kv_lora_rank": attention.kv_rank,
+            "qk_rope_head_dim": attention.rope_dim,
+            "qk_nope_head_dim": attention.nope_dim,
+            "v_head_dim": attention.v_dim,
+            "attention_bias": attention.qkv_bias,
+            "n_routed_experts": mixture.n_experts,
+            "n_shared_experts": 0 if mixture.shared is None else mixture.shared.d_ff // mixture.expert.d_ff,
+            "first_k_dense_replace": n_dense,
+            "n_group": mixture.n_groups,
+            "topk_group": mixture.n_active_groups or 1,
+            "topk_method": self.topk_method(mixture),
+        }
+
+    def topk_method(self, mixture: Any) -> str:  # noqa: ANN401  the config of `moe`
+        """Return the name of how experts are selected."""
+        return "greedy" if mixture.n_groups == 1 else "group_limited_greedy"
+
     def routing(self, settings: Settings) -> Json:
         """Return the options of the mixture that decide which experts are selected."""
         settings.require("scoring_func", "softmax")
@@ -120,6 +152,7 @@ class DeepSeekV3(DeepSeekV2):
     """DeepSeek-V3 and R1: DeepSeek-V2 with sigmoid scores and a bias that balances the experts without a loss."""
 
     name = "deepseek_v3"
+    architecture = "DeepseekV3ForCausalLM"
     paper = "DeepSeek-AI 2024, DeepSeek-V3 Technical Report, arXiv:2412.19437"
     ignored = r"layers\.61\..*"  # the head for multi-token prediction of the published model
     defaults = {
@@ -140,6 +173,9 @@ class DeepSeekV3(DeepSeekV2):
         "max_position_embeddings": 4096,
     }
 
+    def topk_method(self, mixture: Any) -> str:  # noqa: ANN401  the config of `moe`
+        return "noaux_tc"
+
     def routing(self, settings: Settings) -> Json:
         settings.require("rope_interleave", True)
         settings.require("scoring_func", "sigmoid")
@@ -153,6 +189,12 @@ class DeepSeekV3(DeepSeekV2):
             "n_active_groups": active,
             "group_score": "top2",
         }
+
+
+def _mscale(attention: Any, rope: Json) -> float:  # noqa: ANN401  the config of `mla`
+    """Return the `mscale_all_dim` of which `_score_scale` makes the scale of an attention."""
+    ratio: float = (attention.scale * (attention.rope_dim + attention.nope_dim) ** 0.5) ** 0.5
+    return round((ratio - 1) / (0.1 * math.log(rope["factor"])), 12)
 
 
 def _score_scale(settings: Settings, width: int) -> float | None:

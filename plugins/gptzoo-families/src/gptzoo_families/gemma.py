@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import gptzoo
 from gptzoo import Settings
+from gptzoo_families.gguf.gemma import Gemma2Gguf, Gemma3Gguf, GemmaGguf
 from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike, RopeByLayerType
 
 
@@ -13,6 +14,8 @@ class Gemma(LlamaLike):
     """Gemma: Llama with embeddings multiplied by sqrt(d_model), GEGLU, and norms that multiply by 1 + weight."""
 
     name = "gemma"
+    architecture = "GemmaForCausalLM"
+    gguf = (GemmaGguf,)
     paper = "Gemma Team 2024, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295"
     norm_offset = 1
     defaults = {
@@ -44,6 +47,8 @@ class Gemma2(Gemma):
     """Gemma 2: sandwich norms, soft caps, and a sliding window in every other layer."""
 
     name = "gemma2"
+    architecture = "Gemma2ForCausalLM"
+    gguf = (Gemma2Gguf,)
     paper = "Gemma Team 2024, Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118"
     norms = {
         "before.attention": "input_layernorm",
@@ -89,6 +94,8 @@ class Gemma3(RopeByLayerType, Gemma2):
     """Gemma 3 (text): norms of queries and keys instead of soft caps, and other rotary frequencies in local layers."""
 
     name = "gemma3_text"
+    architecture = "Gemma3ForCausalLM"
+    gguf = (Gemma3Gguf,)
     paper = "Gemma Team 2025, Gemma 3 Technical Report, arXiv:2503.19786"
     defaults = {**Gemma2.defaults, "vocab_size": 262208, "max_position_embeddings": 131072}
     # Read only where layer_types is missing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gptzoo import Settings
+from gptzoo_families.gguf.pre_norm import Glm4Gguf, GlmGguf
 from gptzoo_families.llama_like import Json, LlamaLike
 
 
@@ -10,8 +11,11 @@ class Glm(LlamaLike):
     """GLM-4 (9B): Llama with partial, interleaved rotary positions and a fused feed-forward network."""
 
     name = "glm"
+    gguf = (GlmGguf,)
+    architecture = "GlmForCausalLM"
     paper = "Team GLM 2024, ChatGLM: A Family of Large Language Models, arXiv:2406.12793"
     up = ("gate_up_proj",)
+    partial_rotary = True
     interleaved = True
     defaults = {
         "vocab_size": 151552,
@@ -33,6 +37,8 @@ class Glm4(Glm):
     """GLM-4 (0414): GLM-4 with sandwich norms."""
 
     name = "glm4"
+    architecture = "Glm4ForCausalLM"
+    gguf = (Glm4Gguf,)
     norms = {
         "before.attention": "input_layernorm",
         "layers.attention": "post_self_attn_layernorm",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import gptzoo
 from gptzoo import Settings, Weight
+from gptzoo_families.gguf.pre_norm import BloomGguf
 from gptzoo_families.llama_like import AttentionConfig, Json, LlamaLike
 from gptzoo_families.tensors import Conversion, drop_rows, ungroup_qkv
 
@@ -24,6 +25,7 @@ class GPTJ(LlamaLike):
     """GPT-J: parallel blocks with one norm, and rotary positions on a part of each head."""
 
     name = "gptj"
+    architecture = "GPTJForCausalLM"
     paper = "Wang and Komatsuzaki 2021, GPT-J-6B"
     prefix = "transformer."
     ignored = r"h\.\d+\.attn\.(bias|masked_bias|embed_positions)"
@@ -71,14 +73,18 @@ class GPTJ(LlamaLike):
             "tie_embeddings": settings.flag("tie_word_embeddings", False),
         }
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        return {**super().settings(spec), "rotary_dim": self.rotary_width(spec)}
+
 
 class OPT(LlamaLike):
     """OPT: learned positions, pre-norm with LayerNorm, and ReLU. OPT-350m, which is post-norm, is refused."""
 
     name = "opt"
+    architecture = "OPTForCausalLM"
     paper = "Zhang et al. 2022, OPT: Open Pre-trained Transformer Language Models, arXiv:2205.01068"
     prefix = "model.decoder."
-    no_effect = LlamaLike.no_effect | {"layerdrop"}
+    no_effect = LlamaLike.no_effect | {"activation_dropout", "layerdrop"}
     exit = "final_layer_norm"
     out = "out_proj"
     ffn = ""
@@ -110,16 +116,23 @@ class OPT(LlamaLike):
             "tie_embeddings": settings.flag("tie_word_embeddings", True),
         }
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        return {**settings, "word_embed_proj_dim": spec.d_model, "init_std": settings["initializer_range"]}
+
     def end_weights(self, spec: gptzoo.ModelSpec) -> Iterator[Weight]:
         yield from super().end_weights(spec)
         # Positions start at row 2; the first two rows are never used.
-        yield Weight("positionals.0.table.weight", "embed_positions.weight", drop_rows(2))
+        rows = gptzoo.source_rows(spec.context_length + 2)
+        yield Weight("positionals.0.table.weight", "embed_positions.weight", drop_rows(2), shapes=rows)
 
 
 class Bloom(LlamaLike):
     """BLOOM: ALiBi, and a norm of the embeddings."""
 
     name = "bloom"
+    architecture = "BloomForCausalLM"
+    gguf = (BloomGguf,)
     paper = "BigScience Workshop 2022, BLOOM, arXiv:2211.05100"
     prefix = "transformer."
     no_effect = LlamaLike.no_effect | {
@@ -128,7 +141,6 @@ class Bloom(LlamaLike):
         "masked_softmax_fusion",
         "n_inner",
         "offset_alibi",
-        "seq_length",
         "skip_bias_add",
         "skip_bias_add_qkv",
         "slow_but_exact",
@@ -148,7 +160,7 @@ class Bloom(LlamaLike):
         d_model = settings.count("hidden_size", 64)
         return {
             "vocab_size": settings.count("vocab_size", 250880),
-            "context_length": 2048,  # of the published models; config.json does not say it
+            "context_length": settings.count("seq_length", 2048),  # that of training; there is no limit
             "d_model": d_model,
             "n_layers": settings.count("n_layer", 2),
             "n_heads": settings.count("n_head", 8),
@@ -166,6 +178,9 @@ class Bloom(LlamaLike):
             "bias": True,
             "tie_embeddings": settings.flag("tie_word_embeddings", True),
         }
+
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        return {**super().settings(spec), "seq_length": spec.context_length}
 
     def end_weights(self, spec: gptzoo.ModelSpec) -> Iterator[Weight]:
         yield from super().end_weights(spec)

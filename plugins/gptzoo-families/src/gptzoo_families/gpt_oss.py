@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,9 @@ class GptOss(MixtureLike):
     """gpt-oss: attention sinks, a sliding window in every other layer, and clamped experts with biases."""
 
     name = "gpt_oss"
+    architecture = "GptOssForCausalLM"
     paper = "OpenAI 2025, gpt-oss-120b & gpt-oss-20b Model Card, arXiv:2508.10925"
+    no_effect = MixtureLike.no_effect | {"experts_per_token", "initial_context_length"}
     defaults = {
         "vocab_size": 201088,
         "hidden_size": 2880,
@@ -64,6 +67,10 @@ class GptOss(MixtureLike):
         self.set_window(settings, spec)
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        mixture: Any = spec.ffn
+        return {**super().settings(spec), "swiglu_limit": mixture.expert.limit}
+
     def default_layer_types(self, settings: Settings, n_layers: int) -> list[str]:
         return [FULL if layer % 2 else SLIDING for layer in range(n_layers)]
 
@@ -73,13 +80,21 @@ class GptOss(MixtureLike):
 
     def ffn_weights(self, config: FfnConfig, ours: str, theirs: str) -> Iterator[Weight]:
         yield from self.linear(f"{ours}.router", f"{theirs}.router", bias=True)
-        for expert in range(config.n_experts):  # type: ignore[attr-defined]
+        n_experts: int = config.n_experts  # type: ignore[attr-defined]
+
+        def shapes(shape: tuple[int, ...], weight: Weight) -> list[tuple[int, ...]]:
+            return [(n_experts, *shape[::-1])]
+
+        for expert in range(n_experts):
             weight, bias = _matrix(expert), _vector(expert)
             source, name = f"{theirs}.experts", f"{ours}.experts.{expert}"
-            yield Weight(f"{name}.gate_up.weight", f"{source}.gate_up_proj", lambda w, f=weight: _gates_first(f(w)))
-            yield Weight(f"{name}.gate_up.bias", f"{source}.gate_up_proj_bias", lambda b, f=bias: _gates_first(f(b)))
-            yield Weight(f"{name}.down.weight", f"{source}.down_proj", weight)
-            yield Weight(f"{name}.down.bias", f"{source}.down_proj_bias", bias)
+            for ours_of_expert, theirs_of_experts, convert in (
+                ("gate_up.weight", "gate_up_proj", lambda w, f=weight: _gates_first(f(w))),
+                ("gate_up.bias", "gate_up_proj_bias", lambda b, f=bias: _gates_first(f(b))),
+                ("down.weight", "down_proj", weight),
+                ("down.bias", "down_proj_bias", bias),
+            ):
+                yield Weight(f"{name}.{ours_of_expert}", f"{source}.{theirs_of_experts}", convert, shapes=shapes)
 
 
 def _matrix(expert: int) -> Callable[[Tensor], Tensor]:

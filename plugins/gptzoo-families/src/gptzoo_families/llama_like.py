@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol, cast
 
 import gptzoo
 from gptzoo import Settings, Weight
-from gptzoo_families.tensors import Conversion, add_one, concatenate, deinterleave, deinterleave_qkv
+from gptzoo_families.tensors import Conversion, add_one, concatenate, deinterleave, deinterleave_qkv, subtract_one
 
 Json = dict[str, Any]
 
@@ -85,6 +86,10 @@ class LlamaLike(gptzoo.Importer):
     """Norms of a block: our name and the name in the checkpoint."""
     norm_offset: ClassVar[int] = 0
     """1 in families whose norms multiply by 1 + weight."""
+    uniform_window: ClassVar[bool] = False
+    """True in families whose sliding window, if there is one, is in all layers."""
+    partial_rotary: ClassVar[bool] = False
+    """True in families that may rotate a part of each head only."""
     interleaved: ClassVar[bool] = False
     """True in families that rotate the pairs (2i, 2i + 1)."""
 
@@ -142,6 +147,15 @@ class LlamaLike(gptzoo.Importer):
     def read_positional(self, settings: Settings, fraction: float | None) -> Json | list[Json]:
         """Return the position encoding, as JSON: one, or one for each layer."""
         return gptzoo.read_rope(settings, fraction=fraction)
+
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        if self.uniform_window:
+            del settings["layer_types"]  # transformers would load another family
+        if self.partial_rotary and (rope := settings.get("rope_parameters")):
+            rope.setdefault("partial_rotary_factor", 1.0)  # the families have other defaults
+            settings["partial_rotary_factor"] = rope["partial_rotary_factor"]
+        return settings
 
     def layer_types(self, settings: Settings, n_layers: int) -> list[str] | None:
         """Return the type of each layer. None: all layers are alike."""
@@ -202,7 +216,13 @@ class LlamaLike(gptzoo.Importer):
         """Yield the weights of the attention of a layer."""
         config = cast(AttentionConfig, spec.per_layer("attention")[layer])
         qkv = tuple(f"{theirs}.{name}" for name in self.qkv)
-        yield from self.linear(f"{ours}.qkv", qkv, bias=config.qkv_bias, convert=self.convert_qkv(spec, config))
+        yield from self.linear(
+            f"{ours}.qkv",
+            qkv,
+            bias=config.qkv_bias,
+            convert=self.convert_qkv(spec, config),
+            rows=self.qkv_rows(spec, config),
+        )
         yield from self.linear(f"{ours}.out", f"{theirs}.{self.out}", bias=config.out_bias)
         if config.qk_norm is not None:
             for our_name, their_name in zip(("q_norm", "k_norm"), self.qk_norms, strict=True):
@@ -214,6 +234,12 @@ class LlamaLike(gptzoo.Importer):
             return concatenate
         d_head, rotary_width = spec.dims.d_head, self.rotary_width(spec)
         return deinterleave_qkv(spec.n_heads, config.n_kv_heads, d_head, rotary_width)
+
+    def qkv_rows(self, spec: gptzoo.ModelSpec, config: AttentionConfig) -> tuple[int, ...]:
+        """Return the number of rows of each tensor that holds queries, keys or values."""
+        n_rows = spec.n_heads, config.n_kv_heads, config.n_kv_heads
+        widths = tuple(spec.dims.d_head * n for n in n_rows)
+        return widths if len(self.qkv) == len(widths) else (sum(widths),)
 
     def rotary_width(self, spec: gptzoo.ModelSpec) -> int:
         """Return the number of rotated channels of a head."""
@@ -234,17 +260,30 @@ class LlamaLike(gptzoo.Importer):
         yield from self.linear(f"{ours}.down", f"{theirs}.{self.down}", bias=config.bias)
 
     def linear(
-        self, ours: str, theirs: str | tuple[str, ...], *, bias: bool, convert: Conversion = concatenate
+        self,
+        ours: str,
+        theirs: str | tuple[str, ...],
+        *,
+        bias: bool,
+        convert: Conversion = concatenate,
+        rows: tuple[int, ...] = (),
     ) -> Iterator[Weight]:
-        """Yield the weight of a linear layer, and its bias if it has one."""
+        """Yield the weight of a linear layer, and its bias if it has one.
+
+        rows: the number of rows of each source. Default: equal shares.
+        """
         sources = (theirs,) if isinstance(theirs, str) else theirs
         for kind in ("weight", "bias") if bias else ("weight",):
-            yield Weight(f"{ours}.{kind}", tuple(f"{source}.{kind}" for source in sources), convert)
+            weight = Weight(f"{ours}.{kind}", tuple(f"{source}.{kind}" for source in sources), convert)
+            yield replace(weight, shapes=gptzoo.source_rows(*rows)) if rows else weight
 
     def norm(self, config: gptzoo.NormLayer.Config, ours: str, theirs: str) -> Iterator[Weight]:
         """Yield the weights of a norm layer."""
         if getattr(config, "weight", True):
-            yield Weight(f"{ours}.weight", f"{theirs}.weight", add_one if self.norm_offset else concatenate)
+            if self.norm_offset:
+                yield Weight(f"{ours}.weight", f"{theirs}.weight", add_one, inverse=subtract_one)
+            else:
+                yield Weight(f"{ours}.weight", f"{theirs}.weight")
         if getattr(config, "bias", False):
             yield Weight(f"{ours}.bias", f"{theirs}.bias")
 
@@ -259,6 +298,16 @@ class RopeByLayerType(LlamaLike):
         types = self.layer_types(settings, settings.count("num_hidden_layers", 32)) or [FULL]
         ropes = gptzoo.read_ropes(settings, {name: self.thetas.get(name, 10000.0) for name in types})
         return [ropes[name] for name in types]
+
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        by_type: Json = {}
+        for name, positional in zip(settings["layer_types"], spec.per_layer("positional"), strict=True):
+            by_type.setdefault(name, gptzoo.rope_parameters(positional, spec.context_length))
+        ropes = {"rope_parameters": by_type}
+        if theta := (by_type.get(FULL) or {}).get("rope_theta"):
+            ropes["rope_theta"] = theta  # transformers 4 reads only this one
+        return settings | ropes
 
 
 class HeadNorms(LlamaLike):
@@ -281,4 +330,14 @@ class StackedHeadNorms(HeadNorms):
 
     def head_norm(self, spec: gptzoo.ModelSpec, ours: str, theirs: str, head: int) -> Weight:
         order = deinterleave(1, spec.dims.d_head, self.rotary_width(spec)) if self.interleaved else concatenate
-        return Weight(ours, f"{theirs}.weight", lambda weight: order(weight[head]))
+        n_heads = spec.n_heads if ours.split(".")[-3] == "q_norm" else self.n_kv_heads(spec)
+        return Weight(
+            ours,
+            f"{theirs}.weight",
+            lambda weight: order(weight[head]),
+            shapes=lambda shape, weight: [(n_heads, *shape)],
+        )
+
+    def n_kv_heads(self, spec: gptzoo.ModelSpec) -> int:
+        """Return the number of key/value heads."""
+        return cast(AttentionConfig, spec.per_layer("attention")[0]).n_kv_heads

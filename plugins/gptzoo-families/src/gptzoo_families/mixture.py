@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import gptzoo
 from gptzoo import Settings, Weight
+from gptzoo_families.gguf.mixture import MixtralGguf, OlmoeGguf, Qwen3MoeGguf
 from gptzoo_families.llama_like import FfnConfig, Json, LlamaLike
 from gptzoo_families.pre_norm import Qwen3
 
@@ -15,6 +17,22 @@ class MixtureLike(LlamaLike):
 
     gate: ClassVar[str] = "gate"
     shared: ClassVar[str] = "shared_expert"
+
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        per_layer = spec.per_layer("ffn")
+        mixture: Any = next(config for config in per_layer if config.type == "moe")
+        d_ff = mixture.expert.d_ff
+        return {
+            **settings,
+            "intermediate_size": next((config.d_ff for config in per_layer if config.type != "moe"), d_ff),  # type: ignore[attr-defined]
+            "moe_intermediate_size": d_ff,
+            "num_experts": mixture.n_experts,
+            "num_local_experts": mixture.n_experts,
+            "num_experts_per_tok": mixture.n_active,
+            "norm_topk_prob": mixture.normalise,
+            "routed_scaling_factor": mixture.scale,
+        }
 
     def ffn_weights(self, config: FfnConfig, ours: str, theirs: str) -> Iterator[Weight]:
         if config.type != "moe":
@@ -36,10 +54,13 @@ class Mixtral(MixtureLike):
     """Mixtral: Mistral with a mixture of experts in each layer."""
 
     name = "mixtral"
+    architecture = "MixtralForCausalLM"
+    gguf = (MixtralGguf,)
     paper = "Jiang et al. 2024, Mixtral of Experts, arXiv:2401.04088"
     ffn = "block_sparse_moe"
     up = ("w1", "w3")
     down = "w2"
+    uniform_window = True
     defaults = {
         "intermediate_size": 14336,
         "max_position_embeddings": 131072,
@@ -67,6 +88,8 @@ class Qwen3Moe(MixtureLike, Qwen3):
     """Qwen3-MoE: Qwen3 with mixtures of experts in some or all layers."""
 
     name = "qwen3_moe"
+    architecture = "Qwen3MoeForCausalLM"
+    gguf = (Qwen3MoeGguf,)
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
     d_head: ClassVar[int | None] = None
     defaults = {
@@ -98,11 +121,17 @@ class Qwen3Moe(MixtureLike, Qwen3):
         ]
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        dense = [layer for layer, config in enumerate(spec.per_layer("ffn")) if config.type != "moe"]
+        return {**super().settings(spec), "decoder_sparse_step": 1, "mlp_only_layers": dense}
+
 
 class Olmoe(MixtureLike):
     """OLMoE: a mixture of experts in each layer, and norms over all query heads and over all key heads."""
 
     name = "olmoe"
+    architecture = "OlmoeForCausalLM"
+    gguf = (OlmoeGguf,)
     paper = "Muennighoff et al. 2024, OLMoE: Open Mixture-of-Experts Language Models, arXiv:2409.02060"
     defaults = {
         "vocab_size": 50304,

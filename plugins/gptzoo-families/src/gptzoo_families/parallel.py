@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import gptzoo
 from gptzoo import Settings
+from gptzoo_families.gguf.parallel import CohereGguf, Falcon7BGguf, FalconGguf, GPTNeoXGguf, PhiGguf, StableLmGguf
 from gptzoo_families.llama_like import (
     AttentionConfig,
     HeadNorms,
@@ -24,6 +26,8 @@ class Phi(LlamaLike):
     """Phi-1, Phi-1.5 and Phi-2: parallel blocks with one norm, partial rotary positions and biases everywhere."""
 
     name = "phi"
+    architecture = "PhiForCausalLM"
+    gguf = (PhiGguf,)
     paper = "Li et al. 2023, Textbooks Are All You Need II: phi-1.5, arXiv:2309.05463"
     exit = "final_layernorm"
     out = "dense"
@@ -31,6 +35,7 @@ class Phi(LlamaLike):
     up = ("fc1",)
     down = "fc2"
     norms = SHARED_NORM
+    partial_rotary = True
     defaults = {
         "vocab_size": 51200,
         "hidden_size": 2048,
@@ -56,11 +61,17 @@ class Phi(LlamaLike):
         spec["architecture"] |= {"head_bias": True, "embed_dropout": settings.number("embd_pdrop", 0.0)}
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        attention: Any = spec.attention
+        return {**super().settings(spec), "qk_layernorm": attention.qk_norm is not None}
+
 
 class GPTNeoX(LlamaLike):
     """GPT-NeoX and Pythia: parallel blocks with two norms, and partial rotary positions."""
 
     name = "gpt_neox"
+    architecture = "GPTNeoXForCausalLM"
+    gguf = (GPTNeoXGguf,)
     paper = "Black et al. 2022, GPT-NeoX-20B, arXiv:2204.06745; Biderman et al. 2023, Pythia, arXiv:2304.01373"
     prefix = "gpt_neox."
     no_effect = LlamaLike.no_effect | {"classifier_dropout"}
@@ -72,6 +83,7 @@ class GPTNeoX(LlamaLike):
     out = "dense"
     up = ("dense_h_to_4h",)
     down = "dense_4h_to_h"
+    partial_rotary = True
     defaults = {
         "vocab_size": 50432,
         "hidden_size": 6144,
@@ -100,6 +112,14 @@ class GPTNeoX(LlamaLike):
         spec["architecture"]["embed_dropout"] = dropout
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        return {
+            **settings,
+            "use_parallel_residual": spec.norm.type == "parallel",
+            "rotary_pct": settings["partial_rotary_factor"],
+        }
+
     def convert_qkv(self, spec: gptzoo.ModelSpec, config: AttentionConfig) -> Conversion:
         return ungroup_qkv(spec.n_heads, config.n_kv_heads, spec.dims.d_head)
 
@@ -108,8 +128,11 @@ class StableLm(HeadNorms):
     """StableLM: LayerNorm and partial rotary positions; some models have parallel blocks and norms for each head."""
 
     name = "stablelm"
+    architecture = "StableLmForCausalLM"
+    gguf = (StableLmGguf,)
     paper = "Bellagente et al. 2024, Stable LM 2 1.6B Technical Report, arXiv:2402.17834"
     qk_norms = ("q_layernorm", "k_layernorm")
+    partial_rotary = True
     defaults = {
         "vocab_size": 50304,
         "hidden_size": 2560,
@@ -130,6 +153,15 @@ class StableLm(HeadNorms):
         spec["ffn"]["dropout"] = settings.number("hidden_dropout", 0.0)
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        attention, ffn = cast(Any, spec.attention), cast(Any, spec.ffn)
+        return {
+            **super().settings(spec),
+            "use_parallel_residual": spec.norm.type == "parallel",
+            "qk_layernorm": attention.qk_norm is not None,
+            "hidden_dropout": ffn.dropout,
+        }
+
     def block_norms(self, spec: gptzoo.ModelSpec) -> Mapping[str, str]:
         return SHARED_NORM if spec.norm.type == "parallel" else self.norms
 
@@ -138,6 +170,8 @@ class Cohere(StackedHeadNorms):
     """Cohere's Command R: parallel blocks with one norm, scaled logits and norms for each head."""
 
     name = "cohere"
+    architecture = "CohereForCausalLM"
+    gguf = (CohereGguf,)
     paper = "Cohere For AI 2024, C4AI Command R"
     norms = SHARED_NORM
     interleaved = True
@@ -160,11 +194,17 @@ class Cohere(StackedHeadNorms):
         spec["architecture"]["logit_scale"] = settings.number("logit_scale", 0.0625)
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        attention: Any = spec.attention
+        return {**super().settings(spec), "use_qk_norm": attention.qk_norm is not None}
+
 
 class Falcon(LlamaLike):
     """Falcon: multi-query or grouped attention, parallel blocks, and rotary positions or ALiBi."""
 
     name = "falcon"
+    architecture = "FalconForCausalLM"
+    gguf = (Falcon7BGguf, FalconGguf)
     paper = "Almazrouei et al. 2023, The Falcon Series of Open Language Models, arXiv:2311.16867"
     prefix = "transformer."
     ignored = r"h\.\d+\.self_attention\.rotary_emb\.inv_freq"
@@ -210,6 +250,22 @@ class Falcon(LlamaLike):
         dropout = settings.number("hidden_dropout", 0.0)
         set_residual_dropout(spec, dropout)
         return spec
+
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        del settings["head_dim"]  # transformers computes it
+        attention, norm = cast(Any, spec.attention), cast(Any, spec.norm)
+        is_parallel = norm.type == "parallel"
+        has_two_norms = is_parallel and not norm.shared
+        return {
+            **settings,
+            "bias": attention.qkv_bias,
+            "multi_query": attention.n_kv_heads == 1,
+            "new_decoder_architecture": has_two_norms or 1 < attention.n_kv_heads < spec.n_heads,
+            "parallel_attn": is_parallel,
+            "num_ln_in_parallel_attn": 2 if has_two_norms else 1,
+            "alibi": spec.per_layer("positional")[0].type == "alibi",
+        }
 
     def convert_qkv(self, spec: gptzoo.ModelSpec, config: AttentionConfig) -> Conversion:
         return ungroup_qkv(spec.n_heads, config.n_kv_heads, spec.dims.d_head)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import gptzoo
 from gptzoo import Settings
+from gptzoo_families.gguf.pre_norm import GraniteGguf, Phi3Gguf, Qwen2Gguf, Qwen3Gguf, SmolLM3Gguf, StarCoder2Gguf
 from gptzoo_families.llama_like import FULL, SLIDING, Json, LlamaLike, set_mlp, set_residual_dropout
 
 
@@ -12,7 +14,9 @@ class Mistral(LlamaLike):
     """Mistral: Llama with a sliding window."""
 
     name = "mistral"
+    architecture = "MistralForCausalLM"
     paper = "Jiang et al. 2023, Mistral 7B, arXiv:2310.06825"
+    uniform_window = True
     defaults = {
         "intermediate_size": 14336,
         "max_position_embeddings": 131072,
@@ -50,6 +54,8 @@ class Qwen2(QwenLike):
     """Qwen2 and Qwen2.5: Llama with biases of queries, keys and values."""
 
     name = "qwen2"
+    architecture = "Qwen2ForCausalLM"
+    gguf = (Qwen2Gguf,)
     paper = "Yang et al. 2024, Qwen2 Technical Report, arXiv:2407.10671"
 
     def spec(self, settings: Settings) -> Json:
@@ -63,6 +69,8 @@ class Qwen3(QwenLike):
     """Qwen3: Llama with a norm of each query and key head."""
 
     name = "qwen3"
+    architecture = "Qwen3ForCausalLM"
+    gguf = (Qwen3Gguf,)
     paper = "Yang et al. 2025, Qwen3 Technical Report, arXiv:2505.09388"
     d_head: ClassVar[int | None] = 128
     """Default width of a head."""
@@ -78,6 +86,8 @@ class SmolLM3(QwenLike):
     """SmolLM3: Llama with some layers without position encoding (NoPE)."""
 
     name = "smollm3"
+    architecture = "SmolLM3ForCausalLM"
+    gguf = (SmolLM3Gguf,)
     paper = "Bakouch et al. 2025, SmolLM3"
     defaults = {
         "vocab_size": 128256,
@@ -104,11 +114,17 @@ class SmolLM3(QwenLike):
             spec["positional"] = [spec["positional"] if rotated else "none" for rotated in rotates]
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        rotates = [int(positional.type != "none") for positional in spec.per_layer("positional")]
+        return {**super().settings(spec), "no_rope_layers": rotates}
+
 
 class Granite(LlamaLike):
     """Granite: Llama with factors on embeddings, attention scores, residuals and logits."""
 
     name = "granite"
+    architecture = "GraniteForCausalLM"
+    gguf = (GraniteGguf,)
     paper = "Granite Team, IBM 2024, Granite 3.0 Language Models"
 
     def spec(self, settings: Settings) -> Json:
@@ -125,9 +141,13 @@ class StarCoder2(LlamaLike):
     """StarCoder2: LayerNorm, biases and a plain feed-forward network."""
 
     name = "starcoder2"
+    architecture = "Starcoder2ForCausalLM"
+    gguf = (StarCoder2Gguf,)
     paper = "Lozhkov et al. 2024, StarCoder 2 and The Stack v2, arXiv:2402.19173"
     up = ("c_fc",)
     down = "c_proj"
+    uniform_window = True
+    no_effect = LlamaLike.no_effect | {"activation_function", "layer_norm_epsilon", "mlp_type", "norm_type"}
     defaults = {
         "vocab_size": 49152,
         "hidden_size": 3072,
@@ -161,9 +181,14 @@ class Phi3(LlamaLike):
     """Phi-3, Phi-3.5 and Phi-4: Llama with fused projections. The scaling `longrope` is refused."""
 
     name = "phi3"
+    architecture = "Phi3ForCausalLM"
+    gguf = (Phi3Gguf,)
     paper = "Abdin et al. 2024, Phi-3 Technical Report, arXiv:2404.14219"
     qkv = ("qkv_proj",)
     up = ("gate_up_proj",)
+    partial_rotary = True
+    uniform_window = True
+    no_effect = LlamaLike.no_effect | {"full_attn_mod", "interpolate_factor"}
     defaults = {
         "vocab_size": 32064,
         "hidden_size": 3072,

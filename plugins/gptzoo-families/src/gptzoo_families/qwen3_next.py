@@ -21,10 +21,12 @@ class Qwen3Next(Qwen3Moe):
     """Qwen3-Next: Qwen3-MoE with gated DeltaNet in three of four layers, output gates and a gated shared expert."""
 
     name = "qwen3_next"
+    architecture = "Qwen3NextForCausalLM"
     paper = "Qwen Team 2025, Qwen3-Next"
     ignored = r"mtp\\..*"  # the head for multi-token prediction
     norm_offset = 1
     d_head = 256
+    partial_rotary = True
     defaults = {
         "vocab_size": 151936,
         "hidden_size": 2048,
@@ -63,6 +65,22 @@ class Qwen3Next(Qwen3Moe):
                 ffn |= {"shared": {**ffn["expert"], "d_ff": width}, "shared_gate": True}
         return spec
 
+    def settings(self, spec: gptzoo.ModelSpec) -> Json:
+        settings = super().settings(spec)
+        per_layer: list[Any] = list(spec.per_layer("attention"))
+        linear = next(config for config in per_layer if config.type == "gated_delta")
+        mixture: Any = next(config for config in spec.per_layer("ffn") if config.type == "moe")
+        return {
+            **settings,
+            "layer_types": [_LINEAR if config.type == "gated_delta" else FULL for config in per_layer],
+            "linear_conv_kernel_dim": linear.conv_size,
+            "linear_num_key_heads": linear.n_key_heads,
+            "linear_num_value_heads": linear.n_value_heads,
+            "linear_key_head_dim": linear.d_key,
+            "linear_value_head_dim": linear.d_value,
+            "shared_expert_intermediate_size": mixture.shared.d_ff,
+        }
+
     def read_positional(self, settings: Settings, fraction: float | None) -> Json | list[Json]:
         return super().read_positional(settings, 0.25)
 
@@ -77,10 +95,17 @@ class Qwen3Next(Qwen3Moe):
             return
         queries, gates = _halves_of_heads(spec.n_heads)
         qkv = tuple(f"{theirs}.{name}" for name in self.qkv)
+        q_rows, kv_rows = (n * spec.dims.d_head for n in (spec.n_heads, config.n_kv_heads))
         yield from self.linear(
-            f"{ours}.qkv", qkv, bias=config.qkv_bias, convert=lambda q, k, v: torch.cat([queries(q), k, v])
+            f"{ours}.qkv",
+            qkv,
+            bias=config.qkv_bias,
+            convert=lambda q, k, v: torch.cat([queries(q), k, v]),
+            rows=(2 * q_rows, kv_rows, kv_rows),
         )
-        yield from self.linear(f"{ours}.gate", f"{theirs}.q_proj", bias=config.qkv_bias, convert=gates)
+        yield from self.linear(
+            f"{ours}.gate", f"{theirs}.q_proj", bias=config.qkv_bias, convert=gates, rows=(2 * q_rows,)
+        )
         yield from self.linear(f"{ours}.out", f"{theirs}.{self.out}", bias=config.out_bias)
         for name in ("q_norm", "k_norm"):
             yield from self.norm(config.qk_norm, f"{ours}.{name}", f"{theirs}.{name}")
@@ -103,10 +128,12 @@ class Qwen3Next(Qwen3Moe):
         def half(index: int) -> Conversion:
             return lambda weight: weight.view(n_keys, 2, per_key, -1)[:, index].reshape(n_keys * per_key, -1)
 
-        yield Weight(f"{ours}.qkv.weight", f"{theirs}.in_proj_qkvz.weight", parts(0, 1, 2))
-        yield Weight(f"{ours}.gate.weight", f"{theirs}.in_proj_qkvz.weight", parts(3))
-        yield Weight(f"{ours}.beta.weight", f"{theirs}.in_proj_ba.weight", half(0))
-        yield Weight(f"{ours}.alpha.weight", f"{theirs}.in_proj_ba.weight", half(1))
+        qkvz = gptzoo.source_rows(n_keys * (2 * d_key + 2 * value_width))
+        for name, convert in (("qkv", parts(0, 1, 2)), ("gate", parts(3))):
+            yield Weight(f"{ours}.{name}.weight", f"{theirs}.in_proj_qkvz.weight", convert, shapes=qkvz)
+        ba = gptzoo.source_rows(2 * config.n_value_heads)
+        for name, convert in (("beta", half(0)), ("alpha", half(1))):
+            yield Weight(f"{ours}.{name}.weight", f"{theirs}.in_proj_ba.weight", convert, shapes=ba)
         for our_name, their_name in (
             ("taps", "conv1d.weight"),
             ("A_log", "A_log"),

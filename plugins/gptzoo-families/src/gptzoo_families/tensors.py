@@ -16,8 +16,13 @@ def concatenate(*tensors: Tensor) -> Tensor:
 
 
 def add_one(weight: Tensor) -> Tensor:
-    """Return weight + 1. Gemma's norms multiply by 1 + weight."""
-    return weight + 1
+    """Return weight + 1 in float32, as Gemma computes it: its norms multiply by 1 + weight."""
+    return weight.float() + 1
+
+
+def subtract_one(weight: Tensor) -> Tensor:
+    """Return weight - 1, the inverse of `add_one`. It is exact for weights from 0.5."""
+    return weight - 1
 
 
 def deinterleave(n_heads: int, d_head: int, rotary_width: int) -> Conversion:

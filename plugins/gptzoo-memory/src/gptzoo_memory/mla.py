@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Annotated
@@ -62,6 +63,20 @@ class LatentAttention(gptzoo.Attention):
             for option in ("dropout", "out_dropout"):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
+
+        def canonical(self, dims: gptzoo.Dims) -> LatentAttention.Config:
+            rope_dim = self.rope_dim or max(2, dims.d_head // 4 * 2)  # as in the constructor
+            nope_dim = self.nope_dim or dims.d_head
+            is_default = self.scale is not None and math.isclose(self.scale, (nope_dim + rope_dim) ** -0.5)
+            return self.model_copy(
+                update={
+                    "kv_rank": self.kv_rank or 4 * dims.d_head,
+                    "rope_dim": rope_dim,
+                    "nope_dim": nope_dim,
+                    "v_dim": self.v_dim or dims.d_head,
+                    "scale": None if is_default else self.scale,
+                }
+            )
 
     config: Config
 

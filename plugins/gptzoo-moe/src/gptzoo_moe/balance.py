@@ -66,6 +66,7 @@ class BiasBalance(RouterBalance):
     paper = "Wang et al. 2024, Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts, arXiv:2408.15664"
 
     class Config(RouterBalance.Config):
+        training_only = frozenset({"rate"})
         rate: float = Field(0.001, ge=1e-8, le=1e4)
         """Change of a bias per training step: up if the expert's load was below the mean, down if it was above. Below
         1e-8 it balances nothing."""

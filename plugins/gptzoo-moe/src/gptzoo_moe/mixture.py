@@ -99,6 +99,16 @@ class MixtureOfExperts(gptzoo.FeedForward):
             """The number of groups that each token is sent to."""
             return self.n_active_groups or max(1, self.n_groups // 2)
 
+        def canonical(self, dims: gptzoo.Dims) -> MixtureOfExperts.Config:
+            options: dict[str, object] = {"n_active_groups": self.active_groups}
+            if self.active_groups == self.n_groups:  # groups exclude no expert
+                options = {"n_groups": 1, "n_active_groups": 1, "group_score": "max"}
+            if self.n_shared == 1:
+                options |= {"shared": self.expert, "n_shared": 0}
+            if self.balance is not None and self.balance.type == "loss":  # only the loss of training has it
+                options["balance"] = None
+            return self.model_copy(update=options)
+
     config: Config
 
     def __init__(self, config: Config, dims: gptzoo.Dims):

@@ -16,4 +16,8 @@ class ScaledRope(gptzoo.RotaryPositional):
         theta: float = Field(10000.0, gt=1)
         """Base of the geometric series of wavelengths, before scaling. Must be above 1."""
 
+        def canonical(self, dims: gptzoo.Dims) -> gptzoo.RotaryPositional.Config:
+            rope: type[gptzoo.RotaryPositional.Config] = gptzoo.RotaryPositional.Config
+            return rope.model_construct(theta=self.theta, fraction=self.fraction, scaling=self.scaling)
+
     config: Config

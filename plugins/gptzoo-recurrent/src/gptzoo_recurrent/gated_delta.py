@@ -53,6 +53,17 @@ class GatedDelta(RecurrentAttention):
             if self.conv_size > dims.context_length:
                 yield "conv_size", f"{self.conv_size} is longer than context_length {dims.context_length}"
 
+        def canonical(self, dims: gptzoo.Dims) -> GatedDelta.Config:
+            n_value_heads = self.n_value_heads or dims.n_heads
+            return self.model_copy(
+                update={
+                    "n_key_heads": self.n_key_heads or n_value_heads,
+                    "n_value_heads": n_value_heads,
+                    "d_key": self.d_key or dims.d_head,
+                    "d_value": self.d_value or dims.d_head,
+                }
+            )
+
     config: Config
 
     def __init__(self, config: Config, dims: gptzoo.Dims):

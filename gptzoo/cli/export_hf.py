@@ -1,0 +1,81 @@
+"""`gptzoo export-hf`: write a model as a checkpoint of Hugging Face transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gptzoo.cli.options import json_option, plugin_option, weights_options
+from gptzoo.utils.json_text import to_json
+
+if TYPE_CHECKING:
+    from gptzoo.interop.exporting.export_folder import Dtype
+
+_BYTES_PER_GB = 10**9
+
+
+@click.command("export-hf")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--family",
+    metavar="NAME",
+    help="Family to export to, such as llama (default: the most widely read family that computes the same function).",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Data type of the weights.",
+)
+@click.option(
+    "--max-shard-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Maximum size of a safetensors file in GB. A larger model is written as several files.",
+)
+@weights_options
+@json_option
+@plugin_option
+def export_hf(
+    run: Path,
+    out: Path,
+    family: str | None,
+    dtype: Dtype,
+    max_shard_gb: float,
+    checkpoint: str,
+    averaged: bool,
+    as_json: bool,
+) -> None:
+    """Write the model in RUN as a checkpoint of Hugging Face transformers to the folder OUT.
+
+    RUN is a run, a checkpoint or a model folder. The checkpoint is of a family of transformers that computes the same
+    function, so it needs neither gptzoo nor remote code. OUT has config.json, safetensors, the tokenizer,
+    generation_config.json and a model card. The export fails, with the reasons, if there is no such family.
+    `gptzoo build` shows the family.
+    """
+    from gptzoo.cli.inputs import read_model
+    from gptzoo.interop.exporting.export_folder import export_hf as export
+
+    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device="cpu")
+    result = export(
+        loaded,
+        out,
+        family=family,
+        dtype=dtype,
+        max_shard_bytes=int(max_shard_gb * _BYTES_PER_GB),
+        averaged=averaged,
+    )
+    if as_json:
+        summary = {"family": result.family, "tensors": result.n_tensors, "parameters": result.n_parameters}
+        click.echo(to_json({"model": str(loaded.folder), "out": str(out), **summary, "notes": result.notes}))
+        return
+    click.echo(f"model     {loaded.folder}: {result.n_parameters:,} parameters", err=True)
+    click.echo(f"family    {result.family}: {result.n_tensors} tensors in {dtype}", err=True)
+    for note in result.notes:
+        click.echo(f"note      {note}", err=True)
+    click.echo(f"wrote     {out}", err=True)

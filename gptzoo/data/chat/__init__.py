@@ -1,0 +1,1 @@
+"""Chats as prompts: a model's chat template, and its rendering in a process with limits."""

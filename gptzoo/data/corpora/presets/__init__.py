@@ -1,0 +1,1 @@
+"""Presets: well-known datasets with their repository, revision, text column and split."""

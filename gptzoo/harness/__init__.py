@@ -1,0 +1,1 @@
+"""gptzoo models in lm-evaluation-harness (the package `lm_eval`)."""

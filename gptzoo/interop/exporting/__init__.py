@@ -1,0 +1,1 @@
+"""Parts of the export of models to families of Hugging Face `transformers`."""

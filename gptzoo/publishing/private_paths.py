@@ -1,0 +1,38 @@
+"""Removal of private details from records that leave this machine: folder names and the host."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+_FILE_ORIGIN = "file "  # before the path of a plugin file, in the origin of a component
+
+
+def shorten_paths(value: object) -> Any:  # noqa: ANN401  any JSON value
+    """Return a JSON value in which every text that is an absolute path is its last part only."""
+    if isinstance(value, Mapping):
+        return {key: shorten_paths(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shorten_paths(item) for item in value]
+    return _shorten(value) if isinstance(value, str) else value
+
+
+def public_json(record: Mapping[str, Any]) -> str:
+    """Return a record as JSON without folder names and without the name of the host."""
+    public = {key: value for key, value in record.items() if key != "host"}
+    return json.dumps(shorten_paths(public), indent=2, ensure_ascii=False) + "\n"
+
+
+def _shorten(text: str) -> str:
+    if text.startswith(_FILE_ORIGIN):
+        return _FILE_ORIGIN + _shorten(text.removeprefix(_FILE_ORIGIN))
+    if "\n" in text:
+        return text
+    is_windows = PureWindowsPath(text).is_absolute()
+    if not is_windows and not text.startswith(("/", "~/")):
+        return text
+    name = (PureWindowsPath(text) if is_windows else PurePosixPath(os.path.normpath(text))).name
+    return name or text

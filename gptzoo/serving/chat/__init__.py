@@ -1,0 +1,1 @@
+"""The endpoint `POST /v1/chat/completions`, in OpenAI's format."""
