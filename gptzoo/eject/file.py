@@ -63,7 +63,8 @@ class File:
     def _units(self) -> Iterator[str]:
         self._helpers: list[str] = []
         frame_units = [unit for column in self.frame.columns.values() for unit in column]
-        roots = [self.program.context, *self.program.positionals, *self.program.norm_layers(), *frame_units]
+        positionals = self.program.positionals if self.frame.uses_positionals() else []
+        roots = [self.program.context, *positionals, *self.program.norm_layers(), *frame_units]
         for unit in roots:
             for dependency in self._with_dependencies(unit):
                 if dependency.cls is not ForwardContext and (dependency.methods or not dependency.raw):

@@ -61,6 +61,7 @@ class Folder(ast.NodeTransformer):
         self.program = scope.program
         self.unit = scope.unit
         self.counts = _count_assignments(function)
+        self.replaces_dict = False  # a dict over the widths of heads is now the value for the only width
         for argument in (*function.args.args, *function.args.kwonlyargs):
             if argument.annotation is not None and _is_context(argument.annotation):
                 scope.names.setdefault(argument.arg, CONTEXT)
@@ -70,7 +71,23 @@ class Folder(ast.NodeTransformer):
         if text is not None:
             node.body[0].value.value = inspect.cleandoc(text)  # type: ignore[attr-defined]
         node.body = self.block(node.body)
+        self._reduce_annotation(node)
         return node
+
+    def _reduce_annotation(self, node: ast.FunctionDef) -> None:
+        """Let the annotation of the result follow when elements are dropped, or a table of one width is no dict."""
+        known = self.program.dropped_elements(self.unit, self.scope)
+        is_dict = isinstance(node.returns, ast.Subscript) and ast.unparse(node.returns.value) == "dict"
+        if hasattr(node, "has_reduced_annotation") or not isinstance(node.returns, ast.Subscript):
+            return
+        if not isinstance(elements := node.returns.slice, ast.Tuple) or not (known or (is_dict and self.replaces_dict)):
+            return
+        kept = elements.elts[1:] if is_dict else [e for i, e in enumerate(elements.elts) if i not in known]
+        node.has_reduced_annotation = True  # type: ignore[attr-defined]
+        if len(kept) == 1:
+            node.returns = kept[0]
+        else:
+            node.returns.slice = ast.Tuple(kept, ast.Load())
 
     # ------------------------------------------------------------------ statements
 
@@ -325,6 +342,7 @@ class Folder(ast.NodeTransformer):
         generator = node.generators[0]
         if ast.unparse(generator.iter) == "self.rotary_dims" and (width := self.program.only_width()) is not None:
             assert isinstance(generator.target, ast.Name)
+            self.replaces_dict = True
             return self.visit(Substitute({generator.target.id: width}).visit(node.value))
         return self._comprehension(node)
 

@@ -165,14 +165,15 @@ class Frame:
         many = len(self.model.positionals) > 1
         return [f"self.positionals[{i}]" if many else "self.positional" for i in range(len(self.model.positionals))]
 
-    def _uses_positionals(self) -> bool:
+    def uses_positionals(self) -> bool:
+        """Return True if the model builds its positionals, since they compute something."""
         return any(set(unit.methods) - {"__init__"} for unit in self.program.positionals) or "positional" in self.fields
 
     def _constructor(self) -> list[str]:
         model, lines = self.model, []
         lines += ["def __init__(self):", "    super().__init__()", "    self.embed = nn.Embedding(VOCAB_SIZE, D_MODEL)"]
         built = [f"{unit.name}()" if unit.methods else "nn.Identity()" for unit in self.program.positionals]
-        if self._uses_positionals():
+        if self.uses_positionals():
             many = f"self.positionals = nn.ModuleList([{', '.join(built)}])"
             lines.append("    " + (many if len(built) > 1 else f"self.positional = {built[0]}"))
         if model.embed_dropout.p:
