@@ -177,38 +177,11 @@ def _pass_layers(program: Program) -> None:
 
 
 def _dropped_parameters(program: Program) -> dict[tuple[str, str], set[str]]:
-    """Return the parameters to remove. One that is only passed on to a removed parameter is removed, too."""
-    dropped: dict[tuple[str, str], set[str]] = {}
-    while True:
-        before, dropped = dropped, _unused_parameters(program, _removed_arguments(program, dropped))
-        if dropped == before:
-            return dropped
-
-
-def _removed_arguments(program: Program, dropped: dict[tuple[str, str], set[str]]) -> set[int]:
-    """Return the ids of the nodes in arguments for parameters that are removed."""
-    removed: set[int] = set()
-    for unit in program.units.values():
-        for call, callee in _calls(unit):
-            original: Any = callee.unit.raw.get(callee.method)
-            if original is None or callee.key not in dropped:
-                continue
-            skipped = 0 if callee.unit.is_function else 2 if callee.method == "__init__" else 1
-            names = [argument.arg for argument in original.args.args][skipped:]
-            given = [*zip(names, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
-            for name, argument in given:
-                if name in dropped[callee.key]:
-                    removed |= {id(node) for node in ast.walk(argument)}
-    return removed
-
-
-def _unused_parameters(program: Program, removed: set[int]) -> dict[tuple[str, str], set[str]]:
-    """Return the parameters that no node of a method reads, except for those in arguments that are removed."""
     dropped: dict[tuple[str, str], set[str]] = {}
     for unit in program.units.values():
         for name, method in unit.methods.items():
             names = [a.arg for a in (*method.args.args, *method.args.kwonlyargs) if a.arg != "self"]
-            used = {n.id for n in ast.walk(method) if isinstance(n, ast.Name) and id(n) not in removed}
+            used = {node.id for node in ast.walk(method) if isinstance(node, ast.Name)}
             simple = {p for p in program.known.get((unit.name, name), {}) if p not in used}
             unused = {p for p in names if p not in used} if name not in _CALLED_BY_FRAME else set()
             dropped[unit.name, name] = (
