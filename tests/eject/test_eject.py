@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from eject_variants import BASE, change, spec_of
 
 import gptzoo
 from gptzoo.cli import main
@@ -15,36 +16,6 @@ from gptzoo.eject.eject import eject_model, eject_source
 from gptzoo.eject.refusal import EjectError
 from gptzoo.eject.verify import verify
 from gptzoo.spec.files import load_model_spec
-
-BASE: dict[str, Any] = {
-    "vocab_size": 97,
-    "context_length": 64,
-    "d_model": 32,
-    "n_layers": 2,
-    "n_heads": 4,
-    "positional": "rope",
-    "norm": {"type": "pre_ln", "layer": "rmsnorm"},
-    "activation": "silu",
-    "ffn": "glu",
-    "bias": False,
-}
-PARTS = {
-    f"{kind}:{name}": {kind: name}
-    for kind in ("attention", "positional", "norm", "activation", "ffn")
-    for name in gptzoo.registered(kind)
-}
-PARTS |= {f"norm_layer:{name}": {"norm": {"type": "pre_ln", "layer": name}} for name in gptzoo.registered("norm_layer")}
-PARTS |= {
-    f"rope_scaling:{name}": {"positional": {"type": "rope", "fraction": 0.5, "scaling": {"type": name, "factor": 4.0}}}
-    for name in gptzoo.registered("rope_scaling")
-}
-
-
-def spec_of(change: dict[str, Any]) -> gptzoo.ModelSpec:
-    try:
-        return load_model_spec({**BASE, **change})
-    except gptzoo.SpecError:
-        return load_model_spec({**BASE, **change, "positional": "none"})
 
 
 def test_a_file_names_nothing_of_gptzoo() -> None:
@@ -101,12 +72,6 @@ def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", PARTS)
-def test_every_registered_part_ejects(part: str) -> None:
-    eject_source(spec_of(PARTS[part]))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["attention:sdpa", "positional:learned", "ffn:mlp"])
 def test_a_part_ejects_with_padding(part: str) -> None:
-    eject_source(spec_of(PARTS[part]), padding=True)
+    eject_source(spec_of(change(part)), padding=True)

@@ -1,0 +1,92 @@
+"""Ejected files in tests: their text without verification, as a module, and what is left over in them."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import sys
+import types
+from collections import Counter
+
+import gptzoo
+from gptzoo.eject.eject import _write
+
+_numbers = itertools.count()
+
+
+def text_of(spec: gptzoo.ModelSpec, seed: int = 0) -> str:
+    """Return the text of the file of a model, without running it."""
+    return _write(gptzoo.build(spec, seed=seed), padding=False)  # type: ignore[arg-type]
+
+
+def module_of(text: str) -> types.ModuleType:
+    """Return a module with the definitions of a file."""
+    name = f"ejected_{next(_numbers)}"
+    module = sys.modules[name] = types.ModuleType(name)  # dataclasses look their module up there
+    exec(compile(text, f"{name}.py", "exec"), vars(module))
+    return module
+
+
+def n_statements(text: str) -> int:
+    """Return the number of statements of a file, with nested ones."""
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(text)))
+
+
+PUBLIC = frozenset({"GPT", "load", "generate", "forward", "__init__", "after_optimizer_step", "step"})
+"""Names that the user of a file calls, or torch."""
+
+
+def unused_names(text: str) -> list[str]:
+    """Return the functions, classes, constants, attributes, parameters and variables that nothing in a file reads."""
+    tree = ast.parse(text)
+    read = Counter(name for node in ast.walk(tree) for name in _read(node))
+    unused = [name for name in _defined(tree) if name not in PUBLIC and not read[name]]
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            unused += [f"{function.name}({name})" for name in _unused_locals(function)]
+    return unused
+
+
+def _read(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Load()):
+            return [name]
+        case ast.Attribute(attr=name, ctx=ast.Load()):
+            return [name]
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str() as name), *_]):
+            return [name]
+    return []
+
+
+def _defined(tree: ast.Module) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.append(name)
+            case ast.Attribute(attr=name, ctx=ast.Store()) if name not in {"weight", "bias", "data"}:
+                names.append(name)
+        if isinstance(node, ast.Module | ast.ClassDef):
+            names += [
+                target.id
+                for statement in node.body
+                if isinstance(statement, ast.Assign | ast.AnnAssign)
+                for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+                if isinstance(target, ast.Name)
+            ]
+    return names
+
+
+def _unused_locals(function: ast.FunctionDef) -> list[str]:
+    """Return the parameters and variables that a function does not read. An unpacked result may be named `_`."""
+    read = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    arguments = function.args
+    bound = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs) if argument.arg != "self"]
+    bound += [
+        target.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
+    return [name for name in bound if name not in read and not name.startswith("_")]
