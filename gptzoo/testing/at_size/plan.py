@@ -120,7 +120,7 @@ def repair(subject: ModelPartUnderTest, case: Case, sizes: Sizes, effort: Effort
         replace(case, options={}, partner="", shape=0),
     ):
         if _is_valid(subject, simpler):
-            return simpler
+            return _affordable(subject, simpler, sizes)
     return None
 
 
