@@ -96,7 +96,7 @@ class HarnessModel(TemplateLM):
         tokenizer = self.text_tokenizer
         special_tokens = tokenizer.special_tokens
         bos = None if special_tokens is None else special_tokens.names.get("bos_token")
-        if bos in tokenizer.special_token_names:
+        if bos is not None and bos in tokenizer.special_token_names:
             return tokenizer.special_token_names[bos]
         return next(iter(tokenizer.prefix), self.eot_token_id)
 
