@@ -45,11 +45,11 @@ LAYERS = {
     "serving": 12,
     "harness": 12,
     "publishing": 12,
-    "ablation": 12,
-    "builtin": 13,
-    "testing": 13,
-    "cli": 14,
-    "__main__": 15,
+    "ablation": 13,
+    "builtin": 14,
+    "testing": 14,
+    "cli": 15,
+    "__main__": 16,
 }
 MAX_FILES_PER_FOLDER = 15
 

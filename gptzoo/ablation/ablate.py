@@ -10,11 +10,14 @@ from gptzoo import registry
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.design.optuna_search import DEFAULT_BATCH_SIZE, append_suggestions, suggest
 from gptzoo.ablation.execution.runner import RetryPolicy, Runner
+from gptzoo.ablation.execution.score_trials import TrialScorer
+from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.folder import check_same_ablation, read_outcome, write_plan
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.trial import TrialState
+from gptzoo.harness.task_scores import check_tasks
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.files import load_ablation_spec
 
@@ -43,6 +46,7 @@ def ablate(
     if not isinstance(spec, AblationSpec):
         spec = load_ablation_spec(spec)
     folder = Path(out)
+    check_harness(spec)
     check_same_ablation(folder, spec)
     costs = CostCache()
     plan = _update_plan(spec, folder, costs)
@@ -63,7 +67,33 @@ def ablate(
             retried.add(rung)
         plan = _update_plan(spec, folder, costs)
     _create_runner(plan, plan.trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
+    if spec.harness is not None:
+        scorer = TrialScorer(
+            [TrialFolder(folder / "trials" / trial.name) for trial in plan.trials],
+            spec.harness,
+            _include_path(spec),
+            spec.executor.build(),
+            retries=spec.retries,
+            arguments=_plugin_arguments(),
+        )
+        scorer.run(retry_failed=retry_failed)
     return read_outcome(folder)
+
+
+def check_harness(spec: AblationSpec) -> None:
+    """Raise InputError if the trials could not be scored: without the package lm_eval, or for an unknown task."""
+    if spec.harness is not None:
+        check_tasks(spec.harness.tasks, _include_path(spec))
+
+
+def _include_path(spec: AblationSpec) -> Path | None:
+    given = None if spec.harness is None else spec.harness.include_path
+    return None if given is None else (spec.folder / given).resolve()
+
+
+def _plugin_arguments() -> list[str]:
+    """Return the options by which a job loads the same plugin files as this process."""
+    return [argument for file in registry.current().files for argument in ("--plugin", str(file))]
 
 
 def _update_plan(spec: AblationSpec, folder: Path, costs: CostCache) -> Plan:
@@ -101,7 +131,7 @@ def _create_runner(
         retry_policy=RetryPolicy(retries=spec.retries, hang_timeout=spec.silence),
         samples=samples,
         pauses={trial.name: trial.pause_at for trial in trials if trial.pause_at is not None},
-        arguments=[argument for file in registry.current().files for argument in ("--plugin", str(file))],
+        arguments=_plugin_arguments(),
         on_change=lambda states: on_progress(trials, runner, states),
     )
     return runner

@@ -43,6 +43,7 @@ from gptzoo.cli.report import report
 from gptzoo.cli.sample import sample
 from gptzoo.cli.schema import schema
 from gptzoo.cli.score import score
+from gptzoo.cli.score_tasks import score_tasks
 from gptzoo.cli.serve import serve
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
@@ -155,3 +156,4 @@ def main() -> None:
 for command in itertools.chain.from_iterable(_SECTIONS.values()):
     command.epilog = command.epilog or epilog(str(command.name))
     main.add_command(command)
+main.add_command(score_tasks)  # hidden: a job of gptzoo ablate

@@ -92,12 +92,14 @@ def run(
 
 
 def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
+    from gptzoo.ablation.ablate import check_harness
     from gptzoo.ablation.planning.folder import check_same_ablation
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
     from gptzoo.ablation.terminal.print_plan import plan_as_dict, print_plan
     from gptzoo.ablation.terminal.tables import plain_console
 
+    check_harness(spec)
     check_same_ablation(folder, spec)
     with tempfile.TemporaryDirectory() as name:
         plan = make_plan(spec, folder, scratch=Path(name))
@@ -136,5 +138,6 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 def _exit_code(outcome: Outcome) -> int:
     has_failed_trials = any(trial.state == "failed" for trial in outcome.trials)
+    has_unscored_trials = any(trial.unscored for trial in outcome.trials)
     has_failures_in_selection = outcome.selection is not None and outcome.selection.failures()
-    return _EXIT_TRIALS_FAILED if has_failed_trials or has_failures_in_selection else 0
+    return _EXIT_TRIALS_FAILED if has_failed_trials or has_unscored_trials or has_failures_in_selection else 0

@@ -6,6 +6,7 @@ and the same windows of long texts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from gptzoo.checkpoint.model_folder import LoadedModel, load
+from gptzoo.data.chat.prompt import chat_text, find_template
 from gptzoo.errors import InputError
 from gptzoo.harness.sampling_options import sampling_spec
 from gptzoo.sampling.generate import generate
@@ -25,6 +27,7 @@ from gptzoo.sampling.score import score_with_greedy
 from gptzoo.sampling.text import tokenizer_of
 from gptzoo.training.hardware.device import choose_device
 
+_log = logging.getLogger(__name__)
 AUTO_ROWS = 64  # requests per batch with `auto`; scoring splits them further by memory
 Pair = tuple[tuple[str, str] | None, list[int], list[int]]
 
@@ -65,6 +68,7 @@ class HarnessModel(TemplateLM):
         self.max_gen_toks = max_gen_toks
         self.add_bos_token = add_bos_token
         self._prefix_token_id = prefix_token_id
+        self._template: str | None = None  # the default one
 
     def _max_length(self, given: int | None) -> int:
         limit = self.model.max_length
@@ -89,7 +93,12 @@ class HarnessModel(TemplateLM):
         """The token before a text that has no context."""
         if self._prefix_token_id is not None:
             return self._prefix_token_id
-        return next(iter(self.text_tokenizer.prefix), self.eot_token_id)
+        tokenizer = self.text_tokenizer
+        special_tokens = tokenizer.special_tokens
+        bos = None if special_tokens is None else special_tokens.names.get("bos_token")
+        if bos is not None and bos in tokenizer.special_token_names:
+            return tokenizer.special_token_names[bos]
+        return next(iter(tokenizer.prefix), self.eot_token_id)
 
     @property
     def tokenizer_name(self) -> str:
@@ -107,12 +116,35 @@ class HarnessModel(TemplateLM):
         return [*prefix, *ids]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Raise InputError: the tokenizer has no chat template."""
-        raise InputError(f"{self.loaded.folder}: the tokenizer has no chat template. Leave --apply_chat_template out.")
+        """Return the text of a chat. Without the generation prompt, it ends inside the last message."""
+
+        def render(messages: list[dict[str, str]]) -> str:
+            return chat_text(
+                self.text_tokenizer, messages, template=self._template, continue_last=not add_generation_prompt
+            )
+
+        try:
+            return render(chat_history)
+        except InputError:
+            others = [message for message in chat_history if message["role"] != "system"]
+            if len(others) in (0, len(chat_history)):
+                raise
+            _log.warning("the chat template fails for these messages: they are read without the system message")
+            return render(others)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the chat template that the harness records with its results. There is none."""
-        return self.apply_chat_template([]) if chat_template else None
+        """Select a chat template by its name, or the default one, and return it. False selects none."""
+        if not chat_template:
+            return None
+        special_tokens = self.text_tokenizer.special_tokens
+        known = {} if special_tokens is None else special_tokens.chat_templates
+        if isinstance(chat_template, str) and chat_template not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise InputError(
+                f"--apply_chat_template: the model has no chat template {chat_template!r}. It has: {names}."
+            )
+        self._template = known[chat_template] if isinstance(chat_template, str) else None
+        return find_template(self.text_tokenizer, self._template)
 
     # ------------------------------------------------------------------ likelihoods
 

@@ -15,12 +15,12 @@ MODEL_NAME = "gptzoo"  # in the results of the harness
 _log = logging.getLogger(__name__)
 
 
-def require_lm_eval() -> None:
-    """Raise InputError unless the package `lm_eval` is installed."""
+def require_lm_eval(purpose: str = "gptzoo lm-eval") -> None:
+    """Raise InputError, which names the purpose, unless the package `lm_eval` is installed."""
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
-        raise InputError(f"gptzoo lm-eval needs the package {error.name}: pip install 'gptzoo[lm-eval]'") from None
+        raise InputError(f"{purpose} needs the package {error.name}: pip install 'gptzoo[lm-eval]'") from None
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

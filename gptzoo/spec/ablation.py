@@ -61,6 +61,20 @@ Seeds = Annotated[
 ]
 
 
+class HarnessSpec(StrictModel):
+    """Tasks of lm-evaluation-harness, on which each trial is scored after training."""
+
+    tasks: Annotated[tuple[str, ...], Strict(False)] = Field(min_length=1)
+    """Names of tasks or groups of the harness, such as `hellaswag`. A trial is scored only on tasks for which it has no
+    scores yet."""
+    limit: PositiveInt | None = None
+    """Number of documents per task. Default: all."""
+    num_fewshot: NonNegativeInt | None = None
+    """Number of examples before each question. Default: that of the task."""
+    include_path: str | None = None
+    """Folder with more task files, relative to this file. Default: only the tasks of the harness."""
+
+
 class AblationSpec(StrictModel):
     """The spec of an ablation: the runs that it consists of and how they are compared."""
 
@@ -108,6 +122,9 @@ class AblationSpec(StrictModel):
     """Corpus whose validation split is the held-out text of all variants, whatever their own corpora. Needed if an axis
     changes the held-out text, such as an axis over `corpus`. Default: the held-out text of each variant's corpus, which
     must be the same for all."""
+    harness: HarnessSpec | None = None
+    """Scores on tasks of lm-evaluation-harness, measured with the last weights of each trial and compared besides the
+    metric. Needs `gptzoo[lm-eval]`. Default: off."""
     margin: NonNegativeFloat = 0.001
     """Equivalence margin: variants are reported as the same if the confidence interval of their difference lies inside
     it. The default is above rounding errors. 0: only bitwise equal results are the same."""

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
+from gptzoo.errors import InputError
 from gptzoo.interop.hugging_face import import_folder
 
 pytest.importorskip("lm_eval", reason="needs gptzoo[lm-eval]")
@@ -34,6 +35,12 @@ DOCUMENTS = [
     {"question": "a", "choices": ["time", "b"], "answer": 1},
 ]
 LENGTH = 48
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('no system') }}{% endif %}[{{ message['role'] }}] {{ message['content'] | trim }}"
+    "{{ eos_token if message['role'] == 'assistant' }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 TASKS: dict[str, dict[str, Any]] = {
     "choice": {
         "output_type": "multiple_choice",
@@ -101,7 +108,10 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder / "hf")
-    tokenizer(has_bos).save_pretrained(folder / "hf")
+    library = tokenizer(has_bos)
+    if has_bos:
+        library.chat_template = CHAT_TEMPLATE
+    library.save_pretrained(folder / "hf")
     import_folder(folder / "hf", folder / "tiny")
     write_tasks(folder)
     return folder
@@ -130,13 +140,15 @@ def run(folder: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def results(folder: Path, out: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+def samples(folder: Path, out: str, name: str) -> list[dict[str, Any]]:
+    """Return what the harness logged for the documents of a task, in their order."""
+    (file,) = (folder / out).glob(f"*/samples_tiny_{name}_*.jsonl")
+    return sorted(map(json.loads, file.read_text().splitlines()), key=lambda line: line["doc_id"])
+
+
+def results(folder: Path, out: str, names: Iterable[str] = tuple(TASKS)) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Return the model's answers by task in the order of documents, and the metrics by task."""
-    answers = {}
-    for name in TASKS:
-        (file,) = (folder / out).glob(f"*/samples_tiny_{name}_*.jsonl")
-        lines = sorted(map(json.loads, file.read_text().splitlines()), key=lambda line: line["doc_id"])
-        answers[name] = [line["filtered_resps"] for line in lines]
+    answers = {name: [line["filtered_resps"] for line in samples(folder, out, name)] for name in names}
     (file,) = (folder / out).glob("*/results_*.json")
     return answers, json.loads(file.read_text())["results"]
 
@@ -152,8 +164,8 @@ def reference(checkpoint: Path) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     return results(checkpoint, "theirs")
 
 
-def assert_same(ours: dict[str, list[Any]], theirs: dict[str, list[Any]]) -> None:
-    for name in TASKS:
+def assert_same(ours: dict[str, list[Any]], theirs: dict[str, list[Any]], names: Iterable[str] = tuple(TASKS)) -> None:
+    for name in names:
         for mine, expected in zip(ours[name], theirs[name], strict=True):
             if name == "generation":
                 assert mine == expected
@@ -178,6 +190,50 @@ def test_the_command_gives_the_results_of_the_hf_adapter(checkpoint: Path, refer
         for metric, value in reference[1][f"tiny_{name}"].items():
             if isinstance(value, float):
                 assert metrics[f"tiny_{name}"][metric] == pytest.approx(value, abs=1e-3)
+
+
+CHAT_OPTIONS = ("--tasks", "tiny_choice,tiny_generation", "--include_path", "tasks", "--log_samples")
+
+
+@pytest.mark.parametrize("system", [(), ("--system_instruction", "Be brief.")], ids=["user", "system"])
+def test_chats_give_the_results_of_the_hf_adapter(checkpoint: Path, system: tuple[str, ...]) -> None:
+    if not (checkpoint / "hf" / "chat_template.jinja").exists():
+        pytest.skip("this model has no chat template")
+    chat = (*CHAT_OPTIONS, "--apply_chat_template", *system)
+    model = ("--model", "hf", "--model_args", f"pretrained={checkpoint / 'hf'},dtype=float32", "--device", "cpu")
+    theirs, ours = f"their-chats-{len(system)}", f"our-chats-{len(system)}"
+    run(checkpoint, "lm_eval", "run", *model, *chat, "--output_path", theirs)
+    run(checkpoint, "gptzoo", "lm-eval", "tiny", *chat, "--output_path", ours, "--device", "cpu")
+    names = ("choice", "generation")
+    expected, _ = results(checkpoint, theirs, names)
+    assert_same(results(checkpoint, ours, names)[0], expected, names)
+    for name in names:
+        mine, other = (samples(checkpoint, out, name) for out in (ours, theirs))
+        assert [line["arguments"] for line in mine] == [line["arguments"] for line in other]
+        assert "[assistant]" in json.dumps(mine[0]["arguments"])
+
+
+def test_the_adapter_continues_the_last_message_and_names_its_tokens_like_the_hf_adapter(checkpoint: Path) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    from gptzoo.harness.adapter import HarnessModel
+
+    ours = HarnessModel(checkpoint / "tiny", device="cpu")
+    theirs = HFLM(pretrained=str(checkpoint / "hf"), device="cpu", dtype="float32")
+    assert ours.prefix_token_id == theirs.prefix_token_id
+    if theirs.tokenizer.chat_template is None:
+        with pytest.raises(InputError, match="no chat template"):
+            ours.chat_template(True)
+        return
+    assert ours.chat_template(True) == theirs.chat_template(True)
+    with pytest.raises(InputError, match=r"no chat template 'tool'\. It has: default"):
+        ours.chat_template("tool")
+    for answer in ("The answer is", "The answer is "):
+        chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]
+        for prompts in (True, False):
+            text = theirs.apply_chat_template([*chat], add_generation_prompt=prompts)
+            assert ours.apply_chat_template(chat, add_generation_prompt=prompts) == text
+            assert ours.tok_encode(text) == theirs.tok_encode(text)
 
 
 @pytest.fixture
@@ -220,7 +276,10 @@ def test_errors_of_the_harness_end_the_command_without_a_traceback(checkpoint: P
         (("missing", "--tasks", "tiny_choice"), "no such folder"),
         (("tiny", "--tasks", "tiny_choice", "--include_path", "tasks", "--model_args", "colour=1"), "colour"),
         (("tiny", "--tasks", "tiny_generation", "--include_path", "tasks", "--gen_kwargs", "max_gen_toks=99"), "room"),
-        (("tiny", "--tasks", "tiny_choice", "--include_path", "tasks", "--apply_chat_template"), "chat template"),
+        (
+            ("tiny", "--tasks", "tiny_choice", "--include_path", "tasks", "--apply_chat_template", "tool"),
+            "no chat template 'tool'",
+        ),
     ):
         printed = run(checkpoint, "gptzoo", "lm-eval", *arguments, code=2)
         assert message in printed

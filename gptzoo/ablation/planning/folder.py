@@ -21,7 +21,7 @@ from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
-from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
+from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text, with_scores
 from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
@@ -114,7 +114,7 @@ def read_outcome(folder: str | Path) -> Outcome:
 
 def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcome:
     halving = design.get("contest")
-    trials = [_trial_outcome(path, trial, spec.get("samples", True)) for trial in design["trials"]]
+    trials = [_trial_outcome(path, trial, spec) for trial in design["trials"]]
     return Outcome(
         name=spec["name"],
         folder=path,
@@ -141,11 +141,12 @@ def _variant(data: Mapping[str, Any]) -> Variant:
     return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning)})
 
 
-def _trial_outcome(path: Path, trial: Mapping[str, Any], needs_sample: bool) -> TrialOutcome:
+def _trial_outcome(path: Path, trial: Mapping[str, Any], spec: Mapping[str, Any]) -> TrialOutcome:
     if trial["folder"] is None:
         return TrialOutcome(trial["variant"], trial["seed"], "failed", trial["reason"])
-    folder = TrialFolder(path / "trials" / trial["folder"], needs_sample=needs_sample)
-    return read_trial_outcome(folder, trial["variant"], trial["seed"])
+    folder = TrialFolder(path / "trials" / trial["folder"], needs_sample=spec.get("samples", True))
+    outcome = read_trial_outcome(folder, trial["variant"], trial["seed"])
+    return with_scores(outcome, folder, spec.get("harness"))
 
 
 def _environment(path: Path, trials: list[dict[str, Any]]) -> dict[str, Any]:

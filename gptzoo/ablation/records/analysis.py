@@ -93,6 +93,22 @@ class ParetoPoint:
 
 
 @dataclass(frozen=True)
+class TaskScore:
+    """The score of a variant in one metric of a task of lm-evaluation-harness."""
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    variant: str
+    values: Mapping[int, float]  # by seed
+    mean: Estimate | None
+    difference: Estimate | None  # variant minus baseline; corrected for all scores of all variants (Holm)
+    p: float | None
+    p_adjusted: float | None
+    verdict: Verdict | None  # None for the baseline
+
+
+@dataclass(frozen=True)
 class Analysis:
     """All results that a report states. Variants without any endpoint are in `comparisons` with "no data"."""
 
@@ -106,3 +122,4 @@ class Analysis:
     matched: Mapping[Cost, Matched]  # by "flops" and "seconds", if that cost of every variant is known
     fronts: Mapping[str, Sequence[ParetoPoint]]  # by cost: "parameters", "seconds per token", "memory", "cache"
     notes: Sequence[str]  # caveats: failures, unequal seeds, assumptions that do not hold
+    scores: Sequence[TaskScore] = ()  # by task, metric and variant; the baseline comes first

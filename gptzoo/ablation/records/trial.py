@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gptzoo.ablation.records.scores import Score
+
 TrialState = Literal["waiting", "running", "done", "failed"]
 
 
@@ -21,6 +23,8 @@ class TrialOutcome:
     sample: str = ""  # text generated at the end of training
     warnings: Sequence[str] = ()  # of the run, such as weights that training did not change
     data: Mapping[str, Any] = field(default_factory=dict)  # record of its text; {} if unknown
+    scores: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)  # by task of the spec, and metric
+    unscored: str = ""  # why it could not be scored on a task; "" if it was, or will be
     verified: bool = True  # False if the trial is done and no checksum protects its metrics
 
     def last(self, metric: str) -> float | None:

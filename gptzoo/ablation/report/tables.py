@@ -44,11 +44,45 @@ class Table:
 
 
 def build_tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
-    """Return the tables: ranking and comparisons, trials, effects, curves, and grids and rungs if there are any."""
+    """Return the tables: ranking and comparisons, trials, effects, curves, and scores, grids and rungs if any."""
     tables = [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
+    if analysis.scores:
+        tables += [_scores(analysis), _trial_scores(analysis)]
     if tuned_variants(outcome):
         tables.append(_tuning(outcome))
     return tables if outcome.selection is None else [*tables, _selection(outcome.selection)]
+
+
+def _scores(analysis: Analysis) -> Table:
+    """Return a row for each variant in each metric of a task."""
+    rows: list[dict[str, Any]] = [
+        {
+            "task": score.task,
+            "metric": score.metric,
+            "higher_is_better": int(score.higher_is_better),
+            "variant": score.variant,
+            **_estimate("mean", score.mean, n=True),
+            "verdict": score.verdict or "baseline",
+            **_estimate("difference", score.difference),
+            "p": score.p,
+            "p_adjusted": score.p_adjusted,
+        }
+        for score in analysis.scores
+    ]
+    types: dict[str, Column] = {**dict.fromkeys(("task", "metric", "variant", "verdict"), str)}
+    types |= dict.fromkeys(("higher_is_better", "n"), int)
+    return Table("scores", {name: types.get(name, float) for name in rows[0]}, rows)
+
+
+def _trial_scores(analysis: Analysis) -> Table:
+    """Return a row for each trial in each metric of a task."""
+    columns: dict[str, Column] = {"task": str, "metric": str, "variant": str, "seed": int, "score": float}
+    rows = [
+        dict(zip(columns, (score.task, score.metric, score.variant, seed, value), strict=True))
+        for score in analysis.scores
+        for seed, value in score.values.items()
+    ]
+    return Table("trial_scores", columns, rows)
 
 
 def _tuning(outcome: Outcome) -> Table:

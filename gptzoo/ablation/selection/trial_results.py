@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.same_text import why_not_comparable
+from gptzoo.ablation.records.scores import read_scores
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.metrics_file import read_complete_rows
@@ -61,3 +63,16 @@ def with_same_text(trials: Sequence[TrialOutcome], baseline: str, metric: str) -
         reason = why_not_comparable(metric, trial.data.get("held_out"), reference) if trial.state == "done" else None
         checked.append(trial if reason is None else replace(trial, state="failed", reason=reason, rows=()))
     return checked
+
+
+def with_scores(outcome: TrialOutcome, folder: TrialFolder, harness: Mapping[str, Any] | None) -> TrialOutcome:
+    """Return a trial that is done with its scores on the tasks of the field `harness` of the ablation.
+
+    A task that is a tag has no results of its own. Its scores are those of its members.
+    """
+    if not harness or outcome.state != "done":
+        return outcome
+    scores, tasks = read_scores(folder.path, harness), harness["tasks"]
+    is_tag = any(task in scores.tasks and task not in scores.results for task in tasks)
+    shown = scores.results if is_tag else {task: scores.results[task] for task in tasks if task in scores.results}
+    return replace(outcome, scores=shown, unscored=scores.failure_of(tasks))

@@ -24,6 +24,7 @@ from gptzoo.ablation.statistics.notes import report_notes
 from gptzoo.ablation.statistics.pareto import pareto_fronts
 from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
 from gptzoo.ablation.statistics.sentences import describe_failures, no_data_sentence, verdict_sentence
+from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
 
 
 def analyse(outcome: Outcome) -> Analysis:
@@ -49,7 +50,8 @@ def analyse(outcome: Outcome) -> Analysis:
         bands=curve_bands(outcome),
         matched=matched,
         fronts=pareto_fronts(outcome, losses),
-        notes=list(report_notes(outcome, endpoints, contrasts, matched)),
+        notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome)],
+        scores=compare_scores(outcome),
     )
 
 

@@ -14,6 +14,7 @@ from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
+from gptzoo.ablation.terminal.print_scores import print_scores, scores_as_dict
 from gptzoo.ablation.terminal.print_tuning import print_tuning, tuning_as_dict
 from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.training.run.verify_resume import MACHINE_METRICS
@@ -27,6 +28,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         print_rungs(selection, console)
     print_tuning(outcome, console)
     console.print(_variants_table(outcome, analysis))
+    print_scores(analysis, console)
     compared = [comparison.sentence for comparison in analysis.comparisons if comparison.variant in outcome.compared]
     lines = ["", *compared, *analysis.notes]
     lines += [
@@ -91,6 +93,7 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "selection": None if outcome.selection is None else selection_as_dict(outcome.selection),
         "tuning": tuning_as_dict(outcome),
         "notes": list(analysis.notes),
+        **({"scores": scores_as_dict(analysis)} if outcome.spec.get("harness") else {}),
     }
 
 

@@ -63,6 +63,32 @@ def chat_prompt_ids(
     return ids
 
 
+def chat_text(
+    tokenizer: Tokenizer, messages: Sequence[Message], *, template: str | None = None, continue_last: bool = False
+) -> str:
+    """Return the text of a chat, in which names of special tokens inside messages are tokens as well.
+
+    template: Jinja template, or the name of one of the tokenizer's templates. Default: its template "default".
+    continue_last: end inside the last message, which the model continues, instead of before an answer to it.
+
+    Raises InputError if there is no template, or if it fails.
+    """
+    mark = f"\ue000{secrets.token_hex(8)}\ue001 "  # a template that trims messages removes the space at its end
+    history = [dict(message) for message in messages]
+    if continue_last:
+        history[-1]["content"] = history[-1]["content"] + mark
+    variables = {"tools": None, "documents": None, **_named_tokens(tokenizer), "messages": history}
+    text = render_template(
+        find_template(tokenizer, template), {**variables, "add_generation_prompt": not continue_last}
+    )
+    if not continue_last:
+        return text
+    before, found, after = text.rpartition(mark.strip())
+    if not found:
+        raise InputError("the chat template leaves out the last message, so it cannot be continued")
+    return before if after.startswith(" ") else before.rstrip()
+
+
 def find_template(tokenizer: Tokenizer, template: str | None = None) -> str:
     """Return a template by its name, or `template` itself. Raises InputError if there is none."""
     special = tokenizer.special_tokens

@@ -107,8 +107,7 @@ def repair(subject: ModelPartUnderTest, case: Case, sizes: Sizes, effort: Effort
         case = replace(case, context_length=0)
     options = dict(case.options)
     if _is_valid(subject, case):
-        alternatives = (case, replace(case, shape=0), replace(case, shape=0, options={}))
-        return next((c for c in alternatives if not options or _is_small(subject, c)), None)
+        return _affordable(subject, case, sizes)
     for name in list(options):  # an option that is refused on its own; then any that are refused together
         if not _is_valid(subject, replace(case, options={name: options[name]})):
             del options[name]
@@ -121,8 +120,18 @@ def repair(subject: ModelPartUnderTest, case: Case, sizes: Sizes, effort: Effort
         replace(case, options={}, partner="", shape=0),
     ):
         if _is_valid(subject, simpler):
-            return simpler
+            return _affordable(subject, simpler, sizes)
     return None
+
+
+def _affordable(subject: ModelPartUnderTest, case: Case, sizes: Sizes) -> Case | None:
+    """Return the case, or one with a smaller model, fewer rows or fewer options if it would take too long."""
+    if not case.options:
+        return case
+    few_rows = replace(case, batch_size=max(2, sizes.min_batch_size) if case.batch_size > 1 else 1)
+    options = list(case.options.items())
+    fewer = (replace(few_rows, shape=0, options=dict(options[:end])) for end in reversed(range(len(options))))
+    return next((c for c in (case, few_rows, replace(few_rows, shape=0), *fewer) if _is_small(subject, c)), None)
 
 
 def _is_valid(subject: ModelPartUnderTest, case: Case) -> bool:
