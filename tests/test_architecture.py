@@ -38,7 +38,7 @@ LAYERS = {
     "interop": 10,
     "sampling": 10,
     "training": 11,
-    "eject": 11,
+    "eject": 10,
     "inspection": 12,
     "scaffold": 12,
     "docgen": 12,

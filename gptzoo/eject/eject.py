@@ -7,17 +7,17 @@ from typing import cast
 
 import torch
 
-from gptzoo.eject.file import File
 from gptzoo.eject.formatting import formatted
-from gptzoo.eject.merge import Unsupported
-from gptzoo.eject.program import Program
-from gptzoo.eject.prune import makes_contexts, prune
+from gptzoo.eject.layout.file import File
+from gptzoo.eject.passes.program import Program
+from gptzoo.eject.passes.prune import makes_contexts, prune
+from gptzoo.eject.passes.rounds import fold_all
 from gptzoo.eject.refusal import EjectError
+from gptzoo.eject.syntax.merge import Unsupported
 from gptzoo.eject.verify import verify
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
 from gptzoo.model.decoder import Decoder
-from gptzoo.model.stack import Stack
 from gptzoo.spec.model import ModelSpec
 
 
@@ -40,16 +40,15 @@ def eject_source(spec: ModelSpec, *, padding: bool = False) -> str:
 
 def eject_model(model: Architecture, *, padding: bool = False) -> str:
     """Return the verified text of a file for a built model, in float32 on the CPU. See `eject_source`."""
-    if type(model) is not Decoder:
+    if not isinstance(model, Decoder) or type(model) is not Decoder:
         raise EjectError(
             f"architecture {model.spec.architecture.type!r} cannot be ejected: only 'decoder' has a frame for one file"
         )
-    stack = cast(Stack, model)
     try:
-        text = _write(stack, padding=padding)
+        text = _write(model, padding=padding)
     except (Unsupported, NotImplementedError) as error:
         raise EjectError(f"cannot be ejected: {error}") from None
-    verify(text, stack)
+    verify(text, model)
     return text
 
 
@@ -58,18 +57,18 @@ def write_weights(file: Path, model: Architecture) -> None:
     from gptzoo.checkpoint.model_folder import write_tensors
     from gptzoo.eject.names import ejected_tensors
 
-    write_tensors(file, ejected_tensors(model.state_dict(), cast(Stack, model)))
+    write_tensors(file, ejected_tensors(model.state_dict(), cast(Decoder, model)))
 
 
-def _write(model: Stack, *, padding: bool) -> str:
+def _write(model: Decoder, *, padding: bool) -> str:
     program = _program(model, padding=padding, plain=not padding)
     if program.plain and (program.has_ring or makes_contexts(program)):
         program = _program(model, padding=padding, plain=False)
     return formatted(File(program).text())
 
 
-def _program(model: Stack, *, padding: bool, plain: bool) -> Program:
+def _program(model: Decoder, *, padding: bool, plain: bool) -> Program:
     program = Program(model, padding=padding, plain=plain)
-    program.fold()
+    fold_all(program)
     prune(program)
     return program

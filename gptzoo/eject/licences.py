@@ -40,7 +40,8 @@ def _origin(package: str, distribution: str) -> Origin:
         if package == "gptzoo":
             return Origin(package, gptzoo.__version__, "Apache-2.0")
         return Origin(package, "", _UNKNOWN)
-    licence = metadata.get("License-Expression") or (metadata.get("License") or "").partition("\n")[0]
+    stated = [metadata[key] for key in ("License-Expression", "License") if key in metadata]
+    licence = next((text.partition("\n")[0] for text in stated if text), "")
     classifiers = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License :: ")]
     if not licence and classifiers:
         licence = classifiers[0].rpartition(" :: ")[2]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from gptzoo.model.stack import Stack
+from gptzoo.model.decoder import Decoder
 
 
 def norm_name(group: str, key: str) -> str:
@@ -14,7 +14,7 @@ def norm_name(group: str, key: str) -> str:
     return f"{key}_norm" if group == "layers" else f"norm_{group}_{key}"
 
 
-def ejected_name(name: str, model: Stack) -> str:
+def ejected_name(name: str, model: Decoder) -> str:
     """Return the name that a tensor of the model's state dict has in the ejected file."""
     match name.split("."):
         case ["blocks", layer, "norm", group, key, *rest]:
@@ -30,6 +30,6 @@ def ejected_name(name: str, model: Stack) -> str:
     return name
 
 
-def ejected_tensors(state_dict: Mapping[str, Tensor], model: Stack) -> dict[str, Tensor]:
+def ejected_tensors(state_dict: Mapping[str, Tensor], model: Decoder) -> dict[str, Tensor]:
     """Return a state dict under the names that the ejected file uses."""
     return {ejected_name(name, model): tensor for name, tensor in state_dict.items()}

@@ -15,7 +15,7 @@ from torch import Tensor
 from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.eject.names import ejected_tensors
 from gptzoo.eject.refusal import EjectError
-from gptzoo.model.stack import Stack
+from gptzoo.model.decoder import Decoder
 
 TOLERANCE = 1e-6  # of loss and gradients relative to their size; kernels may sum in another order
 _MAX_LENGTH = 24
@@ -23,7 +23,7 @@ _SEED = 5
 _RUNNER = Path(__file__).with_name("runner.py")
 
 
-def verify(text: str, model: Stack) -> None:
+def verify(text: str, model: Decoder) -> None:
     """Raise EjectError unless the file computes the same as the model, which must be on the CPU in float32.
 
     Logits must be bit-equal, greedy tokens with a cache equal, and the loss and the gradients of a training step with
@@ -45,7 +45,7 @@ def verify(text: str, model: Stack) -> None:
         _compare(torch.load(results), expected, model)
 
 
-def _expected(model: Stack) -> dict[str, Any]:
+def _expected(model: Decoder) -> dict[str, Any]:
     """Return what the model itself computes on random tokens."""
     generator = torch.Generator().manual_seed(3)
     length = min(_MAX_LENGTH, model.spec.context_length)
@@ -74,7 +74,7 @@ def _expected(model: Stack) -> dict[str, Any]:
     }
 
 
-def _greedy(model: Stack, prompt: Tensor, n_new: int) -> Tensor:
+def _greedy(model: Decoder, prompt: Tensor, n_new: int) -> Tensor:
     states = model.new_states(prompt.shape[0], prompt.shape[1] + n_new)
     logits, _ = model(prompt, states=states, no_past=True)
     new: list[Tensor] = []
@@ -85,7 +85,7 @@ def _greedy(model: Stack, prompt: Tensor, n_new: int) -> Tensor:
     return torch.cat(new, dim=1) if new else prompt[:, :0]
 
 
-def _compare(actual: dict[str, Any], expected: dict[str, Any], model: Stack) -> None:
+def _compare(actual: dict[str, Any], expected: dict[str, Any], model: Decoder) -> None:
     if not torch.equal(actual["logits"], expected["logits"]):
         difference = float((actual["logits"] - expected["logits"]).abs().max())
         raise EjectError(f"the logits of the ejected file differ by up to {difference:.1e}")

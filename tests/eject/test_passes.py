@@ -9,14 +9,15 @@ import pytest
 from eject_variants import BASE
 
 import gptzoo
-from gptzoo.eject.annotations import annotate
-from gptzoo.eject.clean import clean
-from gptzoo.eject.docstrings import filtered
-from gptzoo.eject.fold import fold
-from gptzoo.eject.merge import Substitute, Unsupported, arguments_of, merged_methods
-from gptzoo.eject.program import Program, Unit
-from gptzoo.eject.prune import drop_parameters
-from gptzoo.eject.values import Scope
+from gptzoo.eject.passes.fold import fold
+from gptzoo.eject.passes.program import Program
+from gptzoo.eject.passes.prune import drop_parameters
+from gptzoo.eject.passes.scope import Scope
+from gptzoo.eject.passes.unit import Unit
+from gptzoo.eject.syntax.annotations import annotate
+from gptzoo.eject.syntax.clean import clean
+from gptzoo.eject.syntax.docstrings import filtered
+from gptzoo.eject.syntax.merge import Substitute, Unsupported, arguments_of, merged_methods
 from gptzoo.spec.files import load_model_spec
 
 

@@ -1,4 +1,4 @@
-"""What is known when a variant is ejected: the value of an expression, from the spec and the built model."""
+"""The value of an expression inside one function, as far as it is known when a variant is ejected."""
 
 # ruff: noqa: N802  methods are named after the nodes of a syntax tree, as in ast.NodeVisitor
 
@@ -7,8 +7,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,35 +16,11 @@ from torch import nn
 from gptzoo.component import Component, Config
 from gptzoo.components.context import ForwardContext
 from gptzoo.dims import Dims
-from gptzoo.eject.source import UNRESOLVED, meaning
+from gptzoo.eject.passes.program import Program
+from gptzoo.eject.passes.unit import Unit
+from gptzoo.eject.passes.values import CONTEXT, UNKNOWN, Marker, Rows, common, is_number, is_plain, truth
+from gptzoo.eject.syntax.source import UNRESOLVED, meaning
 
-if TYPE_CHECKING:
-    from gptzoo.eject.program import Program, Unit
-
-
-class _Marker:
-    def __init__(self, text: str):
-        self.text = text
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def __deepcopy__(self, memo: object) -> _Marker:
-        return self
-
-
-UNKNOWN = _Marker("unknown")
-CONTEXT = _Marker("context")  # the value of every forward context
-ASSUMED: dict[str, object] = {
-    "documents": None,
-    "memory": None,
-    "memory_valid": None,
-    "causal": True,
-    "capture": frozenset(),
-    "memo": None,
-    "position_limit": None,
-}
-"""Fields of a forward context whose value an ejected file fixes: it trains and samples, one document per row."""
 _FIXED_ATTRIBUTES = {"is_cpu": False, "is_cuda": False, "is_meta": False}
 """Attributes of tensors. They select faster ways of computing the same result on one device."""
 _FIXED_CALLS = {"torch.compiler.is_compiling": False, "torch.amp.is_autocast_available": True}
@@ -68,62 +44,6 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 _PURE_FUNCTIONS: dict[str, Callable[..., Any]] = {"max": max, "min": min, "int": int, "len": len, "abs": abs}
-
-
-@dataclasses.dataclass
-class Rows:
-    """The known elements of an iterable: one value for each name that a loop over it binds."""
-
-    element: object
-
-
-def is_simple(value: object) -> bool:
-    """Return True for values that are written as constants wherever they occur."""
-    return value is None or isinstance(value, bool | str)
-
-
-def is_number(value: object) -> bool:
-    """Return True for an int or a float."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_plain(value: object) -> bool:
-    """Return True for None, bool, number, text, and tuples and sets of them."""
-    if isinstance(value, tuple | frozenset):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def truth(value: object) -> object:
-    """Return whether a value counts as true, or UNKNOWN."""
-    if isinstance(value, nn.ModuleList):
-        return len(value) > 0
-    if isinstance(value, nn.Module | Config | Component):
-        return True
-    return bool(value) if is_plain(value) or isinstance(value, dict) else UNKNOWN
-
-
-def common(values: Iterable[object]) -> object:
-    """Return the value that all instances of a part have, or UNKNOWN."""
-    first, *others = values
-    if isinstance(first, Dims):
-        first = dataclasses.replace(first, layer=None)
-        same = all(isinstance(other, Dims) and dataclasses.replace(other, layer=None) == first for other in others)
-    elif is_plain(first) or isinstance(first, Config | dict):
-        same = all(type(other) is type(first) and other == first for other in others)
-    elif isinstance(first, nn.Module | Component):
-        same = all(_is_alike(first, other) for other in others)
-    elif isinstance(first, torch.Tensor):
-        same = all(isinstance(other, torch.Tensor) for other in others)
-    else:
-        same = False
-    return first if same else UNKNOWN
-
-
-def _is_alike(first: object, other: object) -> bool:
-    if isinstance(first, nn.ModuleList) and isinstance(other, nn.ModuleList):
-        return len(first) == len(other) and all(map(_is_alike, first, other))
-    return type(other) is type(first) and getattr(other, "config", None) == getattr(first, "config", None)
 
 
 class Scope:
@@ -254,7 +174,9 @@ class Scope:
     def _computed(self, node: ast.Call, text: str, arguments: list[Any], keywords: dict[str, Any]) -> object:
         """Return the result of a call with known arguments, if it is one that can be computed now."""
         if text in ("replace", "dataclasses.replace"):
-            return dataclasses.replace(arguments[0], **keywords) if dataclasses.is_dataclass(arguments[0]) else UNKNOWN
+            replaced = arguments[0]
+            is_instance = dataclasses.is_dataclass(replaced) and not isinstance(replaced, type)
+            return dataclasses.replace(replaced, **keywords) if is_instance else UNKNOWN
         if text in _PURE_FUNCTIONS and not keywords and arguments:
             return _PURE_FUNCTIONS[text](*arguments)
         if not isinstance(node.func, ast.Attribute) or node.func.attr == "build":
@@ -317,14 +239,14 @@ def _class_of(node: ast.expr) -> type | None:
     return value if isinstance(value, type) else None
 
 
-def _compare(op: ast.cmpop, left: Any, right: Any) -> object:  # noqa: ANN401  any Python values
+def _compare(op: ast.cmpop, left: object, right: object) -> object:
     if left is UNKNOWN or right is UNKNOWN:
         return UNKNOWN
     if isinstance(op, ast.Is | ast.IsNot):
         if left is None or right is None:
             return (left is right) == isinstance(op, ast.Is)
         return UNKNOWN
-    if isinstance(left, nn.Module | torch.Tensor | _Marker) or isinstance(right, nn.Module | torch.Tensor | _Marker):
+    if isinstance(left, nn.Module | torch.Tensor | Marker) or isinstance(right, nn.Module | torch.Tensor | Marker):
         return UNKNOWN
     try:
         return _COMPARISONS[type(op)](left, right)
@@ -332,9 +254,9 @@ def _compare(op: ast.cmpop, left: Any, right: Any) -> object:  # noqa: ANN401  a
         return UNKNOWN
 
 
-def _attribute(base: Any, name: str) -> object:  # noqa: ANN401  any object of the model
+def _attribute(base: object, name: str) -> object:
     """Return an attribute of an object of the model, or UNKNOWN if it is no value: a method, for example."""
-    if isinstance(base, torch.Tensor | _Marker) or (is_plain(base) and not hasattr(base, "_fields")):
+    if isinstance(base, torch.Tensor | Marker) or (is_plain(base) and not hasattr(base, "_fields")):
         return UNKNOWN
     if isinstance(base, Dims) and name == "layer":
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""The definitions that a model reaches, folded until nothing changes: classes, methods, functions and facts on calls."""
+"""The program that a model runs: its classes and functions as units, and what is known of their calls."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ast
 import copy
 import inspect
 import types
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -15,73 +15,20 @@ from gptzoo.component import Component, Config
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.norm import Norm, NormLayer
 from gptzoo.components.part import Part
-from gptzoo.components.positional import Positional
-from gptzoo.components.sublayer import Sublayer
-from gptzoo.eject.clean import clean
-from gptzoo.eject.fold import DIMENSIONS, fold
-from gptzoo.eject.merge import Substitute, arguments_of, merged_methods, without_docstring
-from gptzoo.eject.plain import PLAIN_FUNCTIONS, plain_module
-from gptzoo.eject.source import definition, global_name, meaning, walk_code
-from gptzoo.eject.values import ASSUMED, CONTEXT, UNKNOWN, Scope, common, is_number, is_simple
-from gptzoo.eject.write import write
+from gptzoo.eject.passes.plain import PLAIN_FUNCTIONS, plain_module
+from gptzoo.eject.passes.unit import DIMENSIONS, Callee, Unit
+from gptzoo.eject.passes.values import ASSUMED, CONTEXT, UNKNOWN, Evaluator
+from gptzoo.eject.syntax.merge import Substitute, arguments_of, merged_methods, without_docstring
+from gptzoo.eject.syntax.source import definition, global_name, meaning
+from gptzoo.eject.syntax.write import write
 from gptzoo.model.architecture import Architecture
-
-if TYPE_CHECKING:
-    from gptzoo.eject.fold import Folder
-    from gptzoo.model.stack import Stack
-
-_MAX_ROUNDS = 16
-_ROOT_METHODS = ("__init__", "forward", "new_state", "reset_parameters", "reset_buffers", "after_optimizer_step")
-_POSITIONAL_METHODS = ("embed", "prepare", "rotate", "bias")
-
-
-@dataclass(eq=False)
-class Unit:
-    """A class or a function of the ejected file."""
-
-    name: str
-    cls: Any  # the class or the function that it comes from
-    raw: dict[str, ast.FunctionDef] = field(default_factory=dict)  # by name, before folding
-    instances: list[Any] = field(default_factory=list)  # the modules of the model that have this class and config
-    config: Config | None = None
-    methods: dict[str, ast.FunctionDef] = field(default_factory=dict)  # folded; only what is reached
-    constants: dict[str, Any] = field(default_factory=dict)  # class attributes
-    outputs: set[str] = field(default_factory=set)  # attributes with auxiliary outputs: losses, metrics
-    needs_layer: bool = False  # the constructor takes the index of the layer
-
-    def __deepcopy__(self, memo: object) -> Unit:
-        return self
-
-    @property
-    def is_function(self) -> bool:
-        return isinstance(self.cls, types.FunctionType)
-
-    @property
-    def updates_after_step(self) -> bool:
-        """True if the part learns buffers from its metrics, after each optimizer step."""
-        method = self.methods.get("after_optimizer_step")
-        return method is not None and bool(without_docstring(method))
-
-
-@dataclass(eq=False)
-class Callee:
-    """The method that a call runs."""
-
-    unit: Unit
-    method: str
-
-    def __deepcopy__(self, memo: object) -> Callee:
-        return self
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.unit.name, self.method
+from gptzoo.model.decoder import Decoder
 
 
 class Program:
     """All units of a model, and what is known of their calls."""
 
-    def __init__(self, model: Stack, *, padding: bool, plain: bool):
+    def __init__(self, model: Decoder, *, padding: bool, plain: bool):
         self.model = model
         self.padding = padding
         self.plain = plain
@@ -97,7 +44,7 @@ class Program:
         self._instances: dict[tuple[type, str], list[Any]] = {}
         for component in _components(model):
             self._packages |= _packages_of(component)
-            self._instances.setdefault(_key(type(component), component.config), []).append(component)
+            self._instances.setdefault(_key(type(component), _config_of(component)), []).append(component)
         for block in model.blocks:
             self._packages |= _packages_of(block.norm)
         self.positionals = [self.unit_of(type(p), p.config) for p in model.positionals]
@@ -171,7 +118,7 @@ class Program:
         """Return the field that stands for a field of the forward context. Without padding two are the same."""
         return "no_past" if name == "trivially_causal" and not self.padding else name
 
-    def callee(self, scope: Scope, call: ast.Call) -> Callee | None:
+    def callee(self, scope: Evaluator, call: ast.Call) -> Callee | None:
         """Return the method that a call runs, if it is part of the file."""
         function = meaning(call.func)
         function = inspect.unwrap(function) if callable(function) and not isinstance(function, type) else function
@@ -191,18 +138,19 @@ class Program:
         if owner is CONTEXT and call.func.attr in self.context.raw:
             return Callee(self.context, call.func.attr)
         if isinstance(owner, Component) and not isinstance(owner, Architecture | Norm):
-            unit = self.unit_of(type(owner), owner.config)
+            unit = self.unit_of(type(owner), _config_of(owner))
             if call.func.attr in unit.raw:
                 return Callee(unit, call.func.attr)
         return self._forward_of(scope.value(call.func))
 
     def _forward_of(self, called: object) -> Callee | None:
-        if isinstance(called, Part) and not isinstance(called, Architecture | Norm):
-            if plain_module(called.config, []) is None:
-                return Callee(self.unit_of(type(called), called.config), "forward")
+        if not isinstance(called, Part) or isinstance(called, Architecture | Norm):
+            return None
+        if plain_module(called.config, []) is None:
+            return Callee(self.unit_of(type(called), called.config), "forward")
         return None
 
-    def known_result(self, scope: Scope, call: ast.Call) -> object:
+    def known_result(self, scope: Evaluator, call: ast.Call) -> object:
         """Return the result of a call if it is always the same constant."""
         if ast.unparse(call.func) == "self.positional.bias" and self.context_value("self_bias") is None:
             return None
@@ -217,19 +165,19 @@ class Program:
                 return {}
         return UNKNOWN
 
-    def known_elements(self, scope: Scope, call: ast.Call) -> dict[int, object]:
+    def known_elements(self, scope: Evaluator, call: ast.Call) -> dict[int, object]:
         """Return the elements of a result that are always the same, by index."""
         callee = self.callee(scope, call)
         return {} if callee is None else self.elements.get(callee.key, {})
 
-    def known_element(self, scope: Scope, call: ast.Call, index: int) -> object:
+    def known_element(self, scope: Evaluator, call: ast.Call, index: int) -> object:
         return self.known_elements(scope, call).get(index, UNKNOWN)
 
-    def dropped_elements(self, unit: Unit, scope: Scope) -> dict[int, object]:
+    def dropped_elements(self, unit: Unit) -> dict[int, object]:
         """Return the elements that the method being folded no longer returns."""
         return self.elements.get((unit.name, self.folding), {})
 
-    def has_no_effect(self, scope: Scope, call: ast.Call) -> bool:
+    def has_no_effect(self, scope: Evaluator, call: ast.Call) -> bool:
         """Return True for a call of a method that does nothing, or that only warns."""
         callee = self.callee(scope, call)
         function = None if callee is None else self.facts.get(callee.key)
@@ -237,7 +185,7 @@ class Program:
             write([statement]).startswith(("pass", "warnings.warn(")) for statement in without_docstring(function)
         )
 
-    def option(self, unit: Unit, name: str, value: Any) -> ast.expr:  # noqa: ANN401  a number
+    def option(self, unit: Unit, name: str, value: float) -> ast.expr:
         """Return the expression of an option: a size of the model, a constant of the class, or a literal."""
         fields = {} if unit.config is None else type(unit.config).model_fields
         extra = fields[name].json_schema_extra if name in fields else None
@@ -249,7 +197,7 @@ class Program:
         unit.constants[name] = value
         return ast.Attribute(ast.Name("self", ast.Load()), name, ast.Load())
 
-    def construction(self, folder: Folder, config: Config, arguments: list[ast.expr]) -> ast.expr:
+    def construction(self, config: Config, arguments: list[ast.expr]) -> ast.expr:
         """Return the expression that builds a part, in place of `config.build(…)`."""
         plain = plain_module(config, arguments)
         if plain is not None:
@@ -259,7 +207,7 @@ class Program:
         call.callee = Callee(unit, "__init__")  # type: ignore[attr-defined]
         return call
 
-    def inlined(self, folder: Folder, call: ast.Call) -> ast.expr:
+    def inlined(self, call: ast.Call) -> ast.expr:
         """Return the result of a trivial function in place of a call of it."""
         callee: Callee | None = getattr(call, "callee", None)
         function = None if callee is None else self.facts.get(callee.key)
@@ -299,149 +247,11 @@ class Program:
             name = call.func.attr
             call.func = global_name(name, ForwardContext if name == "ForwardContext" else replace)
 
-    # ------------------------------------------------------------------ folding until nothing changes
-
-    def roots(self) -> list[tuple[Unit, str]]:
-        """Return the methods that the frame calls."""
-        roots: list[tuple[Unit, str]] = []
-        for block in self.model.blocks:
-            for name in block.names:
-                sublayer = getattr(block, name)
-                unit = self.unit_of(type(sublayer), sublayer.config)
-                stateless = type(sublayer).new_state is Sublayer.new_state
-                roots += [(unit, m) for m in ("__init__", "forward", "new_state") if m != "new_state" or not stateless]
-        for unit in self.positionals:
-            used = [u.cls for u in self.positionals]
-            overridden = [
-                m for m in _POSITIONAL_METHODS if any(getattr(cls, m) is not getattr(Positional, m) for cls in used)
-            ]
-            roots += [(unit, name) for name in ("__init__", *overridden)]
-        for unit in self.norm_layers():
-            roots += [(unit, "__init__"), (unit, "forward")]
-        return list(dict.fromkeys(roots))
-
     def norm_layers(self) -> list[Unit]:
         """Return the classes of the norm layers of blocks and of both ends, except for those that torch has."""
         modules = [self.model.entry, self.model.exit, *(m for b in self.model.blocks for m in b.norm.modules())]
         configs = [m.config for m in modules if isinstance(m, NormLayer)]
         return [self.unit_of(c.component, c) for c in configs if plain_module(c, []) is None]
-
-    def fold(self) -> None:
-        """Fold all methods that are reached, until nothing changes."""
-        for _ in range(_MAX_ROUNDS):
-            before = self._snapshot()
-            self._round()
-            if self._snapshot() == before:
-                return
-
-    def _snapshot(self) -> object:
-        methods = {(u.name, name): ast.dump(f) for u in self.units.values() for name, f in u.methods.items()}
-        return methods, {key: repr(v) for key, v in self.known.items()}, {k: repr(v) for k, v in self.elements.items()}
-
-    def _round(self) -> None:
-        done: dict[tuple[str, str], ast.FunctionDef] = {}
-        calls: dict[tuple[str, str], list[tuple[Scope, ast.Call]]] = {}
-        for unit in self.units.values():
-            unit.outputs.clear()
-        escaped: set[tuple[str, str]] = set()  # methods that are used without being called
-        todo = [(unit, name) for unit, name in self.roots() if name in unit.raw]
-        while todo:
-            unit, name = todo.pop()
-            if (unit.name, name) in done:
-                continue
-            function, scope = self._fold_method(unit, name)
-            done[unit.name, name] = self.facts[unit.name, name] = function
-            called = set()
-            for node in ast.walk(function):
-                if isinstance(node, ast.Call) and (callee := getattr(node, "callee", None)) is not None:
-                    called.add(id(node.func))
-                    if callee.method in callee.unit.raw:
-                        calls.setdefault(callee.key, []).append((scope, node))
-                        todo.append((callee.unit, callee.method))
-                    if callee.method == "__init__":
-                        todo += [
-                            (callee.unit, m) for m in callee.unit.raw if m in ("reset_parameters", "reset_buffers")
-                        ]
-            todo += self._references(unit, function, called, escaped)
-            if name == "__init__":
-                todo += [
-                    (unit, m) for m in unit.raw if m in ("reset_parameters", "reset_buffers", "after_optimizer_step")
-                ]
-        for unit in self.units.values():
-            unit.methods = {name: function for (owner, name), function in done.items() if owner == unit.name}
-        roots = {(unit.name, name) for unit, name in self.roots()}
-        self._find_known_arguments(calls, roots | escaped)
-        self._find_known_elements(roots | escaped)
-
-    def _references(
-        self, unit: Unit, function: ast.FunctionDef, called: set[int], escaped: set[tuple[str, str]]
-    ) -> list[tuple[Unit, str]]:
-        """Return what a function refers to without calling it directly: methods, functions and classes."""
-        found: list[tuple[Unit, str]] = []
-        for node in walk_code(function):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-                if node.attr in unit.raw and id(node) not in called:
-                    found.append((unit, node.attr))
-                    escaped.add((unit.name, node.attr))
-            value = meaning(node)
-            if isinstance(value, types.FunctionType) and self.is_ours(value) and id(node) not in called:
-                reference = self.unit_of_function(value)
-                found.append((reference, ""))
-                escaped.add((reference.name, ""))
-            elif isinstance(value, type) and self.is_ours(value) and value is not ForwardContext:
-                helper = self.unit_of_helper(value)
-                found += [(helper, name) for name in helper.raw]
-                escaped |= {(helper.name, name) for name in helper.raw}
-        return found
-
-    def _fold_method(self, unit: Unit, name: str) -> tuple[ast.FunctionDef, Scope]:
-        names = dict(self.known.get((unit.name, name), {}))
-        if name == "__init__":
-            names |= {"config": unit.config, "dims": self._dims_of(unit)}
-        self.folding = name
-        scope = Scope(self, unit, {key: value for key, value in names.items() if value is not None or key != "config"})
-        return clean(fold(unit.raw[name], scope)), scope
-
-    def _dims_of(self, unit: Unit) -> object:
-        of_instances = [i.dims for i in unit.instances if hasattr(i, "dims")]
-        return common(of_instances) if of_instances else replace(self.dims, layer=None)
-
-    def _find_known_arguments(
-        self, calls: dict[tuple[str, str], list[tuple[Scope, ast.Call]]], protected: set[tuple[str, str]]
-    ) -> None:
-        self.known = {}
-        for key, sites in calls.items():
-            if key in protected or key[1] == "__init__":
-                continue
-            unit = self.units[key[0]]
-            values: dict[str, list[object]] = {}
-            for scope, call in sites:
-                given = arguments_of(unit.raw[key[1]], call, skip_first=not unit.is_function)
-                for parameter, expression in (given or {}).items():
-                    values.setdefault(parameter, []).append(scope.value(expression))
-            self.known[key] = {
-                parameter: value
-                for parameter, found in values.items()
-                if len(found) == len(sites) and (value := common(found)) is not UNKNOWN and _may_be_known(value)
-            }
-
-    def _find_known_elements(self, protected: set[tuple[str, str]]) -> None:
-        for unit in self.units.values():
-            for name, function in unit.methods.items():
-                key = (unit.name, name)
-                if key in self.elements or key in protected:
-                    continue
-                results = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
-                tuples = [result for result in results if isinstance(result, ast.Tuple)]
-                if not results or len(tuples) != len(results) or len({len(t.elts) for t in tuples}) != 1:
-                    continue
-                known: dict[int, object] = {}
-                for index, elements in enumerate(zip(*(t.elts for t in tuples), strict=True)):
-                    constants = [element.value for element in elements if isinstance(element, ast.Constant)]
-                    if len(constants) == len(elements) and all(value is constants[0] for value in constants):
-                        known[index] = constants[0]
-                if known and len(known) < len(tuples[0].elts):
-                    self.elements[key] = known
 
 
 def _components(model: nn.Module) -> list[Component]:
@@ -451,6 +261,11 @@ def _components(model: nn.Module) -> list[Component]:
         candidates = [module, *vars(module).values()]
         found += [c for c in candidates if isinstance(c, Component) and not isinstance(c, Architecture | Norm)]
     return found
+
+
+def _config_of(component: Component) -> Config:
+    config: Config = component.config  # type: ignore[attr-defined]
+    return config
 
 
 def _packages_of(component: Component) -> set[str]:
@@ -463,7 +278,7 @@ def _key(cls: type, config: Config) -> tuple[type, str]:
     return cls, config.model_dump_json()
 
 
-def _has_ring(model: Stack) -> bool:
+def _has_ring(model: Decoder) -> bool:
     """Return True if a cache has fewer slots than there are positions, so that it overwrites old ones."""
     length = model.spec.context_length
     states = model.new_states(1, length, device="meta")
@@ -507,10 +322,6 @@ def _assigned_attributes(unit: Unit) -> set[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
     }
     return assigned | set(unit.raw)
-
-
-def _may_be_known(value: object) -> bool:
-    return is_simple(value) or is_number(value) or isinstance(value, nn.Module)
 
 
 def _is_trivial(callee: Callee, result: ast.expr) -> bool:

@@ -13,16 +13,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from gptzoo.components.context import ForwardContext
-from gptzoo.components.part import Part
-from gptzoo.eject.annotations import annotate
-from gptzoo.eject.docstrings import filtered, wrapped
-from gptzoo.eject.fold import DIMENSIONS
-from gptzoo.eject.frame import Frame
+from gptzoo.eject.layout.frame import Frame
 from gptzoo.eject.licences import origins
-from gptzoo.eject.merge import Unsupported
-from gptzoo.eject.program import Program, Unit
-from gptzoo.eject.source import UNRESOLVED, definition, meaning, walk_code
-from gptzoo.eject.write import expression, write
+from gptzoo.eject.passes.program import Program
+from gptzoo.eject.passes.unit import DIMENSIONS, Unit
+from gptzoo.eject.syntax.annotations import annotate
+from gptzoo.eject.syntax.docstrings import filtered, wrapped
+from gptzoo.eject.syntax.merge import Unsupported
+from gptzoo.eject.syntax.source import UNRESOLVED, definition, meaning, walk_code
+from gptzoo.eject.syntax.write import write
 
 LINE_LENGTH = 100
 _METHOD_ORDER = {"__init__": 0, "reset_parameters": 1, "reset_buffers": 2, "forward": 3}
@@ -169,9 +168,9 @@ class File:
         elif isinstance(value, int | float | str | tuple) and not isinstance(value, type):
             self.constants[node.id.lstrip("_")] = value
             node.id = node.id.lstrip("_")
-        elif value is not UNRESOLVED and value is not Tensor and hasattr(value, "__module__"):
-            if not isinstance(value, type) or value.__module__ != "builtins":
-                module = value.__module__
+        elif value is not UNRESOLVED and value is not Tensor:
+            module = getattr(value, "__module__", None)
+            if module is not None and not (isinstance(value, type) and module == "builtins"):
                 self.imports.add(f"from {module} import {node.id}")
 
     # ------------------------------------------------------------------ head
@@ -231,7 +230,7 @@ class File:
     def _module_constants(self, body: str) -> list[str]:
         return [f"{name} = {value!r}" for name, value in self.constants.items() if re.search(rf"\b{name}\b", body)]
 
-    def _note_package(self, item: Any) -> None:  # noqa: ANN401  a class or function
+    def _note_package(self, item: type | types.FunctionType) -> None:
         package = item.__module__.partition(".")[0]
         self.packages.add(package)
 
@@ -275,5 +274,3 @@ _LOAD = '''def load(path: str) -> GPT:
     model = GPT()
     model.load_state_dict(load_file(path))
     return model.eval()'''
-
-__all__ = ["File", "Part", "expression"]

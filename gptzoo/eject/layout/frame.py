@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from typing import Any
 
+from gptzoo.component import Component, Config
 from gptzoo.components.part import Part
 from gptzoo.components.positional import Positional
-from gptzoo.eject.clean import clean
-from gptzoo.eject.fold import fold
-from gptzoo.eject.merge import without_docstring
 from gptzoo.eject.names import norm_name
-from gptzoo.eject.program import Program, Unit
-from gptzoo.eject.prune import context_fields
-from gptzoo.eject.values import Scope
-from gptzoo.eject.write import write
+from gptzoo.eject.passes.fold import fold
+from gptzoo.eject.passes.program import Program
+from gptzoo.eject.passes.prune import context_fields
+from gptzoo.eject.passes.scope import Scope
+from gptzoo.eject.passes.unit import Unit
+from gptzoo.eject.syntax.clean import clean
+from gptzoo.eject.syntax.merge import merged_methods, without_docstring
+from gptzoo.eject.syntax.write import write
 
 
 class Frame:
@@ -35,7 +36,7 @@ class Frame:
         self.rotates = "tables" in self.fields
         self.biases = "self_bias" in self.fields
 
-    def _unit(self, part: Any) -> Unit:  # noqa: ANN401  a part
+    def _unit(self, part: Part) -> Unit:
         return self.program.unit_of(type(part), part.config)
 
     # ------------------------------------------------------------------ block
@@ -81,15 +82,12 @@ class Frame:
                 result.append((norm_name(group, key), built))
         return result
 
-    def _built_norm(self, config: Any) -> str:  # noqa: ANN401  the config of a norm layer
-        return write([ast.Expr(self.program.construction(None, config, [ast.Name("D_MODEL", ast.Load())]))])  # type: ignore[arg-type]
+    def _built_norm(self, config: Config) -> str:
+        return write([ast.Expr(self.program.construction(config, [ast.Name("D_MODEL", ast.Load())]))])
 
     def _block_forward(self) -> str:
         norm = self.model.blocks[0].norm
         unit = Unit("Norm", type(norm), instances=[b.norm for b in self.model.blocks], config=norm.config)
-        from gptzoo.component import Component
-        from gptzoo.eject.merge import merged_methods
-
         raw = merged_methods(type(norm), lambda base: self.program.is_ours(base) and base is not Component)
         self.program.folding = "forward"
         sublayers = {name: ast.Name(f"sublayer_{name}", ast.Load()) for name in self.names}
@@ -412,7 +410,7 @@ class _Calls(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         match node:
-            case ast.Subscript(ast.Attribute(ast.Name(id="self"), group), ast.Constant(value=key)):
+            case ast.Subscript(ast.Attribute(ast.Name(id="self"), group), ast.Constant(value=str() as key)):
                 return _own(norm_name(group, key))
         self.generic_visit(node)
         return node
@@ -438,14 +436,14 @@ def _join_temporaries(body: list[ast.stmt]) -> list[ast.stmt]:
         match previous, statement:
             case ast.Assign(targets=[ast.Name(id=name)]), ast.Assign(value=ast.BinOp(right=ast.Name(id=used))):
                 if name == used:
-                    statement.value.right = previous.value  # type: ignore[attr-defined,union-attr]
+                    statement.value.right = previous.value  # type: ignore[attr-defined]
                     statements[-1] = statement
                     continue
             case ast.Assign(targets=[ast.Name(id=name)]), ast.Assign(
                 value=ast.BinOp(right=ast.BinOp(left=ast.Name(id=used)))
             ):
                 if name == used:
-                    statement.value.right.left = previous.value  # type: ignore[attr-defined,union-attr]
+                    statement.value.right.left = previous.value  # type: ignore[attr-defined]
                     statements[-1] = statement
                     continue
         statements.append(statement)

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from gptzoo.components.context import ForwardContext
-from gptzoo.eject.clean import clean
-from gptzoo.eject.fold import DIMENSIONS
-from gptzoo.eject.program import Callee, Program, Unit
-from gptzoo.eject.values import is_number
-from gptzoo.eject.write import write
+from gptzoo.eject.passes.program import Program
+from gptzoo.eject.passes.unit import DIMENSIONS, Callee, Unit
+from gptzoo.eject.passes.values import is_number
+from gptzoo.eject.syntax.clean import clean
+from gptzoo.eject.syntax.write import write
 
 CONTEXT_FIELDS = ("positions", "no_past", "trivially_causal", "positional", "tables", "self_bias")
 _CALLED_BY_FRAME = ("prepare", "embed", "rotate", "bias", "new_state", "reset_parameters", "reset_buffers")

@@ -6,14 +6,14 @@ import ast
 import copy
 from collections.abc import Mapping
 
-from gptzoo.eject.merge import Substitute
-from gptzoo.eject.values import Scope, is_plain
-from gptzoo.eject.write import write
+from gptzoo.eject.passes.values import Evaluator, is_plain
+from gptzoo.eject.syntax.merge import Substitute
+from gptzoo.eject.syntax.write import write
 
 _NEEDS_NAMES = ("register_parameter", "getattr", "rng(")  # calls that take the name of an attribute
 
 
-def unrolled(loop: ast.For, scope: Scope) -> list[ast.stmt] | None:
+def unrolled(loop: ast.For, scope: Evaluator) -> list[ast.stmt] | None:
     """Return the statements of a loop over known sublayers or over names of attributes, or None for another loop."""
     rounds = _rounds(loop, scope)
     if rounds is None:
@@ -24,11 +24,12 @@ def unrolled(loop: ast.For, scope: Scope) -> list[ast.stmt] | None:
     return statements
 
 
-def _rounds(loop: ast.For, scope: Scope) -> list[dict[str, ast.expr]] | None:
+def _rounds(loop: ast.For, scope: Evaluator) -> list[dict[str, ast.expr]] | None:
     """Return the expressions of the loop's variables in each round."""
-    iterable, view = loop.iter, "keys"
-    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Attribute):
-        iterable, view = iterable.func.value, iterable.func.attr
+    iterable: ast.expr = loop.iter
+    view = "keys"
+    if isinstance(loop.iter, ast.Call) and isinstance(loop.iter.func, ast.Attribute):
+        iterable, view = loop.iter.func.value, loop.iter.func.attr
     sublayers = scope.value(iterable)
     if isinstance(sublayers, Mapping) and sublayers and all(isinstance(v, ast.expr) for v in sublayers.values()):
         pairs = [(ast.Constant(name), sublayer) for name, sublayer in sublayers.items()]
@@ -46,7 +47,7 @@ def _rounds(loop: ast.For, scope: Scope) -> list[dict[str, ast.expr]] | None:
     return _literal_rounds(loop, scope)
 
 
-def _literal_rounds(loop: ast.For, scope: Scope) -> list[dict[str, ast.expr]] | None:
+def _literal_rounds(loop: ast.For, scope: Evaluator) -> list[dict[str, ast.expr]] | None:
     value = scope.value(loop.iter)
     elements: list[ast.expr]
     if isinstance(value, tuple) and is_plain(value):

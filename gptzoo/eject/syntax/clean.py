@@ -6,7 +6,7 @@ import ast
 import re
 from collections import Counter
 
-from gptzoo.eject.merge import Substitute
+from gptzoo.eject.syntax.merge import Substitute
 
 _EFFECT = re.compile(r"_\(|\bextend\(|register_buffer|\.pop\(|\.append\(")
 """Calls that change something: torch names such functions with a final underscore."""

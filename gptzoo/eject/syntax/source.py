@@ -102,9 +102,10 @@ def _is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
 def _bind(function: ast.FunctionDef, namespace: dict[str, Any], local: set[str]) -> None:
     _PublicNames(namespace, local).visit(function)
     for node in ast.walk(function):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in local:
-            if node.id in namespace and not hasattr(node, "meaning"):
-                node.meaning = Meaning(namespace[node.id])  # type: ignore[attr-defined]
+        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id in local:
+            continue
+        if node.id in namespace and not hasattr(node, "meaning"):
+            node.meaning = Meaning(namespace[node.id])  # type: ignore[attr-defined]
 
 
 class _PublicNames(ast.NodeTransformer):

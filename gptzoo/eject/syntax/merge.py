@@ -7,7 +7,7 @@ import copy
 import types
 from collections.abc import Callable, Mapping
 
-from gptzoo.eject.source import definition
+from gptzoo.eject.syntax.source import definition
 
 NOT_IN_A_FILE = frozenset(
     {
@@ -73,8 +73,8 @@ def _inline_super(body: list[ast.stmt], bases: list[type], start: int) -> list[a
 
 def _super_call(statement: ast.stmt) -> ast.Call | None:
     value = getattr(statement, "value", None)
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-        if ast.unparse(value.func.value) == "super()":
+    match value:
+        case ast.Call(func=ast.Attribute(value=owner)) if ast.unparse(owner) == "super()":
             return value
     return None
 

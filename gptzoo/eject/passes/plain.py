@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import types
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ def attention_mask(q_pos: Tensor, k_pos: Tensor, *, window: int | None = None) -
     return distance >= 0 if window is None else (distance >= 0) & (distance < window)
 
 
-PLAIN_FUNCTIONS: dict[str, types.FunctionType] = {
+PLAIN_FUNCTIONS: dict[str, Any] = {
     "gptzoo.components.cache.new_cache": new_cache,
     "gptzoo.components.cache.extend": extend,
     "gptzoo.components.mask.attention_mask": attention_mask,

@@ -1,0 +1,1 @@
+"""The layout of an ejected file: its head, its parts and the frame around them."""

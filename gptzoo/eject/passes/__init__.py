@@ -1,0 +1,1 @@
+"""The passes that reduce the code of a model to what one variant needs."""

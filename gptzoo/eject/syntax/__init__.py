@@ -1,0 +1,1 @@
+"""Reading, rewriting and writing Python code as syntax trees."""
