@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gptzoo.inspection.spec_diff import InitialValues, SpecDiff
-    from gptzoo.spec.json_diff import Change
+    from gptzoo.utils.json_diff import Change
 
 Value = TypeVar("Value", bound=Hashable)
 

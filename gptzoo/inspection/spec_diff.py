@@ -12,10 +12,10 @@ from torch import Tensor
 from gptzoo.model.accounting import model_costs
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build, build_on_meta
-from gptzoo.spec.json_diff import Change, differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel
+from gptzoo.utils.json_diff import Change, differences
 
 MAX_AUTOMATIC_BYTES = 2**30  # weights of both models; initial values of larger models are compared only on request
 

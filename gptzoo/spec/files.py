@@ -13,7 +13,6 @@ from pydantic_core import to_jsonable_python
 
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
-from gptzoo.spec.json_diff import differences
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import apply_overrides
 from gptzoo.spec.provenance import strip_provenance
@@ -27,6 +26,7 @@ from gptzoo.strict_model import (
     lone_surrogate_path,
     reason_of,
 )
+from gptzoo.utils.json_diff import differences
 
 Spec = TypeVar("Spec", bound=StrictModel)
 Source = str | Path | Mapping[str, Any]  # the path of a spec file, or a dict

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -38,7 +38,7 @@ class InitSpec(StrictModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> Any:  # noqa: ANN401  a string or an object
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> object:
         return self.path if self.is_plain else serialize(self)
 
 

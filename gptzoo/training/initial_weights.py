@@ -16,8 +16,8 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.initial_weights import InitSpec
-from gptzoo.spec.json_diff import differences
 from gptzoo.spec.model import ModelSpec
+from gptzoo.utils.json_diff import differences
 from gptzoo.utils.name_patterns import describe_names, matching
 
 _MAX_LISTED = 5  # tensors or options named in one message

@@ -61,10 +61,10 @@ def test_it_writes_a_model_folder_and_a_summary_to_stderr(source: Path, tmp_path
 
 
 def test_an_unsupported_setting_is_named_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
-    edit(source, scale_attn_weights=False)
+    edit(source, add_cross_attention=True)
     result = CliRunner().invoke(main, ["import-hf", str(source), str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert result.stderr.startswith("config.json: $.scale_attn_weights: a gptzoo spec cannot express false")
+    assert result.stderr.startswith("config.json: $.add_cross_attention: a gptzoo spec cannot express true")
     assert "Traceback" not in result.output
     assert [file.name for file in tmp_path.iterdir()] == ["source"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import gptzoo
-from gptzoo.spec.json_diff import differences
 from gptzoo.training.optim.learning_rate_schedules import Cosine
 from gptzoo.training.optim.schedule_shape import schedule_warnings
+from gptzoo.utils.json_diff import differences
 
 RUNS = Path(__file__).parent.parent.parent / "configs" / "runs"
 

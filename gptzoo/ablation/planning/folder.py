@@ -25,8 +25,8 @@ from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_sam
 from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
-from gptzoo.spec.json_diff import differences
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
+from gptzoo.utils.json_diff import differences
 
 _SPEC_TYPES: dict[str, Any] = {"name": str, "metric": str, **dict.fromkeys(("margin", "alpha", "power"), (int, float))}
 _FIXED_FIELDS = ("base", "budget", "match", "tune", "held_out")  # a change of these would change every trial

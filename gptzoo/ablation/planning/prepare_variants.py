@@ -22,8 +22,8 @@ from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_sam
 from gptzoo.errors import SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.ablation_fairness import TuneSpec
-from gptzoo.spec.json_diff import differences
 from gptzoo.spec.run import RunSpec
+from gptzoo.utils.json_diff import differences
 
 
 @dataclass(frozen=True)

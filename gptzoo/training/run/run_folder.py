@@ -19,12 +19,12 @@ from gptzoo import __version__, registry
 from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.files import load_run_spec
-from gptzoo.spec.json_diff import differences
 from gptzoo.spec.provenance import add_provenance
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.training.run.run_view import Status, status_of
 from gptzoo.utils.atomic import remove_incomplete, write_json
+from gptzoo.utils.json_diff import differences
 
 # Fields that may always change when a run is resumed, because they do not change its results.
 _RESUMABLE_FIELDS = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")

@@ -91,12 +91,10 @@ def llama(**options: Any) -> gptzoo.ModelSpec:
         ("llama", {}),
         ("gpt2", {"positional": "learned", "bias": True, "norm": "pre_ln", "ffn": "mlp", "attention": "sdpa"}),
         ("mistral", {"attention": {"type": "sdpa", "window": 8}}),
-        ("mistral", {"attention": {"type": "flex", "window": 8}}),
         ("qwen2", {"attention": {"type": "sdpa", "qkv_bias": True}}),
         ("qwen2", {"attention": [{"type": "sdpa", "qkv_bias": True, "window": w} for w in (None, 8)]}),
         ("qwen3", {"attention": {"type": "sdpa", "qk_norm": "rmsnorm"}}),
         ("phi3", {"positional": {"type": "rope", "fraction": 0.5}}),
-        ("phi3", {"positional": {"type": "scaled_rope", "fraction": 0.5}}),
         ("smollm3", {"positional": ["rope", "none"]}),
         ("mixtral", {"ffn": {"type": "moe", "expert": "glu", "balance": {"type": "loss", "coefficient": 0.5}}}),
         (

@@ -85,7 +85,7 @@ class DeepSeekV2(MixtureLike):
         settings = super().settings(spec)
         n_dense = [ffn.type for ffn in spec.per_layer("ffn")].index("moe")
         if attention.scale is not None:
-            mscale = _mscale(attention, settings["rope_parameters"])
+            mscale = _mscale(attention.scale, attention.rope_dim + attention.nope_dim, settings["rope_parameters"])
             for key in ("rope_parameters", "rope_scaling"):
                 settings[key]["mscale_all_dim"] = mscale
         return {
@@ -103,12 +103,12 @@ class DeepSeekV2(MixtureLike):
             "first_k_dense_replace": n_dense,
             "n_group": mixture.n_groups,
             "topk_group": mixture.n_active_groups or 1,
-            "topk_method": self.topk_method(mixture),
+            "topk_method": self.topk_method(mixture.n_groups),
         }
 
-    def topk_method(self, mixture: Any) -> str:  # noqa: ANN401  the config of `moe`
+    def topk_method(self, n_groups: int) -> str:
         """Return the name of how experts are selected."""
-        return "greedy" if mixture.n_groups == 1 else "group_limited_greedy"
+        return "greedy" if n_groups == 1 else "group_limited_greedy"
 
     def routing(self, settings: Settings) -> Json:
         """Return the options of the mixture that decide which experts are selected."""
@@ -173,7 +173,7 @@ class DeepSeekV3(DeepSeekV2):
         "max_position_embeddings": 4096,
     }
 
-    def topk_method(self, mixture: Any) -> str:  # noqa: ANN401  the config of `moe`
+    def topk_method(self, n_groups: int) -> str:
         return "noaux_tc"
 
     def routing(self, settings: Settings) -> Json:
@@ -191,9 +191,9 @@ class DeepSeekV3(DeepSeekV2):
         }
 
 
-def _mscale(attention: Any, rope: Json) -> float:  # noqa: ANN401  the config of `mla`
-    """Return the `mscale_all_dim` of which `_score_scale` makes the scale of an attention."""
-    ratio: float = (attention.scale * (attention.rope_dim + attention.nope_dim) ** 0.5) ** 0.5
+def _mscale(scale: float, width: int, rope: Json) -> float:
+    """Return the `mscale_all_dim` of which `_score_scale` makes the scale of an attention of a width."""
+    ratio: float = (scale * width**0.5) ** 0.5
     return round((ratio - 1) / (0.1 * math.log(rope["factor"])), 12)
 
 

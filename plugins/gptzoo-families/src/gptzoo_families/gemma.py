@@ -15,7 +15,7 @@ class Gemma(LlamaLike):
 
     name = "gemma"
     architecture = "GemmaForCausalLM"
-    gguf = (GemmaGguf,)
+    gguf: ClassVar[tuple[type[gptzoo.GgufArchitecture], ...]] = (GemmaGguf,)
     paper = "Gemma Team 2024, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295"
     norm_offset = 1
     defaults = {

@@ -110,7 +110,8 @@ class Qwen3Next(Qwen3Moe):
         for name in ("q_norm", "k_norm"):
             yield from self.norm(config.qk_norm, f"{ours}.{name}", f"{theirs}.{name}")
 
-    def _delta_weights(self, config: Any, ours: str, theirs: str) -> Iterator[Weight]:  # noqa: ANN401  of gated_delta
+    def _delta_weights(self, gated_delta: gptzoo.Config, ours: str, theirs: str) -> Iterator[Weight]:
+        config: Any = gated_delta
         n_keys, d_key = config.n_key_heads, config.d_key
         per_key = config.n_value_heads // n_keys
         value_width = per_key * config.d_value

@@ -49,7 +49,7 @@ def render_table() -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, importer: Any, spec: gptzoo.ModelSpec) -> list[str]:  # noqa: ANN401  a class of importers
+def _row(name: str, importer: type[gptzoo.Component], spec: gptzoo.ModelSpec) -> list[str]:
     title = (importer.__doc__ or name).partition(":")[0].removesuffix(".").removeprefix("Hugging Face ")
     norm: Any = spec.norm
     attentions, ffns = spec.per_layer("attention"), spec.per_layer("ffn")
@@ -86,7 +86,7 @@ def _describe(configs: Iterable[Any], inner: str = "") -> str:
     return ", ".join(texts)
 
 
-def _options(config: Any) -> list[str]:  # noqa: ANN401  the config of any component
+def _options(config: gptzoo.Config) -> list[str]:
     """Return the names of the options that are not at their defaults; with `: false` if they are off."""
     names = []
     for name, field in type(config).model_fields.items():

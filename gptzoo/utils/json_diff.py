@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gptzoo.spec.strict_json import Json
-
 
 @dataclass(frozen=True)
 class Change:
     """One difference between a and b. None stands for a missing value."""
 
     name: str
-    a: Json
-    b: Json
+    a: object
+    b: object
 
 
-def differences(a: Json, b: Json, path: str = "$") -> Iterator[Change]:
+def differences(a: object, b: object, path: str = "$") -> Iterator[Change]:
     """Yield the differences between two JSON values, each with its `$.path`."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         for key in dict.fromkeys([*a, *b]):
