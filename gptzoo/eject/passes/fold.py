@@ -1,7 +1,5 @@
 """Folding: replace known expressions by their values and drop branches that are never taken."""
 
-# ruff: noqa: N802  methods are named after the nodes of a syntax tree, as in ast.NodeVisitor
-
 from __future__ import annotations
 
 import ast
@@ -34,7 +32,7 @@ def fold(function: ast.FunctionDef, scope: Scope) -> ast.FunctionDef:
     return function
 
 
-class Folder(ExpressionFolder):
+class Folder(ExpressionFolder, ast.NodeTransformer):
     """Rewrites one function by what its scope knows."""
 
     def function(self, node: ast.FunctionDef) -> ast.FunctionDef:

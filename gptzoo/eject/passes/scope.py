@@ -1,7 +1,5 @@
 """The value of an expression inside one function, as far as it is known when a variant is ejected."""
 
-# ruff: noqa: N802  methods are named after the nodes of a syntax tree, as in ast.NodeVisitor
-
 from __future__ import annotations
 
 import ast
@@ -56,13 +54,13 @@ class Scope:
 
     def value(self, node: ast.AST | None) -> Any:  # noqa: ANN401  any Python value
         """Return the value of an expression, or UNKNOWN."""
-        method = getattr(self, f"_{type(node).__name__}", None)
+        method = getattr(self, f"_of_{type(node).__name__.lower()}", None)
         return UNKNOWN if method is None else method(node)
 
-    def _Constant(self, node: ast.Constant) -> object:
+    def _of_constant(self, node: ast.Constant) -> object:
         return node.value
 
-    def _Name(self, node: ast.Name) -> object:
+    def _of_name(self, node: ast.Name) -> object:
         if node.id in self.names:
             return self.names[node.id]
         if node.id in self.program.sizes:
@@ -70,7 +68,7 @@ class Scope:
         value = meaning(node)
         return value if value is not UNRESOLVED and is_plain(value) else UNKNOWN
 
-    def _Attribute(self, node: ast.Attribute) -> object:
+    def _of_attribute(self, node: ast.Attribute) -> object:
         if node.attr in _FIXED_ATTRIBUTES:
             return _FIXED_ATTRIBUTES[node.attr]
         if isinstance(node.value, ast.Name) and node.value.id == "self" and "self" not in self.names:
@@ -88,25 +86,25 @@ class Scope:
             return UNKNOWN
         return common(_attribute(instance, name) for instance in self.unit.instances)
 
-    def _NamedExpr(self, node: ast.NamedExpr) -> object:
+    def _of_namedexpr(self, node: ast.NamedExpr) -> object:
         return self.value(node.value)
 
-    def _Tuple(self, node: ast.Tuple) -> object:
+    def _of_tuple(self, node: ast.Tuple) -> object:
         values = tuple(self.value(element) for element in node.elts)
         return UNKNOWN if UNKNOWN in values else values
 
-    def _Dict(self, node: ast.Dict) -> object:
+    def _of_dict(self, node: ast.Dict) -> object:
         keys, values = [self.value(key) for key in node.keys], [self.value(value) for value in node.values]
         return UNKNOWN if UNKNOWN in keys or UNKNOWN in values else dict(zip(keys, values, strict=True))
 
-    def _UnaryOp(self, node: ast.UnaryOp) -> object:
+    def _of_unaryop(self, node: ast.UnaryOp) -> object:
         value = self.value(node.operand)
         if isinstance(node.op, ast.Not):
             known = truth(value)
             return UNKNOWN if known is UNKNOWN else not known
         return -value if isinstance(node.op, ast.USub) and is_number(value) else UNKNOWN
 
-    def _BoolOp(self, node: ast.BoolOp) -> object:
+    def _of_boolop(self, node: ast.BoolOp) -> object:
         stops_at = isinstance(node.op, ast.Or)
         value: object = UNKNOWN
         for operand in node.values:
@@ -115,11 +113,11 @@ class Scope:
                 return value if truth(value) is stops_at else UNKNOWN
         return value
 
-    def _IfExp(self, node: ast.IfExp) -> object:
+    def _of_ifexp(self, node: ast.IfExp) -> object:
         known = self.test(node.test)
         return UNKNOWN if known is UNKNOWN else self.value(node.body if known else node.orelse)
 
-    def _Compare(self, node: ast.Compare) -> object:
+    def _of_compare(self, node: ast.Compare) -> object:
         operands = [node.left, *node.comparators]
         values = [self.value(operand) for operand in operands]
         results = [_compare(op, a, b) for op, a, b in zip(node.ops, values, values[1:], strict=False)]
@@ -127,7 +125,7 @@ class Scope:
             return False
         return UNKNOWN if UNKNOWN in results else True
 
-    def _BinOp(self, node: ast.BinOp) -> object:
+    def _of_binop(self, node: ast.BinOp) -> object:
         left, right = self.value(node.left), self.value(node.right)
         if not (is_number(left) and is_number(right)) or type(node.op) not in _ARITHMETIC:
             return UNKNOWN
@@ -136,7 +134,7 @@ class Scope:
         except ArithmeticError:
             return UNKNOWN
 
-    def _Subscript(self, node: ast.Subscript) -> object:
+    def _of_subscript(self, node: ast.Subscript) -> object:
         index = self.value(node.slice)
         if isinstance(node.value, ast.Call) and isinstance(index, int):
             element = self.program.known_element(self, node.value, index)
@@ -150,7 +148,7 @@ class Scope:
         except (KeyError, IndexError):
             return UNKNOWN
 
-    def _Call(self, node: ast.Call) -> object:
+    def _of_call(self, node: ast.Call) -> object:
         text = ast.unparse(node.func)
         if text in _FIXED_CALLS:
             return _FIXED_CALLS[text]

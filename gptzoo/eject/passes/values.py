@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -54,7 +54,7 @@ class Evaluator(Protocol):
 
     unit: Unit
 
-    def value(self, node: ast.AST | None) -> Any:  # noqa: ANN401  any Python value
+    def value(self, node: ast.AST | None) -> object:
         """Return the value of an expression, or UNKNOWN."""
 
 

@@ -11,7 +11,7 @@ import sys
 import tokenize
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, overload
 
 UNRESOLVED = object()
 
@@ -39,7 +39,11 @@ def global_name(name: str, value: object) -> ast.Name:
     return node
 
 
-def definition(item: type | types.FunctionType) -> Any:  # noqa: ANN401  a ClassDef or a FunctionDef
+@overload
+def definition(item: type) -> ast.ClassDef: ...
+@overload
+def definition(item: types.FunctionType) -> ast.FunctionDef: ...
+def definition(item: type | types.FunctionType) -> ast.AST:
     """Return a copy of the definition of a function or class, with comments and meanings."""
     node: Any = _module_tree(sys.modules[item.__module__])
     for name in item.__qualname__.split("."):
@@ -48,7 +52,8 @@ def definition(item: type | types.FunctionType) -> Any:  # noqa: ANN401  a Class
             for child in node.body
             if isinstance(child, ast.FunctionDef | ast.ClassDef) and child.name == name and not _is_overload(child)
         )
-    return copy.deepcopy(node)
+    found: ast.AST = copy.deepcopy(node)
+    return found
 
 
 def local_names(function: ast.AST) -> set[str]:
