@@ -44,11 +44,14 @@ def eject_model(model: Architecture, *, padding: bool = False) -> str:
         raise EjectError(
             f"architecture {model.spec.architecture.type!r} cannot be ejected: only 'decoder' has a frame for one file"
         )
+    for attention in model.spec.per_layer("attention") if padding else ():
+        if "padding" not in attention.component.supports:
+            raise EjectError(f"attention {attention.type!r} does not support padding. Eject it without padding.")
     try:
         text = _write(model, padding=padding)
     except (Unsupported, NotImplementedError) as error:
         raise EjectError(f"cannot be ejected: {error}") from None
-    verify(text, model)
+    verify(text, model, padding=padding)
     return text
 
 

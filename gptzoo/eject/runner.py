@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCKED = ("gptzoo", "pydantic", "pluggy")
 
@@ -15,6 +19,12 @@ class Blocker:
         """Raise ImportError for a module that does not exist."""
         if name.partition(".")[0].startswith(BLOCKED):
             raise ImportError(f"the file must not import {name}")
+
+
+def sample(tensor: Tensor) -> Tensor:
+    """Return at most about 20,000 values of a tensor, evenly spread."""
+    values = tensor.detach().flatten()
+    return values[:: max(1, len(values) // 20_000)].clone()
 
 
 def main(file: str, inputs: str, results: str) -> None:
@@ -31,17 +41,33 @@ def main(file: str, inputs: str, results: str) -> None:
     spec.loader.exec_module(module)
     given = torch.load(inputs)
     tokens = given["tokens"]
+    n_prompt = tokens.shape[1] - given["n_new"]
+    torch.manual_seed(given["seed"])
+    found: dict[str, Any] = {"initial": {name: sample(tensor) for name, tensor in module.GPT().state_dict().items()}}
     model = module.load(file.replace("model.py", "model.safetensors"))
     with torch.no_grad():
-        logits = model(tokens)
-    n_prompt = tokens.shape[1] - given["n_new"]
-    greedy = model.generate(tokens[:, :n_prompt], given["n_new"], temperature=0)[:, n_prompt:]
+        found["logits"] = model(tokens)
+        if "positions" in given:
+            found |= padded(model, tokens, given["positions"], n_prompt)
+    found["greedy"] = model.generate(tokens[:, :n_prompt], given["n_new"], temperature=0)[:, n_prompt:]
     model.train()
     torch.manual_seed(given["seed"])
     loss = model(tokens[:, :-1], tokens[:, 1:])
     loss.backward()
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    torch.save({"logits": logits, "greedy": greedy, "loss": loss.detach(), "gradients": gradients}, results)
+    found["loss"] = loss.detach()
+    found["gradients"] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    torch.save(found, results)
+
+
+def padded(model: Any, tokens: Tensor, positions: Tensor, n_prompt: int) -> dict[str, Tensor]:
+    """Return the logits of a padded batch, whole and with a cache: a prompt, and then token by token."""
+    import torch
+
+    length = tokens.shape[1]
+    states = model.new_states(*tokens.shape)
+    chunks = [slice(0, n_prompt), *(slice(at, at + 1) for at in range(n_prompt, length))]
+    cached = [model(tokens[:, chunk], states=states, positions=positions[:, chunk]) for chunk in chunks]
+    return {"padded": model(tokens, positions=positions), "padded_cached": torch.cat(cached, dim=1)}
 
 
 if __name__ == "__main__":

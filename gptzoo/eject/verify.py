@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -12,80 +13,44 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gptzoo.components.sublayer import AuxiliaryOutputs
+from gptzoo.eject.expected import expected_results, initial_values
 from gptzoo.eject.names import ejected_tensors
 from gptzoo.eject.refusal import EjectError
 from gptzoo.model.decoder import Decoder
 
 TOLERANCE = 1e-6  # of loss and gradients relative to their size; kernels may sum in another order
-_MAX_LENGTH = 24
-_SEED = 5
+_CHANCE = 1e-9  # probability that two samples of one distribution are taken for samples of two
 _RUNNER = Path(__file__).with_name("runner.py")
 
 
-def verify(text: str, model: Decoder) -> None:
+def verify(text: str, model: Decoder, *, padding: bool = False) -> None:
     """Raise EjectError unless the file computes the same as the model, which must be on the CPU in float32.
 
-    Logits must be bit-equal, greedy tokens with a cache equal, and the loss and the gradients of a training step with
-    the same seed equal within TOLERANCE.
+    Logits must be bit-equal, with `padding` those of a left-padded batch too, and greedy tokens with a cache equal. The
+    loss and the gradients of a training step with the same seed must be equal within TOLERANCE. Initial values must
+    have the distributions of those of the model.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file, inputs, results = (Path(folder, name) for name in ("model.py", "inputs.pt", "results.pt"))
+        file, given, results = (Path(folder, name) for name in ("model.py", "inputs.pt", "results.pt"))
         file.write_text(text, encoding="utf-8")
         tensors = {name: tensor.contiguous() for name, tensor in ejected_tensors(model.state_dict(), model).items()}
         save_file(tensors, Path(folder, "model.safetensors"))
-        expected = _expected(model)
-        torch.save({"tokens": expected["tokens"], "n_new": expected["greedy"].shape[1], "seed": _SEED}, inputs)
+        inputs, expected = expected_results(model, padding=padding)
+        torch.save(inputs, given)
         done = subprocess.run(
-            [sys.executable, "-I", str(_RUNNER), str(file), str(inputs), str(results)], capture_output=True, text=True
+            [sys.executable, "-I", str(_RUNNER), str(file), str(given), str(results)], capture_output=True, text=True
         )
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["it was killed"]
             raise EjectError(f"the ejected file does not run: {last[0]}{_place(done.stderr, text)}")
-        _compare(torch.load(results), expected, model)
+        actual = torch.load(results)
+    _compare(actual, expected)
+    if padding:
+        _compare_padded(actual, expected, inputs["positions"] >= 0)
+    _compare_initial(actual["initial"], *initial_values(model))
 
 
-def _expected(model: Decoder) -> dict[str, Any]:
-    """Return what the model itself computes on random tokens."""
-    generator = torch.Generator().manual_seed(3)
-    length = min(_MAX_LENGTH, model.spec.context_length)
-    tokens = torch.randint(model.spec.vocab_size or 1, (2, length), generator=generator)
-    was_training = model.training
-    model.eval()
-    n_prompt = max(1, length // 3)
-    with torch.no_grad():
-        logits, _ = model(tokens)
-        greedy = _greedy(model, tokens[:, :n_prompt], length - n_prompt)
-    model.train()
-    torch.manual_seed(_SEED)
-    model.zero_grad()
-    auxiliary = AuxiliaryOutputs()
-    _, loss = model(tokens[:, :-1], tokens[:, 1:], auxiliary=auxiliary)
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    model.train(was_training)
-    return {
-        "tokens": tokens,
-        "logits": logits,
-        "greedy": greedy,
-        "loss": loss.detach(),
-        "gradients": ejected_tensors(gradients, model),
-    }
-
-
-def _greedy(model: Decoder, prompt: Tensor, n_new: int) -> Tensor:
-    states = model.new_states(prompt.shape[0], prompt.shape[1] + n_new)
-    logits, _ = model(prompt, states=states, no_past=True)
-    new: list[Tensor] = []
-    for _ in range(n_new):
-        new.append(logits[:, -1].argmax(-1, keepdim=True))
-        position = torch.tensor([[prompt.shape[1] + len(new) - 1]])
-        logits, _ = model(new[-1], positions=position, states=states)
-    return torch.cat(new, dim=1) if new else prompt[:, :0]
-
-
-def _compare(actual: dict[str, Any], expected: dict[str, Any], model: Decoder) -> None:
+def _compare(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     if not torch.equal(actual["logits"], expected["logits"]):
         difference = float((actual["logits"] - expected["logits"]).abs().max())
         raise EjectError(f"the logits of the ejected file differ by up to {difference:.1e}")
@@ -97,6 +62,36 @@ def _compare(actual: dict[str, Any], expected: dict[str, Any], model: Decoder) -
         other = actual["gradients"].get(name)
         if other is None or float((other - gradient).abs().max()) > TOLERANCE * max(1.0, float(gradient.abs().max())):
             raise EjectError(f"the gradient of {name} differs in the ejected file")
+
+
+def _compare_padded(actual: dict[str, Any], expected: dict[str, Any], real: Tensor) -> None:
+    """Compare the logits of all tokens that are no padding. Those of padding have no meaning."""
+    for name, case in (("padded", "of a padded batch"), ("padded_cached", "of a padded batch with a cache")):
+        if not torch.equal(actual[name][real], expected[name][real]):
+            difference = float((actual[name][real] - expected[name][real]).abs().max())
+            raise EjectError(f"the logits {case} differ by up to {difference:.1e} in the ejected file")
+
+
+def _compare_initial(actual: dict[str, Tensor], first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """Compare initial values: equal where they do not depend on the seed, else of the same distribution."""
+    if missing := sorted(first.keys() ^ actual.keys()):
+        raise EjectError(f"the ejected file has other tensors: {', '.join(missing)}")
+    for name, values in actual.items():
+        if torch.equal(first[name], second[name]):
+            same = torch.equal(values, first[name])
+        else:
+            same = have_one_distribution(values, torch.cat([first[name], second[name]]))
+        if not same:
+            raise EjectError(f"the initial values of {name} differ in the ejected file")
+
+
+def have_one_distribution(a: Tensor, b: Tensor) -> bool:
+    """Return False if two samples surely differ in distribution, by the test of Kolmogorov and Smirnov."""
+    a, b = a.double().sort().values, b.double().sort().values
+    points = torch.cat([a, b])
+    shares = [torch.searchsorted(x, points, right=True) / len(x) for x in (a, b)]
+    largest = float((shares[0] - shares[1]).abs().max())
+    return largest <= math.sqrt(-math.log(_CHANCE / 2) / 2 * (1 / len(a) + 1 / len(b)))
 
 
 def _place(stderr: str, text: str) -> str:
