@@ -91,6 +91,7 @@ SLOW_CASES = [
     (ffn_execution.BatchSizeAsNumber, "exporting", ["is not valid for 2 rows", "len(x)"]),
     (attention.CacheLengthAsNumber, "exporting", ["at position 4 of 11", "len(x)"]),
     (ffn_execution.SkipsWorkWhenCompiled, "exporting", ["gives another output"]),
+    (ffn_execution.SkipsWorkWhenCompiled, "eject", ["the ejected file does not run"]),
     (attention.OtherStateWhenCompiled, "exporting", ["leaves another state"]),
     (ffn.ScalarParameter, "sharding", ["with FSDP2 on two ranks, it raises", "scalar"]),
     (
