@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 BLOCKED = ("gptzoo", "pydantic", "pluggy")
@@ -59,12 +61,12 @@ def main(file: str, inputs: str, results: str) -> None:
     torch.save(found, results)
 
 
-def padded(model: Any, tokens: Tensor, positions: Tensor, n_prompt: int) -> dict[str, Tensor]:
+def padded(model: Callable[..., Tensor], tokens: Tensor, positions: Tensor, n_prompt: int) -> dict[str, Tensor]:
     """Return the logits of a padded batch, whole and with a cache: a prompt, and then token by token."""
     import torch
 
     length = tokens.shape[1]
-    states = model.new_states(*tokens.shape)
+    states = model.new_states(*tokens.shape)  # type: ignore[attr-defined]
     chunks = [slice(0, n_prompt), *(slice(at, at + 1) for at in range(n_prompt, length))]
     cached = [model(tokens[:, chunk], states=states, positions=positions[:, chunk]) for chunk in chunks]
     return {"padded": model(tokens, positions=positions), "padded_cached": torch.cat(cached, dim=1)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from eject_variants import BASE, change, spec_of
+from eject_variants import BASE
 
 import gptzoo
 from gptzoo.cli import main
@@ -69,9 +69,3 @@ def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["eject", "configs/models/tiny.json", str(tmp_path / "model.py")])
     assert done.exit_code != 0
     assert (tmp_path / "model.py").read_text() == "mine"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", ["attention:sdpa", "positional:learned", "ffn:mlp"])
-def test_a_part_ejects_with_padding(part: str) -> None:
-    eject_source(spec_of(change(part)), padding=True)

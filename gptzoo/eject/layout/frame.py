@@ -387,11 +387,21 @@ class Frame:
         ) or (self.model.head.weight is not None and self.model.head.bias is not None)
 
     def _residual_suffixes(self) -> list[str]:
-        """Return the endings of the names of layers that write to the residual stream."""
-        found = [name for name, module in self.model.named_modules() if getattr(module, "writes_residual", False)]
-        return list(
-            dict.fromkeys(".".join(part for part in name.split(".")[2:] if not part.isdigit()) for name in found)
-        )
+        """Return the endings of the names of layers that write to the residual stream, and of no other layers."""
+        names = {name: getattr(module, "writes_residual", False) for name, module in self.model.named_modules()}
+        endings = dict.fromkeys(_after_last_index(name) for name, writes in names.items() if writes)
+        others = [name for name, writes in names.items() if not writes]
+        if any(name.endswith(ending) for name in others for ending in endings):
+            endings = dict.fromkeys(name.split(".", 2)[2] for name, writes in names.items() if writes)
+        return list(endings)
+
+
+def _after_last_index(name: str) -> str:
+    """Return `.down` for `blocks.0.ffn.experts.1.down`, and `ffn.down` for `blocks.0.ffn.down`."""
+    parts = name.split(".")
+    last = max(index for index, part in enumerate(parts) if part.isdigit())
+    ending = ".".join(parts[last + 1 :])
+    return ending if "." in ending else f".{ending}"
 
 
 class _Calls(ast.NodeTransformer):
