@@ -13,7 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from gptzoo.components.context import ForwardContext
-from gptzoo.eject.layout.frame import Frame
+from gptzoo.eject.layout.block import BlockWriter
+from gptzoo.eject.layout.context import context_class
+from gptzoo.eject.layout.layout import Layout
+from gptzoo.eject.layout.model import ModelWriter
 from gptzoo.eject.licences import origins
 from gptzoo.eject.passes.program import Program
 from gptzoo.eject.passes.unit import DIMENSIONS, Unit
@@ -41,7 +44,7 @@ class File:
 
     def __init__(self, program: Program):
         self.program = program
-        self.frame = Frame(program)
+        self.layout = Layout(program)
         self.imports: set[str] = set(_FRAME_IMPORTS)
         self.constants: dict[str, Any] = {}
         self.packages = {"gptzoo"}
@@ -51,7 +54,7 @@ class File:
     def text(self) -> str:
         """Return the text of the file, not yet formatted."""
         definitions = [*self._units()]
-        frame = [self.frame.block(), self.frame.gpt(), _LOAD]
+        frame = [BlockWriter(self.layout).text(), ModelWriter(self.layout).text(), _LOAD]
         context = self._methods_of_context()
         body = "\n\n\n".join([*self._helpers, context, *definitions, *frame])
         head = [self._docstring(), "from __future__ import annotations", "", *sorted(self._used_imports(body)), ""]
@@ -61,8 +64,8 @@ class File:
 
     def _units(self) -> Iterator[str]:
         self._helpers: list[str] = []
-        frame_units = [unit for column in self.frame.columns.values() for unit in column]
-        positionals = self.program.positionals if self.frame.uses_positionals() else []
+        frame_units = [unit for column in self.layout.columns.values() for unit in column]
+        positionals = self.program.positionals if self.layout.uses_positionals() else []
         roots = [self.program.context, *positionals, *self.program.norm_layers(), *frame_units]
         for unit in roots:
             for dependency in self._with_dependencies(unit):
@@ -178,7 +181,7 @@ class File:
     def _methods_of_context(self) -> str:
         context = self.program.context
         context.methods = {name: self._finished(method) for name, method in context.methods.items()}
-        return self.frame.context()
+        return context_class(self.layout)
 
     def _docstring(self) -> str:
         spec = self.program.model.spec
