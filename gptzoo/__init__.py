@@ -24,7 +24,7 @@ _HOME = {
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",
     "load": "gptzoo.checkpoint.model_folder",
-    "export_hf": "gptzoo.interop.exporting.export_folder",
+    "export_hf": "gptzoo.publishing.export_hf",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",
     "prepare_for_inference": "gptzoo.sampling.inference_weights",

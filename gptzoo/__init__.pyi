@@ -53,7 +53,6 @@ from gptzoo.errors import StopRun as StopRun
 from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
 from gptzoo.interop.exporting.common_settings import rope_parameters as rope_parameters
-from gptzoo.interop.exporting.export_folder import export_hf as export_hf
 from gptzoo.interop.gguf.architecture import GgufArchitecture as GgufArchitecture
 from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlama
 from gptzoo.interop.gguf.metadata import GgufMetadata as GgufMetadata
@@ -69,6 +68,7 @@ from gptzoo.model.build import build as build
 from gptzoo.model.decoder import Decoder as Decoder
 from gptzoo.model.initialise import initialise as initialise
 from gptzoo.model.stack import Stack as Stack
+from gptzoo.publishing.export_hf import export_hf as export_hf
 from gptzoo.reference import PerLayer as PerLayer
 from gptzoo.reference import Reference as Reference
 from gptzoo.reference import by_default as by_default

@@ -6,11 +6,12 @@ import contextlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,18 @@ def _work(rank: int, n: int, port: int, work: Callable[[int], Any], folder: Path
             code = 1
             (folder / f"error-{rank}").write_text(traceback.format_exc())
     os._exit(code)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *options: str) -> Iterator[str]:
+    """Run `gptzoo serve` in a process of its own. Yield its address."""
+    command = [sys.executable, "-m", "gptzoo", "serve", str(folder), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            lines = iter(server.stderr.readline, "")
+            yield next(match[0] for line in lines if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
+            assert server.poll() is None
+        finally:
+            server.terminate()
+            server.communicate()

@@ -263,8 +263,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise FolderError(f"{file}: cannot be read: {error}") from None
 
 
-def _check_names_and_shapes(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
-    """Raise FolderError unless `stored` has exactly the names and shapes of `expected`."""
+def find_misfits(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return in words, sorted, which stored tensors are missing, unknown or of another shape than expected."""
     problems = [f"{name} is missing" for name in expected.keys() - stored.keys()]
     problems += [f"{name} is not part of the model" for name in stored.keys() - expected.keys()]
     problems += [
@@ -272,7 +272,12 @@ def _check_names_and_shapes(stored: Mapping[str, Tensor], expected: Mapping[str,
         for name in expected.keys() & stored.keys()
         if stored[name].shape != expected[name].shape
     ]
-    if problems:
+    return sorted(problems)
+
+
+def _check_names_and_shapes(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise FolderError unless `stored` has exactly the names and shapes of `expected`."""
+    if problems := find_misfits(stored, expected):
         more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
-        listed = "; ".join(sorted(problems)[:_MAX_LISTED])
+        listed = "; ".join(problems[:_MAX_LISTED])
         raise FolderError(f"{folder / WEIGHTS}: does not match model.json in the same folder: {listed}{more}")

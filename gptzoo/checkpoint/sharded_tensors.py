@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
     from typing_extensions import TypeIs
 
-_SAFETENSORS_DTYPES = {
+DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e8m0fnu: "F8_E8M0",
     torch.int64: "I64",
     torch.int32: "I32",
     torch.int16: "I16",
@@ -33,6 +36,7 @@ _SAFETENSORS_DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+"""The names of torch's types in safetensors files."""
 
 
 def is_dtensor(tensor: Tensor) -> TypeIs[DTensor]:
@@ -150,7 +154,7 @@ def _file_layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, int], 
         tensor = tensors[name]
         start, end = end, end + tensor.numel() * tensor.itemsize
         entries[name] = {
-            "dtype": _SAFETENSORS_DTYPES[tensor.dtype],
+            "dtype": DTYPE_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }

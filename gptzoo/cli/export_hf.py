@@ -11,7 +11,7 @@ from gptzoo.cli.options import json_option, plugin_option, weights_options
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
-    from gptzoo.interop.exporting.export_folder import Dtype
+    from gptzoo.publishing.export_hf import Dtype
 
 _BYTES_PER_GB = 10**9
 
@@ -59,7 +59,7 @@ def export_hf(
     `gptzoo build` shows the family.
     """
     from gptzoo.cli.inputs import read_model
-    from gptzoo.interop.exporting.export_folder import export_hf as export
+    from gptzoo.publishing.export_hf import export_hf as export
 
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device="cpu")
     result = export(

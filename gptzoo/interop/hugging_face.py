@@ -15,12 +15,12 @@ from gptzoo.errors import DataError, FolderError, Problem, SpecError
 from gptzoo.interop.convert import convert
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.quantised import Quantisation, dequantise, read_quantisation
+from gptzoo.interop.read_spec import IMPORTERS_ARE_PLUGINS, read_spec
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import StoredTensor, open_tensors, read_json_object
 from gptzoo.interop.tokenizer_files import TOKENIZER, TokenizerFiles
 from gptzoo.model.build import build_on_meta
 from gptzoo.reference import Reference
-from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
 _CONFIG = "config.json"
@@ -60,7 +60,7 @@ def import_folder(source: Path, out: Path, *, name: str | None = None) -> Import
     settings, path = _text_settings(all_settings)
     settings, quantisation = _without_quantisation(settings, all_settings, path)
     importer = _find_importer(settings)
-    spec = _read_spec(importer, settings, path, name or source.resolve().name)
+    spec = read_spec(importer, Settings(settings, _CONFIG, path), name=name or source.resolve().name, file=_CONFIG)
     stored, notes = dequantise(open_tensors(source), quantisation)
     model = build_on_meta(spec)
     tokenizer, tokenizer_notes = _read_tokenizer(source, importer, spec)
@@ -119,23 +119,9 @@ def _find_importer(settings: dict[str, Any]) -> Importer:
         importer: Importer = registry.current().get("importer", family).Config().build()
     except LookupError as error:
         known = ", ".join(registry.current().of_kind("importer"))
-        reason = (
-            f"no importer for the model family {family!r}  (known: {known}). Importers are plugins: the package "
-            "gptzoo-families has more, and docs/importing.md shows how to write one"
-        )
+        reason = f"no importer for the model family {family!r}  (known: {known}). {IMPORTERS_ARE_PLUGINS}"
         raise SpecError([Problem(_CONFIG, "$.model_type", reason)]) from error
     return importer
-
-
-def _read_spec(importer: Importer, values: dict[str, Any], path: str, name: str) -> ModelSpec:
-    settings = Settings(values, _CONFIG, path)
-    spec = importer.spec(settings)
-    settings.require_all_read(importer.no_effect)
-    try:
-        return load_model_spec({"name": name, **spec})
-    except SpecError as error:
-        source = f"{_CONFIG}, translated to a gptzoo spec"
-        raise SpecError(Problem(source, problem.path, problem.reason) for problem in error.problems) from None
 
 
 def _read_tokenizer(folder: Path, importer: Importer, spec: ModelSpec) -> tuple[Tokenizer | None, list[str]]:

@@ -12,25 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from gptzoo.checkpoint.sharded_tensors import DTYPE_NAMES
 from gptzoo.errors import FolderError
 from gptzoo.spec.strict_json import parse_json
 
-_DTYPE_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.float8_e8m0fnu: "F8_E8M0",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-TORCH_DTYPES = {name: dtype for dtype, name in _DTYPE_NAMES.items()}
+TORCH_DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 """torch's types by their names in safetensors files."""
 
 
@@ -146,7 +132,7 @@ def _open_pickle(file: Path) -> dict[str, StoredTensor]:
         raise FolderError(f"{file}: expected a dict of tensors by name, as transformers' save_pretrained writes it")
     opened = _Pickle(tensors)
     return {
-        name: StoredTensor(name, tuple(tensor.shape), _DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), opened)
+        name: StoredTensor(name, tuple(tensor.shape), DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), opened)
         for name, tensor in tensors.items()
     }
 

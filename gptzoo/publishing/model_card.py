@@ -33,7 +33,7 @@ def model_card(published: PublishedRun, name: str, *, license: str | None = None
         f"A GPT with {published.n_parameters:,} parameters and a JSON spec, written by gptzoo {__version__}.",
         _usage(published, name),
         _model_section(published),
-        *_training_sections(published),
+        *_training(published),
         "## Spec\n\nThe contents of `model.json`:\n\n" + _json_block(shorten_paths(add_provenance(published.spec))),
     ]
     return "\n\n".join(sections) + "\n"
@@ -99,11 +99,16 @@ def _model_section(published: PublishedRun) -> str:
     return "## Model\n\n" + _table(rows)
 
 
-def _training_sections(published: PublishedRun) -> Iterator[str]:
-    run = published.run_json
-    if not run:
-        return
-    metrics, step = published.metrics, published.step
+def _training(published: PublishedRun) -> Iterator[str]:
+    if published.run is not None:
+        yield training_section(published)
+        yield "`run.json` has all options of the run."
+        yield from results_section(published)
+
+
+def training_section(published: PublishedRun) -> str:
+    """Return the section on how the model was trained."""
+    run, metrics, step = published.run_json, published.metrics, published.step
     rows: list[tuple[str, object]] = [(f"Corpus `{c['type']}`", _source(c)) for c in _corpora(run.get("corpus"))]
     rows += [
         ("Tokenizer", f"`{_type(run.get('tokenizer'))}`"),
@@ -119,7 +124,12 @@ def _training_sections(published: PublishedRun) -> Iterator[str]:
         for key, label in (("gptzoo", "gptzoo"), ("torch", "PyTorch"), ("device", "Device"))
         if key in published.environment
     ]
-    yield "## Training\n\n" + _table(rows) + "\n\n`run.json` has all options of the run."
+    return "## Training\n\n" + _table(rows)
+
+
+def results_section(published: PublishedRun) -> Iterator[str]:
+    """Yield the section on the newest evaluation, if there is one."""
+    metrics = published.metrics
     if values := [
         (label, f"{metrics[key]:.4f}") for key, (_, label) in _METRICS.items() if metrics.get(key) is not None
     ]:

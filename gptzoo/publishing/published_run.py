@@ -33,10 +33,13 @@ class PublishedRun:
         folder = find_model_folder(path, best=best, step=step)
         if not (folder / layout.WEIGHTS).is_file():
             raise FolderError(f"{folder}: has no {layout.WEIGHTS}")
-        if folder.parent.name == "checkpoints":
-            run = folder.parent.parent
-        else:
-            run = folder
+        return cls.of(folder)
+
+    @classmethod
+    def of(cls, folder: Path) -> PublishedRun:
+        """Return the model of a model folder or checkpoint, with the run that it belongs to."""
+        folder = folder.resolve()
+        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
         return cls(folder, run if (run / layout.RUN_SPEC).is_file() else None)
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gptzoo.checkpoint.model_folder import WEIGHTS, find_model_folder, read_tensors
+from gptzoo.checkpoint.model_folder import WEIGHTS, find_misfits, find_model_folder, read_tensors
 from gptzoo.checkpoint.sharded_tensors import full_tensor
 from gptzoo.components.positional import Positional
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
@@ -78,7 +78,7 @@ def read_initial_weights(
             continue
         source = _Source(path, where, spec, tokenizer, result.notes)
         stored = {name: source.tensors[name] for name in matching(source.tensors, pattern)}
-        if problems := _misfits(stored, {name: tensors[name] for name in names}):
+        if problems := find_misfits(stored, {name: tensors[name] for name in names}):
             raise FolderError(f"{where}: {source.folder}: the part does not fit: {_listed(problems)}")
         result.taken |= stored
         result.sources |= dict.fromkeys(stored, str(source.folder))
@@ -133,7 +133,7 @@ def _take_base(
                 full[:n_rows] = rows
                 rows = full
             stored = {**stored, name: rows}
-    problems = _misfits(stored, expected)
+    problems = find_misfits(stored, expected)
     if problems and not init.partial:
         raise FolderError(
             f"init_from {source.folder}: {source.folder / WEIGHTS}: does not match the model of this run: "
@@ -149,17 +149,6 @@ def _take_base(
     result.left_over += sorted(name for name in stored if name not in result.taken)
     if not any(source_folder == str(source.folder) for source_folder in result.sources.values()):
         raise FolderError(f"init_from {source.folder}: no tensor has a name and shape of the model of this run")
-
-
-def _misfits(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    problems = [f"{name} is missing" for name in expected.keys() - stored.keys()]
-    problems += [f"{name} is not part of the model" for name in stored.keys() - expected.keys()]
-    problems += [
-        f"{name} has shape {tuple(stored[name].shape)}, the model expects {tuple(expected[name].shape)}"
-        for name in expected.keys() & stored.keys()
-        if stored[name].shape != expected[name].shape
-    ]
-    return sorted(problems)
 
 
 def _position_tables(model: nn.Module) -> frozenset[str]:

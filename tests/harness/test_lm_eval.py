@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import serving
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
@@ -238,15 +238,8 @@ def test_the_adapter_continues_the_last_message_and_names_its_tokens_like_the_hf
 
 @pytest.fixture
 def url(checkpoint: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "gptzoo", "serve", str(checkpoint / "tiny"), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stderr is not None
-            lines = iter(server.stderr.readline, "")
-            yield next(match[0] for line in lines if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
-        finally:
-            server.terminate()
-            server.wait(60)
+    with serving(checkpoint / "tiny") as address:
+        yield address
 
 
 SHORT = (0, 1, 3)  # documents that fit: the harness truncates at another length over HTTP

@@ -28,7 +28,7 @@ from gptzoo.data.chat.prompt import chat_prompt_ids
 from gptzoo.data.chat.rendering import render_template
 from gptzoo.data.tokenizers.tokenizer import load_tokenizer
 from gptzoo.errors import FolderError, InputError
-from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.exporting.tokenizer import write_tokenizer
 from gptzoo.interop.tokenizer_files import TokenizerFiles
 from gptzoo.reference import Reference
 

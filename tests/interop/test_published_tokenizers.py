@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gptzoo.data.chat.prompt import chat_prompt_ids
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.exporting.tokenizer import write_tokenizer
 from gptzoo.interop.tokenizer_files import TokenizerFiles
 
 pytestmark = [

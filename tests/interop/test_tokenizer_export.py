@@ -20,7 +20,7 @@ from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tok
 from gptzoo.data.tokenizers.tiktoken import TiktokenTokenizer
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
-from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.exporting.tokenizer import write_tokenizer
 from gptzoo.interop.tokenizer_files import TokenizerFiles
 from gptzoo.reference import Reference
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gptzoo.data.chat.prompt import chat_prompt_ids
 from gptzoo.errors import FolderError, InputError
-from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.exporting.tokenizer import write_tokenizer
 from gptzoo.interop.tokenizer_files import TokenizerFiles
 
 TEXT = [

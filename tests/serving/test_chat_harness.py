@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import serving
 from serving.conftest import CHAT_TEMPLATE
 from serving.test_public_clients import folder, install, loaded, run  # noqa: F401  fixtures
 
@@ -35,15 +33,8 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     """The address of `gptzoo serve` with a chat template, in a process of its own."""
     template = tmp_path_factory.mktemp("template") / "chat.jinja"
     template.write_text(CHAT_TEMPLATE)
-    command = [sys.executable, "-m", "gptzoo", "serve", str(folder), "--port", "0", "--chat-template", str(template)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stderr is not None
-            lines = iter(server.stderr.readline, "")
-            yield next(match[0] for line in lines if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
-        finally:
-            server.terminate()
-            server.communicate()
+    with serving(folder, "--chat-template", str(template)) as address:
+        yield address
 
 
 def test_the_harness_gets_the_answers_of_the_rendered_chats(

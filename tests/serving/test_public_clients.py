@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-import sys
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import serving
 from support import with_large_weights
 
 import gptzoo
@@ -55,16 +54,8 @@ def loaded(folder: Path) -> LoadedModel:
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     """The address of `gptzoo serve` in a process of its own."""
-    command = [sys.executable, "-m", "gptzoo", "serve", str(folder), "--port", "0", "--rows", "4"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stderr is not None
-            lines = iter(server.stderr.readline, "")
-            yield next(match[0] for line in lines if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
-            assert server.poll() is None
-        finally:
-            server.terminate()
-            server.wait(60)
+    with serving(folder, "--rows", "4") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

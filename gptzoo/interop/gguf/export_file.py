@@ -15,7 +15,7 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, Problem, SpecError
 from gptzoo.interop.export import NativeExport, NoFamilyError, families, native_export
 from gptzoo.interop.gguf.architecture import GgufArchitecture
-from gptzoo.interop.gguf.import_file import read_spec
+from gptzoo.interop.gguf.import_file import read_gguf_spec
 from gptzoo.interop.gguf.reader import GgufFile, GgufTensor, import_gguf_package
 from gptzoo.interop.gguf.rope import FREQUENCY_FACTORS, frequency_factors
 from gptzoo.interop.gguf.tensors import gguf_tensors
@@ -113,7 +113,7 @@ def _problems(architecture: GgufArchitecture, native: NativeExport, tensors: Map
             {"general.architecture": architecture.name, **_metadata(architecture, native.spec)},
             {name: _header(name, tensor) for name, tensor in written.items()},
         )
-        read = canonical(read_spec(native.importer, architecture, content, native.spec.name))
+        read = canonical(read_gguf_spec(native.importer, architecture, content, native.spec.name))
     except KeyError as error:
         yield Problem(architecture.name, "$", f"this architecture has no tensor for {error.args[0]}")
         return

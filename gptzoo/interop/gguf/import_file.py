@@ -22,11 +22,11 @@ from gptzoo.interop.gguf.tensors import checkpoint_tensors, correspondences
 from gptzoo.interop.gguf.tokenizer_in import GgufTokenizer
 from gptzoo.interop.hugging_face import ImportResult
 from gptzoo.interop.importer import Importer
+from gptzoo.interop.read_spec import IMPORTERS_ARE_PLUGINS, read_spec
 from gptzoo.interop.settings import Settings
 from gptzoo.interop.stored_tensors import StoredTensor
 from gptzoo.interop.tokenizer_files import TokenizerFiles
 from gptzoo.model.build import build_on_meta
-from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
 _MAX_LISTED = 10  # problems in one error message
@@ -41,7 +41,7 @@ def import_gguf(source: Path, out: Path) -> ImportResult:
     require_empty_folder(out)
     content = open_gguf(source)
     importer, architecture = find_architecture(content)
-    spec = read_spec(importer, architecture, content, source.stem)
+    spec = read_gguf_spec(importer, architecture, content, source.stem)
     stored = checkpoint_tensors(architecture, spec, content.tensors)
     _require_tensors(content, importer, architecture, spec, stored)  # before a model of untrusted sizes is built
     model = build_on_meta(spec)
@@ -91,26 +91,19 @@ def find_architecture(content: GgufFile) -> tuple[Importer, GgufArchitecture]:
                 built: Importer = importer.Config().build()
                 return built, architecture
     reason = (
-        f"no importer for the architecture {metadata.architecture!r}  (known: {', '.join(sorted(known))}). Importers "
-        "are plugins: the package gptzoo-families has more, and docs/importing.md shows how to write one"
+        f"no importer for the architecture {metadata.architecture!r}  (known: {', '.join(sorted(known))}). "
+        f"{IMPORTERS_ARE_PLUGINS}"
     )
     raise SpecError([Problem(content.file.name, "general.architecture", reason)])
 
 
-def read_spec(importer: Importer, architecture: GgufArchitecture, content: GgufFile, name: str) -> ModelSpec:
+def read_gguf_spec(importer: Importer, architecture: GgufArchitecture, content: GgufFile, name: str) -> ModelSpec:
     """Return the spec that the metadata of a file describe. Raises SpecError."""
     metadata = GgufMetadata(content)
     values = architecture.settings(metadata)
     metadata.require_all_read(NO_EFFECT | architecture.no_effect)
     source = f"{content.file.name}, translated to the config.json of {importer.name}"
-    settings = Settings(values, source)
-    spec = importer.spec(settings)
-    settings.require_all_read(importer.no_effect)
-    try:
-        return load_model_spec({"name": name, **spec})
-    except SpecError as error:
-        source = f"{content.file.name}, translated to a gptzoo spec"
-        raise SpecError(Problem(source, problem.path, problem.reason) for problem in error.problems) from None
+    return read_spec(importer, Settings(values, source), name=name, file=content.file.name)
 
 
 def _require_tensors(

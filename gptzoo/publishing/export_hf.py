@@ -14,8 +14,9 @@ from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError
 from gptzoo.interop.export import native_export
 from gptzoo.interop.exporting.checkpoint_files import write_sharded
-from gptzoo.interop.exporting.model_card import model_card, training_record
-from gptzoo.interop.tokenizer_export import write_tokenizer
+from gptzoo.interop.exporting.tokenizer import write_tokenizer
+from gptzoo.publishing.exported_card import exported_card
+from gptzoo.publishing.published_run import PublishedRun
 from gptzoo.utils.atomic import new_folder, write_json
 
 Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -72,14 +73,14 @@ def export_hf(
             # transformers 5 reads `dtype`, transformers 4 `torch_dtype`.
             write_json(folder / "config.json", native.settings | token_ids | {"dtype": dtype, "torch_dtype": dtype})
             write_json(folder / "generation_config.json", _generation_config(token_ids))
-            card = model_card(
+            card = exported_card(
                 spec,
                 family=native.family,
                 architecture=native.importer.architecture,
                 n_parameters=n_parameters,
                 dtype=dtype,
                 has_tokenizer=has_tokenizer,
-                record=training_record(loaded.folder),
+                published=PublishedRun.of(loaded.folder),
                 averaged=averaged,
                 notes=notes,
             )

@@ -106,9 +106,10 @@ def test_the_model_card_says_how_the_model_was_trained_and_how_to_load_it(run: P
     last = next(row for row in metrics if row["step"] == 25)
     assert card.startswith("---\n# Add the licence")
     assert "# small\n" in card
-    assert f"Run `tales`, step 25 of 25, {25 * 8 * 96:,} tokens" in card
-    assert "Corpus: `stories`" in card
-    assert f"Loss on held-out text: {last['val/loss']:.4f} nats per token" in card
+    assert "| Corpus `stories` |" in card
+    assert "| Steps | 25 |" in card
+    assert f"| Training tokens at step 25 | {25 * 8 * 96:,} |" in card
+    assert f"| Loss, nats per token | {last['val/loss']:.4f} |" in card
     code = card.split("```python\n")[1].split("```")[0].replace("PATH", str(tmp_path / "out"))
     exec(compile(code, "model card", "exec"), {"print": str})
 

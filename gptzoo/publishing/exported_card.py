@@ -1,0 +1,79 @@
+"""The model card of an exported model: the README.md that the Hugging Face Hub shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from gptzoo.publishing.model_card import results_section, training_section
+from gptzoo.publishing.published_run import PublishedRun
+from gptzoo.spec.model import ModelSpec
+
+
+def exported_card(
+    spec: ModelSpec,
+    *,
+    family: str,
+    architecture: str,
+    n_parameters: int,
+    dtype: str,
+    has_tokenizer: bool,
+    published: PublishedRun,
+    averaged: bool,
+    notes: Sequence[str],
+) -> str:
+    """Return the text of the card. Its licence is left to the user."""
+    sections = [
+        _front_matter(),
+        f"# {spec.name}",
+        f"A `{family}` language model with {n_parameters:,} parameters: {spec.n_layers} layers, width {spec.d_model}, "
+        f"{spec.n_heads} heads, a context of {spec.context_length} tokens and a vocabulary of {spec.vocab_size:,} "
+        f"tokens. The weights are in {dtype}. It was exported from gptzoo.",
+        "## Use",
+        _usage(architecture, has_tokenizer=has_tokenizer),
+        *_training(published, averaged=averaged),
+    ]
+    if notes:
+        sections += ["## Notes", "\n".join(f"- {note}." for note in notes)]
+    sections += ["## Specification", f"```json\n{json.dumps(spec.resolved(), indent=2)}\n```"]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter() -> str:
+    return "\n".join(
+        [
+            "---",
+            "# Add the licence before you publish the model, such as `license: apache-2.0`.",
+            "library_name: transformers",
+            "pipeline_tag: text-generation",
+            "tags:",
+            "- gptzoo",
+            "---",
+        ]
+    )
+
+
+def _usage(architecture: str, *, has_tokenizer: bool) -> str:
+    lines = ["```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    if not has_tokenizer:
+        lines[1] = "from transformers import AutoModelForCausalLM"
+    lines.append('model = AutoModelForCausalLM.from_pretrained("PATH")')
+    if has_tokenizer:
+        lines += [
+            'tokenizer = AutoTokenizer.from_pretrained("PATH")',
+            'inputs = tokenizer("Once upon a time", return_tensors="pt")',
+            "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
+        ]
+    text = "\n".join([*lines, "```"])
+    return f"{text}\n\n`PATH` is this folder or its name on the Hub. The class is `{architecture}`."
+
+
+def _training(published: PublishedRun, *, averaged: bool) -> Iterator[str]:
+    if published.run is None:
+        yield "## Training\n\nThe folder that the model was exported from does not say how it was trained."
+        return
+    yield training_section(published)
+    if averaged:  # the metrics are those of the trained weights
+        yield "The weights are an exponential moving average of the trained weights."
+    else:
+        yield from results_section(published)
