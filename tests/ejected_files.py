@@ -8,8 +8,11 @@ import sys
 import types
 from collections import Counter
 
+import torch
+
 import gptzoo
-from gptzoo.eject.eject import _write
+from gptzoo.eject.eject import _write, eject_model
+from gptzoo.eject.names import ejected_tensors
 
 _numbers = itertools.count()
 
@@ -17,6 +20,19 @@ _numbers = itertools.count()
 def text_of(spec: gptzoo.ModelSpec, seed: int = 0) -> str:
     """Return the text of the file of a model, without running it."""
     return _write(gptzoo.build(spec, seed=seed), padding=False)  # type: ignore[arg-type]
+
+
+def has_logits_of_its_model(spec: gptzoo.ModelSpec, *, padding: bool = False) -> bool:
+    """Eject a model with random weights. Return True if the file has the same logits."""
+    model = gptzoo.build(spec, seed=6).eval()
+    generator = torch.Generator().manual_seed(8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        file = module_of(eject_model(model, padding=padding)).GPT()
+        file.load_state_dict(ejected_tensors(model.state_dict(), model))  # type: ignore[arg-type]
+        tokens = torch.randint(spec.vocab_size or 1, (3, 17), generator=generator)
+        return torch.equal(file.eval()(tokens), model(tokens)[0])
 
 
 def module_of(text: str) -> types.ModuleType:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
 BLOCKED = ("gptzoo", "pydantic", "pluggy")
 
@@ -47,8 +47,10 @@ def main(file: str, inputs: str, results: str) -> None:
     torch.manual_seed(given["seed"])
     found: dict[str, Any] = {"initial": {name: sample(tensor) for name, tensor in module.GPT().state_dict().items()}}
     model = module.load(file.replace("model.py", "model.safetensors"))
+    from_meta = built_on_meta(module.GPT, model.state_dict())
     with torch.no_grad():
         found["logits"] = model(tokens)
+        found["logits_from_meta"] = from_meta(tokens)
         if "positions" in given:
             found |= padded(model, tokens, given["positions"], n_prompt)
     found["greedy"] = model.generate(tokens[:, :n_prompt], given["n_new"], temperature=0)[:, n_prompt:]
@@ -59,6 +61,21 @@ def main(file: str, inputs: str, results: str) -> None:
     found["loss"] = loss.detach()
     found["gradients"] = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     torch.save(found, results)
+
+
+def built_on_meta(model_class: Callable[[], nn.Module], state: dict[str, Tensor]) -> nn.Module:
+    """Return a model that was built without values, as libraries build large ones, and then filled."""
+    import torch
+
+    with torch.device("meta"):
+        model = model_class()
+    model.to_empty(device="cpu")
+    for part in model.modules():
+        reset: Any = getattr(part, "reset_buffers", None)
+        if reset is not None:
+            reset()
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def padded(model: Callable[..., Tensor], tokens: Tensor, positions: Tensor, n_prompt: int) -> dict[str, Tensor]:

@@ -29,7 +29,8 @@ _RUNNER = Path(__file__).with_name("runner.py")
 def verify(text: str, model: Decoder, *, padding: bool = False) -> None:
     """Raise EjectError unless the file computes the same as the model, which must be on the CPU in float32.
 
-    Logits must be bit-equal, with `padding` those of a left-padded batch too, and greedy tokens with a cache equal. The
+    Logits must be bit-equal, also those of a model that is built on
+    the meta device, with `padding` those of a left-padded batch, and greedy tokens with a cache equal. The
     loss and the gradients of a training step with the same seed must be equal within TOLERANCE, and logits of a padded
     batch with a cache within CACHE_TOLERANCE. Initial values must have the distributions of those of the model.
     """
@@ -57,6 +58,8 @@ def _compare(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     if not torch.equal(actual["logits"], expected["logits"]):
         difference = float((actual["logits"] - expected["logits"]).abs().max())
         raise EjectError(f"the logits of the ejected file differ by up to {difference:.1e}")
+    if not torch.equal(actual["logits_from_meta"], expected["logits"]):
+        raise EjectError("the logits of the ejected file differ if it is built on the meta device and then filled")
     if not torch.equal(actual["greedy"], expected["greedy"]):
         raise EjectError("the ejected file generates other tokens with its cache")
     if abs(float(actual["loss"] - expected["loss"])) > TOLERANCE * max(1.0, float(expected["loss"])):

@@ -5,23 +5,10 @@ from __future__ import annotations
 import gptzoo
 from gptzoo.interop.export import native_export
 
-LLAMA = {
-    "vocab_size": 96,
-    "context_length": 32,
-    "d_model": 32,
-    "n_layers": 2,
-    "n_heads": 4,
-    "attention": "sdpa",
-    "positional": "rope",
-    "norm": {"type": "pre_ln", "layer": "rmsnorm"},
-    "ffn": {"type": "glu", "d_ff": 64},
-    "activation": "silu",
-    "bias": False,
-}
 
-
-def test_it_exports_as_llama() -> None:
-    spec = gptzoo.load_model_spec({**LLAMA, "attention": "flex"})
-    export = native_export(spec)
-    assert export.family == "llama"
-    assert gptzoo.build(export.spec).state_dict().keys() == gptzoo.build(spec).state_dict().keys()
+def test_a_llama_with_it_exports_as_llama() -> None:
+    importer = gptzoo.registered("importer")["llama"].Config().build()
+    spec = importer.spec(gptzoo.Settings({"num_hidden_layers": 2}))
+    spec["attention"]["type"] = "flex"
+    export = native_export(gptzoo.load_model_spec(spec))
+    assert (export.family, export.settings["num_hidden_layers"]) == ("llama", 2)
