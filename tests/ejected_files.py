@@ -29,9 +29,10 @@ def has_logits_of_its_model(spec: gptzoo.ModelSpec, *, padding: bool = False) ->
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-        file = module_of(eject_model(model, padding=padding)).GPT()
-        file.load_state_dict(ejected_tensors(model.state_dict(), model))  # type: ignore[arg-type]
-        tokens = torch.randint(spec.vocab_size or 1, (3, 17), generator=generator)
+    file = module_of(eject_model(model, padding=padding)).GPT()
+    file.load_state_dict(ejected_tensors(model.state_dict(), model))  # type: ignore[arg-type]
+    tokens = torch.randint(spec.vocab_size or 1, (3, 17), generator=generator)
+    with torch.no_grad():
         return torch.equal(file.eval()(tokens), model(tokens)[0])
 
 
