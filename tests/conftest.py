@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny 
 os.environ.setdefault("GPTZOO_PLUGINS", "none")  # tests must not depend on installed plugins
 
 import importlib
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,25 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     for module in set(sys.modules) - before:
         if module.startswith("theirs_"):
             del sys.modules[module]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test that looks up another machine, since it would depend on the network or download data."""
+    looked_up: set[str] = set()
+    local = {"", "localhost", "127.0.0.1", "::1", "0.0.0.0", socket.gethostname()}
+    look_up = socket.getaddrinfo
+
+    def record(host: str | bytes | None, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host or ""
+        if name not in local:
+            looked_up.add(name)
+            raise socket.gaierror(socket.EAI_NONAME, "tests have no network")
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", record)
+    yield
+    assert not looked_up
 
 
 @pytest.fixture

@@ -26,5 +26,11 @@ def model_fields(subject: ModelPartUnderTest, kind: str, name: str, config: Conf
     return {kind: name}
 
 
+def components_to_try(kind: str) -> dict[str, type[Component]]:
+    """Return the registered components that can be the value of an option: all but those that download data."""
+    known = registry.current().of_kind(kind)
+    return {name: component for name, component in known.items() if not getattr(component, "downloads", False)}
+
+
 def has_required_options(component: type[Component]) -> bool:
     return any(field.is_required() for field in component.Config.model_fields.values())

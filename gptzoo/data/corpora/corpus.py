@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gptzoo.component import Component, Config
 from gptzoo.data.corpora.file_text import Document, pieces_of
@@ -17,6 +17,10 @@ class Corpus(Component):
     """Base class of corpora. Every pass over a split yields the same documents in the same order."""
 
     kind = "corpus"
+
+    downloads: ClassVar[bool] = False
+    """True if building or reading the corpus may download data. `gptzoo check` then does not try it as a part of other
+    corpora."""
 
     config: Config
 

@@ -27,6 +27,7 @@ class HfCorpus(Corpus):
     """
 
     name = "hf"
+    downloads = True
 
     class Config(Corpus.Config):
         path: Annotated[str, Field(min_length=1), AfterValidator(_local_or_hub)]

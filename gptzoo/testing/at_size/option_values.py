@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -12,11 +12,10 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
-from gptzoo import registry
 from gptzoo.component import Component, Config
 from gptzoo.reference import Reference
 from gptzoo.strict_model import StrictModel
-from gptzoo.testing.partners import has_required_options
+from gptzoo.testing.partners import components_to_try, has_required_options
 
 EDGE_INTEGERS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 127, 128, 129)
 _MAX_INTEGER = 160
@@ -212,8 +211,7 @@ def _component_strategy(reference: Reference, depth: int) -> st.SearchStrategy[J
 
 
 def _components(reference: Reference) -> list[tuple[str, type[Component]]]:
-    known: Mapping[str, type[Component]] = registry.current().of_kind(reference.kind)
-    return list(known.items())
+    return list(components_to_try(reference.kind).items())
 
 
 def _is_number(value: object) -> bool:

@@ -44,6 +44,7 @@ class HubCorpus(Corpus):
 
     repository: ClassVar[str] = ""
     license: ClassVar[str] = ""
+    downloads = True
     version_of_reading: ClassVar[int] = 1  # raise it when the same files give other documents
 
     class Config(Corpus.Config):

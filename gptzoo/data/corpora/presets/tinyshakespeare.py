@@ -27,6 +27,7 @@ class TinyShakespeareCorpus(Corpus):
     name = "tinyshakespeare"
     paper = "Karpathy 2015, The Unreasonable Effectiveness of Recurrent Neural Networks"
     license = "public domain"
+    downloads = True
     url: ClassVar[str] = (
         "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
         "/data/tinyshakespeare/input.txt"

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gptzoo import registry
 from gptzoo.component import Config
 from gptzoo.errors import SpecError
 from gptzoo.reference import Reference
 from gptzoo.testing.behaviour import behaviours_differ, observe_behaviour
 from gptzoo.testing.component_under_test import ComponentUnderTest
+from gptzoo.testing.partners import components_to_try
 from gptzoo.testing.verdict import Failed, Skipped
 
 Candidate = tuple[object, Config]  # another value of an option, and the config with it
@@ -124,7 +124,7 @@ def _components(kind: str, except_for: str | None, outer: frozenset[str]) -> Ite
 
     A component that requires others of its kind, such as a corpus of corpora, gets only such that require nothing.
     """
-    for name, component in registry.current().of_kind(kind).items():
+    for name, component in components_to_try(kind).items():
         fields = component.Config.model_fields
         required = [option for option, field in fields.items() if field.is_required()]
         if name == except_for or (required and kind in outer):
