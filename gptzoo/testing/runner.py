@@ -12,6 +12,7 @@ from gptzoo.component import Component
 from gptzoo.errors import InputError, SpecError
 from gptzoo.sampling.strategy import Strategy
 from gptzoo.strict_model import did_you_mean
+from gptzoo.testing.at_size.cost import quick_effort
 from gptzoo.testing.at_size.effort import QUICK, SLOW, Effort
 from gptzoo.testing.at_size.plan import untried_options
 from gptzoo.testing.at_size.search import search
@@ -45,7 +46,7 @@ def check(
     component_class = find_component(component)
     properties = select_properties(component_class.kind, only, slow=slow)
     subject = put_under_test(component_class, options or {})
-    effort = SLOW if slow else QUICK
+    effort = SLOW if slow else quick_effort(subject)
     return [check_property(prop, subject, effort) for prop in properties]
 
 
@@ -55,13 +56,13 @@ def not_covered(component: Checkable | str, options: Mapping[str, object], *, sl
     left_out = [] if slow else [prop.name for prop in properties_of(component_class.kind) if prop.slow]
     sentences = []
     if component_class.kind in MODEL_KINDS:
-        effort = SLOW if slow else QUICK
+        subject = put_under_test(component_class, options)
+        effort = SLOW if slow else quick_effort(subject)
         sentences.append(
             f"Each property was tried with up to {effort.n_planned + effort.n_random} combinations of sizes and "
             f"options, in rows of up to {effort.max_length} tokens and batches of up to 17 rows."
         )
         left_out += [f"rows above {effort.max_length} tokens"]
-        subject = put_under_test(component_class, options)
         untried = untried_options(subject) if isinstance(subject, ModelPartUnderTest) else []
         left_out += [f"other values of {', '.join(untried)}"] if untried else []
     if left_out:

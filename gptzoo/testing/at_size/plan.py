@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from gptzoo.errors import InputError
 from gptzoo.testing.at_size.case import MODEL_SHAPES, Case
+from gptzoo.testing.at_size.cost import is_affordable
 from gptzoo.testing.at_size.effort import Effort
 from gptzoo.testing.at_size.option_values import edge_values, options_strategy
 from gptzoo.testing.at_size.trial import Trial, partners_of
@@ -180,7 +181,7 @@ def _accepted_values(subject: ModelPartUnderTest) -> dict[str, list[Any]]:
 
 
 def _is_small(subject: ModelPartUnderTest, case: Case) -> bool:
-    return _is_valid(subject, case) and Trial(subject, case).is_affordable()
+    return _is_valid(subject, case) and is_affordable(subject, case)
 
 
 def _is_accepted(subject: ModelPartUnderTest, name: str, value: object) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from gptzoo import registry
 from gptzoo.component import Config
@@ -19,11 +16,6 @@ from gptzoo.testing.at_size.case import MODEL_SHAPES, Case, ModelShape
 from gptzoo.testing.at_size.score_bias import RelativeBias
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.partners import has_required_options, model_fields
-
-MAX_MODULES = 160  # such as of 16 experts in each of two layers
-MAX_WEIGHTS = 1_200_000
-MAX_ELEMENTS = 150_000_000  # of all tensors that a forward pass computes
-_COUNTED_TOKENS = 8
 
 
 class Trial:
@@ -61,7 +53,8 @@ class Trial:
         """Return True if the rows are longer than the positions of the model allow."""
         if self.case.resolved_context_length >= self.length:
             return False
-        max_length = self.model().max_length
+        model = cast(Stack, build_on_meta(self.subject.spec(self.config, **self.model_fields)))
+        max_length = model.max_length
         return max_length is not None and max_length < self.length
 
     def has_variant(self, bit: int) -> bool:
@@ -86,17 +79,6 @@ class Trial:
         attentions = self.subject.spec(self.config, **self.model_fields).per_layer("attention")
         return all(feature in attention.component.supports for attention in attentions)
 
-    def is_affordable(self) -> bool:
-        """Return True unless options make the model so large that one case would take most of the time."""
-        model = build_on_meta(self.subject.spec(self.config, **self.model_fields))
-        if sum(1 for _ in model.modules()) > MAX_MODULES or sum(map(torch.numel, model.parameters())) > MAX_WEIGHTS:
-            return False
-        try:
-            per_token = _count_elements_per_token(self.model(), self.tokens(1, min(_COUNTED_TOKENS, self.length)))
-        except Exception:  # the check reports it
-            return True
-        return per_token * self.batch_size * self.length <= MAX_ELEMENTS
-
     def tokens(self, batch_size: int | None = None, length: int | None = None, seed: int = 3) -> Tensor:
         """Return random token ids (B, T), by default of the sizes of the case."""
         generator = torch.Generator().manual_seed(seed)
@@ -106,30 +88,6 @@ class Trial:
     def other(self, tokens: Tensor) -> Tensor:
         """Return another token id for each token id."""
         return (tokens + 1 + self.shape.vocab_size // 2) % self.shape.vocab_size
-
-
-class _ElementCounter(TorchDispatchMode):
-    """Counts the elements of all tensors that operations return."""
-
-    n_elements = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., object],
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
-    ) -> object:
-        result = func(*args, **(kwargs or {}))
-        self.n_elements += sum(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
-        return result
-
-
-@torch.no_grad()
-def _count_elements_per_token(model: Stack, tokens: Tensor) -> int:
-    with _ElementCounter() as counter:
-        model(tokens)
-    return counter.n_elements // tokens.numel()
 
 
 def partners_of(subject: ModelPartUnderTest) -> list[str]:
