@@ -78,6 +78,8 @@ _HOME = {
     "TokenStore": "gptzoo.data.token_store",
     "Batching": "gptzoo.data.batching.batching",
     "Optimizer": "gptzoo.training.optim.optimizers",
+    "GroupedOptimizer": "gptzoo.training.optim.optimizers",
+    "MatrixOptimizer": "gptzoo.training.optim.matrix_optimizer",
     "Schedule": "gptzoo.training.optim.learning_rate_schedules",
     "Tracker": "gptzoo.training.tracking.tracker",
     "RunView": "gptzoo.training.run.run_view",
