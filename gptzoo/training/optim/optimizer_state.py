@@ -85,7 +85,7 @@ def optimizer_entries(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
     ]
     others = {
         "nested": nested,
-        "numbered": numbered,
+        "numbered": sorted(numbered),  # a resumed run has its entries in another order
         "groups": groups,
         "global": global_state,
         "extra": extra,
