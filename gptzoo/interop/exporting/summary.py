@@ -20,7 +20,7 @@ class ExportSummary:
         if self.family is not None:
             return f"exports as {self.family}"
         more = f" and {len(self.obstacles) - 1} more" if len(self.obstacles) > 1 else ""
-        return f"no native export: {self.obstacles[0]}{more} (closest: {self.closest}); use export-hf --remote-code"
+        return f"no native export: {self.obstacles[0]}{more} (closest: {self.closest})"
 
 
 def summarise_export(spec: ModelSpec) -> ExportSummary:
