@@ -34,15 +34,21 @@ class MatrixOptimizer(GroupedOptimizer):
         config, scales = self.config, lr_scales(parameters, self.config.layer_lr_decay)
         matrices = {name: p for name, p in parameters.items() if p.ndim == 2 and layer_of(name) is not None}
         others = {name: p for name, p in parameters.items() if name not in matrices}
-        optimizers: list[torch.optim.Optimizer] = []
+        optimizers: dict[str, torch.optim.Optimizer] = {}
         if matrices:
             groups = lr_groups(matrices, config.lr, config.weight_decay, scales)
-            optimizers.append(self.create_for_matrices(groups))
+            optimizer = self.create_for_matrices(groups, parameters)
+            optimizers[type(optimizer).__name__] = optimizer
         if others:
             groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales)
-            optimizers.append(torch.optim.AdamW(groups, betas=config.adamw_betas, fused=True))
-        return CombinedOptimizer(*optimizers)
+            optimizers["AdamW"] = torch.optim.AdamW(groups, betas=config.adamw_betas, fused=True)
+        return CombinedOptimizer(optimizers)
 
-    def create_for_matrices(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return a torch optimizer for groups of matrices, each with its `lr` and `weight_decay`."""
+    def create_for_matrices(
+        self, groups: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]
+    ) -> torch.optim.Optimizer:
+        """Return a torch optimizer for groups of matrices, each with its `lr` and `weight_decay`.
+
+        parameters: all parameters by name, as `create` receives them.
+        """
         raise TypeError(f"{type(self).__name__} does not implement create_for_matrices")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import nn
 
 from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer
 from gptzoo.training.optim.optimizers import Beta
@@ -38,6 +40,8 @@ class Muon(MatrixOptimizer):
 
     config: Config
 
-    def create_for_matrices(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def create_for_matrices(
+        self, groups: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]
+    ) -> torch.optim.Optimizer:
         options = {name: getattr(self.config, name) for name in ("momentum", "nesterov", "ns_steps")}
         return torch.optim.Muon(groups, adjust_lr_fn=self.config.adjust_lr, **options)

@@ -69,7 +69,9 @@ class _ForMatrices(_FromLibrary, gptzoo.MatrixOptimizer):
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         return super().create(_sorted(parameters))
 
-    def create_for_matrices(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def create_for_matrices(
+        self, groups: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]
+    ) -> torch.optim.Optimizer:
         flag = {"use_muon": True} if self.signature.scope == "flagged matrices" else {}
         return self.create_from([{**group, **flag} for group in groups])
 
