@@ -31,16 +31,14 @@ def test_the_installed_package_registers_every_optimizer_of_the_tables() -> None
     assert entry.load() is gptzoo_optimizers
     registered = {name for name in gptzoo.registered("optimizer") if name.partition(".")[0] in LIBRARIES}
     assert registered == set(NAMES)
-    assert len(NAMES) > 100
+    assert len(NAMES) > 20
 
 
-@pytest.mark.parametrize(
-    "command", [["--help"], ["components", "optimizer"], ["components", "optimizer", "schedulefree.adamw", "--json"]]
-)
-def test_commands_about_optimizers_do_not_import_the_libraries(command: list[str]) -> None:
+def test_commands_about_optimizers_do_not_import_the_libraries() -> None:
     code = (
         "import sys\nfrom gptzoo.cli import main\n"
-        f"main({command!r}, standalone_mode=False)\n"
+        "for command in (['--help'], ['components', 'optimizer', 'schedulefree.adamw', '--json']):\n"
+        "    main(command, standalone_mode=False)\n"
         f"loaded = [name for name in {LIBRARIES!r} if name in sys.modules]\n"
         "assert not loaded, loaded\n"
     )
@@ -78,15 +76,14 @@ def test_the_error_says_why_on_the_command_line_and_in_check() -> None:
         check("optimizer:pytorch_optimizer.lomo")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_text_can_be_read_alone(name: str) -> None:
-    component = gptzoo.registered("optimizer")[name]
-    for option, field in component.Config.model_fields.items():
-        if option != "type":
-            text = field.description or ""
-            assert text.endswith("."), option
-            assert len(text.split()) >= 3, (option, text)
-            assert not FRAGMENT.match(text), (option, text)
+def test_every_text_can_be_read_alone() -> None:
+    for table in tables():
+        for name, signature in table.signatures.items():
+            texts = {option: data.description for option, data in signature.options.items()}
+            for option, text in {**texts, "summary": signature.summary}.items():
+                assert text.endswith("."), (name, option)
+                assert len(text.split()) >= 3, (name, option, text)
+                assert not FRAGMENT.match(text), (name, option, text)
 
 
 def test_every_optimizer_of_the_libraries_has_an_entry_and_a_reason_if_it_is_left_out() -> None:

@@ -8,10 +8,24 @@ from collections.abc import Mapping
 
 _MIN_WORDS = 4  # fewer do not explain an option that is read alone
 _MAX_SENTENCES = 2
+_WHETHER_TO = re.compile(r"^Whether to ")
+_FRAGMENT = re.compile(r"(the )?(whether|what|how|of|which|where|if)\b", re.IGNORECASE)
 _ENTRY = re.compile(r"^\s*(\w+)(?: \(.*?\))?:\s*(.*)$")
 _REMARKS = re.compile(r"\s*\((?:default|optional)[^()]*(?:\([^()]*\))?[^()]*\)|`")
 
 GLOSSARY: Mapping[str, str] = {
+    "adam": "Update with Adam, not with the momentum of the gradient.",
+    "amsgrad": "Divide by the largest second moment so far (AMSGrad).",
+    "correct_bias": "Correct the bias of running means towards their initial value of zero.",
+    "grokfast": "Amplify the slow components of the gradient (Grokfast).",
+    "optimize_1d": "Update vectors with MARS as well, not with AdamW.",
+    "preconditioning_compute_steps": "Number of steps between two computations of the preconditioner.",
+    "ps": "Strength of the prior on the variance of the gradient.",
+    "relative_step": "Compute the learning rate from the step, in place of that of the schedule.",
+    "scale_parameter": "Scale the learning rate by the root mean square of the weights.",
+    "silent_sgd_phase": "Skip the updates of RAdam's first steps, in which its variance is unknown.",
+    "trust_coefficient": "Ratio of the norms of update and weights, for each layer.",
+    "update_scale": "Scaling of the normalised update: its former norm, or the size of AdamW's updates.",
     "alpha": "Weight of the slow running mean of the gradient in the update.",
     "alpha_warmup": "Steps over which the weight of the slow running mean rises to `alpha`. Null: none.",
     "ams_bound": "Divide by the largest second moment so far (AMSGrad).",
@@ -85,8 +99,9 @@ GLOSSARY: Mapping[str, str] = {
 
 def describe_option(cls: type, option: str) -> str:
     """Return the description of an option as one or more sentences."""
-    documented = _documented(cls).get(option, "")
-    text = GLOSSARY.get(option, documented) if len(documented.split()) < _MIN_WORDS else documented
+    documented = _WHETHER_TO.sub("", _documented(cls).get(option, ""))
+    is_clear = len(documented.split()) >= _MIN_WORDS and not _FRAGMENT.match(documented)
+    text = documented if is_clear else GLOSSARY.get(option, documented)
     if not text:
         raise LookupError(f"{cls.__name__}: the option {option} has no description: add it to the glossary")
     sentences = re.split(r"(?<=[a-z)])\. ", text)[:_MAX_SENTENCES]

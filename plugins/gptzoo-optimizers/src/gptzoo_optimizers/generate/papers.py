@@ -23,6 +23,7 @@ _SUMMARIES: Mapping[str, str] = {
     "pytorch_optimizer.adam": "Adam, by torch.",
     "pytorch_optimizer.nadam": "NAdam, Adam with Nesterov momentum, by torch.",
     "pytorch_optimizer.rmsprop": "RMSprop, by torch.",
+    "pytorch_optimizer.radam": "Rectified Adam, whose first steps have no adaptive learning rate.",
     "schedulefree.adamw": "Schedule-Free AdamW. It needs no decay of the learning rate.",
     "schedulefree.adamw_paper": "Schedule-Free AdamW as in its paper, with weight decay at two points.",
     "schedulefree.radam": "Schedule-Free RAdam. It needs neither warmup nor a decay of the learning rate.",
