@@ -26,10 +26,10 @@ _BYTES_PER_GB = 10**9
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
     show_default=True,
-    help="Data type of the weights.",
+    help="Data type of the weights. auto is the one in which RUN stores them: float32 after training.",
 )
 @click.option(
     "--max-shard-gb",
@@ -71,11 +71,16 @@ def export_hf(
         averaged=averaged,
     )
     if as_json:
-        summary = {"family": result.family, "tensors": result.n_tensors, "parameters": result.n_parameters}
+        summary = {
+            "family": result.family,
+            "dtype": result.dtype,
+            "tensors": result.n_tensors,
+            "parameters": result.n_parameters,
+        }
         click.echo(to_json({"model": str(loaded.folder), "out": str(out), **summary, "notes": result.notes}))
         return
     click.echo(f"model     {loaded.folder}: {result.n_parameters:,} parameters", err=True)
-    click.echo(f"family    {result.family}: {result.n_tensors} tensors in {dtype}", err=True)
+    click.echo(f"family    {result.family}: {result.n_tensors} tensors in {result.dtype}", err=True)
     for note in result.notes:
         click.echo(f"note      {note}", err=True)
     click.echo(f"wrote     {out}", err=True)

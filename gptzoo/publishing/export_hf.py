@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from gptzoo.checkpoint.model_folder import LoadedModel, require_empty_folder
+from gptzoo.checkpoint.stored_dtypes import common_dtype
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError
 from gptzoo.interop.export import native_export
@@ -19,7 +20,7 @@ from gptzoo.publishing.exported_card import exported_card
 from gptzoo.publishing.published_run import PublishedRun
 from gptzoo.utils.atomic import new_folder, write_json
 
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 MAX_SHARD_BYTES = 5 * 10**9
 
 
@@ -28,6 +29,7 @@ class ExportResult:
     """A summary of an export."""
 
     family: str
+    dtype: str  # of the weights
     n_tensors: int
     n_parameters: int
     has_tokenizer: bool
@@ -39,7 +41,7 @@ def export_hf(
     out: str | Path,
     *,
     family: str | None = None,
-    dtype: Dtype = "float32",
+    dtype: Dtype = "auto",
     max_shard_bytes: int = MAX_SHARD_BYTES,
     averaged: bool = False,
 ) -> ExportResult:
@@ -48,7 +50,7 @@ def export_hf(
     The folder has config.json, safetensors, the tokenizer, generation_config.json and a model card, README.md.
 
     family: the family to export to. Default: the most widely read family that computes the same function.
-    dtype: data type of the weights.
+    dtype: data type of the weights. Default: the one in which the model is stored.
     max_shard_bytes: maximum size of a safetensors file.
     averaged: state in the model card that the weights are an exponential moving average.
 
@@ -63,22 +65,29 @@ def export_hf(
     n_parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     notes = list(native.notes)
     state = loaded.model.state_dict()
+    stored_dtype = common_dtype(loaded.model)
+    dtype_name = str(stored_dtype).removeprefix("torch.") if dtype == "auto" else dtype
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(out) as folder:
             has_tokenizer = _write_tokenizer(tokenizer, folder, spec.context_length, notes)
             n_tensors = write_sharded(
-                native.tensors(state), folder, dtype=getattr(torch, dtype), max_shard_bytes=max_shard_bytes
+                native.tensors(state).items(),
+                folder,
+                dtype=getattr(torch, dtype_name),
+                max_shard_bytes=max_shard_bytes,
+                exact=dtype == "auto",
             )
             # transformers 5 reads `dtype`, transformers 4 `torch_dtype`.
-            write_json(folder / "config.json", native.settings | token_ids | {"dtype": dtype, "torch_dtype": dtype})
+            dtypes = dict.fromkeys(("dtype", "torch_dtype"), dtype_name)
+            write_json(folder / "config.json", native.settings | token_ids | dtypes)
             write_json(folder / "generation_config.json", _generation_config(token_ids))
             card = exported_card(
                 spec,
                 family=native.family,
                 architecture=native.importer.architecture,
                 n_parameters=n_parameters,
-                dtype=dtype,
+                dtype=dtype_name,
                 has_tokenizer=has_tokenizer,
                 published=PublishedRun.of(loaded.folder),
                 averaged=averaged,
@@ -87,7 +96,7 @@ def export_hf(
             (folder / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise FolderError(f"{out}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    return ExportResult(native.family, n_tensors, n_parameters, has_tokenizer, tuple(notes))
+    return ExportResult(native.family, dtype_name, n_tensors, n_parameters, has_tokenizer, tuple(notes))
 
 
 def _token_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def test_json(tmp_path: Path) -> None:
         "model": str(tmp_path / "model"),
         "out": str(tmp_path / "out"),
         "family": "gpt2",
+        "dtype": "float32",
         "tensors": 16,
         "parameters": 257 * 16 + 16 * 16 + 16 * 48 + 48 + 16 * 16 + 16 + 2 * 16 * 64 + 64 + 16 + 6 * 16,
         "notes": ["the model has no tokenizer, so none is exported"],

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gptzoo.checkpoint.stored_dtypes import narrowed
 from gptzoo.errors import InputError
 from gptzoo.utils.atomic import write_json
 
@@ -17,9 +18,16 @@ _INDEX = "model.safetensors.index.json"
 
 
 def write_sharded(
-    tensors: Iterable[tuple[str, Tensor]], folder: Path, *, dtype: torch.dtype, max_shard_bytes: int
+    tensors: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    max_shard_bytes: int,
+    exact: bool = False,
 ) -> int:
     """Write tensors in `dtype` into an existing folder and return their number.
+
+    exact: keep the type of a tensor whose values `dtype` would round.
 
     One shard is in memory at a time. Raises InputError for a finite value that is infinite in `dtype`.
     """
@@ -27,7 +35,7 @@ def write_sharded(
     shard: dict[str, Tensor] = {}
     total_bytes = shard_bytes = 0
     for name, tensor in tensors:
-        converted = _convert(name, tensor, dtype)
+        converted = _copy(narrowed(tensor.detach(), dtype)) if exact else _convert(name, tensor, dtype)
         if shard and shard_bytes + converted.nbytes > max_shard_bytes:
             shards.append(_write_shard(shard, folder / _temporary_name(len(shards))))
             shard, shard_bytes = {}, 0
@@ -48,13 +56,17 @@ def write_sharded(
 
 
 def _convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    converted = tensor.detach().to("cpu", dtype, copy=True).contiguous()
+    converted = _copy(tensor.detach(), dtype)
     if not torch.equal(converted.isfinite(), tensor.isfinite().cpu()):
         raise InputError(
             f"{name} has the value {tensor.abs().max():g}, which is too large for {str(dtype).removeprefix('torch.')}. "
             "Export it in bfloat16 or float32."
         )
     return converted
+
+
+def _copy(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return tensor.to("cpu", dtype or tensor.dtype, copy=True).contiguous()
 
 
 def _temporary_name(index: int) -> str:
