@@ -163,7 +163,7 @@ class RotaryPositional(Positional):
         self.scaling = config.scaling.build() if config.scaling else None
 
     def prepare(self, positions: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """Compute cosines and sines, (B|1, 1, T, R/2) in float32, for each head width."""
+        """Compute cosines and sines, (B|1, 1, T, R/2) in float32. They are for each head width in `rotary_dims`."""
         return {width: self._tables(positions, width) for width in self.rotary_dims}
 
     def _tables(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
