@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gptzoo.checkpoint.stored_dtypes import narrowed
 from gptzoo.errors import InputError
 from gptzoo.utils.atomic import write_json
 
@@ -22,12 +21,12 @@ def write_sharded(
     folder: Path,
     *,
     dtype: torch.dtype,
+    rounds: bool = True,
     max_shard_bytes: int,
-    exact: bool = False,
 ) -> int:
     """Write tensors in `dtype` into an existing folder and return their number.
 
-    exact: keep the type of a tensor whose values `dtype` would round.
+    rounds: convert all floating-point tensors. False: tensors that `dtype` would round keep their type.
 
     One shard is in memory at a time. Raises InputError for a finite value that is infinite in `dtype`.
     """
@@ -35,7 +34,7 @@ def write_sharded(
     shard: dict[str, Tensor] = {}
     total_bytes = shard_bytes = 0
     for name, tensor in tensors:
-        converted = _copy(narrowed(tensor.detach(), dtype)) if exact else _convert(name, tensor, dtype)
+        converted = _convert(name, tensor, dtype, rounds=rounds)
         if shard and shard_bytes + converted.nbytes > max_shard_bytes:
             shards.append(_write_shard(shard, folder / _temporary_name(len(shards))))
             shard, shard_bytes = {}, 0
@@ -55,18 +54,17 @@ def write_sharded(
     return len(weight_map)
 
 
-def _convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    converted = _copy(tensor.detach(), dtype)
+def _convert(name: str, tensor: Tensor, dtype: torch.dtype, *, rounds: bool) -> Tensor:
+    tensor = tensor.detach()
+    converted = tensor.to("cpu", dtype if tensor.is_floating_point() else None, copy=True).contiguous()
+    if not rounds and not torch.equal(converted.to(tensor.dtype), tensor.cpu()):
+        return tensor.to("cpu", copy=True).contiguous()
     if not torch.equal(converted.isfinite(), tensor.isfinite().cpu()):
         raise InputError(
             f"{name} has the value {tensor.abs().max():g}, which is too large for {str(dtype).removeprefix('torch.')}. "
             "Export it in bfloat16 or float32."
         )
     return converted
-
-
-def _copy(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    return tensor.to("cpu", dtype or tensor.dtype, copy=True).contiguous()
 
 
 def _temporary_name(index: int) -> str:
