@@ -21,6 +21,7 @@ from gptzoo.ablation.design.optuna_search import (
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.planning.check_comparable import check_comparable
+from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
@@ -37,7 +38,7 @@ _DATA_FIELDS = ("corpus", "tokenizer", "batching")
 
 
 def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = None, scratch: Path | None = None) -> Plan:
-    """Plan an ablation whose trials are in `folder`, where some may exist already. Raises SpecError.
+    """Plan an ablation whose trials are in `folder`, where some may exist already. Raises InputError.
 
     A budget in seconds runs a calibration in `scratch` (default: a folder in `folder`). Pass the same `costs` to
     repeated calls, so that costs are computed once.
@@ -59,6 +60,9 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     costs = costs or CostCache()
     prepared = prepare_variants(spec, enumerated, folder, scratch, costs)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
+    # A variant that a search suggests later fails alone: it must not end the search.
+    checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
+    check_patterns(spec, checked, costs)
     names = TrialNames(folder)
     plan = Plan(
         spec=spec,
