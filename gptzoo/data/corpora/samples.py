@@ -32,6 +32,13 @@ class Sample(NamedTuple):
     tokens: np.ndarray  # (T,) int64
     targets: np.ndarray  # (T,) int64; IGNORED_TARGET where nothing is asked
 
+    @classmethod
+    def asking(cls, tokens: np.ndarray, positions: np.ndarray, answers: np.ndarray) -> Sample:
+        """Return a sample whose targets are `answers` at `positions`, and ignored elsewhere."""
+        targets = np.full(len(tokens), IGNORED_TARGET, dtype=np.int64)
+        targets[positions] = answers
+        return cls(tokens, targets)
+
 
 class SampleCorpus(Corpus):
     """Base class of corpora of samples, such as synthetic tasks. A sample is a function of seed, split and number.
@@ -62,8 +69,9 @@ class SampleCorpus(Corpus):
 
         @model_validator(mode="after")
         def _check_levels(self) -> SampleCorpus.Config:
+            assert issubclass(self.component, SampleCorpus)
             for name, options in self.levels.items():
-                if name in {*_RESERVED_LEVELS, *self._task.metric_names}:
+                if name in {*_RESERVED_LEVELS, *self.component.metric_names}:
                     raise custom_error(f"levels: {name!r} is the name of a metric. Choose another name")
                 if fixed := options.keys() & {"levels", "type", "n_train"}:
                     raise custom_error(f"levels: {name}: cannot set {', '.join(sorted(fixed))}")
@@ -78,11 +86,6 @@ class SampleCorpus(Corpus):
                     reason = f"levels: {name}: has {theirs} tokens and the training samples {ours}. They must be equal"
                     raise custom_error(reason)
             return self
-
-        @property
-        def _task(self) -> type[SampleCorpus]:
-            assert issubclass(self.component, SampleCorpus)
-            return self.component
 
         def level(self, name: str) -> SampleCorpus.Config:
             """Return the config of a level."""

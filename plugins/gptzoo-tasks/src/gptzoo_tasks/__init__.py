@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import gptzoo
+from gptzoo_tasks.copying import Compression, SelectiveCopying
+from gptzoo_tasks.finite import Memorization, ModularAddition
+from gptzoo_tasks.fuzzy import FuzzyRecall
+from gptzoo_tasks.lookup import InductionHeads, Passkey
 from gptzoo_tasks.mqar import Mqar
+from gptzoo_tasks.recall import InContextRecall, NoisyRecall
+from gptzoo_tasks.state_tracking import StateTracking
 
-__all__ = ["Mqar"]
+TASKS = (
+    Mqar,
+    InContextRecall,
+    NoisyRecall,
+    FuzzyRecall,
+    SelectiveCopying,
+    Compression,
+    Memorization,
+    InductionHeads,
+    Passkey,
+    StateTracking,
+    ModularAddition,
+)
+
+__all__ = ["TASKS", *(task.__name__ for task in TASKS)]
 
 
 @gptzoo.hookimpl
 def gptzoo_components() -> list[type[gptzoo.Component]]:
-    return [Mqar]
+    return list(TASKS)

@@ -7,9 +7,9 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from pydantic_core import PydanticCustomError
 
 import gptzoo
+from gptzoo_tasks.problem import refuse
 
 _BLANK = 0
 
@@ -44,15 +44,13 @@ class Mqar(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             n_keys = self.vocab_size // 2 - 1
-            reason = None
             if self.vocab_size % 2:
-                reason = f"vocab_size must be even, got {self.vocab_size}"
-            elif self.length % 2 or self.length < 4 * self.n_pairs:
-                reason = f"length must be even and at least {4 * self.n_pairs}, 4 for each pair, got {self.length}"
-            elif self.n_pairs > n_keys:
-                reason = f"vocab_size {self.vocab_size} has {n_keys} keys, too few for n_pairs {self.n_pairs}"
-            if reason is not None:
-                raise PydanticCustomError("mqar", reason)
+                raise refuse(f"vocab_size must be even, got {self.vocab_size}")
+            if self.length % 2 or self.length < 4 * self.n_pairs:
+                least = 4 * self.n_pairs
+                raise refuse(f"length must be even and at least {least}, 4 for each pair, got {self.length}")
+            if self.n_pairs > n_keys:
+                raise refuse(f"vocab_size {self.vocab_size} has {n_keys} keys, too few for n_pairs {self.n_pairs}")
             return self
 
     config: Config
@@ -74,13 +72,12 @@ class Mqar(gptzoo.SampleCorpus):
         keys = 1 + draws.distinct(n_values - 1, n_pairs)
         values = n_values + draws.distinct(n_values, n_pairs)
         tokens = self._filler(draws, keys)
-        targets = np.full(length, gptzoo.IGNORED_TARGET, dtype=np.int64)
         tokens[0 : 2 * n_pairs : 2], tokens[1 : 2 * n_pairs : 2] = keys, values
         n_places = (length - 2 * n_pairs) // 2
         places = draws.distinct_by_weight(np.arange(1, n_places + 1) ** (self.config.power - 1), n_pairs)
         queries = 2 * n_pairs + 2 * places
-        tokens[queries], targets[queries] = keys, values
-        return gptzoo.Sample(tokens, targets)
+        tokens[queries] = keys
+        return gptzoo.Sample.asking(tokens, queries, values)
 
     def _filler(self, draws: gptzoo.Draws, keys: np.ndarray) -> np.ndarray:
         if self.config.filler == "blank":
