@@ -33,6 +33,9 @@ def _count_or_auto(value: object) -> object:
 
 MIN_CLIP_NORM = 1e-6
 
+PARTNERS_OF_CORPUS = ("tokenizer", "batching")
+"""Fields of a run whose defaults depend on its corpus."""
+
 CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
 
 
@@ -203,7 +206,7 @@ class RunSpec(StrictModel):
         component = registry.current().of_kind("corpus").get(name) if isinstance(name, str) else None
         if component is None:  # the field `corpus` reports it
             return value
-        partners = {kind: getattr(component, f"default_{kind}") for kind in ("tokenizer", "batching")}
+        partners = {kind: getattr(component, f"default_{kind}") for kind in PARTNERS_OF_CORPUS}
         return {**partners, **value}
 
     @model_validator(mode="after")

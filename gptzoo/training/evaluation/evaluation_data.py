@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.checkpoint.records import read_record
 from gptzoo.component import Config
-from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.held_out import TextDigest
 from gptzoo.data.prepare import prepare
 from gptzoo.data.token_store import TokenStore, open_store
@@ -42,7 +42,7 @@ def evaluation_spec(
     spec["model"] = loaded.spec.model_dump(mode="json")
     if isinstance(data, Config):
         spec["corpus"] = data.model_dump(mode="json")
-        if run_spec is not None and run_spec.batching.component.reads != data.component.provides:
+        if run_spec is not None and run_spec.batching.component.reads != cast("type[Corpus]", data.component).provides:
             del spec["batching"]  # The run's batching cannot read this corpus, so the corpus's own replaces it.
     if batching is not None:
         spec["batching"] = batching.model_dump(mode="json")

@@ -114,9 +114,10 @@ def test_another_tokenizer_is_refused() -> None:
     ],
 )
 def test_samples_cannot_be_a_part_of_a_text_corpus(around: dict[str, Any]) -> None:
-    spec = gptzoo.load_run_spec(echo_run(corpus=around))
+    with pytest.raises(gptzoo.SpecError, match=r"'echo' generates samples and has no documents of text"):
+        gptzoo.load_run_spec(echo_run(corpus=around))
     with pytest.raises(gptzoo.DataError, match=r"'echo' generates samples and has no documents of text"):
-        prepare(spec.corpus.build(), spec.tokenizer)
+        list(corpus().documents("val"))
 
 
 def test_the_fingerprint_covers_everything_that_changes_training_samples() -> None:
