@@ -17,9 +17,9 @@ class Echo(gptzoo.SampleCorpus):
     name = "echo"
 
     class Config(gptzoo.SampleCorpus.Config):
-        length: int = Field(8, ge=2)
+        length: int = Field(default=8, ge=2)
         """Tokens in a sample."""
-        n_tokens: int = Field(6, ge=1)
+        n_tokens: int = Field(default=6, ge=1)
         """Number of token ids."""
 
     config: Config

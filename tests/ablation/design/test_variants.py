@@ -207,7 +207,10 @@ def test_an_option_that_was_added_later_changes_the_digest_only_if_it_is_set(fre
             admit(component)
             return spec_digest(gptzoo.load_run_spec({**RUN, "model": {**MODEL, "attention": "gated_sdpa"}}, overrides))
 
-    added = {"__annotations__": {"sharpness": float}, "sharpness": Field(1.0, json_schema_extra={"added": True})}
+    added = {
+        "__annotations__": {"sharpness": float},
+        "sharpness": Field(default=1.0, json_schema_extra={"added": True}),
+    }
     older, newer = attention(), attention(**added)
     assert digest(older) == digest(newer) == digest(newer, "model.attention.sharpness=1.0")
     assert digest(newer, "model.attention.sharpness=2.0") != digest(older)

@@ -40,10 +40,10 @@ class GatedDelta(RecurrentAttention):
         """Width of a query or key, an even number. Default: a head width."""
         d_value: PositiveInt | None = None
         """Width of a value. Default: a head width."""
-        beta_max: float = Field(1.0, gt=0.0, le=2.0, json_schema_extra={"added": True})
+        beta_max: float = Field(default=1.0, gt=0.0, le=2.0, json_schema_extra={"added": True})
         """Largest write strength. Above 1, the state can change its sign along a key (negative eigenvalues, Grazzi et
         al. 2024, arXiv:2411.12537), which tracking a state such as parity needs. Default: 1, as in Gated DeltaNet."""
-        eps: float = Field(1e-6, ge=1e-12, le=1.0)
+        eps: float = Field(default=1e-6, ge=1e-12, le=1.0)
         """Constant added to the mean square in the norm of the outputs."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:

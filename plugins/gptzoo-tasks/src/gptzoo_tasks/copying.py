@@ -31,7 +31,7 @@ class SelectiveCopying(gptzoo.SampleCorpus):
         """Tokens in a sample: those to copy and the blanks between them, the copy token, and the blanks that ask."""
         n_copied: PositiveInt = 8
         """Number of tokens to copy."""
-        n_tokens: int = Field(14, ge=2, le=30_000)
+        n_tokens: int = Field(default=14, ge=2, le=30_000)
         """Number of different tokens that are copied."""
 
         @model_validator(mode="after")
@@ -76,13 +76,13 @@ class Compression(gptzoo.SampleCorpus):
     paper = "Poli et al. 2024, Mechanistic Design and Scaling of Hybrid Architectures (MAD), arXiv:2403.17844"
 
     class Config(gptzoo.SampleCorpus.Config):
-        length: int = Field(65, ge=3)
+        length: int = Field(default=65, ge=3)
         """Tokens in a sample, an odd number: the sequence, the compression token, and as many blanks."""
-        n_tokens: int = Field(14, ge=2, le=10_000)
+        n_tokens: int = Field(default=14, ge=2, le=10_000)
         """Number of different tokens in the sequence."""
-        n_noise: int = Field(16, ge=1, le=10_000)
+        n_noise: int = Field(default=16, ge=1, le=10_000)
         """Number of different noise tokens."""
-        noise: float = Field(0.0, ge=0.0, lt=1.0)
+        noise: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Share of the sequence that is replaced by noise tokens, which are not asked for."""
 
         @model_validator(mode="after")

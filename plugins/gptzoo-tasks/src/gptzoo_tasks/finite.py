@@ -23,9 +23,9 @@ class Memorization(gptzoo.SampleCorpus):
     paper = "Poli et al. 2024, Mechanistic Design and Scaling of Hybrid Architectures (MAD), arXiv:2403.17844"
 
     class Config(gptzoo.SampleCorpus.Config):
-        length: int = Field(32, ge=2)
+        length: int = Field(default=32, ge=2)
         """Tokens in a sample, an even number."""
-        n_facts: int = Field(128, ge=2, le=15_000)
+        n_facts: int = Field(default=128, ge=2, le=15_000)
         """Number of facts. All keys are different, and so are all values."""
 
         @model_validator(mode="after")
@@ -75,7 +75,7 @@ class ModularAddition(gptzoo.SampleCorpus):
     )
 
     class Config(gptzoo.SampleCorpus.Config):
-        modulus: int = Field(97, ge=2, le=1000)
+        modulus: int = Field(default=97, ge=2, le=1000)
         """Number of different summands, and modulus of their sum."""
         n_train: PositiveInt = 4704
         """Number of pairs for training. Default: half of the 97**2 pairs."""

@@ -31,13 +31,13 @@ class FuzzyRecall(gptzoo.SampleCorpus):
         """Tokens in a sample."""
         n_pairs: PositiveInt = 8
         """Number of different pairs in a sample."""
-        n_keys: int = Field(8, ge=1, le=10_000)
+        n_keys: int = Field(default=8, ge=1, le=10_000)
         """Number of tokens that keys are made of."""
-        n_values: int = Field(8, ge=2, le=10_000)
+        n_values: int = Field(default=8, ge=2, le=10_000)
         """Number of tokens that values are made of."""
-        key_size: int = Field(3, ge=1, le=16)
+        key_size: int = Field(default=3, ge=1, le=16)
         """Largest number of tokens in a key."""
-        value_size: int = Field(3, ge=1, le=16)
+        value_size: int = Field(default=3, ge=1, le=16)
         """Largest number of tokens in a value."""
 
         @model_validator(mode="after")

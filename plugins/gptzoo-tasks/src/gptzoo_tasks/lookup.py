@@ -24,9 +24,9 @@ class InductionHeads(gptzoo.SampleCorpus):
     paper = "Olsson et al. 2022, In-context Learning and Induction Heads, arXiv:2209.11895; Gu and Dao 2023, Mamba"
 
     class Config(gptzoo.SampleCorpus.Config):
-        length: int = Field(64, ge=3)
+        length: int = Field(default=64, ge=3)
         """Tokens in a sample."""
-        n_tokens: int = Field(16, ge=2, le=30_000)
+        n_tokens: int = Field(default=16, ge=2, le=30_000)
         """Number of different tokens besides the special one."""
 
     config: Config
@@ -67,7 +67,7 @@ class Passkey(gptzoo.SampleCorpus):
         """Tokens in a sample."""
         n_digits: PositiveInt = 5
         """Number of digits of the passkey."""
-        n_filler: int = Field(20, ge=1, le=10_000)
+        n_filler: int = Field(default=20, ge=1, le=10_000)
         """Number of different filler tokens."""
 
         @model_validator(mode="after")

@@ -32,7 +32,7 @@ class Mqar(gptzoo.SampleCorpus):
         """Tokens in a sample. An even number, at least 4 for each pair."""
         n_pairs: PositiveInt = 4
         """Number of key-value pairs, and of queries."""
-        vocab_size: int = Field(64, ge=4, le=30_000)
+        vocab_size: int = Field(default=64, ge=4, le=30_000)
         """Number of token ids, an even number: a blank, keys in the lower half, values in the upper half. The paper
         uses 8192."""
         power: PositiveFloat = 0.01

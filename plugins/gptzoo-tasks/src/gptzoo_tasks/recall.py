@@ -23,11 +23,11 @@ class InContextRecall(gptzoo.SampleCorpus):
     paper = "Poli et al. 2024, Mechanistic Design and Scaling of Hybrid Architectures (MAD), arXiv:2403.17844"
 
     class Config(gptzoo.SampleCorpus.Config):
-        length: int = Field(128, ge=4)
+        length: int = Field(default=128, ge=4)
         """Tokens in a sample, an even number."""
-        n_keys: int = Field(8, ge=1, le=10_000)
+        n_keys: int = Field(default=8, ge=1, le=10_000)
         """Number of keys."""
-        n_values: int = Field(8, ge=2, le=10_000)
+        n_values: int = Field(default=8, ge=2, le=10_000)
         """Number of values."""
 
         @model_validator(mode="after")
@@ -80,9 +80,9 @@ class NoisyRecall(InContextRecall):
     name = "noisy_recall"
 
     class Config(InContextRecall.Config):
-        n_noise: int = Field(16, ge=1, le=10_000)
+        n_noise: int = Field(default=16, ge=1, le=10_000)
         """Number of different noise tokens, which are neither keys nor values."""
-        noise: float = Field(0.2, ge=0.0, lt=1.0)
+        noise: float = Field(default=0.2, ge=0.0, lt=1.0)
         """Share of the pairs that are replaced by noise."""
 
     config: Config

@@ -29,9 +29,9 @@ class StateTracking(gptzoo.SampleCorpus):
     metric_names = ("accuracy", "accuracy_at_end")
 
     class Config(gptzoo.SampleCorpus.Config):
-        length: int = Field(32, ge=2)
+        length: int = Field(default=32, ge=2)
         """Tokens in a sample."""
-        n_objects: int = Field(2, ge=2, le=6)
+        n_objects: int = Field(default=2, ge=2, le=6)
         """Number of objects that are permuted. 2: parity; 3: the group S3; 5: S5, with 120 permutations."""
 
     config: Config
