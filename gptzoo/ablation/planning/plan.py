@@ -71,7 +71,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         merged={variant.name: variant.merged for variant in enumerated if variant.merged},
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
-        notes=list(_notes(enumerated, prepared.variants, has_budget=spec.budget is not None)),
+        notes=list(_notes(enumerated, prepared.variants)),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
@@ -173,14 +173,12 @@ def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variant
     )
 
 
-def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant], *, has_budget: bool) -> Iterator[str]:
+def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant]) -> Iterator[str]:
     points = [choices for variant in enumerated for choices in (variant.choices, *variant.merged)]
     for axis, labels in enumerated.axes.items():
         for label in labels:
             if not any(choices.get(axis) == label for choices in points):
                 yield f"no variant has {axis} {label}"
-    if not has_budget and len({variant.n_tokens for variant in variants}) > 1:
-        yield "the variants train on different numbers of tokens; set a budget to make them equal"
     if any(variant.spec.early_stopping is not None for variant in variants):
         yield "early stopping may end trials at different steps, before their learning rate has decayed"
     for variant in variants:

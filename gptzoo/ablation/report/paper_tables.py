@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value, with_unit
+from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value
 from gptzoo.ablation.report.summary import methods
+from gptzoo.ablation.wording import with_unit
 from gptzoo.utils.units import scaled
 
 _TEX_ESCAPES = {
@@ -32,14 +33,14 @@ def markdown_table(outcome: Outcome, analysis: Analysis) -> str:
     header, rows = _cells(outcome, analysis)
     lines = [header, ["---", *["---:"] * (len(header) - 2), "---"], *rows]
     table = "\n".join("| " + " | ".join(_escape_markdown(cell) for cell in line) + " |" for line in lines)
-    notes = "".join(f"- {_on_one_line(note)}\n" for note in analysis.notes)
-    return f"{table}\n\n{methods(outcome, analysis)}\n" + (f"\n{notes}" if notes else "")
+    notes = "".join(f"- {_on_one_line(note)}\n" for note in _caveats(analysis))
+    return f"{table}\n\n{analysis.trained} {methods(outcome, analysis)}\n" + (f"\n{notes}" if notes else "")
 
 
 def latex_table(outcome: Outcome, analysis: Analysis) -> str:
     r"""Return a LaTeX `table` for \input, with methods and notes as its caption. It needs \usepackage{booktabs}."""
     header, rows = _cells(outcome, analysis)
-    caption = " ".join([methods(outcome, analysis), *analysis.notes])
+    caption = " ".join([analysis.trained, methods(outcome, analysis), *_caveats(analysis)])
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
@@ -56,6 +57,10 @@ def latex_table(outcome: Outcome, analysis: Analysis) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _caveats(analysis: Analysis) -> list[str]:
+    return [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes]
 
 
 def escape_tex(text: str) -> str:

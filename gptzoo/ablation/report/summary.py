@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.formatting import format_estimate, unit_of
-from gptzoo.ablation.statistics.sentences import format_count
-from gptzoo.ablation.statistics.warnings import tuned_variants
+from gptzoo.ablation.report.formatting import format_estimate
+from gptzoo.ablation.warnings.tuning import tuned_variants
+from gptzoo.ablation.wording import format_count, unit_of
 
 
 def headline(outcome: Outcome, analysis: Analysis) -> str:
@@ -91,8 +91,14 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         )
         yield (
             f"Differences are variant minus {analysis.baseline}, {test}, with intervals and p values corrected for "
-            f"{format_count(len(names) - 1, 'comparison')} (Holm, α = {outcome.alpha:g})."
+            f"{format_count(len(names) - 1, 'comparison')} (Holm, α = {outcome.alpha:.3g})."
         )
+        if outcome.looks:
+            counts = ", ".join(map(str, outcome.looks))
+            yield (
+                f"This is look {len(outcome.looks)} at the results, after {counts} seeds. It spends "
+                f"{outcome.alpha:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
+            )
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
             "not, and contains 0."
