@@ -28,7 +28,8 @@ def plan_warnings(plan: Plan) -> Iterator[ComparisonWarning]:
     yield from unequal_schedules(runs)
     if not any(axis.partition(".")[0] == "schedule" for axis in plan.axes):  # such an axis varies the warmup on purpose
         yield from confounded_warmups(runs, plan.baseline)
-    yield from missed_budget([variant.as_variant() for variant in plan.variants], plan.spec.budget)
+    if plan.spec.budget is not None:
+        yield from missed_budget([variant.as_variant() for variant in plan.variants], plan.spec.budget)
     if plan.halving is not None:
         yield from rungs_in_warmup(runs, plan.halving.steps)
 

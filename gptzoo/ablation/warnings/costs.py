@@ -63,10 +63,8 @@ def unequal_tokens(
     )
 
 
-def missed_budget(variants: Sequence[Variant], budget: BudgetSpec | None) -> Iterator[ComparisonWarning]:
+def missed_budget(variants: Sequence[Variant], budget: BudgetSpec) -> Iterator[ComparisonWarning]:
     """Yield a warning if the budget is so few steps that whole steps are far from it."""
-    if budget is None:
-        return
     n_steps = {variant.name: variant.steps for variant in variants if variant.steps is not None}
     if budget.seconds is not None:
         coarse = {name: n for name, n in n_steps.items() if n < 1 / _MAX_BUDGET_ERROR}

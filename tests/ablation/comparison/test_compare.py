@@ -16,6 +16,8 @@ from gptzoo.ablation.comparison.compare import compare
 from gptzoo.ablation.comparison.pair import read_pair
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.report.summary import methods
+from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.cli import main
 from gptzoo.errors import FolderError, InputError, SpecError
 from gptzoo.spec.ablation_fairness import level_of_look
@@ -167,9 +169,8 @@ def test_more_seeds_are_a_second_look_at_a_stricter_level(specs: tuple[Path, Pat
     spec = gptzoo.load_ablation_spec(json.loads((out / "ablation.json").read_text()))
     outcome = gptzoo.read_outcome(out)
     assert (spec.looks, outcome.alpha) == ((5, 8), spec.level)
-    shown = CliRunner().invoke(main, ["report", str(out), "--json"])
-    page = Path(json.loads(shown.stdout)["page"]).read_text()
-    assert "This is look 2 at the results, after 5, 8 seeds. It spends 0.011 of α = 0.05" in page
+    described = methods(outcome, analyse(outcome))
+    assert "This is look 2 at the results, after 5, 8 seeds. It spends 0.011 of α = 0.05" in described
 
 
 @pytest.mark.slow
