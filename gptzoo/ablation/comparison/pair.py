@@ -58,7 +58,7 @@ def read_pair(a: RunSource, b: RunSource | None, overrides: Iterable[str] = ()) 
     runs = (run_json(sources[0]), run_json(sources[1], changed))
     specs = (load_run_spec(runs[0]), load_run_spec(runs[1]))
     changes = _changes(runs, specs)
-    names = _names(sources, changed if b is None else [])
+    names = _names((a, a if b is None else b), changed if b is None else [])
     if not changes:
         hint = " Give another spec, or change a copy of A with --set FIELD=VALUE." if b is None else ""
         raise InputError(
@@ -78,7 +78,7 @@ def _source(source: RunSource) -> str | Path | Mapping[str, Any]:
     return Path(source) / "run.json"
 
 
-def _names(sources: Iterable[str | Path | Mapping[str, Any]], overrides: list[str]) -> tuple[str, str]:
+def _names(sources: Iterable[RunSource], overrides: list[str]) -> tuple[str, str]:
     """Return two names: those of the files or folders, or else of the specs, or "a" and "b"."""
     a, b = (_name(source, default) for source, default in zip(sources, "ab", strict=True))
     if overrides:
@@ -86,11 +86,13 @@ def _names(sources: Iterable[str | Path | Mapping[str, Any]], overrides: list[st
     return (a, b) if slug_of(a) != slug_of(b) else (f"{a}-a", f"{b}-b")
 
 
-def _name(source: str | Path | Mapping[str, Any], default: str) -> str:
+def _name(source: RunSource, default: str) -> str:
+    if isinstance(source, RunSpec):
+        return source.name
     if isinstance(source, Mapping):
         return str(source.get("name", default))
     path = Path(source)
-    return path.resolve().parent.name if path.name == "run.json" else path.stem
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _compared_fields(spec: RunSpec) -> dict[str, Any]:

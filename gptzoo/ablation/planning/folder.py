@@ -71,6 +71,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
+        "seeds_seen": list(plan.seeds_seen),
         "warnings": [warning.text for warning in plan.warnings],
         "warning_records": [asdict(warning) for warning in plan.warnings],
     }

@@ -24,6 +24,7 @@ from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
+from gptzoo.ablation.planning.seeds_seen import added_seeds, seeds_seen
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
@@ -76,7 +77,8 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
     plan = plan if spec.halving is None else _with_halving(plan, spec.halving, folder, names)
-    return replace(plan, warnings=list(plan_warnings(plan)))
+    seen = seeds_seen(folder, len(spec.seeds))
+    return replace(plan, seeds_seen=seen, warnings=[*added_seeds(spec, seen), *plan_warnings(plan)])
 
 
 @dataclass(frozen=True)

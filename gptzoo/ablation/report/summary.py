@@ -36,10 +36,11 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         yield f"{analysis.baseline} is the only variant: there is nothing to compare it with."
         return
     verdicts = Counter(comparison.verdict for comparison in compared)
+    margin = f"{outcome.margin:g} {analysis.unit}".rstrip()
     descriptions: dict[Verdict, str] = {
         "better": "{} better",
         "worse": "{} worse",
-        "same": f"{{}} the same to within {outcome.margin:g}",
+        "same": f"{{}} the same to within {margin}",
         "cannot tell": "{} cannot be told apart from it",
         "no data": "{} without data",
     }
@@ -51,15 +52,16 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
 
 def _lowest_mean(analysis: Analysis) -> str:
     best, estimate = next(iter(analysis.ranking.items()))
+    mean = f"{format_estimate(estimate)} {analysis.unit}".rstrip()
     if best == analysis.baseline:
-        return f"The baseline, {best}, has the lowest mean: {format_estimate(estimate)}."
+        return f"The baseline, {best}, has the lowest {analysis.metric}: {mean}."
     verdict = next((c.verdict for c in analysis.comparisons if c.variant == best), None)
     remark = {
         "better": "; it is better than the baseline",
         "same": "; it is the same as the baseline",
         "cannot tell": "; it cannot be told apart from the baseline",
     }.get(verdict or "", "")
-    return f"{best} has the lowest mean: {format_estimate(estimate)}{remark}."
+    return f"{best} has the lowest {analysis.metric}: {mean}{remark}."
 
 
 def methods(outcome: Outcome, analysis: Analysis) -> str:
@@ -119,7 +121,8 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
             f"{', '.join(map(str, tuning.seeds))}, which no comparison uses."
         )
     if analysis.noise is not None:
-        yield f"The standard deviation over seeds is {format_estimate(analysis.noise)}, pooled over variants."
+        noise = f"{format_estimate(analysis.noise)} {analysis.unit}".rstrip()
+        yield f"The standard deviation over seeds is {noise}, pooled over variants."
 
 
 def _enumeration(parts: Sequence[str]) -> str:

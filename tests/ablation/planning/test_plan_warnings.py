@@ -224,3 +224,18 @@ def test_weights_that_a_trial_did_not_change_are_in_the_notes(tmp_path: Path) ->
     text = status_text(tmp_path)
     assert "Warning: n_layers=8, seeds 1, 2: nothing is trained." in text
     assert "n_layers=1, seed" not in text
+
+
+def test_seeds_that_are_added_after_results_were_seen_are_a_warning_that_looks_answers(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, seeds=2)
+    write_plan(tmp_path, plan)
+    assert plan_of(tmp_path, seeds=3).warnings == []  # no result was seen
+    for trial in plan.trials:
+        finish(tmp_path, trial, 1.0)
+    assert plan_of(tmp_path, seeds=2).warnings == []
+    (warning,) = plan_of(tmp_path, seeds=3).warnings
+    assert (warning.kind, 'Set "looks": [2, 3] in the ablation' in warning.text) == ("seeds added", True)
+    write_plan(tmp_path, plan_of(tmp_path, seeds=3))
+    assert [w.kind for w in plan_of(tmp_path, seeds=3).warnings] == ["seeds added"]  # not only in the first plan
+    assert [w.kind for w in gptzoo.read_outcome(tmp_path).warnings] == ["seeds added"]
+    assert plan_of(tmp_path, seeds=3, looks=[2, 3]).warnings == []
