@@ -35,6 +35,7 @@ def added_seeds(spec: AblationSpec, seen: Sequence[int]) -> Iterator[ComparisonW
         yield ComparisonWarning(
             "seeds added",
             f"Seeds were added after results of {format_count(forgotten[-1], 'seed')} had been seen. If they were "
-            f"added because of the results, equal variants are called different with a probability above {spec.alpha:g}. "
+            f"added because of the results, equal variants are called different with a probability above "
+            f"{spec.alpha:g}. "
             f'Set "looks": {looks} in the ablation: each look then has a stricter test.',
         )
