@@ -8,8 +8,6 @@ from gptzoo.ablation.records.analysis import Verdict
 from gptzoo.ablation.records.warning import WarningKind
 from gptzoo.strict_model import StrictModel
 
-FORMAT_VERSION = 1
-
 
 class ResultModel(StrictModel):
     """A part of the result."""
@@ -83,7 +81,7 @@ class LookResult(ResultModel):
 class ComparisonResult(ResultModel):
     """The verdict on run B against run A, and everything that it rests on. Differences are B minus A."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     """Version of this format. It changes if a field is removed or gets another meaning."""
     verdict: Verdict
     """`better`, `worse` or `same` (within the margin): B against A, by the confidence interval of the difference.
