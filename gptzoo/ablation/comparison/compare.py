@@ -130,5 +130,5 @@ def _check_same_runs(folder: Path, stored: Mapping[str, Any] | None, spec: Ablat
         )
 
 
-def _json(value: Config | Mapping[str, Any] | str | None) -> Any:  # noqa: ANN401  JSON
+def _json(value: Config | Mapping[str, Any] | str | None) -> object:
     return value.model_dump(mode="json") if isinstance(value, Config) else value

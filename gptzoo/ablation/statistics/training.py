@@ -52,8 +52,9 @@ def _device(environment: Mapping[str, Any]) -> str:
     device, threads = environment.get("device"), environment.get("threads")
     if not device:
         return ""
-    is_cpu = str(device).startswith("cpu") and isinstance(threads, int)
-    return f"device {device}" + (f" with {format_count(threads, 'thread')}" if is_cpu else "")
+    if not str(device).startswith("cpu") or not isinstance(threads, int):
+        return f"device {device}"
+    return f"device {device} with {format_count(threads, 'thread')}"
 
 
 def _labels(labels: list[str]) -> str:
