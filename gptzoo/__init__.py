@@ -34,6 +34,7 @@ _HOME = {
     "load_ablation_spec": "gptzoo.spec.files",
     "variants": "gptzoo.ablation.design.variants",
     "ablate": "gptzoo.ablation.ablate",
+    "compare": "gptzoo.ablation.comparison.compare",
     "read_outcome": "gptzoo.ablation.planning.folder",
     # base classes and types for components
     "hookimpl": "gptzoo.hooks",

@@ -1,6 +1,7 @@
 """The public names, for type checkers and editors; `__init__.py` imports them on first use."""
 
 from gptzoo.ablation.ablate import ablate as ablate
+from gptzoo.ablation.comparison.compare import compare as compare
 from gptzoo.ablation.design.variants import variants as variants
 from gptzoo.ablation.execution.executor import Executor as Executor
 from gptzoo.ablation.execution.executor import Job as Job

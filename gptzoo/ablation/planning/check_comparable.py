@@ -61,8 +61,9 @@ def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) ->
             return (
                 "$.axes",
                 "the held-out text of {name} is another one than that of {baseline}, so a difference of {metric} says "
-                'nothing about the variants. Add a corpus to the ablation as "held_out": all variants are then '
-                "measured on its validation split. Or give all corpora the same val_path",
+                'nothing about the variants. Name one corpus as the held-out text of all ("held_out" in ablation.json, '
+                "--held-out of gptzoo compare): they are then measured on its validation split. Or give all corpora "
+                "the same val_path",
             )
         if is_per_token(metric) and _held_out_ids(store) != _held_out_ids(reference_store):
             return (

@@ -26,6 +26,7 @@ from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
+from gptzoo.ablation.planning.seeds_seen import added_seeds, seeds_seen
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
@@ -78,12 +79,13 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         merged={variant.name: variant.merged for variant in enumerated if variant.merged},
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
-        notes=list(_notes(enumerated, prepared.variants, has_budget=spec.budget is not None)),
+        notes=list(_notes(enumerated, prepared.variants)),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
     plan = plan if spec.halving is None else _with_halving(plan, spec.halving, folder, names)
-    return replace(plan, warnings=list(plan_warnings(plan)))
+    seen = seeds_seen(folder, len(spec.seeds))
+    return replace(plan, seeds_seen=seen, warnings=[*added_seeds(spec, seen), *plan_warnings(plan)])
 
 
 @dataclass(frozen=True)
@@ -184,14 +186,12 @@ def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variant
     )
 
 
-def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant], *, has_budget: bool) -> Iterator[str]:
+def _notes(enumerated: Variants[RunSpec], variants: Sequence[PlannedVariant]) -> Iterator[str]:
     points = [choices for variant in enumerated for choices in (variant.choices, *variant.merged)]
     for axis, labels in enumerated.axes.items():
         for label in labels:
             if not any(choices.get(axis) == label for choices in points):
                 yield f"no variant has {axis} {label}"
-    if not has_budget and len({variant.n_tokens for variant in variants}) > 1:
-        yield "the variants train on different numbers of tokens; set a budget to make them equal"
     if any(variant.spec.early_stopping is not None for variant in variants):
         yield "early stopping may end trials at different steps, before their learning rate has decayed"
     for variant in variants:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value, with_unit
+from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value
 from gptzoo.ablation.report.summary import methods, score_methods
 from gptzoo.ablation.statistics.task_scores import score_notes
+from gptzoo.ablation.wording import with_unit
 from gptzoo.utils.units import scaled
 
 _TEX_ESCAPES = {
@@ -76,6 +77,10 @@ def build_paper_tables(outcome: Outcome, analysis: Analysis) -> list[PaperTable]
     return [_ranking(outcome, analysis), *([_scores(outcome, analysis)] if analysis.scores else [])]
 
 
+def _caveats(analysis: Analysis) -> list[str]:
+    return [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes]
+
+
 def escape_tex(text: str) -> str:
     """Escape the characters that are special in TeX."""
     return "".join(_TEX_ESCAPES.get(char, char) for char in text)
@@ -100,7 +105,8 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> PaperTable:
                 comparison.verdict if comparison else "baseline",
             ]
         )
-    return PaperTable("ranking", outcome.name, "lrrrrrl", header, rows, methods(outcome, analysis), analysis.notes)
+    text = f"{analysis.trained} {methods(outcome, analysis)}"
+    return PaperTable("ranking", outcome.name, "lrrrrrl", header, rows, text, _caveats(analysis))
 
 
 def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
@@ -120,7 +126,8 @@ def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
         for score in analysis.scores
     ]
     label, notes = f"{outcome.name}-scores", list(score_notes(outcome))
-    return PaperTable("scores", label, "lllrrrrl", header, rows, score_methods(outcome, analysis), notes)
+    text = f"{analysis.trained} {score_methods(outcome, analysis)}"
+    return PaperTable("scores", label, "lllrrrrl", header, rows, text, notes)
 
 
 def _seeds(outcome: Outcome, variant: str, n: int) -> str:

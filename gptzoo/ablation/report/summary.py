@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence, Set
 
 from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.formatting import format_estimate, unit_of
-from gptzoo.ablation.statistics.sentences import format_count
-from gptzoo.ablation.statistics.warnings import tuned_variants
+from gptzoo.ablation.report.formatting import format_estimate
+from gptzoo.ablation.warnings.tuning import tuned_variants
+from gptzoo.ablation.wording import format_count, unit_of
 
 
 def headline(outcome: Outcome, analysis: Analysis) -> str:
@@ -36,10 +36,11 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         yield f"{analysis.baseline} is the only variant: there is nothing to compare it with."
         return
     verdicts = Counter(comparison.verdict for comparison in compared)
+    margin = f"{outcome.margin:g} {analysis.unit}".rstrip()
     descriptions: dict[Verdict, str] = {
         "better": "{} better",
         "worse": "{} worse",
-        "same": f"{{}} the same to within {outcome.margin:g}",
+        "same": f"{{}} the same to within {margin}",
         "cannot tell": "{} cannot be told apart from it",
         "no data": "{} without data",
     }
@@ -51,15 +52,16 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
 
 def _lowest_mean(analysis: Analysis) -> str:
     best, estimate = next(iter(analysis.ranking.items()))
+    mean = f"{format_estimate(estimate)} {analysis.unit}".rstrip()
     if best == analysis.baseline:
-        return f"The baseline, {best}, has the lowest mean: {format_estimate(estimate)}."
+        return f"The baseline, {best}, has the lowest {analysis.metric}: {mean}."
     verdict = next((c.verdict for c in analysis.comparisons if c.variant == best), None)
     remark = {
         "better": "; it is better than the baseline",
         "same": "; it is the same as the baseline",
         "cannot tell": "; it cannot be told apart from the baseline",
     }.get(verdict or "", "")
-    return f"{best} has the lowest mean: {format_estimate(estimate)}{remark}."
+    return f"{best} has the lowest {analysis.metric}: {mean}{remark}."
 
 
 def methods(outcome: Outcome, analysis: Analysis) -> str:
@@ -100,6 +102,12 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     paired = {comparison.paired for comparison in analysis.comparisons if comparison.difference is not None}
     if paired:
         yield _differences(outcome, paired, len(names) - 1)
+        if outcome.looks:
+            counts = ", ".join(map(str, outcome.looks))
+            yield (
+                f"This is look {len(outcome.looks)} at the results, after {counts} seeds. It spends "
+                f"{outcome.alpha:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
+            )
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
             "not, and contains 0."
@@ -120,7 +128,8 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
             f"{', '.join(map(str, tuning.seeds))}, which no comparison uses."
         )
     if analysis.noise is not None:
-        yield f"The standard deviation over seeds is {format_estimate(analysis.noise)}, pooled over variants."
+        noise = f"{format_estimate(analysis.noise)} {analysis.unit}".rstrip()
+        yield f"The standard deviation over seeds is {noise}, pooled over variants."
 
 
 def _n_seeds(outcome: Outcome, variants: Sequence[str]) -> str:
@@ -144,7 +153,7 @@ def _differences(outcome: Outcome, paired: Set[bool], n_comparisons: int) -> str
     )
     return (
         f"Differences are variant minus {outcome.baseline}, {test}, with intervals and p values corrected for "
-        f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.alpha:g})."
+        f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.alpha:.3g})."
     )
 
 
