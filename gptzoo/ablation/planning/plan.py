@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.design.enumeration import Variants, enumerate_variants
@@ -28,7 +29,9 @@ from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
+from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.corpora.train_val import TrainValCorpus
+from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.spec.ablation_fairness import HalvingSpec
@@ -169,6 +172,10 @@ def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variant
     held_out: Config = spec.held_out
 
     def measured_there(run: RunSpec) -> RunSpec:
+        for config in (held_out, run.corpus):
+            if cast("type[Corpus]", config.component).provides != "documents":
+                reason = f"corpus {config.type!r} generates its own held-out samples. Remove held_out"
+                raise SpecError([Problem(spec.name, "$.held_out", reason)])
         corpus = TrainValCorpus.Config(type=TrainValCorpus.name, train=run.corpus, val=held_out)
         return run.model_copy(update={"corpus": corpus})
 
