@@ -78,8 +78,8 @@ def _write_tables(
 ) -> list[Path]:
     """Write the tables and return their files. Skip the Parquet files if pyarrow is not installed."""
     texts = {f"{table.name}.csv": table.as_csv() for table in tables}
-    for table in build_paper_tables(outcome, analysis):
-        texts |= {f"{table.name}.md": table.as_markdown(), f"{table.name}.tex": table.as_latex()}
+    for paper in build_paper_tables(outcome, analysis):
+        texts |= {f"{paper.name}.md": paper.as_markdown(), f"{paper.name}.tex": paper.as_latex()}
     files = []
     for name, text in texts.items():
         write_text(folder / name, text)

@@ -237,9 +237,10 @@ def _calls(unit: Unit) -> list[tuple[ast.Call, Callee]]:
     calls = []
     for method in unit.methods.values():
         for node in ast.walk(method):
+            if isinstance(node, ast.Call) and (callee := getattr(node, "callee", None)) is not None:
+                calls.append((node, callee))
+                continue
             match node:
-                case ast.Call(callee=Callee() as callee):
-                    calls.append((node, callee))
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name)) if name in unit.methods:
                     calls.append((node, Callee(unit, name)))
     return calls

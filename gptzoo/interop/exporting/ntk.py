@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gptzoo.components.positional import RotaryPositional
+from gptzoo.components.positional import Positional, RotaryPositional
 from gptzoo.components.rope_scaling import NtkScaling
 from gptzoo.model.build import build_on_meta
 from gptzoo.spec.model import ModelSpec
@@ -28,7 +28,8 @@ def without_ntk(spec: ModelSpec) -> PlainBases:
     configs: list[Any] = list(given) if isinstance(given, tuple | list) else [given]
     if not any(map(_has_ntk, configs)):
         return PlainBases(spec, ())
-    widths = {width for positional in build_on_meta(spec).positionals for width in positional.rotary_dims}
+    modules = build_on_meta(spec).modules()
+    widths = {width for module in modules if isinstance(module, Positional) for width in module.rotary_dims}
     if len(widths) != 1:
         return PlainBases(spec, ())
     (width,) = widths
@@ -44,6 +45,7 @@ def _has_ntk(config: object) -> bool:
 
 def _with_base(config: RotaryPositional.Config, width: int, spec: ModelSpec) -> RotaryPositional.Config:
     assert config.scaling is not None
-    rotated = config.build(spec.dims).rotated_width(width)
+    rope: Any = config.build(spec.dims)
+    rotated = rope.rotated_width(width)
     growth = config.scaling.factor ** (rotated / (rotated - 2)) if rotated > 2 else 1.0
     return config.model_copy(update={"theta": config.theta * growth, "scaling": None})
