@@ -106,9 +106,12 @@ def test_only_negative_eigenvalues_track_parity_beyond_the_length_of_training(tm
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_model_that_sees_one_token_stays_at_chance(name: str, tmp_path: Path) -> None:
-    """With a window of one token, the output at a position is a function of the token there."""
+    """With a window of one token, the output at a position is a function of the token there.
+
+    The answers of one sample are not independent where a value recurs, so a binomial interval would be too narrow.
+    """
     options, _, changes = LEARNED[name]
     blind = {**ABLE, "n_layers": 1, "attention": {"type": "sdpa", "window": 1}, "positional": "none"}
     proportion, chance = accuracy(tmp_path / "run", name, options, 60, {**changes, "model": blind})
-    low, high = proportion.interval(0.9999)
-    assert low <= chance <= high
+    assert proportion.n >= 150
+    assert proportion.value == pytest.approx(chance, abs=0.04)
