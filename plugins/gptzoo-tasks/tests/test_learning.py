@@ -35,10 +35,11 @@ PARITY: dict[str, Any] = {
 LEARNED: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
     "mqar": ({"length": 16, "n_pairs": 2, "vocab_size": 16}, 300, {}),
     "in_context_recall": ({"length": 32, "n_keys": 4, "n_values": 4}, 250, {}),
-    "noisy_recall": ({"length": 32, "n_keys": 4, "n_values": 4, "n_noise": 4}, 250, {}),
+    "noisy_recall": ({"length": 32, "n_keys": 4, "n_values": 4, "n_noise": 4}, 500, {}),
+    # With many tokens, few keys share their last one: telling those apart takes these models far longer to learn.
     "fuzzy_recall": (
-        {"length": 40, "n_pairs": 2, "n_keys": 4, "n_values": 4, "key_size": 2, "value_size": 1},
-        500,
+        {"length": 24, "n_pairs": 2, "n_keys": 64, "n_values": 8, "key_size": 2, "value_size": 1},
+        600,
         {},
     ),
     "selective_copying": ({"length": 24, "n_copied": 4, "n_tokens": 6}, 600, {}),
@@ -105,9 +106,12 @@ def test_only_negative_eigenvalues_track_parity_beyond_the_length_of_training(tm
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_model_that_sees_one_token_stays_at_chance(name: str, tmp_path: Path) -> None:
-    """With a window of one token, the output at a position is a function of the token there."""
+    """With a window of one token, the output at a position is a function of the token there.
+
+    The answers of one sample are not independent where a value recurs, so a binomial interval would be too narrow.
+    """
     options, _, changes = LEARNED[name]
     blind = {**ABLE, "n_layers": 1, "attention": {"type": "sdpa", "window": 1}, "positional": "none"}
     proportion, chance = accuracy(tmp_path / "run", name, options, 60, {**changes, "model": blind})
-    low, high = proportion.interval(0.9999)
-    assert low <= chance <= high
+    assert proportion.n >= 150
+    assert proportion.value == pytest.approx(chance, abs=0.04)
