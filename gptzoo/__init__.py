@@ -34,6 +34,7 @@ _HOME = {
     "load_ablation_spec": "gptzoo.spec.files",
     "variants": "gptzoo.ablation.design.variants",
     "ablate": "gptzoo.ablation.ablate",
+    "compare": "gptzoo.ablation.comparison.compare",
     "read_outcome": "gptzoo.ablation.planning.folder",
     # base classes and types for components
     "hookimpl": "gptzoo.hooks",
@@ -75,6 +76,10 @@ _HOME = {
     "extend": "gptzoo.components.cache",
     "Tokenizer": "gptzoo.data.tokenizers.tokenizer",
     "Corpus": "gptzoo.data.corpora.corpus",
+    "SampleCorpus": "gptzoo.data.corpora.samples",
+    "Sample": "gptzoo.data.corpora.samples",
+    "Draws": "gptzoo.data.corpora.draws",
+    "IGNORED_TARGET": "gptzoo.data.targets",
     "TokenStore": "gptzoo.data.token_store",
     "Batching": "gptzoo.data.batching.batching",
     "Optimizer": "gptzoo.training.optim.optimizers",

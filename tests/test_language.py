@@ -12,9 +12,10 @@ import click
 import pytest
 
 from gptzoo import registry
+from gptzoo.ablation.comparison.result import ComparisonResult
 from gptzoo.cli import main
 from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.spec.schema import ablation_schema, config_schema, file_schema, model_schema, run_schema
+from gptzoo.spec.schema import ablation_schema, config_schema, file_schema, model_schema, output_schema, run_schema
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*(ROOT / "gptzoo").rglob("*.py"), *(ROOT / "plugins").glob("*/src/**/*.py")]
@@ -63,6 +64,7 @@ SCHEMAS = {
     "run": run_schema,
     "ablation": ablation_schema,
     "sampling": lambda: file_schema(SamplingSpec),
+    "comparison": lambda: output_schema(ComparisonResult),
 }
 COMPONENTS = [component for kind in registry.current().kinds for component in registry.current().of_kind(kind).values()]
 

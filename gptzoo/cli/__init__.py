@@ -21,6 +21,7 @@ import gptzoo
 from gptzoo.cli.ablate import ablate
 from gptzoo.cli.build import build
 from gptzoo.cli.check import check
+from gptzoo.cli.compare import compare
 from gptzoo.cli.components import components
 from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
@@ -129,7 +130,7 @@ class CommandLine(click.Group):
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
-    "Compare": (ablate, report, diff),
+    "Compare": (compare, ablate, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf, eject),
     "Share": (push, pull),
     "Extend": (components, plugins, new_plugin, check),

@@ -50,6 +50,10 @@ EXAMPLES = {
         "gptzoo check activation:mish --plugin mish.py --only causality",
     ),
     "schema": ("gptzoo schema run > run.schema.json",),
+    "compare": (
+        "gptzoo compare configs/runs/ablation-base.json --set model.norm=post_ln --seeds 3",
+        "gptzoo compare a.json b.json --budget flops=1e13 --json --exit-code",
+    ),
     "ablate": (
         "gptzoo ablate configs/ablations/positions.json --dry-run",
         "gptzoo ablate configs/ablations/positions.json --set seeds=3",

@@ -13,22 +13,24 @@ from gptzoo.cli.options import json_option, plugin_option
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["model", "run", "ablation", "sampling"]), default="model")
+@click.argument("what", type=click.Choice(["model", "run", "ablation", "sampling", "comparison"]), default="model")
 @json_option
 @plugin_option
 def schema(what: str, as_json: bool) -> None:
-    """Print the JSON Schema of model, run, ablation or sampling specs with all installed components.
+    """Print the JSON Schema of specs with all installed components, or of the output of gptzoo compare --json.
 
     Save the output to a file and set "$schema" in a spec to that file: an editor then completes and checks the spec.
     The output is JSON with and without --json.
     """
+    from gptzoo.ablation.comparison.result import ComparisonResult
     from gptzoo.sampling.spec import SamplingSpec
-    from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, run_schema
+    from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, output_schema, run_schema
 
     schemas: dict[str, Callable[[], dict[str, Any]]] = {
         "model": model_schema,
         "run": run_schema,
         "ablation": ablation_schema,
         "sampling": partial(file_schema, SamplingSpec),
+        "comparison": partial(output_schema, ComparisonResult),
     }
     click.echo(json.dumps(schemas[what](), indent=2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,18 +53,23 @@ class Head(nn.Module):
         """Return the mean cross-entropy in nats over the targets (B, T) other than IGNORE_INDEX, in at least float32.
 
         In training, the terms of label smoothing and z-loss are added to `auxiliary.losses`. The cross-entropy itself
-        stays comparable between runs with and without them.
+        stays comparable between runs with and without them. If `auxiliary` wants predictions, the likeliest token at
+        each position becomes its capture `predictions`, int64 (B, T).
         """
         rows, flat = x.flatten(0, 1), targets.flatten()
         chunk_size = max(1, _MAX_CHUNK_LOGITS // embedding.shape[0])
+        predictions = torch.empty_like(flat) if auxiliary.wants_predictions else None
         if len(rows) <= chunk_size:
-            sums = self._loss_sums(rows, embedding, flat)
+            sums = self._loss_sums(rows, embedding, flat, predictions)
         else:
             # The backward pass recomputes the logits of a chunk, so the logits of only one chunk are ever in memory.
-            chunks = zip(torch.split(rows, chunk_size), torch.split(flat, chunk_size), strict=True)
+            parts = [] if predictions is None else torch.split(predictions, chunk_size)
+            chunks = itertools.zip_longest(torch.split(rows, chunk_size), torch.split(flat, chunk_size), parts)
             sums = torch.stack(
-                [checkpoint(self._loss_sums, r, embedding, t, use_reentrant=False) for r, t in chunks]
+                [checkpoint(self._loss_sums, r, embedding, t, p, use_reentrant=False) for r, t, p in chunks]
             ).sum(0)
+        if predictions is not None:
+            auxiliary.captures["predictions"] = predictions.view_as(targets)
         cross_entropy, *terms = (sums / (flat != IGNORE_INDEX).sum().clamp(min=1)).unbind()
         if terms:
             uniform, squares = terms
@@ -72,12 +79,15 @@ class Head(nn.Module):
                 auxiliary.losses["z_loss"] = self.z_loss * squares
         return cross_entropy
 
-    def _loss_sums(self, rows: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+    def _loss_sums(self, rows: Tensor, embedding: Tensor, targets: Tensor, predictions: Tensor | None) -> Tensor:
         """Return sums over the targets that count: the cross-entropy (1,), or three sums (3,) in regularised training.
 
-        The others are the cross-entropy with uniform targets, and the squared log-normaliser.
+        The others are the cross-entropy with uniform targets, and the squared log-normaliser. `predictions`, if given,
+        receive the likeliest tokens.
         """
         logits = self(rows, embedding)
+        if predictions is not None:
+            predictions.copy_(logits.argmax(-1))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         cross_entropy = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
         if not (self.training and (self.label_smoothing or self.z_loss)):

@@ -25,7 +25,7 @@ from pydantic_core import InitErrorDetails, core_schema
 
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
-from gptzoo.spec.ablation_fairness import BudgetSpec, HalvingSpec, MatchSpec, NoiseSpec, TuneSpec
+from gptzoo.spec.ablation_fairness import BudgetSpec, HalvingSpec, MatchSpec, NoiseSpec, TuneSpec, level_of_look
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel, error_at
 
@@ -108,6 +108,10 @@ class AblationSpec(StrictModel):
     seeds: Seeds = (1, 2, 3)
     """Seeds of each variant: a list, or their number (counted from 1). Seeds can be added later; only new runs are then
     trained."""
+    looks: Annotated[tuple[PositiveInt, ...], Strict(False)] = ()
+    """Numbers of seeds at which results are looked at, in order, if seeds may be added after results were seen: [5],
+    and later [5, 8]. The last is the number of `seeds`. Each look spends two thirds of what the earlier ones have left
+    of `alpha`, so all looks together stay below it. Default: one look, which spends all of `alpha`."""
     budget: BudgetSpec | None = None
     """Training budget of each variant. Default: the length of the base run."""
     match: MatchSpec | None = None
@@ -155,6 +159,11 @@ class AblationSpec(StrictModel):
         """The folder that relative paths in the choices are relative to."""
         return self._folder
 
+    @property
+    def level(self) -> float:
+        """The significance level of the current look: the part of `alpha` that it spends."""
+        return level_of_look(self.alpha, len(self.looks))
+
     @model_validator(mode="after")
     def _check(self) -> AblationSpec:
         errors = [*self._seed_and_axis_problems(), *self._mode_problems(), *self._selection_problems()]
@@ -169,6 +178,9 @@ class AblationSpec(StrictModel):
                 yield error_at(f"cannot be an axis. {advice}", "axes", name)
         if len(set(self.seeds)) < len(self.seeds):
             yield error_at("a seed appears twice", "seeds")
+        if self.looks and (list(self.looks) != sorted({*self.looks}) or self.looks[-1] != len(self.seeds)):
+            reason = f"expected increasing numbers, of which the last is the number of seeds, {len(self.seeds)}"
+            yield error_at(reason, "looks", value=self.looks)
 
     def _mode_problems(self) -> Iterator[InitErrorDetails]:
         if self.mode in ("random", "tpe") and self.n_variants is None:

@@ -19,6 +19,17 @@ from gptzoo.strict_model import StrictModel, custom_error, error_at
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
+_SHARE_PER_LOOK = 2 / 3  # of the error probability that earlier looks have left
+
+
+def level_of_look(alpha: float, n_looks: int) -> float:
+    """Return the significance level of the last of `n_looks` looks at results; 0 looks stand for one without another.
+
+    Each look spends two thirds of what the earlier ones have left of `alpha`. So the levels of any number of looks add
+    up to less than `alpha`, and by Bonferroni's inequality they bound the probability of any error at any look.
+    """
+    return alpha if n_looks == 0 else alpha * _SHARE_PER_LOOK * (1 - _SHARE_PER_LOOK) ** (n_looks - 1)
+
 
 class BudgetSpec(StrictModel):
     """The training budget of every variant. Give exactly one field."""

@@ -21,6 +21,12 @@ from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 
 
+def output_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of JSON that a command prints."""
+    schema = model.model_json_schema(schema_generator=SchemaGenerator, mode="serialization")
+    return {"$schema": SchemaGenerator.schema_dialect, **schema}
+
+
 def file_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the schema of a file that contains a spec of class `model`."""
     schema = {"$schema": SchemaGenerator.schema_dialect, **model.model_json_schema(schema_generator=SchemaGenerator)}

@@ -20,6 +20,12 @@ def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], bas
     The held-out text is compared by the digest of its documents, so variants with different corpora are tokenized.
     """
     metric = spec.metric
+    for variant in variants:
+        if metric.rpartition("/")[2] in getattr(variant.spec.corpus.component, "metric_names", ()):
+            reason = (
+                f"{metric!r} is higher for better models; an ablation compares metrics that are lower. Use val/loss"
+            )
+            raise SpecError([Problem(spec.name, "$.metric", reason)])
     if not is_per_token(metric) and not is_validation_metric(metric):
         return
     runs = {variant.name: variant.spec for variant in variants}
@@ -55,8 +61,9 @@ def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) ->
             return (
                 "$.axes",
                 "the held-out text of {name} is another one than that of {baseline}, so a difference of {metric} says "
-                'nothing about the variants. Add a corpus to the ablation as "held_out": all variants are then '
-                "measured on its validation split. Or give all corpora the same val_path",
+                'nothing about the variants. Name one corpus as the held-out text of all ("held_out" in ablation.json, '
+                "--held-out of gptzoo compare): they are then measured on its validation split. Or give all corpora "
+                "the same val_path",
             )
         if is_per_token(metric) and _held_out_ids(store) != _held_out_ids(reference_store):
             return (

@@ -20,11 +20,13 @@ from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
+from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text, with_scores
 from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.ablation_fairness import level_of_look
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX, write_json
 from gptzoo.utils.json_diff import differences
 
@@ -69,7 +71,9 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
-        "warnings": list(plan.warnings),
+        "seeds_seen": list(plan.seeds_seen),
+        "warnings": [warning.text for warning in plan.warnings],
+        "warning_records": [asdict(warning) for warning in plan.warnings],
     }
     design = with_checksum(json.loads(json.dumps(design)))
     try:
@@ -124,7 +128,7 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         metric=spec["metric"],
         paired=design["paired"],
         margin=spec["margin"],
-        alpha=spec["alpha"],
+        alpha=level_of_look(spec["alpha"], len(spec.get("looks", ()))),
         power=spec["power"],
         variants=[_variant(variant) for variant in design["variants"]],
         trials=with_same_text(trials, design["baseline"], spec["metric"]),
@@ -132,8 +136,15 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         spec=spec,
         environment=_environment(path, design["trials"]),
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
-        warnings=design.get("warnings", ()),
+        warnings=_warnings(design),
+        looks=spec.get("looks", ()),
     )
+
+
+def _warnings(design: Mapping[str, Any]) -> list[ComparisonWarning]:
+    if "warning_records" in design:
+        return [ComparisonWarning(**record) for record in design["warning_records"]]
+    return [ComparisonWarning("plan", text) for text in design.get("warnings", ())]  # of an older version
 
 
 def _variant(data: Mapping[str, Any]) -> Variant:

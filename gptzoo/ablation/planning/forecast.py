@@ -107,7 +107,7 @@ def detectable(plan: Plan, folder: Path) -> Detectable:
         _pair_factor(plan) if sd is None else sd,
         n,
         n_comparisons=n_comparisons,
-        alpha=plan.spec.alpha,
+        alpha=plan.spec.level,
         power=plan.spec.power,
         paired=plan.paired,
     )

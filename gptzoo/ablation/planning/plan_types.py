@@ -10,6 +10,7 @@ from gptzoo.ablation.design.optuna_search import Search
 from gptzoo.ablation.records.outcome import Exclusion, Variant
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.records.tuning import Tuning
+from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.selection.halving import rung_sizes
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.learning_rate_grid import MAX_ADDED
@@ -74,6 +75,8 @@ class PlannedVariant:
             memory_bytes=self.costs.memory_bytes,
             tuning=self.tuning,
             exports_as=exports_as(self.spec.model),
+            steps=self.n_steps,
+            tokens=self.n_tokens,
         )
 
 
@@ -95,8 +98,9 @@ class Plan:
     selection: Selection | None = None  # the rungs of successive halving so far
     selecting: Sequence[PlannedTrial] = ()  # the trials of the current rung, which pause there
     search: Search | None = None  # the suggestions so far, in mode tpe
+    seeds_seen: Sequence[int] = ()  # numbers of seeds of earlier plans of which results were seen
     notes: Sequence[str] = ()  # caveats to read before the ablation runs
-    warnings: Sequence[str] = ()  # reasons to doubt the comparison, which the results repeat
+    warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison, which the results repeat
 
     @property
     def is_tuned(self) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gptzoo.ablation.records.warning import ComparisonWarning
+
 Verdict = Literal["better", "worse", "same", "cannot tell", "no data", "stopped"]
 Cost = Literal["step", "tokens", "flops", "seconds"]  # cumulative training cost of one trial: the x axis of curves
 
@@ -106,6 +108,7 @@ class TaskScore:
     p: float | None
     p_adjusted: float | None
     verdict: Verdict | None  # None for the baseline
+    paired: bool | None = None  # how the difference was estimated; None without one
 
 
 @dataclass(frozen=True)
@@ -121,5 +124,8 @@ class Analysis:
     bands: Sequence[Band]
     matched: Mapping[Cost, Matched]  # by "flops" and "seconds", if that cost of every variant is known
     fronts: Mapping[str, Sequence[ParetoPoint]]  # by cost: "parameters", "seconds per token", "memory", "cache"
-    notes: Sequence[str]  # caveats: failures, unequal seeds, assumptions that do not hold
+    notes: Sequence[str]  # caveats: unequal seeds, assumptions that do not hold
     scores: Sequence[TaskScore] = ()  # by task, metric and variant; the baseline comes first
+    warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison as a whole
+    trained: str = ""  # the trained models as a sentence: data, size, steps and device
+    unit: str = ""  # unit of the metric and of all differences, such as "nats per token"; "" if unknown

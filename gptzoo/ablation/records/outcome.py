@@ -10,6 +10,7 @@ from typing import Any
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
+from gptzoo.ablation.records.warning import ComparisonWarning
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class Variant:
     memory_bytes: int | None = None  # estimated memory of a training step; None if unknown
     tuning: Tuning | None = None  # the grid and its results; None without a grid
     exports_as: str = ""  # family of transformers for `gptzoo export-hf`, or what the closest one lacks; "" if unknown
+    steps: int | None = None  # optimizer steps of one trial; None if an older version wrote the folder
+    tokens: int | None = None  # training tokens of one trial; None as well
+
+    @property
+    def flops(self) -> float | None:
+        """Training FLOPs of one trial, or None if unknown."""
+        return None if self.flops_per_token is None or self.tokens is None else self.flops_per_token * self.tokens
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Outcome:
     metric: str  # the metric that is compared, such as "val/loss"; lower is better
     paired: bool  # True if trials with the same seed share data order and initial values
     margin: float  # differences smaller than this count as the same
-    alpha: float  # probability of calling any variant different if none is, over all comparisons together
+    alpha: float  # probability of calling any variant different if none is, over all comparisons of this look
     power: float  # probability of detecting a difference of the smallest detectable size
     variants: Sequence[Variant]
     trials: Sequence[TrialOutcome]
@@ -58,7 +66,8 @@ class Outcome:
     spec: Mapping[str, Any] = field(default_factory=dict)  # the contents of ablation.json
     environment: Mapping[str, Any] = field(default_factory=dict)  # software and hardware of one of the runs
     selection: Selection | None = None  # the rungs of successive halving so far
-    warnings: Sequence[str] = ()  # of the plan: reasons to doubt the comparison, such as a warmup as long as the runs
+    warnings: Sequence[ComparisonWarning] = ()  # of the plan, such as a warmup as long as the runs
+    looks: Sequence[int] = ()  # numbers of seeds at which results are looked at, the current one last; () for one look
 
     @property
     def compared(self) -> list[str]:

@@ -8,7 +8,8 @@ from statistics import mean
 
 from gptzoo.ablation.records.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, ParetoPoint, Verdict
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.formatting import format_estimate, with_unit
+from gptzoo.ablation.report.formatting import format_estimate
+from gptzoo.ablation.wording import with_unit
 
 TRAINING_COSTS: Mapping[Cost, str] = {
     "step": "optimizer step",

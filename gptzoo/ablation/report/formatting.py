@@ -37,13 +37,3 @@ def format_p_value(p: float | None) -> str:
 def format_two_digits(value: float | None) -> str:
     """Format a number of low precision, such as an effect size, with two significant digits."""
     return MISSING if value is None else f"{value:.2g}".replace("-", "−")
-
-
-def unit_of(metric: str) -> str:
-    """Return the unit of a metric, or "" if it is unknown."""
-    return "nats per token" if metric.rpartition("/")[2] == "loss" else ""
-
-
-def with_unit(metric: str) -> str:
-    """Return the name of a metric with its unit: "val/loss (nats per token)"."""
-    return f"{metric} ({unit_of(metric)})" if unit_of(metric) else metric

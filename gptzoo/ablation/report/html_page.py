@@ -21,11 +21,12 @@ from gptzoo.ablation.records.outcome import Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.report import palette
 from gptzoo.ablation.report.figures import Figure
-from gptzoo.ablation.report.formatting import format_interval, format_value, with_unit
+from gptzoo.ablation.report.formatting import format_interval, format_value
 from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row, sort_value
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
-from gptzoo.ablation.statistics.warnings import tuned_variants
+from gptzoo.ablation.warnings.tuning import tuned_variants
+from gptzoo.ablation.wording import with_unit
 from gptzoo.utils.units import scaled
 
 _SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "page.js")

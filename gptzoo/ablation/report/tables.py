@@ -12,7 +12,7 @@ from typing import Any
 from gptzoo.ablation.records.analysis import Analysis, Estimate
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
-from gptzoo.ablation.statistics.warnings import tuned_variants
+from gptzoo.ablation.warnings.tuning import tuned_variants
 
 Column = type[str] | type[int] | type[float]
 

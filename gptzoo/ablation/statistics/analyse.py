@@ -23,8 +23,11 @@ from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, a
 from gptzoo.ablation.statistics.notes import report_notes
 from gptzoo.ablation.statistics.pareto import pareto_fronts
 from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
-from gptzoo.ablation.statistics.sentences import describe_failures, no_data_sentence, verdict_sentence
+from gptzoo.ablation.statistics.sentences import no_data_sentence, verdict_sentence
 from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
+from gptzoo.ablation.statistics.training import describe_training
+from gptzoo.ablation.warnings.results import result_warnings
+from gptzoo.ablation.wording import describe_failures, unit_of
 
 
 def analyse(outcome: Outcome) -> Analysis:
@@ -36,15 +39,14 @@ def analyse(outcome: Outcome) -> Analysis:
     """
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    ranked = sorted(losses, key=lambda name: (losses[name], name))
-    ranking = {name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in ranked}
+    ranking = {name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in _ranked(endpoints)}
     contrasts = factorial_contrasts(outcome, endpoints)
     matched = losses_at_equal_cost(outcome)
     return Analysis(
         baseline=outcome.baseline,
         metric=outcome.metric,
         ranking=ranking,
-        comparisons=_compare_with_baseline(outcome, endpoints, ranked),
+        comparisons=compare_with_baseline(outcome),
         noise=estimate_noise(list(endpoints.values()), outcome.alpha),
         effects=_estimate_effects(outcome, contrasts),
         bands=curve_bands(outcome),
@@ -52,12 +54,22 @@ def analyse(outcome: Outcome) -> Analysis:
         fronts=pareto_fronts(outcome, losses),
         notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome)],
         scores=compare_scores(outcome),
+        warnings=list(result_warnings(outcome)),
+        trained=describe_training(outcome),
+        unit=unit_of(outcome.metric),
     )
 
 
-def _compare_with_baseline(
-    outcome: Outcome, endpoints: Mapping[str, Endpoints], ranked: Sequence[str]
-) -> list[Comparison]:
+def _ranked(endpoints: Mapping[str, Endpoints]) -> list[str]:
+    """Return the variants with endpoints, the lowest mean first."""
+    losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
+    return sorted(losses, key=lambda name: (losses[name], name))
+
+
+def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
+    """Compare each variant with the baseline, in the order of their means."""
+    endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
+    ranked = _ranked(endpoints)
     without_data = [variant.name for variant in outcome.variants if variant.name not in ranked]
     in_family = set(outcome.compared)
     names = [name for name in [*ranked, *without_data] if name in in_family]
@@ -118,7 +130,9 @@ def _comparison(
     contrast = corrected.contrast
     sides = [endpoints[name], endpoints[outcome.baseline]]
     more_seeds = _more_seeds(outcome, corrected, contrast.sd, paired=contrast.paired)
-    sentence = verdict_sentence(name, outcome.baseline, corrected, margin=outcome.margin, more_seeds=more_seeds)
+    sentence = verdict_sentence(
+        name, outcome.baseline, corrected, metric=outcome.metric, margin=outcome.margin, more_seeds=more_seeds
+    )
     failed = outcome.failures(name)
     if failed:
         sentence += f" {describe_failures(failed, len(outcome.trials_of(name)))}."
@@ -163,7 +177,12 @@ def _effect(outcome: Outcome, factorial: FactorialContrast, corrected: Corrected
         verdict=corrected.verdict,
         effect_size=_effect_size(contrast, factorial.sd),
         sentence=verdict_sentence(
-            " with ".join(labels), reference, corrected, margin=outcome.margin, more_seeds=more_seeds
+            " with ".join(labels),
+            reference,
+            corrected,
+            metric=outcome.metric,
+            margin=outcome.margin,
+            more_seeds=more_seeds,
         ),
     )
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from gptzoo.ablation.records.analysis import Cost, Matched
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.records.same_text import is_validation_metric
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.statistics.contrast import Endpoints
 from gptzoo.ablation.statistics.effects import FactorialContrast
-from gptzoo.ablation.statistics.sentences import describe_failures, format_count
-from gptzoo.ablation.statistics.warnings import report_warnings
-from gptzoo.data.held_out import Overlap
+from gptzoo.ablation.wording import format_count, listed
 
 _OUTLIER_THRESHOLD = 8.0  # robust standard deviations; normal noise exceeds it once in many thousand values
 _MIN_VALUES_FOR_OUTLIERS = 8  # values in all variants; a robust standard deviation of fewer is too uncertain
-_MAX_LISTED_VARIANTS = 6
 _MAD_TO_SD = 1.4826  # standard deviations per median absolute deviation, for normal noise
 
 
@@ -32,19 +27,13 @@ def report_notes(
     n_open = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
     if n_open:
         yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
-    yield from report_warnings(outcome)
     if n_unverified := sum(not trial.verified for trial in outcome.trials):
         yield (
             f"{n_unverified} of {format_count(len(outcome.trials), 'trial')} have no checksum, as an older version "
             "wrote them: only the form of their records was checked."
         )
-    for variant in outcome.variants:
-        if failed := outcome.failures(variant.name):
-            rest = " Its results come from its other runs." if endpoints[variant.name] else ""
-            yield f"{variant.name}: {describe_failures(failed, len(outcome.trials_of(variant.name)))}.{rest}"
     if outcome.selection is not None:
         yield from _selection_notes(outcome, outcome.selection)
-    yield from _text_notes(outcome)
     yield from _pairing_notes(outcome, endpoints)
     yield from _outlier_notes(endpoints)
     yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
@@ -60,55 +49,6 @@ def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
             f"{format_count(n_stopped, 'variant')} of {len(outcome.variants)} were stopped early, by seed {seeds}, "
             "which no comparison uses. Variants that learn slowly at first but end well may be among them."
         )
-
-
-def _text_notes(outcome: Outcome) -> Iterator[str]:
-    """Yield notes about held-out text that was trained on, that is unknown, or that changed between trials."""
-    described = set()
-    for variant in outcome.variants:
-        trials = outcome.trials_of(variant.name)
-        for trial in trials:
-            overlap = Overlap.from_record(trial.data.get("overlap"))
-            if overlap is not None and overlap.is_high:
-                described.add((variant.name, overlap.describe()))
-        if len({trial.data["data"] for trial in trials if "data" in trial.data}) > 1:
-            yield f"{variant.name}: its trials were trained on different text, so their mean mixes data sets."
-    by_text: dict[str, list[str]] = {}
-    for name, text in sorted(described):
-        by_text.setdefault(text, []).append(name)
-    for text, names in by_text.items():
-        yield f"{_listed(names)}: measured on text that is partly trained on: {text}."
-    if len({json.dumps([v.spec.get("corpus"), v.spec.get("tokenizer")], sort_keys=True) for v in outcome.variants}) > 1:
-        yield (
-            "train/loss is per token of each variant's own training text, and the variants have different corpora or "
-            "tokenizers: its curves show progress, but do not compare variants."
-        )
-    if len({variant.spec.get("model", {}).get("context_length") for variant in outcome.variants}) > 1:
-        yield (
-            "The variants have different context lengths, and each is evaluated in windows of its own length: longer "
-            "windows give more context. `gptzoo eval --window` measures all in windows of one length."
-        )
-    yield from _unknown_text_notes(outcome)
-
-
-def _unknown_text_notes(outcome: Outcome) -> Iterator[str]:
-    """Yield a note if an older version trained variants with different corpora and did not record their texts."""
-    if not is_validation_metric(outcome.metric):
-        return
-    ended = [trial for trial in outcome.trials if trial.state == "done" and trial.rows]
-    if outcome.metric == "val/bits_per_byte" and len({bool(trial.data.get("held_out")) for trial in ended}) > 1:
-        yield (
-            "Some trials were trained by an older version of gptzoo, whose bits per byte also counted separators as "
-            "text: do not compare them with the others. `gptzoo eval` gives the current figure of a trial."
-        )
-    corpora = {variant.name: variant.spec.get("corpus") for variant in outcome.variants}
-    for name, corpus in corpora.items():
-        is_unknown = any(trial.rows and not trial.data.get("held_out") for trial in outcome.trials_of(name))
-        if is_unknown and corpus != corpora.get(outcome.baseline):
-            yield (
-                f"{name}: its corpus is not that of {outcome.baseline}, and an older version of gptzoo did not record "
-                "the held-out texts. If they differ, their losses do not compare."
-            )
 
 
 def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
@@ -173,16 +113,11 @@ def _equal_cost_notes(matched: Mapping[Cost, Matched]) -> Iterator[str]:
     for cost, at_cost in matched.items():
         if cut_short := [variant for variant in at_cost.cut_short if variant not in at_cost.untold]:
             yield (
-                f"Losses at equal {cost}: {_listed(cut_short)} trained beyond this point, where the learning rate had "
+                f"Losses at equal {cost}: {listed(cut_short)} trained beyond this point, where the learning rate had "
                 "not decayed fully. A run planned to end there would have had a lower loss."
             )
         if at_cost.untold:
             yield (
-                f"Losses at equal {cost} of {_listed(at_cost.untold)} are not shown: the evaluations are too far apart "
+                f"Losses at equal {cost} of {listed(at_cost.untold)} are not shown: the evaluations are too far apart "
                 "to interpolate. Set a smaller eval.every."
             )
-
-
-def _listed(variants: Sequence[str]) -> str:
-    """Return the names of the variants, or their number if there are many."""
-    return ", ".join(variants) if len(variants) <= _MAX_LISTED_VARIANTS else format_count(len(variants), "variant")

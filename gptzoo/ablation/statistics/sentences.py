@@ -9,24 +9,28 @@ from dataclasses import replace
 from gptzoo.ablation.records.analysis import Estimate
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast
+from gptzoo.ablation.wording import describe_failures, format_count, quantity_of
 
 _MAX_ADVISED_SEEDS = 1000  # a recommendation to train 22,044 more seeds helps nobody
 
 
 def verdict_sentence(
-    subject: str, reference: str, corrected: CorrectedContrast, *, margin: float, more_seeds: int | None
+    subject: str, reference: str, corrected: CorrectedContrast, *, metric: str, margin: float, more_seeds: int | None
 ) -> str:
-    """Return a verdict as a sentence, such as "none is worse than rope by 0.224 (0.201 to 0.247; 5 pairs of runs).".
+    """Return a verdict as a sentence.
+
+    For example: "none is worse than rope by 0.224 nats per token of val/loss (0.201 to 0.247; 5 pairs of runs).".
 
     more_seeds: for the verdict "cannot tell", the number of additional seeds that would decide.
     """
     estimate, paired = corrected.estimate, corrected.contrast.paired
+    unit = quantity_of(metric)
     if corrected.verdict in ("better", "worse"):
         by = estimate if estimate.value >= 0 else _negated(estimate)
         size = format_number(by.value, half_width(by))
-        return f"{subject} is {corrected.verdict} than {reference} by {size} ({_interval_and_runs(by, paired)})."
+        return f"{subject} is {corrected.verdict} than {reference} by {size} {unit} ({_interval_and_runs(by, paired)})."
     size = format_number(estimate.value, half_width(estimate))
-    difference = f"the difference is {size} ({_interval_and_runs(estimate, paired)})"
+    difference = f"the difference is {size} {unit} ({_interval_and_runs(estimate, paired)})"
     if corrected.verdict == "same":
         return f"{subject} is the same as {reference} to within {margin:g}: {difference}."
     return f"Cannot tell {subject} from {reference}: {difference}; {_advice(corrected, more_seeds)}."
@@ -38,18 +42,6 @@ def no_data_sentence(variant: str, trials: Sequence[TrialOutcome], failed: Seque
         n_failed = f", {len(failed)} failed" if failed else ""
         return f"No data for {variant} yet: {format_count(len(trials) - len(failed), 'trial')} not done{n_failed}."
     return f"No data for {variant}: {describe_failures(failed, len(trials))}."
-
-
-def describe_failures(failed: Sequence[TrialOutcome], n_trials: int) -> str:
-    """Return how many of the trials failed, for which seeds and reasons."""
-    reasons = sorted({trial.reason or "it ended without the metric" for trial in failed})
-    seeds = ", ".join(str(trial.seed) for trial in failed)
-    return f"{len(failed)} of {format_count(n_trials, 'trial')} failed (seed {seeds}): {'; '.join(reasons)}"
-
-
-def format_count(n: int, noun: str) -> str:
-    """Format a count with its noun: "1 seed", "2 seeds", "12,000 seeds"."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def format_number(value: float, uncertainty: float) -> str:

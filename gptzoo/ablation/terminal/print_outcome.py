@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from gptzoo.ablation.machine_metrics import without_machine_metrics
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.statistics.analyse import analyse
@@ -17,12 +18,11 @@ from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.print_scores import print_scores, scores_as_dict
 from gptzoo.ablation.terminal.print_tuning import print_tuning, tuning_as_dict
 from gptzoo.ablation.terminal.tables import plain_table
-from gptzoo.training.run.verify_resume import MACHINE_METRICS
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
     """Print the rungs, a table of the variants, the verdicts, the failures and the notes."""
-    analysis = analyse(_without_machine_metrics(outcome))
+    analysis = analyse(without_machine_metrics(outcome))
     selection = outcome.selection
     if selection is not None and selection.rungs:
         print_rungs(selection, console)
@@ -30,7 +30,8 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     console.print(_variants_table(outcome, analysis))
     print_scores(analysis, console)
     compared = [comparison.sentence for comparison in analysis.comparisons if comparison.variant in outcome.compared]
-    lines = ["", *compared, *analysis.notes]
+    warnings = [f"Warning: {warning.text}" for warning in analysis.warnings]
+    lines = ["", analysis.trained, *warnings, *compared, *analysis.notes]
     lines += [
         f"failed: {trial.variant} seed {trial.seed}: {trial.reason}"
         for trial in outcome.trials
@@ -70,7 +71,7 @@ def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
 
 def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
     """Convert the outcome to JSON: the verdicts, and the state and final metric of each trial."""
-    analysis = analyse(_without_machine_metrics(outcome))
+    analysis = analyse(without_machine_metrics(outcome))
     return {
         "name": outcome.name,
         "baseline": outcome.baseline,
@@ -92,19 +93,14 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         ],
         "selection": None if outcome.selection is None else selection_as_dict(outcome.selection),
         "tuning": tuning_as_dict(outcome),
-        "notes": list(analysis.notes),
+        "trained": analysis.trained,
+        "unit": analysis.unit,
+        "warnings": [asdict(warning) for warning in analysis.warnings],
+        # Programs that read the notes of older versions look for the warnings there.
+        "notes": [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes],
         **({"scores": scores_as_dict(analysis)} if outcome.spec.get("harness") else {}),
     }
 
 
 def _count_states(outcome: Outcome) -> Counter[str]:
     return Counter(trial.state for trial in outcome.trials)
-
-
-def _without_machine_metrics(outcome: Outcome) -> Outcome:
-    """Remove the metrics that differ each time the same trials are run. Only the report shows them."""
-    trials = [
-        replace(trial, rows=[{name: v for name, v in row.items() if name not in MACHINE_METRICS} for row in trial.rows])
-        for trial in outcome.trials
-    ]
-    return replace(outcome, trials=trials)

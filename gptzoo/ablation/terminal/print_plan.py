@@ -13,8 +13,10 @@ from rich.console import Console
 from gptzoo.ablation.planning.folder import trials_as_dicts
 from gptzoo.ablation.planning.forecast import Detectable, Forecast
 from gptzoo.ablation.planning.plan_types import Plan
+from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
 from gptzoo.ablation.terminal.tables import format_duration, plain_table
+from gptzoo.ablation.warnings.results import variant_warnings
 
 _N_REASONS_SHOWN = 20
 
@@ -77,8 +79,15 @@ def _exclusions_and_notes(plan: Plan) -> Iterator[str]:
         yield f"{name} stands for {len(merged)} more combinations of choices with the same spec"
     for note in plan.notes:
         yield f"note: {note}"
-    for warning in plan.warnings:
-        yield f"WARNING: {warning}"
+    for warning in _all_warnings(plan):
+        yield f"WARNING: {warning.text}"
+
+
+def _all_warnings(plan: Plan) -> list[ComparisonWarning]:
+    """Return the warnings of the plan and those that follow from its variants alone."""
+    variants = [variant.as_variant() for variant in plan.variants]
+    of_variants = variant_warnings(variants, plan.baseline, metric=plan.spec.metric, budget=plan.spec.budget)
+    return [*plan.warnings, *of_variants]
 
 
 def _forecast(plan: Plan, forecast: Forecast | None) -> Iterator[str]:
@@ -129,7 +138,8 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "trials": trials_as_dicts(plan),
         "halving": None if plan.halving is None else halving_as_dict(plan),
         "notes": list(plan.notes),
-        "warnings": list(plan.warnings),
+        "warnings": [warning.text for warning in _all_warnings(plan)],
+        "warning_records": [asdict(warning) for warning in _all_warnings(plan)],
         "extension_trials": plan.n_extension_trials,
         "forecast": None if forecast is None else asdict(forecast),
     }

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.tuning import GridValue
-from gptzoo.ablation.statistics.warnings import tuned_variants
 from gptzoo.ablation.terminal.tables import plain_table
+from gptzoo.ablation.warnings.tuning import tuned_variants
 
 
 def print_tuning(outcome: Outcome, console: Console) -> None:

@@ -70,7 +70,9 @@ def test_an_axis_that_changes_the_held_out_text_is_refused(
     axes: dict[str, Any], base: dict[str, Any], metric: str, vocab_size: int | None
 ) -> None:
     base = {**base, "model": {**BASE["model"], "vocab_size": vocab_size}}
-    with pytest.raises(SpecError, match=r'\$\.axes: the held-out text of .* is another one.*Add a corpus .*"held_out"'):
+    with pytest.raises(
+        SpecError, match=r'\$\.axes: the held-out text of .* is another one.*Name one corpus .*"held_out"'
+    ):
         plan_of(axes, base, metric=metric)
     assert not Path("out").exists()
 

@@ -73,9 +73,11 @@ def test_a_warmup_that_is_another_share_of_each_run_is_in_the_plan_the_status_an
     plan = plan_of(tmp_path, with_schedule(warmup_steps=15), budget=budget)
     unequal = f"15 of {n_steps[0]} steps ({15 / n_steps[0]:.0%}) of n_layers=1, and 15 of 16 steps (94%) of n_layers=8"
     impossible = "n_layers=8: schedule cosine: the learning rate rises until the last of 16 steps and never decays"
-    assert [warning for warning in plan.warnings if impossible in warning or unequal in warning] == plan.warnings
     assert len(plan.warnings) == 2
-    assert plan_as_dict(plan, None)["warnings"] == plan.warnings
+    assert all(impossible in warning.text or unequal in warning.text for warning in plan.warnings)
+    printed = plan_as_dict(plan, None)
+    assert printed["warnings"][:2] == [warning.text for warning in plan.warnings]
+    assert [warning["kind"] for warning in printed["warning_records"][:2]] == ["schedule", "schedule"]
     write_plan(tmp_path, plan)
     write_report(gptzoo.read_outcome(tmp_path), tmp_path / "report")
     texts = [
@@ -107,23 +109,25 @@ def test_a_budget_of_few_steps_is_reported_with_what_each_variant_gets(tmp_path:
     n_steps = [round(flops / cost) for cost in costs]
     assert n_steps[1] == 3
     (warning,) = plan_of(tmp_path, with_schedule(), budget={"flops": flops}).warnings
-    assert f"n_layers=8 {3 / 2.6:.0%} (3 steps)" in warning
-    assert f"n_layers=1 gets {n_steps[0] * costs[0] / flops:.0%} of it ({n_steps[0]} steps)" in warning
-    assert "all 115%" not in warning
+    assert warning.kind == "budget"
+    assert f"n_layers=8 {3 / 2.6:.0%} (3 steps)" in warning.text
+    assert f"n_layers=1 gets {n_steps[0] * costs[0] / flops:.0%} of it ({n_steps[0]} steps)" in warning.text
+    assert "all 115%" not in warning.text
     (warning,) = plan_of(tmp_path, with_schedule(), budget={"tokens": 100}).warnings
-    assert "gets 128% of it (2 steps)" in warning
+    assert "gets 128% of it (2 steps)" in warning.text
 
 
 def test_the_same_warning_of_several_variants_is_one(tmp_path: Path) -> None:
     (warning,) = plan_of(tmp_path, with_schedule(warmup_steps=200)).warnings
-    assert warning.startswith("all variants: schedule cosine: the learning rate never reaches its peak in 100 steps")
+    reason = "schedule cosine: the learning rate never reaches its peak in 100 steps"
+    assert warning.text.startswith(f"all variants: {reason}")
 
 
 def test_a_rung_within_the_warmup_is_reported(tmp_path: Path) -> None:
     axes = {"model.n_layers": [1, 2, 3, 4]}
     base = with_schedule(warmup_steps=30)
     (warning,) = plan_of(tmp_path, base, axes=axes, halving={"rungs": [0.2], "seeds": [50]}).warnings
-    assert "rung 1 is at step 20, and the warmup ends at 30" in warning
+    assert "rung 1 is at step 20, and the warmup ends at 30" in warning.text
     assert plan_of(tmp_path, base, axes=axes, halving={"rungs": [0.4], "seeds": [50]}).warnings == []
 
 
@@ -132,9 +136,9 @@ def test_one_variant_with_one_seed_is_refused_and_with_a_purpose_it_is_a_warning
     with pytest.raises(SpecError, match="one variant and one seed, so there is nothing to compare"):
         plan_of(tmp_path, axes=axes, seeds=1)
     (warning,) = plan_of(tmp_path, axes=axes).warnings
-    assert "it only measures the noise between seeds" in warning
+    assert "it only measures the noise between seeds" in warning.text
     (warning,) = plan_of(tmp_path, axes=axes, seeds=1, tune=TUNE).warnings
-    assert "it only tunes this variant" in warning
+    assert "it only tunes this variant" in warning.text
     with pytest.raises(SpecError, match=r"1 excluded, for example: .*must divide d_model 24"):
         plan_of(tmp_path, axes={"model.n_heads": [3, 7]}, seeds=1)
 
@@ -157,7 +161,7 @@ def test_what_was_tuned_is_in_the_status_and_the_report(tmp_path: Path) -> None:
     assert "0.001: 2.0000  0.004: 1.5000" in text
     edges = "n_layers=1 (0.004, the highest of 2), n_layers=8 (0.001, the lowest of 2)"
     for shown in (text, page.replace("&#34;", '"')):
-        assert f"Warning: the best optimizer.lr is at the edge of the grid of {edges}" in shown
+        assert f"Warning: The best optimizer.lr is at the edge of the grid of {edges}" in shown
         assert 'Set "extend": true in tune' in shown
     assert "0.001: 2.0000, 0.004: 1.5000" in page
     assert table[1:] == [
@@ -200,14 +204,14 @@ def test_a_folder_without_the_new_records_is_read_and_continued(tmp_path: Path) 
     plan = plan_of(tmp_path, tune=TUNE)
     write_plan(tmp_path, plan)
     spec, design = (json.loads((tmp_path / name).read_text()) for name in ("ablation.json", "variants.json"))
-    del spec["tune"]["extend"], design["warnings"], design["sha256"]
+    del spec["tune"]["extend"], design["warnings"], design["warning_records"], design["sha256"]
     for variant in design["variants"]:
-        del variant["tuning"]
+        del variant["tuning"], variant["steps"], variant["tokens"]
     (tmp_path / "ablation.json").write_text(json.dumps(spec))
     (tmp_path / "variants.json").write_text(json.dumps(design))
     outcome = gptzoo.read_outcome(tmp_path)
     assert [variant.tuning for variant in outcome.variants] == [None, None]
-    assert outcome.warnings == ()
+    assert outcome.warnings == []
     check_same_ablation(tmp_path, plan.spec)
 
 
@@ -220,3 +224,18 @@ def test_weights_that_a_trial_did_not_change_are_in_the_notes(tmp_path: Path) ->
     text = status_text(tmp_path)
     assert "Warning: n_layers=8, seeds 1, 2: nothing is trained." in text
     assert "n_layers=1, seed" not in text
+
+
+def test_seeds_that_are_added_after_results_were_seen_are_a_warning_that_looks_answers(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, seeds=2)
+    write_plan(tmp_path, plan)
+    assert plan_of(tmp_path, seeds=3).warnings == []  # no result was seen
+    for trial in plan.trials:
+        finish(tmp_path, trial, 1.0)
+    assert plan_of(tmp_path, seeds=2).warnings == []
+    (warning,) = plan_of(tmp_path, seeds=3).warnings
+    assert (warning.kind, 'Set "looks": [2, 3] in the ablation' in warning.text) == ("seeds added", True)
+    write_plan(tmp_path, plan_of(tmp_path, seeds=3))
+    assert [w.kind for w in plan_of(tmp_path, seeds=3).warnings] == ["seeds added"]  # not only in the first plan
+    assert [w.kind for w in gptzoo.read_outcome(tmp_path).warnings] == ["seeds added"]
+    assert plan_of(tmp_path, seeds=3, looks=[2, 3]).warnings == []

@@ -128,6 +128,17 @@ def test_the_page_has_all_sentences_and_notes_and_a_headline() -> None:
     assert "t5: 't5' adds a score bias" in text
 
 
+def test_the_findings_begin_with_what_was_trained_and_with_the_warnings() -> None:
+    ablation = six_variants()
+    analysis = analyse(ablation)
+    text = ParsedPage(page_of(ablation)).text
+    assert {warning.kind for warning in analysis.warnings} == {"failed seeds"}
+    places = [text.index(part) for part in ("Findings", analysis.trained, analysis.warnings[0].text)]
+    assert places == sorted(places)
+    assert places[-1] < text.index(analysis.comparisons[0].sentence)
+    assert "Warnings" not in ParsedPage(page_of(many_variants(3))).text
+
+
 def test_texts_are_escaped() -> None:
     ablation = six_variants()
     hostile = replace(

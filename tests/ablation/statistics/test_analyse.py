@@ -151,7 +151,7 @@ def test_one_seed_cannot_tell_and_the_sentence_says_why() -> None:
     assert comparison.verdict == "cannot tell"
     assert (comparison.p, comparison.detectable, comparison.more_seeds) == (None, None, None)
     assert comparison.sentence == (
-        "Cannot tell b from a: the difference is 1 (1 pair of runs); "
+        "Cannot tell b from a: the difference is 1 nats per token of val/loss (1 pair of runs); "
         "a single seed says nothing about the spread over seeds."
     )
 
@@ -160,9 +160,8 @@ def test_the_interval_in_a_sentence_has_the_sign_of_the_verdict() -> None:
     losses = {"a": {1: 3.0, 2: 3.1, 3: 3.2}, "b": {1: 2.5, 2: 2.6, 3: 2.8}}
     comparison = only(analyse(outcome(losses)))
     assert comparison.verdict == "better"
-    numbers = re.fullmatch(
-        r"b is better than a by ([\d.]+) \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\.", comparison.sentence
-    )
+    pattern = r"b is better than a by ([\d.]+) nats per token of val/loss \(([\d.]+) to ([\d.]+); 3 pairs of runs\)\."
+    numbers = re.fullmatch(pattern, comparison.sentence)
     assert numbers is not None, comparison.sentence
     difference = comparison.difference
     assert difference is not None
@@ -212,7 +211,7 @@ def test_failures_are_reported_in_sentences_and_notes() -> None:
     assert "1 of 3 trials failed (seed 2): diverged: the loss is nan" in b.sentence
     assert (c.variant, c.verdict, c.n_failed) == ("c", "no data", 3)
     assert c.sentence == "No data for c: 3 of 3 trials failed (seed 1, 2, 3): diverged: the loss is nan."
-    assert [note[:2] for note in analysis.notes if "failed" in note] == ["b:", "c:"]
+    assert [(w.kind, list(w.variants)) for w in analysis.warnings] == [("failed seeds", ["b"]), ("failed seeds", ["c"])]
     assert any("seed 2" in note and "partner" in note for note in analysis.notes)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gptzoo.ablation.statistics.sentences import format_count, format_number
+from gptzoo.ablation.statistics.sentences import format_number
+from gptzoo.ablation.wording import format_count
 
 
 @pytest.mark.parametrize(

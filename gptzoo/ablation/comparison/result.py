@@ -1,0 +1,130 @@
+"""The result of a comparison of two runs, as JSON. `gptzoo schema comparison` prints its JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from gptzoo.ablation.records.analysis import Verdict
+from gptzoo.ablation.records.warning import WarningKind
+from gptzoo.strict_model import StrictModel
+
+
+class ResultModel(StrictModel):
+    """A part of the result."""
+
+
+class WarningResult(ResultModel):
+    """A reason to doubt the verdict."""
+
+    kind: WarningKind
+    """Category of the warning."""
+    text: str
+    """The warning as complete sentences, clear when read alone."""
+    variants: tuple[str, ...] = ()
+    """Names of the runs that it concerns. Empty: both."""
+
+
+class IntervalResult(ResultModel):
+    """A number with its confidence interval."""
+
+    value: float
+    """The estimate."""
+    low: float | None
+    """Lower end of the interval. Null: a single seed gives no interval."""
+    high: float | None
+    """Upper end of the interval. Null: a single seed gives no interval."""
+
+
+class FailedSeed(ResultModel):
+    """A trial without a result."""
+
+    seed: int
+    """Seed of the trial."""
+    reason: str
+    """Reason of the failure."""
+
+
+class SideResult(ResultModel):
+    """One of the two runs, with its results."""
+
+    name: str
+    """Name of the run in sentences, tables and folders."""
+    parameters: int
+    """Number of parameters of the model."""
+    steps: int | None
+    """Optimizer steps of one trial."""
+    tokens: int | None
+    """Training tokens of one trial."""
+    flops: float | None
+    """Training FLOPs of one trial. Null: they cannot be counted."""
+    mean: IntervalResult | None
+    """Mean of the metric over seeds, with a confidence interval at the level of the verdict. Null: no trial ended."""
+    values: dict[str, float]
+    """Final value of the metric of each trial that is done, by seed."""
+    failed: tuple[FailedSeed, ...]
+    """Trials that ended without a result."""
+    spec: dict[str, Any]
+    """The run spec with all defaults, without its seed."""
+
+
+class LookResult(ResultModel):
+    """A look at the results, after which seeds could be added."""
+
+    seeds: int
+    """Number of seeds of each run at this look."""
+    level: float
+    """Part of `alpha` that this look spends: the error probability of its interval."""
+    verdict: Verdict
+    """Verdict from the first `seeds` seeds at this level."""
+
+
+class ComparisonResult(ResultModel):
+    """The verdict on run B against run A, and everything that it rests on. Differences are B minus A."""
+
+    format_version: Literal[1] = 1
+    """Version of this format. It changes if a field is removed or gets another meaning."""
+    verdict: Verdict
+    """`better`, `worse` or `same` (within the margin): B against A, by the confidence interval of the difference.
+    `cannot tell`: the interval allows several of them. `no data`: all trials of a run failed."""
+    trained: str
+    """The trained models as a sentence: data, size, steps and device."""
+    sentence: str
+    """The verdict as a sentence, with unit, interval and number of runs."""
+    warnings: tuple[WarningResult, ...]
+    """Reasons to doubt the verdict, the most important first."""
+    metric: str
+    """Metric that is compared at the end of training. Lower is better."""
+    unit: str
+    """Unit of the metric and of differences. Empty: none."""
+    a: SideResult
+    """Run A, the baseline."""
+    b: SideResult
+    """Run B."""
+    changes: tuple[str, ...]
+    """Differences of B from A in their specs, such as `model.norm: pre_ln -> post_ln`."""
+    difference: IntervalResult | None
+    """Mean difference of the metric, B minus A, with the confidence interval that decides. Negative: B is better."""
+    paired: bool
+    """True if trials with the same seed share data order and initial values and are compared in pairs."""
+    n: int
+    """Number of pairs, or number of seeds of the smaller side. 0 without data."""
+    p: float | None
+    """Two-sided p value of the hypothesis of no difference."""
+    effect_size: float | None
+    """The difference in standard deviations over seeds."""
+    detectable: float | None
+    """Smallest true difference that this number of seeds detects with a power of 80%, in the unit of the metric."""
+    more_seeds: int | None
+    """If the verdict is `cannot tell`: seeds to add for a decision, if the true difference is the estimated one."""
+    margin: float
+    """Equivalence margin in the unit of the metric: smaller differences are `same`."""
+    alpha: float
+    """Bound of the probability of calling equal runs different, over all looks."""
+    looks: tuple[LookResult, ...]
+    """All looks at the results, the current one last."""
+    notes: tuple[str, ...]
+    """Caveats of the statistics."""
+    folder: str
+    """Folder of the comparison, which is an ablation folder: `gptzoo report` writes its report."""
+    environment: dict[str, Any]
+    """Software and hardware of one of the trials."""

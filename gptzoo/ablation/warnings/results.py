@@ -1,0 +1,52 @@
+"""All warnings of an ablation's results, in the order of their weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gptzoo.ablation.records.outcome import Outcome, Variant
+from gptzoo.ablation.records.warning import ComparisonWarning
+from gptzoo.ablation.warnings.costs import unequal_flops, unequal_parameters, unequal_tokens
+from gptzoo.ablation.warnings.texts import (
+    changed_texts,
+    contaminated_texts,
+    unequal_tokenizers,
+    unequal_training_texts,
+    unequal_windows,
+    unknown_texts,
+)
+from gptzoo.ablation.warnings.trials import failed_seeds, run_warnings
+from gptzoo.ablation.warnings.tuning import best_at_edge, failed_values, field_without_effect
+from gptzoo.spec.ablation_fairness import BudgetSpec
+
+
+def variant_warnings(
+    variants: Sequence[Variant], baseline: str, *, metric: str, budget: BudgetSpec | None
+) -> Iterator[ComparisonWarning]:
+    """Yield the warnings that follow from the variants alone, before and after they are trained."""
+    yield from unequal_tokenizers(variants, baseline, metric)
+    yield from unequal_windows(variants, baseline, metric)
+    yield from unequal_tokens(variants, baseline, budget)
+    yield from unequal_flops(variants, baseline, budget)
+    yield from unequal_parameters(variants, baseline)
+
+
+def result_warnings(outcome: Outcome) -> Iterator[ComparisonWarning]:
+    """Yield the reasons to doubt the comparison as a whole: those of the plan, of the variants and of the trials."""
+    yield from failed_seeds(outcome)
+    yield from outcome.warnings
+    yield from best_at_edge(outcome)
+    yield from field_without_effect(outcome)
+    yield from failed_values(outcome)
+    budget = outcome.spec.get("budget")
+    yield from variant_warnings(
+        outcome.variants,
+        outcome.baseline,
+        metric=outcome.metric,
+        budget=None if budget is None else BudgetSpec.model_validate(budget),
+    )
+    yield from contaminated_texts(outcome)
+    yield from changed_texts(outcome)
+    yield from unknown_texts(outcome)
+    yield from unequal_training_texts(outcome)
+    yield from run_warnings(outcome)
