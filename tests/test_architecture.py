@@ -148,7 +148,8 @@ def test_the_public_names() -> None:
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
         DataError Decoder Dims Diverged Draws Executor FeedForward FolderError ForwardContext GgufArchitecture
         GgufMetadata GptzooError GroupedOptimizer IGNORED_TARGET Importer Inherited InputError InterleavedLlama
-        Interrupted Job LogitsProcessor MatrixOptimizer ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part PerLayer PluginError Positional
+        Interrupted Job LogitsProcessor MatrixOptimizer ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part
+        PerLayer PluginError Positional
         PrefillOutput Reference RemoteJob Replicated Rng RopeScaling RotaryPositional RowParallel RunSpec RunView
         Sample SampleCorpus SamplingSpec Schedule SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer
         SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
