@@ -22,6 +22,7 @@ from gptzoo.components.multi_head_attention import Attention as Attention
 from gptzoo.components.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from gptzoo.components.norm import Norm as Norm
 from gptzoo.components.norm import NormLayer as NormLayer
+from gptzoo.components.part import FusedBlocks as FusedBlocks
 from gptzoo.components.part import Part as Part
 from gptzoo.components.part import Rng as Rng
 from gptzoo.components.part import TensorPlan as TensorPlan
@@ -87,6 +88,8 @@ from gptzoo.spec.files import load_run_spec as load_run_spec
 from gptzoo.spec.model import ModelSpec as ModelSpec
 from gptzoo.spec.run import RunSpec as RunSpec
 from gptzoo.training.evaluation.evaluate import evaluate as evaluate
+from gptzoo.training.named_parameters import NamedParameters as NamedParameters
+from gptzoo.training.named_parameters import matrix_rows as matrix_rows
 from gptzoo.training.optim.learning_rate_schedules import Schedule as Schedule
 from gptzoo.training.optim.optimizers import Optimizer as Optimizer
 from gptzoo.training.run.run_view import RunView as RunView
