@@ -41,6 +41,7 @@ _HOME = {
     "Config": "gptzoo.component",
     "Inherited": "gptzoo.component",
     "inherited": "gptzoo.component",
+    "Recommended": "gptzoo.component",
     "Reference": "gptzoo.reference",
     "PerLayer": "gptzoo.reference",
     "by_default": "gptzoo.reference",

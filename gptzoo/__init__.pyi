@@ -11,6 +11,7 @@ from gptzoo.checkpoint.model_folder import load as load
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
 from gptzoo.component import Inherited as Inherited
+from gptzoo.component import Recommended as Recommended
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
 from gptzoo.components.attention import SdpaAttention as SdpaAttention

@@ -19,6 +19,7 @@ def plan_warnings(plan: Plan) -> Iterator[str]:
     yield from _impossible_schedules(plan.variants)
     yield from _unequal_schedules(plan.variants)
     yield from _missed_budget(plan)
+    yield from _left_out(plan.variants)
     if plan.halving is not None:
         yield from _rungs_in_warmup(plan.variants, plan.halving.steps)
 
@@ -60,6 +61,19 @@ def _unequal_schedules(variants: Sequence[PlannedVariant]) -> Iterator[str]:
         n_steps = {variant.name: variant.n_steps for variant in group}
         if len(set(n_steps.values())) > 1 and (warning := unequal_shares(group[0].spec.schedule, n_steps)):
             yield warning
+
+
+def _left_out(variants: Sequence[PlannedVariant]) -> Iterator[str]:
+    """Yield each recommended setting that is left out, with the variants that it concerns."""
+    names: dict[str, list[str]] = {}
+    for variant in variants:
+        for missing in variant.left_out:
+            names.setdefault(missing, []).append(variant.name)
+    for missing, concerned in names.items():
+        yield (
+            f"{_listed(concerned, len(variants))}: {missing}. The comparison may be one of this setting rather than "
+            'of the component. Set "recommended": true on the axis, give the setting in the choice, or tune it'
+        )
 
 
 def _missed_budget(plan: Plan) -> Iterator[str]:

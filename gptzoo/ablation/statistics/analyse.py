@@ -122,6 +122,7 @@ def _comparison(
     failed = outcome.failures(name)
     if failed:
         sentence += f" {describe_failures(failed, len(outcome.trials_of(name)))}."
+    sentence += _left_out(outcome, name)
     return Comparison(
         variant=name,
         verdict=corrected.verdict,
@@ -135,6 +136,17 @@ def _comparison(
         n_failed=len(failed),
         sentence=sentence,
     )
+
+
+def _left_out(outcome: Outcome, name: str) -> str:
+    """Return a sentence on the recommended settings that a variant or the baseline leaves out, or ""."""
+    missing = [
+        f"{variant.name} has {setting}"
+        for variant in outcome.variants
+        if variant.name in (name, outcome.baseline)
+        for setting in variant.left_out
+    ]
+    return f" Without recommended settings: {', and '.join(missing)}." if missing else ""
 
 
 def _estimate_effects(outcome: Outcome, contrasts: Sequence[FactorialContrast]) -> list[Effect]:
