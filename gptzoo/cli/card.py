@@ -104,8 +104,7 @@ def _recommended_lines(spec: ModelSpec | RunSpec, width: int) -> Iterator[Text]:
     for recommendation in recommendations_in(spec):
         notes = [recommendation.wanted]
         if recommendation.is_met is not None:
-            current = "no such field here" if recommendation.current is None else f"now {recommendation.current}"
-            notes.append("set" if recommendation.is_met else current)
+            notes.append("set" if recommendation.is_met else f"not set, {recommendation.has}")
         notes += [f"{recommendation.kind} {recommendation.type}", recommendation.setting.source]
         for index, line in enumerate(wrap_notes(notes, width - _LABEL_WIDTH)):
             yield Text(f"{'' if index else 'recommended':<{_LABEL_WIDTH}}", "bold").append(line, "not bold")

@@ -61,8 +61,12 @@ class Recommendation:
     def wanted(self) -> str:
         """The field and its recommended value: "model.architecture.embed_scale 50"."""
         factor = self.setting.factor
-        value = json.dumps(self.setting.value) if factor is None else f"times {factor:g}"
-        return f"{self.setting.field} {value}"
+        return f"{self.setting.field} {_text(self.setting.value) if factor is None else f'times {factor:g}'}"
+
+    @property
+    def has(self) -> str:
+        """The value that the spec has, as the rest of a sentence: "and has 1"."""
+        return "which this model cannot set" if self.current is None else f"and has {_text(self.current)}"
 
     def __str__(self) -> str:
         """Describe it: "norm 'sandwich' with model.architecture.embed_scale 50 (SOURCE)"."""
@@ -104,3 +108,7 @@ def is_equal(a: object, b: object) -> bool:
     if isinstance(a, int | float) and isinstance(b, int | float):
         return math.isclose(a, b, rel_tol=1e-6)
     return a == b
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)

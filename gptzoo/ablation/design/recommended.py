@@ -69,8 +69,8 @@ def left_out(run: RunSpec, base: RunSpec, tuned: str | None) -> list[str]:
             is_own = (_without_indices(recommendation.path), recommendation.type) in own
             is_met = is_own or not is_equal(current, value_at(of_base, setting.field))
         if not is_met and setting.field != tuned:
-            has = "there is no such field" if current is None else f"it has {current}"
-            missing.append(f"{recommendation.kind} {recommendation.type!r} without {recommendation.wanted}; {has}")
+            part = f"{recommendation.kind} {recommendation.type!r}"
+            missing.append(f"{part} is recommended with {recommendation.wanted}, {recommendation.has}")
     return missing
 
 

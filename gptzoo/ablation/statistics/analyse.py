@@ -139,14 +139,13 @@ def _comparison(
 
 
 def _left_out(outcome: Outcome, name: str) -> str:
-    """Return a sentence on the recommended settings that a variant or the baseline leaves out, or ""."""
-    missing = [
-        f"{variant.name} has {setting}"
+    """Return a sentence for each recommended setting that a variant or the baseline leaves out, or ""."""
+    return "".join(
+        f" Note on {variant.name}: {setting}."
         for variant in outcome.variants
         if variant.name in (name, outcome.baseline)
         for setting in variant.left_out
-    ]
-    return f" Without recommended settings: {', and '.join(missing)}." if missing else ""
+    )
 
 
 def _estimate_effects(outcome: Outcome, contrasts: Sequence[FactorialContrast]) -> list[Effect]:

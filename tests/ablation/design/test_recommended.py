@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from outcomes import outcome, variant
 from pydantic import PositiveFloat
 from support import admit
 from torch import Tensor, nn
@@ -17,6 +20,9 @@ from gptzoo import registry
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan, PlannedVariant
+from gptzoo.ablation.statistics.analyse import analyse
+from gptzoo.ablation.terminal.print_outcome import outcome_as_dict
+from gptzoo.cli import main
 from gptzoo.spec.components_in_spec import recommendations_in
 
 SCALE = "model.architecture.embed_scale"
@@ -86,7 +92,7 @@ def plan_of(folder: Path, axes: Mapping[str, Any], base: Mapping[str, Any] = BAS
     return make_plan(gptzoo.load_ablation_spec(data), folder)
 
 
-def variant(plan: Plan, name: str) -> PlannedVariant:
+def planned(plan: Plan, name: str) -> PlannedVariant:
     (found,) = (variant for variant in plan.variants if variant.name == name)
     return found
 
@@ -104,7 +110,7 @@ def test_an_axis_takes_along_what_the_chosen_components_recommend(tmp_path: Path
     assert settings(louder) == (pytest.approx(2 * 32**0.5), pytest.approx(0.002))
     assert not baseline.recommended
     assert [text.partition(" (")[0] for text in loud.recommended] == [
-        f"norm 'loud' with {SCALE} {32**0.5}",
+        f"norm 'loud' with {SCALE} 5.657",
         "norm 'loud' with optimizer.lr times 0.5",
     ]
     assert all(PAPER in text for text in loud.recommended)
@@ -113,25 +119,22 @@ def test_an_axis_takes_along_what_the_chosen_components_recommend(tmp_path: Path
 
 def test_without_them_the_plan_warns(tmp_path: Path) -> None:
     plan = plan_of(tmp_path / "a", {"model.norm": {"choices": ["pre_ln", "loud"], "recommended": False}})
-    loud = variant(plan, "loud")
+    loud = planned(plan, "loud")
     assert settings(loud) == (1.0, 0.004)
     assert loud.recommended == []
     assert loud.left_out == [
-        f"norm 'loud' without {SCALE} {32**0.5}; it has 1.0",
-        "norm 'loud' without optimizer.lr times 0.5; it has 0.004",
+        f"norm 'loud' is recommended with {SCALE} 5.657, and has 1",
+        "norm 'loud' is recommended with optimizer.lr times 0.5, and has 0.004",
     ]
-    assert [text.partition(";")[0] for text in plan.warnings] == [
-        f"loud: norm 'loud' without {SCALE} {32**0.5}",
-        "loud: norm 'loud' without optimizer.lr times 0.5",
-    ]
+    assert [text.partition(". ")[0] for text in plan.warnings] == [f"loud: {text}" for text in loud.left_out]
 
 
 def test_what_choices_set_themselves_is_kept(tmp_path: Path) -> None:
     several = {"loud": {"model.norm": "loud", SCALE: 7.0}, "plain": {"model.norm": "pre_ln"}}
-    loud = variant(plan_of(tmp_path / "a", {"norm": {"choices": several}}, baseline={"norm": "plain"}), "loud")
+    loud = planned(plan_of(tmp_path / "a", {"norm": {"choices": several}}, baseline={"norm": "plain"}), "loud")
     assert settings(loud) == (7.0, pytest.approx(0.002))
     whole = {"model.norm": ["pre_ln", "loud"], "model.architecture": [{"type": "decoder", "embed_scale": 9.0}]}
-    loud = variant(plan_of(tmp_path / "b", whole), "loud")
+    loud = planned(plan_of(tmp_path / "b", whole), "loud")
     assert settings(loud) == (9.0, pytest.approx(0.002))
     axes = {"model.norm": ["loud", "pre_ln"], SCALE: [2.0, 4.0]}
     grid = plan_of(tmp_path / "c", axes, mode="grid")
@@ -143,23 +146,23 @@ def test_a_component_of_the_base_keeps_the_settings_of_the_base(tmp_path: Path) 
     plan = plan_of(tmp_path / "a", {"model.norm": ["loud", "pre_ln"]}, base={**BASE, "model": model})
     assert plan.baseline == plan.variants[0].name
     assert settings(plan.variants[0]) == (5.0, 0.004)
-    assert variant(plan, "pre_ln").left_out == []
-    assert plan.variants[0].left_out == [f"norm 'loud' without {SCALE} {32**0.5}; it has 5.0"]
+    assert planned(plan, "pre_ln").left_out == []
+    assert plan.variants[0].left_out == [f"norm 'loud' is recommended with {SCALE} 5.657, and has 5"]
 
 
 def test_of_different_values_the_first_is_taken_and_the_other_left_out(tmp_path: Path) -> None:
     plan = plan_of(tmp_path / "a", {"model.ffn": ["mlp", "quiet"], "model.norm": ["pre_ln", "loud"]}, mode="grid")
-    both = variant(plan, "quiet-loud")
+    both = planned(plan, "quiet-loud")
     assert len(both.recommended) == 2
     assert any(f"{SCALE} " in missing for missing in both.left_out)
-    assert "ffn 'quiet' without model.architecture.warmth 1; there is no such field" in both.left_out
+    assert "ffn 'quiet' is recommended with model.architecture.warmth 1, which this model cannot set" in both.left_out
 
 
 def test_a_tuned_field_starts_at_the_recommended_value_and_is_not_left_out(tmp_path: Path) -> None:
     tune = {"field": SCALE, "factors": [0.5, 1.0, 2.0], "seeds": [1000]}
     plan = plan_of(tmp_path / "a", {"model.norm": ["pre_ln", "loud"]}, tune=tune)
-    assert variant(plan, "loud").left_out == []
-    tuning = variant(plan, "loud").tuning
+    assert planned(plan, "loud").left_out == []
+    tuning = planned(plan, "loud").tuning
     assert tuning is not None
     assert [grid.value for grid in tuning.grid] == pytest.approx([f * 32**0.5 for f in (0.5, 1.0, 2.0)])
 
@@ -186,10 +189,10 @@ def test_an_ablation_that_was_started_without_the_option_keeps_its_trials(tmp_pa
     for _ in range(2):  # the second time, the folder has the decision
         again = plan_of(tmp_path / "a", axes)
         assert [trial.name for trial in again.trials] == [trial.name for trial in old.trials]
-        assert any("without" in warning for warning in again.warnings)
+        assert any("is recommended with" in warning for warning in again.warnings)
         write_plan(tmp_path / "a", again)
     explicit = plan_of(tmp_path / "a", {"model.norm": {"choices": ["pre_ln", "loud"], "recommended": True}})
-    assert settings(variant(explicit, "loud")) == (pytest.approx(32**0.5), pytest.approx(0.002))
+    assert settings(planned(explicit, "loud")) == (pytest.approx(32**0.5), pytest.approx(0.002))
     new = plan_of(tmp_path / "b", axes)
     write_plan(tmp_path / "b", new)
     assert [trial.name for trial in plan_of(tmp_path / "b", axes).trials] == [trial.name for trial in new.trials]
@@ -227,3 +230,37 @@ def test_the_recommendations_of_a_spec_say_whether_they_are_met() -> None:
         ("quiet", SCALE): True,
         ("quiet", "model.architecture.warmth"): False,
     }
+
+
+def test_build_shows_them(tmp_path: Path) -> None:
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps({**BASE["model"], "vocab_size": 13, "norm": "loud"}))
+    shown = CliRunner().invoke(main, ["build", str(file)]).output
+    assert f"recommended      {SCALE} 5.657 · not set, and has 1" in shown
+    assert f"recommended      optimizer.lr times 0.5 · norm loud · {PAPER}" in shown
+    shown = CliRunner().invoke(main, ["build", str(file), "--json"]).output
+    first, second = json.loads(shown)["recommended"]
+    assert (first["field"], first["value"], first["current"], first["is_met"]) == (SCALE, 32**0.5, 1.0, False)
+    assert (second["field"], second["factor"], second["is_met"], second["source"]) == ("optimizer.lr", 0.5, None, PAPER)
+
+
+# ---------------------------------------------------------------------- beside the verdict
+
+
+def test_a_verdict_says_what_is_left_out() -> None:
+    missing = f"norm 'loud' is recommended with {SCALE} 5.657, and has 1"
+    losses = {"pre_ln": {1: 2.0, 2: 2.1, 3: 2.05}, "loud": {1: 3.0, 2: 3.2, 3: 3.1}, "peri": {1: 2.5, 2: 2.6, 3: 2.4}}
+    variants = [variant(n, {"model.norm": n}, left_out=[missing] if n == "loud" else []) for n in losses]
+    result = outcome(losses, variants=variants)
+    sentences = {comparison.variant: comparison.sentence for comparison in analyse(result).comparisons}
+    assert sentences["loud"].startswith("loud is worse than pre_ln by")
+    assert sentences["loud"].endswith(f". Note on loud: {missing}.")
+    assert "Note on" not in sentences["peri"]
+    verdicts = outcome_as_dict(result)["verdicts"]
+    assert (verdicts["loud"]["left_out"], verdicts["peri"]["left_out"]) == ([missing], [])
+    baseline_left_out = replace(result, baseline="loud")
+    assert all(f"Note on loud: {missing}." in c.sentence for c in analyse(baseline_left_out).comparisons)
+
+
+def test_an_outcome_of_an_older_version_has_none() -> None:
+    assert outcome_as_dict(outcome({"a": {1: 2.0}, "b": {1: 2.1}}))["verdicts"]["b"]["left_out"] == []
