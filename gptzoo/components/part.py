@@ -32,7 +32,7 @@ class FusedBlocks:
     def rows(self) -> list[torch.Tensor]:
         """Return the indices of the rows of each matrix."""
         pattern = torch.arange(self.n_rows).view(self.repeats, -1)
-        return [block.flatten() for block in pattern.split(list(self.sizes), dim=1)]
+        return [block.flatten() for block in pattern.split_with_sizes(list(self.sizes), dim=1)]
 
 
 class Part(Component, nn.Module):

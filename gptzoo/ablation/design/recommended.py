@@ -14,6 +14,7 @@ from gptzoo.spec.components_in_spec import components_in, is_equal, recommendati
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec
+from gptzoo.spec.strict_json import Json
 
 S = TypeVar("S", bound=RunSpec | ModelSpec)
 
@@ -95,7 +96,7 @@ def _is_given(field: str, given: Iterable[str], data: Mapping[str, Any]) -> bool
     return any(field == path or (field.startswith(f"{path}.") and value_at(data, field) is not None) for path in given)
 
 
-def _recommended_value(value: object, factor: float | None, base: RunSpec | ModelSpec, field: str) -> Any:  # noqa: ANN401
-    """Return the value to set: JSON of any type."""
+def _recommended_value(value: Json, factor: float | None, base: RunSpec | ModelSpec, field: str) -> Json:
+    """Return the value to set."""
     current = value_at(base.resolved(), field)
     return factor * current if factor is not None and isinstance(current, int | float) else value

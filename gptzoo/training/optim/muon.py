@@ -65,10 +65,9 @@ class Muon(GroupedOptimizer):
         optimizers: dict[str, torch.optim.Optimizer] = {}
         if matrices:
             groups = lr_groups(matrices, config.lr, config.weight_decay, scales)
-            options = {name: getattr(config, name) for name in ("momentum", "nesterov", "ns_steps")}
             fused = matrix_rows(parameters) if config.fused_matrices == "separate" else {}
             rows = {matrices[name]: fused[name] for name in fused if name in matrices}
-            optimizers["Muon"] = _MuonByMatrix(groups, rows, adjust_lr_fn=config.adjust_lr, **options)
+            optimizers["Muon"] = _MuonByMatrix(groups, rows, config)
         if others:
             groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales)
             optimizers["AdamW"] = torch.optim.AdamW(groups, betas=config.adamw_betas, fused=True)
@@ -85,9 +84,15 @@ class _MuonByMatrix(torch.optim.Muon):
         self,
         groups: list[dict[str, Any]],
         rows: Mapping[nn.Parameter, Sequence[Tensor]],
-        **options: Any,  # noqa: ANN401  torch's options
+        config: Muon.Config,
     ):
-        super().__init__(groups, **options)
+        super().__init__(
+            groups,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            ns_steps=config.ns_steps,
+            adjust_lr_fn=config.adjust_lr,
+        )
         self.rows = rows
 
     @torch.no_grad()
