@@ -35,7 +35,7 @@ def take_along(
     taken: dict[str, str] = {}
     for recommendation in recommendations_in(spec):
         path, field = recommendation.path, recommendation.setting.field
-        local = _in_spec(field, model)
+        local = _in_spec(field, is_run=isinstance(spec, RunSpec))
         if (
             (_without_indices(path), recommendation.type) in own
             or not any(path == of or path.startswith((f"{of}.", f"{of}[")) for of in chosen)
@@ -84,9 +84,9 @@ def _without_indices(path: str) -> str:
     return re.sub(r"\[\d+\]", "", path)
 
 
-def _in_spec(field: str, model: type[RunSpec | ModelSpec]) -> str | None:
-    """Return the path of a run's field in a spec of the class `model`, or None if it has none."""
-    if model is RunSpec:
+def _in_spec(field: str, *, is_run: bool) -> str | None:
+    """Return the path of a run's field in a run spec or a model spec, or None if it has none."""
+    if is_run:
         return field
     return field.removeprefix("model.") if field.startswith("model.") else None
 
