@@ -87,8 +87,11 @@ def train(
     with process_group(spec) as ranks, contextlib.ExitStack() as stack, preserve_rng_state(rank_device(spec.device)):
         lock = folder.lock(resume=resume or allowed_change != "nothing")
         ranks.on_main_rank(lambda: stack.enter_context(lock))
-        setup = ranks.on_all_ranks(lambda: Setup(spec, folder, ranks))
+        keep = folder.keep_recorded_options
+        kept_spec, notes = (spec, []) if override else ranks.on_all_ranks(lambda: keep(spec))
+        setup = ranks.on_all_ranks(lambda: Setup(kept_spec, folder, ranks))
         start = start_or_resume(setup, allowed_change)
+        start.messages.extend(notes)
         return _run(setup, start, until=until, quiet=quiet)
 
 

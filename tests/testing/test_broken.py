@@ -32,6 +32,8 @@ CASES = [
     (attention.PaddingInPrefillOnly, "engine", ["with a draft model, in 3 slots", "alone it is"]),
     (ffn.UnusedParameter, "gradients", ["blocks.0.ffn.scale, blocks.1.ffn.scale"]),
     (other_model_parts.WrongGradient, "gradcheck", ["the loss has slope", "its gradient gives"]),
+    (ffn.FusedRowsMissing, "fused_matrices", ["up.weight with 24 rows in its blocks", "has 32 rows"]),
+    (ffn.FusedNotDeclared, "fused_matrices", ["blocks.0.ffn.up.weight holds 2 matrices", "does not declare"]),
     (ffn.UnusedOption, "options", ["'sharpness' changes nothing"]),
     (ffn.UninitialisedParameter, "building", ["blocks.0.ffn.scale", "not initialised"]),
     (ffn.TensorAttribute, "building", ["blocks.0.ffn.table", "tensors as plain attributes"]),

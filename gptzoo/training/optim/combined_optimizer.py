@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 
 class CombinedOptimizer(torch.optim.Optimizer):
-    """Several optimizers with one state and one list of groups. A group's `algorithm` names its optimizer's class."""
+    """Several optimizers, by the names of their algorithms, with one state and one list of groups.
 
-    def __init__(self, *optimizers: torch.optim.Optimizer):
-        self.optimizers = {type(optimizer).__name__: optimizer for optimizer in optimizers}
-        for algorithm, optimizer in self.optimizers.items():
+    A group's `algorithm` names its optimizer.
+    """
+
+    def __init__(self, optimizers: Mapping[str, torch.optim.Optimizer]):
+        self.optimizers = optimizers
+        for algorithm, optimizer in optimizers.items():
             for group in optimizer.param_groups:
                 group["algorithm"] = algorithm
-        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        super().__init__([group for optimizer in optimizers.values() for group in optimizer.param_groups], {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -6,8 +6,9 @@ Ye et al. 2024, Differential Transformer, arXiv:2410.05258.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,15 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
     paper = "Ye et al. 2024, Differential Transformer, arXiv:2410.05258"
 
     class Config(gptzoo.MultiHeadAttention.Config):
+        def recommended(self, model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+            if init_std := model["architecture"].get("init_std"):
+                yield gptzoo.Recommended(
+                    "model.architecture.embed_scale",
+                    "the norm of each head makes the output of attention large beside embeddings of std 0.02; "
+                    "0.1 is the best of the stds measured in docs/results.md",
+                    value=float(f"{0.1 / init_std:.4g}"),
+                )
+
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
             if dims.d_head % 4:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -83,6 +83,10 @@ class InfiniAttention(gptzoo.Attention):
 
     def initialise(self, rng: gptzoo.Rng) -> None:
         nn.init.zeros_(self.gate)  # equal shares of memory and local attention
+
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        width = self.n_heads * self.d_head
+        return {"qkv.weight": gptzoo.FusedBlocks((width, width, width))}
 
     def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         B, T, _ = x.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import torch
@@ -103,6 +103,12 @@ class LatentAttention(gptzoo.Attention):
         self.out = nn.Linear(self.n_heads * self.v_dim, dims.d_model, bias=config.out_bias)
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
+
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        return {
+            "kv_down.weight": gptzoo.FusedBlocks((self.kv_rank, self.rope_dim)),
+            "kv.weight": gptzoo.FusedBlocks((self.nope_dim, self.v_dim), repeats=self.n_heads),  # head by head
+        }
 
     def forward(
         self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None

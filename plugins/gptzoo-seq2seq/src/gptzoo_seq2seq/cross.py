@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,10 @@ class CrossAttention(gptzoo.Sublayer):
         self.out = nn.Linear(dims.d_model, dims.d_model, bias=config.out_bias)
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
+
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        width = self.n_heads * self.d_head
+        return {"kv.weight": gptzoo.FusedBlocks((width, width))}
 
     def forward(
         self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
