@@ -87,6 +87,8 @@ _HOME = {
     "Optimizer": "gptzoo.training.optim.optimizers",
     "NamedParameters": "gptzoo.training.named_parameters",
     "matrix_rows": "gptzoo.training.named_parameters",
+    "GroupedOptimizer": "gptzoo.training.optim.optimizers",
+    "MatrixOptimizer": "gptzoo.training.optim.matrix_optimizer",
     "Schedule": "gptzoo.training.optim.learning_rate_schedules",
     "Tracker": "gptzoo.training.tracking.tracker",
     "RunView": "gptzoo.training.run.run_view",

@@ -97,6 +97,8 @@ from gptzoo.training.evaluation.evaluate import evaluate as evaluate
 from gptzoo.training.named_parameters import NamedParameters as NamedParameters
 from gptzoo.training.named_parameters import matrix_rows as matrix_rows
 from gptzoo.training.optim.learning_rate_schedules import Schedule as Schedule
+from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer as MatrixOptimizer
+from gptzoo.training.optim.optimizers import GroupedOptimizer as GroupedOptimizer
 from gptzoo.training.optim.optimizers import Optimizer as Optimizer
 from gptzoo.training.run.run_view import RunView as RunView
 from gptzoo.training.tracking.tracker import Tracker as Tracker

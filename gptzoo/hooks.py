@@ -42,6 +42,16 @@ def gptzoo_components() -> Iterable[type[gptzoo.Component]]:
     return ()
 
 
+@hookspec
+def gptzoo_left_out() -> Mapping[str, str]:
+    """Return components that this plugin does not offer although users may expect them, as `kind:type`, with reasons.
+
+    A spec that names one gets the reason in its error message. A package that offers the components of a library, for
+    example, leaves out those that cannot work here.
+    """
+    return {}
+
+
 # The hooks of a run are called in its main process. An implementation declares only the arguments that it uses. It may
 # read the model and run it: torch's random state, gradients and training mode are restored afterwards, and a change of
 # weights is reported. If a hook raises, the error is reported and the plugin's hooks are not called again, except that

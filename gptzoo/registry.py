@@ -83,10 +83,17 @@ class Registry:
         return [Path(o.distribution.removeprefix("file ")) for o in self.plugins if o.distribution.startswith("file ")]
 
     def get(self, kind: str, name: str) -> type[Component]:
-        """Return a component class. The LookupError for an unknown name lists known names and unavailable plugins."""
+        """Return a component class. The LookupError for an unknown name lists known names and unavailable plugins.
+
+        For a name that a plugin leaves out, it says why.
+        """
         known = self.of_kind(kind)
         if name in known:
             return known[name]
+        for origin, hook_relay in self.hook_relays:
+            for left_out in hook_relay.gptzoo_left_out():
+                if left_out_reason := left_out.get(f"{kind}:{name}"):
+                    raise LookupError(f"{kind} {name!r} is left out of {origin}: {left_out_reason}")
         reason = f"no {kind} named {name!r}{did_you_mean(name, known)}  (known: {', '.join(known) or 'none'})"
         for plugin in self.refused:
             reason += f"; plugin {plugin.origin.plugin!r} ({plugin.origin}) was refused: {plugin.reason}"

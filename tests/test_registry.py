@@ -360,6 +360,20 @@ def _disabled(found: Registry) -> str:
 # ---------------------------------------------------------------------- built-ins, and what may not happen
 
 
+def test_the_error_for_a_component_that_a_plugin_leaves_out_says_why(fresh_registry: Registry) -> None:
+    class Plugin:
+        @gptzoo.hookimpl
+        def gptzoo_left_out(self) -> dict[str, str]:
+            return {"optimizer:lbfgs": "it needs a closure"}
+
+    fresh_registry.admit(Plugin(), Origin("theirs", "gptzoo-theirs", "1.0"))
+    with pytest.raises(LookupError, match=r"^optimizer 'lbfgs' is left out of gptzoo-theirs 1\.0: it needs a closure$"):
+        fresh_registry.get("optimizer", "lbfgs")
+    with pytest.raises(LookupError, match="no schedule named 'lbfgs'"):
+        fresh_registry.get("schedule", "lbfgs")
+    assert fresh_registry.get("optimizer", "adamw").name == "adamw"
+
+
 def test_built_in_components_use_the_same_hook(fresh_registry: Registry) -> None:
     from gptzoo import builtin
 

@@ -18,7 +18,7 @@ MODEL_FILES = (SPEC, WEIGHTS, "averages.safetensors", "tokenizer.json")
 RUN_SPEC = "run.json"
 ENVIRONMENT = "environment.json"
 RECORD_FILES = (RUN_SPEC, ENVIRONMENT, "metrics.jsonl", "result.json", "status.json", "warnings.json")
-CHECKPOINT_FILES = (*MODEL_FILES, "optimizer.safetensors", "state.json", "manifest.json")
+CHECKPOINT_FILES = (*MODEL_FILES, "trained.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 
 _IN_CHECKPOINT = re.compile(r"(checkpoints/step-\d{8,12})/([a-z.]+)")
 

@@ -110,7 +110,15 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
         ranks.on_main_rank(lambda: stack.enter_context(status_file))
         for message in (*start.messages, *map(as_warning, start.warnings)):
             progress.report(message)
-        with observe_run(view, setup.model, setup.trackers, progress.report, ranks, run_length.status) as observers:
+        with observe_run(
+            view,
+            setup.model,
+            setup.trackers,
+            progress.report,
+            ranks,
+            run_length.status,
+            setup.train_step.evaluation_weights,
+        ) as observers:
             Trainer(setup, start, run_length, progress, observers).run()
         ranks.on_main_rank(lambda: record_end(folder.path, train_state.step, run_length.status()))
     example_prompt = setup.tokenizer.decode(setup.batching.example_prompt())
@@ -271,12 +279,13 @@ class Trainer:
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Evaluate the model and update `train_state`. Return the metrics, and True if the loss is the best so far."""
-        metrics = self._validation_metrics(self.batching)
-        for name, batching in self.evaluation_sets.items():
-            of_set = self._validation_metrics(batching)
-            metrics |= {f"val/{name}/{key.removeprefix('val/')}": value for key, value in of_set.items()}
-        metrics |= self.monitor.evaluation_metrics(self.batching)
-        self.parallelized.reshard()
+        with self.train_step.evaluation_weights():
+            metrics = self._validation_metrics(self.batching)
+            for name, batching in self.evaluation_sets.items():
+                of_set = self._validation_metrics(batching)
+                metrics |= {f"val/{name}/{key.removeprefix('val/')}": value for key, value in of_set.items()}
+            metrics |= self.monitor.evaluation_metrics(self.batching)
+            self.parallelized.reshard()
         if self.ema is not None:
             with self.ema.swapped_in():
                 metrics["val/ema_loss"] = self._validation_metrics(self.batching)["val/loss"]
@@ -305,15 +314,17 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         step, checkpoints = self.train_state.step, self.folder.checkpoints
-        contents = CheckpointContents(
-            parallelized=self.parallelized,
-            tokenizer=self.tokenizer,
-            state={"standing": asdict(self.train_state), "loss_scale": self.train_step.loss_scale.state_dict()},
-            optimizer=self.train_step.optimizer,
-            parameters=self.parameters,
-            ema=None if self.ema is None else self.ema.values,
-        )
         best = self.train_state.best_step if self._keeps_best() else None
         self.observers.before_checkpoint()
-        save_on_all_ranks(contents, checkpoints, step, self.ranks, keep=self.spec.checkpoint.keep, best=best)
+        with self.train_step.evaluation_weights() as trained_weights:
+            contents = CheckpointContents(
+                parallelized=self.parallelized,
+                tokenizer=self.tokenizer,
+                state={"standing": asdict(self.train_state), "loss_scale": self.train_step.loss_scale.state_dict()},
+                optimizer=self.train_step.optimizer,
+                parameters=self.parameters,
+                ema=None if self.ema is None else self.ema.values,
+                trained_weights=trained_weights,
+            )
+            save_on_all_ranks(contents, checkpoints, step, self.ranks, keep=self.spec.checkpoint.keep, best=best)
         self.observers.after_checkpoint(step, checkpoint_path(checkpoints, step))

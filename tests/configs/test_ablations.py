@@ -21,6 +21,7 @@ VARIANTS = {
     "layer-lr-decay": 8,
     "norm-depth-warmup": 12,
     "optimizer": 5,
+    "optimizers": 20,
     "positions": 4,
     "third-party": 5,
 }
@@ -38,6 +39,8 @@ def test_every_example_is_tested() -> None:
 def test_an_example_plans_all_of_its_variants(name: str, tmp_path: Path, fresh_registry: Any) -> None:
     if name == "third-party":
         admit_alibi()
+    if name == "optimizers":
+        admit_optimizers()
     planned = plan(name, tmp_path)
     assert planned.spec.name == name
     assert len(planned.variants) == VARIANTS[name]
@@ -51,6 +54,12 @@ def admit_alibi() -> None:
     from support import admit
 
     admit(pytest.importorskip("gptzoo_alibi").Alibi)
+
+
+def admit_optimizers() -> None:
+    from support import admit
+
+    admit(*pytest.importorskip("gptzoo_optimizers").gptzoo_components())
 
 
 def test_without_its_package_the_third_party_component_is_excluded_by_name(tmp_path: Path, fresh_registry: Any) -> None:

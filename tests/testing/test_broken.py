@@ -68,6 +68,8 @@ CASES = [
     (training.MatricesOnly, "learning", ["do not change blocks.0.attention.qkv.bias|bias"]),
     (training.DecayIgnoresSchedule, "learning_rate", ["with lr 0", "changes blocks.0"]),
     (training.MomentumNotSaved, "resuming", ["steps after resuming", "differs by"]),
+    (training.EvaluationDisturbsTraining, "evaluation_weights", ["changes the training of"]),
+    (training.AverageNotSaved, "evaluation_weights", ["after resuming", "differ"]),
     (training.UnusedWeightDecay, "options", ["'weight_decay' changes nothing"]),
     (sampling.ExcludesAllTokens, "processing", ["no token possible"]),
     (sampling.ScalesByBatch, "rows", ["row 0 alone"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,8 @@ class OptimizerRun:
 
     def __init__(self, config: Config, parameters: Parameters, n_steps: int = 200):
         self.parameters, self.n_steps = parameters, n_steps
-        self.optimizer = remember_groups(config.build().create(parameters))
+        self.component = config.build()
+        self.optimizer = remember_groups(self.component.create(parameters))
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.targets = {name: _target(name, parameter) for name, parameter in parameters.items()}
 
@@ -71,6 +72,11 @@ class OptimizerRun:
                 group["lr"] = peak_lr * (1 - step / (2 * self.n_steps))
             seed_all_generators(step)  # as in a run, where the random numbers of a step are a function of it
             self.optimizer.step()
+
+    def evaluation_weights(self) -> Mapping[str, Tensor] | None:
+        """Return the weights that the model is evaluated with, or None if they are the trained ones."""
+        values: Mapping[str, Tensor] | None = self.component.evaluation_weights(self.optimizer, self.parameters)
+        return values
 
     def loss(self) -> float:
         """Return the sum of the squared distances to the targets."""

@@ -136,6 +136,7 @@ PROPERTIES = (
     Property("zero_gradients", optimizers.check_zero_gradients, ("optimizer",)),
     Property("bfloat16", optimizers.check_bfloat16, ("optimizer",)),
     Property("resuming", optimizers.check_resuming, ("optimizer",)),
+    Property("evaluation_weights", optimizers.check_evaluation_weights, ("optimizer",)),
     Property("processing", processors.check_processing, ("logits_processor",)),
     Property("rows", processors.check_rows, ("logits_processor",)),
     Property("inputs", processors.check_inputs_not_modified, ("logits_processor",)),

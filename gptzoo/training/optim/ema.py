@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from gptzoo.training.optim.evaluation_weights import swapped_in
 
 
 class EMA:
@@ -28,15 +30,6 @@ class EMA:
         decay = min(self.decay, (1 + step) / (10 + step))
         get_ema_multi_avg_fn(decay)(list(self.values.values()), [p.detach() for p in self.parameters.values()], step)
 
-    @contextlib.contextmanager
-    @torch.no_grad()
-    def swapped_in(self) -> Iterator[None]:
-        """Put the averages into the model for the length of the block, then restore the weights."""
-        weights = [parameter.clone() for parameter in self.parameters.values()]
-        try:
-            for name, parameter in self.parameters.items():
-                parameter.copy_(self.values[name])
-            yield
-        finally:
-            for parameter, weight in zip(self.parameters.values(), weights, strict=True):
-                parameter.copy_(weight)
+    def swapped_in(self) -> AbstractContextManager[object]:
+        """Return a context in which the model has the averages instead of its weights."""
+        return swapped_in(self.parameters, self.values)

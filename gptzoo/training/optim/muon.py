@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from gptzoo.checkpoint.sharded_tensors import distribute_like, full_tensor
 from gptzoo.training.named_parameters import matrix_rows
-from gptzoo.training.optim.combined_optimizer import CombinedOptimizer
-from gptzoo.training.optim.optimizers import Beta, Betas, GroupedOptimizer
-from gptzoo.training.optim.param_groups import layer_of, lr_groups, lr_scales
+from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer
+from gptzoo.training.optim.optimizers import Beta
 
 
-class Muon(GroupedOptimizer):
+class Muon(MatrixOptimizer):
     """Muon: orthogonalises the update of each matrix in a block, so that it has the same size in all directions.
 
     AdamW updates all other parameters: biases, norms, convolutions, and everything outside blocks (embeddings, head).
@@ -26,8 +25,9 @@ class Muon(GroupedOptimizer):
     name = "muon"
     paper = "Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks, kellerjordan.github.io"
     version = 2
+    algorithm = "Muon"
 
-    class Config(GroupedOptimizer.Config):
+    class Config(MatrixOptimizer.Config):
         lr: PositiveFloat = 0.02
         """Peak learning rate of the matrices in blocks, scaled by the schedule."""
         weight_decay: NonNegativeFloat = 0.01
@@ -45,12 +45,6 @@ class Muon(GroupedOptimizer):
         """Treatment of matrices that a layer holds in one parameter, such as those of queries, keys and values.
         separate: orthogonalise each matrix by itself, with the scaling of its own shape, so that it does not matter how
         a layer is written. together: as one matrix, as all runs did before this option existed."""
-        adamw_lr: PositiveFloat = 1e-3
-        """Peak learning rate of the parameters that AdamW updates, scaled by the schedule."""
-        adamw_weight_decay: NonNegativeFloat = 0.1
-        """Weight decay of the parameters that AdamW updates; biases and norms have none."""
-        adamw_betas: Betas = (0.9, 0.95)
-        """Decay rates of AdamW's running means of the gradient and of its square."""
 
     config: Config
 
@@ -58,20 +52,13 @@ class Muon(GroupedOptimizer):
     def migrate(cls, config: dict[str, Any], version: int) -> dict[str, Any]:
         return {"fused_matrices": "together", **config} if version < 2 else config
 
-    def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-        config, scales = self.config, lr_scales(parameters, self.config.layer_lr_decay)
-        matrices = {name: p for name, p in parameters.items() if p.ndim == 2 and layer_of(name) is not None}
-        others = {name: p for name, p in parameters.items() if name not in matrices}
-        optimizers: dict[str, torch.optim.Optimizer] = {}
-        if matrices:
-            groups = lr_groups(matrices, config.lr, config.weight_decay, scales)
-            fused = matrix_rows(parameters) if config.fused_matrices == "separate" else {}
-            rows = {matrices[name]: fused[name] for name in fused if name in matrices}
-            optimizers["Muon"] = _MuonByMatrix(groups, rows, config)
-        if others:
-            groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales)
-            optimizers["AdamW"] = torch.optim.AdamW(groups, betas=config.adamw_betas, fused=True)
-        return CombinedOptimizer(optimizers)
+    def create_for_matrices(
+        self, groups: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]
+    ) -> torch.optim.Optimizer:
+        fused = matrix_rows(parameters) if self.config.fused_matrices == "separate" else {}
+        matrices = {parameter for group in groups for parameter in group["params"]}
+        rows = {parameters[name]: of for name, of in fused.items() if parameters[name] in matrices}
+        return _MuonByMatrix(groups, rows, self.config)
 
 
 class _MuonByMatrix(torch.optim.Muon):

@@ -37,19 +37,22 @@ def optimizer_entries(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
     """Return the state of an optimizer. Raises UnsupportedValue, naming the entry that a checkpoint cannot hold.
 
     Its `others` are encoded values: `nested` entries of parameters, entries of `groups`, `global` state of no
-    parameter, and `extra` keys of its state dict. `reshaped` lists entries with as many values as their parameter, in
-    another shape.
+    parameter, and `extra` keys of its state dict. `numbered` lists entries whose name is a number. `reshaped` lists
+    entries with as many values as their parameter, in another shape.
     """
     encoder = Encoder(parameters, package_of(optimizer))
     scalars: dict[str, Any] = {}
     nested: dict[str, Any] = {}
+    numbered: list[str] = []  # entries whose name is a number
     global_state: dict[str, Any] = {}
     names = {id(parameter): name for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         for entry, value in optimizer.state.get(parameter, {}).items():
             key = f"{name}|{entry}"
-            if not isinstance(entry, str):
-                raise UnsupportedValue(f"entry {entry!r} of {name} has a name that is no string")
+            if type(entry) is int and str(entry) not in optimizer.state[parameter]:
+                numbered.append(key)
+            elif not isinstance(entry, str):
+                raise UnsupportedValue(f"entry {entry!r} of {name} has a name that is no string and no number")
             if isinstance(value, Tensor) and encoder.store(value, key):
                 continue
             if is_plain(value):
@@ -80,7 +83,14 @@ def optimizer_entries(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
     reshaped = [
         key for key, value in encoder.tensors.items() if _is_reshaped(value, parameters.get(key.partition("|")[0]))
     ]
-    others = {"nested": nested, "groups": groups, "global": global_state, "extra": extra, "reshaped": reshaped}
+    others = {
+        "nested": nested,
+        "numbered": sorted(numbered),  # a resumed run has its entries in another order
+        "groups": groups,
+        "global": global_state,
+        "extra": extra,
+        "reshaped": reshaped,
+    }
     return OptimizerEntries(encoder.tensors, scalars, others)
 
 
@@ -122,10 +132,11 @@ def load_optimizer_entries(
         group_entries = _entries_by_group(optimizer, parameters, saved_groups, decoder, source)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise FolderError(f"{source}: the optimizer state has another form than expected: {error}") from None
-    by_parameter: dict[str, dict[str, Any]] = {}
+    numbered = frozenset(entries.others.get("numbered", ()))
+    by_parameter: dict[str, dict[str | int, Any]] = {}
     for key, value in values.items():
         name, _, entry = key.partition("|")
-        by_parameter.setdefault(name, {})[entry] = value
+        by_parameter.setdefault(name, {})[int(entry) if key in numbered else entry] = value
     for name in sorted(by_parameter.keys() - parameters.keys()):
         raise FolderError(f"{source}: has optimizer state for {name}, which is not a trained parameter of this model")
 
@@ -170,7 +181,7 @@ def _is_reshaped(value: Tensor, parameter: Tensor | None) -> bool:
     return value.numel() == parameter.numel() and value.shape != parameter.shape
 
 
-def _undo_casts(loaded: dict[str, Any], saved: Mapping[str, Any], parameter: Tensor) -> None:
+def _undo_casts(loaded: dict[str | int, Any], saved: Mapping[str | int, Any], parameter: Tensor) -> None:
     """Replace values that `load_state_dict` has converted: torch casts all tensors to the dtype of the parameter."""
     for entry, value in saved.items():
         now = loaded.get(entry)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
-from torch import nn
+from torch import Tensor, nn
 
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
 from gptzoo.component import Component
@@ -56,6 +56,16 @@ class Optimizer(Component):
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         """Return a torch optimizer for the named parameters. Each of its groups has its own peak `lr`."""
         raise TypeError(f"{type(self).__name__} does not implement create")
+
+    def evaluation_weights(
+        self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+    ) -> Mapping[str, Tensor] | None:
+        """Return the values that evaluations and saved models use instead of the trained ones, by parameter name.
+
+        Override it for an optimizer that evaluates another point than it trains, such as the average of a
+        schedule-free one. It must leave `optimizer` and `parameters` as they are. None: the trained values.
+        """
+        return None
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:

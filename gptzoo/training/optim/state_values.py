@@ -124,6 +124,8 @@ class Encoder:
     def _encode_other(self, value: object, name: str) -> Json:
         if isinstance(value, float) and type(value) is float:
             return {_TAG: "float", "value": str(value)}
+        if isinstance(value, bytes):
+            return {_TAG: "bytes", "data": base64.b64encode(value).decode()}
         if isinstance(value, complex):
             return {_TAG: "complex", "value": [self.encode(value.real, name), self.encode(value.imag, name)]}
         if isinstance(value, torch.dtype | torch.device):
@@ -187,6 +189,7 @@ class Decoder:
             "complex_tensor": lambda: torch.view_as_complex(self.tensor(value["name"])),
             "parameter": lambda: self._parameters[value["name"]],
             "float": lambda: float(value["value"]),
+            "bytes": lambda: base64.b64decode(value["data"]),
             "complex": lambda: complex(*map(self.decode, value["value"])),
             "torch.dtype": lambda: getattr(torch, value["value"]),
             "torch.device": lambda: torch.device(value["value"]),

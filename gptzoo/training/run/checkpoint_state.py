@@ -21,6 +21,7 @@ from gptzoo.training.optim.optimizer_state import OptimizerEntries, load_optimiz
 from gptzoo.utils.atomic import write_json
 
 OPTIMIZER = "optimizer.safetensors"
+TRAINED_WEIGHTS = "trained.safetensors"  # in checkpoints of optimizers that evaluate other weights than they train
 STATE = "state.json"
 
 
@@ -93,6 +94,24 @@ def _with_strides_of(parameter: Tensor, value: Tensor) -> Tensor:
     if is_dtensor(parameter) or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def load_trained_weights(
+    parameters: Mapping[str, Tensor], folder: Path, row_orders: Mapping[str, Tensor] | None = None
+) -> None:
+    """Load the weights from which training continues, if a checkpoint has others than those of its model.
+
+    Raises FolderError if they belong to another model.
+    """
+    file = folder / TRAINED_WEIGHTS
+    if not file.is_file():
+        return
+    saved = read_tensors(file)
+    if unknown := saved.keys() - parameters.keys():
+        raise FolderError(f"{file}: {min(unknown)} is not part of the model")
+    with torch.no_grad():
+        for name, value in saved.items():
+            parameters[name].copy_(distribute_like(parameters[name], reorder_rows(row_orders, name, value)))
 
 
 def _load_ema(ema: Mapping[str, Tensor], folder: Path, row_orders: Mapping[str, Tensor] | None) -> None:

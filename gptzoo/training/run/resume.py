@@ -14,7 +14,7 @@ from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.optim.optimizers import MIN_LR
 from gptzoo.training.optim.schedule_shape import schedule_warnings
 from gptzoo.training.optim.weight_changes import InitialWeights
-from gptzoo.training.run.checkpoint_state import read_checkpoint_state
+from gptzoo.training.run.checkpoint_state import load_trained_weights, read_checkpoint_state
 from gptzoo.training.run.end_record import require_metrics
 from gptzoo.training.run.metrics_file import read_last_row, truncate_after
 from gptzoo.training.run.run_folder import HELD_OUT_CHANGED, AllowedChange, RunFolder
@@ -145,6 +145,7 @@ def _restore(setup: Setup, checkpoint: Path | None, messages: list[str]) -> tupl
     spec = setup.spec
     if checkpoint is not None:
         setup.parallelized.load(checkpoint)
+        load_trained_weights(setup.parallelized.parameters(), checkpoint, setup.parallelized.row_orders)
     ema = None if spec.ema_decay is None else EMA(setup.parameters, spec.ema_decay)
     if checkpoint is None:
         return TrainState(), ema

@@ -18,7 +18,7 @@ from gptzoo.errors import FolderError, GptzooError
 from gptzoo.training.distributed.parallelize import ParallelizedModel
 from gptzoo.training.distributed.ranks import Ranks
 from gptzoo.training.optim.optimizer_state import optimizer_entries
-from gptzoo.training.run.checkpoint_state import OPTIMIZER, STATE
+from gptzoo.training.run.checkpoint_state import OPTIMIZER, STATE, TRAINED_WEIGHTS
 from gptzoo.utils.atomic import write_json
 
 
@@ -32,6 +32,7 @@ class CheckpointContents:
     optimizer: torch.optim.Optimizer
     parameters: Mapping[str, nn.Parameter]
     ema: Mapping[str, Tensor] | None
+    trained_weights: Mapping[str, Tensor] | None = None  # if the model has other weights, for evaluation
 
     def write(self, folder: Path, ranks: Ranks) -> None:
         """Write the files of a checkpoint. All ranks must call it; an error on one rank is raised on all."""
@@ -39,6 +40,8 @@ class CheckpointContents:
         files: dict[str, Mapping[str, Tensor]] = {WEIGHTS: self.parallelized.state_dict(), OPTIMIZER: entries.tensors}
         if self.ema is not None:
             files[EMA_WEIGHTS] = self.ema
+        if self.trained_weights is not None:
+            files[TRAINED_WEIGHTS] = self.trained_weights
         row_orders = self.parallelized.row_orders
         for name, tensors in files.items():
             file = folder / name

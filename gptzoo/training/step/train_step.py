@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,10 @@ from gptzoo.model.architecture import Architecture
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.parallelize import ParallelizedModel
 from gptzoo.training.hardware.device import autocast
+from gptzoo.training.optim.evaluation_weights import swapped_in
 from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.optim.loss_scale import LossScale
+from gptzoo.training.optim.optimizers import Optimizer
 from gptzoo.training.step.micro_batch import MicroBatch
 from gptzoo.utils.seeds import derive_seed, seed_all_generators
 
@@ -57,8 +60,8 @@ class TrainStep:
         self.model = self.parallelized.model
         self.parameters = parameters  # those that are trained, by name
         self.spec, self.device, self.precision = spec, device, precision
-        self.optimizer = remember_groups(spec.optimizer.build().create(parameters))
-        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer_component: Optimizer = spec.optimizer.build()
+        self.reset_optimizer()
         self.loss_scale = LossScale(precision == "fp16")
         self.sublayers_with_update = {
             f"{_METRICS}{path}.": module
@@ -109,6 +112,14 @@ class TrainStep:
         seed_all_generators(derive_seed(self.spec.seed, "optimizer", step))
         self.optimizer.step()
 
+    def evaluation_weights(self) -> AbstractContextManager[Mapping[str, Tensor] | None]:
+        """Return a context in which the model has the weights for evaluation.
+
+        It yields the trained weights if they differ, else None. All ranks must enter it.
+        """
+        values = self.optimizer_component.evaluation_weights(self.optimizer, self.parameters)
+        return swapped_in(self.parameters, values)
+
     def zero_grad(self) -> None:
         """Drop the gradient."""
         self.parallelized.zero_grad()
@@ -141,7 +152,7 @@ class TrainStep:
 
     def reset_optimizer(self) -> None:
         """Replace the optimizer by a new one without state."""
-        self.optimizer = remember_groups(self.spec.optimizer.build().create(self.parameters))
+        self.optimizer = remember_groups(self.optimizer_component.create(self.parameters))
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
 

@@ -14,7 +14,8 @@ from gptzoo.errors import StopRun
 from gptzoo.registry import Origin
 from gptzoo.training.run.run_view import RunView
 
-RUN_HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_") and name != "gptzoo_components"]
+_OTHER_HOOKS = ("gptzoo_components", "gptzoo_left_out")
+RUN_HOOKS = [name for name in vars(hooks) if name.startswith("gptzoo_") and name not in _OTHER_HOOKS]
 
 
 class HookCaller:

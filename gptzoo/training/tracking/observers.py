@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -83,8 +84,15 @@ class RunObservers:
     All ranks must call each method. An exception of an observer is raised on all ranks.
     """
 
-    def __init__(self, trackers: Trackers, hooks: HookCaller, ranks: Ranks):
+    def __init__(
+        self,
+        trackers: Trackers,
+        hooks: HookCaller,
+        ranks: Ranks,
+        evaluation_weights: Callable[[], AbstractContextManager[object]],
+    ):
         self.trackers, self.hooks, self.ranks = trackers, hooks, ranks
+        self.evaluation_weights = evaluation_weights
         self.has_observers = bool(trackers.last_steps) or hooks.has_hooks  # the same on all ranks
 
     def start(self, run: RunView) -> None:
@@ -98,16 +106,17 @@ class RunObservers:
 
     def log(self, row: MetricsRow) -> None:
         """Call the observers after a step or an evaluation whose row is in metrics.jsonl."""
+        read_only_row = MappingProxyType(row)
 
         def call() -> None:
-            read_only_row = MappingProxyType(row)
             self.trackers.log(read_only_row)
             if row["step"] > 0:
                 self.hooks.call("gptzoo_step", row=read_only_row)
-            if "val/loss" in row:
-                self.hooks.call("gptzoo_eval", row=read_only_row)
 
         self._on_main_rank(call)
+        if "val/loss" in row and self.has_observers:
+            with self.evaluation_weights():
+                self._on_main_rank(lambda: self.hooks.call("gptzoo_eval", row=read_only_row))
 
     def before_checkpoint(self) -> None:
         """Flush the trackers, so that they have every step of the checkpoint."""
@@ -146,12 +155,16 @@ def observe_run(
     report: Callable[[str], None],
     ranks: Ranks = SINGLE_RANK,
     final_status: Callable[[], Status] = lambda: "done",
+    evaluation_weights: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Iterator[RunObservers]:
     """Start the trackers and hooks, and end them with `final_status()` or with the error that leaves the block.
 
+    evaluation_weights: returns a context in which the model has the weights for evaluation, for `gptzoo_eval`.
+
     Raises StopRun if an observer ends the run, and InputError if a tracker cannot fulfil its options.
     """
-    observers = RunObservers(Trackers(trackers, report), HookCaller(run, model, report), ranks)
+    hooks = HookCaller(run, model, report)
+    observers = RunObservers(Trackers(trackers, report), hooks, ranks, evaluation_weights)
     observers.start(run)
     try:
         yield observers

@@ -100,6 +100,43 @@ class MomentumNotSaved(MatricesOnly):
         return self.Sgd(parameters.values(), lr=self.config.lr)
 
 
+class EvaluationDisturbsTraining(MatricesOnly):
+    """Does not restore the parameters after it has computed the weights for evaluation."""
+
+    name = "evaluation_disturbs_training"
+
+    def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters.values(), lr=self.config.lr)
+
+    def evaluation_weights(
+        self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+    ) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            return {name: parameter.mul_(0.5).clone() for name, parameter in parameters.items()}
+
+
+class AverageNotSaved(MatricesOnly):
+    """Evaluates a running mean of the weights that is not in the optimizer's state."""
+
+    name = "average_not_saved"
+
+    def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(parameters.values(), lr=self.config.lr)
+        self.means = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+        def update(*_: object) -> None:
+            for name, parameter in parameters.items():
+                self.means[name].lerp_(parameter.detach(), 0.1)
+
+        optimizer.register_step_post_hook(update)
+        return optimizer
+
+    def evaluation_weights(
+        self, optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+    ) -> Mapping[str, Tensor]:
+        return {name: mean.clone() for name, mean in self.means.items()}
+
+
 class UnusedWeightDecay(MatricesOnly):
     """Has an option `weight_decay` that it does not pass on."""
 

@@ -63,11 +63,16 @@ class Stateful(torch.optim.Optimizer):
                         "scalar": np.float64(0.5),
                         "projection": Projection(torch.ones(3)),
                         "complex": torch.ones(2, dtype=torch.complex64),
+                        "settings": b"\x00\xff",
+                        0: {"view": torch.zeros_like(parameter)},
+                        1: torch.zeros_like(parameter),
                     }
                 state["history"].append(parameter.grad.norm().item())
                 state["moments"][0].mul_(0.9).add_(parameter.grad)
                 state["same"].add_(1)
                 state["counter"] += 1
+                state[0]["view"].add_(state["settings"][1])
+                state[1].add_(state[0]["view"])
                 state["table"]["a"][1] *= 0.99
                 state["pair"] = (state["pair"][0] + 1, state["pair"][1])
                 state["half"].add_(parameter.grad.to(torch.bfloat16))
@@ -79,7 +84,7 @@ class Stateful(torch.optim.Optimizer):
                 scale += state["moments"][1].mean().item() + float(state["counter"] - 2**40) + state["pair"][0]
                 scale += state["projection"].calls * state["projection"].factor.mean().item() + float(state["scalar"])
                 scale += random.random() + np.random.random() + torch.rand(()).item()
-                update = state["moments"][0] + state["mask"] * state["half"].to(parameter.dtype)
+                update = state["moments"][0] + state[1] / 1e6 + state["mask"] * state["half"].to(parameter.dtype)
                 parameter.sub_(update, alpha=group["lr"] * 1e-3 * scale * (1 + group["average"].sum().item() / 1e3))
 
 

@@ -129,6 +129,46 @@ def check_resuming(subject: ComponentUnderTest) -> None:
         _require_resumable(config, (3,), 3)
 
 
+def check_evaluation_weights(subject: ComponentUnderTest) -> str | None:
+    """Check that computing weights for evaluation changes nothing in training, and a resumed run has the same ones."""
+    run, undisturbed = (OptimizerRun(subject.config, many_parameters(n_equal=2)) for _ in range(2))
+    values = _after_steps(run, undisturbed)
+    if values is None:
+        return "it evaluates the weights that it trains"
+    if wrong := [name for name in values if name not in run.parameters]:
+        raise Failed(f"evaluation_weights returns {wrong[0]}, which is no parameter")
+    for name, value in values.items():
+        parameter = run.parameters[name]
+        if value.shape != parameter.shape or value.dtype != parameter.dtype or not value.isfinite().all():
+            raise Failed(
+                f"the weights for evaluation of {name} of shape {tuple(parameter.shape)} have the shape "
+                f"{tuple(value.shape)} and the dtype {value.dtype}, or are not finite"
+            )
+        if value.data_ptr() == parameter.data_ptr() and value.numel():
+            raise Failed(f"the weights for evaluation of {name} are the parameter itself; return a copy")
+    resumed = _resume(subject.config, run).evaluation_weights() or {}
+    for name, value in values.items():
+        if name not in resumed or not torch.equal(resumed[name], value):
+            raise Failed(f"after resuming from a checkpoint, the weights for evaluation of {name} differ")
+    return None
+
+
+def _after_steps(run: OptimizerRun, undisturbed: OptimizerRun) -> Mapping[str, Tensor] | None:
+    """Take a few steps with two equal runs, and return the weights for evaluation of the first.
+
+    Raises Failed if computing them has changed its training.
+    """
+    for step in range(4):
+        run.evaluation_weights()
+        for each in (run, undisturbed):
+            each.train([step])
+    values = run.evaluation_weights()
+    for name, parameter in run.parameters.items():
+        if not torch.equal(parameter, undisturbed.parameters[name]):
+            raise Failed(f"evaluation_weights changes the training of {name} of shape {tuple(parameter.shape)}")
+    return values
+
+
 def behaviour(config: Config) -> dict[str, Tensor]:
     """Return the parameters after six training steps."""
     parameters = model_parameters()
