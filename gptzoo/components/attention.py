@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gptzoo.components.context import ForwardContext
+from gptzoo.components.cuda_attention import cuda_attention
 from gptzoo.components.multi_head_attention import MultiHeadAttention
 from gptzoo.components.part import Rng, TensorPlan
 from gptzoo.components.tensor_plan import Sharded
@@ -103,6 +104,9 @@ class SdpaAttention(NaiveAttention):
             mask = context.attention_mask(k_pos, self.window)  # (B|1, 1, T, S)
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
+        dropout, is_causal = self.config.dropout if self.training else 0.0, needs_no_mask and context.causal
+        if q.is_cuda:
+            return cuda_attention(q, k, v, mask=mask, is_causal=is_causal, dropout=dropout), None
         widens = decodes_on_cpu and q.dtype == torch.bfloat16 and bias is None and self.sinks is None
         if widens:
             q, k, v = q.float(), k.float(), v.float()  # faster than torch's bfloat16 kernel, by a factor of two
@@ -111,8 +115,8 @@ class SdpaAttention(NaiveAttention):
             k,
             v,
             attn_mask=mask,
-            dropout_p=self.config.dropout if self.training else 0.0,
-            is_causal=needs_no_mask and context.causal,
+            dropout_p=dropout,
+            is_causal=is_causal,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
         return y.bfloat16() if widens else y, None

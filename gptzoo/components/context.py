@@ -50,12 +50,15 @@ class ForwardContext:
 
     def _mask(self, k_pos: Tensor, window: int | None) -> tuple[Tensor, bool]:
         """Return the mask, and whether it is known to be all True."""
-        if self.no_past or self.positions.shape[1] > 1 or not k_pos.is_cpu or torch.compiler.is_compiling():
-            mask = attention_mask(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
-            return mask, False
+        options = {"causal": self.causal, "window": window, "documents": self.documents}
+        decodes = not self.no_past and self.positions.shape[1] == 1
+        is_shared = decodes or k_pos is self.positions  # by layers; other keys are those of one layer
+        if not is_shared or torch.compiler.is_compiling():
+            return attention_mask(self.positions, k_pos, **options), False
         key = "mask", id(self.positions), id(k_pos), self.causal, window
         if key not in self.memo:  # the entry holds both tensors, so that their ids are not reused
-            mask = attention_mask(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
-            self.memo[key] = mask, bool(mask.all()), k_pos, self.positions
+            mask = attention_mask(self.positions, k_pos, **options)
+            # On a GPU, the host would wait for the answer.
+            self.memo[key] = mask, decodes and k_pos.is_cpu and bool(mask.all()), k_pos, self.positions
         mask, all_true, *_ = self.memo[key]
         return mask, all_true
