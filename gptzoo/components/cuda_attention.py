@@ -22,9 +22,9 @@ def cuda_attention(
 ) -> Tensor:
     """Return the attention (…, H, T, E) of queries (…, H, T, D) over keys (…, G, S, D) and values (…, G, S, E) on CUDA.
 
-    torch has no fused kernel for grouped heads with a mask, or in float32, and would store all scores (H, T, S). So keys
-    and values are repeated for each head of a group, or for a single query, the heads of a group become queries. With a
-    mask, cuDNN is not used: for some lengths its gradients are NaN, and it plans anew for each shape.
+    torch has no fused kernel for grouped heads with a mask, or in float32, and would store all scores (H, T, S). So
+    keys and values are repeated for each head of a group, or for a single query, the heads of a group become queries.
+    With a mask, cuDNN is not used: for some lengths its gradients are NaN, and it plans anew for each shape.
 
     mask: (…, H|1, T, S), bool or scores to add.
     """

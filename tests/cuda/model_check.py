@@ -18,7 +18,7 @@ _TOLERANCE = 1e-3
 
 
 def check_on_cuda(spec: dict[str, Any]) -> None:
-    """Raise AssertionError unless the model computes on CUDA what it computes on the CPU, without waits in its parts."""
+    """Raise AssertionError unless the model computes on CUDA what it computes on the CPU, without waits of the host."""
     model_spec = gptzoo.load_model_spec({**spec, "dropout": 0.0})
     on_cpu, on_cuda = (with_large_weights(gptzoo.build(model_spec)) for _ in range(2))
     on_cuda.to("cuda")

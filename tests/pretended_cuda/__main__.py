@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[1])  # the folder of this file until now
-
-from pretended_cuda.device import install
-
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])  # the folder of this file until now
+    from pretended_cuda.device import install
+
     install()
     import pytest
 

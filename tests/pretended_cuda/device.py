@@ -16,7 +16,7 @@ from typing import Any
 
 SOURCE = Path(__file__).with_name("device.cpp")
 GPU = "NVIDIA pretended"
-TOTAL_MEMORY = 2**37
+TOTAL_MEMORY = 80 * 2**30
 
 _SYNC_DEBUG_MODES = ("default", "warn", "error")
 _sync_debug_mode = 0  # index of `_SYNC_DEBUG_MODES`

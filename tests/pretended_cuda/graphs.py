@@ -1,7 +1,7 @@
 """CUDA graphs on the pretended device: a capture is a list of operators, and a replay calls them again.
 
-They are called with the tensors of the capture, so a graph with a number of the host that should have changed, or with a
-tensor that has moved, gives wrong values, as on a GPU. An operation for which the host waits fails during a capture.
+They are called with the tensors of the capture. So a graph with a number of the host that should have changed, or with
+a tensor that has moved, gives wrong values, as on a GPU. An operation for which the host waits fails during a capture.
 """
 
 from __future__ import annotations

@@ -42,10 +42,9 @@ def compile_decoding(model: Architecture) -> None:
     else:
         missing = missing_for_cuda()
     if missing is not None:
-        message = (
-            f"decode steps on CUDA are not compiled, only captured as CUDA graphs, because {missing}. Set CUDA_HOME"
-        )
-        warnings.warn(f"{message} to a CUDA toolkit of version {torch.version.cuda}, and install g++.", stacklevel=2)
+        message = f"decode steps on CUDA are only captured as CUDA graphs, not compiled, because {missing}"
+        advice = f"Install g++, and set CUDA_HOME to a CUDA toolkit of version {torch.version.cuda}."
+        warnings.warn(f"{message}. {advice}", stacklevel=2)
     register_inductor_lowering()
     for name, stack in model.named_modules():
         if isinstance(stack, Stack):

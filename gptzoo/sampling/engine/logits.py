@@ -75,7 +75,7 @@ def _exclude_spare_ids(logits: Tensor, vocab_size: int | None) -> Tensor:
 def _exclude_early_ends(
     stopping: StoppingCriteria, logits: Tensor, sequences: Sequence[TokenSequence], errors: dict[int, InputError]
 ) -> Tensor:
-    """Exclude the tokens that end a text from the rows without an error that have fewer than `min_new_tokens` tokens."""
+    """Exclude the tokens that end a text from the rows with fewer than `min_new_tokens` tokens and without an error."""
     end_tokens = [token for token in stopping.end_tokens if token < logits.shape[-1]]
     rows = _rows_without_end(stopping, sequences, errors)
     if not rows or not end_tokens:

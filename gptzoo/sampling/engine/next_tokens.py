@@ -59,9 +59,7 @@ def _sample_unchecked(sequences: Sequence[EngineSequence], logits: Tensor, unifo
     events = []
     for row, sequence in enumerate(sequences):
         n = sequence.request.n_top_logprobs
-        top = (
-            {int(token): value for token, value in zip(top_ids[row][:n], top_scores[row][:n], strict=True)} if n else {}
-        )
+        top = dict(zip(map(int, top_ids[row][:n]), top_scores[row][:n], strict=True)) if n else {}
         events.append(sequence.append(int(host_tokens[row]), scores[row].item(), top))
     return events
 
@@ -72,7 +70,7 @@ def _sample_checked(
     uniforms: Tensor | None,
     proposals: Sequence[Proposal | None],
 ) -> list[TokenEvent]:
-    """Sample the next tokens, or verify draft tokens if there are no `uniforms`. A sequence with an error fails alone."""
+    """Sample the next tokens, or verify draft tokens if there are no `uniforms`. An error is that of its sequence."""
     processed, errors = process_sequence_logits(sequences, logits)
     events = [sequences[row].fail(error) for row, error in errors.items()]
     if errors:

@@ -104,7 +104,7 @@ def apply_processors_unchecked(
 ) -> tuple[Tensor, Tensor]:
     """Apply the processors as `apply_processors` does, but without a check of the numbers that they return.
 
-    So the host does not wait for a GPU. Also returns a bool mask (B,) of the rows for which `apply_processors` may raise.
+    So the host does not wait for a GPU. Also returns a bool mask (B,) of the rows for which `apply_processors` raises.
     """
     is_bad = are_bad(logits)
     for processor in processors:

@@ -13,6 +13,7 @@ from torch import nn
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
 from gptzoo.component import Component
 from gptzoo.strict_model import error_at
+from gptzoo.training.optim.adafactor import AdafactorWithoutWaits
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 
@@ -194,7 +195,7 @@ class Adafactor(GroupedOptimizer):
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
-        return torch.optim.Adafactor(
+        return AdafactorWithoutWaits(
             self.groups(parameters),
             lr=config.lr,
             beta2_decay=config.beta2_decay,
