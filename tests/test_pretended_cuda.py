@@ -46,7 +46,7 @@ def test_all_tests_of_cuda(cache: str) -> None:
 
 def test_a_model_on_two_devices_fails_as_on_a_gpu(cache: str, tmp_path: Path) -> None:
     (tmp_path / "test_mistakes.py").write_text(
-        '''
+        """
 import pytest, torch
 
 def test_tensors_of_two_devices():
@@ -73,6 +73,6 @@ def test_a_graph_reads_its_own_tensors_again_and_changes_nothing_when_it_is_capt
     graph.replay()
     graph.replay()
     assert total.tolist() == [20, 20]
-'''
+"""
     )
     run_on_device(cache, "-c", os.devnull, str(tmp_path))
