@@ -25,6 +25,6 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
 
 
 def test_processes_without_a_number_on_their_machine_do_not_share_a_gpu() -> None:
-    with pytest.raises(InputError, match="LOCAL_RANK is not set.*Start the processes with torchrun"):
+    with pytest.raises(InputError, match=r"LOCAL_RANK is not set.*Start the processes with torchrun"):
         rank_device("cuda")
     assert rank_device("cpu") == torch.device("cpu")
