@@ -6,7 +6,7 @@ A thread that spins while it waits is faster on a quiet machine, and takes time 
 commands are those that a user types, from the start of the process to its end:
 
 "train"     gptzoo train RUN --set steps=STEPS
-"sample"    gptzoo sample FOLDER --max-tokens TOKENS, with the model of the first training run
+"sample"    gptzoo sample FOLDER --max-new-tokens TOKENS, with the model of the first training run
 
 The settings take turns in each round, in another order each time, so that other load affects all of them. With n
 workers, n equal commands start at once, and the time is that until all have ended. A ratio to the setting "passive",
@@ -45,14 +45,18 @@ def seconds_of(command: Sequence[str], setting: Mapping[str, str], n_workers: in
     environment = {**os.environ, **setting}
     started = time.perf_counter()
     processes = []
-    for _ in range(n_workers):
-        out = tempfile.mkdtemp(dir=folder)
-        arguments = [sys.executable, "-m", "gptzoo", *(argument.format(out=f"{out}/run") for argument in command)]
-        processes.append(subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL))
-    codes = [process.wait() for process in processes]
-    if any(codes):
-        raise SystemExit(f"{' '.join(command)} ended with {codes}")
-    return time.perf_counter() - started
+    with tempfile.TemporaryFile(dir=folder) as errors:
+        for _ in range(n_workers):
+            out = tempfile.mkdtemp(dir=folder)
+            arguments = [sys.executable, "-m", "gptzoo", *(argument.format(out=f"{out}/run") for argument in command)]
+            process = subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors)
+            processes.append(process)
+        codes = [process.wait() for process in processes]
+        seconds = time.perf_counter() - started
+        if any(codes):
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(command)} ended with {codes}: {errors.read().decode()}")
+    return seconds
 
 
 def measure(command: Sequence[str], n_workers: int, n_rounds: int, folder: Path) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def main() -> None:
         folder = Path(temporary)
         model = folder / "model"
         seconds_of([argument.replace("{out}", str(model)) for argument in train], {}, 1, folder)  # also fills the cache
-        sample = ["sample", str(model), "--max-tokens", str(arguments.tokens)]
+        sample = ["sample", str(model), "--max-new-tokens", str(arguments.tokens)]
         for n_workers in arguments.workers:
             results["workers"][str(n_workers)] = {
                 name: measure(command, n_workers, arguments.rounds, folder)

@@ -98,6 +98,21 @@ def test_no_attention_stores_all_scores(attention: dict[str, Any], bf16: bool, c
     assert not any(call.cudnn for call in calls if call.mask is not None)
 
 
+@pytest.mark.parametrize("length", [64, 128, 192, 300])
+def test_gradients_in_bf16_with_a_mask_are_near_those_in_float32(length: int) -> None:
+    generator = torch.Generator().manual_seed(length)
+    tensors = [torch.randn(2, 4, length, 64, generator=generator) for _ in range(4)]
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    mask = ((distance >= 0) & (distance < 50))[None, None]
+    gradients = []
+    for dtype, device in ((torch.float32, "cpu"), (torch.bfloat16, "cuda")):
+        q, k, v = (tensor.to(device, dtype).requires_grad_() for tensor in tensors[:3])
+        attend = cuda_attention(q, k, v, mask=mask.to(device))
+        gradients.append(torch.autograd.grad(attend, (q, k, v), tensors[3].to(device, dtype)))
+    for ours, expected in zip(gradients[1], gradients[0], strict=True):
+        assert (ours.cpu().float() - expected).norm() < 0.05 * expected.norm()
+
+
 @pytest.mark.parametrize("n_heads_of_mask", [None, 1, 6])
 @pytest.mark.parametrize("n_queries", [1, 5])
 def test_grouped_heads_give_the_result_of_repeated_ones(n_queries: int, n_heads_of_mask: int | None) -> None:
