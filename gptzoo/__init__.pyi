@@ -17,6 +17,7 @@ from gptzoo.components.attention import SdpaAttention as SdpaAttention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext
+from gptzoo.components.cuda_attention import cuda_attention as cuda_attention
 from gptzoo.components.ffn import FeedForward as FeedForward
 from gptzoo.components.multi_head_attention import Attention as Attention
 from gptzoo.components.multi_head_attention import MultiHeadAttention as MultiHeadAttention

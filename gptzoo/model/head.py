@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from gptzoo.components.sublayer import AuxiliaryOutputs
 
@@ -90,6 +89,16 @@ class Head(nn.Module):
         return torch.stack([cross_entropy, (uniform * counts).sum(), (normaliser.square() * counts).sum()])
 
 
+class _Context(FunctionCtx):
+    """The values that the backward pass of `_ChunkedLossSums` needs."""
+
+    head: Head
+    chunk_size: int
+    autocast_dtype: torch.dtype | None  # None: autocast is off
+    saved_tensors: tuple[Tensor, Tensor, Tensor, Tensor | None]  # targets, rows, weight and bias
+    needs_input_grad: tuple[bool, ...]
+
+
 class _ChunkedLossSums(torch.autograd.Function):
     """`Head._loss_sums` of all rows, chunk by chunk. The backward pass computes the logits of each chunk again.
 
@@ -99,7 +108,7 @@ class _ChunkedLossSums(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401  the type of a context has no attributes
+        ctx: _Context,
         head: Head,
         chunk_size: int,
         targets: Tensor,
@@ -110,15 +119,15 @@ class _ChunkedLossSums(torch.autograd.Function):
         ctx.head, ctx.chunk_size = head, chunk_size
         ctx.save_for_backward(targets, rows, weight, bias)
         device_type = rows.device.type
-        ctx.is_autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
-        ctx.autocast_dtype = torch.get_autocast_dtype(device_type) if ctx.is_autocast else None
-        cast = _autocast_weight(weight, ctx.autocast_dtype)
+        is_autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+        ctx.autocast_dtype = torch.get_autocast_dtype(device_type) if is_autocast else None
+        cast, bias = _autocast_weight(weight, ctx.autocast_dtype), None if bias is None else bias.detach()
         sums = [head._loss_sums(r, cast, bias, t) for r, t in _chunks(chunk_size, rows, targets)]
         return torch.stack(sums).sum(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         targets, rows, weight, bias = ctx.saved_tensors
         needed = dict(zip(("rows", "weight", "bias"), ctx.needs_input_grad[3:], strict=True))
         inputs = {"weight": _autocast_weight(weight, ctx.autocast_dtype), "bias": bias}
@@ -127,9 +136,9 @@ class _ChunkedLossSums(torch.autograd.Function):
         totals: dict[str, Tensor] = {}
         with (
             torch.enable_grad(),
-            torch.autocast(rows.device.type, ctx.autocast_dtype, cache_enabled=False)
-            if ctx.is_autocast
-            else contextlib.nullcontext(),
+            contextlib.nullcontext()
+            if ctx.autocast_dtype is None
+            else torch.autocast(rows.device.type, ctx.autocast_dtype, cache_enabled=False),
         ):
             for r, t in _chunks(ctx.chunk_size, rows, targets):
                 inputs["rows"] = r.detach().requires_grad_(needed["rows"])

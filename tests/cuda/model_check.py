@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +74,13 @@ def check_bf16_step(on_cuda: Any) -> None:
     loss.backward()
     optimizer.step()
     assert all(parameter.isfinite().all() for parameter in on_cuda.parameters())
+
+
+def documented_waits(subject: str) -> int:
+    """Return the number of waits that docs/performance.md gives for a subject, such as "training step"."""
+    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| {subject} "))
+    return int(row.split("|")[2])
 
 
 def check_waits(waits: Counter[str], allowed: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from cuda.model_check import check_waits
+from cuda.model_check import check_waits, documented_waits
 from host_waits import recorded_host_waits
 from support import small, types_with_defaults, with_large_weights
 
@@ -24,7 +24,7 @@ from gptzoo.sampling.search.contrastive import contrastive_search
 
 pytestmark = pytest.mark.cuda
 
-WAITS_PER_TOKEN = 1  # docs/performance.md gives this number
+WAITS_PER_TOKEN = documented_waits("token of all running requests")
 N_QUICK = 6
 PROMPTS = [[1, 2, 3], [4], [5, 6]]
 PROCESSORS: dict[str, list[dict[str, Any]]] = {

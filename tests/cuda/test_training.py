@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from cuda.model_check import check_waits
+from cuda.model_check import check_waits, documented_waits
 from host_waits import recorded_host_waits
 
 import gptzoo
@@ -19,7 +19,7 @@ from gptzoo.training.trainer import Trainer
 
 pytestmark = pytest.mark.cuda
 
-WAITS_PER_STEP = 1  # docs/performance.md gives this number
+WAITS_PER_STEP = documented_waits("training step")
 
 
 @pytest.fixture(autouse=True)
