@@ -14,10 +14,10 @@ from gptzoo.component import Inherited as Inherited
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
 from gptzoo.components.attention import SdpaAttention as SdpaAttention
+from gptzoo.components.attention import cuda_attention as cuda_attention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext
-from gptzoo.components.cuda_attention import cuda_attention as cuda_attention
 from gptzoo.components.ffn import FeedForward as FeedForward
 from gptzoo.components.multi_head_attention import Attention as Attention
 from gptzoo.components.multi_head_attention import MultiHeadAttention as MultiHeadAttention

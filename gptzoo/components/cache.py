@@ -53,8 +53,12 @@ def extend(
     The result is (B, S, …) for each name, and `k_pos` (B|1, S). Pass `memo` and `position_limit` from the forward
     context: with `memo`, layers share the computation on positions; with `position_limit`, empty slots are not read.
     """
-    can_share = positions.is_cpu or (positions.is_cuda and positions.shape[1] == 1)
-    if not no_past and can_share and not torch.compiler.is_compiling():
+    if (
+        not no_past
+        # On a GPU, the host does not know the last of several positions.
+        and (positions.is_cpu or (positions.is_cuda and positions.shape[1] == 1))
+        and not torch.compiler.is_compiling()
+    ):
         memo = {} if memo is None else memo
         key = "cache", state["position"].shape, id(positions)
         if key not in memo:

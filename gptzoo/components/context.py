@@ -50,15 +50,19 @@ class ForwardContext:
 
     def _mask(self, k_pos: Tensor, window: int | None) -> tuple[Tensor, bool]:
         """Return the mask, and whether it is known to be all True."""
-        options = {"causal": self.causal, "window": window, "documents": self.documents}
-        decodes = not self.no_past and self.positions.shape[1] == 1
-        is_shared = decodes or k_pos is self.positions  # by layers; other keys are those of one layer
-        if not is_shared or torch.compiler.is_compiling():
-            return attention_mask(self.positions, k_pos, **options), False
-        key = "mask", id(self.positions), id(k_pos), self.causal, window
-        if key not in self.memo:  # the entry holds both tensors, so that their ids are not reused
-            mask = attention_mask(self.positions, k_pos, **options)
+        # Layers share the mask among new tokens, and that of a decode step. Other keys are those of one layer.
+        if (
+            not (k_pos.is_cpu or k_pos.is_cuda)
+            or not (k_pos is self.positions or (not self.no_past and self.positions.shape[1] == 1))
+            or torch.compiler.is_compiling()
+        ):
+            mask = attention_mask(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
+            return mask, False
+        key = "mask", id(self.positions), id(k_pos), id(self.documents), self.causal, window
+        if key not in self.memo:  # the entry holds the tensors, so that their ids are not reused
+            mask = attention_mask(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
             # On a GPU, the host would wait for the answer.
-            self.memo[key] = mask, decodes and k_pos.is_cpu and bool(mask.all()), k_pos, self.positions
+            may_be_all_true = not self.no_past and self.positions.shape[1] == 1 and k_pos.is_cpu
+            self.memo[key] = mask, may_be_all_true and bool(mask.all()), k_pos, self.positions, self.documents
         mask, all_true, *_ = self.memo[key]
         return mask, all_true

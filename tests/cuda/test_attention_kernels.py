@@ -14,7 +14,7 @@ from support import small, types_with_defaults
 from torch import Tensor
 
 import gptzoo
-from gptzoo.components.cuda_attention import cuda_attention
+from gptzoo.components.attention import cuda_attention
 from gptzoo.errors import SpecError
 
 pytestmark = pytest.mark.cuda
