@@ -172,17 +172,21 @@ def test_specs_have_the_fields_that_they_had(old: Path, kind: str) -> None:
     assert not list(missing_fields(without_texts(ours), without_texts(theirs)))
 
 
-def missing_fields(ours: Any, theirs: Any, path: str = "$") -> Iterator[str]:
+def missing_fields(ours: Any, theirs: Any, path: str = "$", definitions: Any = None) -> Iterator[str]:
     """Yield what a schema no longer has. It may have more fields, and bounds on the values of a number."""
+    if definitions is None and isinstance(ours, dict):
+        definitions = ours.get("$defs", {})
     if isinstance(theirs, dict) and isinstance(ours, dict):
+        if "$ref" in ours and "$ref" not in theirs:  # was written in place
+            ours = definitions[ours["$ref"].rpartition("/")[2]]
         for key, value in theirs.items():
             if key in ours:
-                yield from missing_fields(ours[key], value, f"{path}.{key}")
+                yield from missing_fields(ours[key], value, f"{path}.{key}", definitions)
             elif not key.lower().endswith("minimum") and not key.lower().endswith("maximum"):
                 yield f"{path}.{key}"
     elif isinstance(theirs, list) and isinstance(ours, list):
         for index, value in enumerate(theirs):
-            if not any(not list(missing_fields(item, value)) for item in ours):
+            if not any(not list(missing_fields(item, value, definitions=definitions)) for item in ours):
                 yield f"{path}[{index}]"
     elif ours != theirs:
         yield path

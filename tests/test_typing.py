@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gptzoo import registry
+
 PROGRAM = """
 from __future__ import annotations
 
@@ -145,6 +147,20 @@ def strict_mypy(program: str, folder: Path) -> tuple[str, int]:
 @pytest.mark.slow
 def test_a_third_party_package_is_strictly_typed(tmp_path: Path) -> None:
     output, code = strict_mypy(PROGRAM, tmp_path)
+    assert code == 0, output
+
+
+@pytest.mark.slow
+def test_options_with_defaults_need_no_arguments(tmp_path: Path) -> None:
+    """A type checker reads a default only from `Field(default=...)`, while pydantic accepts `Field(...)` too."""
+    installed = registry.discover(selection="")
+    components = [component for kind in installed.kinds for component in installed.of_kind(kind).values()]
+    program = ""
+    for component in components:
+        if not any(field.is_required() for field in component.Config.model_fields.values()):
+            module, name = component.__module__, component.__qualname__
+            program += f"import {module}\n{module}.{name}.Config()\n"
+    output, code = strict_mypy(program, tmp_path)
     assert code == 0, output
 
 

@@ -35,7 +35,7 @@ def eject(source: Path, out: Path, weights: bool, padding: bool, best: bool, for
     """
     from gptzoo.checkpoint.model_folder import load
     from gptzoo.eject.eject import eject_model, eject_source, write_weights
-    from gptzoo.eject.formatting import can_format
+    from gptzoo.eject.formatting import NOT_FORMATTED, can_format
     from gptzoo.errors import InputError
     from gptzoo.spec.files import load_model_spec
     from gptzoo.utils.atomic import write_text
@@ -61,4 +61,4 @@ def eject(source: Path, out: Path, weights: bool, padding: bool, best: bool, for
         write_weights(weights_file, model)
         click.echo(f"wrote {weights_file}", err=True)
     if not can_format():
-        click.echo("The file is not formatted, because ruff is not installed: pip install ruff", err=True)
+        click.echo(NOT_FORMATTED, err=True)

@@ -31,6 +31,7 @@ EXAMPLES = {
     "export-hf": (
         "gptzoo export-hf runs/quickstart exported/quickstart",
         "gptzoo export-hf runs/quickstart exported/quickstart --checkpoint best --dtype bfloat16 --family mistral",
+        "gptzoo export-hf runs/quickstart exported/quickstart --remote-code",
     ),
     "import-gguf": ("gptzoo import-gguf downloads/SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2",),
     "export-gguf": ("gptzoo export-gguf runs/quickstart quickstart.gguf --type q8_0",),

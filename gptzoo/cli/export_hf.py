@@ -25,11 +25,17 @@ _BYTES_PER_GB = 10**9
     help="Family to export to, such as llama (default: the most widely read family that computes the same function).",
 )
 @click.option(
+    "--remote-code",
+    is_flag=True,
+    help="Write the model's own code, which transformers runs with trust_remote_code=True, for a model that no family "
+    "computes.",
+)
+@click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
     show_default=True,
-    help="Data type of the weights.",
+    help="Data type of the weights. auto is their type in RUN: float32 after training, often bfloat16 after an import.",
 )
 @click.option(
     "--max-shard-gb",
@@ -45,6 +51,7 @@ def export_hf(
     run: Path,
     out: Path,
     family: str | None,
+    remote_code: bool,
     dtype: Dtype,
     max_shard_gb: float,
     checkpoint: str,
@@ -57,8 +64,12 @@ def export_hf(
     function, so it needs neither gptzoo nor remote code. OUT has config.json, safetensors, the tokenizer,
     generation_config.json and a model card. The export fails, with the reasons, if there is no such family.
     `gptzoo build` shows the family.
+
+    With --remote-code, OUT also has the code of the model: the file that `gptzoo eject` writes, and a wrapper for
+    transformers. Loading it needs trust_remote_code=True, but not gptzoo.
     """
     from gptzoo.cli.inputs import read_model
+    from gptzoo.eject.formatting import NOT_FORMATTED, can_format
     from gptzoo.publishing.export_hf import export_hf as export
 
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device="cpu")
@@ -66,16 +77,20 @@ def export_hf(
         loaded,
         out,
         family=family,
+        remote_code=remote_code,
         dtype=dtype,
         max_shard_bytes=int(max_shard_gb * _BYTES_PER_GB),
         averaged=averaged,
     )
     if as_json:
         summary = {"family": result.family, "tensors": result.n_tensors, "parameters": result.n_parameters}
-        click.echo(to_json({"model": str(loaded.folder), "out": str(out), **summary, "notes": result.notes}))
+        results = {**summary, "dtype": result.dtype, "notes": result.notes}
+        click.echo(to_json({"model": str(loaded.folder), "out": str(out), **results}))
         return
     click.echo(f"model     {loaded.folder}: {result.n_parameters:,} parameters", err=True)
-    click.echo(f"family    {result.family}: {result.n_tensors} tensors in {dtype}", err=True)
+    click.echo(f"family    {result.family}: {result.n_tensors} tensors in {result.dtype}", err=True)
     for note in result.notes:
         click.echo(f"note      {note}", err=True)
+    if remote_code and not can_format():
+        click.echo(f"note      {NOT_FORMATTED}", err=True)
     click.echo(f"wrote     {out}", err=True)

@@ -22,7 +22,7 @@ class NormLayer(Part):
     kind = "norm_layer"
 
     class Config(Part.Config):
-        eps: float = Field(1e-5, ge=1e-30, le=1.0)
+        eps: float = Field(default=1e-5, ge=1e-30, le=1.0)
         """Constant added to the variance or mean square, for numerical stability. Above 1 it hides the input, and below
         1e-30 it is 0 in float32."""
 
@@ -153,7 +153,7 @@ class PreNorm(Norm):
     paper = "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture, arXiv:2002.04745"
 
     class Config(Norm.Config):
-        residual_scale: float = Field(1.0, ge=1e-3, le=1e3)
+        residual_scale: float = Field(default=1.0, ge=1e-3, le=1e3)
         """Factor on the output of each sublayer before it is added to the residual stream (Granite)."""
         embedding_norm: bool = False
         """Normalise the embeddings before the first block (BLOOM, arXiv:2211.05100)."""

@@ -145,7 +145,7 @@ class RotaryPositional(Positional):
         theta: PositiveFloat = 10000.0
         """Base of the geometric series of wavelengths, before scaling. The longest wavelength is about 2 pi theta
         tokens."""
-        fraction: float = Field(1.0, gt=0, le=1)
+        fraction: float = Field(default=1.0, gt=0, le=1)
         """Fraction of each head that is rotated, above 0 and up to 1. Rounded down to whole pairs, but at least one."""
         scaling: Annotated[RopeScaling.Config, Reference("rope_scaling")] | None = None
         """Frequency scaling for a context longer than in training. Null: none."""

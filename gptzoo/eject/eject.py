@@ -46,7 +46,10 @@ def eject_model(model: Architecture, *, padding: bool = False) -> str:
         )
     for attention in model.spec.per_layer("attention") if padding else ():
         if "padding" not in attention.component.supports:
-            raise EjectError(f"attention {attention.type!r} does not support padding. Eject it without padding.")
+            raise EjectError(
+                f"attention {attention.type!r} does not support padding. Only `gptzoo eject` without --padding can "
+                "write a file of this model."
+            )
     try:
         text = _write(model, padding=padding)
     except (Unsupported, NotImplementedError) as error:

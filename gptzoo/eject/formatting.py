@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 LINE_LENGTH = 100
+NOT_FORMATTED = "The file is not formatted, because ruff is not installed: pip install ruff"
 _RULES = "E,F,I,UP,RET505,PIE790,SIM108"
 
 

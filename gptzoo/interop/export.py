@@ -202,6 +202,5 @@ def _format(refusals: Sequence[Refusal]) -> str:
         lines.append(f"{n_more} more famil{'ies differ' if n_more > 1 else 'y differs'} as much or more.")
     if len(registry.current().of_kind("importer")) <= _N_CORE_FAMILIES:
         lines.append("The package gptzoo-families adds 30 families: pip install gptzoo-families")
-    else:
-        lines.append("Train a model without the differences of one of them, or use this one with `gptzoo serve`.")
+    lines.append("`gptzoo export-hf --remote-code` writes this model with its own code, which transformers can run.")
     return "\n".join(lines)

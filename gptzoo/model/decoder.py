@@ -30,18 +30,18 @@ class Decoder(Stack):
 
     class Config(Stack.Config):
         training_only = frozenset({"init_std"})
-        embed_scale: float = Field(1.0, ge=1e-3, le=1e3)
+        embed_scale: float = Field(default=1.0, ge=1e-3, le=1e3)
         """Factor on the token embeddings (sqrt(d_model) in Gemma and in the original Transformer)."""
         embed_dropout: Inherited[float] = inherited("dropout")
         """Dropout probability for the sum of token and position embeddings."""
         head_bias: bool = False
         """Learn a bias in the output head, independent of the model's `bias`. Default: false, as in GPT-2."""
-        logit_scale: float = Field(1.0, ge=1e-3, le=100.0)
+        logit_scale: float = Field(default=1.0, ge=1e-3, le=100.0)
         """Factor on the logits (Cohere; the reciprocal of Granite's `logits_scaling`)."""
         logit_softcap: Annotated[float, Field(ge=1.0)] | None = None
         """Soft cap: logits become cap * tanh(logit / cap), after `logit_scale` (30 in Gemma 2, arXiv:2408.00118). Null:
         no cap."""
-        init_std: float = Field(0.02, ge=1e-6, le=2.0)
+        init_std: float = Field(default=0.02, ge=1e-6, le=2.0)
         """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write to the
         residual stream, by 1/sqrt(2 n_layers) in `pre_ln`. Near 0 the gradients are 0, and nothing is trained."""
 

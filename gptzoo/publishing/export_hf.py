@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -11,15 +13,16 @@ from safetensors import SafetensorError
 
 from gptzoo.checkpoint.model_folder import LoadedModel, require_empty_folder
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.errors import DataError, FolderError
-from gptzoo.interop.export import native_export
+from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.interop.exporting.checkpoint_files import write_sharded
 from gptzoo.interop.exporting.tokenizer import write_tokenizer
+from gptzoo.interop.stored_tensors import TORCH_DTYPES, open_tensors
 from gptzoo.publishing.exported_card import exported_card
+from gptzoo.publishing.exported_model import native_model, remote_code_model
 from gptzoo.publishing.published_run import PublishedRun
 from gptzoo.utils.atomic import new_folder, write_json
 
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 MAX_SHARD_BYTES = 5 * 10**9
 
 
@@ -27,7 +30,8 @@ MAX_SHARD_BYTES = 5 * 10**9
 class ExportResult:
     """A summary of an export."""
 
-    family: str
+    family: str  # "remote code" for a model with its own code
+    dtype: str  # of the weights; with dtype "auto", float32 weights that it would round keep their type
     n_tensors: int
     n_parameters: int
     has_tokenizer: bool
@@ -39,46 +43,55 @@ def export_hf(
     out: str | Path,
     *,
     family: str | None = None,
-    dtype: Dtype = "float32",
+    remote_code: bool = False,
+    dtype: Dtype = "auto",
     max_shard_bytes: int = MAX_SHARD_BYTES,
     averaged: bool = False,
 ) -> ExportResult:
-    """Write a loaded model as a checkpoint of a Hugging Face `transformers` family to `out`, atomically.
+    """Write a loaded model as a checkpoint of Hugging Face `transformers` to `out`, atomically.
 
     The folder has config.json, safetensors, the tokenizer, generation_config.json and a model card, README.md.
 
     family: the family to export to. Default: the most widely read family that computes the same function.
-    dtype: data type of the weights.
+    remote_code: write the model's own code, which `transformers` runs with trust_remote_code=True, for a model that
+        no family computes.
+    dtype: data type of the weights. "auto": the type of most weights in the model folder. Other weights that this type
+        would round are float32.
     max_shard_bytes: maximum size of a safetensors file.
     averaged: state in the model card that the weights are an exponential moving average.
 
-    Raises SpecError, with the reasons, if no family computes the same function. Raises FolderError if `out` is not
-    empty or cannot be written.
+    Raises SpecError, with the reasons, if no family computes the same function. Raises EjectError if a part of the
+    model cannot be written as code. Raises FolderError if `out` is not empty or cannot be written.
     """
+    if remote_code and family is not None:
+        raise InputError("remote code is of no family; choose either a family or remote code")
     out = Path(out).absolute()
     require_empty_folder(out)
     spec, tokenizer = loaded.spec, loaded.tokenizer
-    native = native_export(spec, family)
+    exported = remote_code_model(loaded.model) if remote_code else native_model(loaded.model, family)
+    chosen = _stored_dtype(loaded.folder) if dtype == "auto" else getattr(torch, dtype)
+    dtype_name = str(chosen).removeprefix("torch.")
     token_ids = _token_ids(tokenizer)
     n_parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-    notes = list(native.notes)
-    state = loaded.model.state_dict()
+    notes = list(exported.notes)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(out) as folder:
             has_tokenizer = _write_tokenizer(tokenizer, folder, spec.context_length, notes)
             n_tensors = write_sharded(
-                native.tensors(state), folder, dtype=getattr(torch, dtype), max_shard_bytes=max_shard_bytes
+                exported.tensors, folder, dtype=chosen, rounds=dtype != "auto", max_shard_bytes=max_shard_bytes
             )
+            for name, text in exported.code.items():
+                (folder / name).write_text(text, encoding="utf-8")
             # transformers 5 reads `dtype`, transformers 4 `torch_dtype`.
-            write_json(folder / "config.json", native.settings | token_ids | {"dtype": dtype, "torch_dtype": dtype})
+            dtypes = {"dtype": dtype_name, "torch_dtype": dtype_name}
+            write_json(folder / "config.json", exported.settings | token_ids | dtypes)
             write_json(folder / "generation_config.json", _generation_config(token_ids))
             card = exported_card(
                 spec,
-                family=native.family,
-                architecture=native.importer.architecture,
+                exported,
                 n_parameters=n_parameters,
-                dtype=dtype,
+                dtype=dtype_name,
                 has_tokenizer=has_tokenizer,
                 published=PublishedRun.of(loaded.folder),
                 averaged=averaged,
@@ -87,7 +100,16 @@ def export_hf(
             (folder / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise FolderError(f"{out}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    return ExportResult(native.family, n_tensors, n_parameters, has_tokenizer, tuple(notes))
+    return ExportResult(exported.family, dtype_name, n_tensors, n_parameters, has_tokenizer, tuple(notes))
+
+
+def _stored_dtype(folder: Path) -> torch.dtype:
+    """Return the type of most weights in a model folder."""
+    sizes: Counter[str] = Counter()
+    for tensor in open_tensors(folder).values():
+        sizes[tensor.dtype] += math.prod(tensor.shape)
+    dtype = TORCH_DTYPES[sizes.most_common(1)[0][0]]
+    return dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
 
 
 def _token_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from gptzoo.publishing.exported_model import ExportedModel
 from gptzoo.publishing.model_card import results_section, training_section
 from gptzoo.publishing.published_run import PublishedRun
 from gptzoo.spec.model import ModelSpec
@@ -12,9 +13,8 @@ from gptzoo.spec.model import ModelSpec
 
 def exported_card(
     spec: ModelSpec,
+    exported: ExportedModel,
     *,
-    family: str,
-    architecture: str,
     n_parameters: int,
     dtype: str,
     has_tokenizer: bool,
@@ -23,14 +23,15 @@ def exported_card(
     notes: Sequence[str],
 ) -> str:
     """Return the text of the card. Its licence is left to the user."""
+    kind = "A language model with its own code and" if exported.code else f"A `{exported.family}` language model with"
     sections = [
         _front_matter(),
         f"# {spec.name}",
-        f"A `{family}` language model with {n_parameters:,} parameters: {spec.n_layers} layers, width {spec.d_model}, "
+        f"{kind} {n_parameters:,} parameters: {spec.n_layers} layers, width {spec.d_model}, "
         f"{spec.n_heads} heads, a context of {spec.context_length} tokens and a vocabulary of {spec.vocab_size:,} "
         f"tokens. The weights are in {dtype}. It was exported from gptzoo.",
         "## Use",
-        _usage(architecture, has_tokenizer=has_tokenizer),
+        *_usage(exported, has_tokenizer=has_tokenizer),
         *_training(published, averaged=averaged),
     ]
     if notes:
@@ -53,19 +54,26 @@ def _front_matter() -> str:
     )
 
 
-def _usage(architecture: str, *, has_tokenizer: bool) -> str:
+def _usage(exported: ExportedModel, *, has_tokenizer: bool) -> Iterator[str]:
+    path = '"PATH", trust_remote_code=True' if exported.code else '"PATH"'
     lines = ["```python", "from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
     if not has_tokenizer:
         lines[1] = "from transformers import AutoModelForCausalLM"
-    lines.append('model = AutoModelForCausalLM.from_pretrained("PATH")')
+    lines.append(f"model = AutoModelForCausalLM.from_pretrained({path})")
     if has_tokenizer:
         lines += [
-            'tokenizer = AutoTokenizer.from_pretrained("PATH")',
+            f"tokenizer = AutoTokenizer.from_pretrained({path})",
             'inputs = tokenizer("Once upon a time", return_tensors="pt")',
             "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))",
         ]
-    text = "\n".join([*lines, "```"])
-    return f"{text}\n\n`PATH` is this folder or its name on the Hub. The class is `{architecture}`."
+    yield "\n".join([*lines, "```"])
+    yield f"`PATH` is this folder or its name on the Hub. The class is `{exported.architecture}`."
+    if exported.code:
+        files = " and ".join(f"`{name}`" for name in exported.code)
+        yield (
+            f"The model is the code in {files}. `trust_remote_code=True` runs it on your machine, with your rights. "
+            "Read it before you load the model."
+        )
 
 
 def _training(published: PublishedRun, *, averaged: bool) -> Iterator[str]:

@@ -46,6 +46,7 @@ def test_json(tmp_path: Path) -> None:
         "out": str(tmp_path / "out"),
         "family": "gpt2",
         "tensors": 16,
+        "dtype": "float32",
         "parameters": 257 * 16 + 16 * 16 + 16 * 48 + 48 + 16 * 16 + 16 + 2 * 16 * 64 + 64 + 16 + 6 * 16,
         "notes": ["the model has no tokenizer, so none is exported"],
     }
@@ -57,6 +58,8 @@ def test_json(tmp_path: Path) -> None:
     [
         ((), {"norm": "post_ln"}, 'gpt2: $.norm: the spec has "post_ln", gpt2 has "pre_ln"'),
         ((), {"norm": "post_ln"}, "pip install gptzoo-families"),
+        ((), {"norm": "post_ln"}, "`gptzoo export-hf --remote-code` writes this model with its own code"),
+        (("--family", "gpt2", "--remote-code"), {}, "choose either a family or remote code"),
         (("--family", "llama"), {}, "llama of Hugging Face transformers does not compute this model:\n  llama: $.norm"),
         (("--family", "lama"), {}, "no family 'lama' to export to  (known: gpt2, llama)"),
         (("--checkpoint", "best"), {}, "is a single model, which has no best checkpoint"),
@@ -69,3 +72,16 @@ def test_errors(options: tuple[str, ...], spec: dict[str, Any], message: str, tm
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_model_is_written_with_its_own_code_where_asked(tmp_path: Path) -> None:
+    result = export(tmp_path, "--remote-code", "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.output
+    assert "family    remote code: 16 tensors in bfloat16" in result.stderr
+    assert "note      gpt2 of transformers computes this model, too, without remote code" in result.stderr
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_gptzoo.GptzooForCausalLM"
+    assert (config["dtype"], config["torch_dtype"]) == ("bfloat16", "bfloat16")
+    code = {"model.py", "modeling_gptzoo.py"}
+    others = {"README.md", "config.json", "generation_config.json", "model.safetensors"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == code | others

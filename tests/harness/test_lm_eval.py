@@ -249,6 +249,7 @@ SHORT = (0, 1, 3)  # documents that fit: the harness truncates at another length
 def test_a_server_gives_the_results_of_the_hf_adapter(
     checkpoint: Path, reference: Any, url: str, batch_size: str
 ) -> None:
+    pytest.importorskip("tenacity", reason="needs lm-eval[api]")
     out = f"http-{batch_size}"
     model = f"model=tiny,base_url={url}/lm-eval/v1/completions,max_length={LENGTH}"
     samples = json.dumps({f"tiny_{name}": SHORT for name in TASKS})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import admit, needs_tiktoken_files
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -158,6 +158,27 @@ def test_weights_are_rounded_to_the_data_type(dtype: Any, tmp_path: Path) -> Non
     assert theirs.dtype == getattr(torch, dtype)
     expected = loaded.model.state_dict()["embed.weight"].to(theirs.dtype)
     assert torch.equal(theirs.get_input_embeddings().weight, expected)
+
+
+def test_weights_keep_the_type_of_the_model_folder(tmp_path: Path) -> None:
+    """An imported checkpoint in 16 bits may have some weights in float32, which are as they were after the export."""
+    untrained(tmp_path / "model")
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    exact = "blocks.0.norm.layers.attention.weight"
+    stored = {name: tensor if name == exact else tensor.bfloat16() for name, tensor in stored.items()}
+    stored[exact] += 2**-20
+    save_file(stored, tmp_path / "model" / "model.safetensors")
+    result = gptzoo.export_hf(gptzoo.load(tmp_path / "model"), tmp_path / "out")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert result.dtype == "bfloat16"
+    assert {name for name, tensor in written.items() if tensor.dtype != torch.bfloat16} == {
+        "transformer.h.0.ln_1.weight"
+    }
+    assert torch.equal(written["transformer.h.0.ln_1.weight"], stored[exact])
+    assert torch.equal(written["transformer.wte.weight"], stored["embed.weight"])
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["dtype"], config["torch_dtype"]) == ("bfloat16", "bfloat16")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
 
 
 def test_a_weight_that_is_too_large_for_the_data_type_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gptzoo.sampling.search.beam import beam_search
 from gptzoo.sampling.search.contrastive import contrastive_search
 from gptzoo.testing.properties.decoding.engine import check_continuous_batching
 
+PROMPTS = [([1, 2, 3, 4], 5), ([5, 6], 7), ([7, 1], 3), ([2, 4, 6, 8, 10, 12], 1)]  # ids, number of new tokens
 INSTALLED = registry.discover(selection="")  # regardless of GPTZOO_PLUGINS
 
 
@@ -44,7 +45,7 @@ def test_every_strategy_works_with_every_valid_combination(attention: str) -> No
             )
         except gptzoo.SpecError:
             continue
-        check_continuous_batching(model, draft)  # the draft model has the built-in attention
+        check_continuous_batching(model, draft, PROMPTS)  # the draft model has the built-in attention
         check_that_searches_can_be_greedy(model)
         n_valid += 1
     assert n_valid
@@ -56,7 +57,7 @@ def test_every_strategy_works_with_every_architecture(architecture: str) -> None
     model, draft = (
         with_large_weights(gptzoo.build(small(architecture=architecture), seed=s)).eval().double() for s in (1, 2)
     )
-    check_continuous_batching(model, draft)
+    check_continuous_batching(model, draft, PROMPTS)
     check_that_searches_can_be_greedy(model)
 
 

@@ -43,7 +43,7 @@ def test_the_harness_gets_the_answers_of_the_rendered_chats(
     loaded: LoadedModel,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    lm_eval = install("lm-eval[api]==0.4.13", "lm_eval")
+    python = install("lm-eval[api]==0.4.13", "python")  # its program is missing where the shared packages have it
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"question": text}) + "\n" for text in QUESTIONS))
     source = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(questions)}}, "test_split": "test"}
@@ -51,8 +51,8 @@ def test_the_harness_gets_the_answers_of_the_rendered_chats(
     (tmp_path / "tasks" / "chat.yaml").write_text(json.dumps({"task": "tiny_chat", **source, **TASK}))
     model = f"model=tiny,base_url={url}/v1/chat/completions"
     run(
-        lm_eval,
-        "run",
+        python,
+        *("-m", "lm_eval", "run"),
         *("--model", "local-chat-completions", "--model_args", model, "--include_path", "tasks"),
         *("--tasks", "tiny_chat", "--apply_chat_template", "--system_instruction", "Be brief."),
         *("--output_path", "report", "--log_samples"),

@@ -198,7 +198,7 @@ TASKS: dict[str, dict[str, Any]] = {
 def test_the_evaluation_harness_measures_what_gptzoo_measures(
     url: str, install: Any, loaded: LoadedModel, tmp_path: Path
 ) -> None:
-    lm_eval = install("lm-eval[api]==0.4.13", "lm_eval")
+    python = install("lm-eval[api]==0.4.13", "python")  # its program is missing where the shared packages have it
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     source = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(questions)}}, "test_split": "test"}
@@ -208,8 +208,8 @@ def test_the_evaluation_harness_measures_what_gptzoo_measures(
     model = f"model=tiny,base_url={url}/v1/completions,tokenizer_backend=remote,num_concurrent=2"
     tasks = ",".join(f"tiny_{name}" for name in TASKS)
     run(
-        lm_eval,
-        "run",
+        python,
+        *("-m", "lm_eval", "run"),
         *("--model", "local-completions", "--model_args", model, "--include_path", "tasks", "--tasks", tasks),
         *("--output_path", "report", "--log_samples"),
         cwd=tmp_path,

@@ -14,7 +14,7 @@ class TokenDropoutBatching(Batching):
     """Base class of batchings with the option `token_dropout`."""
 
     class Config(Batching.Config):
-        token_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+        token_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
         """Probability of replacing a training input token by a random token of the training text. Default: off."""
 
     config: Config

@@ -28,7 +28,7 @@ class FileCorpus(Corpus):
         """A file, or a folder whose matching files are all read. Relative to the spec file or the current folder."""
         val_path: PathOption | None = None
         """Validation file or folder. Default: none; a part of `path` is held out instead."""
-        val_fraction: float = Field(0.1, gt=0.0, lt=1.0)
+        val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
         """Fraction of `path` held out for validation. Unused with `val_path`."""
 
     config: Config

@@ -40,7 +40,7 @@ class HfCorpus(Corpus):
         """Split of the dataset to train on."""
         val_split: str | None = None
         """Split of the dataset for validation. Default: none; a part of `split` is held out instead."""
-        val_fraction: float = Field(0.1, gt=0.0, lt=1.0)
+        val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
         """Fraction of `split` held out for validation. Unused with `val_split`."""
         column: str = "text"
         """Name of the text column."""

@@ -26,7 +26,7 @@ class StoriesCorpus(Corpus):
     name = "stories"
 
     class Config(Corpus.Config):
-        n_stories: int = Field(4000, ge=2, lt=2**31)
+        n_stories: int = Field(default=4000, ge=2, lt=2**31)
         """Number of stories. One in 20 is held out, and no story is in both splits. 4000 stories are 2.7 MB."""
         seed: NonNegativeInt = 1
         """Random seed for the stories, independent of the `seed` of a run."""

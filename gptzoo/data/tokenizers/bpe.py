@@ -42,7 +42,7 @@ class BpeTokenizer(Tokenizer):
     paper = "Sennrich et al. 2015, Neural Machine Translation of Rare Words with Subword Units, arXiv:1508.07909"
 
     class Config(Tokenizer.Config):
-        vocab_size: int = Field(1024, ge=257)
+        vocab_size: int = Field(default=1024, ge=257)
         """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
 
     config: Config

@@ -17,9 +17,16 @@ _INDEX = "model.safetensors.index.json"
 
 
 def write_sharded(
-    tensors: Iterable[tuple[str, Tensor]], folder: Path, *, dtype: torch.dtype, max_shard_bytes: int
+    tensors: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    rounds: bool = True,
+    max_shard_bytes: int,
 ) -> int:
     """Write tensors in `dtype` into an existing folder and return their number.
+
+    rounds: convert all floating-point tensors. False: tensors that `dtype` would round keep their type.
 
     One shard is in memory at a time. Raises InputError for a finite value that is infinite in `dtype`.
     """
@@ -27,7 +34,7 @@ def write_sharded(
     shard: dict[str, Tensor] = {}
     total_bytes = shard_bytes = 0
     for name, tensor in tensors:
-        converted = _convert(name, tensor, dtype)
+        converted = _convert(name, tensor, dtype, rounds=rounds)
         if shard and shard_bytes + converted.nbytes > max_shard_bytes:
             shards.append(_write_shard(shard, folder / _temporary_name(len(shards))))
             shard, shard_bytes = {}, 0
@@ -47,8 +54,11 @@ def write_sharded(
     return len(weight_map)
 
 
-def _convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    converted = tensor.detach().to("cpu", dtype, copy=True).contiguous()
+def _convert(name: str, tensor: Tensor, dtype: torch.dtype, *, rounds: bool) -> Tensor:
+    tensor = tensor.detach()
+    converted = tensor.to("cpu", dtype if tensor.is_floating_point() else None, copy=True).contiguous()
+    if not rounds and not torch.equal(converted.to(tensor.dtype), tensor.cpu()):
+        return tensor.to("cpu", copy=True).contiguous()
     if not torch.equal(converted.isfinite(), tensor.isfinite().cpu()):
         raise InputError(
             f"{name} has the value {tensor.abs().max():g}, which is too large for {str(dtype).removeprefix('torch.')}. "

@@ -48,7 +48,7 @@ class BannedTokens(Constraint):
     class Config(Constraint.Config):
         ids: TokenIds = ()
         """Token ids that are never generated."""
-        texts: Annotated[tuple[Text, ...], Strict(False)] = Field((), examples=[["dragon"]])
+        texts: Annotated[tuple[Text, ...], Strict(False)] = Field(default=(), examples=[["dragon"]])
         """Strings that never appear in the text."""
 
         @model_validator(mode="after")
@@ -103,7 +103,7 @@ class ForcedTokens(Constraint):
     class Config(Constraint.Config):
         ids: TokenIds = ()
         """Token ids of the first new tokens, in order."""
-        text: Unicode = Field("", examples=["Once upon a time"])
+        text: Unicode = Field(default="", examples=["Once upon a time"])
         """String that the generated text starts with."""
 
         @model_validator(mode="after")

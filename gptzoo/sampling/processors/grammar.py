@@ -163,7 +163,7 @@ class JsonSchema(Grammar):
     paper = "Geng et al. 2025, JSONSchemaBench: Generating Structured Outputs from Language Models, arXiv:2501.10868"
 
     class Config(Grammar.Config):
-        definition: UnicodeJson = Field({}, examples=[{"type": "array", "items": {"type": "integer"}}])
+        definition: UnicodeJson = Field(default={}, examples=[{"type": "array", "items": {"type": "integer"}}])
         """JSON Schema. {} allows any JSON value. Unsupported keywords are an error before the first token."""
         whitespace: bool = False
         """Allow whitespace between the parts of the value. Default: false."""

@@ -28,7 +28,7 @@ class RepetitionPenalty(LogitsProcessor):
     paper = "Keskar et al. 2019, CTRL: A Conditional Transformer Language Model, arXiv:1909.05858"
 
     class Config(LogitsProcessor.Config):
-        value: float = Field(1.2, ge=1e-4, le=1e4)
+        value: float = Field(default=1.2, ge=1e-4, le=1e4)
         """Penalty factor. 1 changes nothing, and values below 1 encourage repetition."""
 
     config: Config

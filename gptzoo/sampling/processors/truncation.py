@@ -73,7 +73,7 @@ class TopP(LogitsProcessor):
     paper = "Holtzman et al. 2019, The Curious Case of Neural Text Degeneration, arXiv:1904.09751"
 
     class Config(LogitsProcessor.Config):
-        p: float = Field(0.95, gt=0.0, le=1.0)
+        p: float = Field(default=0.95, gt=0.0, le=1.0)
         """Total probability to keep. 1 keeps all tokens."""
 
     config: Config
@@ -91,7 +91,7 @@ class MinP(LogitsProcessor):
     paper = "Nguyen et al. 2024, Turning Up the Heat: Min-p Sampling, arXiv:2407.01082"
 
     class Config(LogitsProcessor.Config):
-        p: float = Field(0.05, gt=0.0, le=1.0)
+        p: float = Field(default=0.05, gt=0.0, le=1.0)
         """Minimum probability, as a fraction of the highest probability. 1 keeps only the most likely token."""
 
     config: Config
@@ -111,7 +111,7 @@ class Typical(LogitsProcessor):
     paper = "Meister et al. 2022, Locally Typical Sampling, arXiv:2202.00666"
 
     class Config(LogitsProcessor.Config):
-        p: float = Field(0.95, gt=0.0, le=1.0)
+        p: float = Field(default=0.95, gt=0.0, le=1.0)
         """Total probability to keep. 1 keeps all tokens."""
 
     config: Config

@@ -82,7 +82,7 @@ class Cosine(Schedule):
     paper = "Loshchilov and Hutter 2016, SGDR, arXiv:1608.03983"
 
     class Config(Schedule.Config):
-        min_ratio: float = Field(0.1, ge=0.0, le=1.0)
+        min_ratio: float = Field(default=0.1, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
 
     config: Config
@@ -108,7 +108,7 @@ class Linear(Schedule):
     paper = "Defazio et al. 2023, Optimal Linear Decay Learning Rate Schedules, arXiv:2310.07831"
 
     class Config(Schedule.Config):
-        min_ratio: float = Field(0.0, ge=0.0, le=1.0)
+        min_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
 
     config: Config
@@ -127,11 +127,11 @@ class WarmupStableDecay(Schedule):
     paper = "Hu et al. 2024, MiniCPM, arXiv:2404.06395; Hägele et al. 2024 (1-sqrt), arXiv:2405.18392"
 
     class Config(Schedule.Config):
-        decay_fraction: float = Field(0.2, gt=0.0, le=1.0)
+        decay_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
         """Fraction of the steps after warmup, at the end of the run, in which the learning rate falls."""
         decay: Literal["linear", "1-sqrt"] = "1-sqrt"
         """Shape of the decay. linear: a straight line. 1-sqrt: one minus a square root, which falls fast at first."""
-        min_ratio: float = Field(0.0, ge=0.0, le=1.0)
+        min_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
         """Final learning rate as a fraction of the peak."""
 
     config: Config

@@ -73,7 +73,7 @@ class GroupedOptimizer(Optimizer):
     class Config(Optimizer.Config):
         weight_decay: NonNegativeFloat
         """Decoupled weight decay of matrices, embeddings included; biases and norms have none."""
-        layer_lr_decay: float = Field(1.0, gt=0.0, le=1.0)
+        layer_lr_decay: float = Field(default=1.0, gt=0.0, le=1.0)
         """Layer-wise decay: learning rate of each block as a fraction of the learning rate of the next block. The last
         block and the head have the full learning rate, the embeddings the lowest."""
 
@@ -112,7 +112,7 @@ class AdamW(GroupedOptimizer):
         weight_decay: NonNegativeFloat = 0.1
         betas: Betas = (0.9, 0.95)
         """Decay rates of the running means of the gradient and of its square."""
-        eps: float = Field(1e-8, ge=1e-30, le=1.0)
+        eps: float = Field(default=1e-8, ge=1e-30, le=1.0)
         """Constant added to the denominator, for numerical stability. Below 1e-30 it is 0 in float32, and a weight
         without a gradient becomes NaN. Above 1 it hides the gradient, and nothing is trained."""
 
@@ -182,11 +182,11 @@ class Adafactor(GroupedOptimizer):
         """Peak learning rate, scaled by the schedule. At each step, the smaller of that and 1/sqrt(step) is multiplied
         by the root mean square of the weights."""
         weight_decay: NonNegativeFloat = 0.0
-        beta2_decay: float = Field(-0.8, lt=0.0)
+        beta2_decay: float = Field(default=-0.8, lt=0.0)
         """Exponent of the second moment's decay rate, which is 1 - t^beta2_decay at step t."""
-        clip_threshold: float = Field(1.0, ge=1.0)
+        clip_threshold: float = Field(default=1.0, ge=1.0)
         """Largest root mean square of an update, before it is scaled to the size of the weights."""
-        min_scale: float = Field(1e-3, ge=1e-8)
+        min_scale: float = Field(default=1e-3, ge=1e-8)
         """Lower bound on the weights' root mean square in scaling the step, so that zero weights can change. At least
         1e-8, because smaller steps are lost in float32."""
 

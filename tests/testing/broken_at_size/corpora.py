@@ -22,9 +22,9 @@ class Numbers(gptzoo.Corpus):
     name = "numbers"
 
     class Config(gptzoo.Corpus.Config):
-        n_documents: int = Field(500, ge=20, le=100_000)
+        n_documents: int = Field(default=500, ge=20, le=100_000)
         """Number of documents in both splits."""
-        n_words: int = Field(20, ge=1, le=10_000)
+        n_words: int = Field(default=20, ge=1, le=10_000)
         """Numbers in each document."""
 
     def documents(self, split):

@@ -60,7 +60,7 @@ class PlainAdam(GroupedOptimizer):
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-3
         weight_decay: NonNegativeFloat = 0.0
-        clip: float = Field(0.0, ge=0.0)
+        clip: float = Field(default=0.0, ge=0.0)
         """Largest absolute value of a gradient's entry. 0: no limit."""
 
     def create(self, parameters):

@@ -29,7 +29,7 @@ class Sigmoid(Schedule):
     name = "sigmoid"
 
     class Config(Schedule.Config):
-        steepness: float = Field(10.0, gt=0.0, le=100.0)
+        steepness: float = Field(default=10.0, gt=0.0, le=100.0)
         """Slope of the curve in the middle of the run, as four times the decrease per run."""
 
     def after_warmup(self, progress):

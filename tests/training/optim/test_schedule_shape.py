@@ -52,7 +52,7 @@ class OwnFraction(Schedule):
     name = "own_fraction"
 
     class Config(Schedule.Config):
-        warmup_fraction: float = Field(0.5, ge=0.0, le=1.0)  # type: ignore[assignment]
+        warmup_fraction: float = Field(default=0.5, ge=0.0, le=1.0)  # type: ignore[assignment]
 
     config: Config
 

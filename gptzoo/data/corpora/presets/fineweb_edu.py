@@ -23,10 +23,10 @@ class FineWebEduCorpus(HashSplitCorpus):
     license = "ODC-By-1.0"
 
     class Config(HashSplitCorpus.Config):
-        subset: str = Field("sample-10BT", pattern=r"^(sample-(10|100|350)BT|CC-MAIN-\d{4}-\d{2}|default)$")
+        subset: str = Field(default="sample-10BT", pattern=r"^(sample-(10|100|350)BT|CC-MAIN-\d{4}-\d{2}|default)$")
         """`sample-10BT`, `sample-100BT` or `sample-350BT`: a random sample of so many tokens. `CC-MAIN-2024-10` or
         another one: one crawl. `default`: the whole dataset."""
-        revision: str = Field("87f09149ef4734204d70ed1d046ddc9ca3f2b8f9", min_length=1)
+        revision: str = Field(default="87f09149ef4734204d70ed1d046ddc9ca3f2b8f9", min_length=1)
         """Commit, tag or branch of the repository. Default: the commit that gptzoo pins. Unused with `path`."""
 
     config: Config

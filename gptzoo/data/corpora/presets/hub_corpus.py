@@ -51,7 +51,7 @@ class HubCorpus(Corpus):
         path: PathOption | None = None
         """Folder with a copy of the dataset's files, in the layout of the repository. Default: download them into the
         cache of `huggingface_hub`."""
-        revision: str = Field("main", min_length=1)
+        revision: str = Field(default="main", min_length=1)
         """Commit, tag or branch of the repository. Unused with `path`."""
         streaming: bool = False
         """Read over the network without storing the files. Every pass over the text then downloads it again. Unused
@@ -168,9 +168,9 @@ class HashSplitCorpus(HubCorpus):
     """Base class of presets without a validation split. A hash of its content decides if a document is held out."""
 
     class Config(HubCorpus.Config):
-        n_files: int | None = Field(None, ge=1)
+        n_files: int | None = Field(default=None, ge=1)
         """Number of data files to use, the first ones in the order of their names. Default: all."""
-        val_fraction: float = Field(0.0005, gt=0.0, lt=1.0)
+        val_fraction: float = Field(default=0.0005, gt=0.0, lt=1.0)
         """Fraction of the documents held out for validation. A document that is held out from some files is held out
         from any number of files."""
 

@@ -23,7 +23,7 @@ class OpenWebTextCorpus(HashSplitCorpus):
     license = "CC0-1.0"
 
     class Config(HashSplitCorpus.Config):
-        revision: str = Field("b4325f019c648b1641a1784748667e8b74e5e064", min_length=1)
+        revision: str = Field(default="b4325f019c648b1641a1784748667e8b74e5e064", min_length=1)
         """Commit, tag or branch of the repository. Default: the commit that gptzoo pins. Unused with `path`."""
 
     config: Config

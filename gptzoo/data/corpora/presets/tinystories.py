@@ -33,7 +33,7 @@ class TinyStoriesCorpus(HubCorpus):
         subset: Literal["v1", "v2"] = "v1"
         """`v1`: 2,119,719 stories by GPT-3.5 and GPT-4, as `load_dataset` reads them (1 GB of Parquet files). `v2`:
         only stories by GPT-4, more of them (2.3 GB of text)."""
-        revision: str = Field("f54c09fd23315a6f9c86f9dc80f725de7d8f9c64", min_length=1)
+        revision: str = Field(default="f54c09fd23315a6f9c86f9dc80f725de7d8f9c64", min_length=1)
         """Commit, tag or branch of the repository. Default: the commit that gptzoo pins. Unused with `path`."""
 
     config: Config

@@ -39,7 +39,7 @@ class WikiTextCorpus(HubCorpus):
         """Split of the dataset that is the held-out text."""
         unit: Literal["article", "split"] = "article"
         """One document per article, or the whole split as one continuous document, which memory must hold."""
-        revision: str = Field("b08601e04326c79dfdd32d625aee71d232d685c3", min_length=1)
+        revision: str = Field(default="b08601e04326c79dfdd32d625aee71d232d685c3", min_length=1)
         """Commit, tag or branch of the repository. Default: the commit that gptzoo pins. Unused with `path`."""
 
     config: Config

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -110,16 +112,25 @@ def _input_tensors(argument: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def without_dropout(subject: ModelPartUnderTest, config: Config) -> Config:
-    """Return a config with every option set to 0 whose name says dropout, noise or jitter."""
-    zeros = {
-        name: 0.0
-        for name in type(config).model_fields
-        if any(word in name for word in ("drop", "noise", "jitter")) and getattr(config, name) is not None
-    }
+    """Return a config with every option set to 0 whose name says dropout, noise or jitter, in nested configs too."""
+    zeros = _zero_dropout(config)
     try:
         return subject.configure(**{**config.model_dump(mode="json", exclude_unset=True), **zeros})
     except SpecError:
         raise Skipped(f"{' and '.join(zeros)} cannot be 0") from None
+
+
+def _zero_dropout(config: BaseModel) -> dict[str, Any]:
+    """Return the options to change, as JSON."""
+    changes: dict[str, Any] = {}
+    for name, value in config:
+        if any(word in name for word in ("drop", "noise", "jitter")) and value is not None:
+            changes[name] = 0.0
+        elif isinstance(value, BaseModel) and (nested := _zero_dropout(value)):
+            is_set = name in config.model_fields_set
+            dumped = config.model_dump(mode="json", include={name}, exclude_unset=is_set)[name]
+            changes[name] = {**({"type": dumped} if isinstance(dumped, str) else dumped), **nested}
+    return changes
 
 
 @torch.no_grad()

@@ -56,6 +56,8 @@ class WandbTracker(Tracker):
         write_json(self.file, {"id": self.run_id})  # without `held`: only `finish` knows the last step that is stored
         config = self.config
         mode = config.mode or os.environ.get("WANDB_MODE") or "online"
+        # wandb looks up its server before it reads the settings of a run; those of the process prevent that.
+        self.wandb.setup(self.wandb.Settings(mode=mode))
         self.run = self.wandb.init(
             id=self.run_id,
             resume="allow" if mode == "online" else None,

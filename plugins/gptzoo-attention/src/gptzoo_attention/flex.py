@@ -35,7 +35,7 @@ class FlexAttention(gptzoo.SdpaAttention):
     paper = "Dong et al. 2024, Flex Attention, arXiv:2412.05496"
 
     class Config(gptzoo.SdpaAttention.Config):
-        softcap: float | None = Field(None, ge=1e-3, le=1e6)
+        softcap: float | None = Field(default=None, ge=1e-3, le=1e6)
         """Soft cap: scores become softcap * tanh(score / softcap) before biases are added (50 in Gemma 2,
         arXiv:2408.00118). Below 0.001 all scores are equal, and queries and keys are not trained. Null: no cap."""
 

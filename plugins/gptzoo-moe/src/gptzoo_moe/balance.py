@@ -50,7 +50,7 @@ class LossBalance(RouterBalance):
     paper = "Fedus et al. 2021, Switch Transformers, arXiv:2101.03961, section 2.2"
 
     class Config(RouterBalance.Config):
-        coefficient: float = Field(0.01, ge=1e-8, le=1e4)
+        coefficient: float = Field(default=0.01, ge=1e-8, le=1e4)
         """Weight of the balance loss relative to the cross-entropy. Below 1e-8 it balances nothing."""
 
     config: Config
@@ -67,7 +67,7 @@ class BiasBalance(RouterBalance):
 
     class Config(RouterBalance.Config):
         training_only = frozenset({"rate"})
-        rate: float = Field(0.001, ge=1e-8, le=1e4)
+        rate: float = Field(default=0.001, ge=1e-8, le=1e4)
         """Change of a bias per training step: up if the expert's load was below the mean, down if it was above. Below
         1e-8 it balances nothing."""
 

@@ -46,7 +46,7 @@ class MixtureOfExperts(gptzoo.FeedForward):
         """Function from router logits to scores: softmax over the experts, or sigmoid of each (arXiv:2412.19437)."""
         normalise: bool = True
         """Divide the scores of a token's selected experts by their sum. False: use the scores as weights directly."""
-        scale: float = Field(1.0, ge=1e-3, le=1e3)
+        scale: float = Field(default=1.0, ge=1e-3, le=1e3)
         """Factor on the weights of the selected experts, after `normalise` (DeepSeek-V2, arXiv:2405.04434)."""
         router_bias: bool = False
         """Learn a bias in the router (gpt-oss)."""

@@ -16,7 +16,7 @@ class DynamicTanh(gptzoo.NormLayer):
     paper = "Zhu et al. 2025, Transformers without Normalization, arXiv:2503.10622"
 
     class Config(gptzoo.Part.Config):  # not NormLayer.Config: there is no division, so there is no eps
-        alpha: float = Field(0.5, ge=1e-6, le=10)
+        alpha: float = Field(default=0.5, ge=1e-6, le=10)
         """Initial value of the learned scalar alpha, up to 10. Near 0 the output is almost 0, and far above 10 only a
         sign: nothing is trained."""
         bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")

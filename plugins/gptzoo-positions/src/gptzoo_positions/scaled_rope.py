@@ -13,7 +13,7 @@ class ScaledRope(gptzoo.RotaryPositional):
     name = "scaled_rope"
 
     class Config(gptzoo.RotaryPositional.Config):
-        theta: float = Field(10000.0, gt=1)
+        theta: float = Field(default=10000.0, gt=1)
         """Base of the geometric series of wavelengths, before scaling. Must be above 1."""
 
         def canonical(self, dims: gptzoo.Dims) -> gptzoo.RotaryPositional.Config:

@@ -30,7 +30,7 @@ class XPos(gptzoo.Positional):
     paper = "Sun et al. 2022, A Length-Extrapolatable Transformer, arXiv:2212.10554"
 
     class Config(gptzoo.Positional.Config):
-        theta: float = Field(10000.0, gt=1)
+        theta: float = Field(default=10000.0, gt=1)
         """Base of the geometric series of wavelengths. Must be above 1."""
         scale_base: PositiveFloat = 512.0
         """Distance in tokens at which the contribution of the fastest-rotating channel pair to a score is multiplied by

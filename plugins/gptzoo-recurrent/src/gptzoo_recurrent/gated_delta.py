@@ -40,7 +40,7 @@ class GatedDelta(RecurrentAttention):
         """Width of a query or key, an even number. Default: a head width."""
         d_value: PositiveInt | None = None
         """Width of a value. Default: a head width."""
-        eps: float = Field(1e-6, ge=1e-12, le=1.0)
+        eps: float = Field(default=1e-6, ge=1e-12, le=1.0)
         """Constant added to the mean square in the norm of the outputs."""
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:

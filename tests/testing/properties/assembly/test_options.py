@@ -24,7 +24,7 @@ class ManyOptions(gptzoo.Activation):
         flag: bool = True
         mode: Literal["a", "b", "c"] = "a"
         count: PositiveInt = 1
-        share: float = Field(0.5, ge=0, le=1)
+        share: float = Field(default=0.5, ge=0, le=1)
         limit: PositiveInt | None = None
         pair: Annotated[tuple[float, float], Strict(False)] = (0.0, 1.0)
         inner: Annotated[gptzoo.Config, gptzoo.Reference("activation")] = gptzoo.by_default("relu")
