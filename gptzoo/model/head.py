@@ -117,7 +117,7 @@ class _ChunkedLossSums(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         ctx.head, ctx.chunk_size = head, chunk_size
-        ctx.save_for_backward(targets, rows, weight, bias)
+        ctx.save_for_backward(targets, rows, weight, bias)  # type: ignore[arg-type]  # it may be None
         device_type = rows.device.type
         is_autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
         ctx.autocast_dtype = torch.get_autocast_dtype(device_type) if is_autocast else None
@@ -127,11 +127,12 @@ class _ChunkedLossSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         targets, rows, weight, bias = ctx.saved_tensors
         needed = dict(zip(("rows", "weight", "bias"), ctx.needs_input_grad[3:], strict=True))
-        inputs = {"weight": _autocast_weight(weight, ctx.autocast_dtype), "bias": bias}
-        inputs = {name: None if x is None else x.detach().requires_grad_(needed[name]) for name, x in inputs.items()}
+        inputs = {"weight": _autocast_weight(weight, ctx.autocast_dtype).detach().requires_grad_(needed["weight"])}
+        if bias is not None:
+            inputs["bias"] = bias.detach().requires_grad_(needed["bias"])
         row_gradients: list[Tensor] = []
         totals: dict[str, Tensor] = {}
         with (
@@ -142,7 +143,7 @@ class _ChunkedLossSums(torch.autograd.Function):
         ):
             for r, t in _chunks(ctx.chunk_size, rows, targets):
                 inputs["rows"] = r.detach().requires_grad_(needed["rows"])
-                sums = ctx.head._loss_sums(inputs["rows"], inputs["weight"], inputs["bias"], t)
+                sums = ctx.head._loss_sums(inputs["rows"], inputs["weight"], inputs.get("bias"), t)
                 names = [name for name, is_needed in needed.items() if is_needed]
                 gradients = torch.autograd.grad(sums, [inputs[name] for name in names], gradient)
                 for name, part in zip(names, gradients, strict=True):
@@ -152,9 +153,8 @@ class _ChunkedLossSums(torch.autograd.Function):
                         totals[name] += part
                     else:
                         totals[name] = part.to(torch.promote_types(part.dtype, torch.float32))
-        weight_gradient, bias_gradient = (
-            totals[name].to(x.dtype) if name in totals else None for name, x in (("weight", weight), ("bias", bias))
-        )
+        weight_gradient = totals["weight"].to(weight.dtype) if "weight" in totals else None
+        bias_gradient = totals["bias"].to(bias.dtype) if bias is not None and "bias" in totals else None
         return None, None, None, torch.cat(row_gradients) if row_gradients else None, weight_gradient, bias_gradient
 
 

@@ -87,11 +87,11 @@ class TrainStep:
         if self.loss_scale.enabled:
             torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
         norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
-        metrics, all_losses = self.ranks.all_reduce_metrics(sums, torch.stack(losses))
+        batch_metrics, all_losses = self.ranks.all_reduce_metrics(sums, torch.stack(losses))
         # All numbers that the host needs in this step come in one copy, because a GPU idles while the host waits.
-        host_norm, host_losses, *host_values = on_host(norm, all_losses, *metrics.values())
-        values = {name: value.tolist() for name, value in zip(metrics, host_values, strict=True)}
-        return Gradient(metrics, values, host_losses, host_norm.item(), norm)
+        host_norm, host_losses, *host_values = on_host(norm, all_losses, *batch_metrics.values())
+        values = {name: value.tolist() for name, value in zip(batch_metrics, host_values, strict=True)}
+        return Gradient(batch_metrics, values, host_losses, host_norm.item(), norm)
 
     def clip_gradients(self, total_norm: Tensor) -> None:
         """Scale the gradient, which has the norm `total_norm`, down to the spec's `clip_norm` if it is longer."""
