@@ -39,6 +39,10 @@ from gptzoo.components.tensor_plan import RowParallel as RowParallel
 from gptzoo.components.tensor_plan import Sharded as Sharded
 from gptzoo.data.batching.batching import Batching as Batching
 from gptzoo.data.corpora.corpus import Corpus as Corpus
+from gptzoo.data.corpora.draws import Draws as Draws
+from gptzoo.data.corpora.samples import Sample as Sample
+from gptzoo.data.corpora.samples import SampleCorpus as SampleCorpus
+from gptzoo.data.targets import IGNORED_TARGET as IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore as TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer as Tokenizer
 from gptzoo.dims import Dims as Dims

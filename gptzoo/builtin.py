@@ -5,7 +5,7 @@ from __future__ import annotations
 from gptzoo.ablation.execution import local_executor as local
 from gptzoo.component import Component
 from gptzoo.components import activation, attention, ffn, norm, positional, rope_scaling
-from gptzoo.data.batching import packed, windows
+from gptzoo.data.batching import packed, samples, windows
 from gptzoo.data.corpora import hf, jsonl, mixture, parquet, stories, text, train_val
 from gptzoo.data.corpora.presets import fineweb_edu, openwebtext, tinyshakespeare, tinystories, wikitext
 from gptzoo.data.tokenizers import bpe, byte, char, saved, tiktoken
@@ -88,6 +88,7 @@ def gptzoo_components() -> list[type[Component]]:
         fineweb_edu.FineWebEduCorpus,
         windows.Windows,
         packed.Packed,
+        samples.SampleBatching,
         gpt2.GPT2Importer,
         llama.LlamaImporter,
         local.LocalExecutor,

@@ -12,7 +12,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Validati
 from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
-from gptzoo.component import Config
+from gptzoo.component import Component, Config
 from gptzoo.strict_model import custom_error, error_at, errors_below
 
 
@@ -53,10 +53,15 @@ class Reference:
             raise custom_error(error.args[0]) from None
         return component.Config.model_validate(value, context=context)
 
+    def accepts(self, component: type[Component]) -> bool:
+        """Return True if a component of the kind may stand here. Override it to restrict the choice."""
+        return True
+
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        known = registry.current().of_kind(self.kind)
+        of_kind = registry.current().of_kind(self.kind)
+        known = {name: component for name, component in of_kind.items() if self.accepts(component)}
         objects = [_definition(component.Config, handler) for component in known.values()]
         return {"anyOf": [{"enum": list(known)}, *objects]}
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
+import io
 import itertools
+import re
 import sys
+import tokenize
 import types
 from collections import Counter
 
@@ -62,6 +66,54 @@ def unused_names(text: str) -> list[str]:
         if isinstance(function, ast.FunctionDef):
             unused += [f"{function.name}({name})" for name in _unused_locals(function)]
     return unused
+
+
+ABOUT = {
+    r"\bdocuments?\b": "document",
+    r"\bcaptur": "capture",
+    r"\bpacked\b": "packed",
+    r"\bencoders?\b": "encoder",
+    "compiled graphs?|is compiled": "compile",
+    "normalise them|normalises them": r"norm\(|layer\(",
+    "SwiGLU": r"\bsilu",
+    "GEGLU": r"\bgelu",
+    "ReGLU": r"\brelu",
+    r"\bsoftcap\b": "softcap",
+    r"\bsinks\b": "sinks",
+    r"`window`|by a window": "window",
+    "FlexAttention|flex_attention": "flex_attention",
+    "each head width|each width": "rotary_dims",
+    "or None|`None`|if there is one": "None",
+    r"`metrics`": "metrics",
+    r"built-in|\bplugin|\bgptzoo|\boptions?\b": r"\bgptzoo",
+}
+"""Patterns of docstrings and comments, each with the code that they need."""
+
+
+def absent_subjects(text: str) -> list[str]:
+    """Return the patterns of `ABOUT` in docstrings and comments of a file whose code is not there."""
+    tree = ast.parse(text)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and (docstring := ast.get_docstring(node)):
+            words = docstring.rpartition("arXiv")[0] if isinstance(node, ast.ClassDef) else docstring
+            found += [f"{node.name}: {about}" for about in _absent(words, _code(node))]
+    comments = tokenize.generate_tokens(io.StringIO(text).readline)
+    spoken = " ".join(token.string for token in comments if token.type == tokenize.COMMENT)
+    return found + [f"comments: {about}" for about in _absent(spoken, _code(tree))]
+
+
+def _absent(words: str, code: str) -> list[str]:
+    return [about for about, needed in ABOUT.items() if re.search(about, words) and not re.search(needed, code)]
+
+
+def _code(node: ast.AST) -> str:
+    """Return the code of a node without docstrings and comments."""
+    node = copy.deepcopy(node)
+    for each in ast.walk(node):
+        if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.Module) and ast.get_docstring(each):
+            each.body = each.body[1:] or [ast.Pass()]
+    return ast.unparse(node)
 
 
 def _read(node: ast.AST) -> list[str]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.records.outcome import Outcome, Variant
+from gptzoo.ablation.records.scores import Score
 from gptzoo.ablation.records.trial import TrialOutcome
 
 RECORDED = Path(__file__).parent / "ablation" / "data" / "seed_noise.csv"
+
+ACCURACY = {"base": [0.30, 0.35, 0.31, 0.36], "good": [0.41, 0.44, 0.43, 0.46], "bad": [0.31, 0.34, 0.32, 0.35]}
+BITS = {"base": [1.2, 1.3, 1.1, 1.25], "good": [1.1, 1.2, 1.02, 1.14], "bad": [1.5, 1.6, 1.41, 1.54]}
 
 Losses = Mapping[str, Mapping[int, float | None]]  # by variant and seed; None means that the trial failed
 
@@ -51,6 +56,21 @@ def outcome(losses: Losses, **options: Any) -> Outcome:
         "trials": [trial(name, seed, loss) for name, by_seed in losses.items() for seed, loss in by_seed.items()],
     }
     return Outcome(**(defaults | options))
+
+
+def scored(**harness: Any) -> Outcome:
+    """Return an ablation whose trials have two scores, ACCURACY and BITS, but the last of "bad".
+
+    harness: options of the spec's field of this name, besides the tasks.
+    """
+    made = outcome({name: dict.fromkeys(range(4), 2.0) for name in ACCURACY})
+    trials = []
+    for each in made.trials:
+        accuracy, bits = (values[each.variant][each.seed] for values in (ACCURACY, BITS))
+        scores = {"quiz": {"acc": Score(accuracy, True)}, "page": {"bits_per_byte": Score(bits, None)}}
+        failed = (each.variant, each.seed) == ("bad", 3)
+        trials.append(replace(each, **({"unscored": "out of memory"} if failed else {"scores": scores})))
+    return replace(made, trials=trials, spec={"harness": {"tasks": ["quiz", "page"], **harness}})
 
 
 def variant(name: str, choices: Mapping[str, str], **options: Any) -> Variant:

@@ -146,13 +146,13 @@ def test_the_core_names_no_component() -> None:
 def test_the_public_names() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config
-        Corpus DataError Decoder Dims Diverged Executor FeedForward FolderError ForwardContext GgufArchitecture
-        GgufMetadata GptzooError
+        Corpus DataError Decoder Dims Diverged Draws Executor FeedForward FolderError ForwardContext GgufArchitecture
+        GgufMetadata GptzooError IGNORED_TARGET
         Importer Inherited InputError InterleavedLlama Interrupted Job LogitsProcessor ModelSpec MultiHeadAttention Norm
         NormLayer Optimizer Part PerLayer PluginError Positional PrefillOutput Reference RemoteJob Replicated
-        Rng RopeScaling RotaryPositional RowParallel RunSpec RunView SamplingSpec Schedule SdpaAttention Settings
-        Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer
-        Tracker VersionWarning Weight
+        Rng RopeScaling RotaryPositional RowParallel RunSpec RunView Sample SampleCorpus SamplingSpec Schedule
+        SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan TokenSequence
+        TokenStore Tokenizer Tracker VersionWarning Weight
         ablate build by_default cuda_attention evaluate export_hf extend generate hookimpl inherited initialise load
         load_ablation_spec
         load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome read_rope read_ropes
@@ -171,8 +171,8 @@ def test_the_type_stub_imports_each_public_name_from_its_module() -> None:
 
 @pytest.mark.parametrize("name", gptzoo.__all__)
 def test_every_public_name_is_available_and_documented(name: str) -> None:
-    type_aliases = ("Inherited", "Rng", "State", "TensorPlan")
-    assert name in type_aliases or getattr(gptzoo, name).__doc__
+    undocumented = ("IGNORED_TARGET", "Inherited", "Rng", "State", "TensorPlan")  # type aliases and a number
+    assert name in undocumented or getattr(gptzoo, name).__doc__
 
 
 @pytest.mark.parametrize(

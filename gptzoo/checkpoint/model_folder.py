@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gptzoo.checkpoint.checkpoints import best_valid_checkpoint, find_damage, list_checkpoints, newest_valid_checkpoint
 from gptzoo.checkpoint.sharded_tensors import distribute_like, reorder_rows, write_one_by_one
+from gptzoo.checkpoint.stored_dtypes import in_stored_dtypes, narrow_dtypes
 from gptzoo.data.chat.prompt import Message, chat_prompt_ids
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError, InputError
@@ -25,7 +26,7 @@ from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 WEIGHTS = "model.safetensors"
 EMA_WEIGHTS = "averages.safetensors"  # in checkpoints of runs with an exponential moving average of the weights
@@ -75,7 +76,7 @@ class LoadedModel:
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
     """Write the files of a model folder into an existing folder."""
     write_spec_and_tokenizer(folder, model, tokenizer)
-    write_tensors(folder / WEIGHTS, model.state_dict())
+    write_tensors(folder / WEIGHTS, in_stored_dtypes(model))
 
 
 def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
@@ -86,7 +87,10 @@ def write_spec_and_tokenizer(folder: Path, model: Architecture, tokenizer: Token
 
 
 def save_model(folder: str | Path, model: Architecture, tokenizer: Tokenizer | None = None) -> None:
-    """Write a model folder atomically. Raises FolderError if `folder` is not empty or cannot be written."""
+    """Write a model folder atomically. Raises FolderError if `folder` is not empty or cannot be written.
+
+    Weights that were loaded from a file with 16 bits, and have not changed, keep their type.
+    """
     _write_new_folder(folder, lambda temporary: write_model_files(temporary, model, tokenizer))
 
 
@@ -141,7 +145,8 @@ def load(
     folder = find_model_folder(Path(path), best=best)
     spec = load_model_spec(folder / "model.json")
     model = build_on_meta(spec)
-    load_weights(model, folder)
+    stored = load_weights(model, folder)
+    model.stored_dtypes = narrow_dtypes(stored)
     if averaged:
         _load_ema_weights(model, folder)
     tokenizer_file = folder / "tokenizer.json"
@@ -154,8 +159,10 @@ def load_weights(
     folder: Path,
     targets: Mapping[str, Tensor] | None = None,
     row_orders: Mapping[str, Tensor] | None = None,
-) -> None:
+) -> Mapping[str, Tensor]:
     """Load the weights of a model folder into a model. A sharded model takes only this rank's shards.
+
+    Returns the tensors of the file.
 
     A model on the meta device is moved to the CPU first, and its non-persistent buffers are computed.
 
@@ -166,11 +173,12 @@ def load_weights(
     """
     expected = model.state_dict() if targets is None else targets
     stored = read_tensors(folder / WEIGHTS)
-    _check_names_and_shapes(stored, expected, folder)
+    check_names_and_shapes(stored, expected, folder)
     if next(model.parameters()).is_meta:
         model.to_empty(device="cpu")
         initialise(model, seed=0)  # The file does not hold computed buffers, such as ALiBi's slopes.
     assign_tensors(model, stored, targets, row_orders)
+    return stored
 
 
 def assign_tensors(
@@ -191,15 +199,25 @@ def assign_tensors(
 
 
 def _load_ema_weights(model: Architecture, folder: Path) -> None:
-    if not (folder / EMA_WEIGHTS).is_file():
-        raise FolderError(f"{folder}: no averaged weights ({EMA_WEIGHTS}); a run saves them if it sets ema_decay")
     parameters = dict(model.named_parameters())
-    averages = read_tensors(folder / EMA_WEIGHTS)
-    if unexpected := averages.keys() - parameters.keys():
-        raise FolderError(f"{folder / EMA_WEIGHTS}: {min(unexpected)} is not part of the model")
+    averages = read_tensors(find_ema_weights(folder))
+    check_ema_weights(averages, model, folder)
     with torch.no_grad():
         for name, average in averages.items():
             parameters[name].copy_(average)
+
+
+def find_ema_weights(folder: Path) -> Path:
+    """Return the file of averaged weights in a checkpoint. Raises FolderError if there is none."""
+    if not (folder / EMA_WEIGHTS).is_file():
+        raise FolderError(f"{folder}: no averaged weights ({EMA_WEIGHTS}); a run saves them if it sets ema_decay")
+    return folder / EMA_WEIGHTS
+
+
+def check_ema_weights(names: Iterable[str], model: Architecture, folder: Path) -> None:
+    """Raise FolderError unless averaged weights are parameters of the model."""
+    if unexpected := set(names) - dict(model.named_parameters()).keys():
+        raise FolderError(f"{folder / EMA_WEIGHTS}: {min(unexpected)} is not part of the model")
 
 
 def find_model_folder(path: Path, *, best: bool = False, step: int | None = None) -> Path:
@@ -275,7 +293,7 @@ def find_misfits(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     return sorted(problems)
 
 
-def _check_names_and_shapes(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
+def check_names_and_shapes(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path) -> None:
     """Raise FolderError unless `stored` has exactly the names and shapes of `expected`."""
     if problems := find_misfits(stored, expected):
         more = f"; and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""

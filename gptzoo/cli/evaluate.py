@@ -13,6 +13,7 @@ from gptzoo.utils.json_text import to_json
 if TYPE_CHECKING:
     from gptzoo.training.evaluation.evaluate import Evaluation
     from gptzoo.training.evaluation.protocols import Protocol
+    from gptzoo.utils.proportion import Proportion
 
 _LARGE_FIRST_TOKEN = 0.002  # of the bytes of the text
 
@@ -86,6 +87,9 @@ def evaluate(
     token of the split except the first exactly once, so its result does not depend on batch size or seed. It depends on
     --window and --stride, which are part of the output. Use bits per byte to compare models with different tokenizers.
     Losses compare only if they are of the same text, which `text` in the output identifies.
+
+    For a task, the accuracy over the tokens asked for is printed too, with its exact 95% interval and beside the
+    accuracy of the best predictor without context, and the same for each level of difficulty.
     """
     from gptzoo.cli.inputs import read_component, read_text_source
     from gptzoo.training.evaluation.evaluate import evaluate as evaluate_saved
@@ -133,6 +137,12 @@ def _print(evaluation: Evaluation) -> None:
     click.echo(f"  loss           {likelihood.loss:.4f} nats per token")
     click.echo(f"  perplexity     {likelihood.perplexity:.4g}")
     click.echo(f"  bits per byte  {likelihood.bits_per_byte:.4f}")
+    for name, proportion in evaluation.metrics.items():
+        click.echo(f"  {name:<13}  {_format(proportion)}{_beside_chance(proportion, evaluation.chance.get(name))}")
+    for set_name, measurement in evaluation.sets.items():
+        numbers = [f"loss {measurement.likelihood.loss:.4f}"]
+        numbers += [f"{name} {_format(proportion)}" for name, proportion in measurement.metrics.items()]
+        click.echo(f"  {set_name:<13}  {', '.join(numbers)}")
     click.echo(f"  tokens         {likelihood.n_tokens:,} ({likelihood.n_bytes:,} bytes)")
     click.echo(f"  data           {evaluation.data[:16]}")
     if evaluation.text is not None:
@@ -142,3 +152,18 @@ def _print(evaluation: Evaluation) -> None:
             f"  note           the text is short: its first token, {share:.1%} of the bytes, is never predicted, which "
             "lowers the bits per byte"
         )
+
+
+def _format(proportion: Proportion) -> str:
+    """Return a proportion in percent with its 95% interval."""
+    low, high = proportion.interval()
+    return f"{proportion.value:.2%} ({low:.2%} to {high:.2%}, {proportion.hits:,} of {proportion.n:,})"
+
+
+def _beside_chance(proportion: Proportion, chance: float | None) -> str:
+    """Say whether a proportion differs from the expected one of the best predictor without context."""
+    if chance is None:
+        return ""
+    low, high = proportion.interval()
+    side = "above" if low > chance else "below" if high < chance else "not distinguishable from"
+    return f", {side} chance, {chance:.2%}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option, weights_options
+from gptzoo.cli.options import checkpoint_step, json_option, plugin_option, weights_options
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -37,16 +37,18 @@ def export_gguf(
     RUN is a run, a checkpoint or a model folder. The file has the weights, the tokenizer and the chat template. The
     export fails, with the reasons, if no architecture of llama.cpp computes the same function as the model.
     """
-    from gptzoo.cli.inputs import read_model
+    from gptzoo.checkpoint.model_folder import find_model_folder
+    from gptzoo.interop.exporting.stored_model import StoredModel
     from gptzoo.interop.gguf.export_file import export_gguf as export
 
-    loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device="cpu")
-    result = export(loaded.model, None if no_tokenizer else loaded.tokenizer, out, file_type)
+    folder = find_model_folder(run, best=checkpoint == "best", step=checkpoint_step(checkpoint))
+    model = StoredModel.open(folder, averaged=averaged)
+    result = export(model, None if no_tokenizer else model.tokenizer, out, file_type)
     if as_json:
         summary = {"architecture": result.architecture, "family": result.family, "tensors": result.n_tensors}
-        click.echo(to_json({"model": str(loaded.folder), "out": str(out), **summary, "notes": result.notes}))
+        click.echo(to_json({"model": str(model.folder), "out": str(out), **summary, "notes": result.notes}))
         return
-    click.echo(f"exported  {loaded.folder} as {result.architecture}, {result.n_tensors} tensors, {file_type}", err=True)
+    click.echo(f"exported  {model.folder} as {result.architecture}, {result.n_tensors} tensors, {file_type}", err=True)
     for note in result.notes:
         click.echo(f"note      {note}", err=True)
     click.echo(f"wrote     {out}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +25,11 @@ _MAX_TITLE_TEXT = 90  # characters of the prompt in a title
 
 @click.group()
 def inspect() -> None:
-    """Look inside a model: attention maps and the logit lens."""
+    """Look inside a model: attention maps and the logit lens.
+
+    Both commands also say which family of Hugging Face transformers the model is exported to, or what the closest one
+    lacks.
+    """
 
 
 def _shared_options(command: Command) -> Command:
@@ -76,6 +81,7 @@ def attention(
 
     text, files = _input_text(prompt, file), _output_files(out, "attention", default=not as_json)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
+    _print_export(loaded)
     maps = attention_maps(loaded, _token_ids(loaded, text, special_tokens)).select(layer, head)
     for sublayer in maps.without_map:
         click.echo(f"note: {sublayer} has no attention scores", err=True)
@@ -108,7 +114,7 @@ def attention(
             }
             for attention_map in maps.maps
         ]
-        click.echo(to_json({"model": str(loaded.folder), "tokens": maps.tokens, "maps": data}))
+        click.echo(to_json({**_model_as_dict(loaded), "tokens": maps.tokens, "maps": data}))
 
 
 @inspect.command()
@@ -137,6 +143,7 @@ def logits(
 
     text, files = _input_text(prompt, file), _output_files(out, "logits", default=False)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
+    _print_export(loaded)
     lens = logit_lens(loaded, _token_ids(loaded, text, special_tokens), top)
     title = _title("Logit lens", loaded, text)
 
@@ -155,6 +162,12 @@ def logits(
         click.echo(to_json(_lens_as_dict(lens, loaded)))
     else:
         _print(lens)
+
+
+def _print_export(loaded: LoadedModel) -> None:
+    from gptzoo.interop.exporting.summary import summarise_export
+
+    click.echo(f"{loaded.folder}: {summarise_export(loaded.spec)}", err=True)
 
 
 def _input_text(prompt: str | None, file: str | None) -> str:
@@ -233,4 +246,10 @@ def _lens_as_dict(lens: LogitLens, loaded: LoadedModel) -> dict[str, Any]:
         }
         for layer, name in enumerate(lens.layers)
     ]
-    return {"model": str(loaded.folder), "tokens": lens.tokens, "layers": layers}
+    return {**_model_as_dict(loaded), "tokens": lens.tokens, "layers": layers}
+
+
+def _model_as_dict(loaded: LoadedModel) -> dict[str, Any]:
+    from gptzoo.interop.exporting.summary import summarise_export
+
+    return {"model": str(loaded.folder), "export": asdict(summarise_export(loaded.spec))}

@@ -97,6 +97,7 @@ def serve(
     from gptzoo.sampling.engine.engine import Engine
     from gptzoo.sampling.strategies import check_draft_tokenizer
     from gptzoo.serving.app import check_origins, make_app
+    from gptzoo.serving.endpoints import HARNESS_PREFIX
     from gptzoo.serving.request_builder import Limits, RequestBuilder
     from gptzoo.serving.scheduler import Scheduler
 
@@ -132,6 +133,12 @@ def serve(
     if api_key is None and not _is_loopback(host):
         click.echo(
             f"warning: {host} can be reached from other machines, and no API key is set. Set {API_KEY_VARIABLE}.",
+            err=True,
+        )
+    if loaded.tokenizer is not None and loaded.tokenizer.prefix:
+        click.echo(
+            "note: texts are read after BOS, and prompts of token ids as they are. lm-evaluation-harness sends ids "
+            f"without BOS: give it {HARNESS_PREFIX}/v1/completions, where they get BOS",
             err=True,
         )
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)

@@ -35,7 +35,7 @@ class ForwardContext:
         return self.positional.rotate(q, k, self.tables)
 
     def bias(self, k_pos: Tensor) -> Tensor | None:
-        """Return the score bias (B|1, H, T, S) against keys at `k_pos` (B|1, S), or None."""
+        """Return the score bias (B|1, H, T, S) against keys at `k_pos` (B|1, S). It is `None` without one."""
         if k_pos is self.positions:
             return self.self_bias
         return self.positional.bias(self.positions, k_pos)

@@ -115,7 +115,10 @@ class MLP(HiddenLayer):
 
 
 class GLU(HiddenLayer):
-    """Gated linear unit: down(activation(gate(x)) * up(x)); SwiGLU with silu, GEGLU with gelu, ReGLU with relu."""
+    """Gated linear unit: down(activation(gate(x)) * up(x)).
+
+    With `silu` it is SwiGLU. With `gelu` it is GEGLU. With `relu` it is ReGLU.
+    """
 
     name = "glu"
     paper = "Shazeer 2020, GLU Variants Improve Transformer, arXiv:2002.05202"

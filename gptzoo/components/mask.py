@@ -15,8 +15,9 @@ def attention_mask(
 ) -> Tensor:
     """Return the mask (B|1, 1, T, S) bool: True where a query may attend to a key.
 
-    Such a key is not padding, not in the future, less than `window` positions away and in the same document. A padding
-    query attends to all keys, because a softmax over an empty set would be NaN.
+    Such a key is not padding, and not in the future if attention is causal. With `window`, it is less than `window`
+    positions away. With `documents`, it is in the same document. A padding query attends to all keys, because a softmax
+    over an empty set would be NaN.
     """
     q, k = q_pos[:, None, :, None], k_pos[:, None, None, :]
     mask = k >= 0

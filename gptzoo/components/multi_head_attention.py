@@ -153,7 +153,7 @@ class MultiHeadAttention(Attention):
         return SublayerOutput(output, captures={"attention": weights, "k_pos": k_pos})
 
     def _build_qk_norm(self, n_heads: int) -> nn.Module | None:
-        """Construct the norm of queries or keys with `n_heads` heads, if there is one."""
+        """Construct the norm of queries or keys with `n_heads` heads. Return None without `qk_norm`."""
         layer, over = self.config.qk_norm, self.config.qk_norm_over
         if layer is None:
             return None
@@ -162,7 +162,7 @@ class MultiHeadAttention(Attention):
         return layer.build(self.d_head if over == "head" else n_heads * self.d_head)
 
     def _split_heads(self, x: Tensor, norm: nn.Module | None) -> Tensor:
-        """Split queries or keys (B, T, H D) into heads (B, H, T, D), and normalise them."""
+        """Split queries or keys (B, T, H D) into heads (B, H, T, D). A `norm` normalises them."""
         if norm is not None and self.config.qk_norm_over == "heads":
             x = norm(x)
         x = x.view(*x.shape[:2], -1, self.d_head).transpose(1, 2)

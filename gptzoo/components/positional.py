@@ -163,18 +163,21 @@ class RotaryPositional(Positional):
         self.scaling = config.scaling.build() if config.scaling else None
 
     def prepare(self, positions: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """Compute cosines and sines, (B|1, 1, T, R/2) in float32, for each head width."""
+        """Compute cosines and sines, (B|1, 1, T, R/2) in float32. They are for each head width in `rotary_dims`."""
         return {width: self._tables(positions, width) for width in self.rotary_dims}
 
     def _tables(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        rotary_width = width if self.config.fraction == 1 else max(int(width * self.config.fraction) // 2 * 2, 2)
-        frequencies = _frequencies(rotary_width, self.config.theta, positions.device)
+        frequencies = _frequencies(self.rotated_width(width), self.config.theta, positions.device)
         if self.scaling is None:
             angles = positions[:, None, :, None].float() * frequencies
             return angles.cos(), angles.sin()
         angles = positions[:, None, :, None].float() * self.scaling.scale(frequencies, self.config.theta)
         factor = self.scaling.attention_factor
         return angles.cos() * factor, angles.sin() * factor
+
+    def rotated_width(self, width: int) -> int:
+        """Return R, the number of channels that are rotated in heads of a width."""
+        return width if self.config.fraction == 1 else max(int(width * self.config.fraction) // 2 * 2, 2)
 
     def rotate(self, q: Tensor, k: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
         cos, sin = tables[q.shape[-1]]

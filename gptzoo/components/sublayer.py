@@ -31,6 +31,8 @@ class AuxiliaryOutputs:
     losses: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, Tensor] = field(default_factory=dict)
     captures: dict[str, Tensor] = field(default_factory=dict)
+    wants_predictions: bool = False
+    """Capture the likeliest token at each position as `predictions` (B, T), where the output head computes a loss."""
 
     def add(self, prefix: str, other: SublayerOutput | AuxiliaryOutputs) -> None:
         """Add the outputs of a block or stack, with `prefix` before each name."""

@@ -19,8 +19,10 @@ from gptzoo.component import Config
 from gptzoo.data.clean_corpus import CleanCorpus
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.corpora.file_text import pieces_of
+from gptzoo.data.corpora.samples import SampleCorpus
 from gptzoo.data.document_parts import parts_of
 from gptzoo.data.held_out import TextDigest
+from gptzoo.data.sample_store import open_samples
 from gptzoo.data.shard_workers import shard_workers
 from gptzoo.data.shards import Counts, merge_shards, sha256_of, split_into_shards, token_dtype
 from gptzoo.data.token_store import FILES, SPLITS, TokenStore, index_checksum, open_store, text_record
@@ -54,7 +56,11 @@ def prepare(
     call continues from the finished shards. The result is the same for any number of `workers`, which are processes.
     Memory holds a few shards per worker, and the longest document unless the tokenizer reads it in parts. Raises
     DataError.
+
+    A corpus of samples is not tokenized, and its store refers to the corpus.
     """
+    if isinstance(corpus, SampleCorpus):
+        return open_samples(corpus, tokenizer_config)
     fingerprint = corpus.fingerprint()
     tokens = cache_folder() / "tokens"
     whole = tokens / _cache_key(fingerprint, tokenizer_config)

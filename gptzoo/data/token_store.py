@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.corpora.samples import SampleCorpus
 from gptzoo.data.held_out import Overlap
 from gptzoo.data.shards import sha256_of
 from gptzoo.data.tokenizers.tokenizer import load_tokenizer
@@ -19,6 +20,19 @@ from gptzoo.data.tokenizers.tokenizer import load_tokenizer
 SPLITS = get_args(Split)
 FILES = ("train.bin", "train.spans.bin", "val.bin", "val.spans.bin", "tokenizer.json")
 """The files of a store, besides its index."""
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """The samples of a corpus that generates them, and the split that evaluations read."""
+
+    corpus: SampleCorpus
+    held_out: Split = "val"
+
+    @property
+    def n_held_out(self) -> int:
+        """Number of samples that evaluations read."""
+        return self.corpus.n_samples(self.held_out)
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class TokenStore:
     texts: dict[str, str] | None = None  # split -> digest of its documents; None if an older version wrote the store
     ids: dict[str, str] | None = None  # split -> digest of its token ids
     overlap: Overlap | None = None  # of held-out and training text; None if an older version wrote the store
+    samples: SampleSource | None = None  # of a corpus of samples; the text is then empty
 
 
 def open_store(folder: Path) -> TokenStore | None:

@@ -59,11 +59,12 @@ def eject_model(model: Architecture, *, padding: bool = False) -> str:
 
 
 def write_weights(file: Path, model: Architecture) -> None:
-    """Write the weights of a model under the names of the ejected file, as safetensors."""
+    """Write the weights of a model under the names of the ejected file, as safetensors, in their stored types."""
     from gptzoo.checkpoint.model_folder import write_tensors
+    from gptzoo.checkpoint.stored_dtypes import in_stored_dtypes
     from gptzoo.eject.names import ejected_tensors
 
-    write_tensors(file, ejected_tensors(model.state_dict(), cast(Decoder, model)))
+    write_tensors(file, ejected_tensors(in_stored_dtypes(model), cast(Decoder, model)))
 
 
 def _write(model: Decoder, *, padding: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _MAX_REASON = 300  # characters of an exception in an error message
+_CONNECTION_TIMEOUT = 5.0  # seconds
 
 
 def is_repository_name(text: str) -> bool:
@@ -41,10 +43,23 @@ def import_hub() -> ModuleType:
 
 
 def hub_api() -> HfApi:
-    """Return a client of the hub at HF_ENDPOINT. Raises HubError without `huggingface_hub`."""
+    """Return a client of the hub at HF_ENDPOINT, which has answered at least once.
+
+    Raises HubError without `huggingface_hub`, and an exception of `huggingface_hub` if the hub does not answer.
+    """
     hub = import_hub()
+    require_connection(hub.constants.ENDPOINT)
     api: HfApi = hub.HfApi(endpoint=hub.constants.ENDPOINT)
     return api
+
+
+@cache
+def require_connection(endpoint: str) -> None:
+    """Connect to a hub once, and raise the client's exception if there is no answer, whatever its status.
+
+    `huggingface_hub` repeats most requests for 25 seconds. That helps while a hub is busy, but not without a network.
+    """
+    import_hub().utils.get_session().head(endpoint, timeout=_CONNECTION_TIMEOUT)
 
 
 def is_offline() -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from gptzoo.errors import HubError
-from gptzoo.hub.client import hub_api, import_hub, is_offline, report_hub_errors
+from gptzoo.hub.client import hub_api, import_hub, is_offline, report_hub_errors, require_connection
 from gptzoo.utils.atomic import write_json
 from gptzoo.utils.cache_folder import cache_folder
 
@@ -96,6 +96,7 @@ class HubRepository:
         files = hub.HfFileSystem(endpoint=hub.constants.ENDPOINT)
         folder = "datasets/" if self.kind == "dataset" else ""
         with self.report_errors():
+            require_connection(hub.constants.ENDPOINT)
             stream: BinaryIO = files.open(
                 f"{folder}{self.name}@{self.commit}/{file.path}", "rb", block_size=_STREAM_BYTES
             )

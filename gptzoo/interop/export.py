@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +16,8 @@ from torch import Tensor
 from gptzoo import registry
 from gptzoo.errors import Problem, SpecError
 from gptzoo.interop.exporting.common_settings import common_settings
-from gptzoo.interop.exporting.invert_weights import source_tensors
+from gptzoo.interop.exporting.invert_weights import SourceTensors
+from gptzoo.interop.exporting.ntk import without_ntk
 from gptzoo.interop.importer import Importer
 from gptzoo.interop.settings import Settings
 from gptzoo.spec.canonical import Difference, canonical, compare
@@ -52,15 +53,34 @@ class NativeExport:
     settings: dict[str, Any]
     """The content of config.json, with token ids of null and without data types."""
     notes: tuple[str, ...]
-    """Options of the spec that are lost because they act in training only, as sentences."""
+    """Options of the spec that are lost because they act in training only, or written in another form, as sentences."""
     importer: Importer
     spec: ModelSpec  # as the importer reads it from `settings`
 
-    def tensors(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Yield the names and values of the checkpoint's tensors, one at a time. `state` is the model's state dict."""
-        head = f"{self.importer.head}."
-        for name, tensor in source_tensors(list(self.importer.weights(self.spec)), state):
-            yield name if name.startswith(head) else self.importer.prefix + name, tensor
+    def tensors(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the checkpoint's tensors by name, each computed when it is asked for.
+
+        state: the model's state dict, or another mapping to the tensors of the model.
+        """
+        return _Prefixed(SourceTensors(list(self.importer.weights(self.spec)), state), self.importer)
+
+
+class _Prefixed(Mapping[str, Tensor]):
+    """Source tensors by their names in the checkpoint of a family, with its prefix."""
+
+    def __init__(self, sources: SourceTensors, importer: Importer):
+        self._sources = sources
+        head = f"{importer.head}."
+        self._names = {name if name.startswith(head) else importer.prefix + name: name for name in sources}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._sources[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True)
@@ -96,12 +116,14 @@ def native_export(spec: ModelSpec, family: str | None = None) -> NativeExport:
 
     Raises NoFamilyError if none fits, and SpecError if no family has this name.
     """
-    ours = canonical(spec)
+    ours = without_ntk(canonical(spec))
     refusals = []
     for importer in [_importer(family)] if family is not None else families():
-        result = _try(importer, ours)
+        result = _try(importer, ours.spec)
         if isinstance(result, NativeExport):
-            return result
+            bases = ", ".join(f"{theta:g}" for theta in ours.thetas)
+            note = f"$.positional.scaling ntk becomes the base {bases} of {result.family}, with the same frequencies"
+            return replace(result, notes=(*result.notes, note)) if ours.thetas else result
         refusals.append(result)
     raise NoFamilyError(sorted(refusals, key=lambda r: (not r.differences, len(r.reasons))))
 

@@ -82,7 +82,8 @@ def read_json_object(file: Path) -> dict[str, Any]:
     return value
 
 
-def _open_safetensors(file: Path) -> dict[str, StoredTensor]:
+def open_safetensors(file: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of a safetensors file, memory-mapped. Raises FolderError if it is missing or damaged."""
     try:
         opened: Any = safe_open(file, framework="pt")
         slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  it is not a mapping
@@ -138,7 +139,7 @@ def _open_pickle(file: Path) -> dict[str, StoredTensor]:
 
 
 _FORMATS: Mapping[str, Callable[[Path], dict[str, StoredTensor]]] = {
-    "model.safetensors": _open_safetensors,
+    "model.safetensors": open_safetensors,
     "pytorch_model.bin": _open_pickle,
 }
 

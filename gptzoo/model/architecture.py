@@ -54,6 +54,8 @@ class Architecture(Part):
     def __init__(self, config: Config, spec: ModelSpec):
         super().__init__(config)
         self.spec = spec
+        self.stored_dtypes: dict[str, torch.dtype] = {}
+        """Types of the tensors that the file of a loaded model holds in 16 bits, by name."""
 
     @property
     def max_length(self) -> int | None:

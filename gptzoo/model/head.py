@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -54,16 +55,21 @@ class Head(nn.Module):
         """Return the mean cross-entropy in nats over the targets (B, T) other than IGNORE_INDEX, in at least float32.
 
         In training, the terms of label smoothing and z-loss are added to `auxiliary.losses`. The cross-entropy itself
-        stays comparable between runs with and without them.
+        stays comparable between runs with and without them. If `auxiliary` wants predictions, the likeliest token at
+        each position becomes its capture `predictions`, int64 (B, T).
         """
         rows, flat = x.flatten(0, 1), targets.flatten()
         weight = embedding if self.weight is None else self.weight
         chunk_size = max(1, _max_chunk_logits(x.device) // embedding.shape[0])
+        predictions = torch.empty_like(flat) if auxiliary.wants_predictions else None
         sums: Tensor
         if len(rows) <= chunk_size:
-            sums = self._loss_sums(rows, weight, self.bias, flat)
+            sums = self._loss_sums(rows, weight, self.bias, flat, predictions)
         else:
-            sums = _ChunkedLossSums.apply(self, chunk_size, flat, rows, weight, self.bias)  # type: ignore[no-untyped-call]
+            arguments = self, chunk_size, flat, predictions, rows, weight, self.bias
+            sums = _ChunkedLossSums.apply(*arguments)  # type: ignore[no-untyped-call]
+        if predictions is not None:
+            auxiliary.captures["predictions"] = predictions.view_as(targets)
         cross_entropy, *terms = (sums / (flat != IGNORE_INDEX).sum().clamp(min=1)).unbind()
         if terms:
             uniform, squares = terms
@@ -73,12 +79,17 @@ class Head(nn.Module):
                 auxiliary.losses["z_loss"] = self.z_loss * squares
         return cross_entropy
 
-    def _loss_sums(self, rows: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+    def _loss_sums(
+        self, rows: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, predictions: Tensor | None = None
+    ) -> Tensor:
         """Return sums over the targets that count: the cross-entropy (1,), or three sums (3,) in regularised training.
 
-        The others are the cross-entropy with uniform targets, and the squared log-normaliser.
+        The others are the cross-entropy with uniform targets, and the squared log-normaliser. `predictions`, if given,
+        receive the likeliest tokens.
         """
         logits = self._logits(rows, weight, bias)
+        if predictions is not None:
+            predictions.copy_(logits.argmax(-1))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         cross_entropy = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
         if not (self.training and (self.label_smoothing or self.z_loss)):
@@ -112,6 +123,7 @@ class _ChunkedLossSums(torch.autograd.Function):
         head: Head,
         chunk_size: int,
         targets: Tensor,
+        predictions: Tensor | None,
         rows: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -122,14 +134,16 @@ class _ChunkedLossSums(torch.autograd.Function):
         is_autocast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
         ctx.autocast_dtype = torch.get_autocast_dtype(device_type) if is_autocast else None
         cast, bias = _autocast_weight(weight, ctx.autocast_dtype), None if bias is None else bias.detach()
-        sums = [head._loss_sums(r, cast, bias, t) for r, t in _chunks(chunk_size, rows, targets)]
+        parts = itertools.repeat(None) if predictions is None else torch.split(predictions, chunk_size)
+        chunks = zip(_chunks(chunk_size, rows, targets), parts, strict=False)
+        sums = [head._loss_sums(r, cast, bias, t, p) for (r, t), p in chunks]
         return torch.stack(sums).sum(0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         targets, rows, weight, bias = ctx.saved_tensors
-        needed = dict(zip(("rows", "weight", "bias"), ctx.needs_input_grad[3:], strict=True))
+        needed = dict(zip(("rows", "weight", "bias"), ctx.needs_input_grad[4:], strict=True))
         inputs = {"weight": _autocast_weight(weight, ctx.autocast_dtype).detach().requires_grad_(needed["weight"])}
         if bias is not None:
             inputs["bias"] = bias.detach().requires_grad_(needed["bias"])
@@ -155,7 +169,8 @@ class _ChunkedLossSums(torch.autograd.Function):
                         totals[name] = part.to(torch.promote_types(part.dtype, torch.float32))
         weight_gradient = totals["weight"].to(weight.dtype) if "weight" in totals else None
         bias_gradient = totals["bias"].to(bias.dtype) if bias is not None and "bias" in totals else None
-        return None, None, None, torch.cat(row_gradients) if row_gradients else None, weight_gradient, bias_gradient
+        row_gradient = torch.cat(row_gradients) if row_gradients else None
+        return None, None, None, None, row_gradient, weight_gradient, bias_gradient
 
 
 def _chunks(size: int, rows: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

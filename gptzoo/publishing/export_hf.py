@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 
 from gptzoo.checkpoint.model_folder import LoadedModel, require_empty_folder
+from gptzoo.checkpoint.stored_dtypes import common_dtype
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, FolderError, InputError
 from gptzoo.interop.exporting.checkpoint_files import write_sharded
 from gptzoo.interop.exporting.tokenizer import write_tokenizer
-from gptzoo.interop.stored_tensors import TORCH_DTYPES, open_tensors
 from gptzoo.publishing.exported_card import exported_card
 from gptzoo.publishing.exported_model import native_model, remote_code_model
 from gptzoo.publishing.published_run import PublishedRun
@@ -55,8 +53,8 @@ def export_hf(
     family: the family to export to. Default: the most widely read family that computes the same function.
     remote_code: write the model's own code, which `transformers` runs with trust_remote_code=True, for a model that
         no family computes.
-    dtype: data type of the weights. "auto": the type of most weights in the model folder. Other weights that this type
-        would round are float32.
+    dtype: data type of the weights. "auto": the type of most weights in the model folder, if none of them has changed
+        since it was loaded. Other weights that this type would round are float32.
     max_shard_bytes: maximum size of a safetensors file.
     averaged: state in the model card that the weights are an exponential moving average.
 
@@ -69,7 +67,7 @@ def export_hf(
     require_empty_folder(out)
     spec, tokenizer = loaded.spec, loaded.tokenizer
     exported = remote_code_model(loaded.model) if remote_code else native_model(loaded.model, family)
-    chosen = _stored_dtype(loaded.folder) if dtype == "auto" else getattr(torch, dtype)
+    chosen = common_dtype(loaded.model) if dtype == "auto" else getattr(torch, dtype)
     dtype_name = str(chosen).removeprefix("torch.")
     token_ids = _token_ids(tokenizer)
     n_parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
@@ -101,15 +99,6 @@ def export_hf(
     except (OSError, SafetensorError) as error:
         raise FolderError(f"{out}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     return ExportResult(exported.family, dtype_name, n_tensors, n_parameters, has_tokenizer, tuple(notes))
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    """Return the type of most weights in a model folder."""
-    sizes: Counter[str] = Counter()
-    for tensor in open_tensors(folder).values():
-        sizes[tensor.dtype] += math.prod(tensor.shape)
-    dtype = TORCH_DTYPES[sizes.most_common(1)[0][0]]
-    return dtype if dtype in (torch.bfloat16, torch.float16) else torch.float32
 
 
 def _token_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def native_model(model: Architecture, family: str | None) -> ExportedModel:
     """Return a model as a checkpoint of a family. See `native_export`."""
     native = native_export(model.spec, family)
     tensors = native.tensors(model.state_dict())
-    return ExportedModel(native.family, native.importer.architecture, native.settings, tensors, {}, native.notes)
+    architecture = native.importer.architecture
+    return ExportedModel(native.family, architecture, native.settings, tensors.items(), {}, native.notes)
 
 
 def remote_code_model(model: Architecture) -> ExportedModel:

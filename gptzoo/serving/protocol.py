@@ -49,7 +49,8 @@ class CompletionRequest(SamplingFields):
     }
 
     prompt: str | list[str] | list[int] | list[list[int]] = ""
-    """One or several prompts, as text or as token ids. An empty prompt starts a new text."""
+    """One or several prompts, as text or as token ids. A text is read after BOS, if the tokenizer uses it, token ids
+    as they are. An empty prompt starts a new text."""
     max_tokens: NonNegativeInt | None = 16
     """Maximum number of new tokens. null: as many as fit."""
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None

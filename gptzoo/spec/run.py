@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from gptzoo import registry
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
@@ -31,6 +32,9 @@ def _count_or_auto(value: object) -> object:
 
 
 MIN_CLIP_NORM = 1e-6
+
+PARTNERS_OF_CORPUS = ("tokenizer", "batching")
+"""Fields of a run whose defaults depend on its corpus."""
 
 CountOrAuto = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_count_or_auto)]
 
@@ -110,9 +114,9 @@ class RunSpec(StrictModel):
     corpus: Annotated[Any, Reference("corpus")] = by_default("stories")
     """Source of the training and validation text."""
     tokenizer: Annotated[Any, Reference("tokenizer")] = by_default("byte")
-    """Tokenizer. If it has to be trained, it is trained on the training text."""
+    """Tokenizer. If it has to be trained, it is trained on the training text. Default: byte, or the corpus's own."""
     batching: Annotated[Any, Reference("batching")] = by_default("windows")
-    """Method that cuts the token stream into training sequences."""
+    """Method that cuts the token stream into training sequences. Default: windows, or the corpus's own."""
     batch_size: PositiveInt = 32
     """Sequences per optimizer step, over all processes."""
     micro_batch_size: CountOrAuto | None = None
@@ -183,6 +187,28 @@ class RunSpec(StrictModel):
         """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
         return self.model_dump(mode="json")
 
+    @property
+    def tokens_per_sample(self) -> int:
+        """Number of tokens of a training sample."""
+        if self.corpus.component.provides == "documents":
+            return self.model.context_length
+        n_tokens: int = self.corpus.build().sample_length
+        return n_tokens
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_partners_of_corpus(cls, value: object) -> object:
+        """Fill in the tokenizer and the batching that the corpus names, if the spec has none."""
+        if not isinstance(value, Mapping) or "corpus" not in value:
+            return value
+        corpus = value["corpus"]
+        name = corpus.get("type") if isinstance(corpus, Mapping) else getattr(corpus, "type", corpus)
+        component = registry.current().of_kind("corpus").get(name) if isinstance(name, str) else None
+        if component is None:  # the field `corpus` reports it
+            return value
+        partners = {kind: getattr(component, f"default_{kind}") for kind in PARTNERS_OF_CORPUS}
+        return {**partners, **value}
+
     @model_validator(mode="after")
     def _check(self) -> RunSpec:
         errors = []
@@ -214,8 +240,12 @@ class RunSpec(StrictModel):
         return self
 
     def _batching_problems(self) -> Iterator[InitErrorDetails]:
-        """Check that the batching provides the inputs that the architecture requires, and no others."""
+        """Check that the batching reads what the corpus provides, and provides what the architecture requires."""
         batching, architecture = self.batching, self.model.architecture
+        needed, given = batching.component.reads, self.corpus.component.provides
+        if needed != given:
+            reason = f"{batching.type!r} reads {needed}, and corpus {self.corpus.type!r} provides {given}"
+            yield error_at(f"{reason}. Use batching {self.corpus.component.default_batching!r}", "batching")
         provided = batching.component.enabled_inputs(batching)
         for name in sorted(provided - architecture.component.accepted_inputs):
             reason = f"{batching.type!r} provides {name}, which architecture {architecture.type!r} does not accept"

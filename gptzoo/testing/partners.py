@@ -27,9 +27,13 @@ def model_fields(subject: ModelPartUnderTest, kind: str, name: str, config: Conf
 
 
 def components_to_try(kind: str) -> dict[str, type[Component]]:
-    """Return the registered components that can be the value of an option: all but those that download data."""
+    """Return the registered components that can be the value of an option: no corpora that download or have samples."""
     known = registry.current().of_kind(kind)
-    return {name: component for name, component in known.items() if not getattr(component, "downloads", False)}
+    return {
+        name: component
+        for name, component in known.items()
+        if not getattr(component, "downloads", False) and getattr(component, "provides", "documents") == "documents"
+    }
 
 
 def has_required_options(component: type[Component]) -> bool:

@@ -64,18 +64,13 @@ def read_initial_weights(
     weights of another tokenizer.
     """
     result = InitialTensors()
-    assigned: dict[str, str] = {}
+    assigned = assign_parts(init, tensors)
     for pattern, path in init.parts.items():
-        names = matching(tensors, pattern)
-        where = f'$.init_from.parts["{pattern}"]'
-        if not names:
-            raise InputError(f"{where}: matches no tensor of the model. Tensors: {describe_names(tensors)}")
-        if overlap := [name for name in names if name in assigned]:
-            raise InputError(f"{where}: {overlap[0]} is part of {assigned[overlap[0]]!r} too. Name each part once")
-        assigned |= dict.fromkeys(names, pattern)
+        names = [name for name, part in assigned.items() if part == pattern]
         if path is None:
             result.new |= {name: tensors[name].numel() for name in names}
             continue
+        where = _place_of(pattern)
         source = _Source(path, where, spec, tokenizer, result.notes)
         stored = {name: source.tensors[name] for name in matching(source.tensors, pattern)}
         if problems := find_misfits(stored, {name: tensors[name] for name in names}):
@@ -93,6 +88,28 @@ def read_initial_weights(
     result.left_over += sorted(source.tensors.keys() - stored.keys() - tensors.keys())
     _take_base(init, source, stored, rest, _position_tables(model), result)
     return result
+
+
+def assign_parts(init: InitSpec, names: Iterable[str]) -> dict[str, str]:
+    """Return the pattern of `init.parts` that matches each tensor of a model, for those with one, by name.
+
+    Raises InputError for a pattern that matches nothing, and for a tensor that two patterns match.
+    """
+    names, assigned = list(names), dict[str, str]()
+    for pattern in init.parts:
+        matched = matching(names, pattern)
+        if not matched:
+            raise InputError(f"{_place_of(pattern)}: matches no tensor of the model. Tensors: {describe_names(names)}")
+        if overlap := [name for name in matched if name in assigned]:
+            raise InputError(
+                f"{_place_of(pattern)}: {overlap[0]} is part of {assigned[overlap[0]]!r} too. Name each part once"
+            )
+        assigned |= dict.fromkeys(matched, pattern)
+    return assigned
+
+
+def _place_of(pattern: str) -> str:
+    return f'$.init_from.parts["{pattern}"]'
 
 
 class _Source:

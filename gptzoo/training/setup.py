@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gptzoo.data.evaluation_sets import evaluation_sets
 from gptzoo.data.prepare import prepare
 from gptzoo.errors import DataError, InputError
 from gptzoo.model.architecture import Architecture
@@ -36,15 +37,23 @@ class Setup:
         self.trackers = [tracker.build() for tracker in spec.trackers]  # first, to report a missing library at once
         self.device = rank_device(spec.device)
         self.precision = choose_precision(spec.precision, self.device)
-        self.tokenizer, self.store = prepare(
-            spec.corpus.build(), spec.tokenizer, keep_duplicates=folder.keeps_duplicates
-        )
+        corpus = spec.corpus.build()
+        self.tokenizer, self.store = prepare(corpus, spec.tokenizer, keep_duplicates=folder.keeps_duplicates)
         self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
         self.tokenizer.encode(spec.sample.prompt or "")  # reports a prompt that cannot be encoded before training
         self.batching = spec.batching.build(self.store, self.tokenizer, spec.model.context_length, spec.seed)
         self.n_samples = self.batching.n_samples  # raises DataError for too little text before anything is written
         splits_weights = spec.parallel.shard > 1 or spec.parallel.tensor > 1
         self.model = build(spec.model, device="cpu" if splits_weights else self.device, seed=spec.seed).train()
+        self.evaluation_sets = evaluation_sets(
+            corpus,
+            self.tokenizer,
+            self.store,
+            spec.batching,
+            length=spec.model.context_length,
+            max_length=self.model.max_length,
+            seed=spec.seed,
+        )
         set_objective(self.model, spec)
         trained = freeze_parameters(self.model, spec.freeze, spec.train_only)
         self.trained_notes = describe_trained(self.model)  # before shards take the place of parameters
@@ -92,11 +101,12 @@ class Setup:
         held_out = {
             "text": None if store.texts is None else store.texts["val"],
             "ids": None if store.ids is None else store.ids["val"],
-            "documents": len(store.spans["val"]),
+            "documents": len(store.spans["val"]) if store.samples is None else store.samples.n_held_out,
             "bytes": self.batching.val_bytes,
         }
         overlap = None if store.overlap is None else asdict(store.overlap)
-        return {"data": store.fingerprint, "held_out": held_out, "overlap": overlap}
+        record = {"data": store.fingerprint, "held_out": held_out, "overlap": overlap}
+        return {**record, "chance": dict(self.batching.chance)} if self.batching.chance else record
 
 
 def with_vocabulary(spec: RunSpec, vocab_size: int) -> RunSpec:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.checkpoint.checkpoints import checkpoint_path
+from gptzoo.data.batching.batching import Batching
 from gptzoo.errors import InputError, Interrupted, LogitsError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
@@ -134,6 +135,8 @@ class Trainer:
         self.precision = setup.precision
         self.tokenizer = setup.tokenizer
         self.batching = setup.batching
+        self.evaluation_sets = setup.evaluation_sets
+        self.tokens_per_sample = setup.spec.tokens_per_sample
         self.model = setup.model
         self.parallelized = setup.parallelized
         self.parameters = setup.parameters
@@ -250,11 +253,10 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(state.step)
 
-        context_length = self.spec.model.context_length
-        tokens_per_second = self.spec.batch_size * context_length / self.timer.stop()
+        tokens_per_second = self.spec.batch_size * self.tokens_per_sample / self.timer.stop()
         row = {
             "step": state.step,
-            "tokens": state.samples * context_length,
+            "tokens": state.samples * self.tokens_per_sample,
             **gradient.metric_values,
             "lr": train_step.peak_lrs[0] * lr_factor,
             "grad_norm": gradient.norm,
@@ -269,21 +271,29 @@ class Trainer:
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Evaluate the model and update `train_state`. Return the metrics, and True if the loss is the best so far."""
         self.timer.pause()
-        metrics = self._validation_metrics() | self.monitor.evaluation_metrics(self.batching)
+        metrics = self._validation_metrics(self.batching)
+        for name, batching in self.evaluation_sets.items():
+            of_set = self._validation_metrics(batching)
+            metrics |= {f"val/{name}/{key.removeprefix('val/')}": value for key, value in of_set.items()}
+        metrics |= self.monitor.evaluation_metrics(self.batching)
         self.parallelized.reshard()
         if self.ema is not None:
             with self.ema.swapped_in():
-                metrics["val/ema_loss"] = self._validation_metrics()["val/loss"]
+                metrics["val/ema_loss"] = self._validation_metrics(self.batching)["val/loss"]
         stopping = self.spec.early_stopping
         min_delta = 0.0 if stopping is None else stopping.min_delta
         is_best = self.train_state.record_evaluation(metrics["val/loss"], min_delta)
         return metrics, is_best
 
-    def _validation_metrics(self) -> dict[str, float]:
-        batches = self.batching.validation_batches(MAX_TOKENS_PER_BATCH)
+    def _validation_metrics(self, batching: Batching) -> dict[str, float]:
         try:
             metrics = validation_metrics(
-                self.model, batches, n_bytes=self.batching.val_bytes, precision=self.precision, ranks=self.ranks
+                self.model,
+                batching.validation_batches(MAX_TOKENS_PER_BATCH),
+                n_bytes=batching.val_bytes,
+                scorer=batching,
+                precision=self.precision,
+                ranks=self.ranks,
             )
         except LogitsError as error:
             raise diverged_evaluation(self.folder, self.train_state, self.ranks, error) from None

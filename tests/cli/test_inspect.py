@@ -62,6 +62,21 @@ def test_a_page_is_self_contained_and_no_token_can_end_its_script(model: Path, t
     assert "prefers-color-scheme: dark" in page
 
 
+@pytest.mark.parametrize("what", ["attention", "logits"])
+def test_it_says_which_family_of_transformers_the_model_is_exported_to(model: Path, tmp_path: Path, what: str) -> None:
+    done = gptzoo("inspect", what, model, "--prompt", "abc", "--json")
+    assert json.loads(done.stdout)["export"] == {"family": "gpt2", "closest": None, "obstacles": []}
+    assert f"{model}: exports as gpt2" in done.stderr
+    spec = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 2, "n_heads": 2}
+    variant = zoo.build({**spec, "attention": {"type": "sdpa", "window": 8}})
+    save_model(tmp_path / "model", variant, ByteTokenizer(ByteTokenizer.Config()))
+    done = gptzoo("inspect", what, tmp_path / "model", "--prompt", "abc", "--json")
+    assert json.loads(done.stdout)["export"] == {
+        "family": None, "closest": "gpt2", "obstacles": ["attention.window 8"]
+    }  # fmt: skip
+    assert "no native export: attention.window 8 (closest: gpt2)" in done.stderr
+
+
 def test_attention_prints_the_weights_as_json(model: Path) -> None:
     report = json.loads(
         gptzoo("inspect", "attention", model, "--prompt", "abc", "--layer", "1", "--head", "1", "--json").stdout

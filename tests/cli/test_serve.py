@@ -20,8 +20,11 @@ from support import with_large_weights
 import gptzoo as zoo
 from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.cli import main
+from gptzoo.data.tokenizers.bpe import BpeTokenizer
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.char import CharTokenizer
+from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tokens
+from gptzoo.reference import Reference
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
@@ -70,6 +73,20 @@ def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
         (choice,) = answer.json()["choices"]
         assert choice["text"] == expected["text"]
         assert choice["logprobs"]["token_logprobs"] == pytest.approx(expected["log_probabilities"], abs=0.05)
+
+
+@pytest.mark.parametrize("prefix", [(), (0,)])
+def test_for_a_model_with_bos_it_names_the_routes_of_the_harness(
+    prefix: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda app, **_: None)
+    config: Any = Reference("tokenizer").validate({"type": "bpe", "vocab_size": 260})
+    state = add_special_tokens(BpeTokenizer.fit(config, ["a cat"]), SpecialTokens(prefix=prefix, end=(256,)))
+    tokenizer = config.build(state)
+    save_model(tmp_path / "model", zoo.build({**SPEC, "vocab_size": tokenizer.vocab_size}), tokenizer)
+    result = CliRunner().invoke(main, ["serve", str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    assert ("give it /lm-eval/v1/completions, where they get BOS" in result.stderr) == bool(prefix)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from eject_variants import VARIANTS, change, spec_of
-from ejected_files import module_of, text_of, unused_names
+from ejected_files import absent_subjects, module_of, text_of, unused_names
 
 QUICK = {
     "rope": {},
@@ -21,8 +21,8 @@ QUICK = {
     "window": change("attention:sdpa", {"n_kv_heads": 2, "window": 5}),
 }
 FRAMEWORK = ("config.", "config)", "dims.", "ForwardContext", "SublayerOutput", "gptzoo.", "Inherited", "pydantic")
-ALLOWED = {"new_state(max_length)", "rotate(tables)", "prepare(positions)", "_run_experts(context)"}
-"""Parameters of methods that the frame calls in one way for all parts, or that are only passed on."""
+ALLOWED = {"new_state(max_length)", "rotate(tables)", "prepare(positions)"}
+"""Parameters of methods that the frame calls in one way for all parts."""
 
 
 @pytest.fixture(scope="module", params=QUICK)
@@ -32,6 +32,10 @@ def text(request: pytest.FixtureRequest) -> str:
 
 def test_nothing_is_unused(text: str) -> None:
     assert unused_names(text) == []
+
+
+def test_docstrings_and_comments_are_about_code_that_is_there(text: str) -> None:
+    assert absent_subjects(text) == []
 
 
 def test_no_name_of_the_framework_is_left(text: str) -> None:
@@ -54,6 +58,16 @@ def test_ruff_finds_nothing(text: str, command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_docstring_about_code_that_is_gone_is_found() -> None:
+    glu = 'class GLU:\n    """Gated; SwiGLU with silu.\n\n    A, arXiv:1."""\n'
+    function = 'def f(x):\n    """Return x or None."""\n    return x  # in one document\n'
+    assert absent_subjects(glu + function) == [
+        "GLU: SwiGLU",
+        "f: or None|`None`|if there is one",
+        r"comments: \bdocuments?\b",
+    ]
+
+
 def test_unused_definitions_are_found() -> None:
     code = "A = 1\ndef f(x, y):\n    z = x\n    return x\nclass C:\n    def g(self):\n        self.a = f(1, 2)\n"
     assert unused_names(code) == ["A", "C", "g", "a", "f(y)", "f(z)"]
@@ -64,6 +78,7 @@ def test_unused_definitions_are_found() -> None:
 def test_nothing_is_unused_in_any_variant(variant: str) -> None:
     text = text_of(spec_of(VARIANTS[variant]))
     assert set(unused_names(text)) <= ALLOWED
+    assert absent_subjects(text) == []
     assert not any(word in text.partition('"""\n\nfrom')[2] for word in FRAMEWORK)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import gptzoo
 from gptzoo.interop.export import NativeExport, NoFamilyError, native_export
-from gptzoo.interop.exporting.invert_weights import source_tensors
+from gptzoo.interop.exporting.invert_weights import SourceTensors
 from gptzoo.interop.importer import Weight, source_rows, transpose
 
 SIZES = {"vocab_size": 61, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
@@ -66,8 +66,10 @@ def in_transformers(export: NativeExport, model: Any) -> Any:
                 {"type": "yarn"},
                 {"type": "yarn", "original_context_length": 8, "attention_factor": 1.5, "truncate": False},
                 {"type": "llama3", "original_context_length": 8},
+                {"type": "ntk"},
             )
         ),
+        ("llama", {**LLAMA, "positional": {"type": "rope", "theta": 50.0, "scaling": {"type": "ntk", "factor": 8}}}),
     ],
 )
 def test_transformers_computes_the_same_logits(family: str, options: dict[str, Any]) -> None:
@@ -109,6 +111,15 @@ def test_a_family_is_refused_with_the_field_that_it_cannot_represent(
     assert f"{family}: {path}: the spec has " in str(raised.value)
 
 
+def test_ntk_scaling_is_exported_as_a_larger_base() -> None:
+    """As bloc97 defined it: theta * factor^(R / (R - 2)), with the head width R = 8."""
+    rope = {"type": "rope", "theta": 100.0, "scaling": {"type": "ntk", "factor": 4.0}}
+    export = native_export(spec(**{**LLAMA, "positional": rope}))
+    assert export.settings["rope_theta"] == pytest.approx(100.0 * 4.0 ** (8 / 6))
+    assert "rope_scaling" not in export.settings
+    assert export.notes == ("$.positional.scaling ntk becomes the base 634.96 of llama, with the same frequencies",)
+
+
 def test_options_that_act_in_training_only_are_no_reason_to_refuse_and_are_named_if_they_are_lost() -> None:
     export = native_export(spec(**LLAMA, dropout=0.1, architecture={"type": "decoder", "init_std": 0.5}))
     assert export.family == "llama"
@@ -130,7 +141,7 @@ class TestConversions:
 
     def round_trip(self, weights: list[Weight], sources: dict[str, Tensor]) -> dict[str, Tensor]:
         state = {w.name: w.convert(*(sources[name] for name in w.source_names)) for w in weights}
-        return dict(source_tensors(weights, state))
+        return dict(SourceTensors(weights, state))
 
     @pytest.mark.parametrize(
         ("weights", "shapes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import struct
@@ -13,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from llama_oracle import LlamaCpp
+from safetensors.torch import load_file, save_file
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import save_model
@@ -23,6 +25,7 @@ from gptzoo.interop.gguf.import_file import import_gguf
 from gptzoo.interop.gguf.reader import open_gguf
 from gptzoo.interop.gguf.rope import frequency_factors
 from gptzoo.interop.gguf.tokenizer_in import merges_of_scores
+from gptzoo.interop.stored_tensors import StoredTensor
 from gptzoo.reference import Reference
 
 gguf = pytest.importorskip("gguf", reason="pip install gguf")
@@ -154,6 +157,78 @@ def test_smaller_types_stay_close(name: str, file_type: Any, tmp_path: Path) -> 
         bound = weight.abs() * 2**-8 if file_type == "bf16" else weight.abs().max() / 127
         assert ((back.state_dict()[key] - weight).abs() <= bound + 1e-6).all(), key
     assert_same_distribution(LlamaCpp(file), model, prompt, byte_level_tokenizer().encode("a")[0], 0.2)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16"])
+def test_values_of_16_bits_keep_their_type(kind: str, tmp_path: Path) -> None:
+    """The model folder is as large as the file, and so is one that is saved after loading it."""
+    dtype = {"F16": torch.float16, "BF16": torch.bfloat16}[kind]
+    model, name = make_model(LLAMA), "blk.0.ffn_down.weight"
+    export_gguf(model, None, tmp_path / "whole.gguf")
+    whole = open_gguf(tmp_path / "whole.gguf")
+    writer = gguf.GGUFWriter(tmp_path / "small.gguf", "llama")
+    for key, value in whole.metadata.items():
+        if key.startswith("llama."):
+            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
+    for other, tensor in whole.tensors.items():
+        kept = gguf.GGMLQuantizationType[kind if tensor.read().ndim == 2 else "F32"]
+        writer.add_tensor(other, gguf.quantize(tensor.read().numpy(), kept), raw_dtype=kept)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    import_gguf(tmp_path / "small.gguf", tmp_path / "back")
+    loaded = gptzoo.load(tmp_path / "back")
+    save_model(tmp_path / "again", loaded.model)
+    for folder in ("back", "again"):
+        stored = load_file(tmp_path / folder / "model.safetensors")
+        assert {tensor.dtype for tensor in stored.values() if tensor.ndim == 2} == {dtype}
+        expected = whole.tensors[name].read().to(dtype)
+        assert torch.equal(stored["blocks.0.ffn.down.weight"], expected)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_an_export_has_the_tensors_of_one_layer_in_memory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model({**SPECS[name], "n_layers": 12})
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    save_model(tmp_path / "run", model, byte_level_tokenizer())
+    most, n_reads, read = 0, 0, StoredTensor.read
+
+    def counted(self: StoredTensor) -> torch.Tensor:
+        nonlocal most, n_reads
+        gc.collect()
+        tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor) and not thing.is_meta]
+        most, n_reads = max(most, sum(tensor.nbytes for tensor in tensors)), n_reads + 1
+        return read(self)
+
+    monkeypatch.setattr(StoredTensor, "read", counted)
+    gc.collect()
+    gc.freeze()  # so that the collections above look at new objects only
+    try:
+        result = CliRunner().invoke(main, ["export-gguf", str(tmp_path / "run"), str(tmp_path / "model.gguf")])
+    finally:
+        gc.unfreeze()
+    assert result.exit_code == 0, result.output
+    assert n_reads > 12
+    assert 0 < most < 0.25 * size
+
+
+def test_averaged_weights_are_exported(tmp_path: Path) -> None:
+    model = make_model(LLAMA)
+    save_model(tmp_path / "run", model, byte_level_tokenizer())
+    command = ["export-gguf", str(tmp_path / "run"), str(tmp_path / "a.gguf"), "--averaged"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2
+    assert "no averaged weights" in refused.output
+    name = "blocks.1.ffn.down.weight"
+    save_file({name: model.get_parameter(name) + 1}, tmp_path / "run" / "averages.safetensors")
+    exported = CliRunner().invoke(main, command)
+    assert exported.exit_code == 0, exported.output
+    tensors = open_gguf(tmp_path / "a.gguf").tensors
+    assert torch.equal(tensors["blk.1.ffn_down.weight"].read(), model.get_parameter(name) + 1)
+    assert torch.equal(tensors["blk.0.ffn_down.weight"].read(), model.get_parameter("blocks.0.ffn.down.weight"))
 
 
 def test_a_sentencepiece_tokenizer_goes_there_and_back(tmp_path: Path) -> None:

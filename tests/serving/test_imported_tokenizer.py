@@ -55,6 +55,31 @@ def test_a_prompt_of_token_ids_is_left_as_it_is(serve: Any, imported: LoadedMode
     assert answer.usage.prompt_tokens == 3
 
 
+def test_ids_without_bos_are_scored_without_it_but_not_under_the_prefix_of_the_harness(
+    serve: Any, imported: LoadedModel
+) -> None:
+    """The three ways to score one text. lm-evaluation-harness asks `/tokenize` for ids without special tokens."""
+    url = serve(imported).url
+
+    def scores(prompt: Any) -> list[float]:
+        body = {"model": "tiny", "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 0}
+        answer = httpx.post(url + "/v1/completions", json=body).json()
+        values: list[float] = answer["choices"][0]["logprobs"]["token_logprobs"][1:]
+        return values
+
+    def ids(prefix: str) -> list[int]:
+        body = {"prompt": "the cat", "add_special_tokens": False}
+        tokens: list[int] = httpx.post(url + prefix + "/tokenize", json=body).json()["tokens"]
+        return tokens
+
+    with_bos = expected_logprobs(imported, [BOS, *ids("")])
+    without_bos = expected_logprobs(imported, ids(""))
+    assert scores("the cat") == pytest.approx(with_bos, abs=1e-4)
+    assert scores(ids("/lm-eval")) == pytest.approx(with_bos, abs=1e-4)
+    assert scores(ids("")) == pytest.approx(without_bos, abs=1e-4)
+    assert without_bos != pytest.approx(with_bos[1:], abs=1e-2)
+
+
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("strategy", [None, {"type": "beams"}, {"type": "contrastive"}])
 def test_each_end_token_ends_a_completion(end: int, strategy: Any, serve: Any, imported: LoadedModel) -> None:

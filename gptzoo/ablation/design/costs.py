@@ -94,7 +94,7 @@ class CostCache:
 
 def tokens_per_step(spec: RunSpec) -> int:
     """Return the number of tokens in one optimizer step."""
-    return spec.batch_size * spec.model.context_length
+    return spec.batch_size * spec.tokens_per_sample
 
 
 def _compute_costs(model: ModelSpec, batch_size: int, precision: Precision) -> Costs:

@@ -25,6 +25,7 @@ from gptzoo.spec.ablation import Mode
 from gptzoo.spec.ablation_axes import AxisSpec, ExclusionSpec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
+from gptzoo.strict_model import StrictModel
 
 S = TypeVar("S", bound=RunSpec | ModelSpec)
 
@@ -65,12 +66,32 @@ class Variants(Sequence[EnumeratedVariant[S]]):
 
 
 def spec_digest(spec: RunSpec | ModelSpec) -> str:
-    """Return a hash of a spec. Its name and that of its model do not affect the hash."""
+    """Return a hash of a spec. Its name and that of its model do not affect the hash.
+
+    Neither do options that later versions have added to a component, while they have their defaults: the trials of an
+    older version keep their folders.
+    """
     resolved = spec.resolved()
+    _drop_added_options(spec, resolved)
     for named in (resolved, resolved.get("model", {})):
         named.pop("name", None)
     text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _drop_added_options(value: object, resolved: object) -> None:
+    """Remove the fields with the mark `added` from the JSON of a spec where they have their default."""
+    if isinstance(value, list | tuple) and isinstance(resolved, list):
+        for item, resolved_item in zip(value, resolved, strict=True):
+            _drop_added_options(item, resolved_item)
+    if not isinstance(value, StrictModel) or not isinstance(resolved, dict):
+        return
+    for name, field_info in type(value).model_fields.items():
+        extra = field_info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("added") and getattr(value, name) == field_info.default:
+            del resolved[name]
+        elif name in resolved:
+            _drop_added_options(getattr(value, name), resolved[name])
 
 
 def enumerate_variants(

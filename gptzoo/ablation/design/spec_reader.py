@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from gptzoo.reference import Reference
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.run import RunSpec
+from gptzoo.spec.run import PARTNERS_OF_CORPUS, RunSpec
 
 S = TypeVar("S", bound=RunSpec | ModelSpec)
 
@@ -37,7 +37,7 @@ class SpecReader:
         replaced = dict(data)
         for name, (reference, default) in _component_fields(model).items():
             value = data.get(name, default)
-            if value is None:
+            if value is None or (name not in data and name in PARTNERS_OF_CORPUS):
                 continue
             if reference is None:
                 is_json = isinstance(value, dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.design.enumeration import Variants, enumerate_variants
@@ -21,13 +22,16 @@ from gptzoo.ablation.design.optuna_search import (
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.planning.check_comparable import check_comparable
+from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
+from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.corpora.train_val import TrainValCorpus
+from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.spec.ablation_fairness import HalvingSpec
@@ -37,7 +41,7 @@ _DATA_FIELDS = ("corpus", "tokenizer", "batching")
 
 
 def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = None, scratch: Path | None = None) -> Plan:
-    """Plan an ablation whose trials are in `folder`, where some may exist already. Raises SpecError.
+    """Plan an ablation whose trials are in `folder`, where some may exist already. Raises InputError.
 
     A budget in seconds runs a calibration in `scratch` (default: a folder in `folder`). Pass the same `costs` to
     repeated calls, so that costs are computed once.
@@ -59,6 +63,9 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     costs = costs or CostCache()
     prepared = prepare_variants(spec, enumerated, folder, scratch, costs)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
+    # A variant that a search suggests later fails alone: it must not end the search.
+    checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
+    check_patterns(spec, checked, costs)
     names = TrialNames(folder)
     plan = Plan(
         spec=spec,
@@ -165,6 +172,10 @@ def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variant
     held_out: Config = spec.held_out
 
     def measured_there(run: RunSpec) -> RunSpec:
+        for config in (held_out, run.corpus):
+            if cast("type[Corpus]", config.component).provides != "documents":
+                reason = f"corpus {config.type!r} generates its own held-out samples. Remove held_out"
+                raise SpecError([Problem(spec.name, "$.held_out", reason)])
         corpus = TrainValCorpus.Config(type=TrainValCorpus.name, train=run.corpus, val=held_out)
         return run.model_copy(update={"corpus": corpus})
 

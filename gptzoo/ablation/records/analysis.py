@@ -106,6 +106,7 @@ class TaskScore:
     p: float | None
     p_adjusted: float | None
     verdict: Verdict | None  # None for the baseline
+    paired: bool | None = None  # how the difference was estimated; None without one
 
 
 @dataclass(frozen=True)

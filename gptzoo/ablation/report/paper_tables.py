@@ -1,13 +1,15 @@
-"""The ranking as a table for a paper or README: LaTeX (booktabs) and Markdown."""
+"""Tables for a paper or README: the ranking and the scores on tasks, in LaTeX (booktabs) and Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value, with_unit
-from gptzoo.ablation.report.summary import methods
+from gptzoo.ablation.report.summary import methods, score_methods
+from gptzoo.ablation.statistics.task_scores import score_notes
 from gptzoo.utils.units import scaled
 
 _TEX_ESCAPES = {
@@ -22,40 +24,56 @@ _TEX_ESCAPES = {
     "×": r"$\times$",
     "Δ": r"$\Delta$",
     "α": r"$\alpha$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "–": "--",
     "…": r"\dots{}",
 }
 
 
-def markdown_table(outcome: Outcome, analysis: Analysis) -> str:
-    """Return the ranking in Markdown, followed by the methods paragraph and the notes."""
-    header, rows = _cells(outcome, analysis)
-    lines = [header, ["---", *["---:"] * (len(header) - 2), "---"], *rows]
-    table = "\n".join("| " + " | ".join(_escape_markdown(cell) for cell in line) + " |" for line in lines)
-    notes = "".join(f"- {_on_one_line(note)}\n" for note in analysis.notes)
-    return f"{table}\n\n{methods(outcome, analysis)}\n" + (f"\n{notes}" if notes else "")
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of formatted cells. Columns of text are aligned to the left, those of numbers to the right."""
+
+    name: str  # base name of the files
+    label: str  # of the LaTeX table, after "tab:"
+    alignment: str  # "l" or "r" for each column
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    methods: str
+    notes: Sequence[str]
+
+    def as_markdown(self) -> str:
+        """Return the table in Markdown, followed by the methods paragraph and the notes."""
+        lines = [self.header, ["---:" if side == "r" else "---" for side in self.alignment], *self.rows]
+        table = "\n".join("| " + " | ".join(_escape_markdown(cell) for cell in line) + " |" for line in lines)
+        notes = "".join(f"- {_on_one_line(note)}\n" for note in self.notes)
+        return f"{table}\n\n{self.methods}\n" + (f"\n{notes}" if notes else "")
+
+    def as_latex(self) -> str:
+        r"""Return a LaTeX `table` for \input. It needs \usepackage{booktabs}. The caption has methods and notes."""
+        caption = " ".join([self.methods, *self.notes])
+        lines = [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{escape_tex(_on_one_line(caption))}}}",
+            rf"  \label{{tab:{_tex_label(self.label)}}}",
+            rf"  \begin{{tabular}}{{{self.alignment}}}",
+            r"    \toprule",
+            "    " + _tex_row(self.header),
+            r"    \midrule",
+            *("    " + _tex_row(row) for row in self.rows),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
 
 
-def latex_table(outcome: Outcome, analysis: Analysis) -> str:
-    r"""Return a LaTeX `table` for \input, with methods and notes as its caption. It needs \usepackage{booktabs}."""
-    header, rows = _cells(outcome, analysis)
-    caption = " ".join([methods(outcome, analysis), *analysis.notes])
-    lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{escape_tex(_on_one_line(caption))}}}",
-        rf"  \label{{tab:{_tex_label(outcome.name)}}}",
-        rf"  \begin{{tabular}}{{l{'r' * (len(header) - 2)}l}}",
-        r"    \toprule",
-        "    " + _tex_row(header),
-        r"    \midrule",
-        *("    " + _tex_row(row) for row in rows),
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+def build_paper_tables(outcome: Outcome, analysis: Analysis) -> list[PaperTable]:
+    """Return the ranking and, if the trials are scored on tasks, the scores."""
+    return [_ranking(outcome, analysis), *([_scores(outcome, analysis)] if analysis.scores else [])]
 
 
 def escape_tex(text: str) -> str:
@@ -63,27 +81,52 @@ def escape_tex(text: str) -> str:
     return "".join(_TEX_ESCAPES.get(char, char) for char in text)
 
 
-def _cells(outcome: Outcome, analysis: Analysis) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of the ranking."""
+def _ranking(outcome: Outcome, analysis: Analysis) -> PaperTable:
+    """Return a row for each variant, best first."""
     header = ["variant", with_unit(outcome.metric), "seeds", "difference", "p (Holm)", "parameters", "verdict"]
     variants = {variant.name: variant for variant in outcome.variants}
     comparisons = {comparison.variant: comparison for comparison in analysis.comparisons}
     rows = []
     for name in [*analysis.ranking, *(name for name in variants if name not in analysis.ranking)]:
         estimate, comparison = analysis.ranking.get(name), comparisons.get(name)
-        n_trials = len(outcome.trials_of(name))
         rows.append(
             [
                 name,
                 format_estimate(estimate),
-                f"{estimate.n if estimate else 0}/{n_trials}" if n_trials else MISSING,
+                _seeds(outcome, name, estimate.n if estimate else 0),
                 format_estimate(comparison.difference) if comparison else MISSING,
                 format_p_value(comparison.p_adjusted) if comparison else MISSING,
                 scaled(variants[name].n_parameters).strip(),
                 comparison.verdict if comparison else "baseline",
             ]
         )
-    return header, rows
+    return PaperTable("ranking", outcome.name, "lrrrrrl", header, rows, methods(outcome, analysis), analysis.notes)
+
+
+def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
+    """Return a row for each variant in each metric of a task."""
+    header = ["task", "metric", "variant", "score", "seeds", "difference", "p (Holm)", "verdict"]
+    rows = [
+        [
+            score.task,
+            f"{score.metric} {'↑' if score.higher_is_better else '↓'}",
+            score.variant,
+            format_estimate(score.mean),
+            _seeds(outcome, score.variant, len(score.values)),
+            format_estimate(score.difference),
+            format_p_value(score.p_adjusted),
+            score.verdict or "baseline",
+        ]
+        for score in analysis.scores
+    ]
+    label, notes = f"{outcome.name}-scores", list(score_notes(outcome))
+    return PaperTable("scores", label, "lllrrrrl", header, rows, score_methods(outcome, analysis), notes)
+
+
+def _seeds(outcome: Outcome, variant: str, n: int) -> str:
+    """Return the number of trials with a result, of all trials of a variant."""
+    n_trials = len(outcome.trials_of(variant))
+    return f"{n}/{n_trials}" if n_trials else MISSING
 
 
 def _tex_row(cells: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
@@ -67,32 +67,39 @@ def methods(outcome: Outcome, analysis: Analysis) -> str:
     return " ".join(_methods_sentences(outcome, analysis))
 
 
+def score_methods(outcome: Outcome, analysis: Analysis) -> str:
+    """Return how the scores on tasks were obtained, as the caption of a table in a paper."""
+    return " ".join(_score_sentences(outcome, analysis))
+
+
+def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
+    harness = outcome.spec.get("harness") or {}
+    few, limit = harness.get("num_fewshot"), harness.get("limit")
+    shots = "" if few is None else f", with {format_count(few, 'example')} before each question"
+    documents = "" if limit is None else f", on the first {format_count(limit, 'document')} of each task"
+    names = [outcome.baseline, *outcome.compared]
+    yield (
+        f"{outcome.name}: scores of {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each on "
+        f"tasks of lm-evaluation-harness at the end of training{shots}{documents}; ↑: higher is better, ↓: lower is "
+        f"better; {_means(outcome)}."
+    )
+    paired = {score.paired for score in analysis.scores if score.paired is not None}
+    if paired:
+        n_differences = sum(score.variant != outcome.baseline for score in analysis.scores)
+        yield _differences(outcome, paired, n_differences)
+        yield 'Verdict "same": all scores are equal. Verdict "cannot tell": the interval contains 0.'
+
+
 def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     names = [outcome.baseline, *outcome.compared]
-    n_seeds = sorted({len(outcome.trials_of(name)) for name in names})
-    seeds = (
-        format_count(n_seeds[0], "seed")
-        if len(n_seeds) == 1
-        else f"{n_seeds[0]} to {format_count(n_seeds[-1], 'seed')}"
-    )
     unit = f" in {unit_of(outcome.metric)}" if unit_of(outcome.metric) else ""
     yield (
-        f"{outcome.name}: {format_count(len(names), 'variant')} with {seeds} each; {outcome.metric}{unit} at "
-        f"the end of training, lower is better; means with {100 * (1 - outcome.alpha):.4g}% confidence intervals."
+        f"{outcome.name}: {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each; "
+        f"{outcome.metric}{unit} at the end of training, lower is better; {_means(outcome)}."
     )
     paired = {comparison.paired for comparison in analysis.comparisons if comparison.difference is not None}
     if paired:
-        test = {
-            frozenset({True}): "paired by seed, which sets data order and initial values (Student's t)",
-            frozenset({False}): "between independent runs (Welch's t)",
-        }.get(
-            frozenset(paired),
-            "paired by seed (Student's t), or between independent runs (Welch's t) if fewer than two seeds pair",
-        )
-        yield (
-            f"Differences are variant minus {analysis.baseline}, {test}, with intervals and p values corrected for "
-            f"{format_count(len(names) - 1, 'comparison')} (Holm, α = {outcome.alpha:g})."
-        )
+        yield _differences(outcome, paired, len(names) - 1)
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
             "not, and contains 0."
@@ -114,6 +121,31 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         )
     if analysis.noise is not None:
         yield f"The standard deviation over seeds is {format_estimate(analysis.noise)}, pooled over variants."
+
+
+def _n_seeds(outcome: Outcome, variants: Sequence[str]) -> str:
+    numbers = sorted({len(outcome.trials_of(name)) for name in variants})
+    most = format_count(numbers[-1], "seed")
+    return most if len(numbers) == 1 else f"{numbers[0]} to {most}"
+
+
+def _means(outcome: Outcome) -> str:
+    return f"means with {100 * (1 - outcome.alpha):.4g}% confidence intervals"
+
+
+def _differences(outcome: Outcome, paired: Set[bool], n_comparisons: int) -> str:
+    """Return a sentence on the test behind the differences, of which some or all may be paired."""
+    test = {
+        frozenset({True}): "paired by seed, which sets data order and initial values (Student's t)",
+        frozenset({False}): "between independent runs (Welch's t)",
+    }.get(
+        frozenset(paired),
+        "paired by seed (Student's t), or between independent runs (Welch's t) if fewer than two seeds pair",
+    )
+    return (
+        f"Differences are variant minus {outcome.baseline}, {test}, with intervals and p values corrected for "
+        f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.alpha:g})."
+    )
 
 
 def _enumeration(parts: Sequence[str]) -> str:

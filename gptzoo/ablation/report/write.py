@@ -11,7 +11,7 @@ from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.figures import Figure, build_figures
 from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.palette import line_styles
-from gptzoo.ablation.report.paper_tables import latex_table, markdown_table
+from gptzoo.ablation.report.paper_tables import build_paper_tables
 from gptzoo.ablation.report.static_figures import draw_figure
 from gptzoo.ablation.report.tables import Table, build_tables
 from gptzoo.ablation.statistics.analyse import analyse
@@ -31,7 +31,8 @@ class Report:
 def write_report(outcome: Outcome, folder: str | Path, *, note: Callable[[str], None] = lambda text: None) -> Report:
     """Analyse an ablation, running or done, and write its report into a folder. Existing files are replaced.
 
-    The files are report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex.
+    The files are report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex,
+    and with scores on tasks tables/scores.md and scores.tex.
 
     note: called with a message for each kind of file that needs a package that is not installed.
 
@@ -77,7 +78,8 @@ def _write_tables(
 ) -> list[Path]:
     """Write the tables and return their files. Skip the Parquet files if pyarrow is not installed."""
     texts = {f"{table.name}.csv": table.as_csv() for table in tables}
-    texts |= {"ranking.md": markdown_table(outcome, analysis), "ranking.tex": latex_table(outcome, analysis)}
+    for table in build_paper_tables(outcome, analysis):
+        texts |= {f"{table.name}.md": table.as_markdown(), f"{table.name}.tex": table.as_latex()}
     files = []
     for name, text in texts.items():
         write_text(folder / name, text)

@@ -43,6 +43,7 @@ def compare_scores(outcome: Outcome) -> list[TaskScore]:
                 p=corrected.contrast.p,
                 p_adjusted=corrected.p_adjusted,
                 verdict=corrected.verdict,
+                paired=corrected.contrast.paired,
             )
     return entries
 

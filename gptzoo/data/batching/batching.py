@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -30,6 +30,12 @@ class Batching(Component):
 
     whole_documents: ClassVar[bool] = False
     """True if each sample is one whole document, so that a trained model ends its texts as documents end."""
+
+    reads: ClassVar[Literal["documents", "samples"]] = "documents"
+    """Form of the data that this batching reads, as corpora provide it."""
+
+    metric_names: tuple[str, ...] = ()
+    """Names of the metrics that `hits` returns for validation batches. Without any, no predictions are computed."""
 
     n_samples: int
     """Number of samples in one epoch, in which each token is a target at most once."""
@@ -58,12 +64,27 @@ class Batching(Component):
         return cls.provided_inputs
 
     def train_batch(self, first: int, count: int) -> Batch:
-        """Return training samples first, first + 1, …, first + count - 1. The loss ignores targets of -100."""
+        """Return training samples first, first + 1, …, first + count - 1.
+
+        The loss is the mean over all targets but those of -100 (`IGNORED_TARGET`).
+        """
         raise TypeError(f"{type(self).__name__} does not implement train")
 
     def validation_batches(self, max_tokens: int) -> Iterator[Batch]:
         """Yield batches that predict each held-out token once, of up to `max_tokens` tokens or one row."""
         raise TypeError(f"{type(self).__name__} does not implement val")
+
+    def hits(self, batch: Batch, predictions: np.ndarray) -> Mapping[str, tuple[int, int]]:
+        """Return (number right, number asked) for each of `metric_names` in a validation batch.
+
+        predictions: the likeliest token at each position (B, T), of any value where the target is ignored.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement hits")
+
+    @property
+    def chance(self) -> Mapping[str, float]:
+        """Expected metrics of the best predictor without context, by name. Default: unknown."""
+        return {}
 
     def example_prompt(self) -> list[int]:
         """Return the first tokens of the held-out text, a prompt for any model trained with these batches."""

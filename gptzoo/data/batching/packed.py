@@ -11,11 +11,11 @@ from pydantic import model_validator
 from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.packing import Chunks, Packing
 from gptzoo.data.batching.token_dropout import TokenDropoutBatching
+from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.strict_model import custom_error
 
-_IGNORED_TARGET = -100
 _PADDING = -1  # document and position of padding
 
 
@@ -76,7 +76,7 @@ class Packed(TokenDropoutBatching):
         shape = n_rows, self.length
         n_filled = [0] * n_rows  # tokens in each row so far
         tokens, documents = np.zeros(shape, dtype=np.int64), np.full(shape, _PADDING, dtype=np.int64)
-        targets, positions = np.full(shape, _IGNORED_TARGET, dtype=np.int64), np.full(shape, _PADDING, dtype=np.int64)
+        targets, positions = np.full(shape, IGNORED_TARGET, dtype=np.int64), np.full(shape, _PADDING, dtype=np.int64)
         for row, begin, size in zip(*(array.tolist() for array in chunks), strict=True):
             columns = slice(n_filled[row], n_filled[row] + size)
             chunk = text[begin : begin + size + 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Literal
 
 from gptzoo.component import Component, Config
@@ -21,6 +21,12 @@ class Corpus(Component):
     downloads: ClassVar[bool] = False
     """True if building or reading the corpus may download data. `gptzoo check` then does not try it as a part of other
     corpora."""
+    provides: ClassVar[Literal["documents", "samples"]] = "documents"
+    """Form of the data: documents of text, or samples of token ids with targets (`SampleCorpus`)."""
+    default_tokenizer: ClassVar[str] = "byte"
+    """Name of the tokenizer of a run with this corpus that sets none."""
+    default_batching: ClassVar[str] = "windows"
+    """Name of the batching of a run with this corpus that sets none."""
 
     config: Config
 
@@ -48,6 +54,13 @@ class Corpus(Component):
         for document in self.read_documents("train"):
             if self.is_continuous or not is_duplicate(document):
                 yield document
+
+    def evaluation_sets(self) -> Mapping[str, Corpus]:
+        """Return further corpora, by name, on whose held-out part a run is evaluated as well.
+
+        The metrics of a set are `val/<name>/loss` and so on. The names are lower-case words, and no metrics themselves.
+        """
+        return {}
 
     def fingerprint(self) -> str:
         """Return a digest of everything that determines the documents: file contents, generator options."""

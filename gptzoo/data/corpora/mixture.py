@@ -12,15 +12,15 @@ from pydantic import AfterValidator, PositiveFloat, Strict
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.file_text import Document, read_whole
+from gptzoo.data.corpora.nested import NestedCorpus
 from gptzoo.errors import DataError
-from gptzoo.reference import Reference
 from gptzoo.strict_model import StrictModel, custom_error
 
 
 class Share(StrictModel):
     """One corpus of a mixture and its weight."""
 
-    corpus: Annotated[Config, Reference("corpus")]
+    corpus: Annotated[Config, NestedCorpus()]
     """A corpus of any type, including another mixture."""
     weight: PositiveFloat = 1.0
     """Number of copies of each document per epoch. 2: each document twice. 0.25: every fourth document. 1.5: all

@@ -9,7 +9,7 @@ from typing import Annotated
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.file_text import Document
-from gptzoo.reference import Reference
+from gptzoo.data.corpora.nested import NestedCorpus
 
 
 class TrainValCorpus(Corpus):
@@ -22,9 +22,9 @@ class TrainValCorpus(Corpus):
     name = "train_val"
 
     class Config(Corpus.Config):
-        train: Annotated[Config, Reference("corpus")]
+        train: Annotated[Config, NestedCorpus()]
         """Corpus whose training split is the training text. Its own held-out text is not used."""
-        val: Annotated[Config, Reference("corpus")]
+        val: Annotated[Config, NestedCorpus()]
         """Corpus whose validation split is the held-out text. Its training text is not used."""
 
     config: Config

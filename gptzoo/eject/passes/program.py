@@ -1,4 +1,4 @@
-"""The program that a model runs: its classes and functions as units, and what is known of their calls."""
+"""The program that a model runs: its units, and the values that are known of their calls."""
 
 from __future__ import annotations
 
@@ -9,96 +9,38 @@ import types
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from gptzoo.component import Component, Config
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.norm import Norm, NormLayer
 from gptzoo.components.part import Part
-from gptzoo.eject.passes.plain import PLAIN_FUNCTIONS, plain_module
+from gptzoo.eject.passes.plain import plain_module
 from gptzoo.eject.passes.unit import DIMENSIONS, Callee, Unit
+from gptzoo.eject.passes.unit_registry import UnitRegistry, config_of
 from gptzoo.eject.passes.values import ASSUMED, CONTEXT, UNKNOWN, Evaluator
 from gptzoo.eject.syntax.merge import Substitute, arguments_of, merged_methods, without_docstring
-from gptzoo.eject.syntax.source import definition, global_name, meaning
+from gptzoo.eject.syntax.source import global_name, meaning
 from gptzoo.eject.syntax.write import write
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.decoder import Decoder
 
 
-class Program:
-    """All units of a model, and what is known of their calls."""
+class Program(UnitRegistry):
+    """All units of a model, and the values that are known of their calls."""
 
     def __init__(self, model: Decoder, *, padding: bool, plain: bool):
+        super().__init__(model, plain=plain)
         self.model = model
         self.padding = padding
-        self.plain = plain
         self.dims = model.spec.dims
         self.sizes = {name: getattr(self.dims, attribute) for attribute, name in DIMENSIONS.items()}
-        self.units: dict[str, Unit] = {}
         self.known: dict[tuple[str, str], dict[str, object]] = {}  # parameters with one value in all calls
         self.elements: dict[tuple[str, str], dict[int, object]] = {}  # elements of results that are always the same
         self.facts: dict[tuple[str, str], ast.FunctionDef] = {}  # the newest folded form of every method
         self.folding = ""  # the method that is being folded
-        self._by_key: dict[object, Unit] = {}
-        self._packages = {"gptzoo"}
-        self._instances: dict[tuple[type, str], list[Any]] = {}
-        for component in _components(model):
-            self._packages |= _packages_of(component)
-            self._instances.setdefault(_key(type(component), _config_of(component)), []).append(component)
-        for block in model.blocks:
-            self._packages |= _packages_of(block.norm)
         self.positionals = [self.unit_of(type(p), p.config) for p in model.positionals]
         self.has_ring = _has_ring(model)
-        self.context = self._add("Context", ForwardContext)
+        self.context = self._add(ForwardContext, "Context", ForwardContext)
         self.context.raw = merged_methods(ForwardContext, lambda cls: cls is ForwardContext)
-        self._by_key[ForwardContext] = self.context
-
-    # ------------------------------------------------------------------ units
-
-    def is_ours(self, item: object) -> bool:
-        """Return True for a class or function that is written into the file."""
-        return getattr(item, "__module__", None) is not None and item.__module__.partition(".")[0] in self._packages
-
-    def unit_of(self, cls: type, config: Config) -> Unit:
-        """Return the unit of a component with a config."""
-        key = _key(cls, config)
-        if key not in self._by_key:
-            unit = self._add(cls.__name__, cls)
-            self._by_key[key] = unit
-            unit.instances, unit.config = self._instances.get(key, []), config
-            unit.raw = merged_methods(cls, lambda base: self.is_ours(base) and base is not Component)
-            _split_initialise(unit)
-        return self._by_key[key]
-
-    def unit_of_function(self, function: types.FunctionType) -> Unit:
-        """Return the unit of a function."""
-        if function not in self._by_key:
-            unit = self._add(function.__name__.lstrip("_"), function)
-            self._by_key[function] = unit
-            plain = PLAIN_FUNCTIONS.get(f"{function.__module__}.{function.__name__}")
-            source = plain if plain is not None and self.plain else function
-            unit.raw = {"": definition(source)}
-        return self._by_key[function]
-
-    def unit_of_helper(self, cls: type) -> Unit:
-        """Return the unit of a class that is no component."""
-        if cls not in self._by_key:
-            unit = self._add(cls.__name__.lstrip("_"), cls)
-            self._by_key[cls] = unit
-            if not _is_record(cls):
-                unit.raw = merged_methods(cls, self.is_ours)
-        return self._by_key[cls]
-
-    def _add(self, name: str, cls: object) -> Unit:
-        number = 1
-        unique = name
-        while unique in self.units:
-            number += 1
-            unique = f"{name}{number}"
-        unit = self.units[unique] = Unit(unique, cls)
-        return unit
-
-    # ------------------------------------------------------------------ values that folding asks for
 
     def context_value(self, name: str) -> object:
         """Return the value of a field of the forward context."""
@@ -138,7 +80,7 @@ class Program:
         if owner is CONTEXT and call.func.attr in self.context.raw:
             return Callee(self.context, call.func.attr)
         if isinstance(owner, Component) and not isinstance(owner, Architecture | Norm):
-            unit = self.unit_of(type(owner), _config_of(owner))
+            unit = self.unit_of(type(owner), config_of(owner))
             if call.func.attr in unit.raw:
                 return Callee(unit, call.func.attr)
         return self._forward_of(scope.value(call.func))
@@ -254,64 +196,12 @@ class Program:
         return [self.unit_of(c.component, c) for c in configs if plain_module(c, []) is None]
 
 
-def _components(model: nn.Module) -> list[Component]:
-    """Return the components that a model is made of, except for the architecture and the norms of blocks."""
-    found: list[Component] = []
-    for module in model.modules():
-        candidates = [module, *vars(module).values()]
-        found += [c for c in candidates if isinstance(c, Component) and not isinstance(c, Architecture | Norm)]
-    return found
-
-
-def _config_of(component: Component) -> Config:
-    config: Config = component.config  # type: ignore[attr-defined]
-    return config
-
-
-def _packages_of(component: Component) -> set[str]:
-    """Return the top-level packages of the classes of a component, except for those of torch and Python."""
-    found = {cls.__module__.partition(".")[0] for cls in type(component).__mro__}
-    return found - {"torch", "builtins", "typing", "abc"}
-
-
-def _key(cls: type, config: Config) -> tuple[type, str]:
-    return cls, config.model_dump_json()
-
-
 def _has_ring(model: Decoder) -> bool:
     """Return True if a cache has fewer slots than there are positions, so that it overwrites old ones."""
     length = model.spec.context_length
     states = model.new_states(1, length, device="meta")
     positions = [state["position"] for layer in states for state in layer.values() if "position" in state]
     return any(position.shape[1] <= length for position in positions)
-
-
-def _is_record(cls: type) -> bool:
-    return issubclass(cls, tuple) or hasattr(cls, "__dataclass_fields__")
-
-
-def _split_initialise(unit: Unit) -> None:
-    """Split `initialise` into the initial values of parameters and the values of computed buffers."""
-    method = unit.raw.pop("initialise", None)
-    if method is None or not issubclass(unit.cls, nn.Module):
-        return
-    computed = {name for instance in unit.instances for name in instance._non_persistent_buffers_set}
-    stored = {name for i in unit.instances for name in (*i._parameters, *i._buffers) if name not in computed}
-    method.args.args = method.args.args[:1]
-    for name, dropped in (("reset_parameters", computed), ("reset_buffers", stored)):
-        copied = copy.deepcopy(method)
-        copied.name = name
-        copied.body = [statement for statement in copied.body if not _mentions(statement, dropped)]
-        unit.raw[name] = copied
-    if not computed:
-        del unit.raw["reset_buffers"]
-    if not any(i._parameters or set(i._buffers) - computed for i in unit.instances):
-        del unit.raw["reset_parameters"]
-
-
-def _mentions(statement: ast.stmt, names: set[str]) -> bool:
-    attributes = {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}
-    return bool(attributes & names)
 
 
 def _assigned_attributes(unit: Unit) -> set[str]:

@@ -30,8 +30,9 @@ def prune(program: Program) -> None:
                 _prune_constructor(unit, read)
     _drop_methods(program)
     _pass_layers(program)
-    dropped = _dropped_parameters(program)
-    _drop_arguments(program, dropped)
+    _drop_unused(program, constructors=True)
+    while _drop_unused(program, constructors=False):  # a dropped argument may leave a parameter of its caller unused
+        pass
     fields = context_fields(program)
     for unit in program.units.values():
         for function in unit.methods.values():
@@ -39,8 +40,6 @@ def prune(program: Program) -> None:
                 if getattr(node, "makes_context", False):
                     assert isinstance(node, ast.Call)
                     node.keywords = [keyword for keyword in node.keywords if keyword.arg in fields]
-    for (name, method), parameters in dropped.items():
-        drop_parameters(program.units[name].methods[method], parameters)
 
 
 def makes_contexts(program: Program) -> bool:
@@ -176,14 +175,33 @@ def _pass_layers(program: Program) -> None:
             constructor.body[position:position] = ast.parse("self.layer = layer").body
 
 
+def _drop_unused(program: Program, *, constructors: bool) -> bool:
+    """Remove the parameters that have one value or no use, with their arguments. Return False if there are none."""
+    dropped = {
+        key: names for key, names in _dropped_parameters(program).items() if constructors or key[1] != "__init__"
+    }
+    _drop_arguments(program, dropped, constructors=constructors)
+    for (name, method), parameters in dropped.items():
+        unit = program.units[name]
+        drop_parameters(unit.methods[method], parameters)
+        if method != "__init__":  # so that the next arguments are matched with the parameters that are left
+            unit.raw[method] = clean(unit.methods[method])
+    return any(dropped.values())
+
+
 def _dropped_parameters(program: Program) -> dict[tuple[str, str], set[str]]:
     dropped: dict[tuple[str, str], set[str]] = {}
+    kept = _used_without_call(program)
     for unit in program.units.values():
         for name, method in unit.methods.items():
             names = [a.arg for a in (*method.args.args, *method.args.kwonlyargs) if a.arg != "self"]
             used = {node.id for node in ast.walk(method) if isinstance(node, ast.Name)}
-            simple = {p for p in program.known.get((unit.name, name), {}) if p not in used}
-            unused = {p for p in names if p not in used} if name not in _CALLED_BY_FRAME else set()
+            simple = {p for p in names if p in program.known.get((unit.name, name), {}) and p not in used}
+            unused = (
+                {p for p in names if p not in used}
+                if name not in _CALLED_BY_FRAME and (unit.name, name) not in kept
+                else set()
+            )
             dropped[unit.name, name] = (
                 simple | unused | ({"config", "dims"} & set(names) if name == "__init__" else set())
             )
@@ -201,18 +219,37 @@ def _keep_common_signature(program: Program, dropped: dict[tuple[str, str], set[
             dropped[key] = shared
 
 
+def _used_without_call(program: Program) -> set[tuple[str, str]]:
+    """Return the methods that are passed on or stored, so that calls of them are not known."""
+    used = set()
+    for unit in program.units.values():
+        for method in unit.methods.values():
+            called = {id(node.func) for node in ast.walk(method) if isinstance(node, ast.Call)}
+            for node in ast.walk(method):
+                match node:
+                    case ast.Attribute(value=ast.Name(id="self"), attr=name) if id(node) not in called:
+                        used.add((unit.name, name))
+    return used
+
+
 def _calls(unit: Unit) -> list[tuple[ast.Call, Callee]]:
-    return [
-        (node, node.callee)  # type: ignore[attr-defined]
-        for method in unit.methods.values()
-        for node in ast.walk(method)
-        if isinstance(node, ast.Call) and getattr(node, "callee", None) is not None
-    ]
+    """Return the calls of units. A method of the same class may be called by a name that is gone now."""
+    calls = []
+    for method in unit.methods.values():
+        for node in ast.walk(method):
+            match node:
+                case ast.Call(callee=Callee() as callee):
+                    calls.append((node, callee))
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name)) if name in unit.methods:
+                    calls.append((node, Callee(unit, name)))
+    return calls
 
 
-def _drop_arguments(program: Program, dropped: dict[tuple[str, str], set[str]]) -> None:
+def _drop_arguments(program: Program, dropped: dict[tuple[str, str], set[str]], *, constructors: bool) -> None:
     for unit in program.units.values():
         for call, callee in _calls(unit):
+            if callee.method == "__init__" and not constructors:
+                continue
             original: Any = callee.unit.raw.get(callee.method)
             if original is None:
                 call.args, call.keywords = [], []
@@ -226,6 +263,6 @@ def _drop_arguments(program: Program, dropped: dict[tuple[str, str], set[str]]) 
             call.keywords = [k for k in call.keywords if k.arg in accepted and k.arg not in removed]
             if callee.method == "__init__" and callee.unit.needs_layer:
                 call.args.insert(0, ast.Name("layer", ast.Load()))
-    for unit in program.units.values():
+    for unit in program.units.values() if constructors else ():
         if unit.needs_layer and "__init__" in unit.methods:
             unit.methods["__init__"].args.args.insert(1, ast.arg("layer", ast.Name("int", ast.Load())))

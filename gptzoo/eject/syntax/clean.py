@@ -19,6 +19,7 @@ def clean(function: ast.FunctionDef) -> ast.FunctionDef:
         before = ast.dump(function)
         _remove_unused(function)
         _remove_alias(function)
+        _shorten_zips(function)
         if ast.dump(function) == before:
             break
     _return_directly(function)
@@ -41,6 +42,11 @@ def _names(function: ast.AST, context: type[ast.expr_context]) -> Counter[str]:
 
 def _remove_unused(function: ast.FunctionDef) -> None:
     loads = _names(function, ast.Load)
+    for node in ast.walk(function):  # a name that only its own new values read is unused, too
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                loads[name] -= _names(value, ast.Load)[name]
+    loads = +loads
 
     class Remover(ast.NodeTransformer):
         def visit_Assign(self, node: ast.Assign) -> ast.Assign | None:
@@ -69,6 +75,25 @@ def _remove_unused(function: ast.FunctionDef) -> None:
             return node if node is function or node.name in loads else None
 
     Remover().visit(function)
+
+
+def _shorten_zips(function: ast.FunctionDef) -> None:
+    """Remove the arguments of `zip` whose elements nothing reads."""
+    loads = _names(function, ast.Load)
+    for node in ast.walk(function):
+        match node:
+            case (
+                ast.comprehension(target=ast.Tuple(elts=targets), iter=ast.Call(func=ast.Name(id="zip"), args=args))
+                | ast.For(target=ast.Tuple(elts=targets), iter=ast.Call(func=ast.Name(id="zip"), args=args))
+            ):
+                pairs = zip(targets, args, strict=False)
+                kept = [(t, a) for t, a in pairs if not isinstance(t, ast.Name) or t.id in loads]
+                if not 0 < len(kept) < len(targets) == len(args):
+                    continue
+                if len(kept) == 1:
+                    node.target, node.iter = kept[0]
+                else:
+                    targets[:], args[:] = map(list, zip(*kept, strict=True))
 
 
 def _plain_targets(target: ast.expr) -> list[str] | None:

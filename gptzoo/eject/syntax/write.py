@@ -6,6 +6,8 @@ import ast
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from gptzoo.eject.syntax.docstrings import without_absent
+
 INDENT = "    "
 COMMENT_WIDTH = 88
 
@@ -26,7 +28,7 @@ def expression(node: ast.expr | None) -> str:
 
 
 def _statement(node: ast.stmt) -> Iterator[str]:
-    before = " ".join(line.removeprefix("#").strip() for line in getattr(node, "before", ()))
+    before = without_absent(" ".join(line.removeprefix("#").strip() for line in getattr(node, "before", ())))
     yield from textwrap.wrap(before, COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# ")
     after = getattr(node, "after", None)
     comment = f"  {after}" if after else ""

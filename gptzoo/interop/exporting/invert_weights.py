@@ -20,13 +20,32 @@ from gptzoo.interop.importer import Shape, Weight
 _ROUNDING = 1e-6  # of an `inverse` that changes values, such as weight - 1
 
 
-def source_tensors(weights: Sequence[Weight], state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the name and value of each source tensor of the weights, without prefix. `state` is the model's state dict.
+class SourceTensors(Mapping[str, Tensor]):
+    """The source tensors of weights, by name without prefix, each computed when it is asked for.
 
-    Elements that no weight is made of are 0. Raises PluginError for a conversion that cannot be inverted.
+    Tensors that come from the same weights are computed together, and kept until others are asked for. Elements that no
+    weight is made of are 0. Raises PluginError for a conversion that cannot be inverted.
+
+    state: the model's state dict, or another mapping to the tensors of the model.
     """
-    for group in _groups(weights):
-        yield from _invert(group, state).items()
+
+    def __init__(self, weights: Sequence[Weight], state: Mapping[str, Tensor]):
+        self._state = state
+        self._groups = {n: group for group in _groups(weights) for weight in group for n in weight.source_names}
+        self._newest: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._newest:
+            group = self._groups[name]
+            self._newest.clear()  # first, so that the two are never in memory together
+            self._newest |= _invert(group, self._state)
+        return self._newest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
 
 
 def _groups(weights: Sequence[Weight]) -> list[list[Weight]]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, Problem, SpecError
 from gptzoo.interop.export import NativeExport, NoFamilyError, families, native_export
+from gptzoo.interop.exporting.stored_model import StoredModel
 from gptzoo.interop.gguf.architecture import GgufArchitecture
 from gptzoo.interop.gguf.import_file import read_gguf_spec
 from gptzoo.interop.gguf.reader import GgufFile, GgufTensor, import_gguf_package
@@ -41,9 +42,11 @@ class GgufExport:
 
 
 def export_gguf(
-    model: Architecture, tokenizer: Tokenizer | None, file: Path, file_type: GgufType = "f32"
+    model: Architecture | StoredModel, tokenizer: Tokenizer | None, file: Path, file_type: GgufType = "f32"
 ) -> GgufExport:
     """Write a model as a GGUF file for llama.cpp, atomically.
+
+    Besides the tensors of a model that is in memory, there is one tensor in memory at a time.
 
     Raises SpecError, with the reasons, if no architecture of llama.cpp computes the model. Raises DataError if
     llama.cpp cannot express the tokenizer, and FolderError if the file exists or cannot be written.
@@ -51,20 +54,33 @@ def export_gguf(
     import_gguf_package()
     if file.exists():
         raise FolderError(f"{file}: already exists; choose another name")
-    native, architecture, tensors = _find(model)
+    found = _find(model)
+    native, architecture = found.native, found.architecture
     values, notes = tokenizer_metadata(tokenizer, model.spec.vocab_size or 0)
     write_gguf(
         file,
         architecture.name,
         {"general.name": model.spec.name, **_metadata(architecture, native.spec), **values},
-        lambda: _tensors(architecture, native.spec, tensors),
+        {name: header.shape for name, header in found.headers.items()},
+        _tensors(architecture, native.spec, found.tensors),
         file_type,
     )
-    n_tensors = sum(1 for _ in _tensors(architecture, native.spec, tensors))
-    return GgufExport(architecture.name, native.family, n_tensors, (*native.notes, *architecture.notes, *notes))
+    return GgufExport(
+        architecture.name, native.family, len(found.headers), (*native.notes, *architecture.notes, *notes)
+    )
 
 
-def _find(model: Architecture) -> tuple[NativeExport, GgufArchitecture, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class _Found:
+    """An architecture of llama.cpp that computes a model."""
+
+    native: NativeExport
+    architecture: GgufArchitecture
+    tensors: Mapping[str, Tensor]  # of the checkpoint, computed when they are asked for
+    headers: Mapping[str, GgufTensor]  # of the file
+
+
+def _find(model: Architecture | StoredModel) -> _Found:
     """Return the first architecture of llama.cpp that computes a model. Raises SpecError if there is none."""
     refusals: list[tuple[str, list[Problem]]] = []  # of families of transformers
     refusals_of_llama_cpp: list[tuple[str, list[Problem]]] = []  # of families that compute the model in transformers
@@ -76,12 +92,13 @@ def _find(model: Architecture) -> tuple[NativeExport, GgufArchitecture, dict[str
         except NoFamilyError as error:
             refusals.append((importer.gguf[0].name, list(error.problems)))
             continue
-        tensors = dict(native.tensors(model.state_dict()))
+        tensors = native.tensors(model.state_dict())
         for description in importer.gguf:
             architecture = description()
-            problems = list(_problems(architecture, native, tensors))
+            headers: dict[str, GgufTensor] = {}
+            problems = list(_problems(architecture, native, tensors, headers))
             if not problems:
-                return native, architecture, tensors
+                return _Found(native, architecture, tensors, headers)
             refusals_of_llama_cpp.append((architecture.name, problems))
     for found in (refusals, refusals_of_llama_cpp):
         found.sort(key=lambda refusal: len(refusal[1]))
@@ -99,19 +116,27 @@ class _NoArchitectureError(SpecError):
         self.args = ("\n".join(lines),)
 
 
-def _problems(architecture: GgufArchitecture, native: NativeExport, tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
+def _problems(
+    architecture: GgufArchitecture,
+    native: NativeExport,
+    tensors: Mapping[str, Tensor],
+    headers: dict[str, GgufTensor],
+) -> Iterator[Problem]:
     """Yield the reasons for which a GGUF file of an architecture would not be the same model.
 
     The file is read back: its metadata must give the same spec, and it must hold all tensors.
+
+    headers: a dict to which the headers of the file's tensors are added.
     """
     for limit in architecture.limits(native.spec):
         yield Problem(architecture.name, "$", limit)
     try:
-        written = dict(_tensors(architecture, native.spec, tensors))
+        for name, tensor in _tensors(architecture, native.spec, tensors):
+            headers[name] = _header(name, tensor)
         content = GgufFile(
             Path("the exported file"),
             {"general.architecture": architecture.name, **_metadata(architecture, native.spec)},
-            {name: _header(name, tensor) for name, tensor in written.items()},
+            headers,
         )
         read = canonical(read_gguf_spec(native.importer, architecture, content, native.spec.name))
     except KeyError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.checkpoint.model_folder import require_empty_folder, save_model
+from gptzoo.checkpoint.model_folder import require_empty_folder, save_tensors_as_model
 from gptzoo.data.tokenizers.special_tokens import add_special_tokens
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import FolderError, Problem, SpecError
@@ -33,7 +33,9 @@ _MAX_LISTED = 10  # problems in one error message
 
 
 def import_gguf(source: Path, out: Path) -> ImportResult:
-    """Convert a GGUF file and write it as a model folder to `out`, atomically. Weights become float32.
+    """Convert a GGUF file and write it as a model folder to `out`, atomically.
+
+    Weights of 16 bits keep their type, quantised ones become float32. One tensor is in memory at a time.
 
     Raises SpecError if no importer reads the architecture, or if a gptzoo spec cannot express the metadata. Raises
     FolderError if `out` is not empty, or if the file is damaged or lacks tensors that its metadata describe.
@@ -46,11 +48,11 @@ def import_gguf(source: Path, out: Path) -> ImportResult:
     _require_tensors(content, importer, architecture, spec, stored)  # before a model of untrusted sizes is built
     model = build_on_meta(spec)
     try:
-        model.load_state_dict(convert(importer, spec, stored, model.state_dict()), assign=True)
+        tensors = convert(importer, spec, stored, model.state_dict())
     except FolderError as error:
         raise FolderError(f"{source}: {str(error).replace('that config.json describes', 'of its metadata')}") from None
     tokenizer, notes = _read_tokenizer(content, spec)
-    save_model(out, model, tokenizer)
+    save_tensors_as_model(out, model, tokenizer, tensors, tensors.on_meta())
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     return ImportResult(importer.name, spec, len(content.tensors), n_parameters, tokenizer, tuple(notes))
 

@@ -73,6 +73,6 @@ LAYOUTS: Mapping[LayoutName, Layout] = {
     ),
     "grouped": Layout(_group, _ungroup),
     # Gemma's norms multiply by 1 + weight. GGUF files hold the sum.
-    "plus_one": Layout(lambda weight, heads: weight - 1, lambda weight, heads: weight + 1),
+    "plus_one": Layout(lambda weight, heads: weight.float() - 1, lambda weight, heads: weight + 1),
 }
 """The layouts by name."""

@@ -55,13 +55,25 @@ class GgufTensor:
     quantization: Any  # gguf.GGMLQuantizationType
     data: np.ndarray[Any, Any]  # bytes, (…, bytes of a row), in the memory map of the file
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the values that `read` returns."""
+        types = import_gguf_package().GGMLQuantizationType
+        return {types.F16: torch.float16, types.BF16: torch.bfloat16}.get(self.quantization, torch.float32)
+
     def read(self, part: int | None = None) -> Tensor:
-        """Return the values as float32. `part` selects one entry of the first dimension."""
+        """Return the values, dequantised to float32. `part` selects one entry of the first dimension.
+
+        Values of 16 bits keep their type.
+        """
         gguf, rows = import_gguf_package(), self.data if part is None else self.data[part]
+        match self.dtype:
+            case torch.bfloat16:
+                return torch.from_numpy(rows.view("<i2").astype(np.int16)).view(torch.bfloat16)
+            case torch.float16:
+                return torch.from_numpy(rows.view("<f2").astype(np.float16))
         if self.quantization == gguf.GGMLQuantizationType.F32:
             return torch.from_numpy(rows.view("<f4").astype(np.float32))
-        if self.quantization == gguf.GGMLQuantizationType.F16:
-            return torch.from_numpy(rows.view("<f2").astype(np.float32))
         return torch.from_numpy(np.ascontiguousarray(gguf.dequantize(rows, self.quantization), dtype=np.float32))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gptzoo.checkpoint.sharded_tensors import DTYPE_NAMES
 from gptzoo.interop.gguf.architecture import GgufArchitecture
 from gptzoo.interop.gguf.layouts import LAYOUTS, HeadCounts, Layout
 from gptzoo.interop.gguf.reader import GgufTensor
@@ -31,20 +32,30 @@ class Correspondence:
 
 
 def correspondences(architecture: GgufArchitecture, spec: ModelSpec) -> Iterator[Correspondence]:
-    """Yield all tensors that a model may have."""
-    heads = head_counts(spec)
+    """Yield all tensors that a model may have, layer by layer: those that share weights are close to each other."""
+    in_layer = {gguf: checkpoint for gguf, checkpoint in architecture.tensors.items() if "{layer}" in gguf}
     for gguf, checkpoint in architecture.tensors.items():
-        part = gguf.rpartition(".")[2]
-        layout = LAYOUTS[architecture.layouts.get(part, "same")]
-        stacked = "expert" if "{expert}" in checkpoint else "head" if "{head}" in checkpoint else None
-        n_kv = heads.n_kv_heads if part == "attn_k_norm" else heads.n_heads
-        n_stacked = {"expert": _n_experts(spec), "head": n_kv, None: 1}[stacked]
-        for layer in range(spec.n_layers if "{layer}" in gguf else 1):
-            for kind in ("weight", "bias"):
-                names = tuple(
-                    f"{checkpoint}.{kind}".format(layer=layer, expert=index, head=index) for index in range(n_stacked)
-                )
-                yield Correspondence(f"{gguf}.{kind}".format(layer=layer), names, stacked is not None, layout)
+        if gguf not in in_layer:
+            yield from _correspondence(architecture, spec, gguf, checkpoint, layer=0)
+    for layer in range(spec.n_layers):
+        for gguf, checkpoint in in_layer.items():
+            yield from _correspondence(architecture, spec, gguf, checkpoint, layer=layer)
+
+
+def _correspondence(
+    architecture: GgufArchitecture, spec: ModelSpec, gguf: str, checkpoint: str, *, layer: int
+) -> Iterator[Correspondence]:
+    """Yield the weight and the bias of a tensor that an architecture names by patterns."""
+    heads, part = head_counts(spec), gguf.rpartition(".")[2]
+    layout = LAYOUTS[architecture.layouts.get(part, "same")]
+    stacked = "expert" if "{expert}" in checkpoint else "head" if "{head}" in checkpoint else None
+    n_kv = heads.n_kv_heads if part == "attn_k_norm" else heads.n_heads
+    n_stacked = {"expert": _n_experts(spec), "head": n_kv, None: 1}[stacked]
+    for kind in ("weight", "bias"):
+        names = tuple(
+            f"{checkpoint}.{kind}".format(layer=layer, expert=index, head=index) for index in range(n_stacked)
+        )
+        yield Correspondence(f"{gguf}.{kind}".format(layer=layer), names, stacked is not None, layout)
 
 
 def head_counts(spec: ModelSpec) -> HeadCounts:
@@ -83,22 +94,24 @@ def checkpoint_tensors(
             continue
         source = tensors[pair.gguf]
         known.add(pair.gguf)
-        shape = _converted(source.shape[1:] if pair.is_stack else source.shape, pair.layout, heads)
+        values = torch.empty(source.shape[1:] if pair.is_stack else source.shape, dtype=source.dtype, device="meta")
+        converted = _converted(values, pair.layout, heads)
+        shape, dtype = tuple(converted.shape), DTYPE_NAMES[converted.dtype]
         for index, name in enumerate(pair.checkpoint):
             if not pair.is_stack:
-                found[name] = StoredTensor(pair.gguf, shape, "F32", _View(source, None, pair.layout, heads))
+                found[name] = StoredTensor(pair.gguf, shape, dtype, _View(source, None, pair.layout, heads))
             elif index < source.shape[0]:  # the others are reported as missing
-                found[name] = StoredTensor(pair.gguf, shape, "F32", _View(source, index, pair.layout, heads))
+                found[name] = StoredTensor(pair.gguf, shape, dtype, _View(source, index, pair.layout, heads))
     for name in tensors.keys() - known:
         found[name] = StoredTensor(name, tensors[name].shape, "F32", None)
     return found
 
 
-def _converted(shape: tuple[int, ...], layout: Layout, heads: HeadCounts) -> tuple[int, ...]:
+def _converted(tensor: Tensor, layout: Layout, heads: HeadCounts) -> Tensor:
     try:
-        return tuple(layout.to_checkpoint(torch.empty(shape, device="meta"), heads).shape)
+        return layout.to_checkpoint(tensor, heads)
     except (RuntimeError, IndexError, ValueError):  # the sizes do not match; the importer reports it
-        return shape
+        return tensor
 
 
 def gguf_tensors(

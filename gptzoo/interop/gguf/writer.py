@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,13 +33,15 @@ def write_gguf(
     file: Path,
     architecture: str,
     metadata: Mapping[str, Any],
-    tensors: Callable[[], Iterator[tuple[str, Tensor]]],
+    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Iterable[tuple[str, Tensor]],
     file_type: GgufType,
 ) -> None:
     """Write a GGUF file atomically.
 
     metadata: the values by their full keys.
-    tensors: returns a new iterator over all tensors. It is called twice: for the shapes and for the values.
+    shapes: the shapes of all tensors by name, in order.
+    tensors: the names and values of the same tensors, in the same order. One is in memory at a time.
     file_type: type of matrices. Vectors and other small tensors are always float32.
 
     Raises FolderError if the file cannot be written.
@@ -54,15 +57,15 @@ def write_gguf(
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
             for key, value in metadata.items():
                 _add_value(writer, key, value)
-            for tensor_name, tensor in tensors():
-                stored_type = _stored_type(tensor_name, tensor, quantization)
-                _add_header(writer, tensor_name, tensor, stored_type)
+            types = {key: _stored_type(key, shape, quantization) for key, shape in shapes.items()}
+            for key, shape in shapes.items():
+                _add_header(writer, key, shape, types[key])
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for tensor_name, tensor in tensors():
+            for key, tensor in tensors:
                 values = tensor.detach().float().contiguous().numpy()
-                writer.write_tensor_data(gguf.quantize(values, _stored_type(tensor_name, tensor, quantization)))
+                writer.write_tensor_data(gguf.quantize(values, types[key]))
             writer.close()
     except OSError as error:
         raise FolderError(f"{file}: cannot be written: {error.strerror}") from None
@@ -96,16 +99,16 @@ def _add_value(writer: GGUFWriter, key: str, value: object) -> None:
         raise TypeError(f"{key}: a GGUF file cannot hold {value!r}")
 
 
-def _stored_type(name: str, tensor: Tensor, quantization: GGMLQuantizationType) -> GGMLQuantizationType:
+def _stored_type(name: str, shape: tuple[int, ...], quantization: GGMLQuantizationType) -> GGMLQuantizationType:
     gguf = import_gguf_package()
     block_size, _ = gguf.GGML_QUANT_SIZES[quantization]
-    if tensor.ndim < 2 or name.endswith(_ALWAYS_F32) or tensor.shape[-1] % block_size:
+    if len(shape) < 2 or name.endswith(_ALWAYS_F32) or shape[-1] % block_size:
         return gguf.GGMLQuantizationType.F32
     return quantization
 
 
-def _add_header(writer: GGUFWriter, name: str, tensor: Tensor, stored_type: GGMLQuantizationType) -> None:
+def _add_header(writer: GGUFWriter, name: str, shape: tuple[int, ...], stored_type: GGMLQuantizationType) -> None:
     gguf = import_gguf_package()
     block_size, block_bytes = gguf.GGML_QUANT_SIZES[stored_type]
-    n_bytes = tensor.numel() // block_size * block_bytes
-    writer.add_tensor_info(name, list(tensor.shape), np.dtype(np.float32), n_bytes, raw_dtype=stored_type)
+    n_bytes = math.prod(shape) // block_size * block_bytes
+    writer.add_tensor_info(name, list(shape), np.dtype(np.float32), n_bytes, raw_dtype=stored_type)

@@ -145,6 +145,7 @@ PROPERTIES = (
     Property("inputs", batchings.check_inputs, ("batching",)),
     Property("documents", corpora.check_documents, ("corpus",)),
     Property("splits", corpora.check_splits, ("corpus",)),
+    Property("form", corpora.check_form, ("corpus",)),
     Property("fingerprint", corpora.check_fingerprint, ("corpus",)),
     Property("files", corpus_files.check_files, ("corpus",)),
     Property("file_fingerprint", corpus_files.check_file_fingerprint, ("corpus",)),

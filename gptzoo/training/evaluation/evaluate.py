@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
-from gptzoo.checkpoint.model_folder import find_model_folder, load
+from gptzoo.checkpoint.model_folder import LoadedModel, find_model_folder, load
 from gptzoo.component import Config
+from gptzoo.data.batching.batching import Batching
 from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.evaluation_sets import check_length, evaluation_sets
 from gptzoo.errors import InputError
 from gptzoo.training.evaluation.evaluation_data import (
     evaluation_spec,
@@ -19,7 +22,7 @@ from gptzoo.training.evaluation.evaluation_data import (
     swap_splits,
     text_digest,
 )
-from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, compute_likelihood
+from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, Measurement, measure
 from gptzoo.training.evaluation.protocols import (
     FullPass,
     Protocol,
@@ -31,6 +34,7 @@ from gptzoo.training.evaluation.protocols import (
 )
 from gptzoo.training.hardware.device import choose_device, choose_precision
 from gptzoo.utils.likelihood import Likelihood
+from gptzoo.utils.proportion import Proportion
 
 _FULL_PASS = FullPass()
 
@@ -50,20 +54,45 @@ class Evaluation:
     window: int  # tokens that the model reads at a time
     stride: int  # tokens from the start of one window to the next
     text: str | None  # digest of the documents, independent of the tokenizer; None if unknown
-    first_token_bytes: int  # bytes of the first token, which is never predicted
+    first_token_bytes: int  # bytes of the first token if it is never predicted, else 0
+    metrics: Mapping[str, Proportion] = field(default_factory=dict)  # that the batching declares
+    chance: Mapping[str, float] = field(default_factory=dict)  # metrics of the best predictor without context
+    sets: Mapping[str, Measurement] = field(default_factory=dict)  # of the evaluation sets of the corpus
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields and numbers as JSON: loss in nats per token, perplexity, bits per byte and counts."""
+        """Return the fields and numbers as JSON: loss in nats per token, perplexity, bits per byte and counts.
+
+        Metrics have exact binomial confidence intervals of 95%, `low` to `high`.
+        """
         settings = {**vars(self), "folder": str(self.folder)}
-        likelihood = settings.pop("likelihood")
+        likelihood, metrics, sets = (settings.pop(name) for name in ("likelihood", "metrics", "sets"))
         return {
             **settings,
-            "loss": likelihood.loss,
-            "perplexity": likelihood.perplexity,
-            "bits_per_byte": likelihood.bits_per_byte,
-            "n_tokens": likelihood.n_tokens,
-            "n_bytes": likelihood.n_bytes,
+            **_numbers(likelihood),
+            "metrics": {name: _proportion(proportion) for name, proportion in metrics.items()},
+            "sets": {
+                name: {
+                    **_numbers(measurement.likelihood),
+                    "metrics": {key: _proportion(proportion) for key, proportion in measurement.metrics.items()},
+                }
+                for name, measurement in sets.items()
+            },
         }
+
+
+def _numbers(likelihood: Likelihood) -> dict[str, Any]:
+    return {
+        "loss": likelihood.loss,
+        "perplexity": likelihood.perplexity,
+        "bits_per_byte": likelihood.bits_per_byte,
+        "n_tokens": likelihood.n_tokens,
+        "n_bytes": likelihood.n_bytes,
+    }
+
+
+def _proportion(proportion: Proportion) -> dict[str, Any]:
+    low, high = proportion.interval()
+    return {"value": proportion.value, "hits": proportion.hits, "n": proportion.n, "low": low, "high": high}
 
 
 def evaluate(
@@ -101,19 +130,37 @@ def evaluate(
     run = run_of_checkpoint(folder)
     spec = evaluation_spec(loaded, run, data, batching)
     tokenizer, store = load_tokens(loaded, loaded.tokenizer, run, spec, data)
+    if store.samples is not None:
+        check_length(store.samples.corpus, loaded.model.max_length, f"corpus {spec.corpus.type!r}")
     if split == "train":
         store = swap_splits(store)
     chosen_precision = choose_precision(precision or spec.precision, chosen_device)
     enabled_inputs = spec.batching.component.enabled_inputs(spec.batching)
-    window, stride = resolve_windows(protocol, loaded, enabled_inputs)
+    window, stride = resolve_windows(protocol, loaded, store, enabled_inputs)
+    chance: Mapping[str, float] = {}
+    sets: dict[str, Measurement] = {}
     if isinstance(protocol, RandomBatches):
         batches, n_bytes = random_batches(protocol, loaded, store, tokenizer)
+        measurement = measure(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
     elif isinstance(protocol, SlidingWindows):
         batches, n_bytes = sliding_batches(store.val, window, stride, MAX_TOKENS_PER_BATCH), store.n_bytes["val"]
+        measurement = measure(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
     else:
-        spec_batching = spec.batching.build(store, tokenizer, loaded.spec.context_length, spec.seed)
-        batches, n_bytes = spec_batching.validation_batches(MAX_TOKENS_PER_BATCH), spec_batching.val_bytes
-    likelihood = compute_likelihood(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
+        length = loaded.spec.context_length
+        spec_batching = spec.batching.build(store, tokenizer, length, spec.seed)
+        measurement = _full_pass(loaded, spec_batching, chosen_precision)
+        chance = spec_batching.chance
+        if split == "val":
+            more = evaluation_sets(
+                spec.corpus.build(),
+                tokenizer,
+                store,
+                spec.batching,
+                length=length,
+                max_length=loaded.model.max_length,
+                seed=spec.seed,
+            )
+            sets = {name: _full_pass(loaded, batching, chosen_precision) for name, batching in more.items()}
     return Evaluation(
         folder=folder,
         data=store.fingerprint,
@@ -122,9 +169,17 @@ def evaluate(
         batching=spec.batching.type,
         precision=chosen_precision,
         device=str(chosen_device),
-        likelihood=likelihood,
+        likelihood=measurement.likelihood,
         window=window,
         stride=stride,
         text=text_digest(store, tokenizer, "val"),
-        first_token_bytes=len(tokenizer.decode_bytes([int(store.val[0])])),
+        first_token_bytes=len(tokenizer.decode_bytes([int(store.val[0])])) if store.samples is None else 0,
+        metrics=measurement.metrics,
+        chance=chance,
+        sets=sets,
     )
+
+
+def _full_pass(loaded: LoadedModel, batching: Batching, precision: str) -> Measurement:
+    batches = batching.validation_batches(MAX_TOKENS_PER_BATCH)
+    return measure(loaded.model, batches, n_bytes=batching.val_bytes, scorer=batching, precision=precision)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.checkpoint.records import read_record
 from gptzoo.component import Config
-from gptzoo.data.corpora.corpus import Split
+from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.held_out import TextDigest
 from gptzoo.data.prepare import prepare
 from gptzoo.data.token_store import TokenStore, open_store
@@ -31,8 +31,10 @@ def evaluation_spec(
     loaded: LoadedModel, run: Path | None, data: Config | Path | None, batching: Config | None
 ) -> RunSpec:
     """Return a run spec with this model and text. It is validated like the spec of a training run."""
-    if run is not None:
-        spec: dict[str, Any] = load_run_spec(run / "run.json").resolved()
+    run_spec = None if run is None else load_run_spec(run / "run.json")
+    spec: dict[str, Any]
+    if run_spec is not None:
+        spec = run_spec.resolved()
     elif data is None:
         raise InputError(f"{loaded.folder}: is not a checkpoint of a run, so it has no data. Give some with --data")
     else:
@@ -40,6 +42,8 @@ def evaluation_spec(
     spec["model"] = loaded.spec.model_dump(mode="json")
     if isinstance(data, Config):
         spec["corpus"] = data.model_dump(mode="json")
+        if run_spec is not None and run_spec.batching.component.reads != cast("type[Corpus]", data.component).provides:
+            del spec["batching"]  # The run's batching cannot read this corpus, so the corpus's own replaces it.
     if batching is not None:
         spec["batching"] = batching.model_dump(mode="json")
     return load_run_spec(spec)
@@ -70,9 +74,11 @@ def load_tokens(
 
 def swap_splits(store: TokenStore) -> TokenStore:
     """Return the store with its splits swapped, so that a validation pass runs over the training text."""
-    opposite = {"train": "val", "val": "train"}
+    opposite: dict[Split, Split] = {"train": "val", "val": "train"}
+    samples = store.samples
     return replace(
         store,
+        samples=None if samples is None else replace(samples, held_out=opposite[samples.held_out]),
         train=store.val,
         val=store.train,
         spans={split: store.spans[opposite[split]] for split in opposite},

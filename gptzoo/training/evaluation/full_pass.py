@@ -3,52 +3,101 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.data.batching.batching import Batch
-from gptzoo.errors import LogitsError
+from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import autocast
 from gptzoo.training.step.micro_batch import count_targets
 from gptzoo.utils.bad_logits import CHECK_WEIGHTS, are_bad, describe_bad_logits, find_first_bad
 from gptzoo.utils.likelihood import Likelihood
+from gptzoo.utils.proportion import Proportion
 
 MAX_TOKENS_PER_BATCH = 16384  # bounds memory; the result does not depend on it
 
 
-def compute_likelihood(
-    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = SINGLE_RANK
-) -> Likelihood:
+class Scorer(Protocol):
+    """The metrics of validation batches that a batching declares."""
+
+    metric_names: tuple[str, ...]
+
+    def hits(self, batch: Batch, predictions: np.ndarray) -> Mapping[str, tuple[int, int]]: ...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The likelihood of held-out text, and the metrics that its batching declares."""
+
+    likelihood: Likelihood
+    metrics: Mapping[str, Proportion]
+
+
+def measure(
+    model: Architecture,
+    batches: Iterable[Batch],
+    *,
+    n_bytes: int,
+    scorer: Scorer | None = None,
+    precision: str = "fp32",
+    ranks: Ranks = SINGLE_RANK,
+) -> Measurement:
     """Sum the loss over all targets in `batches`, which encode `n_bytes` of text. Each target has the same weight.
 
+    scorer: a batching whose metrics are counted in the same pass.
+
     Several ranks split the batches and return the same result. Raises LogitsError on all of them for logits that have
-    no probabilities: with NaN or +inf, or with -inf alone.
+    no probabilities: with NaN or +inf, or with -inf alone. Raises InputError if the architecture gives no predictions.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     nats, n_targets = 0.0, 0
+    names = () if scorer is None else scorer.metric_names
+    hits = np.zeros((len(names), 2), dtype=np.int64)
     failure: LogitsError | None = None
     # Weights that FSDP gathers in inference mode cannot be used in training again.
     without_gradient = torch.inference_mode if ranks.size == 1 else torch.no_grad
     for number, (batch, counts) in enumerate(ranks.round_robin(batches)):
         with without_gradient(), autocast(device, precision):
-            _, loss = model(**batch_to(device, batch))
+            auxiliary = AuxiliaryOutputs(wants_predictions=True) if names else None
+            _, loss = model(**batch_to(device, batch), auxiliary=auxiliary)
             if counts and failure is None and not math.isfinite(loss.item()):
                 failure = _find_bad_logits(model, batch, number, ranks)
         if counts:
             batch_targets = count_targets(batch)
             nats += loss.item() * batch_targets
             n_targets += batch_targets
+            if scorer is not None and auxiliary is not None:
+                of_batch = scorer.hits(batch, _predictions(model, auxiliary, names))
+                hits += np.array([of_batch[name] for name in names])
     model.train(was_training)
     ranks.raise_on_all_ranks(failure)
-    total_nats, total_targets = ranks.all_reduce_sum(nats, n_targets)
-    return Likelihood(total_nats, int(total_targets), n_bytes)
+    total_nats, total_targets, *total_hits = ranks.all_reduce_sum(nats, n_targets, *map(float, hits.flatten()))
+    metrics = {
+        name: Proportion(int(right), int(asked))
+        for name, right, asked in zip(names, total_hits[::2], total_hits[1::2], strict=True)
+    }
+    return Measurement(Likelihood(total_nats, int(total_targets), n_bytes), metrics)
+
+
+def _predictions(model: Architecture, auxiliary: AuxiliaryOutputs, names: tuple[str, ...]) -> np.ndarray:
+    if "predictions" not in auxiliary.captures:
+        raise InputError(
+            f"{', '.join(names)}: gptzoo's output head computes the predictions for it, and architecture "
+            f"{model.spec.architecture.type!r} has another head. Use another architecture or another corpus"
+        )
+    predictions: np.ndarray = auxiliary.captures["predictions"].cpu().numpy()
+    return predictions
 
 
 def _last_logits(model: Architecture, tokens: Tensor, n: int) -> Tensor:
@@ -87,14 +136,22 @@ def _find_bad_logits(model: Architecture, batch: Batch, number: int, ranks: Rank
 
 
 def validation_metrics(
-    model: Architecture, batches: Iterable[Batch], *, n_bytes: int, precision: str = "fp32", ranks: Ranks = SINGLE_RANK
+    model: Architecture,
+    batches: Iterable[Batch],
+    *,
+    n_bytes: int,
+    scorer: Scorer | None = None,
+    precision: str = "fp32",
+    ranks: Ranks = SINGLE_RANK,
 ) -> dict[str, float]:
-    """Return loss (nats per token), perplexity and bits per byte as metrics of a run."""
-    likelihood = compute_likelihood(model, batches, n_bytes=n_bytes, precision=precision, ranks=ranks)
+    """Return loss (nats per token), perplexity, bits per byte and the scorer's metrics as metrics of a run."""
+    measurement = measure(model, batches, n_bytes=n_bytes, scorer=scorer, precision=precision, ranks=ranks)
+    likelihood = measurement.likelihood
     return {
         "val/loss": likelihood.loss,
         "val/perplexity": likelihood.perplexity,
         "val/bits_per_byte": likelihood.bits_per_byte,
+        **{f"val/{name}": proportion.value for name, proportion in measurement.metrics.items()},
     }
 
 

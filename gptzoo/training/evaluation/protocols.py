@@ -10,12 +10,11 @@ import numpy as np
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.windows import slice_windows
+from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, InputError
 from gptzoo.utils.seeds import derive_seed
-
-_IGNORED_TARGET = -100
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,13 @@ class SlidingWindows:
 Protocol = FullPass | RandomBatches | SlidingWindows
 
 
-def resolve_windows(protocol: Protocol, loaded: LoadedModel, enabled_inputs: frozenset[str]) -> tuple[int, int]:
+def resolve_windows(
+    protocol: Protocol, loaded: LoadedModel, store: TokenStore, enabled_inputs: frozenset[str]
+) -> tuple[int, int]:
     """Return the length of the windows and their stride. Raises InputError for windows that the model cannot read."""
     length = loaded.spec.context_length
     if not isinstance(protocol, SlidingWindows):
+        length = length if store.samples is None else store.samples.corpus.sample_length
         return length, length
     window = length if protocol.window is None else protocol.window
     stride = window if protocol.stride is None else protocol.stride
@@ -80,7 +82,7 @@ def resolve_windows(protocol: Protocol, loaded: LoadedModel, enabled_inputs: fro
             f"window and stride: the windows are cut from the text as one stream, but this batching provides "
             f"{', '.join(sorted(enabled_inputs))}. Choose another batching, such as windows"
         )
-    _check_plain_text(protocol.name, loaded)
+    _check_plain_text(protocol.name, loaded, store)
     return window, stride
 
 
@@ -113,14 +115,14 @@ def _sliding_batch(text: np.ndarray, rows: list[tuple[int, int, int]]) -> Batch:
     n_new = np.array([new for _, _, new in rows])
     columns = np.arange(tokens.shape[1])
     is_new = columns[None] >= tokens.shape[1] - n_new[:, None]
-    return {"tokens": tokens, "targets": np.where(is_new, targets, _IGNORED_TARGET)}
+    return {"tokens": tokens, "targets": np.where(is_new, targets, IGNORED_TARGET)}
 
 
 def random_batches(
     protocol: RandomBatches, loaded: LoadedModel, store: TokenStore, tokenizer: Tokenizer
 ) -> tuple[Iterator[Batch], int]:
     """Return the batches, and the bytes of the documents that their targets encode."""
-    _check_plain_text(protocol.name, loaded)
+    _check_plain_text(protocol.name, loaded, store)
     text, length = store.val, loaded.spec.context_length
     if len(text) <= length:
         raise DataError(
@@ -144,7 +146,12 @@ def random_batches(
     return batches(), n_bytes
 
 
-def _check_plain_text(protocol: str, loaded: LoadedModel) -> None:
+def _check_plain_text(protocol: str, loaded: LoadedModel, store: TokenStore) -> None:
+    if store.samples is not None:
+        raise InputError(
+            f"{protocol}: supports plain text only, and corpus {store.samples.corpus.config.type!r} generates samples. "
+            "Use the full pass"
+        )
     if loaded.model.required_inputs:
         raise InputError(
             f"{protocol}: supports plain text only, and architecture {loaded.spec.architecture.type!r} requires "

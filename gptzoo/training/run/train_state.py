@@ -47,7 +47,7 @@ class TrainState:
         if spec.steps is not None:
             return spec.steps
         if spec.tokens is not None:
-            length = spec.model.context_length
+            length = spec.tokens_per_sample
             remaining = -(-(spec.tokens - self.samples * length) // (batch_size * length))
         else:
             assert spec.epochs is not None  # the spec has exactly one of the three

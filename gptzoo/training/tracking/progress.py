@@ -121,6 +121,7 @@ def format_metrics(row: Mapping[str, Any]) -> str:
         parts.append(f"loss {row['train/loss']:.4f}")
     if "val/loss" in row:
         parts.append(f"val {row['val/loss']:.4f} ({row['val/bits_per_byte']:.3f} bits/byte)")
+    parts += [f"{name.removeprefix('val/')} {row[name]:.1%}" for name in row if name.endswith("accuracy")]
     if "tokens_per_second" in row:
         parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
     return "  ".join(parts)

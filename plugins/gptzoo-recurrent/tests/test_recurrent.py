@@ -30,6 +30,7 @@ ATTENTIONS: dict[str, Any] = {
     "retention": "retention",
     "gated_delta": "gated_delta",
     "no_convolution": {"type": "gated_delta", "conv_size": 1},
+    "negative_eigenvalues": {"type": "gated_delta", "beta_max": 2.0},
 }
 TYPES = (Linear, Retention, GatedDelta)
 
@@ -134,11 +135,12 @@ def test_retention_equals_the_parallel_form_of_the_paper(positional: str) -> Non
 
 
 @pytest.mark.parametrize("positional", ["rope", "none"])
-@pytest.mark.parametrize("conv_size", [1, 2, 4])
+@pytest.mark.parametrize(("conv_size", "beta_max"), [(1, 1.0), (2, 2.0), (4, 1.0)])
 @pytest.mark.usefixtures("small_chunks")
-def test_gated_delta_equals_the_recurrence_of_the_paper(conv_size: int, positional: str) -> None:
+def test_gated_delta_equals_the_recurrence_of_the_paper(conv_size: int, beta_max: float, positional: str) -> None:
     x = hidden_states()
-    model = model_of({"type": "gated_delta", "conv_size": conv_size}, positional=positional)
+    attention = {"type": "gated_delta", "conv_size": conv_size, "beta_max": beta_max}
+    model = model_of(attention, positional=positional)
     attention, _, context = project(model, x)
     inputs = attention.qkv(x)
     mixed = torch.zeros_like(inputs)
@@ -149,7 +151,7 @@ def test_gated_delta_equals_the_recurrence_of_the_paper(conv_size: int, position
     q, k, v = (part.unflatten(-1, (4, 6)).transpose(1, 2) for part in F.silu(mixed).chunk(3, dim=-1))
     q, k = (part / (part.norm(dim=-1, keepdim=True) ** 2 + 1e-6).sqrt() for part in context.rotate(q, k))
     rate = F.softplus(attention.alpha(x) + attention.dt_bias) * attention.A_log.exp()
-    alpha, beta = (-rate).exp(), attention.beta(x).sigmoid()  # (B, T, H)
+    alpha, beta = (-rate).exp(), beta_max * attention.beta(x).sigmoid()  # (B, T, H)
 
     y = torch.zeros(2, 11, 4, 6, dtype=torch.float64)
     for row in range(2):

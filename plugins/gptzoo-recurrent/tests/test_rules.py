@@ -59,7 +59,7 @@ def inputs_of(length: int, *, documents: bool = False, seed: int = 0) -> dict[st
         "q": normal(B, H, length, D),
         "k": F.normalize(normal(B, H, length, D), dim=-1),
         "v": normal(B, H, length, E),
-        "beta": normal(B, H, length).sigmoid(),
+        "beta": 2 * normal(B, H, length).sigmoid(),
         "log_decay": -strength * normal(B, H, length).exp(),
         "starts": starts,
         "state": normal(B, H, D, E),
@@ -145,6 +145,22 @@ def test_the_delta_rule_is_exact_if_all_keys_of_a_chunk_are_equal() -> None:
     torch.testing.assert_close(
         run("delta_rule", single, 64)[0].double(), recurrence_by_loop(**inputs)[0], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1, 4, 64])
+def test_a_write_strength_of_two_counts_parity_in_the_sign_of_the_state(chunk_size: int | None) -> None:
+    """With beta 2 and the value 0, each token with the key flips the state along it; others leave it as it is."""
+    flips = torch.tensor([1, 0, 1, 1, 0, 0, 1, 1, 1, 0], dtype=torch.float64)
+    key = F.normalize(torch.randn(D, generator=torch.Generator().manual_seed(2), dtype=torch.float64), dim=0)
+    inputs = inputs_of(10)
+    inputs["q"] = inputs["k"] = key.expand(B, H, 10, D).contiguous()
+    inputs["v"] = torch.zeros_like(inputs["v"])
+    inputs["beta"] = 2 * flips.expand(B, H, 10).contiguous()
+    inputs["log_decay"] = torch.zeros_like(inputs["log_decay"])
+    inputs["state"] = (key[:, None] * torch.ones(E, dtype=torch.float64)).expand(B, H, D, E).contiguous()
+    y, _ = run("delta_rule", inputs, chunk_size)
+    sign = 1 - 2 * (flips.cumsum(0) % 2)
+    torch.testing.assert_close(y, sign[None, None, :, None].expand_as(y))
 
 
 def test_the_delta_rule_overwrites_the_value_of_a_key_and_accumulate_adds_to_it() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 from support import admit
 
 import gptzoo
+from gptzoo import registry
 from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.ablation.design.points import points
 
@@ -186,6 +188,34 @@ def test_a_baseline_can_be_chosen_and_must_be_a_valid_spec() -> None:
         {"model.n_heads": [3, 2]},
         baseline={"model.n_heads": 3},
     )
+
+
+def test_an_option_that_was_added_later_changes_the_digest_only_if_it_is_set(fresh_registry: Any) -> None:
+    """Trials that an older version planned keep their folders."""
+
+    def attention(**options: Any) -> Any:
+        class Gated(gptzoo.SdpaAttention):
+            """An attention of which a later version has one more option."""
+
+            name = "gated_sdpa"
+            Config = type("Config", (gptzoo.SdpaAttention.Config,), options)  # type: ignore[assignment]
+
+        return Gated
+
+    def digest(component: Any, *overrides: str) -> str:
+        with registry.use(registry.discover("none")):
+            admit(component)
+            return spec_digest(gptzoo.load_run_spec({**RUN, "model": {**MODEL, "attention": "gated_sdpa"}}, overrides))
+
+    added = {
+        "__annotations__": {"sharpness": float},
+        "sharpness": Field(default=1.0, json_schema_extra={"added": True}),
+    }
+    older, newer = attention(), attention(**added)
+    assert digest(older) == digest(newer) == digest(newer, "model.attention.sharpness=1.0")
+    assert digest(newer, "model.attention.sharpness=2.0") != digest(older)
+    both = '["gated_sdpa", {"type": "gated_sdpa", "sharpness": 3.0}]'
+    assert digest(newer, f"model.attention={both}") != digest(older)
 
 
 def test_the_digest_ignores_names_and_nothing_else() -> None:

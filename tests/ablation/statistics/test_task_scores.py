@@ -5,35 +5,18 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from outcomes import outcome
+from outcomes import ACCURACY, BITS, outcome, scored
 from rich.console import Console
 from scipy import stats
 
-from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.scores import Score
 from gptzoo.ablation.report.figures import build_figures
 from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.terminal.print_outcome import outcome_as_dict, print_outcome
-
-ACCURACY = {"base": [0.30, 0.35, 0.31, 0.36], "good": [0.41, 0.44, 0.43, 0.46], "bad": [0.31, 0.34, 0.32, 0.35]}
-BITS = {"base": [1.2, 1.3, 1.1, 1.25], "good": [1.1, 1.2, 1.02, 1.14], "bad": [1.5, 1.6, 1.41, 1.54]}
-
-
-def scored(**options: Any) -> Outcome:
-    """Return an ablation whose trials have two scores, but the last of "bad"."""
-    made = outcome({name: dict.fromkeys(range(4), 2.0) for name in ACCURACY}, **options)
-    trials = []
-    for trial in made.trials:
-        accuracy, bits = (values[trial.variant][trial.seed] for values in (ACCURACY, BITS))
-        scores = {"quiz": {"acc": Score(accuracy, True)}, "page": {"bits_per_byte": Score(bits, None)}}
-        failed = (trial.variant, trial.seed) == ("bad", 3)
-        trials.append(replace(trial, **({"unscored": "out of memory"} if failed else {"scores": scores})))
-    return replace(made, trials=trials, spec={"harness": {"tasks": ["quiz", "page"]}})
 
 
 def test_differences_are_those_of_paired_t_tests_with_one_correction() -> None:

@@ -20,7 +20,7 @@ from gptzoo.data.prepare import prepare
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.errors import DataError, FolderError, InputError, SpecError
 from gptzoo.training.evaluation.evaluate import RandomBatches, evaluate
-from gptzoo.training.evaluation.full_pass import compute_likelihood
+from gptzoo.training.evaluation.full_pass import measure
 
 
 def text_corpus(file: Path) -> Config:
@@ -77,7 +77,7 @@ def test_the_full_pass_depends_on_no_batch_size_and_no_generator(run: Path) -> N
     for size in (16, 48, 1024):
         torch.rand(size)
         losses.append(
-            compute_likelihood(loaded.model, batching.validation_batches(size), n_bytes=batching.val_bytes).loss
+            measure(loaded.model, batching.validation_batches(size), n_bytes=batching.val_bytes).likelihood.loss
         )
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
     torch.rand(3)

@@ -16,6 +16,8 @@ from gptzoo.testing.at_size.draws import for_all, simpler_sequences, sizes, smal
 from gptzoo.testing.at_size.option_draws import describe_options, other_configs
 from gptzoo.testing.at_size.token_stores import NumberTokenizer, Places, Text, texts
 from gptzoo.testing.component_under_test import ComponentUnderTest
+from gptzoo.testing.properties.kinds import sample_batchings
+from gptzoo.testing.properties.kinds.sample_batchings import reads_samples
 from gptzoo.testing.verdict import Failed
 
 IGNORED = -100
@@ -67,6 +69,9 @@ _EXAMPLES = (
 
 def check_samples(subject: ComponentUnderTest) -> None:
     """Check that a training sample depends only on its number and the seed, whatever was read before."""
+    if reads_samples(subject):
+        sample_batchings.check_samples(subject)
+        return
 
     def require_function_of_number(config: Config, setting: Setting) -> None:
         batching, fresh = _build(config, setting), _build(config, setting)
@@ -91,6 +96,9 @@ def check_samples(subject: ComponentUnderTest) -> None:
 
 def check_targets(subject: ComponentUnderTest) -> None:
     """Check that each target that counts is the token that follows its input in the text."""
+    if reads_samples(subject):
+        sample_batchings.check_targets(subject)
+        return
 
     def require_shifted_inputs(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -109,6 +117,9 @@ def check_targets(subject: ComponentUnderTest) -> None:
 
 def check_epoch(subject: ComponentUnderTest) -> None:
     """Check that an epoch has every token as a target at most once, and nearly all of them; or all documents."""
+    if reads_samples(subject):
+        sample_batchings.check_epoch(subject)
+        return
 
     def require_whole_epoch(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -138,6 +149,9 @@ def check_epoch(subject: ComponentUnderTest) -> None:
 
 def check_validation(subject: ComponentUnderTest) -> None:
     """Check that validation has each held-out token as a target once, in batches of any size, the same every time."""
+    if reads_samples(subject):
+        sample_batchings.check_validation(subject)
+        return
 
     def require_each_token_once(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -170,6 +184,9 @@ def check_validation(subject: ComponentUnderTest) -> None:
 
 def check_inputs(subject: ComponentUnderTest) -> None:
     """Check that `documents` are equal inside a document only, and `positions` count from 0 in a document or row."""
+    if reads_samples(subject):
+        sample_batchings.check_inputs(subject)
+        return
 
     def require_consistent_inputs(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)

@@ -42,7 +42,7 @@ class Alibi(gptzoo.Positional):
         self.slopes.copy_(torch.tensor(slopes(len(self.slopes))) * self.config.scale)
 
     def bias(self, q_pos: Tensor, k_pos: Tensor) -> Tensor:
-        # The absolute distance also serves encoders, where keys may come after the query.
+        # The distance is absolute, because keys may come after the query in an encoder.
         distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).abs()  # (B|1, 1, T, S)
         return -self.slopes[:, None, None] * distance
 

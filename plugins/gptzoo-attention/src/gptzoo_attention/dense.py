@@ -20,8 +20,9 @@ def attention_weights(
 ) -> Tensor:
     """Return the attention weights (B, H, T, S) of queries (B, H, T, D) and keys (B, G, S, D), in float32 or wider.
 
-    mask: (B|1, 1, T, S) bool, True where a query attends to a key. bias: (B|1, H, T, S), added to the scores.
-    softcap: replaces scores by softcap * tanh(score / softcap), before the bias.
+    mask: (B|1, 1, T, S) bool, True where a query attends to a key.
+    bias: (B|1, H, T, S), added to the scores.
+    softcap: replaces scores by softcap * tanh(score / softcap).
     sinks: (H,), the score of each head for attending to nothing.
     """
     B, H, T, D = q.shape

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 
 class FlexAttention(gptzoo.SdpaAttention):
-    """Multi-head attention with torch's FlexAttention, which skips blocks masked by a window or by packed documents.
+    """Multi-head attention with torch's `flex_attention`, which skips blocks masked by a window or by packed documents.
 
-    It has the same parameters as `naive` and `sdpa`. The kernels need CUDA. Without CUDA, for a single query and for
-    captured weights, dense attention computes the same result.
+    Dense multi-head attention: scores, mask, softmax, weighted sum. It takes the place of the CUDA kernels on other
+    devices, for a single query and for captured weights, with the same result. The parameters are those of `naive` and
+    `sdpa`.
     """
 
     name = "flex"

@@ -181,7 +181,7 @@ class LatentAttention(gptzoo.Attention):
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, context: gptzoo.ForwardContext
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the weighted sums of the values, and the attention weights if they are captured."""
+        """Return the weighted sums of the values. Also return the attention weights if `capture` names them."""
         # The width is that of a head's keys, also in the absorbed form.
         scale = self.config.scale or (self.nope_dim + self.rope_dim) ** -0.5
         dropout = self.config.dropout if self.training else 0.0

@@ -166,7 +166,10 @@ class MixtureOfExperts(gptzoo.FeedForward):
         order = selected.flatten().argsort(stable=True)  # (N A,) sorted by expert, then in the order of the batch
         token_index = order // self.config.n_active
         run = self._run_experts
-        if torch.compiler.is_compiling():  # as a decorator, `disable` would import the compiler with the plugin
+        if torch.compiler.is_compiling():
+            # The numbers of tokens depend on values, so the method is outside of compiled graphs. Each expert is
+            # compiled, and all experts share one graph. As a decorator, `disable` would import the compiler with the
+            # plugin.
             run = torch.compiler.disable(run, recursive=False)
         y = run(tokens[token_index], selected, positions[token_index], context)
         # Each token gathers the outputs of its experts. Scattering with addition would have no fixed order on a GPU.
@@ -176,14 +179,12 @@ class MixtureOfExperts(gptzoo.FeedForward):
     def _run_experts(
         self, tokens: Tensor, selected: Tensor, positions: Tensor, context: gptzoo.ForwardContext
     ) -> Tensor:
-        """Run each expert on its part of tokens sorted by expert, (N A, C). Return the outputs in the same order.
-
-        The sizes of the parts depend on values, so this method is outside of compiled graphs. Each expert is compiled,
-        and all experts share one graph.
-        """
+        """Run each expert on its part of tokens sorted by expert, (N A, C). Return the outputs in the same order."""
         counts = self._tokens_per_expert(selected)
-        parts = zip(self.experts, tokens.split(counts), positions.split(counts), strict=True)
-        outputs = [expert(x[None], gptzoo.ForwardContext(pos[None], context.positional)) for expert, x, pos in parts]
+        outputs = [
+            expert(x[None], gptzoo.ForwardContext(pos[None], context.positional))
+            for expert, x, pos in zip(self.experts, tokens.split(counts), positions.split(counts), strict=True)
+        ]
         return torch.cat([y.flatten(0, 1) for y in outputs])
 
     def _tokens_per_expert(self, selected: Tensor) -> list[int]:
@@ -194,7 +195,11 @@ class MixtureOfExperts(gptzoo.FeedForward):
         return _histogram(selected, torch.ones_like(selected), n_experts).tolist()
 
     def _with_statistics(self, y: Tensor, scores: Tensor, selected: Tensor, valid: Tensor) -> gptzoo.SublayerOutput:
-        """Add balance losses and router metrics to the output. Only tokens that are `valid` (N,) count, not padding."""
+        """Return the output with the statistics of the router.
+
+        `losses` balance the load of the experts. `metrics` describe the load and the certainty of the router. Only
+        tokens that are `valid` (N,) count, not padding.
+        """
         counts = valid[:, None].to(scores.dtype)
         n_valid = counts.sum().clamp(min=1)
         shares = _normalise(scores)

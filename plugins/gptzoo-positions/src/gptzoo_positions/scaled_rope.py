@@ -8,7 +8,10 @@ import gptzoo
 
 
 class ScaledRope(gptzoo.RotaryPositional):
-    """The built-in `rope` under the name that it had while only it could be partial or scaled. Prefer `rope`."""
+    """Rotary position embedding, partial or with scaled frequencies.
+
+    It is the built-in `rope` under an older name. Prefer `rope` in a new spec.
+    """
 
     name = "scaled_rope"
 

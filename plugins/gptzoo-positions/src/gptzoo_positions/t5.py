@@ -55,8 +55,8 @@ class T5(gptzoo.Positional):
         super().__init__(config, dims, rotary_dims)
         self.table = nn.Embedding(config.n_buckets, dims.n_heads)
         self.min_distance = -config.max_distance if config.bidirectional else 0
-        # The buckets follow from the options. A table of them is the same on every device, whereas a float32 logarithm
-        # may round differently at the edge between two buckets (distance 16, 32, 64).
+        # A table of buckets is the same on every device, whereas a float32 logarithm may round differently at the edge
+        # between two buckets (distance 16, 32, 64).
         n_distances = config.max_distance + 1 - self.min_distance
         self.register_buffer("bucket_of", torch.empty(n_distances, dtype=torch.int64), persistent=False)
 

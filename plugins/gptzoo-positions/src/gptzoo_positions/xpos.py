@@ -43,7 +43,10 @@ class XPos(gptzoo.Positional):
     config: Config
 
     def prepare(self, positions: Tensor) -> Tables:
-        """Return cosine and sine for queries, then for keys, each (B|1, 1, T, D/2) in float32, for each width D."""
+        """Return cosine and sine for queries, then for keys, each (B|1, 1, T, D/2) in float32.
+
+        They are for each width D in `rotary_dims`.
+        """
         return {width: self._tables(positions, width) for width in self.rotary_dims}
 
     def _tables(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

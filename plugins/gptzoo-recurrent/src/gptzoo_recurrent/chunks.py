@@ -28,11 +28,12 @@ def split_into_chunks(x: Tensor, chunk_size: int) -> Tensor:
 
 
 def decay_in_chunks(log_decay: Tensor, starts: Tensor | None, chunk_size: int) -> Decay:
-    """Return the decay of each chunk, from the logarithm of each token's own decay and the starts of documents.
+    """Return the decay of each chunk, from the logarithm of each token's own decay.
 
-    log_decay is (B|1, H|1, T), at most 0. starts is (B, T) bool, or None for a single document. Decays multiply by
-    adding their logarithms, and only sums that are at most 0 are exponentiated. A state does not survive the start of a
-    document. There the logarithm is masked after the summation, because an infinite term would give inf - inf = NaN.
+    log_decay is (B|1, H|1, T), at most 0. Decays multiply by adding their logarithms, and only sums that are at most 0
+    are exponentiated. `starts` is (B, T) bool, True at the start of a document, or None for a single document. A state
+    does not survive the start of a document. At these `starts` the logarithm is masked after the summation, because an
+    infinite term would give inf - inf = NaN.
     """
     padding = (0, -log_decay.shape[-1] % chunk_size)
     total = F.pad(log_decay, padding).unflatten(-1, (-1, chunk_size)).cumsum(-1)  # (B|1, H|1, N, K)

@@ -15,8 +15,8 @@ def short_convolution(
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs (B, T, W) and the inputs to be passed as `past` in the next call, (B, n_taps - 1, W).
 
-    The window of a token skips padding: the token before the padding takes its place. Tokens of other documents count
-    as zero.
+    The window of a token skips padding: the token before the padding takes its place. With `starts`, tokens of other
+    documents count as zero.
     """
     B, T, W = x.shape
     n_past = past.shape[1]

@@ -17,7 +17,7 @@ def delta_rule(
     q: Tensor,  # (B, H, T, D)
     k: Tensor,  # (B, H, T, D), of length 1
     v: Tensor,  # (B, H, T, E)
-    beta: Tensor,  # (B, H, T), between 0 and 1
+    beta: Tensor,  # (B, H, T), between 0 and 2; above 1, the state changes its sign along the key
     log_decay: Tensor,  # (B, H, T), at most 0
     starts: Tensor | None,  # (B, T) bool, True for the first token of each document but the first one
     state: Tensor,  # (B, H, D, E)

@@ -20,10 +20,10 @@ class GatedDelta(RecurrentAttention):
     """Gated DeltaNet: a recurrent attention that corrects the value stored under a key, with learned decay.
 
     S_t = alpha_t (I - beta_t k_t^T k_t) S_(t-1) + beta_t k_t^T v_t and y_t = q_t S_t, followed by an RMS norm per head
-    and a swish gate. Each token sets, for each head, the decay alpha_t and the write strength beta_t, both between 0
-    and 1. Queries, keys and values pass through a short causal convolution and swish. Queries and keys are then
-    rotated, if the position encoding is rotary, and scaled to length 1. Scaling comes last, so the recurrence is stable
-    with any rotation.
+    and a swish gate. Each token sets, for each head, the decay alpha_t, between 0 and 1, and the write strength beta_t,
+    between 0 and `beta_max`. Queries, keys and values pass through a short causal convolution and swish. Queries and
+    keys are then rotated, if the position encoding is rotary, and scaled to length 1. Scaling comes last, so the
+    recurrence is stable with any rotation.
     """
 
     name = "gated_delta"
@@ -40,6 +40,9 @@ class GatedDelta(RecurrentAttention):
         """Width of a query or key, an even number. Default: a head width."""
         d_value: PositiveInt | None = None
         """Width of a value. Default: a head width."""
+        beta_max: float = Field(default=1.0, gt=0.0, le=2.0, json_schema_extra={"added": True})
+        """Largest write strength. Above 1, the state can change its sign along a key (negative eigenvalues, Grazzi et
+        al. 2024, arXiv:2411.12537), which tracking a state such as parity needs. Default: 1, as in Gated DeltaNet."""
         eps: float = Field(default=1e-6, ge=1e-12, le=1.0)
         """Constant added to the mean square in the norm of the outputs."""
 
@@ -112,7 +115,8 @@ class GatedDelta(RecurrentAttention):
         alpha, beta = (linear(x).to(state_dtype(x)).transpose(1, 2) for linear in (self.alpha, self.beta))
         # logsigmoid(-x) is -softplus(x), but the compiler knows the strides of its gradient (torch 2.13).
         log_alpha = self.A_log.exp()[:, None] * F.logsigmoid(-(alpha + self.dt_bias[:, None]))
-        return log_alpha, beta.sigmoid()
+        strength = beta.sigmoid()
+        return log_alpha, strength if self.config.beta_max == 1 else self.config.beta_max * strength
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype
