@@ -102,6 +102,8 @@ class CrossAttention(gptzoo.Sublayer):
 
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, None]:
+    if q.is_cuda:
+        return gptzoo.cuda_attention(q, k, v, mask=mask, dropout=dropout), None
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout), None
 
 
