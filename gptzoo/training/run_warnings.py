@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gptzoo.training.optim.learning_rate_schedules import Schedule
-from gptzoo.training.optim.weight_changes import InitialWeights
 from gptzoo.training.run.resume import MAX_JUMP
 from gptzoo.training.run.run_length import RunLength
 from gptzoo.training.run.train_state import TrainState
+from gptzoo.training.weight_changes import InitialWeights
 
 
 def weight_warnings(initial_weights: InitialWeights | None, state: TrainState, *, is_last_step: bool) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import gptzoo
-from gptzoo.training.optim.weight_changes import InitialWeights
+from gptzoo.training.weight_changes import InitialWeights
 
 
 def warnings_of(folder: Path) -> dict[str, list[str]]:

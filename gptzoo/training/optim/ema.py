@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gptzoo.training.optim.evaluation_weights import swapped_in
+from gptzoo.training.evaluation_weights import swapped_in
 
 
 class EMA:

@@ -13,13 +13,13 @@ from gptzoo.training.optim.ema import EMA
 from gptzoo.training.optim.learning_rate_schedules import Schedule
 from gptzoo.training.optim.optimizers import MIN_LR
 from gptzoo.training.optim.schedule_shape import schedule_warnings
-from gptzoo.training.optim.weight_changes import InitialWeights
 from gptzoo.training.run.checkpoint_state import load_trained_weights, read_checkpoint_state
 from gptzoo.training.run.end_record import require_metrics
 from gptzoo.training.run.metrics_file import read_last_row, truncate_after
 from gptzoo.training.run.run_folder import HELD_OUT_CHANGED, AllowedChange, RunFolder
 from gptzoo.training.run.train_state import TrainState
 from gptzoo.training.setup import Setup
+from gptzoo.training.weight_changes import InitialWeights
 
 MAX_JUMP = 1.5  # ratio of two learning rates above which the difference is reported
 _NEW_BITS_PER_BYTE = (

@@ -15,8 +15,8 @@ from gptzoo.components.sublayer import AuxiliaryOutputs, Sublayer
 from gptzoo.model.architecture import Architecture
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.parallelize import ParallelizedModel
+from gptzoo.training.evaluation_weights import swapped_in
 from gptzoo.training.hardware.device import autocast
-from gptzoo.training.optim.evaluation_weights import swapped_in
 from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.training.optim.loss_scale import LossScale
 from gptzoo.training.optim.optimizers import Optimizer

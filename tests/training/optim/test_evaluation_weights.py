@@ -17,7 +17,7 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.checkpoint.checkpoints import newest_valid_checkpoint
 from gptzoo.errors import FolderError
-from gptzoo.training.optim.evaluation_weights import swapped_in
+from gptzoo.training.evaluation_weights import swapped_in
 from gptzoo.training.run.checkpoint_state import load_trained_weights
 from gptzoo.training.run.metrics_file import read_metrics
 
