@@ -77,6 +77,7 @@ CASES = [
     (sampling.DependsOnEarlierCalls, "determinism", ["after other calls"]),
     (data.ShuffledEveryTime, "documents", ["gives other documents"]),
     (data.FingerprintIgnoresOptions, "fingerprint", ["n_documents=", "not the fingerprint"]),
+    (data.TargetOutsideVocabulary, "form", ["targets are from", "outside the 5 ids"]),
     (training.NumbersOnly, "logging", ["TypeError", "list"]),
     (training.ReportsFutureStep, "resuming", ["start() returns 6"]),
     (training.UnknownStatus, "ending", ["KeyError", "diverged"]),

@@ -21,6 +21,6 @@ def settings_left_out(left_out: Mapping[str, Sequence[str]]) -> Iterator[Compari
         yield ComparisonWarning(
             "recommended",
             f"{listed(concerned, len(left_out))}: {setting}. The comparison may be one of this setting rather than of "
-            'the component. Set "recommended": true on the axis, give the setting in the choice, or tune it.',
+            "the component. Give the variant this setting, as axes of ablations do by default, or tune it.",
             concerned,
         )

@@ -126,7 +126,7 @@ def test_without_them_the_plan_warns(tmp_path: Path) -> None:
         f"norm 'loud' is recommended with {SCALE} 5.657, and has 1",
         "norm 'loud' is recommended with optimizer.lr times 0.5, and has 0.004",
     ]
-    assert [text.partition(". ")[0] for text in plan.warnings] == [f"loud: {text}" for text in loud.left_out]
+    assert [warning.text.partition(". ")[0] for warning in plan.warnings] == [f"loud: {text}" for text in loud.left_out]
 
 
 def test_what_choices_set_themselves_is_kept(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_ablation_that_was_started_without_the_option_keeps_its_trials(tmp_pa
     for _ in range(2):  # the second time, the folder has the decision
         again = plan_of(tmp_path / "a", axes)
         assert [trial.name for trial in again.trials] == [trial.name for trial in old.trials]
-        assert any("is recommended with" in warning for warning in again.warnings)
+        assert any("is recommended with" in warning.text for warning in again.warnings)
         write_plan(tmp_path / "a", again)
     explicit = plan_of(tmp_path / "a", {"model.norm": {"choices": ["pre_ln", "loud"], "recommended": True}})
     assert settings(planned(explicit, "loud")) == (pytest.approx(32**0.5), pytest.approx(0.002))

@@ -56,7 +56,7 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch_size(batch: dict[str
 
 
 VARIANTS: list[dict[str, Any]] = [
-    *({"type": name} for name in gptzoo.registered("batching")),
+    *({"type": name} for name in gptzoo.registered("batching") if name != "samples"),  # it reads no text
     {"type": "windows", "token_dropout": 0.2},
     {"type": "packed", "restart_positions": True},
     {"type": "packed", "mask": False, "token_dropout": 0.2},
