@@ -45,6 +45,8 @@ TURNS = {16: 12, 1: 16}  # by batch size; a turn takes two steps, and warm-up an
 WARMUP_TURNS = 3
 RESULTS = Path(__file__).parent / "results"
 DEVICE = torch.device("cpu")
+SIZES = {"n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50257}  # GPT-2; `--tiny` changes them
+TINY = {"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 257, "bos_token_id": 0, "eos_token_id": 0}
 
 Call = Callable[[], Tensor]
 
@@ -58,7 +60,7 @@ def build_models() -> tuple[Any, Any]:
     from gptzoo.interop.settings import Settings
 
     torch.manual_seed(0)
-    theirs = GPT2LMHeadModel(GPT2Config()).eval().to(DEVICE)
+    theirs = GPT2LMHeadModel(GPT2Config(**SIZES)).eval().to(DEVICE)
     importer = GPT2Importer(GPT2Importer.Config())
     spec = gptzoo.load_model_spec(importer.spec(Settings(theirs.config.to_dict())))
     ours, stored = gptzoo.build(spec).eval().to(DEVICE), theirs.transformer.state_dict()
@@ -68,7 +70,9 @@ def build_models() -> tuple[Any, Any]:
 
 
 def random_tokens(batch: int, length: int) -> Tensor:
-    return torch.randint(50257, (batch, length), generator=torch.Generator().manual_seed(length)).to(DEVICE)
+    return torch.randint(SIZES["vocab_size"], (batch, length), generator=torch.Generator().manual_seed(length)).to(
+        DEVICE
+    )
 
 
 def with_compiled_steps(model: Any) -> Any:
@@ -105,7 +109,7 @@ def attention_only(model: Any, length: int) -> Call:
     """Return the attention of all layers with `length` cached tokens, for one row and without projections."""
     states = model.new_states(1, length + MAX_STEPS)
     caches = [tuple(s["attention"][name][:, :length].transpose(1, 2) for name in ("k", "v")) for s in states]
-    query = torch.randn(1, 12, 1, 64, device=DEVICE)
+    query = torch.randn(1, SIZES["n_head"], 1, SIZES["n_embd"] // SIZES["n_head"], device=DEVICE)
     return lambda: [F.scaled_dot_product_attention(query, k, v) for k, v in caches][-1]
 
 
@@ -115,7 +119,9 @@ def products_only(model: Any, batch: int) -> Call:
         m for block in model.blocks for m in (block.attention.qkv, block.attention.out, block.ffn.up, block.ffn.down)
     ]
     dtype, head = model.embed.weight.dtype, model.head
-    narrow, wide = (torch.randn(batch, 1, width, dtype=dtype, device=DEVICE) for width in (768, 3072))
+    narrow, wide = (
+        torch.randn(batch, 1, width, dtype=dtype, device=DEVICE) for width in (SIZES["n_embd"], 4 * SIZES["n_embd"])
+    )
 
     def run() -> Tensor:
         for index, layer in enumerate(layers):
@@ -267,15 +273,19 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, help="result file (default: decode-DEVICE.json in the results folder)")
+    parser.add_argument("--one-line", action="store_true", help="print the result in one line, and write no file")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny model, to try the benchmark")
     arguments = parser.parse_args()
     global DEVICE
     DEVICE = torch.device(arguments.device)
+    if arguments.tiny:
+        SIZES.update(TINY)
     out = arguments.out or RESULTS / f"decode-{DEVICE.type}.json"
     torch.set_num_threads(N_THREADS)
     with torch.inference_mode():
         results = PARTS[arguments.part]()
     setting = {
-        "model": "GPT-2, 12 x 768, 12 heads, 50257 tokens",
+        "model": "GPT-2, {n_layer} x {n_embd}, {n_head} heads, {vocab_size} tokens".format(**SIZES),
         "machine": torch.cuda.get_device_name(DEVICE)
         if DEVICE.type == "cuda"
         else f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
@@ -283,6 +293,9 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+    if arguments.one_line:
+        print(json.dumps({**setting, **results}))
+        return
     previous = json.loads(out.read_text()) if out.is_file() else {}
     parts = {**previous.get("parts", {}), arguments.part: {**setting, **results}}
     out.write_text(json.dumps({"parts": parts}, indent=2) + "\n")

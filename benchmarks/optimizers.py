@@ -1,6 +1,6 @@
 """Muon compared with AdamW on a short quickstart run, each at its best learning rate. Prints JSON.
 
-    python benchmarks/optimizers.py [--only muon] [--workers 2] > optimizers.json
+    python benchmarks/optimizers.py [--only muon] [--fused-matrices together] [--workers 2] > optimizers.json
 
 Each optimizer runs with every seed at every learning rate of a grid with a factor of two, and is reported at the one
 with the lowest mean loss. So neither is compared with a badly tuned baseline. Muon's updates have the size of AdamW's
@@ -28,20 +28,19 @@ QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.json"
 GRIDS = {"adamw": (0.002, 0.004, 0.008, 0.016), "muon": (0.008, 0.016, 0.032, 0.064)}
 
 
-def optimizer(name: str, lr: float) -> dict[str, Any]:
+def optimizer(name: str, lr: float, fused_matrices: str) -> dict[str, Any]:
     """Return the optimizer of a run spec."""
-    muon = {"weight_decay": 0.1, "adjust_lr": "match_rms_adamw", "adamw_lr": lr} if name == "muon" else {}
-    return {"type": name, "lr": lr, **muon}
+    muon = {"weight_decay": 0.1, "adjust_lr": "match_rms_adamw", "adamw_lr": lr, "fused_matrices": fused_matrices}
+    return {"type": name, "lr": lr, **(muon if name == "muon" else {})}
 
 
-def run_trial(trial: tuple[str, float, int, list[str], Path]) -> tuple[str, float, int, float]:
+def run_trial(trial: tuple[str, float, int, list[str], str, Path]) -> tuple[str, float, int, float]:
     """Train once; return the validation loss, which is infinite if the run diverged."""
-    name, lr, seed, overrides, out = trial
+    name, lr, seed, overrides, fused_matrices, out = trial
     import gptzoo
 
-    spec = gptzoo.load_run_spec(
-        QUICKSTART, [f"optimizer={json.dumps(optimizer(name, lr))}", *overrides, f"seed={seed}"]
-    )
+    chosen = json.dumps(optimizer(name, lr, fused_matrices))
+    spec = gptzoo.load_run_spec(QUICKSTART, [f"optimizer={chosen}", *overrides, f"seed={seed}"])
     try:
         loss = gptzoo.train(spec, out / name / f"{lr:g}" / f"seed-{seed}", resume=True, quiet=True).metrics["val/loss"]
     except gptzoo.Diverged:
@@ -55,6 +54,12 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument(
+        "--fused-matrices",
+        choices=["separate", "together"],
+        default="separate",
+        help="Muon's treatment of matrices that share a parameter (together: as in the recorded results)",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--workers", type=int, default=1)
@@ -63,7 +68,7 @@ def main() -> None:
     n = arguments.steps
     overrides = [f"steps={n}", f"eval.every={n}", f"checkpoint.every={n}", "sample.max_new_tokens=0"]
     trials = [
-        (name, lr, seed, overrides, arguments.out)
+        (name, lr, seed, overrides, arguments.fused_matrices, arguments.out)
         for name in arguments.only
         for lr in GRIDS[name]
         for seed in arguments.seeds
@@ -95,6 +100,7 @@ def report(
             }
         )
     setting = {"steps": arguments.steps, "seeds": arguments.seeds, "torch": torch_version}
+    setting["fused_matrices"] = arguments.fused_matrices
     return {**setting, "machine": platform.machine(), "threads": 1, "optimizers": rows}
 
 

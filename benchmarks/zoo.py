@@ -3,10 +3,10 @@
     pip install -e plugins/gptzoo-…      # the packages to measure
     python benchmarks/zoo.py [--only mla xpos] [--workers 2] > zoo.json
 
-Each variant changes one component of `configs/runs/quickstart.json`. Data order, learning rate and steps are the same,
-and so are initial values with equal names and shapes, so differences are paired by seed. The result shows that a
-component learns, and roughly how it compares at this tiny size and this one learning rate. It does not show which
-component is better.
+Each variant changes one component of `configs/runs/quickstart.json`, and the settings that this component recommends.
+Data order and steps are the same, and so are initial values with equal names and shapes, so differences are paired by
+seed. The result shows that a component learns, and roughly how it compares at this tiny size. Learning rates are those
+of the baseline unless a component recommends another, so it does not show which component is better.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ OPTIONS: dict[str, dict[str, Any]] = {  # for components that do nothing special
 }
 
 
-def variants() -> dict[str, list[str]]:
-    """Return overrides by the name of the variant: the baseline, then one component of a plugin at a time."""
+def variants() -> dict[str, dict[str, Any]]:
+    """Return run specs by the name of the variant: the baseline, then one component of a plugin at a time."""
+    import gptzoo
     from gptzoo import registry
 
-    overrides: dict[str, list[str]] = {"baseline": []}
+    specs = {"baseline": gptzoo.load_run_spec(QUICKSTART).resolved()}
     for kind in KINDS:
         for name, component in registry.registered(kind).items():
             if registry.current().origin(component).plugin != "builtin":
@@ -46,16 +47,19 @@ def variants() -> dict[str, list[str]]:
                 value: dict[str, Any] = {"type": name, **OPTIONS.get(name, {})}
                 if kind == "norm":
                     value["layer"] = "rmsnorm"
-                overrides[name] = [f"model.{field}={json.dumps(value)}"]
-    return overrides
+                field = f"model.{field}"
+                axes = {field: {"choices": {name: value}, "recommended": True}}
+                (variant,) = gptzoo.variants(QUICKSTART, axes)
+                specs[name] = variant.spec.resolved()
+    return specs
 
 
-def train(trial: tuple[str, list[str], int, Path]) -> tuple[str, int, float, int]:
+def train(trial: tuple[str, dict[str, Any], list[str], int, Path]) -> tuple[str, int, float, int]:
     """Train one variant with one seed. Return its name, seed, validation loss and number of parameters."""
-    name, overrides, seed, out = trial
+    name, variant, overrides, seed, out = trial
     import gptzoo
 
-    spec = gptzoo.load_run_spec(QUICKSTART, [*overrides, f"seed={seed}"])
+    spec = gptzoo.load_run_spec(variant, [*overrides, f"seed={seed}"])
     result = gptzoo.train(spec, out / name / f"seed-{seed}", resume=True, quiet=True)
     model = gptzoo.load(result.folder).model
     loss = result.metrics["val/loss"]
@@ -73,16 +77,29 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/zoo"))
     arguments = parser.parse_args()
-    chosen = {n: o for n, o in variants().items() if n == "baseline" or not arguments.only or n in arguments.only}
+    all_variants = variants()
+    chosen = {n: v for n, v in all_variants.items() if n == "baseline" or not arguments.only or n in arguments.only}
     short = [f"steps={arguments.steps}", f"eval.every={arguments.steps}", f"checkpoint.every={arguments.steps}"]
-    trials = [(name, [*o, *short], seed, arguments.out) for name, o in chosen.items() for seed in arguments.seeds]
+    trials = [(name, spec, short, seed, arguments.out) for name, spec in chosen.items() for seed in arguments.seeds]
     with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
         results = pool.map(train, trials, chunksize=1)
-    print(json.dumps(report(results, arguments, torch.__version__), indent=2))
+    print(json.dumps(report(results, recommended(all_variants), arguments, torch.__version__), indent=2))
+
+
+def recommended(specs: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the settings that each variant has because its component recommends them."""
+    import gptzoo
+    from gptzoo.spec.components_in_spec import recommendations_in
+
+    found = {name: recommendations_in(gptzoo.load_run_spec(spec)) for name, spec in specs.items()}
+    return {name: [each.wanted for each in of] for name, of in found.items()}
 
 
 def report(
-    results: list[tuple[str, int, float, int]], arguments: argparse.Namespace, torch_version: str
+    results: list[tuple[str, int, float, int]],
+    settings: dict[str, list[str]],
+    arguments: argparse.Namespace,
+    torch_version: str,
 ) -> dict[str, Any]:
     """Compare each variant with the baseline."""
     losses = {(name, seed): loss for name, seed, loss, _ in results}
@@ -94,6 +111,7 @@ def report(
             {
                 "variant": name,
                 "parameters": n_parameters,
+                "recommended": settings[name],
                 "losses": of_variant,
                 "mean": statistics.mean(of_variant),
                 "minus_baseline": statistics.mean(differences),

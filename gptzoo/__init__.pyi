@@ -12,9 +12,11 @@ from gptzoo.checkpoint.model_folder import load as load
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
 from gptzoo.component import Inherited as Inherited
+from gptzoo.component import Recommended as Recommended
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
 from gptzoo.components.attention import SdpaAttention as SdpaAttention
+from gptzoo.components.attention import cuda_attention as cuda_attention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext
@@ -23,6 +25,7 @@ from gptzoo.components.multi_head_attention import Attention as Attention
 from gptzoo.components.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from gptzoo.components.norm import Norm as Norm
 from gptzoo.components.norm import NormLayer as NormLayer
+from gptzoo.components.part import FusedBlocks as FusedBlocks
 from gptzoo.components.part import Part as Part
 from gptzoo.components.part import Rng as Rng
 from gptzoo.components.part import TensorPlan as TensorPlan
@@ -92,6 +95,8 @@ from gptzoo.spec.files import load_run_spec as load_run_spec
 from gptzoo.spec.model import ModelSpec as ModelSpec
 from gptzoo.spec.run import RunSpec as RunSpec
 from gptzoo.training.evaluation.evaluate import evaluate as evaluate
+from gptzoo.training.named_parameters import NamedParameters as NamedParameters
+from gptzoo.training.named_parameters import matrix_rows as matrix_rows
 from gptzoo.training.optim.learning_rate_schedules import Schedule as Schedule
 from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer as MatrixOptimizer
 from gptzoo.training.optim.optimizers import GroupedOptimizer as GroupedOptimizer

@@ -16,7 +16,8 @@ without a look into the registry. This file does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, create_model
@@ -43,6 +44,20 @@ def inherited(name: str, description: str | None = None) -> Any:  # noqa: ANN401
     return Field(default=None, description=description, json_schema_extra={"inherits": name})
 
 
+@dataclass(frozen=True)
+class Recommended:
+    """A setting of the run around a component, which the component needs to work as its authors intend."""
+
+    field: str
+    """The field of a run, such as `model.architecture.embed_scale` or `optimizer.lr`."""
+    source: str
+    """The paper or measurement that the setting comes from."""
+    value: Any = None
+    """The recommended value, as JSON."""
+    factor: float | None = None
+    """In place of a value: a multiple of the number that suits the component which this one replaces."""
+
+
 class Config(StrictModel):
     """The options of a component. `type` is the name of the component; the component's author adds the other fields."""
 
@@ -66,6 +81,14 @@ class Config(StrictModel):
 
         An option of "" means the component as a whole. Override it to check rules that involve several fields. They are
         checked when a spec is read, and errors give its location.
+        """
+        yield from ()
+
+    def recommended(self, model: Mapping[str, Any]) -> Iterator[Recommended]:
+        """Yield the settings of the run around the component that it needs to work as its authors intend.
+
+        They are shown with a model that has the component, and an axis of an ablation takes them along. `model` is the
+        resolved spec of the model as JSON. Override it where the defaults, which suit common models, do not suit.
         """
         yield from ()
 

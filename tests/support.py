@@ -71,7 +71,10 @@ class Arithmetic:
         torch.testing.assert_close(actual, expected, rtol=self.tolerance, atol=self.tolerance)
 
     def context(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device, torch.bfloat16) if self.autocast else contextlib.nullcontext()
+        if not self.autocast:
+            return contextlib.nullcontext()
+        # Without the cache of casts, in which weights that a test changes in place would keep their old values.
+        return torch.autocast(self.device, torch.bfloat16, cache_enabled=False)
 
 
 CPU_ARITHMETICS = [

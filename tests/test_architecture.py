@@ -146,16 +146,16 @@ def test_the_core_names_no_component() -> None:
 def test_the_public_names() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
-        DataError Decoder Dims Diverged Draws Executor FeedForward FolderError ForwardContext GgufArchitecture
-        GgufMetadata GptzooError GroupedOptimizer IGNORED_TARGET Importer Inherited InputError InterleavedLlama
-        Interrupted Job LogitsProcessor MatrixOptimizer ModelSpec MultiHeadAttention Norm NormLayer Optimizer Part
-        PerLayer PluginError Positional
-        PrefillOutput Reference RemoteJob Replicated Rng RopeScaling RotaryPositional RowParallel RunSpec RunView
-        Sample SampleCorpus SamplingSpec Schedule SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer
-        SublayerOutput TensorPlan TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
-        ablate build by_default compare evaluate export_hf extend generate hookimpl inherited initialise load
-        load_ablation_spec load_model_spec load_plugin load_run_spec new_cache prepare_for_inference read_outcome
-        read_rope read_ropes registered rope_parameters run_remote_job source_rows stream train variants
+        DataError Decoder Dims Diverged Draws Executor FeedForward FolderError ForwardContext FusedBlocks
+        GgufArchitecture GgufMetadata GptzooError GroupedOptimizer IGNORED_TARGET Importer Inherited InputError
+        InterleavedLlama Interrupted Job LogitsProcessor MatrixOptimizer ModelSpec MultiHeadAttention NamedParameters
+        Norm NormLayer Optimizer Part PerLayer PluginError Positional PrefillOutput Recommended Reference RemoteJob
+        Replicated Rng RopeScaling RotaryPositional RowParallel RunSpec RunView Sample SampleCorpus SamplingSpec
+        Schedule SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan
+        TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
+        ablate build by_default compare cuda_attention evaluate export_hf extend generate hookimpl inherited initialise
+        load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache prepare_for_inference
+        read_outcome read_rope read_ropes registered rope_parameters run_remote_job source_rows stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gptzoo.model.accounting import ModelCosts
     from gptzoo.model.dry_run import Precision
     from gptzoo.spec.model import ModelSpec
+    from gptzoo.spec.run import RunSpec
 
 
 @click.command()
@@ -79,13 +80,13 @@ def build(
     if out is not None:
         _write_initial_weights(model_spec, out, seed)
     if as_json:
-        click.echo(to_json(_to_json(model_spec, nodes, costs), indent=2))
+        click.echo(to_json(_to_json(model_or_run, model_spec, nodes, costs), indent=2))
         return
     from rich.console import Console
 
     from gptzoo.cli.card import print_card
 
-    print_card(Console(highlight=False), model_spec, nodes, costs)
+    print_card(Console(highlight=False), model_or_run, nodes, costs)
 
 
 def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
@@ -96,9 +97,11 @@ def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
     click.echo(f"{folder}: wrote initial weights, seed {seed}", err=True)
 
 
-def _to_json(spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: ModelCosts) -> dict[str, Any]:
+def _to_json(
+    model_or_run: ModelSpec | RunSpec, spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: ModelCosts
+) -> dict[str, Any]:
     from gptzoo.interop.exporting.summary import summarise_export
-    from gptzoo.spec.components_in_spec import components_in
+    from gptzoo.spec.components_in_spec import components_in, recommendations_in
 
     return {
         "name": spec.name,
@@ -106,6 +109,7 @@ def _to_json(spec: ModelSpec, nodes: list[ModuleNode | BlockGroup], costs: Model
         **costs.as_dict(),
         "export": dataclasses.asdict(summarise_export(spec)),
         "components": [part.as_dict() for part in components_in(spec)],
+        "recommended": [recommendation.as_dict() for recommendation in recommendations_in(model_or_run)],
         "stack": [_node_to_json(node) for node in nodes],
     }
 

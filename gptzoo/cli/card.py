@@ -12,8 +12,9 @@ from gptzoo.cli.stack import draw_stack, wrap_notes
 from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
 from gptzoo.interop.exporting.summary import summarise_export
 from gptzoo.model.accounting import ModelCosts, TrainingMemory
-from gptzoo.spec.components_in_spec import components_in
+from gptzoo.spec.components_in_spec import components_in, recommendations_in
 from gptzoo.spec.model import ModelSpec
+from gptzoo.spec.run import RunSpec
 from gptzoo.utils.units import scaled
 
 _MAX_WIDTH = 100  # columns
@@ -21,11 +22,23 @@ _LABEL_WIDTH = 17  # columns
 _BAR_WIDTH = 24  # columns of a bar for all parameters
 
 
-def print_card(console: Console, spec: ModelSpec, nodes: Sequence[ModuleNode | BlockGroup], costs: ModelCosts) -> None:
-    """Print the header, the blocks, the parameters and the costs of a model."""
+def print_card(
+    console: Console,
+    model_or_run: ModelSpec | RunSpec,
+    nodes: Sequence[ModuleNode | BlockGroup],
+    costs: ModelCosts,
+) -> None:
+    """Print the header, the blocks, the parameters, the costs, and what the components of a model recommend."""
+    spec = model_or_run.model if isinstance(model_or_run, RunSpec) else model_or_run
     width = min(console.width, _MAX_WIDTH)
     console.print(_header(spec, costs, width), width=width)
-    for lines in (draw_stack(spec, nodes, width), _parameter_lines(costs), _cost_lines(spec, costs, width)):
+    recommended = _recommended_lines(model_or_run, width)
+    for lines in (
+        draw_stack(spec, nodes, width),
+        _parameter_lines(costs),
+        _cost_lines(spec, costs, width),
+        recommended,
+    ):
         for line in lines:
             console.print(line, soft_wrap=True)
 
@@ -85,6 +98,17 @@ def _cost_lines(spec: ModelSpec, costs: ModelCosts, width: int) -> Iterator[Text
     for label, notes in notes_by_label.items():
         for index, line in enumerate(wrap_notes(notes, width - _LABEL_WIDTH)):
             yield Text(f"{'' if index else label:<{_LABEL_WIDTH}}", "bold").append(line, "not bold")
+
+
+def _recommended_lines(spec: ModelSpec | RunSpec, width: int) -> Iterator[Text]:
+    """Yield the settings that the components recommend, each with the value that the spec has."""
+    for recommendation in recommendations_in(spec):
+        notes = [recommendation.wanted]
+        if recommendation.is_met is not None:
+            notes.append("set" if recommendation.is_met else f"not set, {recommendation.has}")
+        notes += [f"{recommendation.kind} {recommendation.type}", recommendation.setting.source]
+        for index, line in enumerate(wrap_notes(notes, width - _LABEL_WIDTH)):
+            yield Text(f"{'' if index else 'recommended':<{_LABEL_WIDTH}}", "bold").append(line, "not bold")
 
 
 def _memory_notes(memory: TrainingMemory) -> list[str]:

@@ -53,7 +53,12 @@ def extend(
     The result is (B, S, …) for each name, and `k_pos` (B|1, S). Pass `memo` and `position_limit` from the forward
     context: with `memo`, layers share the computation on positions; with `position_limit`, empty slots are not read.
     """
-    if not no_past and positions.is_cpu and not torch.compiler.is_compiling():
+    if (
+        not no_past
+        # On a GPU, the host does not know the last of several positions.
+        and (positions.is_cpu or (positions.is_cuda and positions.shape[1] == 1))
+        and not torch.compiler.is_compiling()
+    ):
         memo = {} if memo is None else memo
         key = "cache", state["position"].shape, id(positions)
         if key not in memo:
@@ -112,12 +117,15 @@ def _append(state: State, new: Mapping[str, Tensor], placement: _Placement) -> t
 def _placement(cached_positions: Tensor, positions: Tensor) -> _Placement | None:
     """Return the placement of new tokens, or None if they would overwrite slots that some of them attend to."""
     batch_size, n_slots = cached_positions.shape[0], cached_positions.shape[1] - 1
-    last = int(positions.amax())
-    if positions.shape[1] > 1 and last >= n_slots:
-        return None
-    n_read = min(last + 1, n_slots) if last >= 0 else n_slots
-    k_pos = cached_positions[:, :n_read]
-    if positions.shape == (1, 1):
-        return _Placement(last % n_slots if last >= 0 else n_slots, positions, n_read, k_pos)
-    slot = torch.where(positions >= 0, positions % n_slots, n_slots)
-    return _Placement((torch.arange(batch_size)[:, None], slot), positions, n_read, k_pos)
+    n_read = n_slots
+    if positions.is_cpu:  # on a GPU, the host would wait for the last position
+        last = int(positions.amax())
+        if positions.shape[1] > 1 and last >= n_slots:
+            return None
+        n_read = min(last + 1, n_slots) if last >= 0 else n_slots
+        if positions.shape == (1, 1):
+            slot = last % n_slots if last >= 0 else n_slots
+            return _Placement(slot, positions, n_read, cached_positions[:, :n_read])
+    slots = torch.where(positions >= 0, positions % n_slots, n_slots)
+    rows = torch.arange(batch_size, device=positions.device)[:, None]
+    return _Placement((rows, slots), positions, n_read, cached_positions[:, :n_read])

@@ -50,12 +50,19 @@ class ForwardContext:
 
     def _mask(self, k_pos: Tensor, window: int | None) -> tuple[Tensor, bool]:
         """Return the mask, and whether it is known to be all True."""
-        if self.no_past or self.positions.shape[1] > 1 or not k_pos.is_cpu or torch.compiler.is_compiling():
+        # Layers share the mask among new tokens, and that of a decode step. Other keys are those of one layer.
+        if (
+            not (k_pos.is_cpu or k_pos.is_cuda)
+            or not (k_pos is self.positions or (not self.no_past and self.positions.shape[1] == 1))
+            or torch.compiler.is_compiling()
+        ):
             mask = attention_mask(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
             return mask, False
-        key = "mask", id(self.positions), id(k_pos), self.causal, window
-        if key not in self.memo:  # the entry holds both tensors, so that their ids are not reused
+        key = "mask", id(self.positions), id(k_pos), id(self.documents), self.causal, window
+        if key not in self.memo:  # the entry holds the tensors, so that their ids are not reused
             mask = attention_mask(self.positions, k_pos, causal=self.causal, window=window, documents=self.documents)
-            self.memo[key] = mask, bool(mask.all()), k_pos, self.positions
+            # On a GPU, the host would wait for the answer.
+            may_be_all_true = not self.no_past and self.positions.shape[1] == 1 and k_pos.is_cpu
+            self.memo[key] = mask, may_be_all_true and bool(mask.all()), k_pos, self.positions, self.documents
         mask, all_true, *_ = self.memo[key]
         return mask, all_true

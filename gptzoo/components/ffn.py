@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gptzoo.component import Inherited, inherited
 from gptzoo.components.activation import Activation
 from gptzoo.components.context import ForwardContext
-from gptzoo.components.part import TensorPlan
+from gptzoo.components.part import FusedBlocks, TensorPlan
 from gptzoo.components.sublayer import State, Sublayer
 from gptzoo.components.tensor_plan import ColumnParallel, RowParallel, check_divisible
 from gptzoo.dims import Dims
@@ -138,6 +138,9 @@ class GLU(HiddenLayer):
     def __init__(self, config: Config, dims: Dims):
         super().__init__(config, dims)
         self.gate_up = nn.Linear(dims.d_model, 2 * self.d_ff, bias=config.bias)  # both in one matrix product
+
+    def fused_blocks(self) -> Mapping[str, FusedBlocks]:
+        return {"gate_up.weight": FusedBlocks((self.d_ff, self.d_ff))}
 
     def tensor_parallel(self, n: int) -> TensorPlan:
         return {"gate_up": ColumnParallel((self.d_ff, self.d_ff)), **super().tensor_parallel(n)}

@@ -7,7 +7,7 @@ under the same names, so weights of one can be loaded into the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -18,7 +18,7 @@ from gptzoo.component import Inherited, inherited
 from gptzoo.components.cache import extend, new_cache
 from gptzoo.components.context import ForwardContext
 from gptzoo.components.norm import NormLayer
-from gptzoo.components.part import TensorPlan
+from gptzoo.components.part import FusedBlocks, TensorPlan
 from gptzoo.components.sublayer import State, Sublayer, SublayerOutput
 from gptzoo.components.tensor_plan import ColumnParallel, Replicated, RowParallel, TensorSplit, check_divisible
 from gptzoo.dims import Dims
@@ -189,6 +189,9 @@ class MultiHeadAttention(Attention):
         n_slots = min(self.window or max_length, max_length)
         shape = (self.n_kv_heads, self.d_head)
         return new_cache(batch_size, n_slots, {"k": shape, "v": shape}, device=device, dtype=dtype)
+
+    def fused_blocks(self) -> Mapping[str, FusedBlocks]:
+        return {"qkv.weight": FusedBlocks(tuple(self.widths))}
 
     def tensor_parallel(self, n: int) -> TensorPlan | None:
         """Split the heads; a shard has some query heads and the key/value heads that they use."""

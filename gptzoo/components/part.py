@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,6 +13,26 @@ from gptzoo.component import Component
 from gptzoo.components.tensor_plan import TensorSplit
 
 Rng = Callable[[str], torch.Generator]  # maps the name of a parameter to the generator of its initial values
+
+
+@dataclass(frozen=True)
+class FusedBlocks:
+    """The matrices that one parameter holds, such as those of queries, keys and values: blocks of its rows."""
+
+    sizes: tuple[int, ...]
+    """Number of rows of each matrix, in their order along dim 0. Together they are all rows of the parameter."""
+    repeats: int = 1
+    """How often this pattern of rows repeats: n_heads if each head has its rows of every matrix in turn."""
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows of the parameter."""
+        return self.repeats * sum(self.sizes)
+
+    def rows(self) -> list[torch.Tensor]:
+        """Return the indices of the rows of each matrix."""
+        pattern = torch.arange(self.n_rows).view(self.repeats, -1)
+        return [block.flatten() for block in pattern.split_with_sizes(list(self.sizes), dim=1)]
 
 
 class Part(Component, nn.Module):
@@ -42,6 +63,15 @@ class Part(Component, nn.Module):
 
     def initialise(self, rng: Rng) -> None:
         """Fill the parameters and buffers that this module owns itself, each from `rng("its_name")`."""
+
+    def fused_blocks(self) -> Mapping[str, FusedBlocks]:
+        """Return the matrices in each parameter of this part that holds several, by its name inside the part.
+
+        An optimizer that treats matrices as a whole, such as Muon, then treats each of them by itself, as if it were a
+        parameter of its own. So the result of training does not depend on how a layer is written. Parameters of nested
+        parts are declared by these parts.
+        """
+        return {}
 
     def tensor_parallel(self, n: int) -> TensorPlan | None:
         """Turn this part into one of `n` equal shards and return its tensor-parallel plan.

@@ -27,6 +27,11 @@ class AxisSpec(StrictModel):
     """Condition under which this axis applies, as labels of other axes: {"model.attention": ["sdpa"]}. Default:
     always."""
 
+    recommended: bool | None = None
+    """Take along the settings that the chosen components recommend, such as the scale of the initial embeddings. The
+    plan shows them for each variant. What a choice sets itself is kept, and what belongs to a component of the base.
+    Default: true, except in a folder whose ablation was started before this option existed."""
+
     @model_validator(mode="after")
     def _check(self) -> AxisSpec:
         errors = []

@@ -92,6 +92,35 @@ def strip_provenance(data: Mapping[str, Any], source: str) -> dict[str, Any]:
     return data
 
 
+def keep_recorded_options(
+    spec: StrictModel, recorded: Mapping[str, Any], source: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the JSON of a spec that continues what an older version recorded, and a note for each option it keeps.
+
+    An option that is newer than the record has the value that `Component.migrate` gives the record, unless the spec
+    sets another one than the default. So a spec that was written before the option existed keeps its meaning.
+
+    recorded: the recorded spec, with `$components`.
+    """
+    data, notes = spec.model_dump(mode="json"), []
+    for record in _read_records(recorded.get(COMPONENTS_KEY, []), source):
+        component = registry.current().of_kind(record.kind).get(record.type)
+        before, now = (parent and parent[key] for parent, key in (_find(of, record.path) for of in (recorded, data)))
+        if component is None or record.config_version >= component.version:
+            continue
+        if not isinstance(before, dict) or not isinstance(now, dict) or now.get("type") != record.type:
+            continue
+        migrated = component.migrate(before, record.config_version)
+        for name, field in component.Config.model_fields.items():
+            is_new = name not in before and name in migrated
+            if is_new and now[name] != migrated[name] and now[name] == field.get_default(call_default_factory=True):
+                now[name] = migrated[name]
+                notes.append(
+                    f"{record.path}.{name}: stays {migrated[name]!r}, as in the older version that started this run"
+                )
+    return data, notes
+
+
 def _read_records(entries: Json, source: str) -> list[_ComponentRecord]:
     if not isinstance(entries, list):
         raise SpecError([Problem(source, f"$.{COMPONENTS_KEY}", f"should be a list; {_OMIT}")])

@@ -27,6 +27,8 @@ from gptzoo.training.step.micro_batch import split_into_micro_batches
 from gptzoo.training.step.train_step import TrainStep
 
 _MEMORY_FRACTION = 0.8  # of the available memory; the rest is for fragmentation and other processes
+_GPU_HEADROOM = 0.05  # of the memory of a GPU, kept free in trial steps
+_ALLOCATION_ERRORS = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA out of memory")
 _OPTIMIZER_COPIES = 2  # of the trained parameters, as in AdamW; trials on a GPU use the real optimizer
 
 
@@ -64,8 +66,12 @@ def find_micro_batch_size(spec: RunSpec, train_step: TrainStep, batching: Batchi
 def largest_size_that_runs(sizes: Sequence[int], attempt: Callable[[int], None]) -> int:
     """Return the first of `sizes` whose attempt does not run out of GPU memory. Raises InputError if none fits."""
     for size in sizes:
-        with contextlib.suppress(torch.OutOfMemoryError):
+        try:
             attempt(size)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        else:
             return size
         gc.collect()  # the exception and its frames form cycles that hold the tensors of the attempt
         torch.cuda.empty_cache()
@@ -73,6 +79,11 @@ def largest_size_that_runs(sizes: Sequence[int], attempt: Callable[[int], None])
         "micro_batch_size auto: the GPU has no room for a step with one sequence. Try activation_checkpointing, "
         "bf16, a shorter context_length or a smaller model"
     )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True for torch's own error, and for those of CUDA's libraries, which allocate memory themselves."""
+    return isinstance(error, torch.OutOfMemoryError) or any(name in str(error) for name in _ALLOCATION_ERRORS)
 
 
 def _divisors(number: int) -> list[int]:
@@ -93,16 +104,22 @@ def _halvings(number: int) -> list[int]:
 
 
 def _run_trial_steps(spec: RunSpec, train_step: TrainStep, batching: Batching, size: int) -> None:
-    """Run two steps, so that everything is allocated that a run needs: gradients, optimizer state, EMA."""
-    ema_bytes = sum(p.nbytes for p in train_step.parameters.values()) if spec.ema_decay is not None else 0
-    ema = torch.empty(ema_bytes, dtype=torch.uint8, device=train_step.device)
+    """Run two steps, so that everything is allocated that a run needs: gradients, optimizer state, EMA.
+
+    Part of the memory is kept free, because it is fragmented in a run, and libraries need some later.
+    """
+    # An evaluation of the EMA copies the weights, and so does `watch` in the steps that it measures.
+    n_copies = 2 * (spec.ema_decay is not None) + (spec.watch.every is not None)
+    reserved = int(_GPU_HEADROOM * torch.cuda.get_device_properties(train_step.device).total_memory)
+    reserved += n_copies * sum(parameter.nbytes for parameter in train_step.parameters.values())
+    ballast = torch.empty(reserved, dtype=torch.uint8, device=train_step.device)
     with _restoring(train_step), _eager_blocks():
         for _ in range(2):
             batch = batching.train_batch(0, size)
             train_step.accumulate_gradients(split_into_micro_batches(batch, size, pin_memory=True), 0)
             train_step.optimizer.step()
             train_step.zero_grad()
-    del ema
+    del ballast
     torch.cuda.empty_cache()
 
 

@@ -9,6 +9,7 @@ from gptzoo.data.prepare import prepare
 from gptzoo.errors import DataError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build
+from gptzoo.model.fused_blocks import fused_blocks
 from gptzoo.model.head import Head
 from gptzoo.spec.files import check_reads_back
 from gptzoo.spec.run import RunSpec
@@ -18,6 +19,7 @@ from gptzoo.training.distributed.process_group import rank_device
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
 from gptzoo.training.initial_weights import InitialTensors, read_initial_weights
+from gptzoo.training.named_parameters import NamedParameters
 from gptzoo.training.optim.check_optimizer_state import check_optimizer_state
 from gptzoo.training.optim.optimizers import describe_optimizer
 from gptzoo.training.run.run_folder import DataRecord, RunFolder
@@ -57,10 +59,13 @@ class Setup:
         set_objective(self.model, spec)
         trained = freeze_parameters(self.model, spec.freeze, spec.train_only)
         self.trained_notes = describe_trained(self.model)  # before shards take the place of parameters
+        blocks = fused_blocks(self.model)  # before parts become shards
         prepare_blocks(self.model, compile=spec.compile, recompute=spec.activation_checkpointing)
         self.parallelized = parallelize(self.model, spec.parallel, ranks, self.device)
         parameters = self.parallelized.parameters()  # parallelize may have replaced them
-        self.parameters = {name: parameters[name] for name in trained}
+        self.parameters = NamedParameters(
+            {name: parameters[name] for name in trained}, blocks, self.parallelized.row_orders
+        )
         if splits_weights:
             check_optimizer_on_shards(spec, next(iter(self.parameters.values())))
         self.group_entries = check_optimizer_state(spec, self.parameters)  # that the optimizer changes

@@ -8,7 +8,6 @@ the same weights, bit by bit.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,6 +36,7 @@ from gptzoo.training.run_warnings import early_stop_warnings, weight_warnings
 from gptzoo.training.setup import Setup
 from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
 from gptzoo.training.step.prefetch import prefetch
+from gptzoo.training.step.step_timer import StepTimer
 from gptzoo.training.tracking.observers import RunObservers, observe_run
 from gptzoo.training.tracking.progress import Progress, as_warning, show_progress
 
@@ -87,8 +87,11 @@ def train(
     with process_group(spec) as ranks, contextlib.ExitStack() as stack, preserve_rng_state(rank_device(spec.device)):
         lock = folder.lock(resume=resume or allowed_change != "nothing")
         ranks.on_main_rank(lambda: stack.enter_context(lock))
-        setup = ranks.on_all_ranks(lambda: Setup(spec, folder, ranks))
+        keep = folder.keep_recorded_options
+        kept_spec, notes = (spec, []) if override else ranks.on_all_ranks(lambda: keep(spec))
+        setup = ranks.on_all_ranks(lambda: Setup(kept_spec, folder, ranks))
         start = start_or_resume(setup, allowed_change)
+        start.messages.extend(notes)
         return _run(setup, start, until=until, quiet=quiet)
 
 
@@ -158,6 +161,7 @@ class Trainer:
         self.schedule = start.schedule
         self.progress = progress
         self.observers = observers
+        self.timer = StepTimer(self.device)
 
     def run(self) -> None:
         """Train to the end of the run or to a pause, and leave a checkpoint there.
@@ -233,17 +237,18 @@ class Trainer:
 
     def _train_on(self, micro_batches: Sequence[MicroBatch]) -> dict[str, Any]:
         """Do one optimizer step on a batch, or skip it if its gradient is not finite. Return the metrics row."""
-        started = time.perf_counter()
+        self.timer.start()
         state, train_step = self.train_state, self.train_step
         lr_factor = self.schedule.lr_factor(state.step)
 
         gradient = train_step.accumulate_gradients(micro_batches, state.step)
+        self.timer.gradient_arrived()
         scale_was_lowered = train_step.loss_scale.update(gradient.is_finite)
         fp16_overflow = scale_was_lowered and gradient.losses_are_finite
 
         self.monitor.before_optimizer_step(state.step + 1)
         if gradient.is_finite:
-            train_step.clip_gradients(gradient.norm)
+            train_step.clip_gradients(gradient.total_norm)
             train_step.set_learning_rates(lr_factor)
             train_step.optimizer_step(state.step)
             train_step.zero_grad()
@@ -259,11 +264,11 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(state.step)
 
-        tokens_per_second = self.spec.batch_size * self.tokens_per_sample / (time.perf_counter() - started)
+        tokens_per_second = self.spec.batch_size * self.tokens_per_sample / self.timer.stop()
         row = {
             "step": state.step,
             "tokens": state.samples * self.tokens_per_sample,
-            **{name: value.tolist() for name, value in gradient.metrics.items()},
+            **gradient.metric_values,
             "lr": train_step.peak_lrs[0] * lr_factor,
             "grad_norm": gradient.norm,
         }
@@ -276,6 +281,7 @@ class Trainer:
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Evaluate the model and update `train_state`. Return the metrics, and True if the loss is the best so far."""
+        self.timer.pause()
         with self.train_step.evaluation_weights():
             metrics = self._validation_metrics(self.batching)
             for name, batching in self.evaluation_sets.items():
@@ -310,6 +316,7 @@ class Trainer:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None
 
     def _save_checkpoint(self) -> None:
+        self.timer.pause()
         step, checkpoints = self.train_state.step, self.folder.checkpoints
         best = self.train_state.best_step if self._keeps_best() else None
         self.observers.before_checkpoint()

@@ -39,6 +39,19 @@ def loss_and_gradients(head: Head, x: Tensor, embedding: Tensor, targets: Tensor
     return [loss, *torch.autograd.grad(loss, inputs, materialize_grads=True)]
 
 
+def watch_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which the number of rows is added whenever logits are computed."""
+    sizes: list[int] = []
+    original = Head._logits
+
+    def watch(self: Head, x: Tensor, *parameters: Any) -> Tensor:
+        sizes.append(len(x))
+        return original(self, x, *parameters)
+
+    monkeypatch.setattr(Head, "_logits", watch)
+    return sizes
+
+
 forms = pytest.mark.parametrize(("tied", "bias"), [(True, False), (True, True), (False, False), (False, True)])
 
 
@@ -72,17 +85,9 @@ def test_the_loss_in_chunks_has_the_same_value_and_gradients(
     monkeypatch.setattr(Head, "z_loss", z_loss)
     whole = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
     monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", rows * V)
-    n_chunks = 0
-    original = head_module.checkpoint
-
-    def counting(*arguments: Any, **options: Any) -> Any:
-        nonlocal n_chunks
-        n_chunks += 1
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(head_module, "checkpoint", counting)
+    sizes = watch_chunks(monkeypatch)
     chunked = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
-    assert n_chunks == -(-15 // rows)
+    assert len(sizes) == 2 * -(-15 // rows)  # once forward, once again for the gradient
     assert chunked[0].dtype == whole[0].dtype
     for ours, expected in zip(chunked, whole, strict=True):
         arithmetic.close(ours, expected)
@@ -122,18 +127,34 @@ def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
 
 def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", 4 * V)
-    sizes: list[int] = []
-    original = Head.forward
-
-    def watch(self: Head, x: Tensor, embedding: Tensor) -> Tensor:
-        sizes.append(len(x))
-        return original(self, x, embedding)
-
-    monkeypatch.setattr(Head, "forward", watch)
+    sizes = watch_chunks(monkeypatch)
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
     loss_and_gradients(head, x, embedding, targets)
     assert max(sizes) == 4
     assert sum(sizes) == 2 * 15  # once forward, once again for the gradient
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_in_bf16_the_gradient_of_the_head_in_many_chunks_is_as_exact_as_in_one(
+    frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_tokens, vocab_size, width = 4096, 64, 16
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, n_tokens, width, generator=generator).requires_grad_()
+    embedding = (0.1 * torch.randn(vocab_size, width, generator=generator)).requires_grad_(not frozen)
+    frequencies = torch.arange(1, vocab_size + 1).float().reciprocal()  # as in text
+    targets = torch.multinomial(frequencies, n_tokens, replacement=True, generator=generator)[None]
+    head = Head(width, vocab_size, tied=True, bias=False)
+
+    def gradients(n_chunks: int, *, bf16: bool) -> list[Tensor]:
+        monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", n_tokens * vocab_size // n_chunks)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
+        return list(torch.autograd.grad(loss, [x] if frozen else [x, embedding]))
+
+    exact = gradients(1, bf16=False)
+    for whole, chunked, expected in zip(gradients(1, bf16=True), gradients(128, bf16=True), exact, strict=True):
+        assert (chunked - expected).norm() < 1.05 * (whole - expected).norm()
 
 
 def test_a_vocabulary_larger_than_a_chunk_is_processed_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.engine.sampler import sample_tokens
+from gptzoo.sampling.engine.sampler import draw_uniforms, sample_tokens
 from gptzoo.sampling.generate import generate, stream
 
 BASE: dict[str, Any] = {"vocab_size": 23, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4}
@@ -131,9 +131,9 @@ def test_a_row_with_one_possible_token_still_advances_its_generator() -> None:
     only = torch.full((2, 50), float("-inf"))
     only[0, 7], only[1, 0] = -3.0, 2.0
     generators, others = ([torch.Generator().manual_seed(seed) for seed in (4, 5)] for _ in range(2))
-    assert sample_tokens(only, generators) == [7, 0]
-    assert sample_tokens(torch.stack([only[0], logits[1]]), others)[0] == 7
-    assert sample_tokens(logits, generators) == sample_tokens(logits, others)
+    assert sample_tokens(only, draw_uniforms(generators)).tolist() == [7, 0]
+    assert sample_tokens(torch.stack([only[0], logits[1]]), draw_uniforms(others))[0] == 7
+    assert sample_tokens(logits, draw_uniforms(generators)).equal(sample_tokens(logits, draw_uniforms(others)))
 
 
 def test_prompts_may_be_rows_of_a_tensor_or_an_array() -> None:

@@ -134,12 +134,23 @@ def test_trials_halve_the_size_until_a_step_runs(monkeypatch: pytest.MonkeyPatch
         largest_size_that_runs([8, 6], attempt)
 
 
-def test_errors_other_than_out_of_memory_are_raised() -> None:
+@pytest.mark.parametrize("error", [ValueError("a bug"), RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")])
+def test_errors_other_than_out_of_memory_are_raised(error: Exception) -> None:
     def attempt(size: int) -> None:
-        raise ValueError("a bug")
+        raise error
 
-    with pytest.raises(ValueError, match="a bug"):
+    with pytest.raises(type(error), match=str(error)):
         largest_size_that_runs([2, 1], attempt)
+
+
+def test_a_library_of_cuda_without_memory_halves_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit.gc, "collect", lambda: None)
+
+    def attempt(size: int) -> None:
+        if size > 1:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    assert largest_size_that_runs([4, 2, 1], attempt) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "adafactor", "lion"])

@@ -36,7 +36,7 @@ class Pair:
         return {
             "name": f"{a} against {b}",
             "base": {name: value for name, value in self.runs[0].items() if name not in _NOT_COMPARED},
-            "axes": {AXIS: {"choices": {a: {}, b: dict(self.changes)}}},
+            "axes": {AXIS: {"choices": {a: {}, b: dict(self.changes)}, "recommended": False}},  # both as they are
             "baseline": {AXIS: a},
             "samples": False,
             **settings,

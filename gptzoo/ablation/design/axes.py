@@ -36,6 +36,7 @@ class Axis:
     name: str
     choices: Sequence[Choice]
     when: Mapping[str, frozenset[str]]  # labels of other axes, one of which each must have for this axis to exist
+    recommended: bool = True  # take along the settings that the chosen components recommend
 
 
 def read_axes(axes: Mapping[str, AxisSpec], model: type[BaseModel], base: dict[str, Any]) -> list[Axis]:
@@ -48,7 +49,8 @@ def read_axes(axes: Mapping[str, AxisSpec], model: type[BaseModel], base: dict[s
         except ValueError as error:
             problems.append(Problem("axes", f"$.{name}", str(error)))
             continue
-        expanded.append(Axis(name, choices, {other: condition_labels(wanted) for other, wanted in spec.when.items()}))
+        when = {other: condition_labels(wanted) for other, wanted in spec.when.items()}
+        expanded.append(Axis(name, choices, when, recommended=spec.recommended is not False))
     known = {axis.name: {choice.label for choice in axis.choices} for axis in expanded}
     for axis in expanded if not problems else ():
         problems += condition_problems(axis.when, known, f"$.{axis.name}.when")

@@ -18,6 +18,7 @@ from gptzoo.ablation.design.axes import (
     read_axes,
 )
 from gptzoo.ablation.design.points import Point, points
+from gptzoo.ablation.design.recommended import take_along
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.records.outcome import Exclusion
 from gptzoo.errors import Problem, SpecError
@@ -41,6 +42,7 @@ class EnumeratedVariant(Generic[S]):
     spec: S
     digest: str  # hash of the spec without names
     merged: Sequence[Mapping[str, str]] = ()  # the choices of other points with an equal spec
+    recommended: Sequence[str] = ()  # settings that the axes have taken along
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class _ValidPoint(Generic[S]):
     spec: S
     digest: str
     merged: list[Mapping[str, str]]
+    recommended: Sequence[str]
 
 
 class _Enumeration(Generic[S]):
@@ -139,6 +142,7 @@ class _Enumeration(Generic[S]):
     ):
         self.model, self.base, self.axes = model, base, axes
         self.reader = SpecReader(folder)
+        self.base_spec = self.reader.read(model, base)
         self.labels = {axis.name: [choice.label for choice in axis.choices] for axis in axes}
         self.suggested = [
             point for point in suggested if all(label in self.labels[name] for name, label in point.items())
@@ -207,7 +211,7 @@ class _Enumeration(Generic[S]):
         labels = {name: condition_labels(label) for name, label in wanted.items()}
         if problems := condition_problems(labels, self.labels, "$.baseline"):
             raise SpecError(problems)
-        base_digest = spec_digest(self.reader.read(self.model, self.base))
+        base_digest = spec_digest(self.base_spec)
         return tuple(self._baseline_choice(axis, labels.get(axis.name), base_digest) for axis in self.axes)
 
     def _baseline_choice(self, axis: Axis, wanted: frozenset[str] | None, base_digest: str) -> int:
@@ -231,11 +235,14 @@ class _Enumeration(Generic[S]):
             if _holds(when, labels):
                 reason = because or "matches exclude: " + ", ".join(f"{axis} {labels[axis]}" for axis in when)
                 return Exclusion(labels, reason)
+        data = apply_choices(self.model, self.base, chosen.values())
         try:
-            spec = self.reader.read(self.model, apply_choices(self.model, self.base, chosen.values()))
+            spec = self.reader.read(self.model, data)
         except SpecError as error:
             return Exclusion(labels, "; ".join(f"{problem.path}: {problem.reason}" for problem in error.problems))
-        return _ValidPoint(chosen, labels, spec, spec_digest(spec), [])
+        along = [chosen[axis.name] for axis in self.axes if axis.recommended and axis.name in chosen]
+        spec, recommended = take_along(self.reader, spec, data, self.base_spec, chosen.values(), along)
+        return _ValidPoint(chosen, labels, spec, spec_digest(spec), [], recommended)
 
 
 def _holds(when: Mapping[str, frozenset[str]], labels: Mapping[str, str]) -> bool:
@@ -258,4 +265,4 @@ def _with_names(
             name = f"{name[:MAX_NAME_LENGTH]}-{point.digest[:6]}"
         taken.add(name)
         spec = cast(S, point.spec.model_copy(update={"name": name}))
-        yield EnumeratedVariant(name, point.choices, spec, point.digest, tuple(point.merged))
+        yield EnumeratedVariant(name, point.choices, spec, point.digest, tuple(point.merged), point.recommended)

@@ -53,6 +53,23 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
         raise FolderError(f"{folder}: contains a different ablation: {listed}; choose another --out")
 
 
+def with_recorded_axes(folder: Path, spec: AblationSpec) -> AblationSpec:
+    """Return the ablation with `recommended` decided for every axis: by its spec, else by the folder, else true.
+
+    An axis that the folder has recorded without the option keeps its variants without recommended settings, so that
+    the trials of older versions stay those of the ablation.
+    """
+    file = folder / "ablation.json"
+    recorded = read_record(file).get("axes") if file.is_file() else None
+    axes = {}
+    for name, axis in spec.axes.items():
+        before = recorded.get(name) if isinstance(recorded, dict) else None
+        default = before.get("recommended", False) if isinstance(before, dict) else True
+        decided = default if axis.recommended is None else axis.recommended
+        axes[name] = axis.model_copy(update={"recommended": decided})
+    return spec.model_copy(update={"axes": axes})
+
+
 def _without_extend(spec: dict[str, Any]) -> dict[str, Any]:
     """Remove `tune.extend`, which may change: it adds values to grids, and keeps the trials of the others."""
     tune = spec.get("tune")

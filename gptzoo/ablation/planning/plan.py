@@ -23,6 +23,7 @@ from gptzoo.ablation.design.optuna_search import (
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.check_patterns import check_patterns
+from gptzoo.ablation.planning.folder import with_recorded_axes
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
@@ -47,6 +48,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     A budget in seconds runs a calibration in `scratch` (default: a folder in `folder`). Pass the same `costs` to
     repeated calls, so that costs are computed once.
     """
+    spec = with_recorded_axes(folder, spec)
     design = _read_design(spec, folder)
     enumerated = enumerate_variants(
         RunSpec,

@@ -46,6 +46,8 @@ class PlannedVariant:
     is_tuned: bool = True  # False until the learning-rate grid has chosen a value
     tuning_failed: bool = False  # True if all trials of the learning-rate grid failed
     tuning: Tuning | None = None  # the learning-rate grid and its results so far
+    recommended: Sequence[str] = ()  # settings that the axes have taken along
+    left_out: Sequence[str] = ()  # settings that its components recommend, and that it has not
 
     @property
     def n_tokens(self) -> int:
@@ -74,6 +76,8 @@ class PlannedVariant:
             spec=spec,
             memory_bytes=self.costs.memory_bytes,
             tuning=self.tuning,
+            recommended=self.recommended,
+            left_out=self.left_out,
             exports_as=exports_as(self.spec.model),
             steps=self.n_steps,
             tokens=self.n_tokens,

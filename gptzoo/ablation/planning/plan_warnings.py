@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.warnings.costs import missed_budget
+from gptzoo.ablation.warnings.recommended import settings_left_out
 from gptzoo.ablation.warnings.schedules import (
     ScheduledRun,
     confounded_warmups,
@@ -30,6 +31,7 @@ def plan_warnings(plan: Plan) -> Iterator[ComparisonWarning]:
         yield from confounded_warmups(runs, plan.baseline)
     if plan.spec.budget is not None:
         yield from missed_budget([variant.as_variant() for variant in plan.variants], plan.spec.budget)
+    yield from settings_left_out({variant.name: variant.left_out for variant in plan.variants})
     if plan.halving is not None:
         yield from rungs_in_warmup(runs, plan.halving.steps)
 

@@ -10,7 +10,9 @@ from gptzoo.ablation.design.axes import label_of
 from gptzoo.ablation.design.budget import with_budget
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.design.enumeration import EnumeratedVariant, Variants
+from gptzoo.ablation.design.recommended import left_out
 from gptzoo.ablation.design.size_matching import match_size, model_size
+from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.calibrate import Calibration, calibrate
 from gptzoo.ablation.planning.plan_types import PlannedTrial, PlannedVariant
@@ -55,6 +57,7 @@ def prepare_variants(
     planned: list[PlannedVariant] = []
     tuning: list[PlannedTrial] = []
     baseline, _ = sized[0]
+    base = SpecReader(spec.folder).read(RunSpec, dict(spec.base))
     for variant, residue in sized:
         run = variant.spec
         if spec.budget is not None:
@@ -77,6 +80,8 @@ def prepare_variants(
                 is_tuned=chosen.spec is not None,
                 tuning_failed=chosen.spec is None and chosen.complete,
                 tuning=chosen.tuning,
+                recommended=variant.recommended,
+                left_out=left_out(run, base, None if spec.tune is None else spec.tune.field),
             )
         )
     order = {variant.name: index for index, variant in enumerate(enumerated)}

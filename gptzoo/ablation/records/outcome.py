@@ -28,6 +28,8 @@ class Variant:
     tuned: str = ""  # the value that the learning-rate grid chose, or its state; "" without a grid
     memory_bytes: int | None = None  # estimated memory of a training step; None if unknown
     tuning: Tuning | None = None  # the grid and its results; None without a grid
+    recommended: Sequence[str] = ()  # settings that the axes took along, because its components recommend them
+    left_out: Sequence[str] = ()  # settings that its components recommend, and that it has not
     exports_as: str = ""  # family of transformers for `gptzoo export-hf`, or what the closest one lacks; "" if unknown
     steps: int | None = None  # optimizer steps of one trial; None if an older version wrote the folder
     tokens: int | None = None  # training tokens of one trial; None as well

@@ -15,6 +15,7 @@ WarningKind = Literal[
     "schedule",  # a learning-rate schedule does not suit the length of a run, or differs between variants
     "rungs",  # a selection ranks runs within their warmup
     "learning rate",  # the grid of a tuned field gives no answer
+    "recommended",  # a component is compared without a setting that it recommends
     "context length",  # variants are evaluated in windows of different lengths
     "tokenizer",  # variants have different tokenizers
     "text",  # the training or held-out text is not what the comparison assumes

@@ -136,6 +136,7 @@ def _comparison(
     failed = outcome.failures(name)
     if failed:
         sentence += f" {describe_failures(failed, len(outcome.trials_of(name)))}."
+    sentence += _left_out(outcome, name)
     return Comparison(
         variant=name,
         verdict=corrected.verdict,
@@ -148,6 +149,16 @@ def _comparison(
         more_seeds=more_seeds,
         n_failed=len(failed),
         sentence=sentence,
+    )
+
+
+def _left_out(outcome: Outcome, name: str) -> str:
+    """Return a sentence for each recommended setting that a variant or the baseline leaves out, or ""."""
+    return "".join(
+        f" Note on {variant.name}: {setting}."
+        for variant in outcome.variants
+        if variant.name in (name, outcome.baseline)
+        for setting in variant.left_out
     )
 
 

@@ -72,13 +72,18 @@ def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
 def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
     """Convert the outcome to JSON: the verdicts, and the state and final metric of each trial."""
     analysis = analyse(without_machine_metrics(outcome))
+    left_out = {variant.name: list(variant.left_out) for variant in outcome.variants}
     return {
         "name": outcome.name,
         "baseline": outcome.baseline,
         "metric": outcome.metric,
         "states": dict(_count_states(outcome)),
         "verdicts": {
-            comparison.variant: {"verdict": comparison.verdict, "sentence": comparison.sentence}
+            comparison.variant: {
+                "verdict": comparison.verdict,
+                "sentence": comparison.sentence,
+                "left_out": left_out[comparison.variant],
+            }
             for comparison in analysis.comparisons
         },
         "trials": [

@@ -77,6 +77,9 @@ def _exclusions_and_notes(plan: Plan) -> Iterator[str]:
         yield f"… and more for {len(reasons) - _N_REASONS_SHOWN} other reasons; --json shows all"
     for name, merged in plan.merged.items():
         yield f"{name} stands for {len(merged)} more combinations of choices with the same spec"
+    for variant in plan.variants:
+        if variant.recommended:
+            yield f"{variant.name} takes along what is recommended: {'; '.join(variant.recommended)}"
     for note in plan.notes:
         yield f"note: {note}"
     for warning in _all_warnings(plan):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -32,14 +33,22 @@ def compile_decoding(model: Architecture) -> None:
     longer chunks and steps with captures run uncompiled. If torch cannot compile the stack, it runs uncompiled and a
     warning gives the reason. After the first step, changes to modules, weights and hooks have no effect on compiled
     steps. On CUDA, batched decoding also captures the steps in CUDA graphs (`gptzoo.sampling.compile.cuda_graphs`).
+    On CUDA without the files of a CUDA toolkit, a warning says so, and steps are only captured.
     Raises InputError on a CPU without a C++ compiler.
     """
+    missing = None
     if next(model.parameters()).device.type == "cpu":
         _require_cpp_compiler()
+    else:
+        missing = missing_for_cuda()
+    if missing is not None:
+        message = f"decode steps on CUDA are only captured as CUDA graphs, not compiled, because {missing}"
+        advice = f"Install g++, and set CUDA_HOME to a CUDA toolkit of version {torch.version.cuda}."
+        warnings.warn(f"{message}. {advice}", stacklevel=2)
     register_inductor_lowering()
     for name, stack in model.named_modules():
         if isinstance(stack, Stack):
-            stack.compiled_decode_step = CompiledDecode(name or type(stack).name)
+            stack.compiled_decode_step = CompiledDecode(name or type(stack).name, can_compile=missing is None)
 
 
 def _require_cpp_compiler() -> None:
@@ -50,6 +59,25 @@ def _require_cpp_compiler() -> None:
         get_cpp_compiler()
     except InvalidCxxCompiler:
         raise InputError("compiling for a CPU needs a C++ compiler, and torch finds none. Install g++.") from None
+
+
+def missing_for_cuda() -> str | None:
+    """Return what ahead-of-time compilation for CUDA lacks on this machine, or None if it lacks nothing.
+
+    torch finds out only after most of the compilation. Its packages for pip contain no CUDA toolkit.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "torch finds no C++ compiler"
+    if CUDA_HOME is None:
+        return "torch finds no CUDA toolkit"
+    headers = [f"include/{name}" for name in ("cuda.h", "crt/host_defines.h")]
+    return next((f"{CUDA_HOME} has no {name}" for name in headers if not (Path(CUDA_HOME) / name).is_file()), None)
 
 
 def is_compiled(model: Architecture) -> bool:
@@ -72,16 +100,16 @@ Candidates = list[tuple[_Variant, Callable[[int | None], bool]]]
 class CompiledDecode:
     """Compiled decode steps of one stack. Variants are compiled on demand; `Stack.forward_blocks` is the fallback."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, *, can_compile: bool = True):
+        self.name, self.can_compile = name, can_compile
         self.variants: list[_Variant] = []
         self._candidates: dict[Hashable, Candidates] = {}  # by input layout
         # Input layout, states and candidates of the last step.
         self._last: tuple[Hashable, list[weakref.ref[Tensor]], Candidates] = (None, [], [])
-        self._gave_up = False
+        self._gave_up = not can_compile
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledDecode:
-        return CompiledDecode(self.name)  # the copied stack has its own weights
+        return CompiledDecode(self.name, can_compile=self.can_compile)  # the copied stack has its own weights
 
     def __call__(self, stack: Stack, x: Tensor, context: ForwardContext, states: States) -> SublayerOutput:
         if context.capture or context.memory is not None or torch.is_autocast_enabled(x.device.type):

@@ -6,25 +6,27 @@ A step of the engine decodes one token for every running sequence, then prefills
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import traceback
 from collections import deque
 from collections.abc import Hashable, Sequence
+from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
-from gptzoo.sampling.engine.engine_sequence import EngineSequence, process_sequence_logits
+from gptzoo.sampling.engine.engine_sequence import EngineSequence
 from gptzoo.sampling.engine.isolation import SequenceSnapshot, prefill_or_collect_errors, recompute_states
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
-from gptzoo.sampling.engine.sampler import log_probabilities, sample_tokens, top_logprobs
-from gptzoo.sampling.engine.speculative import DraftModel, Proposal, accept_or_resample, check_draft_prompt
+from gptzoo.sampling.engine.next_tokens import sample_next_tokens
+from gptzoo.sampling.engine.speculative import DraftModel, Proposal, check_draft_prompt
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request, check_prompt
+from gptzoo.sampling.spec import SamplingSpec
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Engine:
         self._draft_model = draft
         self._ids = itertools.count()
         self._stopping: StoppingCriteria | None = None  # of the last request
+        self._stopping_by_processors: WeakValueDictionary[str, StoppingCriteria] = WeakValueDictionary()
         self._waiting: deque[EngineSequence] = deque()
         self._running: list[EngineSequence] = []  # by slot
         self._allocate()
@@ -111,12 +114,21 @@ class Engine:
         more tokens than the model or a slot can hold, or a missing tokenizer or draft model.
         """
         self._check(request)
-        if self._stopping is None or self._stopping.spec is not request.spec:  # requests with one spec share processors
-            self._stopping = StoppingCriteria(request.spec, self.tokenizer, self.model.spec.dims.vocab_size)
+        if self._stopping is None or self._stopping.spec is not request.spec:
+            self._stopping = self._new_stopping_criteria(request.spec)
         request_id = next(self._ids) if request.id is None else request.id
         for sample in range(request.n_samples):
             self._waiting.append(EngineSequence.start(request, request_id, sample, self._stopping))
         return request_id
+
+    def _new_stopping_criteria(self, spec: SamplingSpec) -> StoppingCriteria:
+        """Return new criteria. Requests with equal processors share them, so their logits are processed together."""
+        key = json.dumps([config.model_dump(mode="json") for config in spec.processors], sort_keys=True)
+        sharing = self._stopping_by_processors.get(key)
+        processors = None if sharing is None else sharing.processors
+        stopping = StoppingCriteria(spec, self.tokenizer, self.model.spec.dims.vocab_size, processors)
+        self._stopping_by_processors[key] = stopping
+        return stopping
 
     @torch.inference_mode()
     def cancel(self, request_id: Hashable) -> bool:
@@ -177,7 +189,7 @@ class Engine:
         waiting_prompts = {sequence.prompt_ids for sequence in self._waiting}
         for cache in self._caches:
             cache.keep_prefilled(waiting_prompts)
-        return events + self._sample(admitted, torch.stack(logits))
+        return events + sample_next_tokens(admitted, torch.stack(logits))
 
     def _admit(self, n_free: int) -> list[EngineSequence]:
         """Take the sequences with the first one's prompt length out of the first `n_free` of the queue."""
@@ -243,7 +255,7 @@ class Engine:
             is_full = logits.shape[1] == 1 and len(active) == len(sequences)
             position_logits = logits[:, 0] if is_full else logits[active, columns]
             drafts = [proposals[slot][position] if position < len(proposals[slot]) else None for slot in active]
-            events += self._sample([sequences[slot] for slot in active], position_logits, drafts)
+            events += sample_next_tokens([sequences[slot] for slot in active], position_logits, drafts)
             active = [
                 slot
                 for slot, draft in zip(active, drafts, strict=True)
@@ -253,31 +265,6 @@ class Engine:
             # The last token is sampled, so it is in no cache yet.
             cache.rollback([n - (len(s.tokens) - 1) for s, n in zip(sequences, n_cached, strict=True)])
             draft.rollback_rejected(sequences)
-        return events
-
-    def _sample(
-        self, sequences: Sequence[EngineSequence], logits: Tensor, proposals: Sequence[Proposal | None] = ()
-    ) -> list[TokenEvent]:
-        """Sample the next token of each sequence from logits (B, V), or verify its draft token."""
-        logits = logits.float()
-        processed, errors = process_sequence_logits(sequences, logits)
-        events = [sequences[row].fail(error) for row, error in errors.items()]
-        if errors:
-            rows = [row for row in range(len(sequences)) if row not in errors]
-            if not rows:
-                return events
-            sequences, logits, processed = [sequences[row] for row in rows], logits[rows], processed[rows]
-            proposals = [proposals[row] for row in rows] if proposals else ()
-        generators = [sequence.generator for sequence in sequences]
-        if any(proposals):
-            tokens = accept_or_resample(processed, proposals, generators)
-        else:
-            tokens = sample_tokens(processed, generators)
-        scores = log_probabilities(logits, tokens)
-        for row, (sequence, token, score) in enumerate(zip(sequences, tokens, scores, strict=True)):
-            n_top = sequence.request.n_top_logprobs
-            top = top_logprobs(logits[row], n_top, sequence.stopping.vocab_size) if n_top else {}
-            events.append(sequence.append(token, score, top))
         return events
 
     def _compact_slots(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from gptzoo.errors import InputError
-from gptzoo.sampling.engine.logits import process_logits
+from gptzoo.sampling.engine.logits import process_logits, process_logits_unchecked
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.utils.seeds import derive_seed
+from gptzoo.utils.transfer import tensor_on
 
 
 @dataclass
@@ -83,17 +83,33 @@ def process_sequence_logits(
 
     Sequences with the same processors are processed together. Also returns the errors, by row.
     """
-    groups: dict[int, list[int]] = {}
-    for row, sequence in enumerate(sequences):
-        groups.setdefault(id(sequence.stopping), []).append(row)
+    groups = _group_by_processing(sequences)
     if len(groups) == 1:
         return process_logits(sequences[0].stopping, logits, sequences, model_name)
     errors: dict[int, InputError] = {}
-    processed = []
-    for rows in groups.values():
-        group = [sequences[row] for row in rows]
-        group_logits, group_errors = process_logits(group[0].stopping, logits[rows], group, model_name)
-        errors |= {rows[index]: error for index, error in group_errors.items()}
-        processed.append(group_logits)
-    original_order = torch.tensor(list(itertools.chain(*groups.values())), device=logits.device).argsort()
-    return torch.cat(processed)[original_order], errors
+    processed = torch.empty_like(logits)
+    for rows in groups:
+        group, index = [sequences[row] for row in rows], tensor_on(logits.device, rows)
+        processed[index], group_errors = process_logits(group[0].stopping, logits[index], group, model_name)
+        errors |= {rows[number]: error for number, error in group_errors.items()}
+    return processed, errors
+
+
+def process_sequence_logits_unchecked(sequences: Sequence[EngineSequence], logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Apply `process_logits_unchecked` to each row of logits (B, V) with the processors of its sequence."""
+    groups = _group_by_processing(sequences)
+    if len(groups) == 1:
+        return process_logits_unchecked(sequences[0].stopping, logits, sequences)
+    processed, is_bad = torch.empty_like(logits), logits.new_empty(len(logits), dtype=torch.bool)
+    for rows in groups:
+        group, index = [sequences[row] for row in rows], tensor_on(logits.device, rows)
+        processed[index], is_bad[index] = process_logits_unchecked(group[0].stopping, logits[index], group)
+    return processed, is_bad
+
+
+def _group_by_processing(sequences: Sequence[EngineSequence]) -> list[list[int]]:
+    """Return the rows of sequences whose logits are processed together, group by group."""
+    groups: dict[Hashable, list[int]] = {}
+    for row, sequence in enumerate(sequences):
+        groups.setdefault(sequence.stopping.processing_key, []).append(row)
+    return list(groups.values())

@@ -11,6 +11,7 @@ from gptzoo.model.architecture import Architecture, PrefillOutput
 from gptzoo.sampling.compile.cuda_graphs import CudaGraphRunner
 from gptzoo.sampling.compile.decode_step import is_compiled
 from gptzoo.sampling.state_rows import States, clone_states, copy_row, view_first_rows
+from gptzoo.utils.transfer import tensor_on
 
 Prompt = tuple[int, ...]  # token ids
 
@@ -74,8 +75,6 @@ class KVCacheManager:
         the left, so the logits of a slot are the last `len(tokens[slot])` of its row.
         """
         n_slots, longest = len(tokens), max(map(len, tokens))
-        if n_slots not in self._views:
-            self._views[n_slots] = view_first_rows(self.states, n_slots)
         padded_ids, padded_positions = [], []
         for slot, new in enumerate(tokens):
             n_padding, start = longest - len(new), self._positions[slot]
@@ -86,13 +85,33 @@ class KVCacheManager:
                 self._decoded[slot] += new
         if all(row == padded_positions[0] for row in padded_positions):  # one row of positions is cheaper to embed
             padded_positions = padded_positions[:1]
-        ids = torch.tensor(padded_ids, device=self._device)
-        positions = torch.tensor(padded_positions, device=self._device)
         if self._cuda_graphs is not None and longest == 1:
-            return self._cuda_graphs(ids, positions, self._views[n_slots])
+            return self._replay(padded_ids, padded_positions)
+        ids, positions = tensor_on(self._device, padded_ids), tensor_on(self._device, padded_positions)
         logits: Tensor
-        logits, _ = self.model(ids, positions=positions, states=self._views[n_slots])
+        logits, _ = self.model(ids, positions=positions, states=self._view(n_slots))
         return logits
+
+    def _replay(self, ids: list[list[int]], positions: list[list[int]]) -> Tensor:
+        """Decode one token of each of the first slots with a CUDA graph of at least as many slots.
+
+        Further slots of the graph are free. They get a token at position 0, which the next prompt overwrites.
+        """
+        assert self._cuda_graphs is not None
+        n = len(ids)
+        batch_size = self._cuda_graphs.batch_size(n, len(self._positions))
+        free = [[0]] * (batch_size - n)
+        every_position = positions * n if len(positions) == 1 else positions
+        ids_tensor, positions_tensor = (
+            tensor_on(self._device, rows) for rows in ([*ids, *free], [*every_position, *free])
+        )
+        return self._cuda_graphs(ids_tensor, positions_tensor, self._view(batch_size))[:n]
+
+    def _view(self, n_slots: int) -> States:
+        """Return the states of the first slots; always the same tensors for the same number."""
+        if n_slots not in self._views:
+            self._views[n_slots] = view_first_rows(self.states, n_slots)
+        return self._views[n_slots]
 
     def snapshot(self, n_slots: int) -> None:
         """Record the state to which `rollback` returns the first `n_slots` slots."""

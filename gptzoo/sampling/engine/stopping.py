@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.data.utf8 import encode_utf8
@@ -18,14 +18,21 @@ class StoppingCriteria:
     """The stopping criteria and the logits processors of one spec.
 
     n_token_ids: the number of token ids of the model, spare ones included. Default: unknown.
+    processors: the logits processors of other criteria with the same configs, which may share them. Default: new ones.
 
     Raises InputError if the spec needs a tokenizer and there is none, if its processors are in a wrong order, or if a
     processor names a token id that the model does not have.
     """
 
-    def __init__(self, spec: SamplingSpec, tokenizer: Tokenizer | None = None, n_token_ids: int | None = None):
+    def __init__(
+        self,
+        spec: SamplingSpec,
+        tokenizer: Tokenizer | None = None,
+        n_token_ids: int | None = None,
+        processors: Sequence[LogitsProcessor] | None = None,
+    ):
         self.spec = spec
-        self.processors: Sequence[LogitsProcessor] = build_processors(spec.processors, tokenizer)
+        self.processors = build_processors(spec.processors, tokenizer) if processors is None else processors
         if n_token_ids is not None:
             for processor in self.processors:
                 processor.check_vocab_size(n_token_ids)
@@ -43,6 +50,11 @@ class StoppingCriteria:
                 )
             self.token_bytes = token_bytes(tokenizer)
         self.longest = max(map(len, self.stop_texts), default=0)
+
+    @property
+    def processing_key(self) -> Hashable:
+        """Key of the changes to logits. Rows with the same key can be processed together."""
+        return id(self.processors), self.vocab_size, self.spec.min_new_tokens, tuple(self.end_tokens)
 
     def finish_reason(self, sequence: TokenSequence) -> FinishReason | None:
         """Return why the sequence ends after its last token, or None if it continues.

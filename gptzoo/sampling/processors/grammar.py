@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from gptzoo.sampling.processors.schema_text import schema_text
 from gptzoo.sampling.processors.vocabulary import token_bytes
 from gptzoo.sampling.sequence import TokenSequence
 from gptzoo.strict_model import Unicode, UnicodeJson
+from gptzoo.utils.transfer import tensor_on
 
 
 class _Matcher(Protocol):
@@ -87,7 +87,7 @@ class Grammar(Constraint):
                 n_tokens = min(len(state.allowed), excluded.shape[1])
                 excluded[row] = True
                 excluded[row, :n_tokens] = ~state.allowed[:n_tokens]
-        return self.require_possible(logits.masked_fill(torch.from_numpy(excluded).to(logits.device), NEG_INF))
+        return self.require_possible(logits.masked_fill(tensor_on(logits.device, excluded), NEG_INF))
 
     def finished(self, sequence: TokenSequence) -> bool:
         tokens = tuple(sequence.new)

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, Strict
 from torch import Tensor
 
-from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
 from gptzoo.sampling.processors.vocabulary import check_token_ids
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.utils.transfer import tensor_on
 
 Nats = Annotated[float, Field(ge=-1e4, le=1e4)]  # exp(-1e4) is 0 already, and sums of these do not overflow
 
@@ -98,7 +98,7 @@ class NoRepeatNgram(LogitsProcessor):
         masked = logits.clone()
         for row, sequence in enumerate(sequences):
             repeating = self._repeating_tokens(np.asarray(sequence.tokens))
-            masked[row, torch.from_numpy(repeating).to(logits.device)] = NEG_INF
+            masked[row, tensor_on(logits.device, repeating)] = NEG_INF
         return torch.where(masked.amax(dim=-1, keepdim=True) > NEG_INF, masked, logits)
 
     def _repeating_tokens(self, tokens: np.ndarray) -> np.ndarray:
@@ -125,17 +125,13 @@ class LogitBias(LogitsProcessor):
 
     config: Config
 
-    def __init__(self, config: Config, tokenizer: Tokenizer | None = None):
-        super().__init__(config, tokenizer)
-        self.biases = torch.tensor(list(config.biases.values()), dtype=torch.float32)
-
     def check_vocab_size(self, vocab_size: int) -> None:
         check_token_ids(self.config.biases, vocab_size, self.name)
 
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         self.check_vocab_size(logits.shape[-1])
-        tokens = torch.tensor(list(self.config.biases), device=logits.device)
-        biases = self.biases.to(logits.device).expand(len(logits), -1)
+        tokens = tensor_on(logits.device, list(self.config.biases))
+        biases = tensor_on(logits.device, list(self.config.biases.values()), torch.float32).expand(len(logits), -1)
         return logits.index_add(-1, tokens, biases)
 
 
@@ -146,6 +142,6 @@ def _count_tokens(rows: Iterable[Sequence[int]], logits: Tensor) -> tuple[tuple[
     token_ids = np.concatenate([tokens for tokens, _ in counted])
     counts = np.concatenate([counts for _, counts in counted]).astype(np.float32)
     row_tensor, token_tensor, count_tensor = (
-        torch.from_numpy(array).to(logits.device) for array in (row_indices, token_ids, counts)
+        tensor_on(logits.device, array) for array in (row_indices, token_ids, counts)
     )
     return (row_tensor, token_tensor), count_tensor

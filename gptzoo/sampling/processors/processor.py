@@ -14,6 +14,7 @@ from gptzoo.component import Component, Config
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError, ProcessorError
 from gptzoo.sampling.sequence import TokenSequence
+from gptzoo.utils.bad_logits import are_bad
 
 NEG_INF = float("-inf")  # the logit of an excluded token
 _ADVICE = "This is an error in the processor. Leave it out, or report it to the authors of its plugin."
@@ -91,19 +92,43 @@ def apply_processors(
     Raises InputError if a processor fails or leaves no possible token in a row.
     """
     for processor in processors:
-        place = f"logits_processor {processor.name!r} at new token {sequences[0].n_new + 1}"
-        try:
-            processed = processor(logits, sequences)
-        except InputError:
-            raise
-        except Exception as error:  # a plugin may raise anything
-            raise ProcessorError(f"{place}: {type(error).__name__}: {error}. {_ADVICE}") from error
-        if not isinstance(processed, Tensor) or processed.shape != logits.shape:
-            raise ProcessorError(f"{place}: it did not return a tensor with the shape of the logits. {_ADVICE}")
-        if not bool(processed.amax(dim=-1).isfinite().all()):
+        logits = _apply(processor, logits, sequences)
+        if bool(are_bad(logits).any()):
+            place = _place(processor, sequences)
             raise ProcessorError(f"{place}: it returned NaN or +inf, or it excluded every token. {_ADVICE}")
-        logits = processed
     return logits
+
+
+def apply_processors_unchecked(
+    processors: Iterable[LogitsProcessor], logits: Tensor, sequences: Sequence[TokenSequence]
+) -> tuple[Tensor, Tensor]:
+    """Apply the processors as `apply_processors` does, but without a check of the numbers that they return.
+
+    So the host does not wait for a GPU. Also returns a bool mask (B,) of the rows for which `apply_processors` raises.
+    """
+    is_bad = are_bad(logits)
+    for processor in processors:
+        logits = _apply(processor, logits, sequences)
+        is_bad = is_bad | are_bad(logits)
+    return logits, is_bad
+
+
+def _apply(processor: LogitsProcessor, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
+    try:
+        processed = processor(logits, sequences)
+    except InputError:
+        raise
+    except Exception as error:  # a plugin may raise anything
+        place = _place(processor, sequences)
+        raise ProcessorError(f"{place}: {type(error).__name__}: {error}. {_ADVICE}") from error
+    if not isinstance(processed, Tensor) or processed.shape != logits.shape:
+        place = _place(processor, sequences)
+        raise ProcessorError(f"{place}: it did not return a tensor with the shape of the logits. {_ADVICE}")
+    return processed
+
+
+def _place(processor: LogitsProcessor, sequences: Sequence[TokenSequence]) -> str:
+    return f"logits_processor {processor.name!r} at new token {sequences[0].n_new + 1}"
 
 
 def is_finished(processor: LogitsProcessor, sequence: TokenSequence) -> bool:

@@ -53,12 +53,17 @@ class TopK(LogitsProcessor):
     def __call__(self, logits: Tensor, sequences: Sequence[TokenSequence]) -> Tensor:
         if self.config.k >= logits.shape[-1]:
             return logits
-        values, order = logits.topk(self.config.k + 1, dim=-1)
-        last_kept, first_dropped = values[:, -2], values[:, -1]
-        if ((last_kept == first_dropped) & (last_kept > NEG_INF)).any():  # topk does not specify the order of ties
-            order = logits.argsort(dim=-1, descending=True, stable=True)
-        order = order[:, : self.config.k]
+        order = self._order(logits)[:, : self.config.k]
         return _keep_only(logits, order, torch.ones_like(order, dtype=torch.bool))
+
+    def _order(self, logits: Tensor) -> Tensor:
+        """Return at least `k` token ids (B, N) of each row, in the order in which they are kept."""
+        if not logits.is_cuda:  # a GPU sorts in less time than the host waits to know if there is a tie
+            values, order = logits.topk(self.config.k + 1, dim=-1)
+            last_kept, first_dropped = values[:, -2], values[:, -1]
+            if not ((last_kept == first_dropped) & (last_kept > NEG_INF)).any():
+                return order  # topk does not specify the order of ties
+        return logits.argsort(dim=-1, descending=True, stable=True)
 
 
 class TopP(LogitsProcessor):
@@ -125,7 +130,7 @@ def _keep_mass(logits: Tensor, scores: Tensor, p: float) -> Tensor:
     Ties go to the lower token id.
     """
     log_normaliser = logits.logsumexp(dim=-1, keepdim=True)
-    for n_best in _TOP_SIZES:
+    for n_best in () if logits.is_cuda else _TOP_SIZES:  # a GPU sorts in less time than the host waits for `any`
         if n_best >= logits.shape[-1]:
             break
         best, order = scores.topk(n_best, dim=-1)

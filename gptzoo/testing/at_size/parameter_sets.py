@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gptzoo.component import Config
 from gptzoo.model.build import build
 from gptzoo.testing.tiny_model import TINY_MODEL
+from gptzoo.training.named_parameters import NamedParameters
 from gptzoo.training.optim.group_state import remember_groups
 from gptzoo.utils.seeds import seed_all_generators
 
@@ -33,8 +34,8 @@ _MANY = 35  # matrices and vectors of one shape
 
 
 def model_parameters() -> Parameters:
-    """Return the parameters of a model of one layer: matrices, vectors and embeddings."""
-    return dict(build({**TINY_MODEL, "n_layers": 1}).named_parameters())
+    """Return the parameters of a model of one layer: matrices, fused ones too, vectors and embeddings."""
+    return NamedParameters.of(build({**TINY_MODEL, "n_layers": 1}))
 
 
 def many_parameters(dtype: torch.dtype = torch.float32, n_equal: int = _MANY) -> Parameters:

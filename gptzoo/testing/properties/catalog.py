@@ -48,6 +48,7 @@ from gptzoo.testing.properties.kinds import (
     trackers,
 )
 from gptzoo.testing.properties.training.compiling import check_compiling
+from gptzoo.testing.properties.training.fused import check_fused_matrices
 from gptzoo.testing.properties.training.gradients import check_gradients, check_gradients_numerically
 from gptzoo.testing.properties.training.recompute import check_checkpointing
 from gptzoo.testing.properties.training.sharding import check_sharding, check_tensor_parallel
@@ -103,6 +104,7 @@ PROPERTIES = (
     Property("engine", check_engine, _KINDS_WITH_STATE, at_size=decoding.ENGINE),
     Property("gradients", check_gradients, at_size=execution.GRADIENTS),
     Property("gradcheck", check_gradients_numerically),
+    Property("fused_matrices", check_fused_matrices),
     Property("options", check_options, _KINDS_WITH_OPTIONS),
     Property("serialization", check_serialization, _ALL_KINDS),
     Property("determinism", check_determinism, at_size=execution.DETERMINISM),

@@ -8,15 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.sharded_tensors import distribute_like, full_tensor
+from gptzoo.components.part import FusedBlocks
 from gptzoo.errors import InputError
 from gptzoo.spec.run import RunSpec
+from gptzoo.training.named_parameters import NamedParameters
 
 _SHAPES = {
     "embed.weight": (7, 4),
+    "blocks.0.attention.up.weight": (6, 4),  # fused
     "blocks.0.ffn.up.weight": (6, 4),
     "blocks.0.ffn.up.bias": (6,),
     "blocks.0.ffn.down.weight": (4, 6),
 }
+_BLOCKS = {"blocks.0.attention.up.weight": FusedBlocks((4, 2))}
 _STEPS = 2  # the second step uses the optimizer state of the first
 _TOLERANCE = 0.1  # relative to the update: more than rounding to bf16, less than another algorithm
 
@@ -51,7 +55,7 @@ def check_optimizer_on_shards(spec: RunSpec, parameter: Tensor) -> None:
 def _train(spec: RunSpec, place: Callable[[str, Tensor], Tensor]) -> dict[str, Tensor]:
     """Return the weights after a few steps of the spec's optimizer on tensors that `place` has placed."""
     parameters = {name: nn.Parameter(place(name, values)) for name, values in _random_values().items()}
-    optimizer = spec.optimizer.build().create(parameters)
+    optimizer = spec.optimizer.build().create(NamedParameters(parameters, _BLOCKS))
     for step in range(_STEPS):
         for name, gradient in _random_values(1 + step).items():
             parameters[name].grad = place(name, gradient)

@@ -76,14 +76,21 @@ def lost_rank_errors() -> Iterator[None]:
 def rank_device(name: str) -> torch.device:
     """Return the device of this rank: the ranks of a machine have one GPU each.
 
-    Raises InputError if `name` is one GPU for several ranks, and for a device that is not available.
+    Raises InputError if `name` is one GPU for several ranks, for ranks without a LOCAL_RANK, and for a device that is
+    not available.
     """
     chosen = choose_device(name)
     if chosen.type != "cuda" or _world_size() == 1:
         return chosen
     if chosen.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         raise InputError(f"device {name!r}: several processes cannot use one GPU. Use cuda, so that each has its own")
-    return choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    local_rank = os.environ.get("LOCAL_RANK")
+    if local_rank is None:
+        raise InputError(
+            "LOCAL_RANK is not set, so each process of this machine would use the same GPU. Start the processes with "
+            "torchrun, or set LOCAL_RANK to the number of the process on its machine, such as SLURM_LOCALID"
+        )
+    return choose_device(f"cuda:{local_rank}")
 
 
 def _world_size() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -19,6 +19,9 @@ class MatrixOptimizer(GroupedOptimizer):
 
     AdamW updates all other parameters: biases, norms, convolutions, and everything outside blocks (embeddings, head).
     """
+
+    algorithm: ClassVar[str | None] = None
+    """Name of the optimizer of the matrices in checkpoints. Default: the name of its class."""
 
     class Config(GroupedOptimizer.Config):
         adamw_lr: PositiveFloat = 1e-3
@@ -38,7 +41,7 @@ class MatrixOptimizer(GroupedOptimizer):
         if matrices:
             groups = lr_groups(matrices, config.lr, config.weight_decay, scales)
             optimizer = self.create_for_matrices(groups, parameters)
-            optimizers[type(optimizer).__name__] = optimizer
+            optimizers[self.algorithm or type(optimizer).__name__] = optimizer
         if others:
             groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales)
             optimizers["AdamW"] = torch.optim.AdamW(groups, betas=config.adamw_betas, fused=True)

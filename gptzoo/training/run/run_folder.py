@@ -19,7 +19,7 @@ from gptzoo import __version__, registry
 from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.files import load_run_spec
-from gptzoo.spec.provenance import add_provenance
+from gptzoo.spec.provenance import add_provenance, keep_recorded_options
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.disk_errors import report_disk_errors
 from gptzoo.training.run.run_view import Status, status_of
@@ -142,6 +142,17 @@ class RunFolder:
 
         self._write_or_check("environment.json", environment, check_environment)
         return changes
+
+    def keep_recorded_options(self, spec: RunSpec) -> tuple[RunSpec, list[str]]:
+        """Return the spec with the options of the version that started the run, and a note for each of them.
+
+        These are the options that are newer than the run. Raises FolderError if run.json is damaged.
+        """
+        file = self.path / "run.json"
+        if not file.exists():
+            return spec, []
+        data, notes = keep_recorded_options(spec, read_record(file), str(file))
+        return (load_run_spec(data) if notes else spec), notes
 
     def record_changes(self, spec: RunSpec, data: DataRecord, step: int, changes: Sequence[str]) -> None:
         """Append the changes to changes.jsonl, and replace run.json and the data in environment.json."""

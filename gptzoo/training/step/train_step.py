@@ -22,6 +22,7 @@ from gptzoo.training.optim.loss_scale import LossScale
 from gptzoo.training.optim.optimizers import Optimizer
 from gptzoo.training.step.micro_batch import MicroBatch
 from gptzoo.utils.seeds import derive_seed, seed_all_generators
+from gptzoo.utils.transfer import on_host
 
 _METRICS = "model/"  # prefix of the metrics of sublayers
 
@@ -31,8 +32,10 @@ class Gradient:
     """Facts about the gradient of one batch. The gradient itself is in `parameter.grad`, where torch keeps it."""
 
     metrics: Mapping[str, Tensor]  # train/… and model/…, float64; some are lists
-    losses: Tensor  # (n,) of all micro-batches of all ranks, auxiliary losses included
+    metric_values: Mapping[str, float | list[float]]  # the same on the host
+    losses: Tensor  # (n,) of all micro-batches of all ranks, auxiliary losses included; on the host
     norm: float  # before clipping
+    total_norm: Tensor  # the same on the device
 
     @property
     def is_finite(self) -> bool:
@@ -88,14 +91,16 @@ class TrainStep:
             torch._foreach_mul_(gradients, 1 / self.loss_scale.value)
         norm = full_tensor(torch.nn.utils.get_total_norm(gradients))
         batch_metrics, all_losses = self.ranks.all_reduce_metrics(sums, torch.stack(losses))
-        return Gradient(batch_metrics, all_losses, norm.item())
+        # All numbers that the host needs in this step come in one copy, because a GPU idles while the host waits.
+        host_norm, host_losses, *host_values = on_host(norm, all_losses, *batch_metrics.values())
+        values = {name: value.tolist() for name, value in zip(batch_metrics, host_values, strict=True)}
+        return Gradient(batch_metrics, values, host_losses, host_norm.item(), norm)
 
-    def clip_gradients(self, norm: float) -> None:
-        """Scale the gradient, which has this `norm`, down to the spec's `clip_norm` if it is longer."""
+    def clip_gradients(self, total_norm: Tensor) -> None:
+        """Scale the gradient, which has the norm `total_norm`, down to the spec's `clip_norm` if it is longer."""
         if self.spec.clip_norm is None:
             return
         parameters = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
-        total_norm = torch.tensor(norm, device=self.device)
         torch.nn.utils.clip_grads_with_norm_(parameters, self.spec.clip_norm, total_norm)
 
     def set_learning_rates(self, lr_factor: float) -> None:

@@ -17,6 +17,7 @@ from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.peak_flops import peak_flops
 from gptzoo.training.tracking.attention_entropy import attention_entropy
+from gptzoo.utils.transfer import on_host
 
 _ENTROPY_TOKENS = 512  # of the validation text; the memory of attention weights is quadratic in them
 _GIB = 2**30
@@ -59,9 +60,12 @@ class Monitor:
             metrics["mfu"] = tokens_per_second * self.ideal_seconds_per_token
         if self.weights_before is not None:
             metrics["memory_gib"] = _peak_memory_bytes(self.device) / _GIB
+            norms = []
             for part, before in self.weights_before.items():
-                update_norm = _norm([p.detach() - b for p, b in zip(self.parts[part], before, strict=True)])
-                norm = _norm(before)
+                norms.append(_norm([p.detach() - b for p, b in zip(self.parts[part], before, strict=True)]))
+                norms.append(_norm(before))
+            values = [value.item() for value in on_host(*norms)]
+            for part, update_norm, norm in zip(self.weights_before, values[::2], values[1::2], strict=True):
                 metrics[f"update_ratio/{part}"] = update_norm / norm if norm > 0 else 0.0
             self.weights_before = None
         return metrics
@@ -78,8 +82,8 @@ class Monitor:
         return {f"attention_entropy/{path}": value for path, value in entropies.items()}
 
 
-def _norm(tensors: list[Tensor]) -> float:
-    return float(full_tensor(torch.nn.utils.get_total_norm(tensors)).item())
+def _norm(tensors: list[Tensor]) -> Tensor:
+    return full_tensor(torch.nn.utils.get_total_norm(tensors))
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo.errors import InputError
-from gptzoo.sampling.engine import engine as engine_module
+from gptzoo.sampling.engine import next_tokens as next_tokens_module
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
@@ -144,8 +144,8 @@ def test_the_test_above_detects_a_verification_that_accepts_everything(monkeypat
         tokens = accept_or_resample(logits, proposals, generators)
         return [token if p is None else p.token for token, p in zip(tokens, proposals, strict=True)]
 
-    accept_or_resample = engine_module.accept_or_resample
-    monkeypatch.setattr(engine_module, "accept_or_resample", accept_all)
+    accept_or_resample = next_tokens_module.accept_or_resample
+    monkeypatch.setattr(next_tokens_module, "accept_or_resample", accept_all)
     assert chi_squared_of_samples("plain", "none", 4000) > 20
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveInt
 
@@ -90,3 +90,16 @@ class FingerprintIgnoresOptions(ShuffledEveryTime):
 
     def fingerprint(self) -> str:
         return self.name
+
+
+class TargetOutsideVocabulary(gptzoo.SampleCorpus):
+    """Asks for a token id that follows the last one of the vocabulary."""
+
+    name = "target_outside_vocabulary"
+    vocab_size = 5
+    sample_length = 6
+    chance: ClassVar = {"accuracy": 0.2}
+
+    def generate(self, draws: gptzoo.Draws) -> gptzoo.Sample:
+        tokens = draws.below(5, 6)
+        return gptzoo.Sample(tokens, tokens + 1)

@@ -235,3 +235,21 @@ class WrongTensorParallelPlan(MlpWithScale):
 
     def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return self.down(F.silu(self.up(x)) * self.scale)
+
+
+class FusedRowsMissing(Mlp):
+    """Declares the blocks of fewer rows than its parameter has."""
+
+    name = "fused_rows_missing"
+
+    def fused_blocks(self) -> dict[str, gptzoo.FusedBlocks]:
+        return {"up.weight": gptzoo.FusedBlocks((16, 8))}
+
+
+class FusedNotDeclared(Mlp):
+    """Splits two matrices over processes, and does not say so to optimizers."""
+
+    name = "fused_not_declared"
+
+    def tensor_parallel(self, n: int) -> gptzoo.TensorPlan:
+        return {"up": gptzoo.ColumnParallel((16, 16)), "down": gptzoo.RowParallel()}

@@ -56,7 +56,7 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch_size(batch: dict[str
 
 
 VARIANTS: list[dict[str, Any]] = [
-    *({"type": name} for name in gptzoo.registered("batching")),
+    *({"type": name} for name in gptzoo.registered("batching") if name != "samples"),  # it reads no text
     {"type": "windows", "token_dropout": 0.2},
     {"type": "packed", "restart_positions": True},
     {"type": "packed", "mask": False, "token_dropout": 0.2},
@@ -111,7 +111,7 @@ def test_a_gradient_is_clipped_to_clip_norm(batch: dict[str, np.ndarray]) -> Non
         train_step = train_step_of(clip_norm=clip_norm, **sgd)
         before = torch.cat([p.detach().flatten().clone() for p in train_step.parameters.values()])
         gradient = train_step.accumulate_gradients(split_into_micro_batches(batch, ROWS), 0)
-        train_step.clip_gradients(gradient.norm)
+        train_step.clip_gradients(gradient.total_norm)
         train_step.optimizer_step()
         updates.append(torch.cat([p.detach().flatten() for p in train_step.parameters.values()]) - before)
     torch.testing.assert_close(updates[0].norm().item(), gradient.norm, rtol=1e-4, atol=0)

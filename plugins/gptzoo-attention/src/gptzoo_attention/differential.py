@@ -6,8 +6,9 @@ Ye et al. 2024, Differential Transformer, arXiv:2410.05258.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,15 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
     paper = "Ye et al. 2024, Differential Transformer, arXiv:2410.05258"
 
     class Config(gptzoo.MultiHeadAttention.Config):
+        def recommended(self, model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+            if init_std := model["architecture"].get("init_std"):
+                yield gptzoo.Recommended(
+                    "model.architecture.embed_scale",
+                    "the norm of each head makes the output of attention large beside embeddings of std 0.02; "
+                    "0.1 is the best of the stds measured in docs/results.md",
+                    value=float(f"{0.1 / init_std:.4g}"),
+                )
+
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
             if dims.d_head % 4:
@@ -127,6 +137,14 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
         if not unmasked:
             bias = None if bias is None else bias.repeat(1, 2, 1, 1)  # both maps of a head have the bias of the head
             attn_mask = sdpa_mask(context.attention_mask(k_pos, self.window), bias, q.dtype)
+        if q.is_cuda:
+            on_cuda = [
+                gptzoo.cuda_attention(
+                    q, k, half.repeat(1, 2, 1, 1), mask=attn_mask, is_causal=unmasked and context.causal
+                )
+                for half in v.chunk(2, dim=1)
+            ]
+            return torch.cat(on_cuda, dim=-1).chunk(2, dim=1)
         halves = [
             F.scaled_dot_product_attention(
                 q,

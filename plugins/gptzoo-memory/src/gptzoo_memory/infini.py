@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -83,6 +83,10 @@ class InfiniAttention(gptzoo.Attention):
 
     def initialise(self, rng: gptzoo.Rng) -> None:
         nn.init.zeros_(self.gate)  # equal shares of memory and local attention
+
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        width = self.n_heads * self.d_head
+        return {"qkv.weight": gptzoo.FusedBlocks((width, width, width))}
 
     def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         B, T, _ = x.shape
@@ -175,6 +179,8 @@ class InfiniAttention(gptzoo.Attention):
         if mask is not None and bias is not None:
             mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
         dropout = self.config.dropout if self.training else 0.0
+        if q.is_cuda:
+            return gptzoo.cuda_attention(q, k, v, mask=mask, is_causal=mask is None, dropout=dropout)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None)
 
     def _empty_memory(self, like: Tensor) -> Tensor:

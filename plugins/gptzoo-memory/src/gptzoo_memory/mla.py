@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import torch
@@ -104,6 +104,12 @@ class LatentAttention(gptzoo.Attention):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        return {
+            "kv_down.weight": gptzoo.FusedBlocks((self.kv_rank, self.rope_dim)),
+            "kv.weight": gptzoo.FusedBlocks((self.nope_dim, self.v_dim), repeats=self.n_heads),  # head by head
+        }
+
     def forward(
         self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
@@ -191,6 +197,8 @@ class LatentAttention(gptzoo.Attention):
             weights = scores.softmax(dim=-1)
             return F.dropout(weights, dropout) @ v, weights
         causal = mask is None and context.causal
+        if q.is_cuda:
+            return gptzoo.cuda_attention(q, k, v, mask=mask, is_causal=causal, dropout=dropout, scale=scale), None
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
         return y, None
 

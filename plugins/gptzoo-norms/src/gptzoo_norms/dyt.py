@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -21,6 +24,22 @@ class DynamicTanh(gptzoo.NormLayer):
         sign: nothing is trained."""
         bias: gptzoo.Inherited[bool] = gptzoo.inherited("bias")
         """Learn a bias per channel. Default: the model's `bias`."""
+
+        def recommended(self, model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+            if "embed_scale" in model["architecture"]:
+                yield gptzoo.Recommended(
+                    "model.architecture.embed_scale",
+                    "the paper's language models multiply the embeddings by a learned scalar that starts at "
+                    "sqrt(d_model), arXiv:2503.10622, section 4",
+                    value=float(f"{model['d_model'] ** 0.5:.4g}"),
+                )
+                # Logits are products of vectors within ±1 and of the tied embeddings. Without a factor, the residual
+                # stream grows until every tanh is saturated, and nothing but the frequency of tokens is learned.
+                yield gptzoo.Recommended(
+                    "model.architecture.logit_scale",
+                    "keeps the residual stream from growing until tanh is saturated; measured in docs/results.md",
+                    value=10.0,
+                )
 
     config: Config  # type: ignore[assignment]  # without the eps of NormLayer's options
 

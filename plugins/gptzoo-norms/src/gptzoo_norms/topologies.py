@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 import gptzoo
 
 Sublayers = Mapping[str, Callable[[Tensor], Tensor]]  # attention, ffn, …, in the order of the block
+
+
+def _unit_embeddings(model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+    """Recommend token embeddings that start at a standard deviation of 1, as large as a normalised sublayer output.
+
+    Smaller ones drown in the residual stream, and the model hardly sees its input.
+    """
+    if init_std := model["architecture"].get("init_std"):
+        yield gptzoo.Recommended(
+            "model.architecture.embed_scale",
+            "as large as a normalised output; Gemma multiplies embeddings by sqrt(d_model) for it, arXiv:2403.08295; "
+            "measured in docs/results.md",
+            value=float(f"{1 / init_std:.4g}"),
+        )
 
 
 class _FinalNorm(gptzoo.Norm):
@@ -29,6 +44,12 @@ class ReorderedNorm(_FinalNorm):
 
     name = "reordered"
     paper = "OLMo team 2024, 2 OLMo 2 Furious, arXiv:2501.00656, section 3.3.1"
+
+    class Config(_FinalNorm.Config):
+        def recommended(self, model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+            yield from _unit_embeddings(model)
+
+    config: Config
 
     @classmethod
     def residual_gain(cls, config: gptzoo.Norm.Config, dims: gptzoo.Dims) -> float:
@@ -61,6 +82,12 @@ class PeriNorm(SandwichNorm):
 
     name = "peri"
     paper = "Kim et al. 2025, Peri-LN: Revisiting Normalization Layer in the Transformer Architecture, arXiv:2502.02732"
+
+    class Config(SandwichNorm.Config):
+        def recommended(self, model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+            yield from ()  # the norm on the embeddings sets their scale
+
+    config: Config
 
     @classmethod
     def entry(cls, config: gptzoo.Norm.Config, dims: gptzoo.Dims) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -55,6 +55,9 @@ class RecurrentAttention(gptzoo.Attention):
         self.out = nn.Linear(value_width, dims.d_model, bias=config.bias)
         self.out.writes_residual = True  # type: ignore[assignment]
         self.dropout = nn.Dropout(config.dropout)
+
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        return {"qkv.weight": gptzoo.FusedBlocks(tuple(self.widths))}
 
     def head_sizes(self, config: Config, dims: gptzoo.Dims) -> HeadSizes:
         """Return the numbers and widths of the heads."""

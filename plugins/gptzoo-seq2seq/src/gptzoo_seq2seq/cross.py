@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,10 @@ class CrossAttention(gptzoo.Sublayer):
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 
+    def fused_blocks(self) -> Mapping[str, gptzoo.FusedBlocks]:
+        width = self.n_heads * self.d_head
+        return {"kv.weight": gptzoo.FusedBlocks((width, width))}
+
     def forward(
         self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
     ) -> Tensor | gptzoo.SublayerOutput:
@@ -98,6 +102,8 @@ class CrossAttention(gptzoo.Sublayer):
 
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, None]:
+    if q.is_cuda:
+        return gptzoo.cuda_attention(q, k, v, mask=mask, dropout=dropout), None
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout), None
 
 

@@ -1,0 +1,32 @@
+"""Copies between the host and a GPU for which the host waits as rarely as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def tensor_on(device: torch.device, values: Sequence[Any] | np.ndarray, dtype: torch.dtype | None = None) -> Tensor:
+    """Return numbers of the host as a tensor on the device.
+
+    The host does not wait for the copy to a GPU, because it comes from pinned memory.
+    """
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else torch.tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def on_host(*tensors: Tensor) -> list[Tensor]:
+    """Return tensors as float64 in host memory, by one copy for which the host waits once.
+
+    float64 holds every token id, and every value of the shorter floating-point types, exactly.
+    """
+    first = tensors[0]
+    if first.device.type == "cpu":
+        return [tensor.detach().double().cpu() for tensor in tensors]
+    flat = torch.cat([tensor.detach().to(first.device, torch.float64).flatten() for tensor in tensors]).cpu()
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
