@@ -35,7 +35,7 @@ PARITY: dict[str, Any] = {
 LEARNED: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
     "mqar": ({"length": 16, "n_pairs": 2, "vocab_size": 16}, 300, {}),
     "in_context_recall": ({"length": 32, "n_keys": 4, "n_values": 4}, 250, {}),
-    "noisy_recall": ({"length": 32, "n_keys": 4, "n_values": 4, "n_noise": 4}, 500, {}),
+    "noisy_recall": ({"length": 64, "n_keys": 4, "n_values": 4, "n_noise": 4}, 600, {}),
     # With many tokens, few keys share their last one: telling those apart takes these models far longer to learn.
     "fuzzy_recall": (
         {"length": 24, "n_pairs": 2, "n_keys": 64, "n_values": 8, "key_size": 2, "value_size": 1},
