@@ -51,7 +51,8 @@ from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, UserNote
 
-# Must be set before torch is imported. OpenMP threads that spin while waiting slow down if processes share a core.
+# Must be set before torch is imported. Threads that spin while they wait save up to a seventh of the time on a
+# quiet machine, and make it two to three times as long where processes share cores (docs/performance.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
