@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="File to write: an image (.svg) or a page that needs no other file (.html).",
+    help="File to write: an image (.svg or .png) or a page that needs no other file (.html).",
 )
 @set_option
 @plugin_option

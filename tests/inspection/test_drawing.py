@@ -52,7 +52,7 @@ def test_everything_has_room(any_spec: dict[str, Any]) -> None:
 def test_the_image_shows_every_part_with_its_options_and_shapes() -> None:
     spec = small(attention={"type": "sdpa", "n_kv_heads": 2, "window": 5}, positional="rope", norm="post_ln", ffn="glu")
     shown = texts(draw(spec).svg())
-    for text in ("attention · sdpa", "ffn · glu", "norm post_ln", "rope: rotates queries and keys"):
+    for text in ("attention · sdpa", "ffn · glu", "norm post_ln", "rotates queries and keys"):
         assert any(text in line for line in shown), text
     assert any("n_kv_heads 2 · window 5" in line for line in shown)
     costs = model_costs(gptzoo.load_model_spec(spec))
@@ -120,9 +120,21 @@ def test_the_command_writes_an_image_or_a_page(tmp_path: Path) -> None:
         assert "norm pre_ln" in out.read_text()
 
 
+def test_a_png_image_has_the_boxes_and_their_text(tmp_path: Path) -> None:
+    pytest.importorskip("resvg_py")
+    image_module = pytest.importorskip("matplotlib.image")
+    scene = lay_out(content_of(gptzoo.load_model_spec(small())))
+    pixels = image_module.imread(draw(small()).save(tmp_path / "model.png"))
+    assert pixels.shape[:2] == (2 * round(scene.height), 2 * round(scene.width))
+    box = next(s for s in scene.shapes if isinstance(s, Rectangle) and s.style == "sublayer")
+    inside = pixels[2 * int(box.y + 4) : 2 * int(box.y + box.height - 4), 2 * int(box.x + 4) : 2 * int(box.x + 200)]
+    assert inside[0, 0, 2] > inside[0, 0, 0]  # sublayers are blue
+    assert inside.min() < 0.4  # text
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("model.gif", "is written as .svg or .html"), ("missing/model.svg", "there is no folder")],
+    [("model.gif", "is an .svg, .png or .html file"), ("missing/model.svg", "there is no folder")],
 )
 def test_a_file_that_cannot_be_written_is_an_error(name: str, message: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["draw", "configs/models/tiny.json", "--out", str(tmp_path / name)])

@@ -14,9 +14,10 @@ from gptzoo.inspection.drawing.layout import lay_out
 from gptzoo.inspection.drawing.svg import to_svg
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
-from gptzoo.utils.atomic import write_text
+from gptzoo.utils.atomic import new_file, write_text
 
-SUFFIXES = (".svg", ".html")
+SUFFIXES = (".svg", ".png", ".html")
+_PNG_ZOOM = 2.0  # pixels per unit of the drawing
 Source = ModelSpec | Mapping[str, Any] | str | Path
 
 
@@ -44,14 +45,28 @@ class Drawing:
         ]
         return _PAGE.format(title=html.escape(self.title), images="\n".join(images))
 
+    def png(self) -> bytes:
+        """Return the drawing as a PNG image, with light colours. Raises InputError if `resvg_py` is not installed."""
+        try:
+            import resvg_py
+        except ImportError:
+            raise InputError("PNG images need the package `resvg_py`: pip install 'gptzoo[draw]'") from None
+        return bytes(resvg_py.svg_to_bytes(svg_string=self.svg(), zoom=_PNG_ZOOM))
+
     def save(self, path: str | Path) -> Path:
-        """Write an SVG image or a page, by the suffix of `path`: .svg or .html. Raises InputError."""
+        """Write an image or a page, by the suffix of `path`: .svg, .png or .html. Raises InputError for others."""
         path = Path(path)
         if path.suffix not in SUFFIXES:
-            raise InputError(f"{path}: a drawing is written as .svg or .html; give a name with one of these suffixes")
+            raise InputError(
+                f"{path}: a drawing is an .svg, .png or .html file; choose one of these suffixes"
+            )
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}")
-        write_text(path, self.svg() if path.suffix == ".svg" else self.html())
+        if path.suffix == ".png":
+            with new_file(path) as temporary:
+                temporary.write_bytes(self.png())
+        else:
+            write_text(path, self.svg() if path.suffix == ".svg" else self.html())
         return path
 
     def _repr_svg_(self) -> str:
@@ -82,7 +97,7 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ margin: 0; padding: 1rem; background: #fff }}
-body {{ display: flex; flex-wrap: wrap; gap: 1rem; justify-content: center }}
+body {{ display: flex; flex-wrap: wrap; gap: 1rem; justify-content: center; align-items: flex-start }}
 svg {{ max-width: 100%; height: auto }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #0d1117 }} }}
 </style>

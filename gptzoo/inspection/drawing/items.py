@@ -1,13 +1,15 @@
-"""What a drawing shows, before it has a place: boxes with a title and notes, and frames around the boxes of blocks."""
+"""The content of a drawing without places: boxes with a title and notes, and frames around the boxes of blocks."""
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
+from gptzoo.component import Config
 from gptzoo.inspection.config_notes import (
     common_notes,
     describe_config,
@@ -25,6 +27,7 @@ from gptzoo.utils.units import scaled
 BoxKind = Literal["module", "norm", "sublayer", "operation"]
 
 _COLUMNS = 45  # of a line of notes
+_HEADING_COLUMNS = 24  # of a line in the heading of a frame
 _MAX_SHAPES = 4  # lines of shapes for a box
 
 
@@ -45,7 +48,7 @@ class Frame:
     """Successive equal blocks: one box for each operation of a block."""
 
     title: str
-    norm: str
+    norm: tuple[str, ...]  # lines on the norm scheme
     operations: tuple[Operation, ...]
     boxes: tuple[Box, ...]
     changed: frozenset[str] = frozenset()
@@ -77,7 +80,7 @@ def content_of(spec: ModelSpec) -> Content:
     nodes = build_model_graph(spec)
     return Content(
         name=spec.name,
-        sizes=tuple(wrap_notes(sizes, _COLUMNS)),
+        sizes=tuple(_lines(sizes)),
         items=tuple(_items(spec, nodes)),
         stream=f"(B, T, {dims.d_model})",
         logits=f"(B, T, {dims.vocab_size})",
@@ -97,7 +100,7 @@ def texts_of(content: Content) -> Iterator[str]:
         if isinstance(item, Box):
             yield f"{_sentence(item)}."
         else:
-            yield f"{item.title}, {item.norm}, each with: {'; '.join(_sentence(box) for box in item.boxes)}."
+            yield f"{item.title}, {', '.join(item.norm)}, each with: {'; '.join(_sentence(box) for box in item.boxes)}."
     yield f"{', '.join(content.costs)}."
 
 
@@ -111,11 +114,17 @@ def _sentence(box: Box) -> str:
 def _items(spec: ModelSpec, nodes: Sequence[ModuleNode | BlockGroup]) -> Iterator[Box | Frame]:
     for node in nodes:
         if isinstance(node, BlockGroup):
-            title = f"{node.n_layers} × block"
-            boxes = _with_unique_names(_block_boxes(node))
-            yield Frame(title, f"norm {', '.join(describe_config(node.norm))}", node.operations, tuple(boxes))
+            boxes = tuple(_with_unique_names(_block_boxes(node)))
+            yield Frame(f"{node.n_layers} × block", tuple(_norm_lines(node.norm)), node.operations, boxes)
         else:
             yield _module(spec, node, is_last=node is nodes[-1])
+
+
+def _norm_lines(norm: Config) -> list[str]:
+    """Return the type and options of a norm scheme. The layers of the norm have boxes of their own."""
+    type_, *options = describe_config(norm)
+    layers = tuple(name for name in type(norm).model_fields if isinstance(getattr(norm, name), Config))
+    return _lines([f"norm {type_}", *(note for note in options if not note.startswith(layers))], _HEADING_COLUMNS)
 
 
 def _module(spec: ModelSpec, node: ModuleNode, *, is_last: bool) -> Box:
@@ -125,10 +134,10 @@ def _module(spec: ModelSpec, node: ModuleNode, *, is_last: bool) -> Box:
         type_, *options = describe_config(node.config)
         is_positional = node.config.component.kind == "positional"
         title = f"{'positional' if is_positional else node.name} · {type_}"
-        notes = [*wrap_notes(options, _COLUMNS), *notes]
+        notes = [*_lines(options), *notes]
     if is_last and not node.n_parameters and spec.tie_embeddings:
         notes = ["tied to the embedding", *notes]
-    return Box("module", node.name, title, tuple(filter(None, notes)))
+    return Box("module", node.name, title, tuple(notes))
 
 
 def _block_boxes(blocks: BlockGroup) -> Iterator[Box]:
@@ -137,7 +146,7 @@ def _block_boxes(blocks: BlockGroup) -> Iterator[Box]:
             yield _sublayer(blocks, operation.name)
         elif operation.config is not None:
             type_, *options = describe_config(operation.config)
-            yield Box("norm", operation.name, f"norm · {type_}", tuple(filter(None, wrap_notes(options, _COLUMNS))))
+            yield Box("norm", operation.name, f"norm · {type_}", tuple(_lines(options)))
         else:
             yield Box("operation", operation.name, operation.name)
 
@@ -147,11 +156,10 @@ def _sublayer(blocks: BlockGroup, name: str) -> Box:
     common = common_notes(groups)
     types = {describe_config(group.config)[0] for group in groups}
     title = f"{name} · {common[0]}" if len(types) == 1 else name
-    notes = wrap_notes(common[1:] if len(types) == 1 else common, _COLUMNS)
-    notes += [line for note in notes_of_layers(groups) for line in _broken(note)]
-    if name == "attention":
-        notes += [line for note in positional_notes(blocks) for line in _broken(note)]
-    return Box("sublayer", name, title, (*filter(None, notes), *_sublayer_shapes(groups)))
+    notes = _lines(common[1:] if len(types) == 1 else common)
+    for note in (*notes_of_layers(groups), *(positional_notes(blocks) if name == "attention" else ())):
+        notes += _lines([note])
+    return Box("sublayer", name, title, (*notes, *_sublayer_shapes(groups)))
 
 
 def _sublayer_shapes(groups: Sequence[ConfigGroup]) -> Iterator[str]:
@@ -174,22 +182,16 @@ def _shape_lines(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
         if len(shape) > 1
     ]
     shown = matrices if len(matrices) <= _MAX_SHAPES else matrices[: _MAX_SHAPES - 1]
-    lines = wrap_notes(shown, _COLUMNS) if shown else []
+    lines = _lines(shown)
     if len(shown) < len(matrices):
         lines.append(f"and {len(matrices) - len(shown)} more")
     return [f"{sum(map(prod, shapes.values())):,} parameters", *lines]
 
 
-def _broken(note: str) -> Iterator[str]:
-    """Yield a long note as several lines, broken between words."""
-    line = ""
-    for word in note.split():
-        if line and len(line) + 1 + len(word) > _COLUMNS:
-            yield line
-            line = f"  {word}"
-        else:
-            line = f"{line} {word}" if line else word
-    yield line
+def _lines(notes: Iterable[str], width: int = _COLUMNS) -> list[str]:
+    """Join notes to lines, and break lines that are too long between words."""
+    lines = (line for line in wrap_notes(notes, width) if line)
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
 
 
 def _costs(costs: ModelCosts) -> Iterator[str]:
@@ -219,9 +221,9 @@ def _marked(content: Content, other: Content) -> Content:
             items.append(_marked_box(item, boxes.get(item.name)))
             continue
         index = sum(isinstance(known, Frame) for known in items)
-        titles = {frames[index].title, frames[index].norm} if index < len(frames) else set()
+        titles = {frames[index].title, *frames[index].norm} if index < len(frames) else set()
         marked = tuple(_marked_box(box, boxes.get(box.name)) for box in item.boxes)
-        items.append(replace(item, boxes=marked, changed=frozenset({item.title, item.norm} - titles)))
+        items.append(replace(item, boxes=marked, changed=frozenset({item.title, *item.norm} - titles)))
     texts = {*content.sizes, *content.costs, content.stream, content.logits}
     others = {*other.sizes, *other.costs, other.stream, other.logits}
     return replace(content, items=tuple(items), changed=frozenset(texts - others))

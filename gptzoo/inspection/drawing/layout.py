@@ -157,10 +157,11 @@ class _Layout:
         """Draw the blocks of a frame: its boxes on the spine, and the rails beside them."""
         top = self.y
         place = len(self.scene.shapes)
-        self.y += 30
+        self.y += 12 + LINE * len(frame.norm)
         self.scene.shapes.append(Line(f"M{self.spine:g} {top:g}V{self.y:g}"))
         self.text(MARGIN + 12, top + 20, frame.title, "title", frame.changed)
-        self.text(self.right - 12, top + 20, frame.norm, "label", frame.changed, ends_at_x=True)
+        for number, line in enumerate(frame.norm, 1):
+            self.text(self.spine + 10, top + 2 + LINE * number, line, "label", frame.changed)
         bottoms, middles = {-1: self.y - 4}, {}
         for index, box in enumerate(frame.boxes):
             if continues_on_spine(frame.operations, index - 1):
