@@ -57,9 +57,7 @@ class Drawing:
         """Write an image or a page, by the suffix of `path`: .svg, .png or .html. Raises InputError for others."""
         path = Path(path)
         if path.suffix not in SUFFIXES:
-            raise InputError(
-                f"{path}: a drawing is an .svg, .png or .html file; choose one of these suffixes"
-            )
+            raise InputError(f"{path}: a drawing is an .svg, .png or .html file; choose one of these suffixes")
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}")
         if path.suffix == ".png":
