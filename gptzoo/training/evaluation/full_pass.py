@@ -16,7 +16,7 @@ from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.data.batching.batching import Batch
 from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
-from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
+from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks, attempt
 from gptzoo.training.hardware.device import autocast
 from gptzoo.training.step.micro_batch import count_targets
 from gptzoo.utils.bad_logits import CHECK_WEIGHTS, are_bad, describe_bad_logits, find_first_bad
@@ -64,7 +64,7 @@ def measure(
     nats, n_targets = 0.0, 0
     names = () if scorer is None else scorer.metric_names
     hits = np.zeros((len(names), 2), dtype=np.int64)
-    failure: LogitsError | None = None
+    failure: Exception | None = None
     # Weights that FSDP gathers in inference mode cannot be used in training again.
     without_gradient = torch.inference_mode if ranks.size == 1 else torch.no_grad
     for number, (batch, counts) in enumerate(ranks.round_robin(batches)):
@@ -77,9 +77,12 @@ def measure(
             batch_targets = count_targets(batch)
             nats += loss.item() * batch_targets
             n_targets += batch_targets
-            if scorer is not None and auxiliary is not None:
-                of_batch = scorer.hits(batch, _predictions(model, auxiliary, names))
-                hits += np.array([of_batch[name] for name in names])
+            if scorer is not None and auxiliary is not None and failure is None:
+                of_batch, failure = attempt(partial(_count_hits, scorer, batch, model, auxiliary))
+                hits += 0 if of_batch is None else of_batch
+        # The other ranks need this one for their batches, so several ranks raise together after the last batch.
+        if failure is not None and ranks.size == 1:
+            break
     model.train(was_training)
     ranks.raise_on_all_ranks(failure)
     total_nats, total_targets, *total_hits = ranks.all_reduce_sum(nats, n_targets, *map(float, hits.flatten()))
@@ -88,6 +91,12 @@ def measure(
         for name, right, asked in zip(names, total_hits[::2], total_hits[1::2], strict=True)
     }
     return Measurement(Likelihood(total_nats, int(total_targets), n_bytes), metrics)
+
+
+def _count_hits(scorer: Scorer, batch: Batch, model: Architecture, auxiliary: AuxiliaryOutputs) -> np.ndarray:
+    """Return the number right and the number asked of each metric, int64 (n_metrics, 2)."""
+    of_batch = scorer.hits(batch, _predictions(model, auxiliary, scorer.metric_names))
+    return np.array([of_batch[name] for name in scorer.metric_names], dtype=np.int64)
 
 
 def _predictions(model: Architecture, auxiliary: AuxiliaryOutputs, names: tuple[str, ...]) -> np.ndarray:

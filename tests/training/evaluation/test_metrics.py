@@ -110,6 +110,23 @@ def test_two_ranks_count_the_same(tmp_path: Path) -> None:
     assert int(n_targets) == whole.likelihood.n_tokens
 
 
+def test_a_metric_that_fails_raises_its_own_error_after_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hits(self: Echo, sample: gptzoo.Sample, predictions: Any) -> Any:
+        asked.append(sample)
+        raise KeyError("no such answer")
+
+    monkeypatch.setattr(Echo, "hits", hits)
+    spec = gptzoo.load_run_spec(echo_run())
+    model = gptzoo.build(spec.model.model_copy(update={"vocab_size": 6}), seed=2).train()
+    batching = batching_of(spec)
+    with pytest.raises(KeyError, match="no such answer"):
+        measure(model, batching.validation_batches(24), n_bytes=1, scorer=batching)
+    assert len(asked) == 1
+    assert model.training
+
+
 def test_evaluate_gives_the_metrics_of_the_run_with_intervals(tmp_path: Path) -> None:
     result = gptzoo.train(echo_run(), tmp_path / "run", quiet=True)
     evaluation = gptzoo.evaluate(tmp_path / "run", device="cpu").as_dict()
