@@ -277,6 +277,8 @@ class Trainer:
         if state.skipped:
             row["skipped"] = state.skipped
         row["tokens_per_second"] = tokens_per_second
+        if self.monitor.measures(state.step):
+            self.timer.pause()
         return row | self.monitor.after_optimizer_step(tokens_per_second)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
