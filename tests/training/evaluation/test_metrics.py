@@ -19,7 +19,9 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.cli import main
 from gptzoo.data.batching.batching import Batching
+from gptzoo.data.corpora.text import TextCorpus
 from gptzoo.data.prepare import prepare
+from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.model import head as head_module
 from gptzoo.training.evaluation.full_pass import measure
 
@@ -141,6 +143,19 @@ def test_evaluate_gives_the_metrics_of_the_run_with_intervals(tmp_path: Path) ->
     train = gptzoo.evaluate(tmp_path / "run", split="train", device="cpu")
     assert train.metrics["accuracy"].n == 60 * 4
     assert train.sets == {}
+
+
+def test_prepared_text_is_evaluated_without_the_levels_of_the_run(tmp_path: Path) -> None:
+    """The text has the characters of the task, and the model reads it as any text, in windows."""
+    gptzoo.train(echo_run(), tmp_path / "run", quiet=True)
+    characters = "".join(gptzoo.load_run_spec(echo_run()).corpus.build().alphabet())
+    (tmp_path / "text.txt").write_text(characters * 200)
+    corpus = TextCorpus.Config(type="text", path=str(tmp_path / "text.txt")).build()
+    _, store = prepare(corpus, CharTokenizer.Config(type="char"))
+    evaluation = gptzoo.evaluate(tmp_path / "run", store.folder, device="cpu")
+    assert evaluation.batching == "windows"
+    assert evaluation.likelihood.n_tokens == len(store.val) - 1
+    assert evaluation.sets == evaluation.metrics == evaluation.chance == {}
 
 
 def test_the_command_prints_accuracy_beside_chance_and_levels(tmp_path: Path) -> None:
