@@ -41,6 +41,15 @@ class Measurement:
     likelihood: Likelihood
     metrics: Mapping[str, Proportion]
 
+    def as_run_metrics(self) -> dict[str, float]:
+        """Return loss (nats per token), perplexity, bits per byte and the declared metrics, as a run records them."""
+        return {
+            "val/loss": self.likelihood.loss,
+            "val/perplexity": self.likelihood.perplexity,
+            "val/bits_per_byte": self.likelihood.bits_per_byte,
+            **{f"val/{name}": proportion.value for name, proportion in self.metrics.items()},
+        }
+
 
 def measure(
     model: Architecture,
@@ -142,26 +151,6 @@ def _find_bad_logits(model: Architecture, batch: Batch, number: int, ranks: Rank
             f"there is no loss: the logits of the model in sequence {row + 1} of {place} have {found}. {advice}"
         )
     return None
-
-
-def validation_metrics(
-    model: Architecture,
-    batches: Iterable[Batch],
-    *,
-    n_bytes: int,
-    scorer: Scorer | None = None,
-    precision: str = "fp32",
-    ranks: Ranks = SINGLE_RANK,
-) -> dict[str, float]:
-    """Return loss (nats per token), perplexity, bits per byte and the scorer's metrics as metrics of a run."""
-    measurement = measure(model, batches, n_bytes=n_bytes, scorer=scorer, precision=precision, ranks=ranks)
-    likelihood = measurement.likelihood
-    return {
-        "val/loss": likelihood.loss,
-        "val/perplexity": likelihood.perplexity,
-        "val/bits_per_byte": likelihood.bits_per_byte,
-        **{f"val/{name}": proportion.value for name, proportion in measurement.metrics.items()},
-    }
 
 
 def batch_to(device: torch.device, batch: Batch) -> dict[str, Tensor]:
