@@ -82,7 +82,7 @@ _HOME = {
     "SampleCorpus": "gptzoo.data.corpora.samples",
     "Sample": "gptzoo.data.corpora.samples",
     "Draws": "gptzoo.data.corpora.draws",
-    "IGNORED_TARGET": "gptzoo.data.targets",
+    "IGNORED_TARGET": "gptzoo.utils.targets",
     "TokenStore": "gptzoo.data.token_store",
     "Batching": "gptzoo.data.batching.batching",
     "Optimizer": "gptzoo.training.optim.optimizers",

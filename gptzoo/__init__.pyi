@@ -45,7 +45,6 @@ from gptzoo.data.corpora.corpus import Corpus as Corpus
 from gptzoo.data.corpora.draws import Draws as Draws
 from gptzoo.data.corpora.samples import Sample as Sample
 from gptzoo.data.corpora.samples import SampleCorpus as SampleCorpus
-from gptzoo.data.targets import IGNORED_TARGET as IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore as TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer as Tokenizer
 from gptzoo.dims import Dims as Dims
@@ -104,6 +103,7 @@ from gptzoo.training.optim.optimizers import Optimizer as Optimizer
 from gptzoo.training.run.run_view import RunView as RunView
 from gptzoo.training.tracking.tracker import Tracker as Tracker
 from gptzoo.training.trainer import train as train
+from gptzoo.utils.targets import IGNORED_TARGET as IGNORED_TARGET
 
 __all__: list[str]
 __version__: str

@@ -11,10 +11,10 @@ from pydantic import model_validator
 from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.packing import Chunks, Packing
 from gptzoo.data.batching.token_dropout import TokenDropoutBatching
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.strict_model import custom_error
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _PADDING = -1  # document and position of padding
 

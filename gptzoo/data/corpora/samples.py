@@ -13,9 +13,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.draws import Draws
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.errors import DataError
 from gptzoo.strict_model import custom_error, errors_below
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _HELD_OUT = 0.25  # share of all contents that only held-out samples have
 _MAX_ATTEMPTS = 200  # to draw content of a split; all fail with probability 0.75 ** 200

@@ -19,8 +19,8 @@ from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.kinds import sample_batchings
 from gptzoo.testing.properties.kinds.sample_batchings import reads_samples
 from gptzoo.testing.verdict import Failed
+from gptzoo.utils.targets import IGNORED_TARGET
 
-IGNORED = -100
 _N_DRAWS = 12
 _MAX_SAMPLES = 400  # of an epoch
 
@@ -104,7 +104,7 @@ def check_targets(subject: ComponentUnderTest) -> None:
         batching = _build(config, setting)
         for split, batch in _some_batches(batching, setting):
             places = Places(getattr(batching.store, split), batching.store.spans[split])
-            for row, column in np.argwhere(batch["targets"] != IGNORED).tolist():
+            for row, column in np.argwhere(batch["targets"] != IGNORED_TARGET).tolist():
                 token, target = int(batch["tokens"][row, column]), int(batch["targets"][row, column])
                 if not places.follows(target, token):
                     raise Failed(
@@ -205,7 +205,7 @@ def _require_documents(config: Config, setting: Setting, batch: Batch, row: int,
     document_of_id: dict[int, int] = {}
     for column, token in enumerate(batch["tokens"][row].tolist()):
         place = places.place.get(token)
-        if place is None or batch["targets"][row, column] == IGNORED:
+        if place is None or batch["targets"][row, column] == IGNORED_TARGET:
             continue
         document, identifier = int(places.document[place]), int(batch["documents"][row, column])
         if document_of_id.setdefault(identifier, document) != document:
@@ -221,7 +221,7 @@ def _require_positions(config: Config, setting: Setting, batch: Batch, row: int)
     positions, targets = batch["positions"][row].tolist(), batch["targets"][row].tolist()
     documents = batch["documents"][row].tolist() if "documents" in batch else [0] * len(positions)
     for column, position in enumerate(positions):
-        if targets[column] == IGNORED:
+        if targets[column] == IGNORED_TARGET:
             continue
         starts = column == 0 or documents[column - 1] != documents[column]
         if position != (0 if starts else positions[column - 1] + 1):
