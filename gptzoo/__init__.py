@@ -43,6 +43,7 @@ _HOME = {
     "Inherited": "gptzoo.component",
     "inherited": "gptzoo.component",
     "Recommended": "gptzoo.component",
+    "option_error": "gptzoo.strict_model",
     "Reference": "gptzoo.reference",
     "PerLayer": "gptzoo.reference",
     "by_default": "gptzoo.reference",

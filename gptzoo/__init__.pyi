@@ -107,3 +107,4 @@ from gptzoo.utils.targets import IGNORED_TARGET as IGNORED_TARGET
 
 __all__: list[str]
 __version__: str
+from gptzoo.strict_model import option_error as option_error

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.draws import Draws
 from gptzoo.errors import DataError
-from gptzoo.strict_model import custom_error, errors_below
+from gptzoo.strict_model import option_error, errors_below
 from gptzoo.utils.targets import IGNORED_TARGET
 
 _HELD_OUT = 0.25  # share of all contents that only held-out samples have
@@ -72,9 +72,9 @@ class SampleCorpus(Corpus):
             assert issubclass(self.component, SampleCorpus)
             for name, options in self.levels.items():
                 if name in {*_RESERVED_LEVELS, *self.component.metric_names}:
-                    raise custom_error(f"levels: {name!r} is the name of a metric. Choose another name")
+                    raise option_error(f"levels: {name!r} is the name of a metric. Choose another name")
                 if fixed := options.keys() & {"levels", "type", "n_train"}:
-                    raise custom_error(f"levels: {name}: cannot set {', '.join(sorted(fixed))}")
+                    raise option_error(f"levels: {name}: cannot set {', '.join(sorted(fixed))}")
                 try:
                     level = self.level(name)
                 except ValidationError as error:
@@ -84,7 +84,7 @@ class SampleCorpus(Corpus):
                 ours, theirs = (config.build().vocab_size for config in (self, level))
                 if ours != theirs:
                     reason = f"levels: {name}: has {theirs} tokens and the training samples {ours}. They must be equal"
-                    raise custom_error(reason)
+                    raise option_error(reason)
             return self
 
         def level(self, name: str) -> SampleCorpus.Config:

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 
 class Memorization(gptzoo.SampleCorpus):
@@ -31,7 +30,7 @@ class Memorization(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.length % 2:
-                raise refuse(f"length must be even, for keys and insert tokens, got {self.length}")
+                raise gptzoo.option_error(f"length must be even, for keys and insert tokens, got {self.length}")
             return self
 
     config: Config
@@ -85,7 +84,7 @@ class ModularAddition(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.n_train + self.n_val > self.modulus**2:
-                raise refuse(
+                raise gptzoo.option_error(
                     f"n_train {self.n_train} and n_val {self.n_val} are more than the {self.modulus**2} pairs of "
                     f"numbers below modulus {self.modulus}"
                 )
