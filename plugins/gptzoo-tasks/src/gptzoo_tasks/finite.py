@@ -61,10 +61,11 @@ class Memorization(gptzoo.SampleCorpus):
 
 
 class ModularAddition(gptzoo.SampleCorpus):
-    """Modular addition (grokking): two numbers and an equals sign, which asks for their sum modulo a prime.
+    """Modular addition (grokking): two numbers and an equals sign, which asks for their sum modulo `modulus`.
 
     There are modulus**2 samples, each an ordered pair. The seed of the corpus divides them: `n_train` for training, and
-    `n_val` of the others held out. The papers train on 30 to 50% of all pairs, with a large weight decay.
+    `n_val` of the others held out. The papers have the moduli 97 and 113, two primes, and train on 30 to 50% of all
+    pairs, with a large weight decay.
     """
 
     name = "modular_addition"
@@ -75,7 +76,7 @@ class ModularAddition(gptzoo.SampleCorpus):
 
     class Config(gptzoo.SampleCorpus.Config):
         modulus: int = Field(default=97, ge=2, le=1000)
-        """Number of different summands, and modulus of their sum."""
+        """Number of different summands, and modulus of their sum. It need not be prime."""
         n_train: PositiveInt = 4704
         """Number of pairs for training. Default: half of the 97**2 pairs."""
         n_val: PositiveInt = 1000
