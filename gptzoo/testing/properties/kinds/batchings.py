@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from gptzoo.testing.properties.kinds import sample_batchings
 from gptzoo.testing.properties.kinds.sample_batchings import reads_samples
 from gptzoo.testing.verdict import Failed
 from gptzoo.utils.targets import IGNORED_TARGET
+
+Check = Callable[[ComponentUnderTest], None]
 
 _N_DRAWS = 12
 _MAX_SAMPLES = 400  # of an epoch
@@ -67,11 +70,22 @@ _EXAMPLES = (
 )
 
 
+def _or_of_samples(check_of_samples: Check) -> Callable[[Check], Check]:
+    """Return a decorator of a check for batchings of text. A batching of samples gets `check_of_samples` instead."""
+
+    def decorate(check_of_text: Check) -> Check:
+        @functools.wraps(check_of_text)
+        def check(subject: ComponentUnderTest) -> None:
+            (check_of_samples if reads_samples(subject) else check_of_text)(subject)
+
+        return check
+
+    return decorate
+
+
+@_or_of_samples(sample_batchings.check_samples)
 def check_samples(subject: ComponentUnderTest) -> None:
     """Check that a training sample depends only on its number and the seed, whatever was read before."""
-    if reads_samples(subject):
-        sample_batchings.check_samples(subject)
-        return
 
     def require_function_of_number(config: Config, setting: Setting) -> None:
         batching, fresh = _build(config, setting), _build(config, setting)
@@ -94,11 +108,9 @@ def check_samples(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_function_of_number)
 
 
+@_or_of_samples(sample_batchings.check_targets)
 def check_targets(subject: ComponentUnderTest) -> None:
     """Check that each target that counts is the token that follows its input in the text."""
-    if reads_samples(subject):
-        sample_batchings.check_targets(subject)
-        return
 
     def require_shifted_inputs(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -115,11 +127,9 @@ def check_targets(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_shifted_inputs, without_noise=True)
 
 
+@_or_of_samples(sample_batchings.check_epoch)
 def check_epoch(subject: ComponentUnderTest) -> None:
     """Check that an epoch has every token as a target at most once, and nearly all of them; or all documents."""
-    if reads_samples(subject):
-        sample_batchings.check_epoch(subject)
-        return
 
     def require_whole_epoch(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -147,11 +157,9 @@ def check_epoch(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_whole_epoch, without_noise=True)
 
 
+@_or_of_samples(sample_batchings.check_validation)
 def check_validation(subject: ComponentUnderTest) -> None:
     """Check that validation has each held-out token as a target once, in batches of any size, the same every time."""
-    if reads_samples(subject):
-        sample_batchings.check_validation(subject)
-        return
 
     def require_each_token_once(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -182,11 +190,9 @@ def check_validation(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_each_token_once)
 
 
+@_or_of_samples(sample_batchings.check_inputs)
 def check_inputs(subject: ComponentUnderTest) -> None:
     """Check that `documents` are equal inside a document only, and `positions` count from 0 in a document or row."""
-    if reads_samples(subject):
-        sample_batchings.check_inputs(subject)
-        return
 
     def require_consistent_inputs(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
