@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -128,6 +129,12 @@ def folders() -> Iterator[Path]:
 def test_no_folder_has_more_than_fifteen_files() -> None:
     n_files = {str(folder): sum(file.parent == folder for file in FILES.values()) for folder in folders()}
     assert {folder: n for folder, n in n_files.items() if n > MAX_FILES_PER_FOLDER} == {}
+
+
+def test_the_page_of_the_architecture_describes_every_folder() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    described = re.findall(r"\*\*`(\w+)/`\*\*", page)
+    assert sorted(described) == sorted(file.parent.name for file in PACKAGE.glob("*/__init__.py"))
 
 
 def test_the_core_names_no_component() -> None:
