@@ -61,7 +61,7 @@ _HOME = {
     "Attention": "gptzoo.components.multi_head_attention",
     "MultiHeadAttention": "gptzoo.components.multi_head_attention",
     "SdpaAttention": "gptzoo.components.attention",
-    "cuda_attention": "gptzoo.components.attention",
+    "fused_attention": "gptzoo.components.attention",
     "FeedForward": "gptzoo.components.ffn",
     "Activation": "gptzoo.components.activation",
     "Architecture": "gptzoo.model.architecture",

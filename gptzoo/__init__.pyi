@@ -16,7 +16,7 @@ from gptzoo.component import Recommended as Recommended
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
 from gptzoo.components.attention import SdpaAttention as SdpaAttention
-from gptzoo.components.attention import cuda_attention as cuda_attention
+from gptzoo.components.attention import fused_attention as fused_attention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext

@@ -24,6 +24,7 @@ _NEUTRAL_ARGUMENTS = {
         "attn_mask": "None",
         "dropout_p": "0.0",
         "is_causal": "False",
+        "scale": "None",
         "enable_gqa": "False",
     },
     "F.gelu": {"approximate": "'none'"},
