@@ -16,7 +16,7 @@ from gptzoo.component import Recommended as Recommended
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
 from gptzoo.components.attention import SdpaAttention as SdpaAttention
-from gptzoo.components.attention import cuda_attention as cuda_attention
+from gptzoo.components.attention import fused_attention as fused_attention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext
@@ -45,7 +45,6 @@ from gptzoo.data.corpora.corpus import Corpus as Corpus
 from gptzoo.data.corpora.draws import Draws as Draws
 from gptzoo.data.corpora.samples import Sample as Sample
 from gptzoo.data.corpora.samples import SampleCorpus as SampleCorpus
-from gptzoo.data.targets import IGNORED_TARGET as IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore as TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer as Tokenizer
 from gptzoo.dims import Dims as Dims
@@ -105,6 +104,8 @@ from gptzoo.training.optim.optimizers import Optimizer as Optimizer
 from gptzoo.training.run.run_view import RunView as RunView
 from gptzoo.training.tracking.tracker import Tracker as Tracker
 from gptzoo.training.trainer import train as train
+from gptzoo.utils.targets import IGNORED_TARGET as IGNORED_TARGET
 
 __all__: list[str]
 __version__: str
+from gptzoo.strict_model import option_error as option_error

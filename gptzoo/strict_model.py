@@ -28,14 +28,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def custom_error(reason: str) -> PydanticCustomError:
-    """Return an error for validators to raise whose message is exactly `reason`."""
+def option_error(reason: str) -> PydanticCustomError:
+    """Return an error for a validator of options to raise, whose message is exactly `reason`."""
     return PydanticCustomError("gptzoo", reason)
 
 
 def error_at(reason: str, *location: str | int, value: object = None) -> InitErrorDetails:
     """Return one entry for a pydantic ValidationError with the message `reason` at `location`."""
-    return InitErrorDetails(type=custom_error(reason), loc=location, input=value)
+    return InitErrorDetails(type=option_error(reason), loc=location, input=value)
 
 
 def lone_surrogate_path(value: object) -> tuple[str | int, ...] | None:
@@ -67,10 +67,10 @@ def _refuse_lone_surrogates(value: object) -> object:
     try:
         path = lone_surrogate_path(value)
     except RecursionError:
-        raise custom_error("is nested too deeply") from None
+        raise option_error("is nested too deeply") from None
     if path is not None:
         place = f"the text at {escape_surrogates('.'.join(map(str, path)))!r} " if path else ""
-        raise custom_error(place + LONE_SURROGATE)
+        raise option_error(place + LONE_SURROGATE)
     return value
 
 

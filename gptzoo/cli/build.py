@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sequence-length",
     type=click.IntRange(min=1),
-    help="Sequence length in tokens for FLOPs and memory (default: context_length).",
+    help="Sequence length in tokens for FLOPs and memory (default: that of the run's samples, or context_length).",
 )
 @click.option(
     "--dtype",
@@ -69,12 +69,15 @@ def build(
     model_or_run = read_spec(spec, overrides)
     if isinstance(model_or_run, RunSpec):
         micro_batch_size = model_or_run.micro_batch_size
-        model_spec = model_or_run.model
+        model_spec, default_length = model_or_run.model, model_or_run.tokens_per_sample
         default_batch_size = micro_batch_size if isinstance(micro_batch_size, int) else model_or_run.batch_size
     else:
-        model_spec, default_batch_size = model_or_run, 1
+        model_spec, default_length, default_batch_size = model_or_run, model_or_run.context_length, 1
     costs = model_costs(
-        model_spec, sequence_length=sequence_length, batch_size=batch_size or default_batch_size, precision=precision
+        model_spec,
+        sequence_length=sequence_length or default_length,
+        batch_size=batch_size or default_batch_size,
+        precision=precision,
     )
     nodes = build_model_graph(model_spec)
     if out is not None:

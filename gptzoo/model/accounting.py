@@ -39,7 +39,7 @@ class ParameterCounts:
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of matrix products per token in a sequence of full length; a multiply-add counts as two."""
+    """FLOPs of matrix products per token in a sequence of `sequence_length` tokens; a multiply-add counts as two."""
 
     forward: int
     training: int  # forward and backward

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 
 from gptzoo.reference import Reference
-from gptzoo.strict_model import StrictModel, Unicode, custom_error
+from gptzoo.strict_model import StrictModel, Unicode, option_error
 
 
 class SamplingSpec(StrictModel):
@@ -35,7 +35,7 @@ class SamplingSpec(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
-            raise custom_error(
+            raise option_error(
                 f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens, which is {self.max_new_tokens}. "
                 "Lower the first or raise the second."
             )

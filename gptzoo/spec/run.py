@@ -22,13 +22,13 @@ from gptzoo import registry
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
-from gptzoo.strict_model import StrictModel, custom_error, error_at
+from gptzoo.strict_model import StrictModel, error_at, option_error
 
 
 def _count_or_auto(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
-    raise custom_error('expected an integer above 0, "auto" or null')
+    raise option_error('expected an integer above 0, "auto" or null')
 
 
 MIN_CLIP_NORM = 1e-6

@@ -21,7 +21,7 @@ from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.process_group import lost_rank_errors, process_group, rank_device
 from gptzoo.training.distributed.ranks import attempt
-from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
+from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, measure
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
 from gptzoo.training.run.divergence_report import diagnose_divergence, diverged_evaluation
 from gptzoo.training.run.end_record import record_end
@@ -277,6 +277,8 @@ class Trainer:
         if state.skipped:
             row["skipped"] = state.skipped
         row["tokens_per_second"] = tokens_per_second
+        if self.monitor.measures(state.step):
+            self.timer.pause()
         return row | self.monitor.after_optimizer_step(tokens_per_second)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
@@ -299,7 +301,7 @@ class Trainer:
 
     def _validation_metrics(self, batching: Batching) -> dict[str, float]:
         try:
-            metrics = validation_metrics(
+            measurement = measure(
                 self.model,
                 batching.validation_batches(MAX_TOKENS_PER_BATCH),
                 n_bytes=batching.val_bytes,
@@ -310,7 +312,7 @@ class Trainer:
         except LogitsError as error:
             raise diverged_evaluation(self.folder, self.train_state, self.ranks, error) from None
         self.parallelized.reshard()
-        return metrics
+        return measurement.as_run_metrics()
 
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None

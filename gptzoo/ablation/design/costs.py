@@ -24,7 +24,7 @@ class Costs:
     """The costs of a model in training. FLOPs and memory are None if they cannot be computed; `unknown` says why."""
 
     n_parameters: int
-    flops_per_token: float | None  # forward and backward
+    flops_per_token: float | None  # forward and backward, in a training sample
     cache_bytes: int  # KV cache of one sequence of full context length
     memory_bytes: int | None  # of a training step
     unknown: str | None = None
@@ -88,8 +88,9 @@ class CostCache:
         batch_size = size if isinstance(size, int) else spec.batch_size
         precision: Precision = "bf16" if spec.precision in ("bf16", "fp16") else "fp32"
         without_name = {**model.resolved(), "name": ""}
-        key = json.dumps([without_name, batch_size, precision], sort_keys=True)
-        return key, partial(_compute_costs, model, batch_size, precision)
+        length = spec.tokens_per_sample
+        key = json.dumps([without_name, batch_size, precision, length], sort_keys=True)
+        return key, partial(_compute_costs, model, length, batch_size, precision)
 
 
 def tokens_per_step(spec: RunSpec) -> int:
@@ -97,8 +98,8 @@ def tokens_per_step(spec: RunSpec) -> int:
     return spec.batch_size * spec.tokens_per_sample
 
 
-def _compute_costs(model: ModelSpec, batch_size: int, precision: Precision) -> Costs:
-    accounts = model_costs(model, batch_size=batch_size, precision=precision)
+def _compute_costs(model: ModelSpec, length: int, batch_size: int, precision: Precision) -> Costs:
+    accounts = model_costs(model, sequence_length=length, batch_size=batch_size, precision=precision)
     flops, memory = accounts.flops_per_token, accounts.training_memory
     return Costs(
         n_parameters=accounts.parameters.total,
