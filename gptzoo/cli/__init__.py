@@ -25,6 +25,7 @@ from gptzoo.cli.compare import compare
 from gptzoo.cli.components import components
 from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
+from gptzoo.cli.draw import draw
 from gptzoo.cli.eject import eject
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
@@ -50,7 +51,8 @@ from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, UserNote
 
-# Must be set before torch is imported. OpenMP threads that spin while waiting slow down if processes share a core.
+# Must be set before torch is imported. Threads that spin while they wait save up to a seventh of the time on a
+# quiet machine, and make it two to three times as long where processes share cores (docs/performance.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -131,7 +133,8 @@ class CommandLine(click.Group):
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (compare, ablate, report, diff),
-    "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf, eject),
+    "Generate and inspect": (sample, score, serve, inspect, draw),
+    "Other formats": (import_hf, export_hf, import_gguf, export_gguf, eject),
     "Share": (push, pull),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),
