@@ -2,7 +2,7 @@
 
     model = gptzoo.build("configs/models/tiny.json")     # a torch module
     logits, _ = model(tokens)
-    _, loss = model(tokens, targets)
+    _, loss = model(tokens[:, :-1], tokens[:, 1:])       # targets: the next tokens, which the model does not shift
 
 The names below are the public API. They are imported on first use, so that `import gptzoo` and `gptzoo --help` do not
 wait for torch.
@@ -24,7 +24,7 @@ _HOME = {
     # training, evaluation, loading, sampling
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",
-    "load": "gptzoo.checkpoint.model_folder",
+    "load": "gptzoo.sampling.text_model",
     "export_hf": "gptzoo.publishing.export_hf",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",

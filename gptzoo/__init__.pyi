@@ -8,7 +8,6 @@ from gptzoo.ablation.execution.executor import Job as Job
 from gptzoo.ablation.execution.remote_job import RemoteJob as RemoteJob
 from gptzoo.ablation.execution.remote_job import run_remote_job as run_remote_job
 from gptzoo.ablation.planning.folder import read_outcome as read_outcome
-from gptzoo.checkpoint.model_folder import load as load
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
 from gptzoo.component import Inherited as Inherited
@@ -88,6 +87,7 @@ from gptzoo.sampling.inference_weights import prepare_for_inference as prepare_f
 from gptzoo.sampling.processors.processor import LogitsProcessor as LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence as TokenSequence
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec
+from gptzoo.sampling.text_model import load as load
 from gptzoo.spec.ablation import AblationSpec as AblationSpec
 from gptzoo.spec.files import load_ablation_spec as load_ablation_spec
 from gptzoo.spec.files import load_model_spec as load_model_spec

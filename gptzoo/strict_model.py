@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from gptzoo.field_words import FIELD_WORDS
 from gptzoo.json_forms import read_json_forms
 
 
@@ -134,8 +135,15 @@ class StrictModel(BaseModel):
         return read_json_forms(handler.resolve_ref_schema(schema), cls, handler.resolve_ref_schema)
 
     @classmethod
-    def _unknown_key(cls, key: str) -> str:
-        return f"no field named {key!r}" + did_you_mean(key, cls.model_fields)
+    def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the reason why a key of `data` is refused, with a suggestion."""
+        return f"no field named {key!r}" + cls._similar_field(key)
+
+    @classmethod
+    def _similar_field(cls, key: str) -> str:
+        """Return a suggestion such as `"; did you mean 'dropout'?"`, also for the word of another project, or ""."""
+        same = FIELD_WORDS.get(key.lower(), "").rpartition(".")[2]
+        return f"; did you mean {same!r}?" if same in cls.model_fields else did_you_mean(key, cls.model_fields)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -144,7 +152,7 @@ class StrictModel(BaseModel):
         known = cls.__pydantic_fields__  # `model_fields` is slower: it looks for a deprecated use
         if not isinstance(data, dict) or not (unknown := [key for key in data if key not in known]):
             return handler(data)
-        errors = [error_at(cls._unknown_key(key), key, value=data[key]) for key in unknown]
+        errors = [error_at(cls._unknown_key(key, data), key, value=data[key]) for key in unknown]
         try:
             handler({key: value for key, value in data.items() if key in known})
         except ValidationError as error:

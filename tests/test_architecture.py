@@ -20,6 +20,7 @@ ROOT_MODULE = "gptzoo"  # its public names are imported lazily, so importing it 
 
 # A top-level folder or module may import from those with a lower number, and from itself.
 LAYERS = {
+    "field_words": -1,
     "json_forms": -1,
     "dims": 0,
     "strict_model": 0,
@@ -27,6 +28,7 @@ LAYERS = {
     "utils": 0,
     "hub": 1,
     "component": 1,
+    "component_hints": 2,
     "hooks": 2,
     "plugin_checks": 3,
     "registry": 4,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.cli.options import allow_oversize_option, json_option, plugin_option, set_option
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed for the weights in --out."
 )
+@allow_oversize_option
 @json_option
 @set_option
 @plugin_option
@@ -53,6 +54,7 @@ def build(
     precision: Precision,
     out: Path | None,
     seed: int,
+    allow_oversize: bool,
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
@@ -81,7 +83,7 @@ def build(
     )
     nodes = build_model_graph(model_spec)
     if out is not None:
-        _write_initial_weights(model_spec, out, seed)
+        _write_initial_weights(model_spec, out, seed, allow_oversize)
     if as_json:
         click.echo(to_json(_to_json(model_or_run, model_spec, nodes, costs), indent=2))
         return
@@ -92,11 +94,11 @@ def build(
     print_card(Console(highlight=False), model_or_run, nodes, costs)
 
 
-def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
+def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int, allow_oversize: bool) -> None:
     from gptzoo.checkpoint.model_folder import save_model
     from gptzoo.model.build import build as build_model
 
-    save_model(folder, build_model(spec, seed=seed))
+    save_model(folder, build_model(spec, seed=seed, allow_oversize=allow_oversize))
     click.echo(f"{folder}: wrote initial weights, seed {seed}", err=True)
 
 

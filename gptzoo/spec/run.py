@@ -20,6 +20,7 @@ from pydantic_core import InitErrorDetails
 
 from gptzoo import registry
 from gptzoo.reference import Reference, by_default
+from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
 from gptzoo.strict_model import StrictModel, error_at, option_error
@@ -182,6 +183,10 @@ class RunSpec(StrictModel):
     """Experiment trackers that receive the metrics, in addition to `metrics.jsonl` in the run folder."""
     sample: SampleSpec = SampleSpec()
     """Text sample that is generated at the end of the run."""
+
+    @classmethod
+    def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        return f"no field named {key!r}" + hint_for_field(key, cls, data)
 
     def resolved(self) -> dict[str, Any]:
         """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""

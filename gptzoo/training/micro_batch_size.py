@@ -22,10 +22,10 @@ from gptzoo.data.batching.batching import Batching
 from gptzoo.errors import InputError
 from gptzoo.model.dry_run import LiveBytes
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.hardware.memory import available_bytes
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.step.micro_batch import split_into_micro_batches
 from gptzoo.training.step.train_step import TrainStep
+from gptzoo.utils.machine_memory import available_bytes
 
 _MEMORY_FRACTION = 0.8  # of the available memory; the rest is for fragmentation and other processes
 _GPU_HEADROOM = 0.05  # of the memory of a GPU, kept free in trial steps

@@ -63,6 +63,7 @@ def train(
     override: bool = False,
     until: int | None = None,
     quiet: bool = False,
+    allow_oversize: bool = False,
 ) -> TrainResult:
     """Train the model of a run spec into the run folder `out`.
 
@@ -72,6 +73,8 @@ def train(
         changes.
     until: save a checkpoint after this step and pause. Pausing does not change the final weights.
     quiet: print nothing.
+    allow_oversize: start even if weights, gradients and optimizer state need more memory than the machine or the
+        device has.
 
     All processes started by torchrun train this run together, and return or raise together.
 
@@ -89,7 +92,7 @@ def train(
         ranks.on_main_rank(lambda: stack.enter_context(lock))
         keep = folder.keep_recorded_options
         kept_spec, notes = (spec, []) if override else ranks.on_all_ranks(lambda: keep(spec))
-        setup = ranks.on_all_ranks(lambda: Setup(kept_spec, folder, ranks))
+        setup = ranks.on_all_ranks(lambda: Setup(kept_spec, folder, ranks, allow_oversize=allow_oversize))
         start = start_or_resume(setup, allowed_change)
         start.messages.extend(notes)
         return _run(setup, start, until=until, quiet=quiet)

@@ -1,7 +1,8 @@
 """The folder of an ablation, with functions that write its plan and read its outcome.
 
 ablation.json    the spec, with the base inline
-variants.json    the variants with their costs, and the folder of each trial
+variants.json    the variants with their costs, the folder of each trial, and the names and hashes of plugin files
+plugins/         the sources of plugin files, as a record; see `gptzoo.checkpoint.plugin_files`
 calibration/     a few steps of each variant, if the budget is in seconds
 trials/<variant>-seed<n>-<hash of the spec>/    the run of a trial; see `gptzoo.ablation.execution.trial_folder`
 """
@@ -23,6 +24,7 @@ from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text, with_scores
+from gptzoo.checkpoint.plugin_files import PluginFile, keep_plugin_files, loaded_plugin_files
 from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
@@ -91,6 +93,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "seeds_seen": list(plan.seeds_seen),
         "warnings": [warning.text for warning in plan.warnings],
         "warning_records": [asdict(warning) for warning in plan.warnings],
+        "plugin_files": [asdict(file) for file in loaded_plugin_files()],
     }
     design = with_checksum(json.loads(json.dumps(design)))
     try:
@@ -99,6 +102,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         for name, value in (("ablation.json", _spec_json(plan.spec)), ("variants.json", design)):
             if _stored(folder / name) != json.loads(json.dumps(value)):
                 write_json(folder / name, value)
+        keep_plugin_files(folder)
     except OSError as error:
         raise FolderError(f"{folder}: cannot be written: {error.strerror or error}; choose another --out") from None
 
@@ -155,6 +159,7 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
         warnings=_warnings(design),
         looks=spec.get("looks", ()),
+        plugin_files=[PluginFile(**file) for file in design.get("plugin_files", ())],
     )
 
 

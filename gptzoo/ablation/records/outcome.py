@@ -11,6 +11,7 @@ from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
+from gptzoo.checkpoint.plugin_files import PluginFile
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Outcome:
     selection: Selection | None = None  # the rungs of successive halving so far
     warnings: Sequence[ComparisonWarning] = ()  # of the plan, such as a warmup as long as the runs
     looks: Sequence[int] = ()  # numbers of seeds at which results are looked at, the current one last; () for one look
+    plugin_files: Sequence[PluginFile] = ()  # those given with --plugin
 
     @property
     def compared(self) -> list[str]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -108,10 +109,15 @@ def _samples_by_seed(outcome: Outcome, order: Sequence[str]) -> dict[int, dict[s
 
 
 def _downloads(outcome: Outcome, tables: Iterable[Table]) -> dict[str, str]:
-    """Return the ablation spec and the tables as data URLs by file name, without the curves, which are too long."""
+    """Return the ablation spec, the plugin files and the tables as data URLs by file name.
+
+    The curves are left out: they are too long.
+    """
     files = {f"{table.name}.csv": table.as_csv() for table in tables if table.rows and table.name != "curves"}
+    sources = {file.name: file.read(outcome.folder) for file in outcome.plugin_files}
     return {
         "ablation.json": _data_url(_json(outcome.spec).encode(), "application/json"),
+        **{name: _data_url(source, "text/x-python") for name, source in sources.items() if source is not None},
         **{name: _data_url(text.encode(), "text/csv") for name, text in files.items()},
     }
 
@@ -168,6 +174,7 @@ def _environment() -> Environment:
         "format_interval": format_interval,
         "sort_value": sort_value,
         "json": _json,
+        "shell": shlex.quote,
     }
     return environment
 

@@ -11,6 +11,7 @@ from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report.figures import build_figures
 from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.tables import build_tables
+from gptzoo.ablation.report.without_paths import without_paths
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError, InputError
 
@@ -61,7 +62,8 @@ class ReportServer(ThreadingHTTPServer):
             version = self.version()
             if self._cached is None or self._cached[1] != version:
                 outcome = read_outcome(self.folder)
-                analysis = analyse(outcome)
+                analysis = without_paths(analyse(outcome))
+                outcome = without_paths(outcome)
                 figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
                 self._cached = render_page(outcome, analysis, figures, tables, version=version), version
             return self._cached[0]

@@ -14,6 +14,7 @@ from gptzoo.ablation.report.palette import line_styles
 from gptzoo.ablation.report.paper_tables import build_paper_tables
 from gptzoo.ablation.report.static_figures import draw_figure
 from gptzoo.ablation.report.tables import Table, build_tables
+from gptzoo.ablation.report.without_paths import without_paths
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
 from gptzoo.utils.atomic import write_text
@@ -32,7 +33,8 @@ def write_report(outcome: Outcome, folder: str | Path, *, note: Callable[[str], 
     """Analyse an ablation, running or done, and write its report into a folder. Existing files are replaced.
 
     The files are report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex,
-    and with scores on tasks tables/scores.md and scores.tex.
+    and with scores on tasks tables/scores.md and scores.tex. They have neither folder names nor
+    the name of the host.
 
     note: called with a message for each kind of file that needs a package that is not installed.
 
@@ -47,7 +49,8 @@ def write_report(outcome: Outcome, folder: str | Path, *, note: Callable[[str], 
 
 
 def _write_report(outcome: Outcome, folder: Path, note: Callable[[str], None]) -> Report:
-    analysis = analyse(outcome)
+    analysis = without_paths(analyse(outcome))
+    outcome = without_paths(outcome)
     figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
     for subfolder in ("figures", "tables"):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,17 @@ def report_notes(
     yield from _outlier_notes(endpoints)
     yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
     yield from _equal_cost_notes(matched)
+    yield from _exclusion_notes(outcome)
+
+
+def _exclusion_notes(outcome: Outcome) -> Iterator[str]:
+    """Yield a note for each reason to exclude combinations of choices, with the combinations."""
+    by_reason: dict[str, list[str]] = {}
+    for exclusion in outcome.exclusions:
+        choices = " with ".join(f"{axis} {label}" for axis, label in exclusion.choices.items())
+        by_reason.setdefault(exclusion.reason, []).append(choices)
+    for reason, combinations in by_reason.items():
+        yield f"Not compared: {listed(combinations)}. Reason: {reason}"
 
 
 def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
