@@ -84,6 +84,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "axes": plan.axes,
         "factorial": plan.factorial,
         "paired": plan.paired,
+        "higher_is_better": plan.higher_is_better,
         "variants": [asdict(variant.as_variant()) for variant in plan.variants],
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
@@ -155,6 +156,7 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
         warnings=_warnings(design),
         looks=spec.get("looks", ()),
+        higher_is_better=design.get("higher_is_better", False),  # older versions refused such metrics
     )
 
 

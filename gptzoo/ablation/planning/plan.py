@@ -24,6 +24,7 @@ from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.folder import with_recorded_axes
+from gptzoo.ablation.planning.metric_direction import is_higher_better
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
@@ -64,7 +65,8 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     )
     enumerated = _with_held_out(enumerated, spec)
     costs = costs or CostCache()
-    prepared = prepare_variants(spec, enumerated, folder, scratch, costs)
+    higher_is_better = is_higher_better(spec.metric, [variant.spec for variant in enumerated])
+    prepared = prepare_variants(spec, enumerated, folder, scratch, costs, higher_is_better=higher_is_better)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
     # A variant that a search suggests later fails alone: it must not end the search.
     checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
@@ -82,6 +84,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
         notes=list(_notes(enumerated, prepared.variants)),
+        higher_is_better=higher_is_better,
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
@@ -142,6 +145,7 @@ def _with_halving(plan: Plan, spec: HalvingSpec, folder: Path, names: TrialNames
         trials=[{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in trials],
         n_expected=plan.search.n_wanted if searching and plan.search else len(plan.variants) - 1,
         searching=searching,
+        higher_is_better=plan.higher_is_better,
     )
     selection = halving.evaluate(folder, plan.spec.metric)
     compared = {plan.baseline, *(selection.finalists or ())}

@@ -102,6 +102,7 @@ class Plan:
     selection: Selection | None = None  # the rungs of successive halving so far
     selecting: Sequence[PlannedTrial] = ()  # the trials of the current rung, which pause there
     search: Search | None = None  # the suggestions so far, in mode tpe
+    higher_is_better: bool = False  # direction of the metric
     seeds_seen: Sequence[int] = ()  # numbers of seeds of earlier plans of which results were seen
     notes: Sequence[str] = ()  # caveats to read before the ablation runs
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison, which the results repeat

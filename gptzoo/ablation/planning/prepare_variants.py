@@ -38,7 +38,13 @@ class PreparedVariants:
 
 
 def prepare_variants(
-    spec: AblationSpec, enumerated: Variants[RunSpec], folder: Path, scratch: Path | None, costs: CostCache
+    spec: AblationSpec,
+    enumerated: Variants[RunSpec],
+    folder: Path,
+    scratch: Path | None,
+    costs: CostCache,
+    *,
+    higher_is_better: bool,
 ) -> PreparedVariants:
     """Apply the ablation's `match`, `budget` and `tune` to the enumerated variants. Raises SpecError.
 
@@ -65,7 +71,9 @@ def prepare_variants(
             run = with_budget(run, spec.budget, costs.costs(variant.spec), seconds)
         chosen = GridResult(run, True, "")
         if spec.tune is not None:
-            trials, chosen = _tune(variant.name, run, spec.tune, spec.metric, folder, names)
+            trials, chosen = _tune(
+                variant.name, run, spec.tune, spec.metric, folder, names, higher_is_better=higher_is_better
+            )
             tuning += trials
         planned.append(
             PlannedVariant(
@@ -132,7 +140,14 @@ def _match_sizes(
 
 
 def _tune(
-    variant: str, run: RunSpec, tune: TuneSpec, metric: str, folder: Path, names: TrialNames
+    variant: str,
+    run: RunSpec,
+    tune: TuneSpec,
+    metric: str,
+    folder: Path,
+    names: TrialNames,
+    *,
+    higher_is_better: bool,
 ) -> tuple[list[PlannedTrial], GridResult]:
     """Return the trials of a variant's learning-rate grid, and the value that their results so far choose."""
 
@@ -146,5 +161,5 @@ def _tune(
         outcomes.append(read_trial_outcome(trial_folder, variant, trial.seed))
         return with_same_text(outcomes, variant, metric)[-1]
 
-    result = choose_value(run, tune, metric, outcome_of)
+    result = choose_value(run, tune, metric, outcome_of, higher_is_better=higher_is_better)
     return list(map(planned, result.trials)), result

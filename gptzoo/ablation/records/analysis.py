@@ -25,7 +25,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant compared with the baseline. Differences are variant minus baseline, so a negative one is better.
+    """A variant compared with the baseline. Differences are variant minus baseline: a negative loss is better.
 
     The confidence level of the interval is that of the comparison's step in Holm's correction. The verdict follows from
     the interval.
@@ -128,4 +128,5 @@ class Analysis:
     scores: Sequence[TaskScore] = ()  # by task, metric and variant; the baseline comes first
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison as a whole
     trained: str = ""  # the trained models as a sentence: data, size, steps and device
+    higher_is_better: bool = False  # direction of the metric
     unit: str = ""  # unit of the metric and of all differences, such as "nats per token"; "" if unknown

@@ -57,7 +57,7 @@ class Outcome:
     baseline: str  # name of the variant with which all others are compared
     axes: Mapping[str, Sequence[str]]  # labels of the choices, by path; a path with a single choice is not an axis
     factorial: bool  # True if the variants are all combinations of choices except the exclusions
-    metric: str  # the metric that is compared, such as "val/loss"; lower is better
+    metric: str  # the metric that is compared, such as "val/loss"
     paired: bool  # True if trials with the same seed share data order and initial values
     margin: float  # differences smaller than this count as the same
     alpha: float  # probability of calling any variant different if none is, over all comparisons of this look
@@ -69,6 +69,7 @@ class Outcome:
     environment: Mapping[str, Any] = field(default_factory=dict)  # software and hardware of one of the runs
     selection: Selection | None = None  # the rungs of successive halving so far
     warnings: Sequence[ComparisonWarning] = ()  # of the plan, such as a warmup as long as the runs
+    higher_is_better: bool = False  # direction of the metric
     looks: Sequence[int] = ()  # numbers of seeds at which results are looked at, the current one last; () for one look
 
     @property

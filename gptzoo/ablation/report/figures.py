@@ -9,7 +9,7 @@ from statistics import mean
 from gptzoo.ablation.records.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, ParetoPoint, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate
-from gptzoo.ablation.wording import with_unit
+from gptzoo.ablation.wording import better_sign, with_unit
 
 TRAINING_COSTS: Mapping[Cost, str] = {
     "step": "optimizer step",
@@ -137,7 +137,8 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         yield ForestPlot(
             "differences",
             f"Difference from {analysis.baseline}",
-            f"Negative differences are better than {analysis.baseline}. Bars are confidence intervals with Holm's "
+            f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {analysis.baseline}. Bars "
+            "are confidence intervals with Holm's "
             f"correction (α = {outcome.alpha:g}), which determine the verdicts. The shaded margin of "
             f"±{outcome.margin:g} counts as the same. Dots are seeds, minus the baseline's run of the same seed if "
             "runs are paired, and otherwise minus its mean.",
@@ -182,7 +183,8 @@ def _effects(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
             "main-effects",
             "Main effects",
             "The effect of a choice compared with the baseline's choice on the same axis, averaged over all "
-            "combinations of the other axes. Negative effects are better. Intervals include Holm's correction over all "
+            f"combinations of the other axes. {better_sign(outcome.higher_is_better).capitalize()} effects are better. "
+            "Intervals include Holm's correction over all "
             f"effects (α = {outcome.alpha:g}).",
             axis,
             [_effect_row(effect) for effect in main_effects],
@@ -213,8 +215,8 @@ def _pareto_fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     if analysis.fronts:
         yield ParetoPlot(
             "front",
-            "Loss against cost",
-            "Filled points are on the Pareto front: no other variant is at least as good in both loss and cost and "
+            "Loss against cost" if not outcome.higher_is_better else f"{outcome.metric} against cost",
+            "Filled points are on the Pareto front: no other variant is at least as good in both metric and cost and "
             f"better in one. The front uses means, without a test. Bars are {_confidence(outcome)} confidence "
             "intervals.",
             with_unit(outcome.metric),

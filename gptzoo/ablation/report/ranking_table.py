@@ -14,6 +14,7 @@ from gptzoo.ablation.report.formatting import (
     format_two_digits,
     format_value,
 )
+from gptzoo.ablation.wording import better_sign
 from gptzoo.utils.units import scaled
 
 
@@ -54,7 +55,8 @@ def ranking_columns(outcome: Outcome) -> list[Column]:
         Column("seeds", "Number of trials with a result, of all trials"),
         Column(
             "difference",
-            f"Mean difference from {outcome.baseline}; negative is better. The interval is corrected for all "
+            f"Mean difference from {outcome.baseline}; {better_sign(outcome.higher_is_better)} is better. The interval is "
+            "corrected for all "
             "comparisons (Holm)",
         ),
         Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),

@@ -9,11 +9,11 @@ from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate
 from gptzoo.ablation.warnings.tuning import tuned_variants
-from gptzoo.ablation.wording import format_count, unit_of
+from gptzoo.ablation.wording import better_direction, format_count, unit_of
 
 
 def headline(outcome: Outcome, analysis: Analysis) -> str:
-    """Return the number of variants with each verdict, and the variant with the lowest mean."""
+    """Return the number of variants with each verdict, and the variant with the best mean."""
     return " ".join(_headline_sentences(outcome, analysis))
 
 
@@ -47,21 +47,22 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     parts = [text.format(verdicts[verdict]) for verdict, text in descriptions.items() if verdicts[verdict]]
     yield f"Of {format_count(len(compared), 'variant')} compared with {analysis.baseline}: {_enumeration(parts)}."
     if analysis.ranking:
-        yield _lowest_mean(analysis)
+        yield _best_mean(analysis)
 
 
-def _lowest_mean(analysis: Analysis) -> str:
+def _best_mean(analysis: Analysis) -> str:
     best, estimate = next(iter(analysis.ranking.items()))
     mean = f"{format_estimate(estimate)} {analysis.unit}".rstrip()
+    end = "highest" if analysis.higher_is_better else "lowest"
     if best == analysis.baseline:
-        return f"The baseline, {best}, has the lowest {analysis.metric}: {mean}."
+        return f"The baseline, {best}, has the {end} {analysis.metric}: {mean}."
     verdict = next((c.verdict for c in analysis.comparisons if c.variant == best), None)
     remark = {
         "better": "; it is better than the baseline",
         "same": "; it is the same as the baseline",
         "cannot tell": "; it cannot be told apart from the baseline",
     }.get(verdict or "", "")
-    return f"{best} has the lowest {analysis.metric}: {mean}{remark}."
+    return f"{best} has the {end} {analysis.metric}: {mean}{remark}."
 
 
 def methods(outcome: Outcome, analysis: Analysis) -> str:
@@ -97,7 +98,8 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     unit = f" in {unit_of(outcome.metric)}" if unit_of(outcome.metric) else ""
     yield (
         f"{outcome.name}: {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each; "
-        f"{outcome.metric}{unit} at the end of training, lower is better; {_means(outcome)}."
+        f"{outcome.metric}{unit} at the end of training, {better_direction(outcome.higher_is_better)}; "
+        f"{_means(outcome)}."
     )
     paired = {comparison.paired for comparison in analysis.comparisons if comparison.difference is not None}
     if paired:

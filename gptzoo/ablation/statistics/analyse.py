@@ -39,7 +39,9 @@ def analyse(outcome: Outcome) -> Analysis:
     """
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    ranking = {name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in _ranked(endpoints)}
+    ranking = {
+        name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in _ranked(outcome, endpoints)
+    }
     contrasts = factorial_contrasts(outcome, endpoints)
     matched = losses_at_equal_cost(outcome)
     return Analysis(
@@ -57,25 +59,27 @@ def analyse(outcome: Outcome) -> Analysis:
         warnings=list(result_warnings(outcome)),
         trained=describe_training(outcome),
         unit=unit_of(outcome.metric),
+        higher_is_better=outcome.higher_is_better,
     )
 
 
-def _ranked(endpoints: Mapping[str, Endpoints]) -> list[str]:
-    """Return the variants with endpoints, the lowest mean first."""
+def _ranked(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[str]:
+    """Return the variants with endpoints, the best mean first."""
+    sign = -1 if outcome.higher_is_better else 1
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    return sorted(losses, key=lambda name: (losses[name], name))
+    return sorted(losses, key=lambda name: (sign * losses[name], name))
 
 
 def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
     """Compare each variant with the baseline, in the order of their means."""
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
-    ranked = _ranked(endpoints)
+    ranked = _ranked(outcome, endpoints)
     without_data = [variant.name for variant in outcome.variants if variant.name not in ranked]
     in_family = set(outcome.compared)
     names = [name for name in [*ranked, *without_data] if name in in_family]
     baseline = endpoints[outcome.baseline]
     contrasts = [estimate_contrast([(1, endpoints[name]), (-1, baseline)], paired=outcome.paired) for name in names]
-    family = apply_holm_correction(contrasts, alpha=outcome.alpha, margin=outcome.margin)
+    family = _corrected(outcome, contrasts)
     comparisons = [
         _without_data(outcome, endpoints, name)
         if corrected is None
@@ -83,6 +87,13 @@ def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
         for name, corrected in zip(names, family, strict=True)
     ]
     return comparisons if outcome.selection is None else [*comparisons, *_not_selected(outcome, outcome.selection)]
+
+
+def _corrected(outcome: Outcome, contrasts: Sequence[Contrast | None]) -> list[CorrectedContrast | None]:
+    """Return the verdicts on a family of contrasts."""
+    return apply_holm_correction(
+        contrasts, alpha=outcome.alpha, margin=outcome.margin, higher_is_better=outcome.higher_is_better
+    )
 
 
 def _not_selected(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
@@ -163,9 +174,7 @@ def _left_out(outcome: Outcome, name: str) -> str:
 
 
 def _estimate_effects(outcome: Outcome, contrasts: Sequence[FactorialContrast]) -> list[Effect]:
-    family = apply_holm_correction(
-        [factorial.contrast for factorial in contrasts], alpha=outcome.alpha, margin=outcome.margin
-    )
+    family = _corrected(outcome, [factorial.contrast for factorial in contrasts])
     return [
         _effect(outcome, factorial, corrected)
         for factorial, corrected in zip(contrasts, family, strict=True)

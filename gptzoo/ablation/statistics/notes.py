@@ -114,7 +114,7 @@ def _equal_cost_notes(matched: Mapping[Cost, Matched]) -> Iterator[str]:
         if cut_short := [variant for variant in at_cost.cut_short if variant not in at_cost.untold]:
             yield (
                 f"Losses at equal {cost}: {listed(cut_short)} trained beyond this point, where the learning rate had "
-                "not decayed fully. A run planned to end there would have had a lower loss."
+                "not decayed fully. A run planned to end there would have ended better."
             )
         if at_cost.untold:
             yield (

@@ -77,6 +77,7 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "name": outcome.name,
         "baseline": outcome.baseline,
         "metric": outcome.metric,
+        "higher_is_better": outcome.higher_is_better,
         "states": dict(_count_states(outcome)),
         "verdicts": {
             comparison.variant: {

@@ -24,7 +24,7 @@ def unequal_windows(variants: Sequence[Variant], baseline: str, metric: str) -> 
             "context length",
             "The variants have different context lengths, and each is evaluated in windows of its own length: "
             f"{reference} tokens for {baseline}, {parts}. A longer window gives a prediction more context, which "
-            f"alone lowers {metric}. `gptzoo eval --window` measures all in windows of one length.",
+            f"alone improves {metric}. `gptzoo eval --window` measures all in windows of one length.",
             others,
         )
 
