@@ -23,11 +23,14 @@ def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], bas
     if not is_per_token(metric) and not is_validation_metric(metric):
         return
     runs = {variant.name: variant.spec for variant in variants}
-    reference = runs.pop(baseline)
-    for name, run in runs.items():
-        if (problem := _problem(metric, run, reference, costs)) is not None:
+    for variant in variants:
+        reference = variant.reference or baseline
+        if variant.name == reference:
+            continue
+        if (problem := _problem(metric, variant.spec, runs[reference], costs)) is not None:
             place, reason = problem
-            raise SpecError([Problem(spec.name, place, reason.format(name=name, baseline=baseline, metric=metric))])
+            reason = reason.format(name=variant.name, baseline=reference, metric=metric)
+            raise SpecError([Problem(spec.name, place, reason)])
 
 
 def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) -> tuple[str, str] | None:

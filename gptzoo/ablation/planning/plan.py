@@ -29,6 +29,7 @@ from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVaria
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.seeds_seen import added_seeds, seeds_seen
+from gptzoo.ablation.planning.task_axes import read_task_design
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
@@ -66,7 +67,8 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     enumerated = _with_held_out(enumerated, spec)
     costs = costs or CostCache()
     higher_is_better = is_higher_better(spec.metric, [variant.spec for variant in enumerated])
-    prepared = prepare_variants(spec, enumerated, folder, scratch, costs, higher_is_better=higher_is_better)
+    tasks = read_task_design(spec, enumerated)
+    prepared = prepare_variants(spec, enumerated, folder, scratch, costs, tasks, higher_is_better=higher_is_better)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
     # A variant that a search suggests later fails alone: it must not end the search.
     checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
@@ -78,13 +80,14 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         baseline=enumerated.baseline,
         axes=enumerated.axes,
         factorial=enumerated.complete and spec.halving is None,
-        paired=_have_same_data(prepared.variants),
+        paired=_have_same_data(prepared.variants, enumerated.baseline),
         exclusions=[*enumerated.exclusions, *prepared.unmatched],
         merged={variant.name: variant.merged for variant in enumerated if variant.merged},
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
         notes=list(_notes(enumerated, prepared.variants)),
         higher_is_better=higher_is_better,
+        task_axes=tasks.axes,
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
@@ -164,13 +167,13 @@ def _with_halving(plan: Plan, spec: HalvingSpec, folder: Path, names: TrialNames
     )
 
 
-def _have_same_data(variants: Sequence[PlannedVariant]) -> bool:
-    """Return True if trials with the same seed see the same samples in the same order."""
-    data = {
-        (variant.spec.model.context_length, *(getattr(variant.spec, name).model_dump_json() for name in _DATA_FIELDS))
-        for variant in variants
-    }
-    return len(data) == 1
+def _have_same_data(variants: Sequence[PlannedVariant], baseline: str) -> bool:
+    """Return True if trials with the same seed see the same samples in the same order, on each task."""
+    data: dict[str, set[object]] = {}  # by the variant that others are compared with
+    for variant in variants:
+        fields = (getattr(variant.spec, name).model_dump_json() for name in _DATA_FIELDS)
+        data.setdefault(variant.reference or baseline, set()).add((variant.spec.model.context_length, *fields))
+    return all(len(found) == 1 for found in data.values())
 
 
 def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variants[RunSpec]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
@@ -33,6 +34,8 @@ class Variant:
     exports_as: str = ""  # family of transformers for `gptzoo export-hf`, or what the closest one lacks; "" if unknown
     steps: int | None = None  # optimizer steps of one trial; None if an older version wrote the folder
     tokens: int | None = None  # training tokens of one trial; None as well
+    reference: str = ""  # the variant that it is compared with, if that is not the baseline of the ablation
+    task_metrics: Sequence[TaskMetric] = ()  # of its synthetic task; () for a corpus of documents
 
     @property
     def flops(self) -> float | None:
@@ -70,14 +73,19 @@ class Outcome:
     selection: Selection | None = None  # the rungs of successive halving so far
     warnings: Sequence[ComparisonWarning] = ()  # of the plan, such as a warmup as long as the runs
     higher_is_better: bool = False  # direction of the metric
+    task_axes: Sequence[str] = ()  # axes over synthetic tasks; variants are compared within a task
     looks: Sequence[int] = ()  # numbers of seeds at which results are looked at, the current one last; () for one look
 
     @property
     def compared(self) -> list[str]:
-        """The variants that are compared with the baseline. With successive halving, these are the finalists."""
+        """The variants that are compared with a baseline. With successive halving, these are the finalists."""
         finalists = None if self.selection is None else self.selection.finalists or ()
-        others = [variant.name for variant in self.variants if variant.name != self.baseline]
+        others = [v.name for v in self.variants if v.name not in (self.baseline, v.reference)]
         return [name for name in others if finalists is None or name in finalists]
+
+    def reference_of(self, variant: str) -> str:
+        """Return the variant that a variant is compared with: the baseline, or that of its task."""
+        return next((v.reference for v in self.variants if v.name == variant), "") or self.baseline
 
     def trials_of(self, variant: str) -> list[TrialOutcome]:
         """Return the trials of a variant in the order of their seeds."""

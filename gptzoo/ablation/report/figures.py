@@ -137,8 +137,8 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         yield ForestPlot(
             "differences",
             f"Difference from {analysis.baseline}",
-            f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {analysis.baseline}. Bars "
-            "are confidence intervals with Holm's "
+            f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {analysis.baseline}. "
+            "Bars are confidence intervals with Holm's "
             f"correction (α = {outcome.alpha:g}), which determine the verdicts. The shaded margin of "
             f"±{outcome.margin:g} counts as the same. Dots are seeds, minus the baseline's run of the same seed if "
             "runs are paired, and otherwise minus its mean.",

@@ -55,9 +55,8 @@ def ranking_columns(outcome: Outcome) -> list[Column]:
         Column("seeds", "Number of trials with a result, of all trials"),
         Column(
             "difference",
-            f"Mean difference from {outcome.baseline}; {better_sign(outcome.higher_is_better)} is better. The interval is "
-            "corrected for all "
-            "comparisons (Holm)",
+            f"Mean difference from {outcome.baseline}; {better_sign(outcome.higher_is_better)} is better. The "
+            "interval is corrected for all comparisons (Holm)",
         ),
         Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),
         Column("p", "p value of the hypothesis of no difference, corrected for all comparisons (Holm)"),

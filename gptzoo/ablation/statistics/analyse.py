@@ -25,6 +25,7 @@ from gptzoo.ablation.statistics.pareto import pareto_fronts
 from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
 from gptzoo.ablation.statistics.sentences import no_data_sentence, verdict_sentence
 from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
+from gptzoo.ablation.statistics.tasks import task_results
 from gptzoo.ablation.statistics.training import describe_training
 from gptzoo.ablation.warnings.results import result_warnings
 from gptzoo.ablation.wording import describe_failures, unit_of
@@ -56,6 +57,7 @@ def analyse(outcome: Outcome) -> Analysis:
         fronts=pareto_fronts(outcome, losses),
         notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome)],
         scores=compare_scores(outcome),
+        tasks=task_results(outcome),
         warnings=list(result_warnings(outcome)),
         trained=describe_training(outcome),
         unit=unit_of(outcome.metric),
@@ -64,10 +66,12 @@ def analyse(outcome: Outcome) -> Analysis:
 
 
 def _ranked(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[str]:
-    """Return the variants with endpoints, the best mean first."""
+    """Return the variants with endpoints, task by task, the best mean first."""
     sign = -1 if outcome.higher_is_better else 1
+    order = {variant.name: index for index, variant in enumerate(outcome.variants)}
+    tasks = {name: order[outcome.reference_of(name)] for name in order}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    return sorted(losses, key=lambda name: (sign * losses[name], name))
+    return sorted(losses, key=lambda name: (tasks[name], sign * losses[name], name))
 
 
 def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
@@ -77,8 +81,8 @@ def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
     without_data = [variant.name for variant in outcome.variants if variant.name not in ranked]
     in_family = set(outcome.compared)
     names = [name for name in [*ranked, *without_data] if name in in_family]
-    baseline = endpoints[outcome.baseline]
-    contrasts = [estimate_contrast([(1, endpoints[name]), (-1, baseline)], paired=outcome.paired) for name in names]
+    cells = [[(1, endpoints[name]), (-1, endpoints[outcome.reference_of(name)])] for name in names]
+    contrasts = [estimate_contrast(cell, paired=outcome.paired) for cell in cells]
     family = _corrected(outcome, contrasts)
     comparisons = [
         _without_data(outcome, endpoints, name)
@@ -114,7 +118,7 @@ def _not_selected(outcome: Outcome, selection: Selection) -> Iterator[Comparison
 
 
 def _without_data(outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str) -> Comparison:
-    missing = name if not endpoints[name] else outcome.baseline
+    missing = name if not endpoints[name] else outcome.reference_of(name)
     sentence = no_data_sentence(missing, outcome.trials_of(missing), outcome.failures(missing))
     return _comparison_without_estimate(name, "no data", len(outcome.failures(name)), sentence)
 
@@ -139,10 +143,11 @@ def _comparison(
     outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str, corrected: CorrectedContrast
 ) -> Comparison:
     contrast = corrected.contrast
-    sides = [endpoints[name], endpoints[outcome.baseline]]
+    reference = outcome.reference_of(name)
+    sides = [endpoints[name], endpoints[reference]]
     more_seeds = _more_seeds(outcome, corrected, contrast.sd, paired=contrast.paired)
     sentence = verdict_sentence(
-        name, outcome.baseline, corrected, metric=outcome.metric, margin=outcome.margin, more_seeds=more_seeds
+        name, reference, corrected, metric=outcome.metric, margin=outcome.margin, more_seeds=more_seeds
     )
     failed = outcome.failures(name)
     if failed:
@@ -168,7 +173,7 @@ def _left_out(outcome: Outcome, name: str) -> str:
     return "".join(
         f" Note on {variant.name}: {setting}."
         for variant in outcome.variants
-        if variant.name in (name, outcome.baseline)
+        if variant.name in (name, outcome.reference_of(name))
         for setting in variant.left_out
     )
 

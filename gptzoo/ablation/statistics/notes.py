@@ -52,18 +52,18 @@ def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
 
 
 def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
-    baseline_seeds = set(endpoints[outcome.baseline])
-    if not outcome.paired or not baseline_seeds:
+    if not outcome.paired:
         return
     for variant in outcome.variants:
-        seeds = set(endpoints[variant.name])
-        if not seeds or variant.name == outcome.baseline or seeds == baseline_seeds:
+        baseline = outcome.reference_of(variant.name)
+        baseline_seeds, seeds = set(endpoints[baseline]), set(endpoints[variant.name])
+        if not baseline_seeds or not seeds or variant.name == baseline or seeds == baseline_seeds:
             continue
         if len(seeds & baseline_seeds) < 2 <= min(len(seeds), len(baseline_seeds)):
-            yield f"{variant.name} and {outcome.baseline} share too few seeds to pair: compared as independent runs."
+            yield f"{variant.name} and {baseline} share too few seeds to pair: compared as independent runs."
         elif unpaired := sorted(seeds ^ baseline_seeds):
             listed = ", ".join(map(str, unpaired))
-            yield f"{variant.name} against {outcome.baseline}: without a partner, so not compared: seed {listed}."
+            yield f"{variant.name} against {baseline}: without a partner, so not compared: seed {listed}."
 
 
 def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:

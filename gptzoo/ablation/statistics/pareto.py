@@ -12,8 +12,12 @@ from gptzoo.ablation.records.outcome import Outcome
 def pareto_fronts(outcome: Outcome, losses: Mapping[str, float]) -> dict[str, list[ParetoPoint]]:
     """Return the points of all variants by cost, cheapest first. Costs known for fewer than two variants are omitted.
 
+    Results on different tasks do not compare, so there are none.
+
     losses: mean final metric by variant.
     """
+    if outcome.task_axes:
+        return {}
     variants = [variant for variant in outcome.variants if variant.name in losses]
     costs: dict[str, dict[str, float | None]] = {
         "parameters": {v.name: v.n_parameters for v in variants},

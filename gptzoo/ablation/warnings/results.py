@@ -24,11 +24,15 @@ def variant_warnings(
     variants: Sequence[Variant], baseline: str, *, metric: str, budget: BudgetSpec | None
 ) -> Iterator[ComparisonWarning]:
     """Yield the warnings that follow from the variants alone, before and after they are trained."""
-    yield from unequal_tokenizers(variants, baseline, metric)
-    yield from unequal_windows(variants, baseline, metric)
-    yield from unequal_tokens(variants, baseline, budget)
-    yield from unequal_flops(variants, baseline, budget)
-    yield from unequal_parameters(variants, baseline)
+    groups: dict[str, list[Variant]] = {}  # by the variant that they are compared with
+    for variant in variants:
+        groups.setdefault(variant.reference or baseline, []).append(variant)
+    for reference, group in groups.items():
+        yield from unequal_tokenizers(group, reference, metric)
+        yield from unequal_windows(group, reference, metric)
+        yield from unequal_tokens(group, reference, budget)
+        yield from unequal_flops(group, reference, budget)
+        yield from unequal_parameters(group, reference)
 
 
 def result_warnings(outcome: Outcome) -> Iterator[ComparisonWarning]:
