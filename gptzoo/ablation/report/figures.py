@@ -9,6 +9,7 @@ from statistics import mean
 from gptzoo.ablation.records.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, ParetoPoint, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate
+from gptzoo.ablation.report.task_figures import StatePlot, build_state_plot
 from gptzoo.ablation.wording import better_sign, with_unit
 
 TRAINING_COSTS: Mapping[Cost, str] = {
@@ -86,12 +87,14 @@ class ParetoPlot:
     kind: str = "pareto"
 
 
-Figure = ForestPlot | LearningCurves | ParetoPlot
+Figure = ForestPlot | LearningCurves | ParetoPlot | StatePlot
 
 
 def build_figures(outcome: Outcome, analysis: Analysis) -> list[Figure]:
     """Return all figures for which there is data, in the order of the report."""
+    states = build_state_plot(analysis)
     return [
+        *([states] if states else []),
         *_means(outcome, analysis),
         *_differences(outcome, analysis),
         *_learning_curves(outcome, analysis),
@@ -107,7 +110,7 @@ def _means(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         tooltip = ", ".join(f"seed {seed}: {value:.4f}" for seed, value in endpoints.items())
         rows.append(_row(name, estimate, None, list(endpoints.values()), tooltip))
     if rows:
-        base = analysis.ranking.get(analysis.baseline)
+        base = None if outcome.task_axes else analysis.ranking.get(analysis.baseline)
         yield ForestPlot(
             "means",
             f"{outcome.metric} of each variant",
@@ -133,11 +136,12 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         for comparison in analysis.comparisons
         if comparison.difference is not None
     ]
+    baseline = "the baseline of the same task" if outcome.task_axes else analysis.baseline
     if rows:
         yield ForestPlot(
             "differences",
-            f"Difference from {analysis.baseline}",
-            f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {analysis.baseline}. "
+            f"Difference from {baseline}",
+            f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {baseline}. "
             "Bars are confidence intervals with Holm's "
             f"correction (α = {outcome.alpha:g}), which determine the verdicts. The shaded margin of "
             f"±{outcome.margin:g} counts as the same. Dots are seeds, minus the baseline's run of the same seed if "
@@ -150,7 +154,8 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
 
 
 def _seed_differences(outcome: Outcome, comparison: Comparison) -> list[float]:
-    endpoints, base = outcome.endpoints(comparison.variant), outcome.endpoints(outcome.baseline)
+    endpoints = outcome.endpoints(comparison.variant)
+    base = outcome.endpoints(outcome.reference_of(comparison.variant))
     if comparison.paired:
         return [endpoints[seed] - base[seed] for seed in endpoints if seed in base]
     return [value - mean(base.values()) for value in endpoints.values()] if base else []

@@ -49,13 +49,14 @@ class Row:
 
 def ranking_columns(outcome: Outcome) -> list[Column]:
     """Return the columns of the ranking."""
+    baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return [
         Column("variant", "Name of the variant", numeric=False),
         Column(outcome.metric, "Mean over seeds with its confidence interval, without correction"),
         Column("seeds", "Number of trials with a result, of all trials"),
         Column(
             "difference",
-            f"Mean difference from {outcome.baseline}; {better_sign(outcome.higher_is_better)} is better. The "
+            f"Mean difference from {baseline}; {better_sign(outcome.higher_is_better)} is better. The "
             "interval is corrected for all comparisons (Holm)",
         ),
         Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),

@@ -45,8 +45,9 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         "no data": "{} without data",
     }
     parts = [text.format(verdicts[verdict]) for verdict, text in descriptions.items() if verdicts[verdict]]
-    yield f"Of {format_count(len(compared), 'variant')} compared with {analysis.baseline}: {_enumeration(parts)}."
-    if analysis.ranking:
+    baseline = "the baseline of the same task" if outcome.task_axes else analysis.baseline
+    yield f"Of {format_count(len(compared), 'variant')} compared with {baseline}: {_enumeration(parts)}."
+    if analysis.ranking and not outcome.task_axes:
         yield _best_mean(analysis)
 
 
@@ -94,7 +95,8 @@ def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
 
 
 def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    names = [outcome.baseline, *outcome.compared]
+    references = (outcome.reference_of(variant.name) for variant in outcome.variants)
+    names = list(dict.fromkeys([outcome.baseline, *references, *outcome.compared]))
     unit = f" in {unit_of(outcome.metric)}" if unit_of(outcome.metric) else ""
     yield (
         f"{outcome.name}: {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each; "
@@ -103,7 +105,7 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     )
     paired = {comparison.paired for comparison in analysis.comparisons if comparison.difference is not None}
     if paired:
-        yield _differences(outcome, paired, len(names) - 1)
+        yield _differences(outcome, paired, len(outcome.compared))
         if outcome.looks:
             counts = ", ".join(map(str, outcome.looks))
             yield (
@@ -153,8 +155,9 @@ def _differences(outcome: Outcome, paired: Set[bool], n_comparisons: int) -> str
         frozenset(paired),
         "paired by seed (Student's t), or between independent runs (Welch's t) if fewer than two seeds pair",
     )
+    baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return (
-        f"Differences are variant minus {outcome.baseline}, {test}, with intervals and p values corrected for "
+        f"Differences are variant minus {baseline}, {test}, with intervals and p values corrected for "
         f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.alpha:.3g})."
     )
 
