@@ -59,7 +59,8 @@ def read_task_design(spec: AblationSpec, enumerated: Variants[RunSpec]) -> TaskD
     if all(name == reference for name, reference in references.items()):
         reason = (
             f"the variants have different held-out samples, because of the axis {axes[0]!r}, so none can be compared "
-            "with another. Add an axis that changes the model, such as model.attention"
+            "with another. Compare models on the same samples: add an axis that changes the model, such as "
+            "model.attention, or give all variants the same samples"
         )
         raise SpecError([Problem(spec.name, "$.axes", reason)])
     return TaskDesign(axes, references)

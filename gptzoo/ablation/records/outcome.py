@@ -83,6 +83,11 @@ class Outcome:
         others = [v.name for v in self.variants if v.name not in (self.baseline, v.reference)]
         return [name for name in others if finalists is None or name in finalists]
 
+    @property
+    def baselines(self) -> list[str]:
+        """The baseline and, with axes over tasks, the variants that are the baseline of another task."""
+        return list(dict.fromkeys([self.baseline, *(v.name for v in self.variants if v.name == v.reference)]))
+
     def reference_of(self, variant: str) -> str:
         """Return the variant that a variant is compared with: the baseline, or that of its task."""
         return next((v.reference for v in self.variants if v.name == variant), "") or self.baseline

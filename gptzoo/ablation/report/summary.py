@@ -95,8 +95,7 @@ def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
 
 
 def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    references = (outcome.reference_of(variant.name) for variant in outcome.variants)
-    names = list(dict.fromkeys([outcome.baseline, *references, *outcome.compared]))
+    names = [*outcome.baselines, *outcome.compared]
     unit = f" in {unit_of(outcome.metric)}" if unit_of(outcome.metric) else ""
     yield (
         f"{outcome.name}: {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each; "

@@ -14,7 +14,7 @@ _MAX_LABELS = 3
 
 def describe_training(outcome: Outcome) -> str:
     """Return what was trained as a sentence. It leaves out what an older version did not record."""
-    variants = [v for v in outcome.variants if v.name in {outcome.baseline, *outcome.compared}]
+    variants = [v for v in outcome.variants if v.name in {*outcome.baselines, *outcome.compared}]
     seeds = {len(outcome.trials_of(variant.name)) for variant in variants}
     parts = [
         f"{format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} parameters, "

@@ -51,8 +51,7 @@ def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
     """Create a table with a row for each variant, best first; variants without data come last."""
     verdicts = {comparison.variant: comparison.verdict for comparison in analysis.comparisons}
     without_data = [name for name in verdicts if name not in analysis.ranking]
-    baselines = dict.fromkeys(outcome.reference_of(variant.name) for variant in outcome.variants)
-    without_data[:0] = [name for name in baselines if name not in analysis.ranking]
+    without_data[:0] = [name for name in outcome.baselines if name not in analysis.ranking]
     sizes = {variant.name: variant.n_parameters for variant in outcome.variants}
     selection = outcome.selection
     table = plain_table("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")

@@ -28,7 +28,8 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
     for variant in plan.variants:
         per_token, memory = variant.costs.flops_per_token, variant.costs.memory_bytes
         seconds = None if forecast is None else forecast.trial_seconds.get(variant.name)
-        baseline = "the baseline" if variant.name == plan.baseline else ""
+        of_task = "the baseline of its task" if variant.name == variant.reference else ""
+        baseline = "the baseline" if variant.name == plan.baseline else of_task
         table.add_row(
             variant.name,
             f"{variant.costs.n_parameters:,}",
@@ -62,7 +63,8 @@ def _summary(plan: Plan, folder: Path) -> Iterator[str]:
         if n := plan.n_extension_trials:
             yield f"up to {n} more trials to extend the grids whose best value is at an edge"
     metric = f"{spec.metric} ({better_direction(plan.higher_is_better)})"
-    yield f"comparison with {plan.baseline} by {metric}, {'paired by seed' if plan.paired else 'not paired'}"
+    baseline = "the baseline of the same task" if plan.task_axes else plan.baseline
+    yield f"comparison with {baseline} by {metric}, {'paired by seed' if plan.paired else 'not paired'}"
 
 
 def _n_variants(plan: Plan) -> str:
@@ -137,6 +139,7 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "factorial": plan.factorial,
         "paired": plan.paired,
         "higher_is_better": plan.higher_is_better,
+        "task_axes": list(plan.task_axes),
         "variants": variants,
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "merged": {name: list(merged) for name, merged in plan.merged.items()},
