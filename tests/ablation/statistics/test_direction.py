@@ -51,7 +51,7 @@ def test_sentences_say_how_much_better_a_variant_is_and_which_direction_is_bette
     made = mirrored(LOSSES)
     analysis = analyse(made)
     sentences = {comparison.variant: comparison.sentence for comparison in analysis.comparisons}
-    assert sentences["good"].startswith("good is better than base by 0.0975")
+    assert sentences["good"].startswith("good is better than base by 0.09")
     assert sentences["bad"].startswith("bad is worse than base by 0.3")
     assert "good has the highest val/loss" in headline(made, analysis)
     assert "higher is better" in methods(made, analysis)
@@ -96,7 +96,15 @@ def test_a_rung_promotes_the_highest_accuracies() -> None:
 
 
 def test_tuning_chooses_the_highest_accuracy_and_extends_the_grid_towards_it() -> None:
-    spec = gptzoo.load_run_spec({"optimizer": {"type": "adamw", "lr": 0.001}, "steps": 4, "batch_size": 4})
+    model = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
+    run = {
+        "model": model,
+        "corpus": "stories",
+        "optimizer": {"type": "adamw", "lr": 0.001},
+        "steps": 4,
+        "batch_size": 4,
+    }
+    spec = gptzoo.load_run_spec(run)
 
     def accuracy_of(of: Callable[[float], float]) -> Callable[[GridTrial], TrialOutcome]:
         def ended(trial: GridTrial) -> TrialOutcome:
