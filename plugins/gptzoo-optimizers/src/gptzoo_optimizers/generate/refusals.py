@@ -41,8 +41,6 @@ REFUSALS: Mapping[str, str] = {
     "schedulefree.adamwschedulefreeclosure": _CLOSURE,
     "schedulefree.adamwschedulefreereference": _REFERENCE.format("adamw"),
     "schedulefree.radamschedulefreeclosure": _CLOSURE,
-    "schedulefree.schedulefreewrapper": _WRAPPER,
-    "schedulefree.schedulefreewrapperreference": _WRAPPER,
     "schedulefree.sgdschedulefreeclosure": _CLOSURE,
     "schedulefree.sgdschedulefreereference": _REFERENCE.format("sgd"),
 }
