@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
@@ -158,7 +158,7 @@ def suggest(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {name: _distribution(axis, labels[name]) for name, axis in axes.items()}
     batch_seed = int.from_bytes(hashlib.sha256(f"{seed} {len(results)}".encode()).digest()[:4], "big")
-    direction = "maximize" if higher_is_better else "minimize"
+    direction: Literal["maximize", "minimize"] = "maximize" if higher_is_better else "minimize"
     study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=batch_seed))
     for suggestion, mean in results:
         state = optuna.trial.TrialState.PRUNED if mean is None else optuna.trial.TrialState.COMPLETE

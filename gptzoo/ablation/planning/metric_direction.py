@@ -16,10 +16,4 @@ def is_higher_better(metric: str, runs: Iterable[RunSpec]) -> bool:
     levels of a corpus: `val/accuracy`, `val/long/accuracy`. Of other metrics, such as losses, lower is better.
     """
     name = metric.rpartition("/")[2]
-    declared = {
-        declared_name
-        for run in runs
-        for config in (run.corpus, run.batching)
-        for declared_name in getattr(config.component, "metric_names", ())
-    }
-    return name in _HIGHER_IS_BETTER or name in declared
+    return name in _HIGHER_IS_BETTER or any(name in run.declared_metrics for run in runs)

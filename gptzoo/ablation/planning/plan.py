@@ -36,7 +36,7 @@ from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.corpora.train_val import TrainValCorpus
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.ablation import AblationSpec, Mode
 from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.spec.ablation_fairness import HalvingSpec
 from gptzoo.spec.run import RunSpec
@@ -52,22 +52,11 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     """
     spec = with_recorded_axes(folder, spec)
     design = _read_design(spec, folder)
-    enumerated = enumerate_variants(
-        RunSpec,
-        dict(spec.base),
-        design.axes,
-        mode=spec.mode,
-        n=spec.n_variants,
-        seed=spec.draw_seed,
-        baseline=spec.baseline,
-        exclude=spec.exclude,
-        folder=spec.folder,
-        suggested=suggested_points(design.suggestions),
-    )
-    enumerated = _with_held_out(enumerated, spec)
+    enumerated = _enumerate(spec, design, spec.mode)
     costs = costs or CostCache()
     higher_is_better = is_higher_better(spec.metric, [variant.spec for variant in enumerated])
-    tasks = read_task_design(spec, enumerated)
+    # A search knows its variants one by one, so the axes over tasks are found in a design with every choice.
+    tasks = read_task_design(spec, enumerated if spec.mode != "tpe" else _enumerate(spec, design, "one_at_a_time"))
     prepared = prepare_variants(spec, enumerated, folder, scratch, costs, tasks, higher_is_better=higher_is_better)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
     # A variant that a search suggests later fails alone: it must not end the search.
@@ -113,6 +102,22 @@ def _read_design(spec: AblationSpec, folder: Path) -> _Design:
     base = SpecReader(spec.folder).read(RunSpec, dict(spec.base)).resolved()
     axes = ranges_as_choices(spec.axes, suggestions, baseline_values(spec.axes, base, spec.baseline))
     return _Design(axes, suggestions, len(stored))
+
+
+def _enumerate(spec: AblationSpec, design: _Design, mode: Mode) -> Variants[RunSpec]:
+    variants = enumerate_variants(
+        RunSpec,
+        dict(spec.base),
+        design.axes,
+        mode=mode,
+        n=spec.n_variants,
+        seed=spec.draw_seed,
+        baseline=spec.baseline,
+        exclude=spec.exclude,
+        folder=spec.folder,
+        suggested=suggested_points(design.suggestions),
+    )
+    return _with_held_out(variants, spec)
 
 
 def _search(plan: Plan, design: _Design, enumerated: Variants[RunSpec]) -> Search:

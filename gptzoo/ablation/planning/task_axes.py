@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from gptzoo.ablation.design.costs import CostCache, sample_sets
 from gptzoo.ablation.design.enumeration import EnumeratedVariant, Variants
 from gptzoo.ablation.records.tasks import TaskMetric
-from gptzoo.data.corpora.samples import SampleCorpus
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
@@ -31,7 +30,7 @@ def read_task_design(spec: AblationSpec, enumerated: Variants[RunSpec]) -> TaskD
 
     An axis is over tasks if all corpora generate samples and each of its choices has held-out samples of its own.
     """
-    digests = {variant.name: _held_out_digest(variant.spec) for variant in enumerated}
+    digests = {variant.name: _held_out_digest(variant.spec, spec.metric) for variant in enumerated}
     if None in digests.values() or len(set(digests.values())) == 1:
         return TaskDesign()
     axes = [path for path, labels in enumerated.axes.items() if len(labels) > 1 and _decides(path, enumerated, digests)]
@@ -59,8 +58,8 @@ def read_task_design(spec: AblationSpec, enumerated: Variants[RunSpec]) -> TaskD
     if all(name == reference for name, reference in references.items()):
         reason = (
             f"the variants have different held-out samples, because of the axis {axes[0]!r}, so none can be compared "
-            "with another. Compare models on the same samples: add an axis that changes the model, such as "
-            "model.attention, or give all variants the same samples"
+            "with another. Compare models on the same samples: give all variants the same corpus, or add an axis that "
+            "changes the model, such as model.attention"
         )
         raise SpecError([Problem(spec.name, "$.axes", reason)])
     return TaskDesign(axes, references)
@@ -78,9 +77,13 @@ def task_metrics(run: RunSpec, costs: CostCache) -> list[TaskMetric]:
     ]
 
 
-def _held_out_digest(run: RunSpec) -> str | None:
-    corpus = run.corpus.build()
-    return corpus.held_out_digest() if isinstance(corpus, SampleCorpus) else None
+def _held_out_digest(run: RunSpec, metric: str) -> str | None:
+    """Return a digest of the held-out samples, and of those of the level that the metric is of. None for documents."""
+    sets = sample_sets(run.corpus)
+    if not sets:
+        return None
+    measured = {"", metric.removeprefix("val/").rpartition("/")[0]}
+    return " ".join(corpus.held_out_digest() for prefix, corpus in sets.items() if prefix.rstrip("/") in measured)
 
 
 def _decides(axis: str, enumerated: Variants[RunSpec], digests: Mapping[str, str | None]) -> bool:

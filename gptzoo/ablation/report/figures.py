@@ -217,11 +217,12 @@ def _effect_row(effect: Effect) -> ForestRow:
 
 
 def _pareto_fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
+    value = outcome.metric if outcome.higher_is_better else "loss"
     if analysis.fronts:
         yield ParetoPlot(
             "front",
-            "Loss against cost" if not outcome.higher_is_better else f"{outcome.metric} against cost",
-            "Filled points are on the Pareto front: no other variant is at least as good in both metric and cost and "
+            f"{value[0].upper()}{value[1:]} against cost",
+            f"Filled points are on the Pareto front: no other variant is at least as good in both {value} and cost and "
             f"better in one. The front uses means, without a test. Bars are {_confidence(outcome)} confidence "
             "intervals.",
             with_unit(outcome.metric),

@@ -67,7 +67,7 @@ def render_page(
         "version": version,
     }
     compared = [comparison.variant for comparison in analysis.comparisons]
-    order = list(dict.fromkeys([*analysis.ranking, outcome.baseline, *compared]))
+    order = list(dict.fromkeys([*analysis.ranking, *outcome.baselines, *compared]))
     return _environment().get_template("page.html").render(
         outcome=outcome,
         analysis=analysis,

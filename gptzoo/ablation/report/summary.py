@@ -81,7 +81,7 @@ def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     few, limit = harness.get("num_fewshot"), harness.get("limit")
     shots = "" if few is None else f", with {format_count(few, 'example')} before each question"
     documents = "" if limit is None else f", on the first {format_count(limit, 'document')} of each task"
-    names = [outcome.baseline, *outcome.compared]
+    names = [*outcome.baselines, *outcome.compared]
     yield (
         f"{outcome.name}: scores of {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each on "
         f"tasks of lm-evaluation-harness at the end of training{shots}{documents}; ↑: higher is better, ↓: lower is "
@@ -89,7 +89,7 @@ def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     )
     paired = {score.paired for score in analysis.scores if score.paired is not None}
     if paired:
-        n_differences = sum(score.variant != outcome.baseline for score in analysis.scores)
+        n_differences = sum(score.variant in outcome.compared for score in analysis.scores)
         yield _differences(outcome, paired, n_differences)
         yield 'Verdict "same": all scores are equal. Verdict "cannot tell": the interval contains 0.'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,10 +157,13 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> Table:
     comparisons = {comparison.variant: comparison for comparison in analysis.comparisons}
     seconds = {point.variant: point.cost for point in analysis.fronts.get("seconds per token", ())}
     rows = []
-    for rank, name in enumerate([*analysis.ranking, *(name for name in variants if name not in analysis.ranking)], 1):
+    ranks: Counter[str] = Counter()  # within each task
+    for name in [*analysis.ranking, *(name for name in variants if name not in analysis.ranking)]:
         variant, comparison = variants[name], comparisons.get(name)
+        reference = outcome.reference_of(name)
+        ranks[reference] += 1
         row: dict[str, Any] = {
-            "rank": rank if name in analysis.ranking else None,
+            "rank": ranks[reference] if name in analysis.ranking else None,
             "variant": name,
             **{axis: variant.choices.get(axis) for axis in outcome.axes},
             **_estimate("mean", analysis.ranking.get(name), n=True),

@@ -37,7 +37,7 @@ def report_notes(
     yield from _pairing_notes(outcome, endpoints)
     yield from _outlier_notes(endpoints)
     yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
-    yield from _equal_cost_notes(matched)
+    yield from _equal_cost_notes(outcome, matched)
 
 
 def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
@@ -109,15 +109,18 @@ def _effect_notes(contrasts: Sequence[FactorialContrast], n_seeds: int) -> Itera
             )
 
 
-def _equal_cost_notes(matched: Mapping[Cost, Matched]) -> Iterator[str]:
+def _equal_cost_notes(outcome: Outcome, matched: Mapping[Cost, Matched]) -> Iterator[str]:
+    values, advantage = "Losses", "a lower loss"
+    if outcome.higher_is_better:
+        values, advantage = outcome.metric, "a better result"
     for cost, at_cost in matched.items():
         if cut_short := [variant for variant in at_cost.cut_short if variant not in at_cost.untold]:
             yield (
-                f"Losses at equal {cost}: {listed(cut_short)} trained beyond this point, where the learning rate had "
-                "not decayed fully. A run planned to end there would have ended better."
+                f"{values} at equal {cost}: {listed(cut_short)} trained beyond this point, where the learning rate had "
+                f"not decayed fully. A run planned to end there would have had {advantage}."
             )
         if at_cost.untold:
             yield (
-                f"Losses at equal {cost} of {listed(at_cost.untold)} are not shown: the evaluations are too far apart "
-                "to interpolate. Set a smaller eval.every."
+                f"{values} at equal {cost} of {listed(at_cost.untold)} are not shown: the evaluations are too far "
+                "apart to interpolate. Set a smaller eval.every."
             )

@@ -111,6 +111,52 @@ def test_a_design_over_tasks_without_anything_to_compare_is_refused(
         plan_of(tmp_path, **{"base": echo_run_of_length(12), **fields})
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (
+            {"metric": "val/longer/accuracy"},
+            r"not measured in .*: its corpus 'echo' has no level 'longer'. Its levels: long$",
+        ),
+        (
+            {
+                "metric": "val/long/loss",
+                "axes": {"corpus": {"choices": {"levels": echo_run()["corpus"], **TASKS["choices"]}}},
+            },
+            r"has no level 'long'. Its levels: none$",
+        ),
+        (
+            {"axes": {"corpus": ["echo", "stories"]}},
+            r"in stories: its corpus 'stories' has no metric 'accuracy'. Its metrics besides the loss: none$",
+        ),
+    ],
+)
+def test_a_metric_that_some_variant_does_not_measure_is_refused_before_anything_is_trained(
+    fields: dict[str, Any], reason: str, tmp_path: Path, fresh_registry: registry.Registry
+) -> None:
+    admit(Echo)
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.metric: .*" + reason):
+        plan_of(tmp_path, **{"base": echo_run_of_length(12), "axes": {"model.norm": ["pre_ln", "post_ln"]}, **fields})
+
+
+def test_levels_that_differ_are_other_tasks_for_a_metric_of_a_level(
+    tmp_path: Path, fresh_registry: registry.Registry
+) -> None:
+    admit(Echo)
+    levels = {"choices": {str(n): {"type": "echo", "levels": {"long": {"length": n}}} for n in (10, 12)}}
+    axes = {"corpus": levels, "model.norm": ["pre_ln", "post_ln"]}
+    assert plan_of(tmp_path, axes, metric="val/long/accuracy").task_axes == ["corpus"]
+    assert plan_of(tmp_path, axes, metric="val/accuracy").task_axes == ()
+
+
+def test_a_search_over_tasks_is_refused_before_it_begins(tmp_path: Path, fresh_registry: registry.Registry) -> None:
+    admit(Echo)
+    search = {"mode": "tpe", "n_variants": 3, "halving": {"rungs": [0.5]}}
+    axes = {"corpus": TASKS, "model.norm": ["pre_ln", "post_ln"]}
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.halving: cannot be combined with the axis 'corpus' over tasks"):
+        plan_of(tmp_path, axes, base=echo_run_of_length(12), **search)
+
+
 def test_the_folder_of_an_older_version_has_losses_and_no_tasks(
     tmp_path: Path, fresh_registry: registry.Registry
 ) -> None:
