@@ -121,7 +121,10 @@ def test_a_design_over_tasks_without_anything_to_compare_is_refused(
         (
             {
                 "metric": "val/long/loss",
-                "axes": {"corpus": {"choices": {"levels": echo_run()["corpus"], **TASKS["choices"]}}},
+                "axes": {
+                    "corpus": {"choices": {"levels": echo_run()["corpus"], **TASKS["choices"]}},
+                    "model.norm": ["pre_ln", "post_ln"],
+                },
             },
             r"has no level 'long'. Its levels: none$",
         ),
