@@ -84,11 +84,11 @@ def _save(name: str, folder: Path, draw: Callable[[], Canvas]) -> list[Path]:
     return [png, svg]
 
 
-def _subplots(height: float, columns: int = 1) -> tuple[Canvas, Sequence[Axes]]:
+def _subplots(height: float, columns: int = 1, width: float = _WIDTH) -> tuple[Canvas, Sequence[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
+    canvas = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(canvas)
     return canvas, canvas.subplots(1, columns, squeeze=False)[0]
 
@@ -221,7 +221,7 @@ def _draw_states(figure: StatePlot, task: str, styles: Mapping[str, LineStyle]) 
 
 
 def _draw_heat(figure: HeatMap) -> Canvas:
-    canvas, (axes,) = _subplots(0.9 + 0.5 * len(figure.rows))
+    canvas, (axes,) = _subplots(0.9 + 0.5 * len(figure.rows), width=max(_WIDTH, 1.2 + 1.05 * len(figure.columns)))
     plot_heat(axes, figure)
     return canvas
 

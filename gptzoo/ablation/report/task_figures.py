@@ -17,7 +17,7 @@ class HeatCell:
     """The mean of one model on one task."""
 
     value: float | None  # None without a trial that is done
-    text: str  # the mean, such as "0.98"
+    text: str  # the mean, such as "0.983"
     interval: str  # "" with one seed
     solved: str  # seeds that solved it, such as "2/3 solved"
     tooltip: str
@@ -115,8 +115,8 @@ def build_state_plot(analysis: Analysis) -> StatePlot | None:
 
 
 def format_share(value: float) -> str:
-    """Format a share with two decimals."""
-    return f"{value:.2f}"
+    """Format a share with three decimals."""
+    return f"{value:.3f}"
 
 
 def solved_text(result: TaskResult) -> str:
@@ -139,4 +139,4 @@ def _cell(result: TaskResult) -> HeatCell:
 
 
 def _subtitle(result: TaskResult) -> str:
-    return f"{result.metric.length} tokens, chance {result.metric.chance:.2g}"
+    return f"{result.metric.length} tokens, chance {result.metric.chance:.3g}"

@@ -134,7 +134,7 @@ def test_tables_papers_and_json_have_the_same_results() -> None:
     assert (row["solved"], row["n"], row["state_bytes"], row["chance"]) == ("1", "3", "512", "0.25")
     paper = next(table for table in build_paper_tables(outcome, analysis) if table.name == "tasks")
     assert paper.rows[1][0] == "linear"
-    assert paper.rows[1][1].startswith("0.46 (0.00–1.00), 1/3 solved")
+    assert paper.rows[1][1].startswith("0.463 (0.000–1.000), 1/3 solved")
     assert r"\begin{tabular}{lrrrr}" in paper.as_latex()
     tasks = outcome_as_dict(outcome)["tasks"]
     assert [(t["variant"], t["metric"]["metric"], t["n_solved"]) for t in tasks[:2]] == [

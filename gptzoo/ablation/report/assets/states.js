@@ -27,17 +27,18 @@ function drawStates(figure, width) {
   const x = logarithmic ? scale([Math.min(...sizes) / 1.3, Math.max(...sizes) * 1.3], [box.left, box.right], true)
     : scale(extent(sizes, 0.3), [box.left, box.right]);
   const y = scale([-0.03, 1.03], [box.bottom, box.top]);
-  drawing.append(axes(box, x, y, figure.axis, task));
+  drawing.append(axes(box, x, y, figure.axis, `accuracy on ${task}`));
   const chance = figure.chance[task];
   drawing.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: y(chance), y2: y(chance), "stroke-dasharray": "5 4" }));
-  for (const [index, point] of points.entries()) drawing.append(statePoint(point, points.slice(0, index), x, y, task));
+  for (const [index, point] of points.entries()) drawing.append(statePoint(points, index, x, y, task));
   return drawing;
 }
 
-// Points of the same place are drawn side by side, so that every seed is visible.
-function statePoint(point, earlier, x, y, task) {
-  const at = (other) => Math.abs(x(other.state_bytes) - x(point.state_bytes)) < 11 && Math.abs(y(other.value) - y(point.value)) < 11;
-  const rank = earlier.filter(at).length, shift = Math.ceil(rank / 2) * 12 * (rank % 2 ? 1 : -1);
+// Points of the same size and about the same value are drawn side by side, so that every seed is visible.
+function statePoint(points, index, x, y, task) {
+  const point = points[index], at = (other) => other.state_bytes === point.state_bytes && Math.abs(y(other.value) - y(point.value)) < 11;
+  const rank = points.slice(0, index).filter(at).length, gap = Math.min(12, 60 / points.filter(at).length);
+  const shift = Math.ceil(rank / 2) * gap * (rank % 2 ? 1 : -1);
   const colour = colourOf(point.model);
   return svg("circle", { class: "point", "data-variant": point.model, cx: x(point.state_bytes) + shift, cy: y(point.value), r: 5, stroke: colour,
     "stroke-width": 2, fill: dashOf(point.model) ? "var(--panel)" : colour, "fill-opacity": 0.75,
