@@ -88,6 +88,11 @@ class Outcome:
         """The baseline and, with axes over tasks, the variants that are the baseline of another task."""
         return list(dict.fromkeys([self.baseline, *(v.name for v in self.variants if v.name == v.reference)]))
 
+    @property
+    def compares_shares(self) -> bool:
+        """True if the metric is a share of right answers, within 0 to 1."""
+        return any(of.metric == self.metric for variant in self.variants for of in variant.task_metrics)
+
     def reference_of(self, variant: str) -> str:
         """Return the variant that a variant is compared with: the baseline, or that of its task."""
         return next((v.reference for v in self.variants if v.name == variant), "") or self.baseline

@@ -167,6 +167,7 @@ def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     metrics = dict.fromkeys(band.metric for band in analysis.bands)
     known_costs = {band.against for band in analysis.bands}
     variants = dict.fromkeys([outcome.baseline, *analysis.ranking, *(band.variant for band in analysis.bands)])
+    of_task = [name for name in variants if outcome.reference_of(name) == outcome.baseline]
     yield LearningCurves(
         "curves",
         "Learning curves",
@@ -175,7 +176,7 @@ def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         {metric: with_unit(metric) for metric in metrics},
         {cost: label for cost, label in TRAINING_COSTS.items() if cost in known_costs},
         analysis.bands,
-        list(variants)[:MAX_INITIAL_CURVES],
+        of_task[:MAX_INITIAL_CURVES],
     )
 
 

@@ -25,7 +25,7 @@ from gptzoo.ablation.statistics.pareto import pareto_fronts
 from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
 from gptzoo.ablation.statistics.sentences import no_data_sentence, verdict_sentence
 from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
-from gptzoo.ablation.statistics.tasks import task_results
+from gptzoo.ablation.statistics.tasks import mean_of_shares, task_results
 from gptzoo.ablation.statistics.training import describe_training
 from gptzoo.ablation.warnings.results import result_warnings
 from gptzoo.ablation.wording import describe_failures, unit_of
@@ -40,9 +40,8 @@ def analyse(outcome: Outcome) -> Analysis:
     """
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    ranking = {
-        name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in _ranked(outcome, endpoints)
-    }
+    average = mean_of_shares if outcome.compares_shares else mean_estimate
+    ranking = {name: average(list(endpoints[name].values()), outcome.alpha) for name in _ranked(outcome, endpoints)}
     contrasts = factorial_contrasts(outcome, endpoints)
     matched = losses_at_equal_cost(outcome)
     return Analysis(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gptzoo.ablation.design.axes import label_of
@@ -44,18 +44,16 @@ def _result(outcome: Outcome, variant: Variant, metric: TaskMetric) -> TaskResul
         model=model_of(outcome, variant),
         metric=metric,
         values=values,
-        mean=_mean(values, outcome.alpha),
+        mean=mean_of_shares(list(values.values()), outcome.alpha) if values else None,
         n_solved=solved.hits,
         solved_low=low,
         solved_high=high,
     )
 
 
-def _mean(values: Mapping[int, float], alpha: float) -> Estimate | None:
+def mean_of_shares(values: Sequence[float], alpha: float) -> Estimate:
     """Return the mean of shares. Its interval is cut at 0 and 1."""
-    if not values:
-        return None
-    estimate = mean_estimate(list(values.values()), alpha)
+    estimate = mean_estimate(values, alpha)
     if estimate.low is None or estimate.high is None:
         return estimate
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
