@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Effect, Verdict
@@ -82,7 +83,7 @@ def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
     names = [name for name in [*ranked, *without_data] if name in in_family]
     cells = [[(1, endpoints[name]), (-1, endpoints[outcome.reference_of(name)])] for name in names]
     contrasts = [estimate_contrast(cell, paired=outcome.paired) for cell in cells]
-    family = _corrected(outcome, contrasts)
+    family = _corrected(outcome, contrasts, [1] * len(contrasts))
     comparisons = [
         _without_data(outcome, endpoints, name)
         if corrected is None
@@ -92,11 +93,19 @@ def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
     return comparisons if outcome.selection is None else [*comparisons, *_not_selected(outcome, outcome.selection)]
 
 
-def _corrected(outcome: Outcome, contrasts: Sequence[Contrast | None]) -> list[CorrectedContrast | None]:
-    """Return the verdicts on a family of contrasts."""
-    return apply_holm_correction(
+def _corrected(
+    outcome: Outcome, contrasts: Sequence[Contrast | None], n_differences: Sequence[int]
+) -> list[CorrectedContrast | None]:
+    """Return the verdicts on a family of contrasts.
+
+    n_differences: number of differences that each contrast adds up. A difference of shares has a size of at most 1.
+    """
+    family = apply_holm_correction(
         contrasts, alpha=outcome.alpha, margin=outcome.margin, higher_is_better=outcome.higher_is_better
     )
+    if not outcome.compares_shares:
+        return family
+    return [of and replace(of, limit=float(n)) for of, n in zip(family, n_differences, strict=True)]
 
 
 def _not_selected(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
@@ -178,7 +187,8 @@ def _left_out(outcome: Outcome, name: str) -> str:
 
 
 def _estimate_effects(outcome: Outcome, contrasts: Sequence[FactorialContrast]) -> list[Effect]:
-    family = _corrected(outcome, [factorial.contrast for factorial in contrasts])
+    n_differences = [2 ** (len(factorial.choices) - 1) for factorial in contrasts]
+    family = _corrected(outcome, [factorial.contrast for factorial in contrasts], n_differences)
     return [
         _effect(outcome, factorial, corrected)
         for factorial, corrected in zip(contrasts, family, strict=True)

@@ -5,8 +5,9 @@ A verdict follows from the confidence interval alone, so the two cannot contradi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptzoo.ablation.records.analysis import Estimate, Verdict
 from gptzoo.ablation.statistics.contrast import Contrast
@@ -20,10 +21,16 @@ class CorrectedContrast:
     p_adjusted: float | None
     level: float  # error probability of the interval
     verdict: Verdict
+    limit: float = math.inf  # largest possible size of the difference
 
     @property
     def estimate(self) -> Estimate:
-        return self.contrast.estimate(self.level)
+        """The difference with its interval, which is cut at the limit."""
+        estimate = self.contrast.estimate(self.level)
+        low, high = (
+            None if end is None else max(-self.limit, min(self.limit, end)) for end in (estimate.low, estimate.high)
+        )
+        return replace(estimate, low=low, high=high)
 
 
 def apply_holm_correction(

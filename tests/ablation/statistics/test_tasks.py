@@ -83,6 +83,16 @@ def test_each_variant_is_compared_with_the_baseline_of_its_task() -> None:
         assert of.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
 
 
+def test_intervals_of_differences_of_accuracies_are_within_minus_one_and_one() -> None:
+    (wide,) = (c for c in analyse(made()).comparisons if c.variant == "recall-linear")
+    differences = [b - a for a, b in zip(VALUES["recall", "full"], VALUES["recall", "linear"], strict=True)]
+    low, high = stats.t.interval(0.95, 2, mean(differences), stats.sem(differences))
+    assert wide.difference is not None
+    assert low < -1 < high < 1
+    assert (wide.difference.low, wide.difference.high) == pytest.approx((-1, high))
+    assert "the difference is −0.52 of val/accuracy (−1.00 to " in wide.sentence
+
+
 def test_effects_are_averages_over_tasks_and_never_a_difference_between_tasks() -> None:
     (effect,) = analyse(made()).effects
     assert effect.choices == {"model.attention": "linear"}
