@@ -115,7 +115,9 @@ def _suggest_variants(plan: Plan, folder: Path) -> None:
     ]
     n_left = search.n_wanted - len({*search.variants} - {None, search.baseline})
     n = min(spec.n_at_once or DEFAULT_BATCH_SIZE, n_left)
-    suggestions = suggest(spec.axes, plan.axes, results, seed=spec.draw_seed, n=n)
+    suggestions = suggest(
+        spec.axes, plan.axes, results, seed=spec.draw_seed, n=n, higher_is_better=plan.higher_is_better
+    )
     append_suggestions(folder, search.n_stored, suggestions)
 
 

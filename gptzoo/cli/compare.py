@@ -33,7 +33,7 @@ _VERDICT_CODES = {"better": 10, "worse": 11, "same": 12, "cannot tell": 13}
 )
 @click.option(
     "--metric",
-    help="Metric to compare, lower is better (default: val/loss, or val/bits_per_byte if the tokenizers differ).",
+    help="Metric to compare (default: val/loss, or val/bits_per_byte if the tokenizers differ).",
 )
 @click.option(
     "--margin", type=click.FloatRange(min=0), help="Largest difference that counts as the same (default: 0.001)."

@@ -63,7 +63,7 @@ class MatchSpec(StrictModel):
 
 
 class TuneSpec(StrictModel):
-    """Learning rate tuning: each variant uses the value of a grid with the lowest mean metric."""
+    """Learning rate tuning: each variant uses the value of a grid with the best mean metric."""
 
     field: str = "optimizer.lr"
     """Field of the run that is tuned."""

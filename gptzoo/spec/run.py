@@ -200,6 +200,12 @@ class RunSpec(StrictModel):
         n_tokens: int = self.corpus.build().sample_length
         return n_tokens
 
+    @property
+    def declared_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that the corpus or the batching declares: shares of right answers, such as accuracy."""
+        of_corpus = getattr(self.corpus.component, "metric_names", ())
+        return tuple(dict.fromkeys((*of_corpus, *self.batching.component.metric_names)))
+
     @model_validator(mode="before")
     @classmethod
     def _take_partners_of_corpus(cls, value: object) -> object:

@@ -107,7 +107,9 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
         contextlib.ExitStack() as stack,
         lost_rank_errors(),
         float32_matmul_precision(setup.precision),
-        show_progress(start.n_steps, train_state.step, quiet=quiet or not ranks.is_main) as progress,
+        show_progress(
+            start.n_steps, train_state.step, shares=spec.declared_metrics, quiet=quiet or not ranks.is_main
+        ) as progress,
     ):
         status_file = folder.track_status(run_length.status)
         ranks.on_main_rank(lambda: stack.enter_context(status_file))

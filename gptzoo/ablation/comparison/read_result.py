@@ -33,6 +33,7 @@ def result_of(outcome: Outcome) -> ComparisonResult:
         sentence=comparison.sentence,
         warnings=tuple(WarningResult(kind=w.kind, text=w.text, variants=tuple(w.variants)) for w in analysis.warnings),
         metric=outcome.metric,
+        higher_is_better=outcome.higher_is_better,
         unit=analysis.unit,
         a=_side(outcome, analysis, a),
         b=_side(outcome, analysis, b),

@@ -93,7 +93,9 @@ class ComparisonResult(ResultModel):
     warnings: tuple[WarningResult, ...]
     """Reasons to doubt the verdict, the most important first."""
     metric: str
-    """Metric that is compared at the end of training. Lower is better."""
+    """Metric that is compared at the end of training."""
+    higher_is_better: bool = False
+    """Direction of the metric. False: lower values are better, as those of a loss."""
     unit: str
     """Unit of the metric and of differences. Empty: none."""
     a: SideResult
@@ -103,7 +105,8 @@ class ComparisonResult(ResultModel):
     changes: tuple[str, ...]
     """Differences of B from A in their specs, such as `model.norm: pre_ln -> post_ln`."""
     difference: IntervalResult | None
-    """Mean difference of the metric, B minus A, with the confidence interval that decides. Negative: B is better."""
+    """Mean difference of the metric, B minus A, with the confidence interval that decides. With a metric that is
+    lower for better models, a negative difference says that B is better."""
     paired: bool
     """True if trials with the same seed share data order and initial values and are compared in pairs."""
     n: int

@@ -19,6 +19,7 @@ from typing import Any
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
@@ -86,6 +87,8 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "axes": plan.axes,
         "factorial": plan.factorial,
         "paired": plan.paired,
+        "higher_is_better": plan.higher_is_better,
+        "task_axes": list(plan.task_axes),
         "variants": [asdict(variant.as_variant()) for variant in plan.variants],
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
@@ -140,6 +143,7 @@ def read_outcome(folder: str | Path) -> Outcome:
 def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcome:
     halving = design.get("contest")
     trials = [_trial_outcome(path, trial, spec) for trial in design["trials"]]
+    variants = [_variant(variant) for variant in design["variants"]]
     return Outcome(
         name=spec["name"],
         folder=path,
@@ -151,8 +155,8 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         margin=spec["margin"],
         alpha=level_of_look(spec["alpha"], len(spec.get("looks", ()))),
         power=spec["power"],
-        variants=[_variant(variant) for variant in design["variants"]],
-        trials=with_same_text(trials, design["baseline"], spec["metric"]),
+        variants=variants,
+        trials=with_same_text(trials, design["baseline"], spec["metric"], {v.name: v.reference for v in variants}),
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
@@ -160,6 +164,8 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         warnings=_warnings(design),
         looks=spec.get("looks", ()),
         plugin_files=[PluginFile(**file) for file in design.get("plugin_files", ())],
+        higher_is_better=design.get("higher_is_better", False),  # older versions refused such metrics
+        task_axes=design.get("task_axes", ()),
     )
 
 
@@ -171,7 +177,8 @@ def _warnings(design: Mapping[str, Any]) -> list[ComparisonWarning]:
 
 def _variant(data: Mapping[str, Any]) -> Variant:
     tuning = data.get("tuning")
-    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning)})
+    metrics = [TaskMetric(**metric) for metric in data.get("task_metrics", ())]
+    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning), "task_metrics": metrics})
 
 
 def _trial_outcome(path: Path, trial: Mapping[str, Any], spec: Mapping[str, Any]) -> TrialOutcome:

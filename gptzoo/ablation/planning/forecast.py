@@ -134,6 +134,6 @@ def _sd_of_differences(plan: Plan, folder: Path) -> tuple[float | None, str]:
 
 def _differences(outcome: Outcome) -> list[dict[int, float]]:
     """Return the difference from the baseline by seed, for each other variant."""
-    base = outcome.endpoints(outcome.baseline)
-    others = [outcome.endpoints(v.name) for v in outcome.variants if v.name != outcome.baseline]
-    return [{seed: ends[seed] - base[seed] for seed in ends.keys() & base.keys()} for ends in others]
+    others = [variant.name for variant in outcome.variants if variant.name not in outcome.baselines]
+    pairs = [(outcome.endpoints(name), outcome.endpoints(outcome.reference_of(name))) for name in others]
+    return [{seed: ends[seed] - base[seed] for seed in ends.keys() & base.keys()} for ends, base in pairs]

@@ -9,6 +9,7 @@ from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.optuna_search import Search
 from gptzoo.ablation.records.outcome import Exclusion, Variant
 from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.selection.halving import rung_sizes
@@ -48,6 +49,8 @@ class PlannedVariant:
     tuning: Tuning | None = None  # the learning-rate grid and its results so far
     recommended: Sequence[str] = ()  # settings that the axes have taken along
     left_out: Sequence[str] = ()  # settings that its components recommend, and that it has not
+    reference: str = ""  # the variant that it is compared with, if that is not the baseline of the ablation
+    task_metrics: Sequence[TaskMetric] = ()  # of its synthetic task
 
     @property
     def n_tokens(self) -> int:
@@ -81,6 +84,8 @@ class PlannedVariant:
             exports_as=exports_as(self.spec.model),
             steps=self.n_steps,
             tokens=self.n_tokens,
+            reference=self.reference,
+            task_metrics=self.task_metrics,
         )
 
 
@@ -102,6 +107,8 @@ class Plan:
     selection: Selection | None = None  # the rungs of successive halving so far
     selecting: Sequence[PlannedTrial] = ()  # the trials of the current rung, which pause there
     search: Search | None = None  # the suggestions so far, in mode tpe
+    higher_is_better: bool = False  # direction of the metric
+    task_axes: Sequence[str] = ()  # axes over synthetic tasks; variants are compared within a task
     seeds_seen: Sequence[int] = ()  # numbers of seeds of earlier plans of which results were seen
     notes: Sequence[str] = ()  # caveats to read before the ablation runs
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison, which the results repeat
@@ -121,9 +128,9 @@ class Plan:
 
     @property
     def n_compared(self) -> int:
-        """The number of variants that the final comparison has with the baseline, or its expected number."""
+        """The number of variants that the final comparison has with a baseline, or its expected number."""
         if self.selection is None:
-            return len(self.variants) - 1
+            return sum(variant.name not in (self.baseline, variant.reference) for variant in self.variants)
         if self.selection.finalists is not None:
             return len(self.selection.finalists)
         assert self.halving is not None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.warning import ComparisonWarning
 
 Verdict = Literal["better", "worse", "same", "cannot tell", "no data", "stopped"]
@@ -25,7 +26,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant compared with the baseline. Differences are variant minus baseline, so a negative one is better.
+    """A variant compared with the baseline. Differences are variant minus baseline: a negative loss is better.
 
     The confidence level of the interval is that of the comparison's step in Holm's correction. The verdict follows from
     the interval.
@@ -112,6 +113,26 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
+class TaskResult:
+    """The results of a variant in one metric of its task."""
+
+    task: str
+    variant: str
+    model: str  # choices of the variant on all axes but those over tasks
+    metric: TaskMetric
+    values: Mapping[int, float]  # by seed
+    mean: Estimate | None  # over seeds, with an interval within 0 to 1
+    n_solved: int  # seeds with at least `SOLVED`
+    solved_low: float  # exact binomial interval of the probability that a seed solves the task
+    solved_high: float
+
+    @property
+    def column(self) -> str:
+        """The task, with the metric unless that is the accuracy on samples as in training."""
+        return self.task if self.metric.label == "accuracy" else f"{self.task}: {self.metric.label}"
+
+
+@dataclass(frozen=True)
 class Analysis:
     """All results that a report states. Variants without any endpoint are in `comparisons` with "no data"."""
 
@@ -127,5 +148,7 @@ class Analysis:
     notes: Sequence[str]  # caveats: unequal seeds, assumptions that do not hold
     scores: Sequence[TaskScore] = ()  # by task, metric and variant; the baseline comes first
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison as a whole
+    tasks: Sequence[TaskResult] = ()  # by task, metric and variant; () without synthetic tasks
     trained: str = ""  # the trained models as a sentence: data, size, steps and device
+    higher_is_better: bool = False  # direction of the metric
     unit: str = ""  # unit of the metric and of all differences, such as "nats per token"; "" if unknown

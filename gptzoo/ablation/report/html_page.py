@@ -26,11 +26,12 @@ from gptzoo.ablation.report.formatting import format_interval, format_value
 from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row, sort_value
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
+from gptzoo.ablation.report.task_figures import N_SHADES, build_heat_map
 from gptzoo.ablation.warnings.tuning import tuned_variants
-from gptzoo.ablation.wording import with_unit
+from gptzoo.ablation.wording import better_direction, with_unit
 from gptzoo.utils.units import scaled
 
-_SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "page.js")
+_SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "states.js", "page.js")
 _FIGURE_DIGITS = 6  # significant digits of numbers that are only drawn
 
 
@@ -59,15 +60,15 @@ def render_page(
         makes no requests.
     """
     script = "\n".join(map(_asset, _SCRIPTS))
-    stylesheet = _colour_variables() + _asset("page.css")
-    styles = palette.line_styles([variant.name for variant in outcome.variants], outcome.baseline)
+    stylesheet = _colour_variables() + _shades() + _asset("page.css")
+    styles = palette.outcome_styles(outcome, analysis)
     data = {
         "figures": [_rounded(asdict(figure)) for figure in figures],
         "styles": {name: asdict(style) for name, style in styles.items()},
         "version": version,
     }
     compared = [comparison.variant for comparison in analysis.comparisons]
-    order = list(dict.fromkeys([*analysis.ranking, outcome.baseline, *compared]))
+    order = list(dict.fromkeys([*analysis.ranking, *outcome.baselines, *compared]))
     return _environment().get_template("page.html").render(
         outcome=outcome,
         analysis=analysis,
@@ -83,6 +84,7 @@ def render_page(
         columns=ranking_columns(outcome),
         rows=[ranking_row(outcome, analysis, name, f"variant-{i}") for i, name in enumerate(order, 1)],
         figures=figures,
+        heat_map=build_heat_map(analysis),
         images={name: _data_url(png, "image/png") for name, png in (images or {}).items()},
         variants=_variant_details(outcome, analysis, order),
         tuned=tuned_variants(outcome),
@@ -157,6 +159,15 @@ def _colour_variables() -> str:
     )
 
 
+def _shades() -> str:
+    """Return the colours of the heat map's cells. The darkest still has a readable text in the ink's colour."""
+    rules = (
+        f".shade-{shade} {{ background: color-mix(in srgb, var(--better) {5 * shade}%, var(--panel)); }}"
+        for shade in range(N_SHADES + 1)
+    )
+    return "\n".join(rules) + "\n"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -168,6 +179,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "slug": lambda text: re.sub(r"[^\w.]+", "-", text).strip("-"),
+        "better_direction": better_direction,
         "with_unit": with_unit,
         "scaled": scaled,
         "format_value": format_value,

@@ -9,6 +9,7 @@ from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value
 from gptzoo.ablation.report.summary import methods, score_methods
+from gptzoo.ablation.report.task_figures import HeatCell, HeatMap, build_heat_map
 from gptzoo.ablation.statistics.task_scores import score_notes
 from gptzoo.ablation.wording import with_unit
 from gptzoo.utils.units import scaled
@@ -73,8 +74,13 @@ class PaperTable:
 
 
 def build_paper_tables(outcome: Outcome, analysis: Analysis) -> list[PaperTable]:
-    """Return the ranking and, if the trials are scored on tasks, the scores."""
-    return [_ranking(outcome, analysis), *([_scores(outcome, analysis)] if analysis.scores else [])]
+    """Return the ranking, the scores if trials are scored on tasks, and the results on synthetic tasks if any."""
+    tables = [_ranking(outcome, analysis)]
+    if analysis.scores:
+        tables.append(_scores(outcome, analysis))
+    if (heat_map := build_heat_map(analysis)) is not None:
+        tables.append(_tasks(outcome, analysis, heat_map))
+    return tables
 
 
 def _caveats(analysis: Analysis) -> list[str]:
@@ -128,6 +134,22 @@ def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
     label, notes = f"{outcome.name}-scores", list(score_notes(outcome))
     text = f"{analysis.trained} {score_methods(outcome, analysis)}"
     return PaperTable("scores", label, "lllrrrrl", header, rows, text, notes)
+
+
+def _tasks(outcome: Outcome, analysis: Analysis, heat_map: HeatMap) -> PaperTable:
+    """Return the heat map as a row for each model and a column for each task."""
+    header = ["model", *(f"{column.title} ({column.subtitle})" for column in heat_map.columns)]
+    rows = [
+        [model, *(MISSING if cell is None else _task_cell(cell) for cell in cells)]
+        for model, cells in heat_map.rows.items()
+    ]
+    text = f"{analysis.trained} {heat_map.title}. {heat_map.caption}"
+    return PaperTable("tasks", f"{outcome.name}-tasks", "l" + "r" * len(heat_map.columns), header, rows, text, [])
+
+
+def _task_cell(cell: HeatCell) -> str:
+    interval = f" ({cell.interval})" if cell.interval else ""
+    return f"{cell.text}{interval}, {cell.solved}"
 
 
 def _seeds(outcome: Outcome, variant: str, n: int) -> str:

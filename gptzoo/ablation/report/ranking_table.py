@@ -14,6 +14,7 @@ from gptzoo.ablation.report.formatting import (
     format_two_digits,
     format_value,
 )
+from gptzoo.ablation.wording import better_sign
 from gptzoo.utils.units import scaled
 
 
@@ -48,14 +49,15 @@ class Row:
 
 def ranking_columns(outcome: Outcome) -> list[Column]:
     """Return the columns of the ranking."""
+    baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return [
         Column("variant", "Name of the variant", numeric=False),
         Column(outcome.metric, "Mean over seeds with its confidence interval, without correction"),
         Column("seeds", "Number of trials with a result, of all trials"),
         Column(
             "difference",
-            f"Mean difference from {outcome.baseline}; negative is better. The interval is corrected for all "
-            "comparisons (Holm)",
+            f"Mean difference from {baseline}; {better_sign(outcome.higher_is_better)} is better. The "
+            "interval is corrected for all comparisons (Holm)",
         ),
         Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),
         Column("p", "p value of the hypothesis of no difference, corrected for all comparisons (Holm)"),

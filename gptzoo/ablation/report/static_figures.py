@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gptzoo.ablation.records.analysis import Band
 from gptzoo.ablation.report.figures import Figure, ForestPlot, LearningCurves, ParetoPlot
 from gptzoo.ablation.report.palette import INK, LIGHT, LineStyle
+from gptzoo.ablation.report.static_task_figures import plot_heat, plot_states
+from gptzoo.ablation.report.task_figures import HeatMap, StatePlot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +54,11 @@ def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -
     if isinstance(figure, ForestPlot):
         return _save(figure.name, folder, partial(_draw_forest, figure, styles))
     files = []
+    if isinstance(figure, StatePlot):
+        for task in figure.panels:
+            name = f"{figure.name}-{re.sub(r'[^A-Za-z0-9_]+', '-', task).strip('-')}"
+            files += _save(name, folder, partial(_draw_states, figure, task, styles))
+        return files
     for cost in figure.costs:
         name = f"{figure.name}-{cost.replace(' ', '-')}"
         if isinstance(figure, ParetoPlot):
@@ -58,6 +66,11 @@ def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -
         else:
             files += _save(name, folder, partial(_draw_curves, figure, cost, styles))
     return files
+
+
+def draw_heat_map(figure: HeatMap, folder: Path) -> list[Path]:
+    """Write a heat map as PNG and SVG. Raises ImportError without matplotlib."""
+    return _save(figure.name, folder, partial(_draw_heat, figure))
 
 
 def _save(name: str, folder: Path, draw: Callable[[], Canvas]) -> list[Path]:
@@ -71,11 +84,11 @@ def _save(name: str, folder: Path, draw: Callable[[], Canvas]) -> list[Path]:
     return [png, svg]
 
 
-def _subplots(height: float, columns: int = 1) -> tuple[Canvas, Sequence[Axes]]:
+def _subplots(height: float, columns: int = 1, width: float = _WIDTH) -> tuple[Canvas, Sequence[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
+    canvas = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(canvas)
     return canvas, canvas.subplots(1, columns, squeeze=False)[0]
 
@@ -198,6 +211,18 @@ def _draw_pareto(figure: ParetoPlot, cost: str, styles: Mapping[str, LineStyle])
     labels = [_Label(point.loss, point.cost, point.variant) for point in points]
     _draw_labels(axes, labels, right=axes.get_xlim()[1], n_lines=int(6 * (height - 0.5)))
     axes.set(xlabel=figure.costs[cost], ylabel=figure.axis)
+    return canvas
+
+
+def _draw_states(figure: StatePlot, task: str, styles: Mapping[str, LineStyle]) -> Canvas:
+    canvas, (axes,) = _subplots(3.0)
+    plot_states(axes, figure, task, {model: _colour(styles[model]) for model in figure.models})
+    return canvas
+
+
+def _draw_heat(figure: HeatMap) -> Canvas:
+    canvas, (axes,) = _subplots(0.9 + 0.5 * len(figure.rows), width=max(_WIDTH, 1.2 + 1.05 * len(figure.columns)))
+    plot_heat(axes, figure)
     return canvas
 
 

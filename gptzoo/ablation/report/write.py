@@ -10,10 +10,11 @@ from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.figures import Figure, build_figures
 from gptzoo.ablation.report.html_page import render_page
-from gptzoo.ablation.report.palette import line_styles
+from gptzoo.ablation.report.palette import outcome_styles
 from gptzoo.ablation.report.paper_tables import build_paper_tables
-from gptzoo.ablation.report.static_figures import draw_figure
+from gptzoo.ablation.report.static_figures import draw_figure, draw_heat_map
 from gptzoo.ablation.report.tables import Table, build_tables
+from gptzoo.ablation.report.task_figures import build_heat_map
 from gptzoo.ablation.report.without_paths import without_paths
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
@@ -33,8 +34,9 @@ def write_report(outcome: Outcome, folder: str | Path, *, note: Callable[[str], 
     """Analyse an ablation, running or done, and write its report into a folder. Existing files are replaced.
 
     The files are report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex,
-    and with scores on tasks tables/scores.md and scores.tex. They have neither folder names nor
-    the name of the host.
+    with scores on tasks of lm-evaluation-harness tables/scores.md and scores.tex, and with synthetic tasks
+    tables/tasks.md and tasks.tex. The files have neither folder names
+    nor the name of the host.
 
     note: called with a message for each kind of file that needs a package that is not installed.
 
@@ -54,7 +56,7 @@ def _write_report(outcome: Outcome, folder: Path, note: Callable[[str], None]) -
     figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
     for subfolder in ("figures", "tables"):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
-    images = _write_figures(figures, outcome, folder / "figures", note)
+    images = _write_figures(figures, outcome, analysis, folder / "figures", note)
     table_files = _write_tables(tables, outcome, analysis, folder / "tables", note)
     # The page embeds the first PNG of each figure.
     pngs = {figure: next(file for file in files if file.suffix == ".png") for figure, files in images.items()}
@@ -65,12 +67,14 @@ def _write_report(outcome: Outcome, folder: Path, note: Callable[[str], None]) -
 
 
 def _write_figures(
-    figures: list[Figure], outcome: Outcome, folder: Path, note: Callable[[str], None]
+    figures: list[Figure], outcome: Outcome, analysis: Analysis, folder: Path, note: Callable[[str], None]
 ) -> dict[str, list[Path]]:
     """Draw the figures and return the files of each, by name. Return {} if matplotlib is not installed."""
-    styles = line_styles([variant.name for variant in outcome.variants], outcome.baseline)
+    styles = outcome_styles(outcome, analysis)
+    heat_map = build_heat_map(analysis)
     try:
-        return {figure.name: draw_figure(figure, styles, folder) for figure in figures}
+        drawn = {figure.name: draw_figure(figure, styles, folder) for figure in figures}
+        return drawn if heat_map is None else {**drawn, heat_map.name: draw_heat_map(heat_map, folder)}
     except ImportError:
         note("no PNG and SVG figures: they need matplotlib; pip install 'gptzoo[plot]'")
         return {}

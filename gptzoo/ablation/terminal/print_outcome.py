@@ -16,6 +16,7 @@ from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.print_scores import print_scores, scores_as_dict
+from gptzoo.ablation.terminal.print_tasks import print_tasks, tasks_as_dict
 from gptzoo.ablation.terminal.print_tuning import print_tuning, tuning_as_dict
 from gptzoo.ablation.terminal.tables import plain_table
 
@@ -29,6 +30,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     print_tuning(outcome, console)
     console.print(_variants_table(outcome, analysis))
     print_scores(analysis, console)
+    print_tasks(analysis, console)
     compared = [comparison.sentence for comparison in analysis.comparisons if comparison.variant in outcome.compared]
     warnings = [f"Warning: {warning.text}" for warning in analysis.warnings]
     lines = ["", analysis.trained, *warnings, *compared, *analysis.notes]
@@ -49,14 +51,14 @@ def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
     """Create a table with a row for each variant, best first; variants without data come last."""
     verdicts = {comparison.variant: comparison.verdict for comparison in analysis.comparisons}
     without_data = [name for name in verdicts if name not in analysis.ranking]
-    if outcome.baseline not in analysis.ranking:
-        without_data.insert(0, outcome.baseline)
+    without_data[:0] = [name for name in outcome.baselines if name not in analysis.ranking]
     sizes = {variant.name: variant.n_parameters for variant in outcome.variants}
     selection = outcome.selection
     table = plain_table("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")
     for name in (*analysis.ranking, *without_data):
         values = list(outcome.endpoints(name).values())
-        verdict = "the baseline" if name == outcome.baseline else verdicts[name]
+        is_baseline = name == outcome.baseline
+        verdict = "the baseline" if is_baseline else verdicts.get(name, "the baseline of its task")
         progress = "" if selection is None else selection.describe(name, outcome.metric)
         table.add_row(
             name,
@@ -77,6 +79,7 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "name": outcome.name,
         "baseline": outcome.baseline,
         "metric": outcome.metric,
+        "higher_is_better": outcome.higher_is_better,
         "states": dict(_count_states(outcome)),
         "verdicts": {
             comparison.variant: {
@@ -103,6 +106,7 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "warnings": [asdict(warning) for warning in analysis.warnings],
         # Programs that read the notes of older versions look for the warnings there.
         "notes": [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes],
+        **({"tasks": tasks_as_dict(analysis)} if analysis.tasks else {}),
         **({"scores": scores_as_dict(analysis)} if outcome.spec.get("harness") else {}),
     }
 

@@ -17,6 +17,7 @@ from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
 from gptzoo.ablation.terminal.tables import format_duration, plain_table
 from gptzoo.ablation.warnings.results import variant_warnings
+from gptzoo.ablation.wording import better_direction
 
 _N_REASONS_SHOWN = 20
 
@@ -27,7 +28,8 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
     for variant in plan.variants:
         per_token, memory = variant.costs.flops_per_token, variant.costs.memory_bytes
         seconds = None if forecast is None else forecast.trial_seconds.get(variant.name)
-        baseline = "the baseline" if variant.name == plan.baseline else ""
+        of_task = "the baseline of its task" if variant.name == variant.reference else ""
+        baseline = "the baseline" if variant.name == plan.baseline else of_task
         table.add_row(
             variant.name,
             f"{variant.costs.n_parameters:,}",
@@ -55,12 +57,14 @@ def _summary(plan: Plan, folder: Path) -> Iterator[str]:
         factors = ", ".join(f"{factor:g}" for factor in sorted(spec.tune.factors))
         yield (
             f"before the comparison: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant is trained with "
-            f"{factors} times its own value, on seeds not used in the comparison, and keeps the value with the lowest "
+            f"{factors} times its own value, on seeds not used in the comparison, and keeps the value with the best "
             f"mean {spec.metric}"
         )
         if n := plan.n_extension_trials:
             yield f"up to {n} more trials to extend the grids whose best value is at an edge"
-    yield f"comparison with {plan.baseline} by {spec.metric}, {'paired by seed' if plan.paired else 'not paired'}"
+    metric = f"{spec.metric} ({better_direction(plan.higher_is_better)})"
+    baseline = "the baseline of the same task" if plan.task_axes else plan.baseline
+    yield f"comparison with {baseline} by {metric}, {'paired by seed' if plan.paired else 'not paired'}"
 
 
 def _n_variants(plan: Plan) -> str:
@@ -134,6 +138,8 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "axes": dict(plan.axes),
         "factorial": plan.factorial,
         "paired": plan.paired,
+        "higher_is_better": plan.higher_is_better,
+        "task_axes": list(plan.task_axes),
         "variants": variants,
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "merged": {name: list(merged) for name, merged in plan.merged.items()},

@@ -2,6 +2,7 @@
 const KINDS = {
   forest: { draw: drawForest },
   curves: { draw: drawCurves, defaults: curvesSettings, controls: curvesControls },
+  states: { draw: drawStates, defaults: statesSettings, controls: statesControls },
   pareto: { draw: drawPareto, defaults: paretoSettings, controls: paretoControls },
 };
 
