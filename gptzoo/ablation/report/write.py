@@ -35,8 +35,7 @@ def write_report(outcome: Outcome, folder: str | Path, *, note: Callable[[str], 
 
     The files are report.html, figures/*.png and *.svg, tables/*.csv and *.parquet, tables/ranking.md and ranking.tex,
     with scores on tasks of lm-evaluation-harness tables/scores.md and scores.tex, and with synthetic tasks
-    tables/tasks.md and tasks.tex. The files have neither folder names
-    nor the name of the host.
+    tables/tasks.md and tasks.tex. They have neither folder names nor the name of the host.
 
     note: called with a message for each kind of file that needs a package that is not installed.
 
