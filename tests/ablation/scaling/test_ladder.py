@@ -1,0 +1,244 @@
+"""`gptzoo ladder`: the rule, the plan, trials whose results are given, and small ladders that are trained."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from gptzoo.ablation.design.costs import CostCache
+from gptzoo.ablation.planning.folder import write_plan
+from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.scaling.ladder import LadderResult, ladder, read_ladder
+from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
+from gptzoo.ablation.scaling.plan_ladder import plan_ladder
+from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint
+from gptzoo.ablation.terminal.print_ladder import print_ladder
+from gptzoo.cli import main
+from gptzoo.errors import FolderError, InputError, SpecError
+
+BASE: dict[str, Any] = {
+    "model": {"vocab_size": 257, "context_length": 16, "d_model": 8, "n_layers": 1, "n_heads": 1},
+    "corpus": {"type": "stories", "n_stories": 40},
+    "batch_size": 4,
+    "steps": 10,
+    "optimizer": {"type": "adamw", "lr": 0.01},
+    "device": "cpu",
+}
+LADDER: dict[str, Any] = {
+    "name": "tiny",
+    "base": BASE,
+    "variants": {"post": {"model.norm": "post_ln"}},
+    "sizes": [1, 2, 3, 4],
+    "rule": {"width_per_layer": 8, "head_width": 8, "batch_exponent": 0.5},
+}
+EXCESS = {"baseline": 1.0, "post": 0.9}
+EXPONENT = 0.15
+COSTS = CostCache()  # of all tests: the costs of a model are computed in another process
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(LADDER), **fields}
+
+
+def write_file(tmp_path: Path, spec: dict[str, Any]) -> Path:
+    file = tmp_path / "ladder.json"
+    file.write_text(json.dumps(spec))
+    return file
+
+
+def law(variant: str, flops: float) -> float:
+    return 1.5 + EXCESS[variant] * (flops / 1e9) ** -EXPONENT
+
+
+def finish(spec: dict[str, Any], folder: Path) -> list[ScalingPoint]:
+    """Write the trials of a ladder, as if they had ended with losses of a power law, and return its points."""
+    plan = make_plan(plan_ladder(load_ladder_spec(spec), COSTS).ablation, folder, costs=COSTS)
+    write_plan(folder, plan)
+    rng = np.random.default_rng(0)
+    losses: dict[str, list[float]] = {}
+    flops = {variant.name: variant.flops for variant in plan.variants}
+    for trial in plan.trials:
+        run = folder / "trials" / trial.name
+        run.mkdir(parents=True, exist_ok=True)
+        value = law(trial.variant.partition("-")[2], flops[trial.variant] or 0) + 0.004 * rng.standard_normal()
+        losses.setdefault(trial.variant, []).append(value)
+        (run / "metrics.jsonl").write_text(json.dumps({"step": 10, "val/loss": value}) + "\n")
+        (run / "status.json").write_text('{"status": "done"}')
+    return [
+        ScalingPoint(v.name.partition("-")[2], 0, v.n_tokens, v.flops or 0, tuple(losses[v.name]))
+        for v in plan.variants
+    ]
+
+
+def command(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, ["ladder", *map(str, arguments)])
+
+
+def shown(result: LadderResult) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_ladder(result, console)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------------- the rule and the plan
+
+
+def test_the_rule_maps_a_size_to_all_that_depends_on_it() -> None:
+    runs = plan_ladder(load_ladder_spec(LADDER)).runs
+    assert [run.variant for run in runs] == ["baseline", "post"] * 4
+    baseline = [run for run in runs if run.variant == "baseline"]
+    assert [(r.n_layers, r.d_model, r.n_heads) for r in baseline] == [(1, 8, 1), (2, 16, 2), (3, 24, 3), (4, 32, 4)]
+    growth = [1, 8, 27, 64]  # layers x width²
+    assert [run.batch_size for run in baseline] == [round(4 * g**0.5) for g in growth]
+    assert [run.learning_rate for run in baseline] == pytest.approx([0.01 * g**-0.25 for g in growth], rel=5e-3)
+    for run in runs:
+        tokens = run.n_steps * run.batch_size * 16
+        assert tokens / run.n_parameters == pytest.approx(20, rel=0.03)
+    # 4 matrices of attention and 2 of the network, with biases, and two norms in each block, and the last norm
+    assert baseline[1].n_parameters == 2 * (12 * 16**2 + 9 * 16 + 4 * 16) + 2 * 16
+
+
+def test_a_variant_starts_from_its_own_learning_rate() -> None:
+    spec = changed(variants={"slow": {"optimizer": {"type": "adamw", "lr": 0.001}}})
+    rates = [r.learning_rate for r in plan_ladder(load_ladder_spec(spec)).runs if r.variant == "slow"]
+    assert rates == pytest.approx([0.001 * g**-0.25 for g in (1, 8, 27, 64)], rel=5e-3)
+
+
+def test_the_trials_are_the_runs_of_the_plan(tmp_path: Path) -> None:
+    plan = plan_ladder(load_ladder_spec(LADDER))
+    trials = make_plan(plan.ablation, tmp_path, costs=COSTS).trials
+    assert len(trials) == 2 * 4 * 3
+    for trial in trials:
+        run = next(run for run in plan.runs if run.label == trial.variant)
+        model = trial.spec.model
+        assert (model.n_layers, model.d_model, model.n_heads) == (run.n_layers, run.d_model, run.n_heads)
+        assert (trial.spec.batch_size, trial.spec.steps) == (run.batch_size, run.n_steps)
+        assert trial.spec.optimizer.lr == run.learning_rate
+        assert model.norm.type == ("post_ln" if run.variant == "post" else "pre_ln")
+
+
+def test_each_variant_is_tuned_at_each_size(tmp_path: Path) -> None:
+    plan = plan_ladder(load_ladder_spec(changed(tune={"factors": [0.5, 2.0]})))
+    tuning = make_plan(plan.ablation, tmp_path, costs=COSTS).tuning
+    rates = {(trial.variant, trial.spec.optimizer.lr) for trial in tuning}
+    for run in plan.runs:
+        assert run.learning_rate is not None
+        for factor in (0.5, 2.0):
+            assert any(v == run.label and r == pytest.approx(factor * run.learning_rate) for v, r in rates)
+    assert len(tuning) == 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "reason"),
+    [
+        ({"variants": {"baseline": {}}}, "$.variants.baseline", "name of the base itself"),
+        ({"variants": {"wide": {"model.d_model": 64}}}, "$.variants.wide", "is set by the rule"),
+        ({"variants": {"typo": {"model.nrm": "post_ln"}}}, "$.variants.typo", "norm"),
+        ({"sizes": [2, 1]}, "$.sizes", "increasing"),
+        ({"seeds": 1}, "$.seeds", "at least two"),
+        ({"n_held_out": 3}, "$.n_held_out", "fewer than two"),
+        ({"tune": {"seeds": [1]}}, "$.tune.seeds", "seed of the ladder"),
+    ],
+)
+def test_an_invalid_spec_is_refused_with_the_place(fields: dict[str, Any], path: str, reason: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        plan_ladder(load_ladder_spec(changed(**fields)))
+    assert path in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_the_spec_of_another_kind_is_named(tmp_path: Path) -> None:
+    printed = command(write_file(tmp_path, {"base": BASE, "axes": {"model.norm": "*"}}))
+    assert printed.exit_code == 2
+    assert "expected the spec of a scaling ladder, got that of an ablation" in printed.output
+
+
+def test_a_variant_that_equals_the_baseline_is_refused(tmp_path: Path) -> None:
+    spec = changed(variants={"same": {"model.norm": "pre_ln"}}, sizes=[1, 2])
+    with pytest.raises(InputError, match="1l-same cannot be trained: it is the same run"):
+        ladder(spec, tmp_path / "out")
+    assert not (tmp_path / "out" / "trials").exists()
+
+
+# ---------------------------------------------------------------------- results
+
+
+def test_the_result_is_the_fit_of_the_trials_and_the_prediction_of_the_held_out_size(tmp_path: Path) -> None:
+    spec = changed(sizes=[1, 2, 3, 4, 5], n_held_out=1)
+    points = finish(spec, tmp_path / "out")
+    printed = command(write_file(tmp_path, spec), "--out", tmp_path / "out", "--json")
+    assert printed.exit_code == 0, printed.output
+    result = json.loads(printed.stdout)
+    analysis = result["analysis"]
+    assert [round(p["flops"]) for p in analysis["residuals"]] == [round(p.flops) for p in points[:8]]
+    fit = PowerLawFit(points[:8], "baseline")
+    ratio = 10 * points[7].flops
+    expected = math.exp(fit.log_multiplier("post", ratio).estimate)
+    assert analysis["variants"][1]["extrapolated"][0]["multiplier"]["estimate"] == pytest.approx(expected)
+    truth = (1 / EXCESS["post"]) ** (1 / EXPONENT)  # equal exponents: the same multiplier at all sizes
+    interval = analysis["variants"][1]["extrapolated"][0]["multiplier"]
+    assert interval["low"] < truth < interval["high"]
+    held_out = analysis["held_out"][1]
+    assert held_out["measured"] == pytest.approx(np.mean(points[9].losses))
+    assert held_out["predicted"]["estimate"] == pytest.approx(fit.loss("post", points[9].flops).estimate)
+    text = " ".join(result["sentences"])
+    assert f"At 10x: {interval['estimate']:.3g}x ({interval['low']:.3g} to {interval['high']:.3g})." in text
+    assert "post, held out" in text
+
+
+def test_sizes_can_be_added_and_the_finished_trials_stay(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    before = {file.name for file in (tmp_path / "out" / "trials").iterdir()}
+    finish(changed(sizes=[1, 2, 3, 4, 5]), tmp_path / "out")
+    after = {file.name for file in (tmp_path / "out" / "trials").iterdir()}
+    assert before < after
+    assert len(after) == 30
+
+
+def test_another_rule_is_refused_in_the_same_folder(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    spec = changed(rule={**LADDER["rule"], "tokens_per_parameter": 10})
+    with pytest.raises(FolderError, match="has results of 1l-baseline under another rule"):
+        ladder(spec, tmp_path / "out")
+
+
+def test_too_few_results_say_what_is_missing(tmp_path: Path) -> None:
+    spec = changed(sizes=[1, 2])
+    finish(spec, tmp_path / "out")
+    result = read_ladder(plan_ladder(load_ladder_spec(spec)), tmp_path / "out")
+    assert result.analysis is None
+    assert "No laws yet: a power law needs at least 3 sizes, and baseline has 2" in shown(result)
+
+
+def test_the_text_reports_repeated_text_and_untuned_rates(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    text = shown(read_ladder(plan_ladder(load_ladder_spec(LADDER)), tmp_path / "out"))
+    assert "read their training text more than once" in text
+    assert "are not tuned for each variant" in text
+    assert "effective compute multiplier over baseline" in text
+
+
+@pytest.mark.slow
+def test_a_ladder_is_planned_trained_and_read_again(tmp_path: Path) -> None:
+    spec = changed(rule={"width_per_layer": 8, "head_width": 8, "tokens_per_parameter": 0.5}, seeds=2, sizes=[1, 2, 3])
+    file = write_file(tmp_path, spec)
+    planned = command(file, "--out", tmp_path / "out", "--dry-run", "--json")
+    assert planned.exit_code == 0, planned.output
+    assert json.loads(planned.stdout)["trials"] == 12
+    assert not (tmp_path / "out").exists()
+    trained = command(file, "--out", tmp_path / "out", "--json")
+    assert trained.exit_code == 0, trained.output
+    result = json.loads(trained.stdout)
+    assert [len(p["losses"]) for p in result["analysis"]["residuals"]] == [2] * 6
+    assert any("3 sizes" in reason for reason in result["analysis"]["unsupported"])
+    again = command(file, "--out", tmp_path / "out", "--json")
+    assert json.loads(again.stdout)["analysis"] == result["analysis"]
