@@ -60,8 +60,8 @@ EXAMPLES = {
         "gptzoo ablate status ablations/positions",
     ),
     "ladder": (
-        "gptzoo ladder configs/ladders/norms.json --dry-run",
-        "gptzoo ladder configs/ladders/norms.json",
+        "gptzoo ladder configs/ladders/sandwich.json --dry-run",
+        "gptzoo ladder configs/ladders/sandwich.json",
     ),
 }
 

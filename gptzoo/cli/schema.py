@@ -13,7 +13,9 @@ from gptzoo.cli.options import json_option, plugin_option
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["model", "run", "ablation", "sampling", "comparison"]), default="model")
+@click.argument(
+    "what", type=click.Choice(["model", "run", "ablation", "ladder", "sampling", "comparison"]), default="model"
+)
 @json_option
 @plugin_option
 def schema(what: str, as_json: bool) -> None:
@@ -23,6 +25,7 @@ def schema(what: str, as_json: bool) -> None:
     The output is JSON with and without --json.
     """
     from gptzoo.ablation.comparison.result import ComparisonResult
+    from gptzoo.ablation.scaling.ladder_spec import ladder_schema
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, output_schema, run_schema
 
@@ -30,6 +33,7 @@ def schema(what: str, as_json: bool) -> None:
         "model": model_schema,
         "run": run_schema,
         "ablation": ablation_schema,
+        "ladder": ladder_schema,
         "sampling": partial(file_schema, SamplingSpec),
         "comparison": partial(output_schema, ComparisonResult),
     }

@@ -13,6 +13,7 @@ from gptzoo.reference import Reference, by_default
 from gptzoo.spec.ablation import RunJson, Seeds
 from gptzoo.spec.ablation_fairness import TuneSpec
 from gptzoo.spec.files import Source, load_with_base
+from gptzoo.spec.schema import allow_path, file_schema
 from gptzoo.strict_model import StrictModel, error_at
 
 BASELINE = "baseline"
@@ -108,3 +109,8 @@ class LadderSpec(StrictModel):
 def load_ladder_spec(source: Source, overrides: Iterable[str] = ()) -> LadderSpec:
     """Load a ladder spec from a file or a dict. Raises SpecError."""
     return load_with_base(LadderSpec, "ladder", source, overrides)
+
+
+def ladder_schema() -> dict[str, Any]:
+    """Return the schema of a ladder spec file, in which `base` may be a path."""
+    return allow_path(file_schema(LadderSpec), "base", "Path of a run spec, relative to this file.")

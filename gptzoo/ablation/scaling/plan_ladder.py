@@ -137,7 +137,7 @@ def _passes(run: RunSpec, n_steps: int, costs: CostCache) -> float | None:
 def _read(spec: LadderSpec, reader: SpecReader, base: dict[str, Any], variant: str, fields: dict[str, Any]) -> RunSpec:
     data = copy.deepcopy(base)  # later fields are set inside of values, so these are copied, too
     try:
-        for path, value in fields.items():
+        for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):  # outer fields first
             set_field(RunSpec, data, path.split("."), copy.deepcopy(value))
         return reader.read(RunSpec, data)
     except (SpecError, ValueError) as error:
