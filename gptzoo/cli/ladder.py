@@ -48,7 +48,7 @@ def ladder(
     from gptzoo.ablation.scaling.ladder import ladder as run_ladder
     from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
     from gptzoo.ablation.terminal.live_table import LiveTable
-    from gptzoo.ablation.terminal.print_ladder import ladder_as_dict, print_ladder, print_ladder_plan
+    from gptzoo.ablation.terminal.print_ladder import print_ladder, print_ladder_plan
     from gptzoo.ablation.terminal.tables import plain_console
 
     if executor is not None:
@@ -68,16 +68,17 @@ def ladder(
             on_progress=live_table,
         )
     if as_json:
-        click.echo(to_json(ladder_as_dict(result), indent=2))
+        click.echo(to_json(result.model_dump(mode="json"), indent=2))
     else:
         print_ladder(result, plain_console())
-    ctx.exit(_EXIT_TRIALS_FAILED if result.failed else 0)
+    ctx.exit(_EXIT_TRIALS_FAILED if result.n_failed else 0)
 
 
 def _dry_run(spec: LadderSpec, folder: Path, as_json: bool) -> None:
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
-    from gptzoo.ablation.scaling.ladder import check_plan, check_same_ladder
+    from gptzoo.ablation.scaling.folder import check_same_ladder
+    from gptzoo.ablation.scaling.ladder import check_plan
     from gptzoo.ablation.scaling.plan_ladder import plan_ladder
     from gptzoo.ablation.terminal.print_ladder import ladder_plan_as_dict, print_ladder_plan
     from gptzoo.ablation.terminal.tables import plain_console

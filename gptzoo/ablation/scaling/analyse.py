@@ -4,83 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from gptzoo.ablation.scaling.power_law import FTest, Interval, PowerLawFit, ScalingPoint, check_points
+import numpy as np
+
+from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint, check_points
+from gptzoo.ablation.scaling.result import (
+    LACK_OF_FIT_LEVEL,
+    Interval,
+    LadderAnalysis,
+    LawPoint,
+    Multiplier,
+    Point,
+    Prediction,
+    VariantScaling,
+)
 
 MIN_SIZES_TO_EXTRAPOLATE = 4  # with three, the lack of fit is hardly visible
-_LEVEL = 0.05  # of the lack-of-fit test
-
-
-@dataclass(frozen=True)
-class Multiplier:
-    """The effective compute multiplier of a variant at some training compute.
-
-    The baseline needs `multiplier` times the compute to reach the loss that the law of the variant has there.
-    """
-
-    flops: float
-    multiplier: Interval
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted mean loss of a held-out size, with its prediction interval, beside the measured one."""
-
-    variant: str
-    flops: float
-    n_parameters: int
-    predicted: Interval
-    measured: float
-
-    @property
-    def error(self) -> float:
-        """The measured minus the predicted loss."""
-        return self.measured - self.predicted.estimate
-
-    @property
-    def inside(self) -> bool:
-        """True if the measured loss lies inside the prediction interval."""
-        return self.predicted.low <= self.measured <= self.predicted.high
-
-
-@dataclass(frozen=True)
-class Residual:
-    """The mean loss of a point, and how far it is above its law."""
-
-    variant: str
-    flops: float
-    n_parameters: int
-    n_tokens: int
-    losses: tuple[float, ...]
-    residual: float
-
-
-@dataclass(frozen=True)
-class VariantScaling:
-    """The law of one variant, and its multipliers over the baseline."""
-
-    variant: str
-    exponent: float | None  # None without a floor, where the law is a straight line in log C
-    multipliers: tuple[Multiplier, ...]  # at each fitted size; empty for the baseline
-    trend: Interval | None  # factor of the multiplier per factor of 10 in compute; None for the baseline
-    extrapolated: tuple[Multiplier, ...]  # empty for the baseline, and where the laws do not support it
-
-
-@dataclass(frozen=True)
-class LadderAnalysis:
-    """The fitted laws of a ladder."""
-
-    baseline: str
-    confidence: float
-    noise: float  # standard deviation between seeds, pooled over sizes and variants
-    noise_df: int
-    irreducible: float | None  # None if the losses do not show a floor
-    lack_of_fit: FTest | None
-    residuals: tuple[Residual, ...]
-    variants: tuple[VariantScaling, ...]
-    held_out: tuple[Prediction, ...]
-    unsupported: tuple[str, ...]  # reasons why the laws do not support any extrapolation
+_CURVE_POINTS = 17
 
 
 def analyse_ladder(
@@ -100,6 +40,7 @@ def analyse_ladder(
     fit = PowerLawFit(points, baseline)
     unsupported = tuple(_reasons_against(fit))
     floor = fit.irreducible
+    supported = () if unsupported else tuple(factors)
     return LadderAnalysis(
         baseline=baseline,
         confidence=confidence,
@@ -107,44 +48,10 @@ def analyse_ladder(
         noise_df=fit.noise_df,
         irreducible=floor if math.isfinite(floor) else None,
         lack_of_fit=fit.lack_of_fit,
-        residuals=tuple(
-            Residual(p.variant, p.flops, p.n_parameters, p.n_tokens, p.losses, residual)
-            for p, residual in zip(fit.points, fit.residuals, strict=True)
-        ),
-        variants=tuple(
-            _scale_variant(fit, variant, () if unsupported else tuple(factors), confidence) for variant in fit.variants
-        ),
-        held_out=tuple(
-            Prediction(
-                p.variant,
-                p.flops,
-                p.n_parameters,
-                fit.loss(p.variant, p.flops, confidence, n_seeds=len(p.losses)),
-                p.mean,
-            )
-            for p in held_out
-        ),
+        points=tuple(_point(p, residual) for p, residual in zip(fit.points, fit.residuals, strict=True)),
+        variants=tuple(_scale_variant(fit, variant, supported, held_out, confidence) for variant in fit.variants),
+        held_out=tuple(_predict(fit, point, confidence) for point in held_out if point.variant in fit.variants),
         unsupported=unsupported,
-    )
-
-
-def _scale_variant(fit: PowerLawFit, variant: str, factors: Sequence[float], confidence: float) -> VariantScaling:
-    exponent = fit.exponent(variant) if math.isfinite(fit.irreducible) else None
-    if variant == fit.baseline:
-        return VariantScaling(variant, exponent, (), None, ())
-    own = sorted(point.flops for point in fit.points if point.variant == variant)
-    slope = fit.trend(variant, confidence)
-    decade = math.log(10)
-    return VariantScaling(
-        variant=variant,
-        exponent=exponent,
-        multipliers=tuple(_multiplier(fit, variant, flops, confidence) for flops in own),
-        trend=_exponentiated(Interval(slope.estimate * decade, slope.low * decade, slope.high * decade)),
-        extrapolated=tuple(
-            _multiplier(fit, variant, factor * own[-1], confidence)
-            for factor in factors
-            if factor <= farthest_factor(own[0], own[-1])
-        ),
     )
 
 
@@ -153,14 +60,71 @@ def farthest_factor(smallest: float, largest: float) -> float:
     return largest / smallest * (1 + 1e-9)
 
 
+def _point(point: ScalingPoint, residual: float) -> Point:
+    return Point(
+        variant=point.variant,
+        flops=point.flops,
+        n_parameters=point.n_parameters,
+        n_tokens=point.n_tokens,
+        losses=point.losses,
+        mean=point.mean,
+        residual=residual,
+    )
+
+
+def _predict(fit: PowerLawFit, point: ScalingPoint, confidence: float) -> Prediction:
+    predicted = fit.loss(point.variant, point.flops, confidence, n_seeds=len(point.losses))
+    return Prediction(
+        variant=point.variant,
+        flops=point.flops,
+        n_parameters=point.n_parameters,
+        losses=point.losses,
+        predicted=predicted,
+        measured=point.mean,
+        error=point.mean - predicted.estimate,
+        inside=predicted.low <= point.mean <= predicted.high,
+    )
+
+
+def _scale_variant(
+    fit: PowerLawFit, variant: str, factors: Sequence[float], held_out: Sequence[ScalingPoint], confidence: float
+) -> VariantScaling:
+    own = sorted(point.flops for point in fit.points if point.variant == variant)
+    extrapolated = [factor * own[-1] for factor in factors if factor <= farthest_factor(own[0], own[-1])]
+    end = max([own[-1], *extrapolated, *(point.flops for point in held_out if point.variant == variant)])
+    is_baseline = variant == fit.baseline
+    return VariantScaling(
+        variant=variant,
+        exponent=fit.exponent(variant) if math.isfinite(fit.irreducible) else None,
+        curve=tuple(
+            LawPoint(flops=flops, loss=fit.loss(variant, flops, confidence))
+            for flops in np.geomspace(own[0], end, _CURVE_POINTS).tolist()
+        ),
+        multipliers=() if is_baseline else tuple(_multiplier(fit, variant, flops, confidence) for flops in own),
+        trend=None if is_baseline else _trend(fit, variant, confidence),
+        extrapolated=()
+        if is_baseline
+        else tuple(_multiplier(fit, variant, flops, confidence) for flops in extrapolated),
+    )
+
+
+def _trend(fit: PowerLawFit, variant: str, confidence: float) -> Interval:
+    """Return the factor by which the multiplier changes for a factor of 10 in compute."""
+    slope, decade = fit.trend(variant, confidence), math.log(10)
+    return _exponentiated(Interval(estimate=slope.estimate * decade, low=slope.low * decade, high=slope.high * decade))
+
+
 def _multiplier(fit: PowerLawFit, variant: str, flops: float, confidence: float) -> Multiplier:
-    return Multiplier(flops, _exponentiated(fit.log_multiplier(variant, flops, confidence)))
+    return Multiplier(flops=flops, multiplier=_exponentiated(fit.log_multiplier(variant, flops, confidence)))
 
 
 def _exponentiated(interval: Interval) -> Interval:
     """Return the interval on the scale of factors. Beyond the largest float, it ends at infinity."""
-    ends = (math.inf if end > 700 else math.exp(end) for end in (interval.estimate, interval.low, interval.high))
-    return Interval(*ends)
+
+    def power(value: float) -> float:
+        return math.inf if value > 700 else math.exp(value)
+
+    return Interval(estimate=power(interval.estimate), low=power(interval.low), high=power(interval.high))
 
 
 def _reasons_against(fit: PowerLawFit) -> Iterator[str]:
@@ -172,7 +136,7 @@ def _reasons_against(fit: PowerLawFit) -> Iterator[str]:
     if not fit.converged:
         yield "the fit did not converge"
     test = fit.lack_of_fit
-    if test is not None and test.p_value < _LEVEL:
+    if test is not None and test.p_value < LACK_OF_FIT_LEVEL:
         yield (
             "the laws do not fit: the residuals are larger than the noise between seeds explains "
             f"(lack of fit: F({test.df[0]}, {test.df[1]}) = {test.statistic:.3g}, p = {test.p_value:.2g})"

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gptzoo.ablation.design.axes import Choice, apply_choices
 from gptzoo.ablation.design.costs import CostCache, tokens_per_step
+from gptzoo.ablation.design.recommended import take_along
 from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.scaling.ladder_spec import BASELINE, LadderSpec, SizeRule
+from gptzoo.ablation.scaling.result import LadderRun
 from gptzoo.errors import Problem, SpecError
 from gptzoo.model.accounting import count_parameters
 from gptzoo.model.build import build_on_meta
 from gptzoo.spec.ablation import AblationSpec
-from gptzoo.spec.files import load_ablation_spec
-from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec
 
 AXIS = "run"  # of the ablation; its choices are variants at sizes
 _LENGTHS = ("steps", "tokens", "epochs")
-
-
-@dataclass(frozen=True)
-class LadderRun:
-    """One variant at one size, as the rule makes it."""
-
-    label: str  # of the choice in the ablation
-    variant: str
-    n_layers: int
-    d_model: int
-    n_heads: int
-    batch_size: int
-    learning_rate: float | None  # None if the optimizer has no option `lr`
-    n_parameters: int  # without embeddings
-    n_steps: int
-    held_out: bool  # True if the laws are not fitted to it
-    repeats: float | None  # passes over the training text; None if the corpus generates samples
-    fields: dict[str, Any]  # the fields of the base that it changes
 
 
 @dataclass(frozen=True)
@@ -47,10 +29,6 @@ class LadderPlan:
     spec: LadderSpec
     runs: Sequence[LadderRun]
     ablation: AblationSpec
-
-    def run_of(self, choices: dict[str, str]) -> LadderRun:
-        """Return the run that a variant of the ablation trains."""
-        return next(run for run in self.runs if run.label == choices[AXIS])
 
 
 def plan_ladder(spec: LadderSpec, costs: CostCache | None = None) -> LadderPlan:
@@ -94,7 +72,7 @@ def _plan_run(
     d_model, n_heads = shape_of(rule, n_layers)
     smallest, _ = shape_of(rule, spec.sizes[0])
     growth = n_layers * d_model**2 / (spec.sizes[0] * smallest**2)
-    own = _read(spec, reader, base, variant, changes)
+    own = _read(spec, reader, base, variant, changes, recommended=True)
     rate = getattr(own.optimizer, "lr", None)
     fields: dict[str, Any] = {
         **changes,
@@ -134,16 +112,29 @@ def _passes(run: RunSpec, n_steps: int, costs: CostCache) -> float | None:
     return float(n_steps * run.batch_size / batching.n_samples)
 
 
-def _read(spec: LadderSpec, reader: SpecReader, base: dict[str, Any], variant: str, fields: dict[str, Any]) -> RunSpec:
-    data = copy.deepcopy(base)  # later fields are set inside of values, so these are copied, too
+def _read(
+    spec: LadderSpec,
+    reader: SpecReader,
+    base: dict[str, Any],
+    variant: str,
+    fields: dict[str, Any],
+    *,
+    recommended: bool = False,
+) -> RunSpec:
+    """Return the run of a variant, with the settings that its components recommend if wanted."""
+    choice = Choice(variant, variant, fields)
     try:
-        for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):  # outer fields first
-            set_field(RunSpec, data, path.split("."), copy.deepcopy(value))
-        return reader.read(RunSpec, data)
-    except (SpecError, ValueError) as error:
-        reason = error.problems[0].reason if isinstance(error, SpecError) else str(error)
-        place = error.problems[0].path if isinstance(error, SpecError) else "$"
-        raise SpecError([Problem(spec.name, f"$.variants.{variant}", f"{place}: {reason}")]) from None
+        data = apply_choices(RunSpec, base, [choice])
+        run = reader.read(RunSpec, data)
+        if recommended:
+            run, _ = take_along(reader, run, data, reader.read(RunSpec, base), [choice], [choice])
+        return run
+    except SpecError as error:
+        found = [(problem.path, problem.reason) for problem in error.problems]
+    except ValueError as error:
+        found = [("$", str(error))]
+    place = "$.base" if variant == BASELINE else f"$.variants.{variant}"
+    raise SpecError([Problem(spec.name, place, f"{path}: {reason}") for path, reason in found])
 
 
 def _ablation(spec: LadderSpec, base: dict[str, Any], runs: Sequence[LadderRun]) -> AblationSpec:
@@ -160,4 +151,4 @@ def _ablation(spec: LadderSpec, base: dict[str, Any], runs: Sequence[LadderRun])
     }
     if spec.tune is not None:
         settings["tune"] = spec.tune.model_dump(mode="json")
-    return load_ablation_spec(settings)
+    return AblationSpec.model_validate(settings, context={"folder": spec.folder})

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from gptzoo.ablation.scaling.result import FTest, Interval
+
 Vector = NDArray[np.float64]
 
 MIN_SIZES = 3  # two sizes fit any law with an exponent and a floor
@@ -40,24 +42,6 @@ class ScalingPoint:
     def mean(self) -> float:
         """The mean loss over seeds."""
         return math.fsum(self.losses) / len(self.losses)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class FTest:
-    """An F test: its statistic, degrees of freedom and p value."""
-
-    statistic: float
-    df: tuple[int, int]
-    p_value: float
 
 
 class PowerLawFit:
@@ -104,7 +88,9 @@ class PowerLawFit:
             return None
         square = float(np.sum(self._weighted_residuals(self.parameters) ** 2)) / df
         statistic = square / self.noise**2 if self.noise > 0 else math.inf
-        return FTest(statistic, (df, self.noise_df), float(stats.f.sf(statistic, df, self.noise_df)))
+        return FTest(
+            statistic=statistic, df=(df, self.noise_df), p_value=float(stats.f.sf(statistic, df, self.noise_df))
+        )
 
     @property
     def curvature(self) -> Interval:
@@ -199,7 +185,7 @@ class PowerLawFit:
         gradient = optimize.approx_fprime(self.parameters, function, 1e-6 * np.maximum(np.abs(self.parameters), 1e-3))
         error = math.sqrt(float(gradient @ self.covariance @ gradient) + extra)
         reach = float(stats.t.ppf((1 + confidence) / 2, self.noise_df)) * error
-        return Interval(estimate, estimate - reach, estimate + reach)
+        return Interval(estimate=estimate, low=estimate - reach, high=estimate + reach)
 
 
 def check_points(points: Sequence[ScalingPoint], baseline: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gptzoo.ablation.scaling.analyse import LadderAnalysis, Multiplier, Prediction, VariantScaling
-from gptzoo.ablation.scaling.power_law import Interval
+from gptzoo.ablation.scaling.result import Interval, LadderAnalysis, Multiplier, Prediction, VariantScaling
 
 
 def ladder_sentences(analysis: LadderAnalysis, factors: tuple[float, ...]) -> Iterator[str]:
@@ -39,7 +38,7 @@ def _variant_sentences(variant: VariantScaling, analysis: LadderAnalysis, factor
     assert trend is not None
     level = f"{analysis.confidence:.0%}"
     largest = variant.multipliers[-1]
-    if analysis.lack_of_fit is not None and analysis.lack_of_fit.p_value < 0.05:
+    if not analysis.fits:
         yield f"{variant.variant}: the laws do not fit, so its effective compute multiplier is not known."
         return
     yield (

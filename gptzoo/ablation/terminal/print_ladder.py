@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from rich.console import Console
 
 from gptzoo.ablation.planning.forecast import Forecast
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.scaling.ladder import LadderResult, plan_caveats
 from gptzoo.ablation.scaling.plan_ladder import AXIS, LadderPlan
-from gptzoo.ablation.scaling.sentences import format_factor, ladder_sentences
+from gptzoo.ablation.scaling.result import LadderAnalysis, LadderResult
+from gptzoo.ablation.scaling.sentences import format_factor
+from gptzoo.ablation.scaling.warnings import planned_warnings, too_few_sizes
 from gptzoo.ablation.terminal.tables import format_duration, plain_table
+from gptzoo.ablation.wording import format_count, listed
 
 
 def print_ladder_plan(
@@ -44,21 +47,35 @@ def print_ladder_plan(
             "; ".join(filter(None, ("held out" if run.held_out else "", variant.tuned))),
         )
     console.print(table)
-    n_trials = len(ladder.runs) * len(ladder.spec.seeds)
-    n_tuning = f" and {len(plan.tuning)} trials to tune {ladder.spec.tune.field}" if ladder.spec.tune else ""
-    lines = [
-        "",
-        "N: parameters without embeddings. FLOPs: training FLOPs with embeddings and head.",
-        f"{ladder.spec.name}: {len(ladder.runs)} runs x {len(ladder.spec.seeds)} seeds = {n_trials} trials{n_tuning} "
-        f"in {folder}",
-        *(f"note: {note}" for note in plan.notes),
-        *(f"WARNING: {caveat}" for caveat in plan_caveats(ladder)),
-    ]
-    if forecast is not None and forecast.total_seconds is not None:
-        workers = forecast.n_workers
-        lines.append(f"estimated time: {format_duration(forecast.total_seconds)} on {workers} workers")
-    for line in lines:
+    for line in ("", *_plan_lines(ladder, plan, folder, forecast)):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _plan_lines(ladder: LadderPlan, plan: Plan, folder: Path, forecast: Forecast | None) -> Iterator[str]:
+    spec = ladder.spec
+    yield "N: parameters without embeddings. FLOPs: training FLOPs of one trial, with embeddings and head."
+    yield (
+        f"{spec.name}: {format_count(1 + len(spec.variants), 'variant')} x {format_count(len(spec.sizes), 'size')} x "
+        f"{format_count(len(spec.seeds), 'seed')} = {format_count(len(ladder.runs) * len(spec.seeds), 'trial')} in "
+        f"{folder}"
+    )
+    if spec.tune is not None:
+        factors = ", ".join(f"{factor:g}" for factor in sorted(spec.tune.factors))
+        yield (
+            f"before them: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant at each size is trained "
+            f"with {factors} times its own value, on other seeds, and keeps the value with the lowest mean "
+            f"{spec.metric}"
+        )
+    taken: dict[str, list[str]] = {}
+    for variant in plan.variants:
+        for setting in variant.recommended:
+            taken.setdefault(setting, []).append(variant.choices[AXIS])
+    for setting, labels in taken.items():
+        yield f"taken along, as recommended: {setting} ({listed(labels)})"
+    yield from (f"note: {note}" for note in (*plan.notes, *too_few_sizes(spec)))
+    yield from (f"WARNING: {warning.text}" for warning in planned_warnings(ladder, plan))
+    if forecast is not None and forecast.total_seconds is not None:
+        yield f"estimated time: {format_duration(forecast.total_seconds)} on {forecast.n_workers} workers"
 
 
 def ladder_plan_as_dict(ladder: LadderPlan, plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
@@ -67,56 +84,55 @@ def ladder_plan_as_dict(ladder: LadderPlan, plan: Plan, forecast: Forecast | Non
     return {
         "name": ladder.spec.name,
         "runs": [
-            {**asdict(run), "tokens": by_label[run.label].n_tokens, "flops": by_label[run.label].flops}
+            {
+                **run.model_dump(mode="json"),
+                "tokens": by_label[run.label].n_tokens,
+                "flops": by_label[run.label].flops,
+                "recommended": list(by_label[run.label].recommended),
+            }
             for run in ladder.runs
         ],
         "seeds": list(ladder.spec.seeds),
         "trials": len(plan.trials),
         "tuning": len(plan.tuning),
-        "caveats": list(plan_caveats(ladder)),
+        "notes": [*plan.notes, *too_few_sizes(ladder.spec)],
+        "warnings": [asdict(warning) for warning in planned_warnings(ladder, plan)],
         "forecast": None if forecast is None else asdict(forecast),
     }
 
 
 def print_ladder(result: LadderResult, console: Console) -> None:
     """Print the points with their residuals and multipliers, and the findings as sentences."""
-    analysis = result.analysis
-    lines = []
-    if analysis is None:
-        lines.append(f"No laws yet: {result.missing}.")
-    else:
-        table = plain_table("variant", ">N", ">tokens", ">FLOPs", ">seeds", ">mean", ">residual", ">multiplier")
-        multipliers = {(v.variant, m.flops): m.multiplier for v in analysis.variants for m in v.multipliers}
-        for point in analysis.residuals:
-            multiplier = multipliers.get((point.variant, point.flops))
-            table.add_row(
-                point.variant,
-                f"{point.n_parameters:,}",
-                f"{point.n_tokens:,}",
-                f"{point.flops:.3g}",
-                str(len(point.losses)),
-                f"{sum(point.losses) / len(point.losses):.4f}",
-                f"{point.residual:+.4f}",
-                "" if multiplier is None else format_factor(multiplier),
-            )
-        console.print(table)
-        lines += ["", *ladder_sentences(analysis, result.plan.spec.extrapolate)]
-    for line in [*lines, *(f"Warning: {caveat}." for caveat in result.caveats), f"folder: {result.outcome.folder}"]:
+    if result.analysis is not None:
+        _print_points(result.analysis, console)
+    for line in ("", *_result_lines(result)):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def ladder_as_dict(result: LadderResult) -> dict[str, Any]:
-    """Convert the result to JSON."""
-    analysis = result.analysis
-    return {
-        "format_version": 1,
-        "name": result.plan.spec.name,
-        "metric": result.plan.spec.metric,
-        "analysis": None if analysis is None else asdict(analysis),
-        "missing": result.missing,
-        "sentences": [] if analysis is None else list(ladder_sentences(analysis, result.plan.spec.extrapolate)),
-        "caveats": list(result.caveats),
-        "runs": [asdict(run) for run in result.plan.runs],
-        "folder": str(result.outcome.folder),
-        "environment": dict(result.outcome.environment),
-    }
+def _print_points(analysis: LadderAnalysis, console: Console) -> None:
+    table = plain_table("variant", ">N", ">tokens", ">FLOPs", ">seeds", ">mean", ">residual", ">multiplier")
+    multipliers = {(v.variant, m.flops): m.multiplier for v in analysis.variants for m in v.multipliers}
+    for point in analysis.points:
+        multiplier = multipliers.get((point.variant, point.flops))
+        table.add_row(
+            point.variant,
+            f"{point.n_parameters:,}",
+            f"{point.n_tokens:,}",
+            f"{point.flops:.3g}",
+            str(len(point.losses)),
+            f"{point.mean:.4f}",
+            f"{point.residual:+.4f}",
+            "" if multiplier is None else format_factor(multiplier),
+        )
+    console.print(table)
+
+
+def _result_lines(result: LadderResult) -> Iterator[str]:
+    yield result.trained
+    yield from (f"Warning: {warning.text}" for warning in result.warnings)
+    if result.n_waiting:
+        yield f"Preliminary: {result.n_waiting} of {format_count(result.n_trials, 'trial')} not done yet."
+    if result.missing:
+        yield f"No laws yet: {result.missing}."
+    yield from result.findings
+    yield f"folder: {result.folder}"

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -17,13 +18,18 @@ from rich.console import Console
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
-from gptzoo.ablation.scaling.ladder import LadderResult, ladder, read_ladder
+from gptzoo.ablation.scaling.folder import write_ladder
+from gptzoo.ablation.scaling.ladder import ladder
 from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
 from gptzoo.ablation.scaling.plan_ladder import plan_ladder
 from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint
+from gptzoo.ablation.scaling.read_result import read_ladder
+from gptzoo.ablation.scaling.result import LadderResult
 from gptzoo.ablation.terminal.print_ladder import print_ladder
 from gptzoo.cli import main
 from gptzoo.errors import FolderError, InputError, SpecError
+from gptzoo.spec.schema import output_schema
+from gptzoo.utils.json_text import to_json
 
 BASE: dict[str, Any] = {
     "model": {"vocab_size": 257, "context_length": 16, "d_model": 8, "n_layers": 1, "n_heads": 1},
@@ -61,8 +67,10 @@ def law(variant: str, flops: float) -> float:
 
 def finish(spec: dict[str, Any], folder: Path) -> list[ScalingPoint]:
     """Write the trials of a ladder, as if they had ended with losses of a power law, and return its points."""
-    plan = make_plan(plan_ladder(load_ladder_spec(spec), COSTS).ablation, folder, costs=COSTS)
+    ladder_plan = plan_ladder(load_ladder_spec(spec), COSTS)
+    plan = make_plan(ladder_plan.ablation, folder, costs=COSTS)
     write_plan(folder, plan)
+    write_ladder(folder, ladder_plan)
     rng = np.random.default_rng(0)
     losses: dict[str, list[float]] = {}
     flops = {variant.name: variant.flops for variant in plan.variants}
@@ -175,11 +183,10 @@ def test_a_variant_that_equals_the_baseline_is_refused(tmp_path: Path) -> None:
 def test_the_result_is_the_fit_of_the_trials_and_the_prediction_of_the_held_out_size(tmp_path: Path) -> None:
     spec = changed(sizes=[1, 2, 3, 4, 5], n_held_out=1)
     points = finish(spec, tmp_path / "out")
-    printed = command(write_file(tmp_path, spec), "--out", tmp_path / "out", "--json")
-    assert printed.exit_code == 0, printed.output
-    result = json.loads(printed.stdout)
+    result = json.loads(to_json(read_ladder(tmp_path / "out").model_dump(mode="json")))
+    jsonschema.validate(result, output_schema(LadderResult), cls=jsonschema.Draft202012Validator)
     analysis = result["analysis"]
-    assert [round(p["flops"]) for p in analysis["residuals"]] == [round(p.flops) for p in points[:8]]
+    assert [round(p["flops"]) for p in analysis["points"]] == [round(p.flops) for p in points[:8]]
     fit = PowerLawFit(points[:8], "baseline")
     ratio = 10 * points[7].flops
     expected = math.exp(fit.log_multiplier("post", ratio).estimate)
@@ -190,7 +197,7 @@ def test_the_result_is_the_fit_of_the_trials_and_the_prediction_of_the_held_out_
     held_out = analysis["held_out"][1]
     assert held_out["measured"] == pytest.approx(np.mean(points[9].losses))
     assert held_out["predicted"]["estimate"] == pytest.approx(fit.loss("post", points[9].flops).estimate)
-    text = " ".join(result["sentences"])
+    text = " ".join(result["findings"])
     assert f"At 10x: {interval['estimate']:.3g}x ({interval['low']:.3g} to {interval['high']:.3g})." in text
     assert "post, held out" in text
 
@@ -214,14 +221,14 @@ def test_another_rule_is_refused_in_the_same_folder(tmp_path: Path) -> None:
 def test_too_few_results_say_what_is_missing(tmp_path: Path) -> None:
     spec = changed(sizes=[1, 2])
     finish(spec, tmp_path / "out")
-    result = read_ladder(plan_ladder(load_ladder_spec(spec)), tmp_path / "out")
+    result = read_ladder(tmp_path / "out")
     assert result.analysis is None
     assert "No laws yet: a power law needs at least 3 sizes, and baseline has 2" in shown(result)
 
 
 def test_the_text_reports_repeated_text_and_untuned_rates(tmp_path: Path) -> None:
     finish(LADDER, tmp_path / "out")
-    text = shown(read_ladder(plan_ladder(load_ladder_spec(LADDER)), tmp_path / "out"))
+    text = shown(read_ladder(tmp_path / "out"))
     assert "read their training text more than once" in text
     assert "are not tuned for each variant" in text
     assert "effective compute multiplier over baseline" in text
@@ -238,7 +245,7 @@ def test_a_ladder_is_planned_trained_and_read_again(tmp_path: Path) -> None:
     trained = command(file, "--out", tmp_path / "out", "--json")
     assert trained.exit_code == 0, trained.output
     result = json.loads(trained.stdout)
-    assert [len(p["losses"]) for p in result["analysis"]["residuals"]] == [2] * 6
+    assert [len(p["losses"]) for p in result["analysis"]["points"]] == [2] * 6
     assert any("3 sizes" in reason for reason in result["analysis"]["unsupported"])
     again = command(file, "--out", tmp_path / "out", "--json")
     assert json.loads(again.stdout)["analysis"] == result["analysis"]

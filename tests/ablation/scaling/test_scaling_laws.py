@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from gptzoo.ablation.scaling.analyse import LadderAnalysis, analyse_ladder
+from gptzoo.ablation.scaling.analyse import analyse_ladder
 from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint
+from gptzoo.ablation.scaling.result import LadderAnalysis
 
 Law = Callable[[float], float]
 

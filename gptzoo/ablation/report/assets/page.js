@@ -3,6 +3,7 @@ const KINDS = {
   forest: { draw: drawForest },
   curves: { draw: drawCurves, defaults: curvesSettings, controls: curvesControls },
   pareto: { draw: drawPareto, defaults: paretoSettings, controls: paretoControls },
+  scaling: { draw: drawScaling },
 };
 
 function drawFigure(place, width) {
