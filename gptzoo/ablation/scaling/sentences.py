@@ -9,28 +9,25 @@ from gptzoo.ablation.scaling.result import Interval, LadderAnalysis, Multiplier,
 
 
 def ladder_sentences(analysis: LadderAnalysis, factors: tuple[float, ...]) -> Iterator[str]:
-    """Yield what the ladder says of the laws, of each variant, and of the held-out sizes."""
-    yield from _law_sentences(analysis)
+    """Yield what the ladder says of each variant, of the held-out sizes, and of the laws."""
+    for reason in analysis.unsupported:
+        yield f"The fit does not support an extrapolation: {reason}."
     for variant in analysis.variants:
         if variant.trend is not None:
             yield " ".join(_variant_sentences(variant, analysis, factors))
     for prediction in analysis.held_out:
         yield _prediction_sentence(prediction, analysis)
-
-
-def format_factor(interval: Interval) -> str:
-    """Format a factor with its interval: "1.12x (0.98 to 1.27)"."""
-    return f"{interval.estimate:.3g}x ({interval.low:.3g} to {interval.high:.3g})"
-
-
-def _law_sentences(analysis: LadderAnalysis) -> Iterator[str]:
     floor = analysis.irreducible
     yield (
         f"Standard deviation between seeds: {analysis.noise:.4g} ({analysis.noise_df} degrees of freedom). "
         + ("The losses show no floor." if floor is None else f"Irreducible loss of the fit: {floor:.4g}.")
     )
-    for reason in analysis.unsupported:
-        yield f"The fit does not support an extrapolation: {reason}."
+
+
+def format_factor(interval: Interval) -> str:
+    """Format a factor with its interval: "1.12x (0.980 to 1.27)"."""
+    estimate, low, high = (f"{n:#.3g}".rstrip(".") for n in (interval.estimate, interval.low, interval.high))
+    return f"{estimate}x ({low} to {high})"
 
 
 def _variant_sentences(variant: VariantScaling, analysis: LadderAnalysis, factors: tuple[float, ...]) -> Iterator[str]:
@@ -45,13 +42,13 @@ def _variant_sentences(variant: VariantScaling, analysis: LadderAnalysis, factor
         f"{variant.variant}: effective compute multiplier over {analysis.baseline} {format_factor(largest.multiplier)} "
         f"at the largest fitted size ({level} interval)."
     )
-    per_decade = f"by {format_factor(trend)} per factor of 10 in compute"
+    per_decade = f"{format_factor(trend)} per factor of 10 in compute"
     if trend.high < 1:
-        yield f"It shrinks with size, {per_decade}: what it saves here does not carry over to larger models."
+        yield f"It shrinks with size, by {per_decade}: it does not carry over to larger models."
     elif trend.low > 1:
-        yield f"It grows with size, {per_decade}."
+        yield f"It grows with size, by {per_decade}."
     else:
-        yield f"The ladder cannot tell if it grows or shrinks with size ({per_decade})."
+        yield f"The ladder cannot tell if it grows or shrinks with size: {per_decade}."
     if not analysis.unsupported:
         yield from _extrapolations(variant, largest, factors)
 

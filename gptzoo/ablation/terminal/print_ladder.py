@@ -71,7 +71,7 @@ def _plan_lines(ladder: LadderPlan, plan: Plan, folder: Path, forecast: Forecast
         for setting in variant.recommended:
             taken.setdefault(setting, []).append(variant.choices[AXIS])
     for setting, labels in taken.items():
-        yield f"taken along, as recommended: {setting} ({listed(labels)})"
+        yield f"taken along by {listed(labels)}, as recommended: {setting}"
     yield from (f"note: {note}" for note in (*plan.notes, *too_few_sizes(spec)))
     yield from (f"WARNING: {warning.text}" for warning in planned_warnings(ladder, plan))
     if forecast is not None and forecast.total_seconds is not None:

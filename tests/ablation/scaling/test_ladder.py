@@ -198,7 +198,7 @@ def test_the_result_is_the_fit_of_the_trials_and_the_prediction_of_the_held_out_
     assert held_out["measured"] == pytest.approx(np.mean(points[9].losses))
     assert held_out["predicted"]["estimate"] == pytest.approx(fit.loss("post", points[9].flops).estimate)
     text = " ".join(result["findings"])
-    assert f"At 10x: {interval['estimate']:.3g}x ({interval['low']:.3g} to {interval['high']:.3g})." in text
+    assert f"At 10x: {interval['estimate']:#.3g}x ({interval['low']:#.3g} to {interval['high']:#.3g})." in text
     assert "post, held out" in text
 
 

@@ -24,7 +24,7 @@ function scalingExtent(figure, marks, curves) {
   const f = figure.log_y ? Math.log : (value) => value, back = figure.log_y ? Math.exp : (value) => value;
   const centres = [...marks.map((mark) => mark.y), ...curves.map(([, at]) => at)].map(f);
   if (figure.reference !== null) centres.push(f(figure.reference));
-  const low = Math.min(...centres), high = Math.max(...centres), room = Math.max(high - low, Math.abs(high) * 1e-3, 1e-6);
+  const low = Math.min(...centres), high = Math.max(...centres), room = 2 * Math.max(high - low, Math.abs(high) * 1e-3, 1e-6);
   const ends = [...marks.map((mark) => [mark.low, mark.high]), ...curves.map(([, , a, b]) => [a, b])].flat().filter((end) => end !== null && (end > 0 || !figure.log_y)).map(f);
   const within = ends.map((end) => Math.max(low - room, Math.min(high + room, end)));
   const all = [...centres, ...within], pad = 0.04 * (Math.max(...all) - Math.min(...all) || room);
