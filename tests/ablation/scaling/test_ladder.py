@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import copy
+import csv
+import html
 import io
 import json
 import math
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from rich.console import Console
+from support import admit
 
+import gptzoo
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
-from gptzoo.ablation.scaling.folder import write_ladder
+from gptzoo.ablation.report.write import write_ladder_report
+from gptzoo.ablation.scaling.folder import check_same_ladder, write_ladder
 from gptzoo.ablation.scaling.ladder import ladder
 from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
 from gptzoo.ablation.scaling.plan_ladder import plan_ladder
 from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint
 from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.scaling.result import LadderResult
-from gptzoo.ablation.terminal.print_ladder import print_ladder
+from gptzoo.ablation.scaling.warnings import planned_warnings
+from gptzoo.ablation.terminal.print_ladder import print_ladder, print_ladder_plan
 from gptzoo.cli import main
 from gptzoo.errors import FolderError, InputError, SpecError
 from gptzoo.spec.schema import output_schema
@@ -249,3 +258,104 @@ def test_a_ladder_is_planned_trained_and_read_again(tmp_path: Path) -> None:
     assert any("3 sizes" in reason for reason in result["analysis"]["unsupported"])
     again = command(file, "--out", tmp_path / "out", "--json")
     assert json.loads(again.stdout)["analysis"] == result["analysis"]
+
+
+# ---------------------------------------------------------------------- warnings and reports
+
+
+class Slow(gptzoo.Activation):
+    """An activation that recommends a learning rate and a scale of the embeddings."""
+
+    name = "slow"
+
+    class Config(gptzoo.Activation.Config):
+        def recommended(self, model: Mapping[str, Any]) -> Iterator[gptzoo.Recommended]:
+            yield gptzoo.Recommended("optimizer.lr", "a test", factor=0.5)
+            yield gptzoo.Recommended("model.architecture.embed_scale", "a test", value=float(model["d_model"]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.relu()
+
+
+def test_a_variant_takes_along_what_its_components_recommend_at_each_size(
+    fresh_registry: object, tmp_path: Path
+) -> None:
+    admit(Slow)
+    spec = changed(variants={"slow": {"model.activation": "slow"}}, sizes=[1, 2])
+    ladder_plan = plan_ladder(load_ladder_spec(spec))
+    plan = make_plan(ladder_plan.ablation, tmp_path, costs=COSTS)
+    runs = {variant.name: variant.spec for variant in plan.variants}
+    assert [runs[f"{n}l-slow"].model.architecture.embed_scale for n in (1, 2)] == [8.0, 16.0]
+    assert [runs[f"{n}l-slow"].optimizer.lr for n in (1, 2)] == pytest.approx([0.005, 0.005 * 8**-0.25], rel=5e-3)
+    assert [runs[f"{n}l-baseline"].optimizer.lr for n in (1, 2)] == pytest.approx([0.01, 0.01 * 8**-0.25], rel=5e-3)
+    console = Console(file=io.StringIO(), width=200)
+    print_ladder_plan(ladder_plan, plan, tmp_path, None, console)
+    text = str(console.file.getvalue())  # type: ignore[attr-defined]
+    assert "taken along by 2l-slow, as recommended: activation 'slow' with model.architecture.embed_scale 16" in text
+    assert "laws need 3 fitted sizes, and there are 2" in text
+
+
+def test_differences_that_a_ladder_has_by_design_are_no_warnings(tmp_path: Path) -> None:
+    ladder_plan = plan_ladder(load_ladder_spec(LADDER))
+    warnings = planned_warnings(ladder_plan, make_plan(ladder_plan.ablation, tmp_path, costs=COSTS))
+    assert [warning.kind for warning in warnings] == ["text", "learning rate"]
+
+
+def test_a_fixed_warmup_is_a_warning(tmp_path: Path) -> None:
+    base = {**BASE, "schedule": {"type": "cosine", "warmup_steps": 100}}
+    ladder_plan = plan_ladder(load_ladder_spec(changed(base=base)))
+    warnings = list(planned_warnings(ladder_plan, make_plan(ladder_plan.ablation, tmp_path, costs=COSTS)))
+    assert any(warning.kind == "schedule" and "warmup" in warning.text for warning in warnings)
+
+
+def test_paths_in_a_variant_are_relative_to_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("Once upon a time there was a text. " * 400)
+    text = {"type": "text", "path": "mine.txt"}
+    spec = changed(base={**BASE, "corpus": text}, variants={"post": {"corpus": text, "model.norm": "post_ln"}})
+    plan = plan_ladder(load_ladder_spec(write_file(tmp_path, spec)))
+    plans = make_plan(plan.ablation, tmp_path / "out", costs=COSTS).variants
+    assert {variant.spec.corpus.path for variant in plans} == {str(tmp_path / "mine.txt")}
+
+
+def test_a_rule_can_change_until_a_trial_has_started(tmp_path: Path) -> None:
+    ladder_plan = plan_ladder(load_ladder_spec(LADDER))
+    write_plan(tmp_path, make_plan(ladder_plan.ablation, tmp_path, costs=COSTS))
+    other = plan_ladder(load_ladder_spec(changed(rule={**LADDER["rule"], "tokens_per_parameter": 10})))
+    check_same_ladder(tmp_path, other)
+
+
+def test_the_report_has_the_findings_figures_and_numbers(tmp_path: Path) -> None:
+    finish(changed(sizes=[1, 2, 3, 4, 5], n_held_out=1, name="<b>tiny</b>"), tmp_path / "out")
+    printed = CliRunner().invoke(main, ["report", str(tmp_path / "out"), "--json"])
+    assert printed.exit_code == 0, printed.output
+    report = json.loads(printed.stdout)
+    result = read_ladder(tmp_path / "out")
+    assert report["ladder"]["findings"] == list(result.findings)
+    page = Path(report["page"]).read_text()
+    assert "<b>tiny" not in page
+    for text in (*result.findings, *(warning.text for warning in result.warnings)):
+        assert html.escape(text, quote=False).replace('"', "&#34;") in page
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    loss, residuals, multipliers = json.loads(data)["figures"]
+    assert result.analysis is not None
+    law = result.analysis.variants[1]
+    assert [m["y"] for m in multipliers["series"][0]["marks"]] == pytest.approx(
+        [m.multiplier.estimate for m in (*law.multipliers, *law.extrapolated)], rel=1e-5
+    )
+    assert [len(series["marks"]) for series in loss["series"]] == [13, 13]  # 4 sizes with 3 seeds, and a held-out mean
+    assert loss["series"][1]["curve"][-1][0] == pytest.approx(law.extrapolated[-1].flops, rel=1e-5)
+    drawn = [mark["y"] for series in residuals["series"] for mark in series["marks"]]
+    by_variant = sorted(result.analysis.points, key=lambda point: point.variant)
+    assert drawn == pytest.approx([point.residual for point in by_variant], rel=1e-4)
+    rows = list(csv.DictReader((tmp_path / "out" / "report" / "tables" / "results.csv").open()))
+    assert [(row["variant"], row["held_out"]) for row in rows[-2:]] == [("baseline", "1"), ("post", "1")]
+    assert float(rows[-1]["law"]) == result.analysis.held_out[1].predicted.estimate
+
+
+def test_the_report_of_a_ladder_without_results_says_what_is_missing(tmp_path: Path) -> None:
+    ladder_plan = plan_ladder(load_ladder_spec(LADDER))
+    write_plan(tmp_path, make_plan(ladder_plan.ablation, tmp_path, costs=COSTS))
+    write_ladder(tmp_path, ladder_plan)
+    page = write_ladder_report(tmp_path, tmp_path / "report").page.read_text()
+    assert "Preliminary: 24 of 24 trials not done yet." in page
+    assert "No laws yet: a power law needs at least 3 sizes, and baseline has 0." in page
