@@ -61,8 +61,8 @@ class LadderSpec(StrictModel):
     n_held_out: NonNegativeInt = 0
     """Number of the largest sizes that the laws are not fitted to. They are predicted, and the result says how far off
     the prediction was."""
-    extrapolate: Annotated[tuple[PositiveFloat, ...], Strict(False)] = (10.0,)
-    """Extrapolations, as multiples of the largest fitted training compute."""
+    extrapolate: Annotated[tuple[Annotated[float, Field(gt=1.0)], ...], Strict(False)] = (10.0,)
+    """Extrapolations, as multiples of the largest fitted training compute, each above 1."""
     seeds: Seeds = (1, 2, 3)
     """Seeds of each variant at each size: a list, or their number (counted from 1). At least two."""
     tune: TuneSpec | None = None

@@ -163,6 +163,7 @@ def test_each_variant_is_tuned_at_each_size(tmp_path: Path) -> None:
         ({"sizes": [2, 1]}, "$.sizes", "increasing"),
         ({"seeds": 1}, "$.seeds", "at least two"),
         ({"n_held_out": 3}, "$.n_held_out", "fewer than two"),
+        ({"extrapolate": [0.5]}, "$.extrapolate[0]", "greater than 1"),
         ({"tune": {"seeds": [1]}}, "$.tune.seeds", "seed of the ladder"),
     ],
 )
