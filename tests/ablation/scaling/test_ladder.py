@@ -9,6 +9,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -360,3 +361,29 @@ def test_the_report_of_a_ladder_without_results_says_what_is_missing(tmp_path: P
     page = write_ladder_report(tmp_path, tmp_path / "report").page.read_text()
     assert "Preliminary: 24 of 24 trials not done yet." in page
     assert "No laws yet: a power law needs at least 3 sizes, and baseline has 0." in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_draws_the_figures_without_errors(tmp_path: Path, width: int, scheme: Any) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    finish(changed(sizes=[1, 2, 3, 4, 5], n_held_out=1), tmp_path / "out")
+    file = write_ladder_report(tmp_path / "out", tmp_path / "report").page
+    messages: list[str] = []
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.goto(file.as_uri())
+        points = {name: page.locator(f"#figure-{name} circle.point").count() for name in ("loss", "residuals")}
+        assert points == {"loss": 2 * 4 * 3 + 2, "residuals": 2 * 4}
+        assert page.locator("#figure-loss path.line").count() == 2
+        assert page.locator("#figure-multipliers circle.point").count() == 4 + 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert messages == []
