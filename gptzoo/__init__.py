@@ -36,6 +36,7 @@ _HOME = {
     "variants": "gptzoo.ablation.design.variants",
     "ablate": "gptzoo.ablation.ablate",
     "compare": "gptzoo.ablation.comparison.compare",
+    "ladder": "gptzoo.ablation.scaling.ladder",
     "read_outcome": "gptzoo.ablation.planning.folder",
     # base classes and types for components
     "hookimpl": "gptzoo.hooks",

@@ -8,6 +8,7 @@ from gptzoo.ablation.execution.executor import Job as Job
 from gptzoo.ablation.execution.remote_job import RemoteJob as RemoteJob
 from gptzoo.ablation.execution.remote_job import run_remote_job as run_remote_job
 from gptzoo.ablation.planning.folder import read_outcome as read_outcome
+from gptzoo.ablation.scaling.ladder import ladder as ladder
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
 from gptzoo.component import Inherited as Inherited

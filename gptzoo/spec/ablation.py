@@ -53,6 +53,8 @@ def _as_seeds(value: object) -> object:
     return tuple(range(1, value + 1)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+RunJson = Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
+
 Seeds = Annotated[
     tuple[NonNegativeInt, ...],
     Field(min_length=1),
@@ -82,7 +84,7 @@ class AblationSpec(StrictModel):
     """Version of the spec format."""
     name: str = "ablation"
     """Name of the ablation in tables and reports."""
-    base: Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
+    base: RunJson
     """The run that all variants are derived from: an inline run spec, or the path of one relative to this file."""
     axes: dict[str, Axis] = Field(min_length=1)
     """Axes of the design, by name. A key is a field of the run, such as `model.norm` or `optimizer.lr`, or any other

@@ -87,7 +87,43 @@ class ParetoPlot:
     kind: str = "pareto"
 
 
-Figure = ForestPlot | LearningCurves | ParetoPlot | StatePlot
+@dataclass(frozen=True)
+class ScalingMark:
+    """A point of a scaling plot."""
+
+    y: float
+    x: float
+    low: float | None  # None without an interval
+    high: float | None  # None if the interval has no upper end
+    tooltip: str
+    is_ring: bool = False  # drawn as a ring in place of a dot
+
+
+@dataclass(frozen=True)
+class ScalingSeries:
+    """The points of a variant in a scaling plot, and its law."""
+
+    variant: str
+    marks: Sequence[ScalingMark]
+    curve: Sequence[tuple[float, float, float, float]]  # x, y, and the ends of the band
+
+
+@dataclass(frozen=True)
+class ScalingPlot:
+    """A quantity of each variant against training compute, on a logarithmic axis."""
+
+    name: str
+    title: str
+    caption: str
+    x_axis: str  # label of the horizontal axis
+    axis: str  # label of the vertical axis
+    series: Sequence[ScalingSeries]
+    reference: float | None = None  # position of a horizontal line
+    log_y: bool = False
+    kind: str = "scaling"
+
+
+Figure = ForestPlot | LearningCurves | ParetoPlot | ScalingPlot | StatePlot
 
 
 def build_figures(outcome: Outcome, analysis: Analysis) -> list[Figure]:

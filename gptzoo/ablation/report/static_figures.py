@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptzoo.ablation.records.analysis import Band
-from gptzoo.ablation.report.figures import Figure, ForestPlot, LearningCurves, ParetoPlot
+from gptzoo.ablation.report.figures import Figure, ForestPlot, LearningCurves, ParetoPlot, ScalingPlot
 from gptzoo.ablation.report.palette import INK, LIGHT, LineStyle
 from gptzoo.ablation.report.static_task_figures import plot_heat, plot_states
 from gptzoo.ablation.report.task_figures import HeatMap, StatePlot
@@ -53,6 +53,8 @@ def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -
     """Write a figure as PNG and SVG, one file per cost if it has several. Raises ImportError without matplotlib."""
     if isinstance(figure, ForestPlot):
         return _save(figure.name, folder, partial(_draw_forest, figure, styles))
+    if isinstance(figure, ScalingPlot):
+        return _save(figure.name, folder, partial(_draw_scaling, figure, styles))
     files = []
     if isinstance(figure, StatePlot):
         for task in figure.panels:
@@ -223,6 +225,27 @@ def _draw_states(figure: StatePlot, task: str, styles: Mapping[str, LineStyle]) 
 def _draw_heat(figure: HeatMap) -> Canvas:
     canvas, (axes,) = _subplots(0.9 + 0.5 * len(figure.rows), width=max(_WIDTH, 1.2 + 1.05 * len(figure.columns)))
     plot_heat(axes, figure)
+    return canvas
+
+
+def _draw_scaling(figure: ScalingPlot, styles: Mapping[str, LineStyle]) -> Canvas:
+    canvas, (axes,) = _subplots(3.6)
+    axes.set(xscale="log", yscale="log" if figure.log_y else "linear", xlabel=figure.x_axis, ylabel=figure.axis)
+    if figure.reference is not None:
+        axes.axhline(figure.reference, color=_MUTED, linewidth=1)
+    for series in figure.series:
+        style = styles[series.variant]
+        colour = _colour(style)
+        x, y, low, high = zip(*series.curve, strict=True) if series.curve else ((), (), (), ())
+        axes.plot(x, y, color=colour, linestyle=_line_style(style), linewidth=1.3, label=series.variant)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        for mark in series.marks:
+            if mark.low is not None:
+                axes.plot([mark.x] * 2, [mark.low, mark.high or 10 * mark.y], color=colour, linewidth=1.2)
+            axes.plot(
+                mark.x, mark.y, "o", color=colour, markersize=4, markerfacecolor="white" if mark.is_ring else colour
+            )
+    axes.legend(frameon=False)
     return canvas
 
 

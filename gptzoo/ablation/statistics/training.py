@@ -13,13 +13,16 @@ from gptzoo.ablation.wording import format_count
 _MAX_LABELS = 3
 
 
-def describe_training(outcome: Outcome) -> str:
-    """Return what was trained as a sentence. It leaves out what an older version did not record."""
+def describe_training(outcome: Outcome, models: str = "") -> str:
+    """Return what was trained as a sentence. It leaves out what an older version did not record.
+
+    models: the models in words (default: the number of variants).
+    """
     variants = [v for v in outcome.variants if v.name in {*outcome.baselines, *outcome.compared}]
     seeds = {len(outcome.trials_of(variant.name)) for variant in variants}
     parts = [
-        f"{format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} parameters, "
-        f"{_range(seeds)} {'seed' if seeds == {1} else 'seeds'} each",
+        f"{models or format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} "
+        f"parameters, {_range(seeds)} {'seed' if seeds == {1} else 'seeds'} each",
         _data(outcome, variants),
         _length(variants),
         _device(outcome.environment),
