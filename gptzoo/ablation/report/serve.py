@@ -18,6 +18,7 @@ from gptzoo.ablation.scaling.folder import is_ladder, read_ladder_files
 from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError, InputError
+from gptzoo.publishing.private_paths import public_record
 
 _WATCHED_FILES = ("*.json", "trials/*/*.json", "trials/*/*.jsonl", "trials/*/sample.txt")
 
@@ -73,7 +74,7 @@ def _render(folder: Path, version: str) -> str:
     if is_ladder(folder):
         result, (spec, _) = read_ladder(folder), read_ladder_files(folder)
         figures = build_ladder_figures(result.analysis, result.metric) if result.analysis else []
-        return render_ladder_page(result, spec, figures, version=version)
+        return render_ladder_page(result, public_record(spec), figures, version=version)
     outcome = read_outcome(folder)
     analysis = without_paths(analyse(outcome))
     outcome = without_paths(outcome)

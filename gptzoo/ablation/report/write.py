@@ -23,6 +23,7 @@ from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.scaling.result import LadderResult
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
+from gptzoo.publishing.private_paths import public_record
 from gptzoo.utils.atomic import write_text
 
 Note = Callable[[str], None]
@@ -85,7 +86,7 @@ def write_ladder_report(ladder: str | Path, folder: str | Path, *, note: Note = 
     tables = ladder_tables(result)
 
     def page(images: Mapping[str, bytes]) -> str:
-        return render_ladder_page(result, spec, figures, images=images)
+        return render_ladder_page(result, public_record(spec), figures, images=images)
 
     files = _write_files(Path(folder), page, figures, None, ladder_styles(result), tables, {}, note)
     return LadderReport(files[0], files, result)
