@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def compare(
     metric: str | None = None,
     margin: float | None = None,
     held_out: Config | Mapping[str, Any] | str | None = None,
+    baseline_lengths: Sequence[float] | None = None,
     executor: Config | Mapping[str, Any] | str | None = None,
     out: str | Path | None = None,
     retry_failed: bool = False,
@@ -48,6 +49,8 @@ def compare(
     metric: metric to compare. Default: "val/loss", or "val/bits_per_byte" if the tokenizers differ.
     margin: differences smaller than this are the same. Default: 0.001.
     held_out: corpus whose validation split is the held-out text of both. Default: that of their own corpora.
+    baseline_lengths: lengths of additional runs of A, as multiples of its own, such as (0.5, 2). The result then says
+        how many steps, tokens, FLOPs and seconds A needs to reach the loss of B. Default: those of the folder, or none.
     out: folder of the comparison. Default: a folder in `comparisons` whose name depends on both specs. Finished trials
         in it are not run again.
 
@@ -62,6 +65,7 @@ def compare(
     settings = {
         **{name: value for name, value in fixed.items() if value is not None},
         **_settings_decided_before(folder, stored, pair, {"metric": metric, "margin": margin}),
+        "baseline_lengths": list(baseline_lengths or (stored or {}).get("baseline_lengths", ())),
         "looks": looks,
         "seeds": looks[-1],
         **({} if executor is None else {"executor": _json(executor)}),

@@ -44,6 +44,38 @@ class FailedSeed(ResultModel):
     """Reason of the failure."""
 
 
+class RangeResult(ResultModel):
+    """A number with its interval, of which some may be unknown."""
+
+    value: float | None
+    """The estimate. Null: it lies outside the lengths that were trained."""
+    low: float | None
+    """Lower end of the interval. Null: no lower bound follows from the lengths that were trained, or from one seed."""
+    high: float | None
+    """Upper end of the interval. Null: no upper bound follows from the lengths that were trained, or from one seed."""
+
+
+class CostToReachResult(ResultModel):
+    """The cost at which run A reaches the mean loss of run B, from complete runs of A of other lengths."""
+
+    multiple: RangeResult
+    """Number of steps that A needs, as a multiple of its own."""
+    needed: dict[Literal["steps", "tokens", "flops", "seconds"], RangeResult]
+    """The same in steps, tokens, training FLOPs and seconds of training steps, as far as they are known."""
+    spent: dict[Literal["steps", "tokens", "flops", "seconds"], float]
+    """Costs of one trial of B."""
+    shortest: float
+    """Length of the shortest runs of A, as a multiple of its own."""
+    longest: float
+    """Length of the longest runs of A, as a multiple of its own."""
+    beyond: Literal["", "shortest", "longest"]
+    """End of these lengths beyond which the value lies. Empty: it lies within."""
+    n: int
+    """Number of pairs, or number of seeds of the smaller side."""
+    sentence: str
+    """The cost as sentences."""
+
+
 class SideResult(ResultModel):
     """One of the two runs, with its results."""
 
@@ -104,6 +136,8 @@ class ComparisonResult(ResultModel):
     """Differences of B from A in their specs, such as `model.norm: pre_ln -> post_ln`."""
     difference: IntervalResult | None
     """Mean difference of the metric, B minus A, with the confidence interval that decides. Negative: B is better."""
+    cost_to_reach: CostToReachResult | None = None
+    """What A needs to reach the loss of B in steps, tokens, FLOPs and seconds. Null: not asked for, or not known."""
     paired: bool
     """True if trials with the same seed share data order and initial values and are compared in pairs."""
     n: int

@@ -21,6 +21,7 @@ from gptzoo.ablation.design.optuna_search import (
     within_axes,
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
+from gptzoo.ablation.planning.baseline_lengths import plan_lengths
 from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.folder import with_recorded_axes
@@ -70,6 +71,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
     check_patterns(spec, checked, costs)
     names = TrialNames(folder)
+    baseline = next(variant for variant in prepared.variants if variant.name == enumerated.baseline)
     plan = Plan(
         spec=spec,
         variants=prepared.variants,
@@ -82,6 +84,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
         notes=list(_notes(enumerated, prepared.variants)),
+        baseline_lengths=plan_lengths(spec, baseline, names),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))

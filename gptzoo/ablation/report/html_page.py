@@ -75,7 +75,7 @@ def render_page(
         script=Markup(script),
         # A `<` in a text must not end the script element that holds the data.
         data=Markup(json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")),
-        states=Counter(trial.state for trial in outcome.trials),
+        states=Counter(trial.state for trial in outcome.all_trials),
         headline=headline(outcome, analysis),
         findings=[comparison for comparison in analysis.comparisons if comparison.variant in outcome.compared],
         methods=methods(outcome, analysis),

@@ -18,10 +18,10 @@ def headline(outcome: Outcome, analysis: Analysis) -> str:
 
 
 def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    states = Counter(trial.state for trial in outcome.trials)
+    states = Counter(trial.state for trial in outcome.all_trials)
     n_open = states["waiting"] + states["running"]
     if n_open:
-        yield f"Preliminary: {n_open} of {format_count(len(outcome.trials), 'trial')} not done yet."
+        yield f"Preliminary: {n_open} of {format_count(len(outcome.all_trials), 'trial')} not done yet."
     if outcome.selection is not None and outcome.selection.finalists is None:
         rung, n_rungs = len(outcome.selection.rungs), outcome.selection.n_rungs
         yield f"The selection is in rung {rung} of {n_rungs}: no variants are compared yet."
@@ -111,6 +111,13 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
             "not, and contains 0."
+        )
+    if analysis.costs:
+        multiples = ", ".join(f"{length.multiple:g}" for length in outcome.baseline_lengths)
+        yield (
+            f"Cost to reach: the number of steps that {outcome.baseline} needs to reach a mean, as a multiple of its "
+            f"own, interpolated over the logarithm of the length between complete runs of 1 and {multiples} times its "
+            "length; its interval has the lengths at which the test finds no difference, at the level of the verdict."
         )
     if outcome.selection is not None:
         selection_seeds = ", ".join(map(str, outcome.selection.seeds))

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gptzoo.ablation.planning.folder import trials_as_dicts
+from gptzoo.ablation.planning.folder import lengths_as_dicts, trials_as_dicts
 from gptzoo.ablation.planning.forecast import Detectable, Forecast
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.warning import ComparisonWarning
@@ -51,6 +51,8 @@ def _summary(plan: Plan, folder: Path) -> Iterator[str]:
     else:
         n_trials = n_seeds * sum(not variant.tuning_failed for variant in plan.variants)
         yield f"{spec.name}: {len(plan.variants)} variants x {n_seeds} seeds = {n_trials} trials in {folder}"
+    if spec.baseline_lengths:
+        yield _lengths(plan)
     if spec.tune is not None:
         factors = ", ".join(f"{factor:g}" for factor in sorted(spec.tune.factors))
         yield (
@@ -61,6 +63,18 @@ def _summary(plan: Plan, folder: Path) -> Iterator[str]:
         if n := plan.n_extension_trials:
             yield f"up to {n} more trials to extend the grids whose best value is at an edge"
     yield f"comparison with {plan.baseline} by {spec.metric}, {'paired by seed' if plan.paired else 'not paired'}"
+
+
+def _lengths(plan: Plan) -> str:
+    """Return a sentence on the baseline at other lengths."""
+    baseline, n_seeds = plan.baseline, len(plan.spec.seeds)
+    if not plan.baseline_lengths:
+        return f"{baseline} is also trained at other lengths, once it is tuned"
+    steps = ", ".join(f"{length.n_steps:,} (x{length.multiple:g})" for length in plan.baseline_lengths)
+    return (
+        f"besides, {baseline} is trained at {len(plan.baseline_lengths)} other lengths x {n_seeds} seeds = "
+        f"{len(plan.baseline_lengths) * n_seeds} trials of {steps} steps, to say what it needs to reach each loss"
+    )
 
 
 def _n_variants(plan: Plan) -> str:
@@ -139,6 +153,7 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "merged": {name: list(merged) for name, merged in plan.merged.items()},
         "tuning": [{"variant": t.variant, "seed": t.seed, "folder": t.name} for t in plan.tuning],
         "trials": trials_as_dicts(plan),
+        "baseline_lengths": lengths_as_dicts(plan),
         "halving": None if plan.halving is None else halving_as_dict(plan),
         "notes": list(plan.notes),
         "warnings": [warning.text for warning in _all_warnings(plan)],
