@@ -4,8 +4,8 @@ It follows from complete baseline runs of several lengths, each with its own lea
 curve would not do: the learning rate has not decayed there, so a run planned to end there has a lower loss (Hägele et
 al. 2024).
 
-The losses of each seed are interpolated over the logarithm of the length by a monotone cubic (Fritsch and Carlson
-1980). At any length, the variant can then be compared with the baseline by the test that gives the verdict. The
+The losses of each seed are interpolated over the logarithm of the length by a monotone cubic (Fritsch and Butland
+1984). At any length, the variant can then be compared with the baseline by the test that gives the verdict. The
 confidence interval of the cost consists of the lengths at which this test finds no difference. So it excludes the
 baseline's own length exactly if the interval of the difference excludes 0.
 """

@@ -113,17 +113,16 @@ def test_without_noise_the_value_is_that_of_the_law_to_within_one_percent(true: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize("true", [0.8, 1.3])
+@pytest.mark.parametrize(("true", "n"), [(0.8, 3), (1.3, 5)])
 @pytest.mark.parametrize("paired", [True, False])
 def test_intervals_contain_the_cost_of_a_known_law_in_about_95_percent(true: float, n: int, paired: bool) -> None:
-    draw, n_simulated = random.Random(n), 400
+    draw, n_simulated = random.Random(n), 300
     hits = 0
     for _ in range(n_simulated):
         reached = invert_test(*simulated(true, n, draw, paired=paired), paired=paired, level=0.05).multiple
         hits += (reached.low or 0.0) <= true <= (reached.high or math.inf)
     # Four standard errors around 95%. Welch's test is conservative for few seeds.
-    assert 0.905 <= hits / n_simulated <= (0.995 if paired else 1.0)
+    assert 0.90 <= hits / n_simulated <= (0.995 if paired else 1.0)
 
 
 def made(true: float, noise: Callable[[int, float], float] = lambda seed, multiple: 0.0, **options: Any) -> Outcome:
