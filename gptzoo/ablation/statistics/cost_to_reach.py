@@ -57,7 +57,7 @@ class BaselineCurve:
 
 def baseline_curve(outcome: Outcome) -> BaselineCurve | str:
     """Return the losses of the baseline by length, or why there is no such curve."""
-    by_multiple = {1.0: outcome.endpoints(outcome.baseline)}
+    by_multiple: dict[float, Endpoints] = {1.0: outcome.endpoints(outcome.baseline)}
     own_steps = _baseline(outcome).steps
     for length in outcome.baseline_lengths:
         multiple = length.multiple if own_steps is None else length.steps / own_steps

@@ -54,17 +54,22 @@ def finish(
     differences: Mapping[int, float | None],
     n_seeds: int = 5,
     metric: str = "val/loss",
+    lengths: Mapping[float, float] | None = None,
 ) -> None:
-    """Write the trials of a comparison, as if they had ended. None is a trial of B that failed."""
+    """Write the trials of a comparison, as if they had ended. None is a trial of B that failed.
+
+    lengths: how much the loss of A differs at other lengths of its runs.
+    """
     pair = read_pair(specs[0], specs[1])
-    settings = {"seeds": n_seeds, "looks": [n_seeds], "metric": metric}
+    settings = {"seeds": n_seeds, "looks": [n_seeds], "metric": metric, "baseline_lengths": list(lengths or {})}
     plan = make_plan(gptzoo.load_ablation_spec(pair.ablation(settings)), folder)
     if not (folder / "ablation.json").exists():
         write_plan(folder, plan)
-    for trial in plan.trials:
+    shifts = {length.name: (lengths or {})[length.multiple] for length in plan.baseline_lengths}
+    for trial in plan.final_trials:
         run = folder / "trials" / trial.name
         run.mkdir(parents=True, exist_ok=True)
-        difference = 0.0 if trial.variant == plan.baseline else differences[trial.seed]
+        difference = {plan.baseline: 0.0, **shifts}.get(trial.variant, differences.get(trial.seed))
         if difference is None:
             (run / "attempts.json").write_text(json.dumps({"attempts": [], "given_up": "diverged: the loss is nan"}))
             continue
@@ -112,6 +117,34 @@ def test_the_json_has_its_documented_form_and_the_numbers_of_the_trials(
     assert "b is better than a by 0.104 nats per token of val/loss (" in printed["sentence"]
     assert printed["warnings"] == []
     assert compare(*specs, out=tmp_path / "out").model_dump(mode="json") == printed
+
+
+def test_lengths_of_a_give_what_it_needs_to_reach_the_loss_of_b(specs: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finish(specs, out, LEAD, lengths={0.5: 0.3, 2.0: -0.2})
+    arguments = (*specs, "--out", out, "--json")
+    printed = json.loads(command(*arguments, "--baseline-lengths", "0.5,2").stdout)
+    jsonschema.validate(printed, json.loads(CliRunner().invoke(main, ["schema", "comparison"]).stdout))
+    cost = printed["cost_to_reach"]
+    assert 1 < cost["multiple"]["low"] < cost["multiple"]["value"] < cost["multiple"]["high"] < 2
+    assert cost["needed"]["steps"]["value"] == pytest.approx(10 * cost["multiple"]["value"])
+    assert (cost["spent"]["steps"], cost["spent"]["tokens"], cost["n"]) == (10, 640, 5)
+    assert json.loads(command(*arguments).stdout) == printed  # called again, it keeps the lengths of the folder
+    text = command(*specs, "--out", out).stdout.splitlines()
+    assert text[text.index(printed["sentence"]) + 1] == cost["sentence"]
+    assert cost["sentence"].startswith("The baseline a needs ")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "reason"), [("half", "expected multiples such as 0.5,2"), ("2", "expected at least two lengths")]
+)
+def test_lengths_that_give_no_curve_are_refused(
+    specs: tuple[Path, Path], tmp_path: Path, lengths: str, reason: str
+) -> None:
+    refused = command(*specs, "--out", tmp_path / "out", "--baseline-lengths", lengths)
+    assert refused.exit_code == 2
+    assert reason in (refused.output + str(refused.exception))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_whose_trials_all_fail_gives_no_verdict_and_one_that_fails_once_a_warning(
