@@ -149,7 +149,7 @@ def tensors(run: Path) -> dict[str, Tensor]:
     "name",
     [
         "schedulefree.adamw",
-        pytest.param("heavyball.soap", marks=pytest.mark.slow),
+        pytest.param("heavyball.klsoap", marks=pytest.mark.slow),
         pytest.param("pytorch_optimizer.prodigy", marks=pytest.mark.slow),
     ],
 )

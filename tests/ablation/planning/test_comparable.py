@@ -151,7 +151,7 @@ def test_trials_on_a_text_that_changed_during_the_ablation_are_not_compared(file
         assert states[variant, 1] == ("done", "")
         assert states[variant, 2] == ("failed", "its held-out text is another one than the baseline's")
         assert list(outcome.endpoints(variant)) == [1]
-    assert any("trained on different text" in note for note in analyse(outcome).notes)
+    assert any("trained on different text" in warning.text for warning in analyse(outcome).warnings)
 
 
 @pytest.mark.slow

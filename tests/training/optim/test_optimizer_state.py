@@ -306,3 +306,49 @@ def test_a_sample_of_a_public_library_resumes_bit_for_bit(tmp_path: Path) -> Non
     for name in [*must, *random.Random(0).sample(known, 30)]:
         create = pytorch_optimizer.load_optimizer(name)
         check_resuming(put_under_test(component(lambda parameters, create=create: create(parameters, lr=1e-3)), {}))
+
+
+class Counting(torch.optim.SGD):
+    """Gradient descent with a counter that only hooks of the state dict save."""
+
+    def __init__(self, groups: Any, lr: float):
+        super().__init__(groups, lr=lr)
+        self.count = 0
+        self.register_state_dict_post_hook(lambda _, state_dict: {**state_dict, "mine": {"count": self.count}})
+        self.register_load_state_dict_pre_hook(self._load_count)
+
+    def _load_count(self, _: object, state_dict: dict[str, Any]) -> None:
+        self.count = state_dict["mine"]["count"]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.count += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad /= self.count
+        super().step()
+
+
+class CountingForMatrices(gptzoo.MatrixOptimizer):
+    """The counting optimizer for the matrices in blocks, with AdamW for the rest."""
+
+    name = "counting"
+
+    class Config(gptzoo.MatrixOptimizer.Config):
+        lr: float = 0.1
+        weight_decay: float = 0.0
+
+    def create_for_matrices(self, groups: Any, parameters: Any) -> torch.optim.Optimizer:
+        return Counting(groups, self.config.lr)
+
+
+def test_a_combined_optimizer_saves_what_hooks_add_to_the_state_dict_of_its_optimizers(
+    run_spec: dict[str, Any], tmp_path: Path, fresh_registry: registry.Registry
+) -> None:
+    admit(CountingForMatrices)
+    spec = {**run_spec, "optimizer": "counting"}
+    gptzoo.train(spec, tmp_path / "whole", quiet=True)
+    gptzoo.train(spec, tmp_path / "paused", until=6, quiet=True)
+    gptzoo.train(spec, tmp_path / "paused", resume=True, quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "paused")
+    (checkpoint,) = (tmp_path / "paused" / "checkpoints").glob("step-00000012")
+    assert json.loads((checkpoint / "state.json").read_text())["optimizer"]["extra"]["extra"]["items"]

@@ -95,8 +95,8 @@ def _bounds(type_name: str, default: float | None, is_decay_rate: bool, is_accep
     if default is not None and default < 0:
         return {} if type_name == "int" or is_accepted(_TINY) else {"lt": 0.0}
     if type_name == "int":
-        accepted = [value for value in _INTEGERS if is_accepted(value)]
-        highest = {"le": max(accepted)} if accepted and max(accepted) < max(_INTEGERS) else {}
+        accepted = [value for value in _INTEGERS if is_accepted(value)] + ([] if default is None else [int(default)])
+        highest = {} if max(_INTEGERS) in accepted else {"le": max(accepted, default=1)}
         return {"ge": min(accepted, default=1), **highest}
     bounds = {"ge": 0.0} if is_accepted(0.0) else {"gt": 0.0}
     if is_decay_rate and (default or 0.0) < 1.0:
@@ -104,4 +104,6 @@ def _bounds(type_name: str, default: float | None, is_decay_rate: bool, is_accep
     accepted_floats = [value for value in _FLOATS if is_accepted(value)]
     if max(_FLOATS) in accepted_floats:
         return bounds
-    return bounds | ({"le": max(accepted_floats)} if accepted_floats else {"lt": 1.0})
+    if not accepted_floats and (default or 0.0) < 1.0:
+        return bounds | {"lt": 1.0}
+    return bounds | {"le": max([*accepted_floats, default or 0.0])}

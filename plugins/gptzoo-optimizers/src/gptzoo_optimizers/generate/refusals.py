@@ -41,8 +41,6 @@ REFUSALS: Mapping[str, str] = {
     "schedulefree.adamwschedulefreeclosure": _CLOSURE,
     "schedulefree.adamwschedulefreereference": _REFERENCE.format("adamw"),
     "schedulefree.radamschedulefreeclosure": _CLOSURE,
-    "schedulefree.schedulefreewrapper": _WRAPPER,
-    "schedulefree.schedulefreewrapperreference": _WRAPPER,
     "schedulefree.sgdschedulefreeclosure": _CLOSURE,
     "schedulefree.sgdschedulefreereference": _REFERENCE.format("sgd"),
 }
@@ -69,6 +67,7 @@ NOT_OFFERED: Mapping[str, str] = {
     "hvp_interval": _SECOND_ORDER,
     "maximize": "a loss is minimised",
     "multi_tensor": _KERNEL,
+    "norm_type": "the norm that fits depends on the shape of each parameter, which the default heeds",
     "orig_shapes": "it describes parameters of FSDP1",
     "param_ecc": "it changes how weights are stored",
     "promote": _KERNEL,
