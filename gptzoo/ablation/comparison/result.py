@@ -137,7 +137,7 @@ class ComparisonResult(ResultModel):
     difference: IntervalResult | None
     """Mean difference of the metric, B minus A, with the confidence interval that decides. Negative: B is better."""
     cost_to_reach: CostToReachResult | None = None
-    """What A needs to reach the loss of B in steps, tokens, FLOPs and seconds. Null: not asked for, or not known."""
+    """Cost at which A reaches the loss of B, in steps, tokens, FLOPs and seconds. Null: not asked for, or not known."""
     paired: bool
     """True if trials with the same seed share data order and initial values and are compared in pairs."""
     n: int
