@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,9 @@ def test_options_with_defaults_need_no_arguments(tmp_path: Path) -> None:
     components = [component for kind in installed.kinds for component in installed.of_kind(kind).values()]
     program = ""
     for component in components:
-        if not any(field.is_required() for field in component.Config.model_fields.values()):
-            module, name = component.__module__, component.__qualname__
+        module, name = component.__module__, component.__qualname__
+        is_generated = not hasattr(sys.modules[module], name.split(".")[0])  # a type checker does not see it
+        if not is_generated and not any(field.is_required() for field in component.Config.model_fields.values()):
             program += f"import {module}\n{module}.{name}.Config()\n"
     output, code = strict_mypy(program, tmp_path)
     assert code == 0, output

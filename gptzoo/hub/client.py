@@ -37,6 +37,7 @@ def import_hub() -> ModuleType:
     try:
         import huggingface_hub.constants
         import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError:
         raise HubError("the Hugging Face Hub needs the package `huggingface_hub`: pip install 'gptzoo[hub]'") from None
     return huggingface_hub

@@ -42,10 +42,16 @@ def spec_with(kind: str, name: str) -> dict[str, Any]:
     raise AssertionError(f"no spec has {kind} {name}")
 
 
+def _positional(spec: dict[str, Any]) -> str:
+    return spec.get("positional", "learned")
+
+
 def cases() -> list[Any]:
     """Return all parts and some options. Those outside of a seeded sample are slow."""
     parts = [(kind, name) for kind in KINDS for name in types_with_defaults(kind)]
-    specs = {f"{kind}-{name}": (kind, name) for kind, name in parts} | {name: (None, name) for name in VARIANTS}
+    specs: dict[str, tuple[str | None, str]] = {f"{kind}-{name}": (kind, name) for kind, name in parts}
+    positionals = types_with_defaults("positional")
+    specs |= {name: (None, name) for name, spec in VARIANTS.items() if _positional(spec) in positionals}
     quick = set(random.Random(18).sample(sorted(specs), N_QUICK))
     return [
         pytest.param(case, id=name, marks=[] if name in quick else pytest.mark.slow) for name, case in specs.items()

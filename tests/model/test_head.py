@@ -84,7 +84,7 @@ def test_the_loss_in_chunks_has_the_same_value_and_gradients(
     monkeypatch.setattr(Head, "label_smoothing", smoothing)
     monkeypatch.setattr(Head, "z_loss", z_loss)
     whole = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
-    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", rows * V)
+    monkeypatch.setattr(head_module, "_max_chunk_logits", lambda device: rows * V)
     sizes = watch_chunks(monkeypatch)
     chunked = loss_and_gradients(*setting(arithmetic, tied=tied, bias=bias))
     assert len(sizes) == 2 * -(-15 // rows)  # once forward, once again for the gradient
@@ -126,7 +126,7 @@ def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
 
 
 def test_no_chunk_is_ever_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", 4 * V)
+    monkeypatch.setattr(head_module, "_max_chunk_logits", lambda device: 4 * V)
     sizes = watch_chunks(monkeypatch)
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
     loss_and_gradients(head, x, embedding, targets)
@@ -147,7 +147,7 @@ def test_in_bf16_the_gradient_of_the_head_in_many_chunks_is_as_exact_as_in_one(
     head = Head(width, vocab_size, tied=True, bias=False)
 
     def gradients(n_chunks: int, *, bf16: bool) -> list[Tensor]:
-        monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", n_tokens * vocab_size // n_chunks)
+        monkeypatch.setattr(head_module, "_max_chunk_logits", lambda device: n_tokens * vocab_size // n_chunks)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
         return list(torch.autograd.grad(loss, [x] if frozen else [x, embedding]))
@@ -160,7 +160,7 @@ def test_in_bf16_the_gradient_of_the_head_in_many_chunks_is_as_exact_as_in_one(
 def test_a_vocabulary_larger_than_a_chunk_is_processed_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
     expected = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
-    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", V - 1)
+    monkeypatch.setattr(head_module, "_max_chunk_logits", lambda device: V - 1)
     torch.testing.assert_close(head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs()), expected)
 
 

@@ -38,7 +38,7 @@ def parameters() -> dict[str, nn.Parameter]:
     return {name: nn.Parameter(torch.randn(shape, generator=generator)) for name, shape in SHAPES.items()}
 
 
-def train(optimizer: torch.optim.Optimizer, trained: dict[str, nn.Parameter], n_steps: int = 5) -> None:
+def train(optimizer: torch.optim.Optimizer, trained: dict[str, nn.Parameter], n_steps: int = 8) -> None:
     generator = torch.Generator().manual_seed(4)
     for step in range(n_steps):
         for name in SHAPES:

@@ -70,7 +70,7 @@ def test_a_run_records_the_metrics_of_the_corpus_and_of_its_levels(tmp_path: Pat
 def test_metrics_depend_on_no_batch_size_and_no_chunk_of_the_head(
     max_tokens: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_module, "_MAX_CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(head_module, "_max_chunk_logits", lambda device: chunk)
     spec = gptzoo.load_run_spec(echo_run())
     model = gptzoo.build(spec.model.model_copy(update={"vocab_size": 6}), seed=2).eval()
     batching = batching_of(spec)

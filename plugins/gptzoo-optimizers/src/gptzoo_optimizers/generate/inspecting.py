@@ -38,11 +38,14 @@ _SHORT_NAMES = {
     "radamschedulefree": "radam",
     "sgdschedulefree": "sgd",
 }
-_FOR_MATRICES = re.compile(r"heavyball\.(muon(laprop)?|(heavy)?(kl)?(soap|shampoo|solp).*)")
+_FOR_MATRICES = re.compile(
+    r"heavyball\.(muon(laprop)?|(heavy)?(kl)?(soap|shampoo|solp).*)|pytorch_optimizer\.spectralsphere"
+)
 """Optimizers that treat a parameter as a matrix whatever its shape, so they are given the matrices in blocks only."""
 
 _DEFAULTS: dict[str, Any] = {  # in place of the library's
-    "schedulefree.sgd:lr": 0.1,  # with 1.0 it does not train a quadratic of curvature 1
+    "pytorch_optimizer.schedulefreesgd:lr": 0.1,  # with 1.0 it does not train a quadratic of curvature 1
+    "schedulefree.sgd:lr": 0.1,
     "heavyball.lather:precond_init_scale": 0.1,  # the library's default fails for a parameter without a gradient
     "heavyball.psgdkron:precond_init_scale": 0.1,
     "pytorch_optimizer.adafactor:relative_step": False,  # a relative step ignores the schedule
