@@ -9,11 +9,7 @@ from gptzoo.ablation.records.warning import WarningKind
 from gptzoo.strict_model import StrictModel
 
 
-class ResultModel(StrictModel):
-    """A part of the result."""
-
-
-class WarningResult(ResultModel):
+class WarningResult(StrictModel):
     """A reason to doubt the verdict."""
 
     kind: WarningKind
@@ -24,7 +20,7 @@ class WarningResult(ResultModel):
     """Names of the runs that it concerns. Empty: both."""
 
 
-class IntervalResult(ResultModel):
+class IntervalResult(StrictModel):
     """A number with its confidence interval."""
 
     value: float
@@ -35,7 +31,7 @@ class IntervalResult(ResultModel):
     """Upper end of the interval. Null: a single seed gives no interval."""
 
 
-class FailedSeed(ResultModel):
+class FailedSeed(StrictModel):
     """A trial without a result."""
 
     seed: int
@@ -44,7 +40,7 @@ class FailedSeed(ResultModel):
     """Reason of the failure."""
 
 
-class RangeResult(ResultModel):
+class RangeResult(StrictModel):
     """A number with its interval, of which some may be unknown."""
 
     value: float | None
@@ -55,7 +51,7 @@ class RangeResult(ResultModel):
     """Upper end of the interval. Null: no upper bound follows from the lengths that were trained, or from one seed."""
 
 
-class CostToReachResult(ResultModel):
+class CostToReachResult(StrictModel):
     """The cost at which run A reaches the mean loss of run B, from complete runs of A of other lengths."""
 
     multiple: RangeResult
@@ -76,7 +72,7 @@ class CostToReachResult(ResultModel):
     """The cost as sentences."""
 
 
-class SideResult(ResultModel):
+class SideResult(StrictModel):
     """One of the two runs, with its results."""
 
     name: str
@@ -99,7 +95,7 @@ class SideResult(ResultModel):
     """The run spec with all defaults, without its seed."""
 
 
-class LookResult(ResultModel):
+class LookResult(StrictModel):
     """A look at the results, after which seeds could be added."""
 
     seeds: int
@@ -110,7 +106,7 @@ class LookResult(ResultModel):
     """Verdict from the first `seeds` seeds at this level."""
 
 
-class ComparisonResult(ResultModel):
+class ComparisonResult(StrictModel):
     """The verdict on run B against run A, and everything that it rests on. Differences are B minus A."""
 
     format_version: Literal[1] = 1
