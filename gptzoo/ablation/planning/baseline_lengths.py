@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gptzoo.ablation.planning.plan_types import PlannedLength, PlannedVariant
 from gptzoo.ablation.planning.trial_names import TrialNames
+from gptzoo.ablation.wording import format_count
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 
@@ -12,34 +15,47 @@ def plan_lengths(spec: AblationSpec, baseline: PlannedVariant, names: TrialNames
     """Return the baseline at each of the ablation's other lengths, the shortest first.
 
     Return none until the learning rate of the baseline is tuned. Raises SpecError if two lengths are the same number
-    of steps, or if the baseline may stop early.
+    of steps, if one is no step, or if the baseline may stop early.
     """
-    multiples = [multiple for multiple in sorted(spec.baseline_lengths) if multiple != 1]
-    if not multiples or not baseline.is_tuned:
-        return []
-    if baseline.spec.early_stopping is not None:
-        reason = "a run that stops by itself has another length than planned. Remove early_stopping from the base"
+    n_steps = {multiple: steps_at(multiple, baseline) for multiple in sorted(spec.baseline_lengths) if multiple != 1}
+    if reason := _problem(n_steps, baseline):
         raise SpecError([Problem(spec.name, "$.baseline_lengths", reason)])
+    if not baseline.is_tuned:
+        return []
+    runs = {
+        multiple: baseline.spec.model_copy(update={"steps": n, "tokens": None, "epochs": None})
+        for multiple, n in n_steps.items()
+    }
+    return [
+        PlannedLength(
+            multiple,
+            n_steps[multiple],
+            [
+                names.planned_trial(f"{baseline.name}-x{multiple:g}", seed, run.model_copy(update={"seed": seed}))
+                for seed in sorted(spec.seeds)
+            ],
+        )
+        for multiple, run in runs.items()
+    ]
+
+
+def _problem(n_steps: Mapping[float, int], baseline: PlannedVariant) -> str | None:
+    """Return why the baseline cannot be trained at these lengths. `n_steps` is by multiple of its own length."""
+    if n_steps and baseline.spec.early_stopping is not None:
+        return "a run that stops by itself has another length than planned. Remove early_stopping from the base"
     multiple_of = {baseline.n_steps: 1.0}
-    lengths = []
-    for multiple in multiples:
-        n_steps = steps_at(multiple, baseline)
-        if n_steps in multiple_of:
-            reason = (
-                f"{multiple_of[n_steps]:g} and {multiple:g} times {baseline.n_steps} steps are the same number of "
-                f"steps, {n_steps}. Choose lengths further apart"
+    for multiple, n in n_steps.items():
+        if n < 1:
+            return f"{multiple:g} times {format_count(baseline.n_steps, 'step')} is no step. Choose greater lengths"
+        if n in multiple_of:
+            return (
+                f"{multiple_of[n]:g} and {multiple:g} times {format_count(baseline.n_steps, 'step')} are the same "
+                f"number of steps, {n}. Choose lengths further apart"
             )
-            raise SpecError([Problem(spec.name, "$.baseline_lengths", reason)])
-        multiple_of[n_steps] = multiple
-        run = baseline.spec.model_copy(update={"steps": n_steps, "tokens": None, "epochs": None})
-        trials = [
-            names.planned_trial(f"{baseline.name}-x{multiple:g}", seed, run.model_copy(update={"seed": seed}))
-            for seed in sorted(spec.seeds)
-        ]
-        lengths.append(PlannedLength(multiple, n_steps, trials))
-    return lengths
+        multiple_of[n] = multiple
+    return None
 
 
 def steps_at(multiple: float, baseline: PlannedVariant) -> int:
     """Return the number of steps of a run that has a multiple of the baseline's own length."""
-    return max(1, round(multiple * baseline.n_steps))
+    return round(multiple * baseline.n_steps)

@@ -26,7 +26,7 @@ from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row, s
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
 from gptzoo.ablation.warnings.tuning import tuned_variants
-from gptzoo.ablation.wording import with_unit
+from gptzoo.ablation.wording import format_count, with_unit
 from gptzoo.utils.units import scaled
 
 _SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "page.js")
@@ -164,6 +164,7 @@ def _environment() -> Environment:
         "slug": lambda text: re.sub(r"[^\w.]+", "-", text).strip("-"),
         "with_unit": with_unit,
         "scaled": scaled,
+        "format_count": format_count,
         "format_value": format_value,
         "format_interval": format_interval,
         "sort_value": sort_value,

@@ -103,9 +103,10 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     if paired:
         yield _differences(outcome, paired, len(names) - 1)
         if outcome.looks:
-            counts = ", ".join(map(str, outcome.looks))
+            *earlier, last = outcome.looks
+            counts = ", ".join([*map(str, earlier), format_count(last, "seed")])
             yield (
-                f"This is look {len(outcome.looks)} at the results, after {counts} seeds. It spends "
+                f"This is look {len(outcome.looks)} at the results, after {counts}. It spends "
                 f"{outcome.alpha:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
             )
         yield (
@@ -113,11 +114,12 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
             "not, and contains 0."
         )
     if analysis.costs:
-        multiples = ", ".join(f"{length.multiple:g}" for length in outcome.baseline_lengths)
+        *shorter, longest = sorted({1.0, *(length.multiple for length in outcome.baseline_lengths)})
+        multiples = f"{', '.join(f'{multiple:g}' for multiple in shorter)} and {longest:g}"
         yield (
             f"Cost to reach: the number of steps that {outcome.baseline} needs to reach a mean, as a multiple of its "
-            f"own, interpolated over the logarithm of the length between complete runs of 1 and {multiples} times its "
-            "length; its interval has the lengths at which the test finds no difference, at the level of the verdict."
+            f"own. It is interpolated over the logarithm of the length, between complete runs of {multiples} times its "
+            "length. Its interval has the lengths at which the test of the verdict finds no difference."
         )
     if outcome.selection is not None:
         selection_seeds = ", ".join(map(str, outcome.selection.seeds))

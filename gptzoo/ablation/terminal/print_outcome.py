@@ -18,6 +18,7 @@ from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.print_scores import print_scores, scores_as_dict
 from gptzoo.ablation.terminal.print_tuning import print_tuning, tuning_as_dict
 from gptzoo.ablation.terminal.tables import plain_table
+from gptzoo.ablation.wording import format_count
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
@@ -42,7 +43,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if selection is not None:
         lines += [f"failed: {failure}" for failure in selection.failures()]
     counts = ", ".join(f"{n} {state}" for state, n in sorted(_count_states(outcome).items()))
-    lines.append(f"{outcome.name}: {len(outcome.all_trials)} trials: {counts}")
+    lines.append(f"{outcome.name}: {format_count(len(outcome.all_trials), 'trial')}: {counts}")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 

@@ -107,11 +107,13 @@ def test_a_baseline_that_is_not_tuned_yet_has_no_other_lengths_yet(tmp_path: Pat
         ({"baseline_lengths": [1, 2]}, "expected at least two lengths besides 1"),
         ({"baseline_lengths": [0.5, 2, 2]}, "a length appears twice"),
         ({"baseline_lengths": [0, 2]}, "greater than 0"),
+        ({"baseline_lengths": [0.004, 2]}, "0.004 times 100 steps is no step. Choose greater lengths"),
         ({"baseline_lengths": [0.5, 1.004, 2]}, "1 and 1.004 times 100 steps are the same number of steps, 100"),
         (
             {"baseline_lengths": [0.5, 2], "base": {**BASE, "early_stopping": {"patience": 2}}},
             "a run that stops by itself has another length than planned",
         ),
+        ({"baseline_lengths": [0.001, 2], "tune": {"factors": [0.5, 1]}}, "is no step"),  # before the tuning runs
     ],
 )
 def test_lengths_that_give_no_curve_are_refused(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
@@ -164,7 +166,7 @@ def test_the_report_has_the_costs_in_findings_and_tables(tmp_path: Path) -> None
     (cost,) = report.analysis.costs
     page = report.page.read_text()
     assert f"<li>{cost.sentence}</li>" in page
-    assert "What mlp needs to reach these losses" in page
+    assert "What the baseline mlp needs to reach these losses" in page
     tables = tmp_path / "report" / "tables"
     lengths = (tables / "baseline_lengths.csv").read_text().splitlines()
     assert (lengths[0], len(lengths)) == ("multiple,steps,seed,state,reason,val/loss", 10)

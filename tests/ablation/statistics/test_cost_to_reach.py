@@ -15,6 +15,7 @@ from scipy import stats
 from gptzoo.ablation.records.analysis import CostToReach, Range
 from gptzoo.ablation.records.outcome import BaselineLength, Outcome
 from gptzoo.ablation.statistics.analyse import analyse
+from gptzoo.ablation.statistics.cost_sentences import describe_multiple
 from gptzoo.ablation.statistics.cost_to_reach import BaselineCurve, invert_test
 
 STEPS, TOKENS, FLOPS_PER_TOKEN = 300, 307_200, 6000.0
@@ -165,7 +166,7 @@ def test_the_cost_is_said_in_every_unit_that_is_known() -> None:
     assert cost.sentence.startswith(start)
     steps = cost.needed["steps"]
     assert f"glu: {steps.value:.0f} ({steps.low:.0f} to {steps.high:.0f}) steps, " in cost.sentence
-    assert cost.sentence.endswith("glu itself took 300 steps, 307,000 tokens, 1.84 G FLOPs.")
+    assert cost.sentence.endswith("glu itself took 300 steps, 307,200 tokens, 1.84 G FLOPs.")
 
 
 def test_seconds_are_those_of_the_steps_that_were_measured() -> None:
@@ -195,6 +196,7 @@ def test_beyond_the_longest_runs_there_is_only_a_bound() -> None:
     assert (cost.beyond, cost.shortest, cost.longest) == ("longest", 0.5, 2.0)
     assert cost.sentence.startswith("The baseline mlp needs more than 2x its own number of steps to reach the val/loss")
     assert "more than 600 steps" in cost.sentence
+    assert describe_multiple(cost) == "> 2x"
 
 
 def test_below_the_shortest_runs_there_is_only_a_bound() -> None:
@@ -214,15 +216,17 @@ def test_a_mean_beyond_the_longest_runs_whose_interval_begins_below_gives_that_b
     assert cost.multiple.low is not None
     assert 1.0 < cost.multiple.low < 2.0
     assert cost.sentence.startswith(
-        "The mean val/loss of glu is lower than that of the longest runs of the baseline mlp"
+        "The mean val/loss of glu is lower than that of the baseline mlp at 2x its own number of steps"
     )
-    assert f"needs more than {cost.multiple.low:.3g}x to reach it: more than" in cost.sentence
+    assert f"needs more than {cost.multiple.low:.3g}x its own number of steps to reach it: more than" in cost.sentence
 
 
 def test_an_interval_beyond_both_ends_bounds_nothing() -> None:
     cost = only_cost(made(1.3, lambda seed, m: 0.0 if m > 0 else (seed - 2.5) * 0.5))
     assert (cost.multiple.low, cost.multiple.high) == (None, None)
-    assert "the interval reaches beyond 0.5x and 2x" in cost.sentence
+    assert "x (less than 0.5x to more than 2x) its own number of steps" in cost.sentence
+    assert f": {cost.needed['steps'].value:.0f} (less than 150 to more than 600) steps, " in cost.sentence
+    assert describe_multiple(cost) == f"{cost.multiple.value:.3g}x (< 0.5x to > 2x)"
 
 
 def test_one_seed_gives_no_interval() -> None:
