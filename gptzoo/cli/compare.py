@@ -48,7 +48,7 @@ _VERDICT_CODES = {"better": 10, "worse": 11, "same": 12, "cannot tell": 13}
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the comparison (default: comparisons/A-B-HASH, where HASH depends on both specs). Trials in it "
+    help="Folder of the comparison (default: comparisons/A-B-HASH, where HASH depends on both runs). Trials in it "
     "that are done are not run again.",
 )
 @click.option("--executor", metavar="JSON", help="Executor of the trials: a name such as local, or a JSON object.")
@@ -138,6 +138,8 @@ def _read_lengths(text: str) -> list[float]:
 
 def _lines(result: ComparisonResult) -> list[str]:
     """Return the result as text: what was trained, warnings, verdict, both sides, looks and the folder."""
+    from gptzoo.ablation.wording import format_count
+
     lines = [result.trained, *(f"Warning: {warning.text}" for warning in result.warnings)]
     lines += [f"verdict: {result.verdict}", result.sentence]
     if result.cost_to_reach is not None:
@@ -146,11 +148,16 @@ def _lines(result: ComparisonResult) -> list[str]:
     lines += [f"change from A to B: {change}" for change in result.changes]
     lines += [*result.notes]
     if len(result.looks) > 1:
-        looks = ", ".join(f"{look.verdict} after {look.seeds} seeds" for look in result.looks)
+        looks = ", ".join(f"{look.verdict} after {format_count(look.seeds, 'seed')}" for look in result.looks)
         lines.append(f"looks at the results: {looks}; all of them together err with at most {result.alpha:.0%}")
     return [*lines, f"folder: {result.folder}"]
 
 
 def _side(result: ComparisonResult, side: SideResult) -> str:
-    mean = "no result" if side.mean is None else f"{result.metric} {side.mean.value:.4f} {result.unit}".rstrip()
-    return f"{side.name}: {mean}, mean of {len(side.values)} seeds; {side.parameters:,} parameters"
+    from gptzoo.ablation.wording import format_count
+
+    mean = "no result"
+    if side.mean is not None:
+        value = f"{side.mean.value:.4f} {result.unit}".rstrip()
+        mean = f"{result.metric} {value}, mean of {format_count(len(side.values), 'seed')}"
+    return f"{side.name}: {mean}; {side.parameters:,} parameters"
