@@ -6,7 +6,7 @@ A thread that spins while it waits is faster on a quiet machine, and takes time 
 commands are those that a user types, from the start of the process to its end:
 
 "train"     gptzoo train RUN --set steps=STEPS
-"sample"    gptzoo sample FOLDER --max-new-tokens TOKENS, with the model of the first training run
+"sample"    gptzoo sample FOLDER --prompt The --max-new-tokens TOKENS, with the model of the first training run
 
 The settings take turns in each round, in another order each time, so that other load affects all of them. With n
 workers, n equal commands start at once, and the time is that until all have ended. A ratio to the setting "passive",
@@ -100,14 +100,13 @@ def main() -> None:
         folder = Path(temporary)
         model = folder / "model"
         seconds_of([argument.replace("{out}", str(model)) for argument in train], {}, 1, folder)  # also fills the cache
-        sample = ["sample", str(model), "--max-new-tokens", str(arguments.tokens)]
+        sample = ["sample", str(model), "--prompt", "The", "--max-new-tokens", str(arguments.tokens)]
         for n_workers in arguments.workers:
-            results["workers"][str(n_workers)] = {
-                name: measure(command, n_workers, arguments.rounds, folder)
-                for name, command in (("train", train), ("sample", sample))
-            }
-            arguments.out.write_text(json.dumps(results, indent=1) + "\n")  # after each number, in case it is stopped
-            print(json.dumps({str(n_workers): results["workers"][str(n_workers)]}, indent=1), flush=True)
+            measured = results["workers"][str(n_workers)] = {}
+            for name, command in (("train", train), ("sample", sample)):
+                measured[name] = measure(command, n_workers, arguments.rounds, folder)
+                print(json.dumps({f"{name}, {n_workers} at a time": measured[name]}, indent=1), flush=True)
+                arguments.out.write_text(json.dumps(results, indent=1) + "\n")  # after each, in case it is stopped
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ _HOME = {
     "load_run_spec": "gptzoo.spec.files",
     "build": "gptzoo.model.build",
     "initialise": "gptzoo.model.initialise",
+    "draw": "gptzoo.inspection.drawing.drawing",
     # training, evaluation, loading, sampling
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",

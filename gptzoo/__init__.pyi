@@ -60,6 +60,7 @@ from gptzoo.errors import SpecError as SpecError
 from gptzoo.errors import StopRun as StopRun
 from gptzoo.errors import VersionWarning as VersionWarning
 from gptzoo.hooks import hookimpl as hookimpl
+from gptzoo.inspection.drawing.drawing import draw as draw
 from gptzoo.interop.exporting.common_settings import rope_parameters as rope_parameters
 from gptzoo.interop.gguf.architecture import GgufArchitecture as GgufArchitecture
 from gptzoo.interop.gguf.architecture import InterleavedLlama as InterleavedLlama

@@ -32,6 +32,13 @@ def test_the_spec_in_the_readme_builds() -> None:
     assert sum(p.numel() for p in gptzoo.build(spec, device="meta").parameters()) > 0
 
 
+def test_the_picture_in_the_readme_is_the_drawing_of_its_spec() -> None:
+    with registry.use(registry.discover(selection="none")):
+        drawing = gptzoo.draw(json.loads(blocks("README.md", "json")[0]))
+    drawn = (ROOT / "docs/tiny-llama.svg").read_text(encoding="utf-8")
+    assert drawn == drawing.svg(), "draw the first spec of README.md again: gptzoo draw SPEC --out docs/tiny-llama.svg"
+
+
 def test_the_ablation_in_the_readme_is_valid(tmp_path: Path) -> None:
     _, design = map(json.loads, blocks("README.md", "json"))
     run = {"model": json.loads(blocks("README.md", "json")[0]), "steps": 10}

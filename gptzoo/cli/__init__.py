@@ -11,6 +11,7 @@ import errno
 import io
 import itertools
 import os
+import re
 import sys
 import warnings
 from typing import TextIO
@@ -25,6 +26,7 @@ from gptzoo.cli.compare import compare
 from gptzoo.cli.components import components
 from gptzoo.cli.diff import diff
 from gptzoo.cli.doctor import doctor
+from gptzoo.cli.draw import draw
 from gptzoo.cli.eject import eject
 from gptzoo.cli.evaluate import evaluate
 from gptzoo.cli.examples import epilog
@@ -49,8 +51,10 @@ from gptzoo.cli.serve import serve
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, UserNote
+from gptzoo.utils.atomic import INCOMPLETE_PREFIX
 
-# Must be set before torch is imported. OpenMP threads that spin while waiting slow down if processes share a core.
+# Must be set before torch is imported. Threads that spin while they wait save up to a seventh of the time on a
+# quiet machine, and make it two to three times as long where processes share cores (docs/performance.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -73,6 +77,7 @@ def _show_warning(
 
 
 _INVALID_INPUT = 2  # exit code
+_UNUSABLE_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -80,6 +85,11 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(text in str(error) for text in ("can't allocate memory", "Storage size calculation overflowed"))
+
+
+def _final_path(path: object) -> str:
+    """Return the path that a user gave, for one of the temporary file that is renamed to it."""
+    return re.sub(rf"{re.escape(INCOMPLETE_PREFIX)}(.*)-\d+$", r"\1", str(path))
 
 
 class CommandLine(click.Group):
@@ -110,9 +120,13 @@ class CommandLine(click.Group):
                 )
                 ctx.exit(_INVALID_INPUT)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    reason = f"{error.filename or 'the output'}: cannot be written: {error.strerror}"
+                elif error.filename is not None and error.errno in _UNUSABLE_PATH:
+                    reason = f"{_final_path(error.filename)}: cannot be read or written: {error.strerror}"
+                else:
                     raise
-                click.echo(f"{error.filename or 'the output'}: cannot be written: {error.strerror}", err=True)
+                click.echo(reason, err=True)
                 ctx.exit(_INVALID_INPUT)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -131,7 +145,8 @@ class CommandLine(click.Group):
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (compare, ablate, report, diff),
-    "Generate and inspect": (sample, score, serve, inspect, import_hf, export_hf, import_gguf, export_gguf, eject),
+    "Generate and inspect": (sample, score, serve, inspect, draw),
+    "Other formats": (import_hf, export_hf, import_gguf, export_gguf, eject),
     "Share": (push, pull),
     "Extend": (components, plugins, new_plugin, check),
     "Editors, docs and bug reports": (schema, reference, doctor),

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from gptzoo.cli.stack import draw_stack, wrap_notes
+from gptzoo.cli.stack import draw_stack
+from gptzoo.inspection.config_notes import wrap_notes
 from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
 from gptzoo.interop.exporting.summary import summarise_export
 from gptzoo.model.accounting import ModelCosts, TrainingMemory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from gptzoo.registry import Registry
 
 _VARIABLES = ("GPTZOO_", "OMP_", "MKL_", "CUDA_", "TORCH", "PYTORCH_", "TIKTOKEN_", "HF_")
+_SECRET_NAME = re.compile(r"(_|^)(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS?)(_|$)")
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 @click.command()
@@ -50,9 +53,17 @@ def _collect() -> dict[str, Any]:
         "plugins": {origin.plugin: str(origin) for origin in plugins.plugins},
         "disabled": {origin.plugin: str(origin) for origin in plugins.disabled},
         "cache": cache_text,
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)},
+        "environment": dict(_variables()),
         "problems": [*_plugin_problems(plugins), *cache_problems],
     }
+
+
+def _variables() -> Iterator[tuple[str, str]]:
+    """Yield the environment variables that matter, without secrets: the report is made for publication."""
+    for name, value in sorted(os.environ.items()):
+        if name.startswith(_VARIABLES):
+            shown = _PASSWORD_IN_URL.sub("(not shown)", value)
+            yield name, "(set, not shown)" if _SECRET_NAME.search(name) else shown
 
 
 def _versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +35,7 @@ class ModuleNode:
     name: str  # its attribute name in the architecture
     config: Config | None  # of a component; None for a torch layer
     n_parameters: int
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of its parameters, by name
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ConfigGroup:
 
     config: Config
     layers: tuple[int, ...]
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of the parameters in one layer, by name
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,22 @@ def _record_calls(name: str, module: nn.Module, calls: list[_Call]) -> Iterator[
 
 def _module_node(call: _Call) -> ModuleNode:
     config = call.module.config if isinstance(call.module, Part) else None
-    return ModuleNode(call.name, config, sum(parameter.numel() for parameter in call.module.parameters()))
+    n_parameters = sum(parameter.numel() for parameter in call.module.parameters())
+    return ModuleNode(call.name, config, n_parameters, _shapes(call.module))
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
 def _block_structure(call: _Call) -> tuple[Sequence[str], Config] | None:
     """Return a key that is equal for blocks of one group; None for a module that is not a block."""
     return (call.module.names, call.module.norm.config) if isinstance(call.module, Block) else None
+
+
+def _sublayer_groups(sublayers: Sequence[Part]) -> tuple[ConfigGroup, ...]:
+    groups = group_by_config(sublayer.config for sublayer in sublayers)
+    return tuple(replace(group, shapes=_shapes(sublayers[group.layers[0]])) for group in groups)
 
 
 def _block_group(calls: Sequence[_Call]) -> BlockGroup:
@@ -153,6 +165,6 @@ def _block_group(calls: Sequence[_Call]) -> BlockGroup:
         n_layers=len(calls),
         norm=first.norm.config,
         operations=trace_norm(first.norm, first.names, calls[0].x),
-        sublayers={name: group_by_config(getattr(call.module, name).config for call in calls) for name in first.names},
+        sublayers={name: _sublayer_groups([getattr(call.module, name) for call in calls]) for name in first.names},
         positionals=group_by_config(call.context.positional.config for call in calls if call.context is not None),
     )

@@ -40,6 +40,28 @@ def test_a_full_disk_is_reported_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["eject", str(TINY), "FOLDER/file/model.py"],
+        ["eject", str(TINY), "FOLDER/missing/model.py"],
+        ["draw", str(TINY), "--out", "FOLDER/file/model.svg"],
+        ["build", str(TINY), "--out", "FOLDER/file/model"],
+        ["train", str(ROOT / "configs/runs/quickstart.json"), "--out", "FOLDER/file/run"],
+        ["new-plugin", "mine", "--kind", "activation", "--out", "FOLDER/file"],
+        ["reference", "--out", "FOLDER/file"],
+    ],
+    ids=lambda command: f"{command[0]} to {command[-1]}",
+)
+def test_a_path_that_cannot_be_written_is_an_error(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = CliRunner().invoke(main, [argument.replace("FOLDER", str(tmp_path)) for argument in command])
+    assert done.exit_code == 2, done.output
+    assert str(tmp_path) in done.stderr
+    assert "incomplete" not in done.stderr
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
     "error",
     [
         MemoryError("Unable to allocate 745. GiB"),

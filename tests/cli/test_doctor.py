@@ -33,6 +33,19 @@ def test_only_relevant_environment_variables_are_reported(monkeypatch: pytest.Mo
     assert report["cache"].startswith(str(tmp_path / "elsewhere"))
 
 
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "GPTZOO_API_KEY", "HF_TOKEN_PATH"):
+        monkeypatch.setenv(name, "hf_abcdef")
+    monkeypatch.setenv("HF_ENDPOINT", "https://somebody:hf_abcdef@hub.example/path")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "/somewhere")
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(main, ["doctor", *options])
+        assert "HF_TOKEN" in result.stdout
+        assert "https://(not shown)@hub.example/path" in result.stdout
+        assert "/somewhere" in result.stdout
+        assert "hf_abcdef" not in result.stdout
+
+
 def test_a_broken_plugin_is_a_problem(install: Callable[..., None]) -> None:
     install("broken", "import nothing_of_this_name\n")
     with registry.use(registry.discover("broken")):

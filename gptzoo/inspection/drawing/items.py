@@ -1,0 +1,240 @@
+"""The content of a drawing without places: boxes with a title and notes, and frames around the boxes of blocks."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+from gptzoo.component import Config
+from gptzoo.inspection.config_notes import (
+    common_notes,
+    describe_config,
+    layer_ranges,
+    notes_of_layers,
+    positional_notes,
+    wrap_notes,
+)
+from gptzoo.inspection.model_graph import BlockGroup, ConfigGroup, ModuleNode, build_model_graph
+from gptzoo.inspection.norm_trace import Operation
+from gptzoo.model.accounting import ModelCosts, model_costs
+from gptzoo.spec.model import ModelSpec
+from gptzoo.utils.units import scaled
+
+BoxKind = Literal["module", "norm", "sublayer", "operation"]
+
+_COLUMNS = 45  # of a line of notes
+_HEADING_COLUMNS = 24  # of a line in the heading of a frame
+_MAX_SHAPES = 4  # lines of shapes for a box
+
+
+@dataclass(frozen=True)
+class Box:
+    """A module, a part, or an operation on tensors."""
+
+    kind: BoxKind
+    name: str  # boxes of two drawings correspond if their names are equal
+    title: str
+    notes: tuple[str, ...] = ()
+    changed: frozenset[str] = frozenset()  # the title and the notes that the other drawing does not have
+    is_new: bool = False  # nothing in the other drawing corresponds to it
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Successive equal blocks: one box for each operation of a block."""
+
+    title: str
+    norm: tuple[str, ...]  # lines on the norm scheme
+    operations: tuple[Operation, ...]
+    boxes: tuple[Box, ...]
+    changed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that a drawing of a model shows, from the tokens to the logits."""
+
+    name: str
+    sizes: tuple[str, ...]  # lines below the name
+    items: tuple[Box | Frame, ...]
+    stream: str  # shape of the residual stream
+    logits: str  # shape of the logits
+    costs: tuple[str, ...]  # lines below the drawing
+    changed: frozenset[str] = frozenset()
+
+
+def content_of(spec: ModelSpec) -> Content:
+    """Return the content of the drawing of a model. Raises SpecError if the spec has no vocab_size."""
+    dims = spec.dims
+    sizes = [
+        f"{dims.n_layers} layers",
+        f"d_model {dims.d_model:,}",
+        f"{dims.n_heads} heads × {dims.d_head}",
+        f"context {dims.context_length:,}",
+        f"vocabulary {dims.vocab_size:,}",
+    ]
+    nodes = build_model_graph(spec)
+    return Content(
+        name=spec.name,
+        sizes=tuple(_lines(sizes)),
+        items=tuple(_items(spec, nodes)),
+        stream=f"(B, T, {dims.d_model})",
+        logits=f"(B, T, {dims.vocab_size})",
+        costs=tuple(_costs(model_costs(spec))),
+    )
+
+
+def mark_differences(a: Content, b: Content) -> tuple[Content, Content]:
+    """Return both contents with what the other one does not have marked as changed."""
+    return _marked(a, b), _marked(b, a)
+
+
+def texts_of(content: Content) -> Iterator[str]:
+    """Yield the drawing as sentences, for readers who do not see it."""
+    yield f"{content.name}: {', '.join(content.sizes)}."
+    for item in content.items:
+        if isinstance(item, Box):
+            yield f"{_sentence(item)}."
+        else:
+            yield f"{item.title}, {', '.join(item.norm)}, each with: {'; '.join(_sentence(box) for box in item.boxes)}."
+    yield f"{', '.join(content.costs)}."
+
+
+def _sentence(box: Box) -> str:
+    return f"{box.title} ({', '.join(box.notes)})" if box.notes else box.title
+
+
+# ---------------------------------------------------------------------- content of a model
+
+
+def _items(spec: ModelSpec, nodes: Sequence[ModuleNode | BlockGroup]) -> Iterator[Box | Frame]:
+    for node in nodes:
+        if isinstance(node, BlockGroup):
+            boxes = tuple(_with_unique_names(_block_boxes(node)))
+            yield Frame(f"{node.n_layers} × block", tuple(_norm_lines(node.norm)), node.operations, boxes)
+        else:
+            yield _module(spec, node, is_last=node is nodes[-1])
+
+
+def _norm_lines(norm: Config) -> list[str]:
+    """Return the type and options of a norm scheme. The layers of the norm have boxes of their own."""
+    type_, *options = describe_config(norm)
+    layers = tuple(name for name in type(norm).model_fields if isinstance(getattr(norm, name), Config))
+    return _lines([f"norm {type_}", *(note for note in options if not note.startswith(layers))], _HEADING_COLUMNS)
+
+
+def _module(spec: ModelSpec, node: ModuleNode, *, is_last: bool) -> Box:
+    notes = _shape_lines(node.shapes)
+    title = node.name
+    if node.config is not None:
+        type_, *options = describe_config(node.config)
+        is_positional = node.config.component.kind == "positional"
+        title = f"{'positional' if is_positional else node.name} · {type_}"
+        notes = [*_lines(options), *notes]
+    if is_last and not node.n_parameters and spec.tie_embeddings:
+        notes = ["tied to the embedding", *notes]
+    return Box("module", node.name, title, tuple(notes))
+
+
+def _block_boxes(blocks: BlockGroup) -> Iterator[Box]:
+    for operation in blocks.operations:
+        if operation.name in blocks.sublayers:
+            yield _sublayer(blocks, operation.name)
+        elif operation.config is not None:
+            type_, *options = describe_config(operation.config)
+            yield Box("norm", operation.name, f"norm · {type_}", tuple(_lines(options)))
+        else:
+            yield Box("operation", operation.name, operation.name)
+
+
+def _sublayer(blocks: BlockGroup, name: str) -> Box:
+    groups = blocks.sublayers[name]
+    common = common_notes(groups)
+    types = {describe_config(group.config)[0] for group in groups}
+    title = f"{name} · {common[0]}" if len(types) == 1 else name
+    notes = _lines(common[1:] if len(types) == 1 else common)
+    for note in (*notes_of_layers(groups), *(positional_notes(blocks) if name == "attention" else ())):
+        notes += _lines([note])
+    return Box("sublayer", name, title, (*notes, *_sublayer_shapes(groups)))
+
+
+def _sublayer_shapes(groups: Sequence[ConfigGroup]) -> Iterator[str]:
+    """Yield the shapes of the parameters, and the layers where they differ between layers."""
+    if all(group.shapes == groups[0].shapes for group in groups):
+        yield from _shape_lines(groups[0].shapes)
+        return
+    for group in groups:
+        yield f"{layer_ranges(group)}:"
+        yield from _shape_lines(group.shapes)
+
+
+def _shape_lines(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return the number of parameters and the shapes of the matrices."""
+    if not shapes:
+        return []
+    matrices = [
+        f"{name.removesuffix('.weight')} {' × '.join(map(str, shape))}"
+        for name, shape in shapes.items()
+        if len(shape) > 1
+    ]
+    shown = matrices if len(matrices) <= _MAX_SHAPES else matrices[: _MAX_SHAPES - 1]
+    lines = _lines(shown)
+    if len(shown) < len(matrices):
+        lines.append(f"and {len(matrices) - len(shown)} more")
+    return [f"{sum(map(prod, shapes.values())):,} parameters", *lines]
+
+
+def _lines(notes: Iterable[str], width: int = _COLUMNS) -> list[str]:
+    """Join notes to lines, and break lines that are too long between words."""
+    lines = (line for line in wrap_notes(notes, width) if line)
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+
+
+def _costs(costs: ModelCosts) -> Iterator[str]:
+    yield f"{costs.parameters.total:,} parameters"
+    if costs.flops_per_token is not None:
+        yield f"{scaled(costs.flops_per_token.training)}FLOPs per token of training"
+    yield f"{costs.kv_cache_bytes_per_token:,} bytes of KV cache per token (fp32)"
+
+
+def _with_unique_names(boxes: Iterable[Box]) -> Iterator[Box]:
+    """Yield the boxes with names that occur once, such as norm, norm 2."""
+    seen: Counter[str] = Counter()
+    for box in boxes:
+        seen[box.name] += 1
+        yield replace(box, name=f"{box.name} {seen[box.name]}")
+
+
+# ---------------------------------------------------------------------- differences
+
+
+def _marked(content: Content, other: Content) -> Content:
+    boxes = {box.name: box for box in _boxes(other)}
+    frames = [item for item in other.items if isinstance(item, Frame)]
+    items: list[Box | Frame] = []
+    for item in content.items:
+        if isinstance(item, Box):
+            items.append(_marked_box(item, boxes.get(item.name)))
+            continue
+        index = sum(isinstance(known, Frame) for known in items)
+        titles = {frames[index].title, *frames[index].norm} if index < len(frames) else set()
+        marked = tuple(_marked_box(box, boxes.get(box.name)) for box in item.boxes)
+        items.append(replace(item, boxes=marked, changed=frozenset({item.title, *item.norm} - titles)))
+    texts = {*content.sizes, *content.costs, content.stream, content.logits}
+    others = {*other.sizes, *other.costs, other.stream, other.logits}
+    return replace(content, items=tuple(items), changed=frozenset(texts - others))
+
+
+def _boxes(content: Content) -> Iterator[Box]:
+    for item in content.items:
+        yield from (item,) if isinstance(item, Box) else item.boxes
+
+
+def _marked_box(box: Box, other: Box | None) -> Box:
+    if other is None:
+        return replace(box, is_new=True)
+    return replace(box, changed=frozenset({box.title, *box.notes} - {other.title, *other.notes}))
