@@ -66,7 +66,7 @@ def ablate(
             _create_runner(plan, plan.selecting, folder, on_progress, samples=False).run(retry_failed=retry)
             retried.add(rung)
         plan = _update_plan(spec, folder, costs)
-    _create_runner(plan, plan.trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
+    _create_runner(plan, plan.final_trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
     if spec.harness is not None:
         scorer = TrialScorer(
             [TrialFolder(folder / "trials" / trial.name) for trial in plan.trials],

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
+from gptzoo.ablation.records.outcome import BaselineLength, Exclusion, Outcome, Variant
 from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
@@ -94,6 +94,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
         "seeds_seen": list(plan.seeds_seen),
+        "baseline_lengths": lengths_as_dicts(plan),
         "warnings": [warning.text for warning in plan.warnings],
         "warning_records": [asdict(warning) for warning in plan.warnings],
         "plugin_files": [asdict(file) for file in loaded_plugin_files()],
@@ -122,6 +123,18 @@ def trials_as_dicts(plan: Plan) -> list[dict[str, Any]]:
     return planned + failed
 
 
+def lengths_as_dicts(plan: Plan) -> list[dict[str, Any]]:
+    """Return the baseline at other lengths as JSON."""
+    return [
+        {
+            "multiple": length.multiple,
+            "steps": length.n_steps,
+            "trials": [{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in length.trials],
+        }
+        for length in plan.baseline_lengths
+    ]
+
+
 def read_outcome(folder: str | Path) -> Outcome:
     """Read the outcome of an ablation, finished or not, from the files in its folder. Raises FolderError."""
     path = Path(folder)
@@ -142,8 +155,12 @@ def read_outcome(folder: str | Path) -> Outcome:
 
 def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcome:
     halving = design.get("contest")
-    trials = [_trial_outcome(path, trial, spec) for trial in design["trials"]]
     variants = [_variant(variant) for variant in design["variants"]]
+    lengths = design.get("baseline_lengths", ())  # older versions wrote none
+    planned = [*design["trials"], *(trial for length in lengths for trial in length["trials"])]
+    trials = [_trial_outcome(path, trial, spec) for trial in planned]
+    trials = with_same_text(trials, design["baseline"], spec["metric"], {v.name: v.reference for v in variants})
+    n_compared = len(design["trials"])
     return Outcome(
         name=spec["name"],
         folder=path,
@@ -156,7 +173,7 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         alpha=level_of_look(spec["alpha"], len(spec.get("looks", ()))),
         power=spec["power"],
         variants=variants,
-        trials=with_same_text(trials, design["baseline"], spec["metric"], {v.name: v.reference for v in variants}),
+        trials=trials[:n_compared],
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
@@ -166,7 +183,17 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         plugin_files=[PluginFile(**file) for file in design.get("plugin_files", ())],
         higher_is_better=design.get("higher_is_better", False),  # older versions refused such metrics
         task_axes=design.get("task_axes", ()),
+        baseline_lengths=_lengths(lengths, trials[n_compared:]),
     )
+
+
+def _lengths(lengths: Sequence[Mapping[str, Any]], trials: Sequence[TrialOutcome]) -> list[BaselineLength]:
+    """Return the baseline at other lengths. `trials` are those of all lengths, in order."""
+    remaining = iter(trials)
+    return [
+        BaselineLength(length["multiple"], length["steps"], [next(remaining) for _ in length["trials"]])
+        for length in lengths
+    ]
 
 
 def _warnings(design: Mapping[str, Any]) -> list[ComparisonWarning]:

@@ -21,6 +21,7 @@ from gptzoo.ablation.design.optuna_search import (
     within_axes,
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
+from gptzoo.ablation.planning.baseline_lengths import check_lengths, plan_lengths
 from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.folder import with_recorded_axes
@@ -57,12 +58,14 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     higher_is_better = is_higher_better(spec.metric, [variant.spec for variant in enumerated])
     # A search knows its variants one by one, so the axes over tasks are found in a design with every choice.
     tasks = read_task_design(spec, enumerated if spec.mode != "tpe" else _enumerate(spec, design, "one_at_a_time"))
+    check_lengths(spec, higher_is_better=higher_is_better, task_axes=tasks.axes)
     prepared = prepare_variants(spec, enumerated, folder, scratch, costs, tasks, higher_is_better=higher_is_better)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
     # A variant that a search suggests later fails alone: it must not end the search.
     checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
     check_patterns(spec, checked, costs)
     names = TrialNames(folder)
+    baseline = next(variant for variant in prepared.variants if variant.name == enumerated.baseline)
     plan = Plan(
         spec=spec,
         variants=prepared.variants,
@@ -77,6 +80,7 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
         notes=list(_notes(enumerated, prepared.variants)),
         higher_is_better=higher_is_better,
         task_axes=tasks.axes,
+        baseline_lengths=plan_lengths(spec, baseline, names),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))

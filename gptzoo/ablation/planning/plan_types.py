@@ -90,6 +90,20 @@ class PlannedVariant:
 
 
 @dataclass(frozen=True)
+class PlannedLength:
+    """The baseline at another length: complete runs with their own learning-rate decay."""
+
+    multiple: float  # of the baseline's own number of steps
+    n_steps: int
+    trials: Sequence[PlannedTrial]
+
+    @property
+    def name(self) -> str:
+        """The name of its trials, such as "rope-x0.5"."""
+        return self.trials[0].variant
+
+
+@dataclass(frozen=True)
 class Plan:
     """The plan of an ablation, as far as the results so far determine it."""
 
@@ -112,6 +126,12 @@ class Plan:
     seeds_seen: Sequence[int] = ()  # numbers of seeds of earlier plans of which results were seen
     notes: Sequence[str] = ()  # caveats to read before the ablation runs
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison, which the results repeat
+    baseline_lengths: Sequence[PlannedLength] = ()  # the baseline at other lengths; () until it is tuned
+
+    @property
+    def final_trials(self) -> list[PlannedTrial]:
+        """The trials of the final comparison, and then those of the baseline at other lengths."""
+        return [*self.trials, *(trial for length in self.baseline_lengths for trial in length.trials)]
 
     @property
     def is_tuned(self) -> bool:

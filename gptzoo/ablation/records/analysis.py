@@ -43,6 +43,39 @@ class Comparison:
     more_seeds: int | None  # seeds to add for a decision, if the verdict is "cannot tell"
     n_failed: int  # number of the variant's trials without an endpoint
     sentence: str  # the verdict as a complete sentence
+    level: float | None = None  # error probability of the interval; None without an interval
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number that is known to lie in an interval. None stands for an unknown end, and for an unknown value."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def times(self, factor: float) -> Range:
+        """Return the range in another unit."""
+        return Range(*(None if number is None else number * factor for number in (self.value, self.low, self.high)))
+
+
+@dataclass(frozen=True)
+class CostToReach:
+    """The cost at which the baseline reaches the mean loss of a variant, from complete baseline runs of other lengths.
+
+    The value is None if it lies outside the lengths that were trained, and an end of the interval is None if no bound
+    follows from them. With a single seed, both ends are None.
+    """
+
+    variant: str
+    multiple: Range  # of the number of steps of the baseline's own runs
+    needed: Mapping[str, Range]  # the same in "steps", "tokens", "flops" and "seconds", as far as they are known
+    spent: Mapping[str, float]  # costs of one trial of the variant itself
+    shortest: float  # multiple of the shortest baseline runs
+    longest: float  # multiple of the longest baseline runs
+    beyond: Literal["", "shortest", "longest"]  # the end of these lengths beyond which the value lies; "" if within
+    n: int  # number of pairs, or number of seeds of the smaller side
+    sentence: str  # the cost as complete sentences
 
 
 @dataclass(frozen=True)
@@ -150,5 +183,6 @@ class Analysis:
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison as a whole
     tasks: Sequence[TaskResult] = ()  # by task, metric and variant; () without synthetic tasks
     trained: str = ""  # the trained models as a sentence: data, size, steps and device
+    costs: Sequence[CostToReach] = ()  # by variant, in the order of the comparisons; () without `baseline_lengths`
     higher_is_better: bool = False  # direction of the metric
     unit: str = ""  # unit of the metric and of all differences, such as "nats per token"; "" if unknown

@@ -45,6 +45,15 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class BaselineLength:
+    """The baseline trained for another number of steps, as complete runs with their own learning-rate decay."""
+
+    multiple: float  # of the baseline's own number of steps, as the ablation asks for it
+    steps: int  # optimizer steps of one trial
+    trials: Sequence[TrialOutcome]  # their variant is the name of the baseline and the multiple: "rope-x0.5"
+
+
+@dataclass(frozen=True)
 class Exclusion:
     """A point of the design that is not a valid spec or that the ablation excludes."""
 
@@ -77,6 +86,12 @@ class Outcome:
     task_axes: Sequence[str] = ()  # axes over synthetic tasks; variants are compared within a task
     looks: Sequence[int] = ()  # numbers of seeds at which results are looked at, the current one last; () for one look
     plugin_files: Sequence[PluginFile] = ()  # those given with --plugin
+    baseline_lengths: Sequence[BaselineLength] = ()  # the baseline at other lengths, which is not ranked
+
+    @property
+    def all_trials(self) -> list[TrialOutcome]:
+        """The trials of the variants, and then those of the baseline at other lengths."""
+        return [*self.trials, *(trial for length in self.baseline_lengths for trial in length.trials)]
 
     @property
     def compared(self) -> list[str]:

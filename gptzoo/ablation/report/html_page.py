@@ -53,7 +53,7 @@ def render_page(
         version=version,
         outcome=outcome,
         analysis=analysis,
-        states=Counter(trial.state for trial in outcome.trials),
+        states=Counter(trial.state for trial in outcome.all_trials),
         headline=headline(outcome, analysis),
         findings=[comparison for comparison in analysis.comparisons if comparison.variant in outcome.compared],
         methods=methods(outcome, analysis),

@@ -21,7 +21,7 @@ from gptzoo.ablation.report.figures import Figure
 from gptzoo.ablation.report.formatting import format_interval, format_value
 from gptzoo.ablation.report.ranking_table import sort_value
 from gptzoo.ablation.report.task_figures import N_SHADES
-from gptzoo.ablation.wording import better_direction, with_unit
+from gptzoo.ablation.wording import better_direction, format_count, with_unit
 from gptzoo.utils.units import scaled
 
 _SCRIPTS = ("draw.js", "forest.js", "curves.js", "pareto.js", "scaling.js", "states.js", "page.js")
@@ -123,6 +123,7 @@ def _environment() -> Environment:
         "better_direction": better_direction,
         "with_unit": with_unit,
         "scaled": scaled,
+        "format_count": format_count,
         "format_value": format_value,
         "format_interval": format_interval,
         "sort_value": sort_value,

@@ -10,6 +10,7 @@ from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value
 from gptzoo.ablation.report.summary import methods, score_methods
 from gptzoo.ablation.report.task_figures import HeatCell, HeatMap, build_heat_map
+from gptzoo.ablation.statistics.cost_sentences import describe_multiple
 from gptzoo.ablation.statistics.task_scores import score_notes
 from gptzoo.ablation.wording import with_unit
 from gptzoo.utils.units import scaled
@@ -95,6 +96,8 @@ def escape_tex(text: str) -> str:
 def _ranking(outcome: Outcome, analysis: Analysis) -> PaperTable:
     """Return a row for each variant, best first."""
     header = ["variant", with_unit(outcome.metric), "seeds", "difference", "p (Holm)", "parameters", "verdict"]
+    header += ["cost to reach"] if outcome.baseline_lengths else []
+    costs = {cost.variant: describe_multiple(cost) for cost in analysis.costs}
     variants = {variant.name: variant for variant in outcome.variants}
     comparisons = {comparison.variant: comparison for comparison in analysis.comparisons}
     rows = []
@@ -109,10 +112,13 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> PaperTable:
                 format_p_value(comparison.p_adjusted) if comparison else MISSING,
                 scaled(variants[name].n_parameters).strip(),
                 comparison.verdict if comparison else "baseline",
+                *([costs.get(name, MISSING)] if outcome.baseline_lengths else []),
             ]
         )
     text = f"{analysis.trained} {methods(outcome, analysis)}"
-    return PaperTable("ranking", outcome.name, "lrrrrrl", header, rows, text, _caveats(analysis))
+    return PaperTable(
+        "ranking", outcome.name, "lrrrrrl" + "r" * (len(header) - 7), header, rows, text, _caveats(analysis)
+    )
 
 
 def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:

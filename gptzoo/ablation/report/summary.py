@@ -18,10 +18,10 @@ def headline(outcome: Outcome, analysis: Analysis) -> str:
 
 
 def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    states = Counter(trial.state for trial in outcome.trials)
+    states = Counter(trial.state for trial in outcome.all_trials)
     n_open = states["waiting"] + states["running"]
     if n_open:
-        yield f"Preliminary: {n_open} of {format_count(len(outcome.trials), 'trial')} not done yet."
+        yield f"Preliminary: {n_open} of {format_count(len(outcome.all_trials), 'trial')} not done yet."
     if outcome.selection is not None and outcome.selection.finalists is None:
         rung, n_rungs = len(outcome.selection.rungs), outcome.selection.n_rungs
         yield f"The selection is in rung {rung} of {n_rungs}: no variants are compared yet."
@@ -106,14 +106,23 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     if paired:
         yield _differences(outcome, paired, len(outcome.compared))
         if outcome.looks:
-            counts = ", ".join(map(str, outcome.looks))
+            *earlier, last = outcome.looks
+            counts = ", ".join([*map(str, earlier), format_count(last, "seed")])
             yield (
-                f"This is look {len(outcome.looks)} at the results, after {counts} seeds. It spends "
+                f"This is look {len(outcome.looks)} at the results, after {counts}. It spends "
                 f"{outcome.alpha:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
             )
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
             "not, and contains 0."
+        )
+    if analysis.costs:
+        *shorter, longest = sorted({1.0, *(length.multiple for length in outcome.baseline_lengths)})
+        multiples = f"{', '.join(f'{multiple:g}' for multiple in shorter)} and {longest:g}"
+        yield (
+            f"Cost to reach: the number of steps that {outcome.baseline} needs to reach a mean, as a multiple of its "
+            f"own. It is interpolated over the logarithm of the length, between complete runs of {multiples} times its "
+            "length. Its interval has the lengths at which the test of the verdict finds no difference."
         )
     if outcome.selection is not None:
         selection_seeds = ", ".join(map(str, outcome.selection.seeds))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.records.analysis import Analysis, Estimate
-from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.outcome import BaselineLength, Outcome
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.warnings.tuning import tuned_variants
 
@@ -51,6 +51,8 @@ def build_tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
         tables += [_scores(analysis), _trial_scores(analysis)]
     if analysis.tasks:
         tables += [_tasks(analysis), _task_trials(analysis)]
+    if outcome.baseline_lengths:
+        tables += [_lengths(outcome), _costs(analysis)]
     if tuned_variants(outcome):
         tables.append(_tuning(outcome))
     return tables if outcome.selection is None else [*tables, _selection(outcome.selection)]
@@ -122,6 +124,33 @@ def _task_trials(analysis: Analysis) -> Table:
         for s, v in r.values.items()
     ]
     return Table("task_trials", columns, rows)
+
+
+def _lengths(outcome: Outcome) -> Table:
+    """Return a row for each trial of the baseline, at each length."""
+    columns: dict[str, Column] = {
+        "multiple": float, "steps": int, "seed": int, "state": str, "reason": str, outcome.metric: float
+    }  # fmt: skip
+    own = next(variant for variant in outcome.variants if variant.name == outcome.baseline)
+    lengths = [*outcome.baseline_lengths, BaselineLength(1.0, own.steps or 0, outcome.trials_of(own.name))]
+    rows = [
+        dict(zip(columns, (of.multiple, of.steps, t.seed, t.state, t.reason, t.last(outcome.metric)), strict=True))
+        for of in sorted(lengths, key=lambda length: length.multiple)
+        for t in of.trials
+    ]
+    return Table("baseline_lengths", columns, rows)
+
+
+def _costs(analysis: Analysis) -> Table:
+    """Return a row for each variant in each unit of cost, and for the multiple of the baseline's own steps."""
+    columns: dict[str, Column] = {"variant": str, "cost": str, **dict.fromkeys(("needed", "low", "high"), float)}
+    columns |= {"spent": float, "n": int}
+    rows = [
+        dict(zip(columns, (of.variant, name, r.value, r.low, r.high, of.spent.get(name), of.n), strict=True))
+        for of in analysis.costs
+        for name, r in {"multiple": of.multiple, **of.needed}.items()
+    ]
+    return Table("costs_to_reach", columns, rows)
 
 
 def _tuning(outcome: Outcome) -> Table:

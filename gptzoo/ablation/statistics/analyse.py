@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 
+from gptzoo.ablation.machine_metrics import without_machine_metrics
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Effect, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
@@ -18,6 +19,7 @@ from gptzoo.ablation.statistics.contrast import (
     mean_estimate,
     pooled_sd,
 )
+from gptzoo.ablation.statistics.cost_to_reach import cost_notes, costs_to_reach
 from gptzoo.ablation.statistics.curves import curve_bands, losses_at_equal_cost
 from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts
 from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, apply_holm_correction
@@ -45,24 +47,32 @@ def analyse(outcome: Outcome) -> Analysis:
     ranking = {name: average(list(endpoints[name].values()), outcome.alpha) for name in _ranked(outcome, endpoints)}
     contrasts = factorial_contrasts(outcome, endpoints)
     matched = losses_at_equal_cost(outcome)
+    comparisons = compare_with_baseline(outcome)
     return Analysis(
         baseline=outcome.baseline,
         metric=outcome.metric,
         ranking=ranking,
-        comparisons=compare_with_baseline(outcome),
+        comparisons=comparisons,
         noise=estimate_noise(list(endpoints.values()), outcome.alpha),
         effects=_estimate_effects(outcome, contrasts),
         bands=curve_bands(outcome),
         matched=matched,
         fronts=pareto_fronts(outcome, losses),
-        notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome)],
+        notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome), *cost_notes(outcome)],
         scores=compare_scores(outcome),
         tasks=task_results(outcome),
         warnings=list(result_warnings(outcome)),
         trained=describe_training(outcome),
+        costs=costs_to_reach(outcome, comparisons),
         unit=unit_of(outcome.metric),
         higher_is_better=outcome.higher_is_better,
     )
+
+
+def analyse_reproducibly(outcome: Outcome) -> Analysis:
+    """Analyse an ablation so that equal trials give equal results on every machine, except for seconds in costs."""
+    analysis = analyse(without_machine_metrics(outcome))
+    return replace(analysis, costs=costs_to_reach(outcome, analysis.comparisons))
 
 
 def _ranked(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[str]:
@@ -173,6 +183,7 @@ def _comparison(
         more_seeds=more_seeds,
         n_failed=len(failed),
         sentence=sentence,
+        level=corrected.level,
     )
 
 

@@ -24,12 +24,12 @@ def report_notes(
     matched: Mapping[Cost, Matched],
 ) -> Iterator[str]:
     """Yield the notes of a report, the most important first."""
-    n_open = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
+    n_open = sum(trial.state in ("waiting", "running") for trial in outcome.all_trials)
     if n_open:
-        yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
-    if n_unverified := sum(not trial.verified for trial in outcome.trials):
+        yield f"{n_open} of {format_count(len(outcome.all_trials), 'trial')} not done yet: these results may change."
+    if n_unverified := sum(not trial.verified for trial in outcome.all_trials):
         yield (
-            f"{n_unverified} of {format_count(len(outcome.trials), 'trial')} have no checksum, as an older version "
+            f"{n_unverified} of {format_count(len(outcome.all_trials), 'trial')} have no checksum, as an older version "
             "wrote them: only the form of their records was checked."
         )
     if outcome.selection is not None:
