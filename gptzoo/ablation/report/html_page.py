@@ -10,12 +10,12 @@ from gptzoo.ablation.records.analysis import Analysis, Comparison
 from gptzoo.ablation.records.outcome import Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.report import palette
-from gptzoo.ablation.report.figures import Figure
+from gptzoo.ablation.report.figures.figure import Figure
+from gptzoo.ablation.report.figures.task_figures import build_heat_map
 from gptzoo.ablation.report.page_frame import data_url, json_text, render
 from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
-from gptzoo.ablation.report.task_figures import build_heat_map
 from gptzoo.ablation.warnings.tuning import tuned_variants
 
 

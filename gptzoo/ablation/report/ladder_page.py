@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.report import palette
-from gptzoo.ablation.report.figures import Figure
+from gptzoo.ablation.report.figures.figure import Figure
 from gptzoo.ablation.report.page_frame import data_url, json_text, render
 from gptzoo.ablation.report.tables import Column, Table
 from gptzoo.ablation.scaling.ladder_spec import BASELINE

@@ -17,10 +17,10 @@ from markupsafe import Markup
 
 import gptzoo
 from gptzoo.ablation.report import palette
-from gptzoo.ablation.report.figures import Figure
+from gptzoo.ablation.report.figures.figure import Figure
+from gptzoo.ablation.report.figures.task_figures import N_SHADES
 from gptzoo.ablation.report.formatting import format_interval, format_value
 from gptzoo.ablation.report.ranking_table import sort_value
-from gptzoo.ablation.report.task_figures import N_SHADES
 from gptzoo.ablation.wording import better_direction, format_count, with_unit
 from gptzoo.utils.units import scaled
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.report.figures.task_figures import HeatCell, HeatMap, build_heat_map
 from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value
 from gptzoo.ablation.report.summary import methods, score_methods
-from gptzoo.ablation.report.task_figures import HeatCell, HeatMap, build_heat_map
 from gptzoo.ablation.statistics.cost_sentences import describe_multiple
 from gptzoo.ablation.statistics.task_scores import score_notes
 from gptzoo.ablation.wording import with_unit

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from gptzoo.ablation.planning.folder import read_outcome
-from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.figures.figure import build_figures
+from gptzoo.ablation.report.figures.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.html_page import render_page
-from gptzoo.ablation.report.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.ladder_page import render_ladder_page
 from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.report.without_paths import without_paths

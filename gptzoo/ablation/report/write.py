@@ -8,15 +8,15 @@ from pathlib import Path
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
-from gptzoo.ablation.report.figures import Figure, build_figures
+from gptzoo.ablation.report.figures.figure import Figure, build_figures
+from gptzoo.ablation.report.figures.ladder_figures import build_ladder_figures
+from gptzoo.ablation.report.figures.static_figures import draw_figure, draw_heat_map
+from gptzoo.ablation.report.figures.task_figures import HeatMap, build_heat_map
 from gptzoo.ablation.report.html_page import render_page
-from gptzoo.ablation.report.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.ladder_page import ladder_styles, ladder_tables, render_ladder_page
 from gptzoo.ablation.report.palette import LineStyle, outcome_styles
 from gptzoo.ablation.report.paper_tables import build_paper_tables
-from gptzoo.ablation.report.static_figures import draw_figure, draw_heat_map
 from gptzoo.ablation.report.tables import Table, build_tables
-from gptzoo.ablation.report.task_figures import HeatMap, build_heat_map
 from gptzoo.ablation.report.without_paths import without_paths
 from gptzoo.ablation.scaling.folder import read_ladder_files
 from gptzoo.ablation.scaling.read_result import read_ladder

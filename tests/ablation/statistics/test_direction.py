@@ -13,7 +13,7 @@ import gptzoo
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import RungTrial
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.figures.figure import build_figures
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.selection.halving import select
 from gptzoo.ablation.selection.learning_rate_grid import GridTrial, choose_value

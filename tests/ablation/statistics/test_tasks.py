@@ -14,12 +14,12 @@ from scipy import stats
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.figures.figure import build_figures
+from gptzoo.ablation.report.figures.task_figures import StatePlot
 from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.paper_tables import build_paper_tables
 from gptzoo.ablation.report.summary import headline
 from gptzoo.ablation.report.tables import build_tables
-from gptzoo.ablation.report.task_figures import StatePlot
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.terminal.print_outcome import outcome_as_dict
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptzoo.ablation.records.analysis import Band
-from gptzoo.ablation.report.figures import Figure, ForestPlot, LearningCurves, ParetoPlot, ScalingPlot
+from gptzoo.ablation.report.figures.figure import Figure, ForestPlot, LearningCurves, ParetoPlot, ScalingPlot
+from gptzoo.ablation.report.figures.static_task_figures import plot_heat, plot_states
+from gptzoo.ablation.report.figures.task_figures import HeatMap, StatePlot
 from gptzoo.ablation.report.palette import INK, LIGHT, LineStyle
-from gptzoo.ablation.report.static_task_figures import plot_heat, plot_states
-from gptzoo.ablation.report.task_figures import HeatMap, StatePlot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

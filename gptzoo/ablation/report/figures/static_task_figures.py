@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptzoo.ablation.report.task_figures import HeatMap, StatePlot
+from gptzoo.ablation.report.figures.task_figures import HeatMap, StatePlot
 from gptzoo.utils.units import scaled
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from statistics import mean
 
 from gptzoo.ablation.records.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, ParetoPoint, Verdict
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.report.figures.task_figures import StatePlot, build_state_plot
 from gptzoo.ablation.report.formatting import format_estimate
-from gptzoo.ablation.report.task_figures import StatePlot, build_state_plot
 from gptzoo.ablation.wording import better_sign, with_unit
 
 TRAINING_COSTS: Mapping[Cost, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gptzoo.ablation.report.figures import Figure, ScalingMark, ScalingPlot, ScalingSeries
+from gptzoo.ablation.report.figures.figure import Figure, ScalingMark, ScalingPlot, ScalingSeries
 from gptzoo.ablation.scaling.result import LadderAnalysis, Multiplier, VariantScaling
 from gptzoo.ablation.scaling.sentences import format_factor
 from gptzoo.ablation.wording import with_unit
