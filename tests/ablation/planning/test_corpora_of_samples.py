@@ -95,6 +95,18 @@ def test_the_size_of_the_state_is_that_of_keys_and_values_at_the_length_of_the_s
             r"\$\.halving: cannot be combined with the axis 'corpus' over tasks",
         ),
         (
+            {"axes": {"model.norm": ["pre_ln", "post_ln"]}, "baseline_lengths": [0.5, 2]},
+            r"\$\.baseline_lengths: needs a metric that is lower for better models, and val/accuracy is higher",
+        ),
+        (
+            {
+                "axes": {"corpus": TASKS, "model.norm": ["pre_ln", "post_ln"]},
+                "metric": "val/loss",
+                "baseline_lengths": [0.5, 2],
+            },
+            r"\$\.baseline_lengths: needs one baseline, and corpus has one for each task",
+        ),
+        (
             {
                 "axes": {"corpus": TASKS, "model.norm": ["pre_ln", "post_ln"]},
                 "exclude": [{"when": {"corpus": "long", "model.norm": "pre_ln"}}],
