@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from gptzoo.publishing.private_paths import public_record, shorten_paths_in
 
@@ -19,11 +19,10 @@ def without_paths(record: T) -> T:
 
     Statistics must be computed before: two files of one name in different folders become the same text.
     """
-    copy: T = _without_paths(record)
-    return copy
+    return cast(T, _without_paths(record))
 
 
-def _without_paths(value: object) -> Any:  # noqa: ANN401  of the type of the value
+def _without_paths(value: object) -> object:
     if isinstance(value, str):
         return shorten_paths_in(value)
     if isinstance(value, Mapping):
@@ -32,7 +31,7 @@ def _without_paths(value: object) -> Any:  # noqa: ANN401  of the type of the va
         return [_without_paths(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
-        changes = {
+        changes: dict[str, Any] = {
             name: public_record(of) if name in _RECORDS else _without_paths(of)
             for name, of in fields.items()
             if name not in _KEPT
