@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gptzoo
 from gptzoo.data.prepare import prepare
-from gptzoo.training.evaluation.full_pass import validation_metrics
+from gptzoo.training.evaluation.full_pass import measure
 
 folder = Path(sys.argv[1])
 for file in sorted(folder.glob("trials/*/run.json")):
@@ -18,6 +18,6 @@ for file in sorted(folder.glob("trials/*/run.json")):
             continue  # the model has no positions beyond this length
         batching = spec.batching.build(store, tokenizer, length, spec.seed)
         batches = batching.validation_batches(16384)
-        metrics = validation_metrics(model, batches, n_bytes=batching.val_bytes, precision="fp32")
-        losses.append(f"{length}: {metrics['val/loss']:.4f}")
+        loss = measure(model, batches, n_bytes=batching.val_bytes).likelihood.loss
+        losses.append(f"{length}: {loss:.4f}")
     print(f"{file.parent.name:40}  {'  '.join(losses)}")

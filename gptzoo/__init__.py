@@ -2,7 +2,7 @@
 
     model = gptzoo.build("configs/models/tiny.json")     # a torch module
     logits, _ = model(tokens)
-    _, loss = model(tokens, targets)
+    _, loss = model(tokens[:, :-1], tokens[:, 1:])       # targets: the next tokens, which the model does not shift
 
 The names below are the public API. They are imported on first use, so that `import gptzoo` and `gptzoo --help` do not
 wait for torch.
@@ -24,7 +24,7 @@ _HOME = {
     # training, evaluation, loading, sampling
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",
-    "load": "gptzoo.checkpoint.model_folder",
+    "load": "gptzoo.sampling.text_model",
     "export_hf": "gptzoo.publishing.export_hf",
     "generate": "gptzoo.sampling.generate",
     "stream": "gptzoo.sampling.generate",
@@ -36,6 +36,7 @@ _HOME = {
     "variants": "gptzoo.ablation.design.variants",
     "ablate": "gptzoo.ablation.ablate",
     "compare": "gptzoo.ablation.comparison.compare",
+    "ladder": "gptzoo.ablation.scaling.ladder",
     "read_outcome": "gptzoo.ablation.planning.folder",
     # base classes and types for components
     "hookimpl": "gptzoo.hooks",
@@ -44,6 +45,7 @@ _HOME = {
     "Inherited": "gptzoo.component",
     "inherited": "gptzoo.component",
     "Recommended": "gptzoo.component",
+    "option_error": "gptzoo.strict_model",
     "Reference": "gptzoo.reference",
     "PerLayer": "gptzoo.reference",
     "by_default": "gptzoo.reference",
@@ -61,7 +63,7 @@ _HOME = {
     "Attention": "gptzoo.components.multi_head_attention",
     "MultiHeadAttention": "gptzoo.components.multi_head_attention",
     "SdpaAttention": "gptzoo.components.attention",
-    "cuda_attention": "gptzoo.components.attention",
+    "fused_attention": "gptzoo.components.attention",
     "FeedForward": "gptzoo.components.ffn",
     "Activation": "gptzoo.components.activation",
     "Architecture": "gptzoo.model.architecture",
@@ -83,7 +85,7 @@ _HOME = {
     "SampleCorpus": "gptzoo.data.corpora.samples",
     "Sample": "gptzoo.data.corpora.samples",
     "Draws": "gptzoo.data.corpora.draws",
-    "IGNORED_TARGET": "gptzoo.data.targets",
+    "IGNORED_TARGET": "gptzoo.utils.targets",
     "TokenStore": "gptzoo.data.token_store",
     "Batching": "gptzoo.data.batching.batching",
     "Optimizer": "gptzoo.training.optim.optimizers",

@@ -8,7 +8,7 @@ from gptzoo.ablation.execution.executor import Job as Job
 from gptzoo.ablation.execution.remote_job import RemoteJob as RemoteJob
 from gptzoo.ablation.execution.remote_job import run_remote_job as run_remote_job
 from gptzoo.ablation.planning.folder import read_outcome as read_outcome
-from gptzoo.checkpoint.model_folder import load as load
+from gptzoo.ablation.scaling.ladder import ladder as ladder
 from gptzoo.component import Component as Component
 from gptzoo.component import Config as Config
 from gptzoo.component import Inherited as Inherited
@@ -16,7 +16,7 @@ from gptzoo.component import Recommended as Recommended
 from gptzoo.component import inherited as inherited
 from gptzoo.components.activation import Activation as Activation
 from gptzoo.components.attention import SdpaAttention as SdpaAttention
-from gptzoo.components.attention import cuda_attention as cuda_attention
+from gptzoo.components.attention import fused_attention as fused_attention
 from gptzoo.components.cache import extend as extend
 from gptzoo.components.cache import new_cache as new_cache
 from gptzoo.components.context import ForwardContext as ForwardContext
@@ -45,7 +45,6 @@ from gptzoo.data.corpora.corpus import Corpus as Corpus
 from gptzoo.data.corpora.draws import Draws as Draws
 from gptzoo.data.corpora.samples import Sample as Sample
 from gptzoo.data.corpora.samples import SampleCorpus as SampleCorpus
-from gptzoo.data.targets import IGNORED_TARGET as IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore as TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer as Tokenizer
 from gptzoo.dims import Dims as Dims
@@ -89,6 +88,7 @@ from gptzoo.sampling.inference_weights import prepare_for_inference as prepare_f
 from gptzoo.sampling.processors.processor import LogitsProcessor as LogitsProcessor
 from gptzoo.sampling.sequence import TokenSequence as TokenSequence
 from gptzoo.sampling.spec import SamplingSpec as SamplingSpec
+from gptzoo.sampling.text_model import load as load
 from gptzoo.spec.ablation import AblationSpec as AblationSpec
 from gptzoo.spec.files import load_ablation_spec as load_ablation_spec
 from gptzoo.spec.files import load_model_spec as load_model_spec
@@ -105,6 +105,8 @@ from gptzoo.training.optim.optimizers import Optimizer as Optimizer
 from gptzoo.training.run.run_view import RunView as RunView
 from gptzoo.training.tracking.tracker import Tracker as Tracker
 from gptzoo.training.trainer import train as train
+from gptzoo.utils.targets import IGNORED_TARGET as IGNORED_TARGET
 
 __all__: list[str]
 __version__: str
+from gptzoo.strict_model import option_error as option_error

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
 from gptzoo.component import Component, Config
-from gptzoo.strict_model import custom_error, error_at, errors_below
+from gptzoo.strict_model import error_at, errors_below, option_error
 
 
 class Reference:
@@ -35,22 +35,22 @@ class Reference:
         """Return the config for a name, an object, or a config. `context` has the folder that paths are relative to."""
         if isinstance(value, Config):
             if value.component.kind != self.kind:
-                raise custom_error(
+                raise option_error(
                     f"expected a component of kind {self.kind}, got {value.component.kind} {value.type!r}"
                 )
             return value
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, dict):
-            raise custom_error(f'expected the name of a component or an object with a "type", got {_json_type(value)}')
+            raise option_error(f'expected the name of a component or an object with a "type", got {_json_type(value)}')
         known = registry.current().of_kind(self.kind)
         name = value.get("type")
         if not isinstance(name, str):
-            raise custom_error(f'needs a "type", the name of the {self.kind}  (known: {", ".join(known)})')
+            raise option_error(f'needs a "type", the name of the {self.kind}  (known: {", ".join(known)})')
         try:
             component = registry.current().get(self.kind, name)
         except LookupError as error:
-            raise custom_error(error.args[0]) from None
+            raise option_error(error.args[0]) from None
         return component.Config.model_validate(value, context=context)
 
     def accepts(self, component: type[Component]) -> bool:
@@ -73,7 +73,7 @@ class PerLayer(Reference):
         if not isinstance(value, list | tuple):
             return self.validate(value, context)
         if not value:
-            raise custom_error(f"expected at least one {self.kind}, got an empty list")
+            raise option_error(f"expected at least one {self.kind}, got an empty list")
         configs, errors = [], []
         for index, item in enumerate(value):
             try:

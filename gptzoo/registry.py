@@ -21,11 +21,13 @@ from pluggy import HookRelay
 
 from gptzoo import __version__, hooks
 from gptzoo.component import Component
+from gptzoo.component_hints import unknown_component
 from gptzoo.errors import PluginError
 from gptzoo.plugin_checks import check_component, check_hooks, kind_base, offered_components, one_line_reason
 from gptzoo.strict_model import did_you_mean
 
 BUILTIN = "gptzoo.builtin"  # entry point of the built-in components
+FILE_MODULE_PREFIX = "gptzoo_plugin_"  # of the names of modules that `load_file` imports
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Registry:
         self.hook_relays: list[tuple[Origin, HookRelay]] = []  # the hooks of each plugin
         self.refused: list[RefusedPlugin] = []
         self.disabled: list[Origin] = []  # by GPTZOO_PLUGINS
+        self.file_sources: dict[Path, bytes] = {}  # the source of each plugin file, as it was loaded
 
     @property
     def kinds(self) -> list[str]:
@@ -94,7 +97,7 @@ class Registry:
             for left_out in hook_relay.gptzoo_left_out():
                 if left_out_reason := left_out.get(f"{kind}:{name}"):
                     raise LookupError(f"{kind} {name!r} is left out of {origin}: {left_out_reason}")
-        reason = f"no {kind} named {name!r}{did_you_mean(name, known)}  (known: {', '.join(known) or 'none'})"
+        reason = unknown_component(kind, name, known, {origin.distribution for origin in self.disabled})
         for plugin in self.refused:
             reason += f"; plugin {plugin.origin.plugin!r} ({plugin.origin}) was refused: {plugin.reason}"
         if self.disabled:
@@ -143,15 +146,17 @@ class Registry:
         if origin in self.plugins:
             return
         # The module name contains the path, because two files may have the same name.
-        module_name = "gptzoo_plugin_" + re.sub(r"\W", "_", str(file))
+        module_name = FILE_MODULE_PREFIX + re.sub(r"\W", "_", str(file))
         spec = importlib.util.spec_from_file_location(module_name, file)
         if spec is None or spec.loader is None:
             raise PluginError(f"{file}: not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # dataclasses and pydantic look up the module of a class
         try:
+            source = file.read_bytes()
             spec.loader.exec_module(module)
             self.admit(module, origin)
+            self.file_sources[file] = source
         except (Exception, SystemExit) as error:
             del sys.modules[spec.name]
             raise PluginError(f"{file.name}: {one_line_reason(error)}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from gptzoo.field_words import FIELD_WORDS
 from gptzoo.json_forms import read_json_forms
 
 
@@ -28,14 +29,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def custom_error(reason: str) -> PydanticCustomError:
-    """Return an error for validators to raise whose message is exactly `reason`."""
+def option_error(reason: str) -> PydanticCustomError:
+    """Return an error for a validator of options to raise, whose message is exactly `reason`."""
     return PydanticCustomError("gptzoo", reason)
 
 
 def error_at(reason: str, *location: str | int, value: object = None) -> InitErrorDetails:
     """Return one entry for a pydantic ValidationError with the message `reason` at `location`."""
-    return InitErrorDetails(type=custom_error(reason), loc=location, input=value)
+    return InitErrorDetails(type=option_error(reason), loc=location, input=value)
 
 
 def lone_surrogate_path(value: object) -> tuple[str | int, ...] | None:
@@ -67,10 +68,10 @@ def _refuse_lone_surrogates(value: object) -> object:
     try:
         path = lone_surrogate_path(value)
     except RecursionError:
-        raise custom_error("is nested too deeply") from None
+        raise option_error("is nested too deeply") from None
     if path is not None:
         place = f"the text at {escape_surrogates('.'.join(map(str, path)))!r} " if path else ""
-        raise custom_error(place + LONE_SURROGATE)
+        raise option_error(place + LONE_SURROGATE)
     return value
 
 
@@ -134,8 +135,15 @@ class StrictModel(BaseModel):
         return read_json_forms(handler.resolve_ref_schema(schema), cls, handler.resolve_ref_schema)
 
     @classmethod
-    def _unknown_key(cls, key: str) -> str:
-        return f"no field named {key!r}" + did_you_mean(key, cls.model_fields)
+    def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the reason why a key of `data` is refused, with a suggestion."""
+        return f"no field named {key!r}" + cls._similar_field(key)
+
+    @classmethod
+    def _similar_field(cls, key: str) -> str:
+        """Return a suggestion such as `"; did you mean 'dropout'?"`, also for the word of another project, or ""."""
+        same = FIELD_WORDS.get(key.lower(), "").rpartition(".")[2]
+        return f"; did you mean {same!r}?" if same in cls.model_fields else did_you_mean(key, cls.model_fields)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -144,7 +152,7 @@ class StrictModel(BaseModel):
         known = cls.__pydantic_fields__  # `model_fields` is slower: it looks for a deprecated use
         if not isinstance(data, dict) or not (unknown := [key for key in data if key not in known]):
             return handler(data)
-        errors = [error_at(cls._unknown_key(key), key, value=data[key]) for key in unknown]
+        errors = [error_at(cls._unknown_key(key, data), key, value=data[key]) for key in unknown]
         try:
             handler({key: value for key, value in data.items() if key in known})
         except ValidationError as error:

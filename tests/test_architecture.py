@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ ROOT_MODULE = "gptzoo"  # its public names are imported lazily, so importing it 
 
 # A top-level folder or module may import from those with a lower number, and from itself.
 LAYERS = {
+    "field_words": -1,
     "json_forms": -1,
     "dims": 0,
     "strict_model": 0,
@@ -26,6 +28,7 @@ LAYERS = {
     "utils": 0,
     "hub": 1,
     "component": 1,
+    "component_hints": 2,
     "hooks": 2,
     "plugin_checks": 3,
     "registry": 4,
@@ -130,6 +133,12 @@ def test_no_folder_has_more_than_fifteen_files() -> None:
     assert {folder: n for folder, n in n_files.items() if n > MAX_FILES_PER_FOLDER} == {}
 
 
+def test_the_page_of_the_architecture_describes_every_folder() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    described = re.findall(r"\*\*`(\w+)/`\*\*", page)
+    assert sorted(described) == sorted(file.parent.name for file in PACKAGE.glob("*/__init__.py"))
+
+
 def test_the_core_names_no_component() -> None:
     """Assembly, training and sampling must not depend on the names of components, such as `rope`."""
     names = {
@@ -153,10 +162,10 @@ def test_the_public_names() -> None:
         Replicated Rng RopeScaling RotaryPositional RowParallel RunSpec RunView Sample SampleCorpus SamplingSpec
         Schedule SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan
         TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
-        ablate build by_default compare cuda_attention draw evaluate export_hf extend generate hookimpl inherited
-        initialise load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache
-        prepare_for_inference read_outcome read_rope read_ropes registered rope_parameters run_remote_job source_rows
-        stream train variants
+        ablate build by_default compare draw evaluate export_hf extend fused_attention generate hookimpl inherited
+        initialise ladder load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache
+        option_error prepare_for_inference read_outcome read_rope read_ropes registered rope_parameters run_remote_job
+        source_rows stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

@@ -7,11 +7,14 @@ import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import jsonschema
 import pytest
+import torch
+import torch.nn.functional as F
 
 import gptzoo
 from gptzoo import hooks, registry
@@ -181,14 +184,36 @@ def test_the_commands_on_a_page_exist_with_their_options(page: str) -> None:
             assert {word for word in words if word.startswith("--")} <= known | {"--help"}, words
 
 
+def test_every_example_of_a_loss_shifts_the_targets() -> None:
+    """The model does not shift them, so `model(tokens, tokens)` would train it to repeat its input."""
+    header = (ROOT / "gptzoo" / "eject" / "layout" / "file.py").read_text(encoding="utf-8")
+    texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    texts |= {"gptzoo": gptzoo.__doc__ or "", "Architecture": gptzoo.Architecture.__doc__ or "", "eject": header}
+    calls = {
+        name: re.findall(r"model\((tokens[^()\n]*?, (?:tokens|targets)[^()\n]*)\)", t) for name, t in texts.items()
+    }
+    shown = {name: found for name, found in calls.items() if found}
+    assert {"README.md", "docs/ejecting.md", "gptzoo", "Architecture", "eject"} <= shown.keys()
+    for name, found in shown.items():
+        assert all(call.startswith("tokens[:, :-1], tokens[:, 1:]") for call in found), name
+
+
 def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     (source,) = (block for block in blocks("README.md", "python") if "hookimpl" not in block)
     trained: list[Any] = []
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(gptzoo, "train", lambda *arguments: trained.append(arguments), raising=False)
-    monkeypatch.setattr(gptzoo, "load", trained.append, raising=False)
+    generated: list[Any] = []
+
+    def load(folder: str) -> SimpleNamespace:
+        trained.append(folder)
+        return SimpleNamespace(generate=lambda *arguments: generated.append(arguments))
+
+    monkeypatch.setattr(gptzoo, "load", load, raising=False)
     names: dict[str, Any] = {}
     exec(source, names)
+    assert generated == [("The Birthday of", {"max_new_tokens": 50})]
     assert names["logits"].shape == (2, 64, 5000)
-    assert names["loss"].isfinite()
+    logits, targets = names["logits"], names["tokens"][:, 1:]
+    torch.testing.assert_close(names["loss"], F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
     assert trained == [("configs/runs/quickstart.json", "runs/mine"), "runs/mine"]

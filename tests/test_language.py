@@ -13,6 +13,8 @@ import pytest
 
 from gptzoo import registry
 from gptzoo.ablation.comparison.result import ComparisonResult
+from gptzoo.ablation.scaling.ladder_spec import ladder_schema
+from gptzoo.ablation.scaling.result import LadderResult
 from gptzoo.cli import main
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.spec.schema import ablation_schema, config_schema, file_schema, model_schema, output_schema, run_schema
@@ -65,6 +67,8 @@ SCHEMAS = {
     "ablation": ablation_schema,
     "sampling": lambda: file_schema(SamplingSpec),
     "comparison": lambda: output_schema(ComparisonResult),
+    "ladder": ladder_schema,
+    "ladder-result": lambda: output_schema(LadderResult),
 }
 COMPONENTS = [component for kind in registry.current().kinds for component in registry.current().of_kind(kind).values()]
 

@@ -66,7 +66,7 @@ def ablate(
             _create_runner(plan, plan.selecting, folder, on_progress, samples=False).run(retry_failed=retry)
             retried.add(rung)
         plan = _update_plan(spec, folder, costs)
-    _create_runner(plan, plan.trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
+    _create_runner(plan, plan.final_trials, folder, on_progress, samples=spec.samples).run(retry_failed=retry_failed)
     if spec.harness is not None:
         scorer = TrialScorer(
             [TrialFolder(folder / "trials" / trial.name) for trial in plan.trials],
@@ -115,7 +115,9 @@ def _suggest_variants(plan: Plan, folder: Path) -> None:
     ]
     n_left = search.n_wanted - len({*search.variants} - {None, search.baseline})
     n = min(spec.n_at_once or DEFAULT_BATCH_SIZE, n_left)
-    suggestions = suggest(spec.axes, plan.axes, results, seed=spec.draw_seed, n=n)
+    suggestions = suggest(
+        spec.axes, plan.axes, results, seed=spec.draw_seed, n=n, higher_is_better=plan.higher_is_better
+    )
     append_suggestions(folder, search.n_stored, suggestions)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.training.run.verify_resume import MACHINE_METRICS
 
 
 def without_machine_metrics(outcome: Outcome) -> Outcome:
     """Remove the metrics that depend on the machine, so that equal trials give equal text. The report keeps them."""
-    trials = [
+    lengths = [replace(length, trials=_stripped(length.trials)) for length in outcome.baseline_lengths]
+    return replace(outcome, trials=_stripped(outcome.trials), baseline_lengths=lengths)
+
+
+def _stripped(trials: Sequence[TrialOutcome]) -> list[TrialOutcome]:
+    return [
         replace(trial, rows=[{name: v for name, v in row.items() if name not in MACHINE_METRICS} for row in trial.rows])
-        for trial in outcome.trials
+        for trial in trials
     ]
-    return replace(outcome, trials=trials)

@@ -38,6 +38,16 @@ def with_unit(metric: str) -> str:
     return f"{metric} ({unit_of(metric)})" if unit_of(metric) else metric
 
 
+def better_direction(higher_is_better: bool) -> str:
+    """Return which values of a metric are better: "higher is better" or "lower is better"."""
+    return f"{'higher' if higher_is_better else 'lower'} is better"
+
+
+def better_sign(higher_is_better: bool) -> str:
+    """Return the sign of differences that are better: "positive" or "negative"."""
+    return "positive" if higher_is_better else "negative"
+
+
 def describe_failures(failed: Sequence[TrialOutcome], n_trials: int) -> str:
     """Return how many of the trials failed, for which seeds and reasons."""
     reasons = sorted({trial.reason or "it ended without the metric" for trial in failed})

@@ -20,6 +20,7 @@ from gptzoo.errors import FolderError, InputError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.initialise import initialise
+from gptzoo.model.memory_need import CPU, check_fits, model_bytes
 from gptzoo.spec.files import did_you_mean_path, load_model_spec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import add_provenance
@@ -140,11 +141,14 @@ def load(
     best: from a run folder, load the checkpoint with the lowest validation loss instead of the newest.
     averaged: load the exponential moving average of the weights instead of the weights.
 
-    Raises FolderError if a file is missing or damaged, and SpecError if the spec needs a plugin that is not installed.
+    Raises FolderError if a file is missing or damaged, SpecError if the spec needs a plugin that is not installed, and
+    InputError for a model that needs more memory than there is.
     """
     folder = find_model_folder(Path(path), best=best)
     spec = load_model_spec(folder / "model.json")
     model = build_on_meta(spec)
+    for place in dict.fromkeys((CPU, torch.device(device))):  # the file is read into the memory of the CPU
+        check_fits(model_bytes(model), place, f"{folder}: loading this model")
     stored = load_weights(model, folder)
     model.stored_dtypes = narrow_dtypes(stored)
     if averaged:

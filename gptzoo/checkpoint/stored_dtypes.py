@@ -13,12 +13,12 @@ from torch import Tensor
 
 from gptzoo.model.architecture import Architecture
 
-_NARROW = (torch.bfloat16, torch.float16)
+NARROW_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def narrow_dtypes(tensors: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
     """Return the types of the tensors that have 16 bits, by name."""
-    return {name: tensor.dtype for name, tensor in tensors.items() if tensor.dtype in _NARROW}
+    return {name: tensor.dtype for name, tensor in tensors.items() if tensor.dtype in NARROW_DTYPES}
 
 
 def in_stored_dtypes(model: Architecture) -> dict[str, Tensor]:
@@ -28,12 +28,15 @@ def in_stored_dtypes(model: Architecture) -> dict[str, Tensor]:
 
 
 def common_dtype(model: Architecture) -> torch.dtype:
-    """Return the 16-bit type in which most values of a model are stored, or float32.
+    """Return the 16-bit type in which most weights of a model are stored, or float32.
 
-    It is float32, too, if weights have changed since and the type would round them.
+    It is float32, too, if any weight has changed since, so that its stored type would round it. Tensors of integers do
+    not count.
     """
     sizes: Counter[torch.dtype] = Counter()
     for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
         dtype = model.stored_dtypes.get(name, torch.float32)
         if narrowed(tensor, dtype).dtype != dtype:
             return torch.float32

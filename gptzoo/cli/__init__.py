@@ -35,6 +35,7 @@ from gptzoo.cli.export_hf import export_hf
 from gptzoo.cli.import_gguf import import_gguf
 from gptzoo.cli.import_hf import import_hf
 from gptzoo.cli.inspect import inspect
+from gptzoo.cli.ladder import ladder
 from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
@@ -144,7 +145,7 @@ class CommandLine(click.Group):
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
-    "Compare": (compare, ablate, report, diff),
+    "Compare": (compare, ablate, ladder, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, draw),
     "Other formats": (import_hf, export_hf, import_gguf, export_gguf, eject),
     "Share": (push, pull),

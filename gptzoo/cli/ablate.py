@@ -137,7 +137,7 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    has_failed_trials = any(trial.state == "failed" for trial in outcome.trials)
-    has_unscored_trials = any(trial.unscored for trial in outcome.trials)
+    has_failed_trials = any(trial.state == "failed" for trial in outcome.all_trials)
+    has_unscored_trials = any(trial.unscored for trial in outcome.all_trials)
     has_failures_in_selection = outcome.selection is not None and outcome.selection.failures()
     return _EXIT_TRIALS_FAILED if has_failed_trials or has_unscored_trials or has_failures_in_selection else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.cli.options import allow_oversize_option, json_option, plugin_option, set_option
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sequence-length",
     type=click.IntRange(min=1),
-    help="Sequence length in tokens for FLOPs and memory (default: context_length).",
+    help="Sequence length in tokens for FLOPs and memory (default: that of the run's samples, or context_length).",
 )
 @click.option(
     "--dtype",
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed for the weights in --out."
 )
+@allow_oversize_option
 @json_option
 @set_option
 @plugin_option
@@ -53,6 +54,7 @@ def build(
     precision: Precision,
     out: Path | None,
     seed: int,
+    allow_oversize: bool,
     as_json: bool,
     overrides: tuple[str, ...],
 ) -> None:
@@ -69,16 +71,19 @@ def build(
     model_or_run = read_spec(spec, overrides)
     if isinstance(model_or_run, RunSpec):
         micro_batch_size = model_or_run.micro_batch_size
-        model_spec = model_or_run.model
+        model_spec, default_length = model_or_run.model, model_or_run.tokens_per_sample
         default_batch_size = micro_batch_size if isinstance(micro_batch_size, int) else model_or_run.batch_size
     else:
-        model_spec, default_batch_size = model_or_run, 1
+        model_spec, default_length, default_batch_size = model_or_run, model_or_run.context_length, 1
     costs = model_costs(
-        model_spec, sequence_length=sequence_length, batch_size=batch_size or default_batch_size, precision=precision
+        model_spec,
+        sequence_length=sequence_length or default_length,
+        batch_size=batch_size or default_batch_size,
+        precision=precision,
     )
     nodes = build_model_graph(model_spec)
     if out is not None:
-        _write_initial_weights(model_spec, out, seed)
+        _write_initial_weights(model_spec, out, seed, allow_oversize)
     if as_json:
         click.echo(to_json(_to_json(model_or_run, model_spec, nodes, costs), indent=2))
         return
@@ -89,11 +94,11 @@ def build(
     print_card(Console(highlight=False), model_or_run, nodes, costs)
 
 
-def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int) -> None:
+def _write_initial_weights(spec: ModelSpec, folder: Path, seed: int, allow_oversize: bool) -> None:
     from gptzoo.checkpoint.model_folder import save_model
     from gptzoo.model.build import build as build_model
 
-    save_model(folder, build_model(spec, seed=seed))
+    save_model(folder, build_model(spec, seed=seed, allow_oversize=allow_oversize))
     click.echo(f"{folder}: wrote initial weights, seed {seed}", err=True)
 
 

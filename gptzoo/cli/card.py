@@ -95,7 +95,7 @@ def _cost_lines(spec: ModelSpec, costs: ModelCosts, width: int) -> Iterator[Text
         notes_by_label["not counted"] = ["FLOPs and training memory", costs.not_rehearsed]
     notes_by_label["components from"] = _origin_notes(spec)
     export = summarise_export(spec)
-    notes_by_label["transformers"] = [str(export), *(["use export-hf --remote-code"] if export.family is None else [])]
+    notes_by_label["transformers"] = [str(export), *(["try export-hf --remote-code"] if export.family is None else [])]
     for label, notes in notes_by_label.items():
         for index, line in enumerate(wrap_notes(notes, width - _LABEL_WIDTH)):
             yield Text(f"{'' if index else label:<{_LABEL_WIDTH}}", "bold").append(line, "not bold")

@@ -33,16 +33,22 @@ _VERDICT_CODES = {"better": 10, "worse": 11, "same": 12, "cannot tell": 13}
 )
 @click.option(
     "--metric",
-    help="Metric to compare, lower is better (default: val/loss, or val/bits_per_byte if the tokenizers differ).",
+    help="Metric to compare (default: val/loss, or val/bits_per_byte if the tokenizers differ).",
 )
 @click.option(
     "--margin", type=click.FloatRange(min=0), help="Largest difference that counts as the same (default: 0.001)."
 )
 @click.option("--held-out", metavar="CORPUS", help="Corpus to measure both on, as a name or JSON (default: their own).")
 @click.option(
+    "--baseline-lengths",
+    metavar="MULTIPLES",
+    help="Lengths of additional runs of A, as multiples of its own, such as 0.5,2. The result then says how many "
+    "steps, tokens, FLOPs and seconds A needs to reach the loss of B (default: those of the folder, or none).",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the comparison (default: comparisons/A-B-HASH, where HASH depends on both specs). Trials in it "
+    help="Folder of the comparison (default: comparisons/A-B-HASH, where HASH depends on both runs). Trials in it "
     "that are done are not run again.",
 )
 @click.option("--executor", metavar="JSON", help="Executor of the trials: a name such as local, or a JSON object.")
@@ -61,6 +67,7 @@ def compare(
     metric: str | None,
     margin: float | None,
     held_out: str | None,
+    baseline_lengths: str | None,
     out: Path | None,
     executor: str | None,
     retry_failed: bool,
@@ -95,6 +102,7 @@ def compare(
             metric=metric,
             margin=margin,
             held_out=None if held_out is None else read_component("corpus", held_out, "--held-out"),
+            baseline_lengths=None if baseline_lengths is None else _read_lengths(baseline_lengths),
             executor=None if executor is None else read_component("executor", executor, "--executor"),
             out=out,
             retry_failed=retry_failed,
@@ -118,19 +126,38 @@ def _read_budget(text: str) -> dict[str, float]:
     return {cost: int(value) if cost == "tokens" and value.is_integer() else value}
 
 
+def _read_lengths(text: str) -> list[float]:
+    """Read lengths such as "0.5,2". The ablation checks their number and range."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"expected multiples such as 0.5,2, got {text!r}", param_hint="--baseline-lengths"
+        ) from None
+
+
 def _lines(result: ComparisonResult) -> list[str]:
     """Return the result as text: what was trained, warnings, verdict, both sides, looks and the folder."""
+    from gptzoo.ablation.wording import format_count
+
     lines = [result.trained, *(f"Warning: {warning.text}" for warning in result.warnings)]
     lines += [f"verdict: {result.verdict}", result.sentence]
+    if result.cost_to_reach is not None:
+        lines.append(result.cost_to_reach.sentence)
     lines += [f"A: {_side(result, result.a)}", f"B: {_side(result, result.b)}"]
     lines += [f"change from A to B: {change}" for change in result.changes]
     lines += [*result.notes]
     if len(result.looks) > 1:
-        looks = ", ".join(f"{look.verdict} after {look.seeds} seeds" for look in result.looks)
+        looks = ", ".join(f"{look.verdict} after {format_count(look.seeds, 'seed')}" for look in result.looks)
         lines.append(f"looks at the results: {looks}; all of them together err with at most {result.alpha:.0%}")
     return [*lines, f"folder: {result.folder}"]
 
 
 def _side(result: ComparisonResult, side: SideResult) -> str:
-    mean = "no result" if side.mean is None else f"{result.metric} {side.mean.value:.4f} {result.unit}".rstrip()
-    return f"{side.name}: {mean}, mean of {len(side.values)} seeds; {side.parameters:,} parameters"
+    from gptzoo.ablation.wording import format_count
+
+    mean = "no result"
+    if side.mean is not None:
+        value = f"{side.mean.value:.4f} {result.unit}".rstrip()
+        mean = f"{result.metric} {value}, mean of {format_count(len(side.values), 'seed')}"
+    return f"{side.name}: {mean}; {side.parameters:,} parameters"

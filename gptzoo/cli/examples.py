@@ -59,6 +59,10 @@ EXAMPLES = {
         "gptzoo ablate configs/ablations/positions.json --set seeds=3",
         "gptzoo ablate status ablations/positions",
     ),
+    "ladder": (
+        "gptzoo ladder configs/ladders/sandwich.json --dry-run",
+        "gptzoo ladder configs/ladders/sandwich.json",
+    ),
 }
 
 

@@ -28,7 +28,7 @@ _BYTES_PER_GB = 10**9
     "--remote-code",
     is_flag=True,
     help="Write the model's own code, which transformers runs with trust_remote_code=True, for a model that no family "
-    "computes.",
+    "computes. Refused if a part cannot be ejected.",
 )
 @click.option(
     "--dtype",
@@ -66,7 +66,8 @@ def export_hf(
     `gptzoo build` shows the family.
 
     With --remote-code, OUT also has the code of the model: the file that `gptzoo eject` writes, and a wrapper for
-    transformers. Loading it needs trust_remote_code=True, but not gptzoo.
+    transformers. Loading it needs trust_remote_code=True, but not gptzoo. A model that `gptzoo eject` refuses is
+    refused here, too, with the part named.
     """
     from gptzoo.cli.inputs import read_model
     from gptzoo.eject.formatting import NOT_FORMATTED, can_format

@@ -16,6 +16,7 @@ from gptzoo.utils.json_text import to_json
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.inspection.lens import LogitLens
+    from gptzoo.interop.exporting.summary import ExportSummary
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -81,7 +82,7 @@ def attention(
 
     text, files = _input_text(prompt, file), _output_files(out, "attention", default=not as_json)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    _print_export(loaded)
+    export = _print_export(loaded)
     maps = attention_maps(loaded, _token_ids(loaded, text, special_tokens)).select(layer, head)
     for sublayer in maps.without_map:
         click.echo(f"note: {sublayer} has no attention scores", err=True)
@@ -114,7 +115,7 @@ def attention(
             }
             for attention_map in maps.maps
         ]
-        click.echo(to_json({**_model_as_dict(loaded), "tokens": maps.tokens, "maps": data}))
+        click.echo(to_json({**_model_as_dict(loaded, export), "tokens": maps.tokens, "maps": data}))
 
 
 @inspect.command()
@@ -143,7 +144,7 @@ def logits(
 
     text, files = _input_text(prompt, file), _output_files(out, "logits", default=False)
     loaded = read_model(run, checkpoint=checkpoint, averaged=averaged, device=device)
-    _print_export(loaded)
+    export = _print_export(loaded)
     lens = logit_lens(loaded, _token_ids(loaded, text, special_tokens), top)
     title = _title("Logit lens", loaded, text)
 
@@ -159,15 +160,18 @@ def logits(
 
     _draw_all(files, draw)
     if as_json:
-        click.echo(to_json(_lens_as_dict(lens, loaded)))
+        click.echo(to_json(_lens_as_dict(lens, loaded, export)))
     else:
         _print(lens)
 
 
-def _print_export(loaded: LoadedModel) -> None:
+def _print_export(loaded: LoadedModel) -> ExportSummary:
+    """Print the family that a model is exported to, and return it."""
     from gptzoo.interop.exporting.summary import summarise_export
 
-    click.echo(f"{loaded.folder}: {summarise_export(loaded.spec)}", err=True)
+    export = summarise_export(loaded.spec)
+    click.echo(f"{loaded.folder}: {export}", err=True)
+    return export
 
 
 def _input_text(prompt: str | None, file: str | None) -> str:
@@ -234,7 +238,7 @@ def _print(lens: LogitLens) -> None:
     console.print(table, width=None if console.is_terminal else 24 * (2 + n_candidates))
 
 
-def _lens_as_dict(lens: LogitLens, loaded: LoadedModel) -> dict[str, Any]:
+def _lens_as_dict(lens: LogitLens, loaded: LoadedModel, export: ExportSummary) -> dict[str, Any]:
     layers = [
         {
             "path": name,
@@ -246,10 +250,8 @@ def _lens_as_dict(lens: LogitLens, loaded: LoadedModel) -> dict[str, Any]:
         }
         for layer, name in enumerate(lens.layers)
     ]
-    return {**_model_as_dict(loaded), "tokens": lens.tokens, "layers": layers}
+    return {**_model_as_dict(loaded, export), "tokens": lens.tokens, "layers": layers}
 
 
-def _model_as_dict(loaded: LoadedModel) -> dict[str, Any]:
-    from gptzoo.interop.exporting.summary import summarise_export
-
-    return {"model": str(loaded.folder), "export": asdict(summarise_export(loaded.spec))}
+def _model_as_dict(loaded: LoadedModel, export: ExportSummary) -> dict[str, Any]:
+    return {"model": str(loaded.folder), "export": asdict(export)}

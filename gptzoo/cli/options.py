@@ -83,6 +83,13 @@ def compile_option(command: F) -> F:
     )(command)
 
 
+def allow_oversize_option(command: F) -> F:
+    """Add `--allow-oversize`, which skips the check that a model fits into memory."""
+    return click.option(
+        "--allow-oversize", is_flag=True, help="Go on if the model needs more memory than the machine or device has."
+    )(command)
+
+
 CHAT_TEMPLATE: dict[str, Any] = {
     "metavar": "FILE|NAME",
     "help": "Jinja template of chats, as a file or the name of one of the model's (default: the model's template).",

@@ -1,9 +1,10 @@
-"""`gptzoo report`: the report of an ablation as a page, figures and tables, or served live."""
+"""`gptzoo report`: the report of an ablation or a scaling ladder as a page, figures and tables, or served live."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ from gptzoo.utils.json_text import to_json
 )
 @json_option
 def report(folder: Path, out: Path | None, serve: bool, port: int, as_json: bool) -> None:
-    """Write the report of the ablation in DIR, running or done: report.html, figures/ and tables/.
+    """Write the report of the ablation or scaling ladder in DIR, running or done: report.html, figures/ and tables/.
 
     report.html is self-contained: it can be mailed and works offline. With --json, the statistics of the report are
     also printed as JSON.
@@ -41,15 +42,24 @@ def report(folder: Path, out: Path | None, serve: bool, port: int, as_json: bool
     if serve:
         _serve(folder, port)
         return
-    from gptzoo.ablation.report.write import write_report
+    from gptzoo.ablation.report.write import write_ladder_report, write_report
+    from gptzoo.ablation.scaling.folder import is_ladder
 
-    written = write_report(read_outcome(folder), out or folder / "report", note=lambda text: click.echo(text, err=True))
-    if as_json:
-        files = [str(file) for file in written.files]
-        data = {"page": str(written.page), "files": files, "analysis": asdict(written.analysis)}
-        click.echo(to_json(data, indent=2))
+    def note(text: str) -> None:
+        click.echo(text, err=True)
+
+    out = out or folder / "report"
+    data: dict[str, Any]
+    if is_ladder(folder):
+        of_ladder = write_ladder_report(folder, out, note=note)
+        page, files, data = of_ladder.page, of_ladder.files, {"ladder": of_ladder.result.model_dump(mode="json")}
     else:
-        click.echo(written.page)
+        written = write_report(read_outcome(folder), out, note=note)
+        page, files, data = written.page, written.files, {"analysis": asdict(written.analysis)}
+    if as_json:
+        click.echo(to_json({"page": str(page), "files": [str(file) for file in files], **data}, indent=2))
+    else:
+        click.echo(page)
 
 
 def _serve(folder: Path, port: int) -> None:

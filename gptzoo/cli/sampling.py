@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptzoo.cli.sampling_options import CONSTRAINTS, DEFAULT_TEMPERATURE, PENALTIES, TRUNCATIONS, ProcessorOption
+from gptzoo.cli.sampling_options import CONSTRAINTS, PENALTIES, TRUNCATIONS, ProcessorOption
+from gptzoo.sampling import DEFAULT_TEMPERATURE
 
 if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from gptzoo.cli.option_sections import OptionSpec, option, section
+from gptzoo.sampling import DEFAULT_TEMPERATURE
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-DEFAULT_TEMPERATURE = 0.8
 
 
 class ProcessorOption(NamedTuple):

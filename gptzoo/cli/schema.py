@@ -13,16 +13,24 @@ from gptzoo.cli.options import json_option, plugin_option
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["model", "run", "ablation", "sampling", "comparison"]), default="model")
+@click.argument(
+    "what",
+    type=click.Choice(["model", "run", "ablation", "ladder", "sampling", "comparison", "ladder-result"]),
+    default="model",
+)
 @json_option
 @plugin_option
 def schema(what: str, as_json: bool) -> None:
-    """Print the JSON Schema of specs with all installed components, or of the output of gptzoo compare --json.
+    """Print the JSON Schema of specs with all installed components, or of the output of a command.
+
+    comparison and ladder-result are the outputs of gptzoo compare --json and gptzoo ladder --json.
 
     Save the output to a file and set "$schema" in a spec to that file: an editor then completes and checks the spec.
     The output is JSON with and without --json.
     """
     from gptzoo.ablation.comparison.result import ComparisonResult
+    from gptzoo.ablation.scaling.ladder_spec import ladder_schema
+    from gptzoo.ablation.scaling.result import LadderResult
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, output_schema, run_schema
 
@@ -30,7 +38,9 @@ def schema(what: str, as_json: bool) -> None:
         "model": model_schema,
         "run": run_schema,
         "ablation": ablation_schema,
+        "ladder": ladder_schema,
         "sampling": partial(file_schema, SamplingSpec),
         "comparison": partial(output_schema, ComparisonResult),
+        "ladder-result": partial(output_schema, LadderResult),
     }
     click.echo(json.dumps(schemas[what](), indent=2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import plugin_option, set_option
+from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option
 
 
 @click.command()
@@ -26,6 +26,7 @@ from gptzoo.cli.options import plugin_option, set_option
 @click.option("--device", help="Device: auto, cpu, cuda or cuda:N (default: the spec's).")
 @click.option("--bare", is_flag=True, help="Write no loss curve and no sample at the end.")
 @click.option("--no-plot", is_flag=True, help="Write no loss curve at the end.")
+@allow_oversize_option
 @set_option
 @plugin_option
 def train(
@@ -38,6 +39,7 @@ def train(
     device: str | None,
     bare: bool,
     no_plot: bool,
+    allow_oversize: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Train the model of RUN, a JSON run spec.
@@ -54,7 +56,15 @@ def train(
     if device is not None:
         overrides = (*overrides, f"device={device}")
     spec = load_run_spec(run, overrides)
-    result = train_run(spec, out, resume=resume, extend=extend, override=override, until=until)
+    result = train_run(
+        spec,
+        out,
+        resume=resume,
+        extend=extend,
+        override=override,
+        until=until,
+        allow_oversize=allow_oversize,
+    )
     if launched_rank() != 0:
         return
     if result.paused:

@@ -105,20 +105,16 @@ class SdpaAttention(NaiveAttention):
             mask = context.attention_mask(k_pos, self.window)  # (B|1, 1, T, S)
             if bias is not None:
                 mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
-        if q.is_cuda:
-            dropout = self.config.dropout if self.training else 0.0
-            causal = needs_no_mask and context.causal
-            return cuda_attention(q, k, v, mask=mask, is_causal=causal, dropout=dropout), None
         widens = decodes_on_cpu and q.dtype == torch.bfloat16 and bias is None and self.sinks is None
         if widens:
             q, k, v = q.float(), k.float(), v.float()  # faster than torch's bfloat16 kernel, by a factor of two
-        y = F.scaled_dot_product_attention(
+        y = fused_attention(
             q,
             k,
             v,
-            attn_mask=mask,
-            dropout_p=self.config.dropout if self.training else 0.0,
+            mask=mask,
             is_causal=needs_no_mask and context.causal,
+            dropout=self.config.dropout if self.training else 0.0,
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
         return y.bfloat16() if widens else y, None
@@ -161,7 +157,7 @@ class SdpaAttention(NaiveAttention):
         return y.view(B, H, 1, D).to(dtype)
 
 
-def cuda_attention(
+def fused_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -170,14 +166,38 @@ def cuda_attention(
     is_causal: bool = False,
     dropout: float = 0.0,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
-    """Return the attention (…, H, T, E) of queries (…, H, T, D) over keys (…, G, S, D) and values (…, G, S, E) on CUDA.
+    """Return the attention (…, H, T, E) of queries (…, H, T, D) over keys (…, G, S, D) and values (…, G, S, E).
+
+    It selects torch's fused kernels, on a GPU also for grouped heads with a mask. `enable_gqa` allows G below H.
+
+    mask: (…, H|1, T, S), bool or scores to add.
+    dropout: dropout probability of the attention weights. Give 0 outside training.
+    scale: factor on the scores. Default: D ** -0.5.
+    """
+    if q.is_cuda:
+        return _cuda_attention(q, k, v, mask=mask, is_causal=is_causal, dropout=dropout, scale=scale)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
+    )
+
+
+def _cuda_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    is_causal: bool,
+    dropout: float,
+    scale: float | None,
+) -> Tensor:
+    """Compute `fused_attention` on CUDA.
 
     torch has no fused kernel for grouped heads with a mask, or in float32, and would store all scores (H, T, S). So
     keys and values are repeated for each head of a group, or for a single query, the heads of a group become queries.
     With a mask, cuDNN is not used: for some lengths its gradients are NaN, and it plans anew for each shape.
-
-    mask: (…, H|1, T, S), bool or scores to add.
     """
     n_heads, n_groups = q.shape[-3], k.shape[-3]
     group_size = n_heads // n_groups

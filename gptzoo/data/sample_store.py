@@ -10,10 +10,10 @@ import numpy as np
 
 from gptzoo.component import Config
 from gptzoo.data.corpora.samples import SampleCorpus
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import SPLITS, SampleSource, TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
+from gptzoo.utils.targets import IGNORED_TARGET
 
 
 def open_samples(corpus: SampleCorpus, tokenizer_config: Config) -> tuple[Tokenizer, TokenStore]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import gptzoo
+from gptzoo.registry import FILE_MODULE_PREFIX
 
 _UNKNOWN = "licence not stated"
 
@@ -34,6 +37,8 @@ def origins(packages: Iterable[str]) -> list[Origin]:
 
 
 def _origin(package: str, distribution: str) -> Origin:
+    if package.startswith(FILE_MODULE_PREFIX):  # the name of the module has the file's path, which is private
+        return Origin(f"file {Path(sys.modules[package].__file__ or package).name}", "", _UNKNOWN)
     try:
         metadata = importlib.metadata.metadata(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gptzoo.checkpoint.stored_dtypes import NARROW_DTYPES
 from gptzoo.errors import FolderError, PluginError
 from gptzoo.interop.importer import Importer, Weight
 from gptzoo.interop.stored_tensors import TORCH_DTYPES, StoredTensor
@@ -77,7 +78,7 @@ def convert(
 
 
 def _stored_dtype(tensor: Tensor) -> torch.dtype:
-    return tensor.dtype if tensor.dtype in (torch.bfloat16, torch.float16) else torch.float32
+    return tensor.dtype if tensor.dtype in NARROW_DTYPES else torch.float32
 
 
 def _float_on_meta(tensor: StoredTensor) -> Tensor:

@@ -224,5 +224,8 @@ def _format(refusals: Sequence[Refusal]) -> str:
         lines.append(f"{n_more} more famil{'ies differ' if n_more > 1 else 'y differs'} as much or more.")
     if len(registry.current().of_kind("importer")) <= _N_CORE_FAMILIES:
         lines.append("The package gptzoo-families adds 30 families: pip install gptzoo-families")
-    lines.append("`gptzoo export-hf --remote-code` writes this model with its own code, which transformers can run.")
+    lines.append(
+        "`gptzoo export-hf --remote-code` writes a model with its own code, which transformers can run, if `gptzoo "
+        "eject` supports all its parts."
+    )
     return "\n".join(lines)

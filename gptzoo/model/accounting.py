@@ -6,6 +6,7 @@ training memory come from a dry run (`gptzoo.model.dry_run`), and the cache size
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,7 +40,7 @@ class ParameterCounts:
 
 @dataclass(frozen=True)
 class Flops:
-    """FLOPs of matrix products per token in a sequence of full length; a multiply-add counts as two."""
+    """FLOPs of matrix products per token in a sequence of `sequence_length` tokens; a multiply-add counts as two."""
 
     forward: int
     training: int  # forward and backward
@@ -111,6 +112,16 @@ def model_costs(
         flops_per_token=Flops(step.forward_flops // length, step.training_flops // length),
         training_memory=_training_memory(model, step, batch_size, length, precision),
     )
+
+
+def state_bytes(spec: ModelSpec, lengths: Iterable[int], precision: Precision = "fp32") -> dict[int, int]:
+    """Return the bytes of the cache or recurrent state of one sequence, by its length.
+
+    Lengths beyond the model's limit of positions are left out.
+    """
+    model, dtype = build_on_meta(spec), _CACHE_DTYPE[precision]
+    supported = [length for length in lengths if model.max_length is None or length <= model.max_length]
+    return {length: _state_bytes(model, length, dtype)["all"] for length in supported}
 
 
 def count_parameters(model: Architecture) -> ParameterCounts:

@@ -27,9 +27,10 @@ class PrefillOutput(NamedTuple):
 class Architecture(Part):
     """Base class of the kind `architecture`: a whole model, assembled from the components of a `ModelSpec`.
 
-    `model(tokens)` returns `(logits, None)`. `model(tokens, targets)` returns `(logits or None, loss)`. The built-in
-    `decoder` documents the other arguments of `forward`, on which the trainer and the sampler rely. Auxiliary outputs
-    of sublayers are added to the `auxiliary` argument under the sublayer's path in the module tree.
+    `model(tokens)` returns `(logits, None)`. `model(tokens[:, :-1], tokens[:, 1:])` returns `(logits or None, loss)`:
+    the second argument is the target of each position, and the model does not shift it. The built-in `decoder`
+    documents the other arguments of `forward`, on which the trainer and the sampler rely. Auxiliary outputs of
+    sublayers are added to the `auxiliary` argument under the sublayer's path in the module tree.
     """
 
     kind = "architecture"
@@ -89,6 +90,13 @@ class Architecture(Part):
     def remaining_length(self, prompt_length: int) -> int | None:
         """Return how many tokens can follow a prompt of `prompt_length` tokens, or None for no limit."""
         return None if self.max_length is None else max(0, self.max_length - prompt_length)
+
+    def remaining_context(self, prompt_length: int) -> int:
+        """Return how many tokens can follow a prompt within `context_length`, the length of training sequences.
+
+        It is negative for a longer prompt. A model without a limit on positions computes later tokens as well.
+        """
+        return self.spec.context_length - prompt_length
 
     def readout(self, x: Tensor) -> Tensor:
         """Map the residual stream (B, T, C) between two blocks to logits (B, T, V), as the logit lens does."""

@@ -12,12 +12,17 @@ from torch.overrides import TorchFunctionMode
 from gptzoo.errors import Problem, SpecError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.initialise import initialise, shared_parameters, unregistered_tensors
+from gptzoo.model.memory_need import CPU, check_fits, model_bytes
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
 
 def build(
-    spec: ModelSpec | str | Path | Mapping[str, Any], *, device: str | torch.device = "cpu", seed: int = 1
+    spec: ModelSpec | str | Path | Mapping[str, Any],
+    *,
+    device: str | torch.device = "cpu",
+    seed: int = 1,
+    allow_oversize: bool = False,
 ) -> Architecture:
     """Build the model that `spec` describes, with random initial values that depend on `seed`.
 
@@ -28,15 +33,21 @@ def build(
         spec: A model spec, the path of its file, or its JSON as a dict.
         device: The device of the model.
         seed: Seed of the initial values.
+        allow_oversize: Build the model even if its weights need more memory than the machine or the device has.
 
     Raises:
         SpecError: The spec is invalid, or has no vocab_size.
+        InputError: The weights need more memory than there is.
     """
     if not isinstance(spec, ModelSpec):
         spec = load_model_spec(spec)
     model = build_on_meta(spec)
     if torch.device(device).type == "meta":
         return model
+    if not allow_oversize:
+        n_parameters = sum(parameter.numel() for parameter in model.parameters())
+        for place in dict.fromkeys((CPU, torch.device(device))):  # values are drawn on the CPU
+            check_fits(model_bytes(model), place, f"{spec.name}: a model of {n_parameters:,} parameters")
     model.to_empty(device="cpu")
     initialise(model, seed)
     return model.to(device)

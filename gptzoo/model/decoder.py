@@ -80,7 +80,8 @@ class Decoder(Stack):
 
         Args:
             tokens: Token ids (B, T).
-            targets: Token ids (B, T). A target of -100 is ignored.
+            targets: Token ids (B, T): the next token of each position, as in `model(tokens[:, :-1], tokens[:, 1:])`.
+                The model does not shift them. A target of -100 is ignored.
             positions: Positions (B|1, T), -1 for padding. Default: 0..T-1, if no states with a past are given.
             documents: Document ids (B, T) of packed sequences. Attention stays inside a document.
             states: States from `new_states`. The tokens attend to them and are appended to them.

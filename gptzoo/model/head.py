@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from gptzoo.components.sublayer import AuxiliaryOutputs
-
-IGNORE_INDEX = -100  # a target that does not count in the loss
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _MAX_CHUNK_LOGITS = 2**24  # 64 MiB in float32; for more logits, the loss is computed in chunks of positions
 _GPU_MEMORY_FRACTION = 32  # on a GPU, the float32 logits of a chunk may take this part of the memory, if that is more
@@ -52,7 +51,7 @@ class Head(nn.Module):
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def loss(self, x: Tensor, embedding: Tensor, targets: Tensor, auxiliary: AuxiliaryOutputs) -> Tensor:
-        """Return the mean cross-entropy in nats over the targets (B, T) other than IGNORE_INDEX, in at least float32.
+        """Return the mean cross-entropy in nats over the targets (B, T) other than IGNORED_TARGET, in at least float32.
 
         In training, the terms of label smoothing and z-loss are added to `auxiliary.losses`. The cross-entropy itself
         stays comparable between runs with and without them. If `auxiliary` wants predictions, the likeliest token at
@@ -70,7 +69,7 @@ class Head(nn.Module):
             sums = _ChunkedLossSums.apply(*arguments)  # type: ignore[no-untyped-call]
         if predictions is not None:
             auxiliary.captures["predictions"] = predictions.view_as(targets)
-        cross_entropy, *terms = (sums / (flat != IGNORE_INDEX).sum().clamp(min=1)).unbind()
+        cross_entropy, *terms = (sums / (flat != IGNORED_TARGET).sum().clamp(min=1)).unbind()
         if terms:
             uniform, squares = terms
             if self.label_smoothing:
@@ -91,10 +90,10 @@ class Head(nn.Module):
         if predictions is not None:
             predictions.copy_(logits.argmax(-1))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        cross_entropy = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
+        cross_entropy = F.cross_entropy(logits, targets, ignore_index=IGNORED_TARGET, reduction="sum")
         if not (self.training and (self.label_smoothing or self.z_loss)):
             return cross_entropy[None]
-        counts = targets != IGNORE_INDEX
+        counts = targets != IGNORED_TARGET
         normaliser = logits.logsumexp(-1)
         uniform = normaliser - logits.mean(-1)
         return torch.stack([cross_entropy, (uniform * counts).sum(), (normaliser.square() * counts).sum()])

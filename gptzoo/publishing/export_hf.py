@@ -77,7 +77,7 @@ def export_hf(
         with new_folder(out) as folder:
             has_tokenizer = _write_tokenizer(tokenizer, folder, spec.context_length, notes)
             n_tensors = write_sharded(
-                exported.tensors, folder, dtype=chosen, rounds=dtype != "auto", max_shard_bytes=max_shard_bytes
+                exported.tensors, folder, dtype=chosen, may_round=dtype != "auto", max_shard_bytes=max_shard_bytes
             )
             for name, text in exported.code.items():
                 (folder / name).write_text(text, encoding="utf-8")

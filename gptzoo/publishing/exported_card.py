@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gptzoo.publishing.exported_model import ExportedModel
 from gptzoo.publishing.model_card import results_section, training_section
+from gptzoo.publishing.private_paths import shorten_paths, shorten_paths_in
 from gptzoo.publishing.published_run import PublishedRun
 from gptzoo.spec.model import ModelSpec
 
@@ -35,8 +36,8 @@ def exported_card(
         *_training(published, averaged=averaged),
     ]
     if notes:
-        sections += ["## Notes", "\n".join(f"- {note}." for note in notes)]
-    sections += ["## Specification", f"```json\n{json.dumps(spec.resolved(), indent=2)}\n```"]
+        sections += ["## Notes", "\n".join(f"- {shorten_paths_in(note)}." for note in notes)]
+    sections += ["## Specification", f"```json\n{json.dumps(shorten_paths(spec.resolved()), indent=2)}\n```"]
     return "\n\n".join(sections) + "\n"
 
 

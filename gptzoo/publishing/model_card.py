@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,13 +74,17 @@ def _usage(published: PublishedRun, name: str) -> str:
         {part.origin.distribution for part in components_in(published.spec)} - {"gptzoo"},
         key=lambda package: (package.startswith("file "), package),
     )
-    needed = ""
+    needed, plugins, loading = "", "", ""
     if packages:
         listed = ", ".join(f"`{shorten_paths(package)}`" for package in packages)
         needed = f"It needs components of {listed}, besides gptzoo.\n\n"
+        files = [shorten_paths(package).removeprefix("file ") for package in packages if package.startswith("file ")]
+        plugins = "".join(f" --plugin {shlex.quote(file)}" for file in files)
+        loading = "".join(f"gptzoo.load_plugin({json.dumps(file)})\n" for file in files)
     return (
-        f'## Use\n\n{needed}```sh\ngptzoo pull {name} model\ngptzoo sample model --prompt "Once upon a time"\n```\n\n'
-        '```python\nimport gptzoo\n\nmodel = gptzoo.load("model").model\n```'
+        f"## Use\n\n{needed}```sh\ngptzoo pull {name} model{plugins}\n"
+        f'gptzoo sample model{plugins} --prompt "Once upon a time"\n```\n\n'
+        f'```python\nimport gptzoo\n\n{loading}model = gptzoo.load("model").model\n```'
     )
 
 
@@ -95,7 +100,8 @@ def _model_section(published: PublishedRun) -> str:
     ]
     for part in components_in(spec):
         if part.path.count(".") == 1:
-            rows.append((part.path.removeprefix("$.").capitalize(), f"`{part.config.type}` ({part.origin})"))
+            origin = shorten_paths(str(part.origin))
+            rows.append((part.path.removeprefix("$.").capitalize(), f"`{part.config.type}` ({origin})"))
     return "## Model\n\n" + _table(rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
@@ -11,13 +12,13 @@ from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.request import Request
-from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.spec import SamplingSource, SamplingSpec, read_sampling
 
 
 def generate(
     model: Architecture,
     prompts: Sequence[Sequence[int]],
-    spec: SamplingSpec | None = None,
+    spec: SamplingSource | None = None,
     tokenizer: Tokenizer | None = None,
     *,
     draft: Architecture | None = None,
@@ -25,10 +26,14 @@ def generate(
 ) -> list[list[int]]:
     """Return the new token ids after each prompt (a sequence of token ids). Raises InputError as `stream` does.
 
+    spec: A sampling spec, its JSON as a dict such as `{"max_new_tokens": 20}`, or the path of its file.
+
+    `gptzoo.load("runs/mine").generate("text")` takes and returns text.
+
     A model that is only used for inference is up to twice as fast after `gptzoo.prepare_for_inference(model)`, which
     `gptzoo sample` and `gptzoo serve` call.
     """
-    engine = _start_engine(model, prompts, spec or SamplingSpec(), tokenizer, None, draft, n_draft_tokens)
+    engine = _start_engine(model, prompts, read_sampling(spec), tokenizer, None, draft, n_draft_tokens)
     new_tokens: list[list[int]] = [[] for _ in prompts]
     while engine.busy:
         for event in engine.step():
@@ -42,7 +47,7 @@ def generate(
 def stream(
     model: Architecture,
     prompts: Sequence[Sequence[int]],
-    spec: SamplingSpec | None = None,
+    spec: SamplingSource | None = None,
     tokenizer: Tokenizer | None = None,
     *,
     sample_numbers: Sequence[int] | None = None,
@@ -54,6 +59,7 @@ def stream(
     An entry is None if the sequence is finished, or if it has no further token yet while another sequence accepted
     several draft tokens.
 
+    spec: a sampling spec, its JSON as a dict, or the path of its file.
     tokenizer: required by stop strings and by logits processors that work on text.
     sample_numbers: the number of each sample, which together with the seed determines its random stream. Default: the
     index of the prompt.
@@ -63,7 +69,7 @@ def stream(
     The model is set to eval mode. Raises InputError before the first token for an empty prompt, a token id outside the
     vocabulary, more tokens than the model has positions for, or a draft model that does not fit.
     """
-    engine = _start_engine(model, prompts, spec or SamplingSpec(), tokenizer, sample_numbers, draft, n_draft_tokens)
+    engine = _start_engine(model, prompts, read_sampling(spec), tokenizer, sample_numbers, draft, n_draft_tokens)
     while engine.busy:
         pending: list[deque[TokenEvent]] = [deque() for _ in prompts]
         for event in engine.step():
@@ -85,6 +91,8 @@ def _start_engine(
     n_draft_tokens: int,
 ) -> Engine:
     """Return an engine with a slot for each prompt. The id of a request is the index of its prompt."""
+    if isinstance(prompts, str):
+        _refuse_text(prompts)
     if len(prompts) == 0:
         raise InputError("there is no prompt. Give at least one.")
     prompts = [_as_ids(prompt) for prompt in prompts]
@@ -113,5 +121,12 @@ def _slot_length(model: Architecture, prompt_ids: Sequence[int], spec: SamplingS
 def _as_ids(prompt: Sequence[int]) -> list[int]:
     """Convert a prompt to a list of ints. It may be a row of a tensor or an array."""
     if isinstance(prompt, str):
-        raise InputError(f"a prompt is a sequence of token ids, got the text {prompt[:40]!r}. Encode it first.")
+        _refuse_text(prompt)
     return [int(token) for token in prompt]
+
+
+def _refuse_text(prompt: str) -> NoReturn:
+    raise InputError(
+        f"a prompt is a sequence of token ids, got the text {prompt[:40]!r}. Encode it with the tokenizer first, or "
+        "use gptzoo.load(RUN).generate(text)."
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from gptzoo.errors import InputError
+from gptzoo.errors import InputError, UserNote
 from gptzoo.model.architecture import Architecture
 from gptzoo.sampling.spec import SamplingSpec
 
@@ -32,7 +33,10 @@ class Request:
 
 
 def check_prompt(model: Architecture, prompt_ids: Sequence[int], spec: SamplingSpec) -> None:
-    """Raise InputError unless the model can read the prompt and generate `spec.max_new_tokens` tokens after it."""
+    """Raise InputError unless the model can read the prompt and generate `spec.max_new_tokens` tokens after it.
+
+    Issues a UserNote if they may exceed the context that the model was trained on.
+    """
     if not prompt_ids:
         raise InputError("the prompt is empty. Give at least one token.")
     vocab_size = model.spec.dims.vocab_size
@@ -44,4 +48,13 @@ def check_prompt(model: Architecture, prompt_ids: Sequence[int], spec: SamplingS
         raise InputError(
             f"a prompt of {len(prompt_ids)} tokens and {spec.max_new_tokens} new tokens exceed the maximum length "
             f"{model.max_length} of this model (positional: {names}). Ask for at most {remaining} new tokens."
+        )
+    if spec.max_new_tokens > model.remaining_context(len(prompt_ids)):
+        # The text is the same for all prompts, so that Python shows it once.
+        warnings.warn(
+            f"the prompt and the new tokens may exceed the {model.spec.context_length} tokens that this model was "
+            "trained on at a time (context_length); text beyond them may be poor. To stay within them, generate fewer "
+            "tokens (max_new_tokens) or shorten the prompt",
+            UserNote,
+            stacklevel=1,
         )

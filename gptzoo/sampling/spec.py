@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 
 from gptzoo.reference import Reference
-from gptzoo.strict_model import StrictModel, Unicode, custom_error
+from gptzoo.spec.files import load_spec
+from gptzoo.strict_model import StrictModel, Unicode, option_error
 
 
 class SamplingSpec(StrictModel):
@@ -35,8 +38,19 @@ class SamplingSpec(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
-            raise custom_error(
+            raise option_error(
                 f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens, which is {self.max_new_tokens}. "
                 "Lower the first or raise the second."
             )
         return self
+
+
+SamplingSource = SamplingSpec | Mapping[str, Any] | str | Path
+"""A sampling spec, its JSON as a dict, or the path of its file."""
+
+
+def read_sampling(source: SamplingSource | None) -> SamplingSpec:
+    """Return a sampling spec from any of its forms; the defaults for None. Raises SpecError."""
+    if isinstance(source, SamplingSpec):
+        return source
+    return SamplingSpec() if source is None else load_spec(SamplingSpec, source)

@@ -23,10 +23,10 @@ from gptzoo.serving.sampling_fields import SamplingFields
 from gptzoo.spec.strict_json import parse_json
 from gptzoo.strict_model import (
     LONE_SURROGATE,
-    custom_error,
     error_at,
     escape_surrogates,
     lone_surrogate_path,
+    option_error,
     reason_of,
 )
 
@@ -70,7 +70,7 @@ class CompletionRequest(SamplingFields):
             return value
         if isinstance(value, list) and _all(value, list) and all(ids and _all(ids, int) for ids in value):
             return value
-        raise custom_error("should be a text, a list of texts, a list of token ids, or a list of such lists")
+        raise option_error("should be a text, a list of texts, a list of token ids, or a list of such lists")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gptzoo.strict_model import StrictModel, custom_error
+from gptzoo.strict_model import StrictModel, option_error
 
 
 class StreamOptions(StrictModel):
@@ -60,9 +60,9 @@ class ResponseFormat(StrictModel):
     def _check(self) -> Self:
         is_given = self.json_schema is not None
         if is_given != (self.type == "json_schema"):
-            raise custom_error(f"type {self.type!r} {'does not take' if is_given else 'needs'} a json_schema")
+            raise option_error(f"type {self.type!r} {'does not take' if is_given else 'needs'} a json_schema")
         if is_given and not isinstance((self.json_schema or {}).get("schema"), dict):
-            raise custom_error('json_schema must be an object with a "schema" that is an object')
+            raise option_error('json_schema must be an object with a "schema" that is an object')
         return self
 
     def processor_configs(self) -> list[dict[str, Any]]:

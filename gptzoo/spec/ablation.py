@@ -53,6 +53,8 @@ def _as_seeds(value: object) -> object:
     return tuple(range(1, value + 1)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+RunJson = Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
+
 Seeds = Annotated[
     tuple[NonNegativeInt, ...],
     Field(min_length=1),
@@ -82,7 +84,7 @@ class AblationSpec(StrictModel):
     """Version of the spec format."""
     name: str = "ablation"
     """Name of the ablation in tables and reports."""
-    base: Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
+    base: RunJson
     """The run that all variants are derived from: an inline run spec, or the path of one relative to this file."""
     axes: dict[str, Axis] = Field(min_length=1)
     """Axes of the design, by name. A key is a field of the run, such as `model.norm` or `optimizer.lr`, or any other
@@ -114,6 +116,11 @@ class AblationSpec(StrictModel):
     of `alpha`, so all looks together stay below it. Default: one look, which spends all of `alpha`."""
     budget: BudgetSpec | None = None
     """Training budget of each variant. Default: the length of the base run."""
+    baseline_lengths: Annotated[tuple[PositiveFloat, ...], Strict(False)] = ()
+    """Lengths of additional baseline runs, as multiples of the baseline's own length, such as [0.5, 2]. Each is a
+    complete run with its own learning-rate decay, trained with all seeds. They are not ranked: from their final losses
+    follows how many steps, tokens, FLOPs and seconds the baseline needs to reach the loss of each variant. With the
+    length 1, at least three different lengths are needed. Default: none."""
     match: MatchSpec | None = None
     """Size matching of the variants. Default: off."""
     tune: TuneSpec | None = None
@@ -121,7 +128,8 @@ class AblationSpec(StrictModel):
     halving: HalvingSpec | None = None
     """Successive halving. Default: all variants are trained to the end."""
     metric: str = "val/loss"
-    """Metric to compare at the end of a run. Lower is better."""
+    """Metric to compare at the end of a run. Higher is better for metrics that a corpus or a batching declares, such as
+    `val/accuracy`; lower is better for losses and others."""
     held_out: Annotated[Any, Reference("corpus")] | None = None
     """Corpus whose validation split is the held-out text of all variants, whatever their own corpora. Needed if an axis
     changes the held-out text, such as an axis over `corpus`. Default: the held-out text of each variant's corpus, which
@@ -166,7 +174,12 @@ class AblationSpec(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> AblationSpec:
-        errors = [*self._seed_and_axis_problems(), *self._mode_problems(), *self._selection_problems()]
+        errors = [
+            *self._seed_and_axis_problems(),
+            *self._length_problems(),
+            *self._mode_problems(),
+            *self._selection_problems(),
+        ]
         if errors:
             raise ValidationError.from_exception_data("AblationSpec", errors)
         return self
@@ -181,6 +194,14 @@ class AblationSpec(StrictModel):
         if self.looks and (list(self.looks) != sorted({*self.looks}) or self.looks[-1] != len(self.seeds)):
             reason = f"expected increasing numbers, of which the last is the number of seeds, {len(self.seeds)}"
             yield error_at(reason, "looks", value=self.looks)
+
+    def _length_problems(self) -> Iterator[InitErrorDetails]:
+        lengths = self.baseline_lengths
+        if len(set(lengths)) < len(lengths):
+            yield error_at("a length appears twice", "baseline_lengths", value=lengths)
+        elif lengths and len({1.0, *lengths}) < 3:
+            reason = "expected at least two lengths besides 1, so that the loss is known at three. Try [0.5, 2]"
+            yield error_at(reason, "baseline_lengths", value=lengths)
 
     def _mode_problems(self) -> Iterator[InitErrorDetails]:
         if self.mode in ("random", "tpe") and self.n_variants is None:

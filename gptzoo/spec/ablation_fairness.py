@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from gptzoo.strict_model import StrictModel, custom_error, error_at
+from gptzoo.strict_model import StrictModel, error_at, option_error
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -63,7 +63,7 @@ class MatchSpec(StrictModel):
 
 
 class TuneSpec(StrictModel):
-    """Learning rate tuning: each variant uses the value of a grid with the lowest mean metric."""
+    """Learning rate tuning: each variant uses the value of a grid with the best mean metric."""
 
     field: str = "optimizer.lr"
     """Field of the run that is tuned."""
@@ -78,7 +78,7 @@ class TuneSpec(StrictModel):
 
 def _as_fractions(value: object) -> object:
     if isinstance(value, list | tuple) and (list(value) != sorted(set(value)) or len(value) == 0):
-        raise custom_error("expected increasing fractions of the run, such as [0.05, 0.2]")
+        raise option_error("expected increasing fractions of the run, such as [0.05, 0.2]")
     return value
 
 

@@ -55,16 +55,24 @@ def load_ablation_spec(source: Source, overrides: Iterable[str] = ()) -> Ablatio
 
     An override such as `base.steps=100` changes the base.
     """
+    return load_with_base(AblationSpec, "ablation", source, overrides)
+
+
+def load_with_base(model: type[Spec], kind: str, source: Source, overrides: Iterable[str]) -> Spec:
+    """Load a spec whose base is a run spec, inline or a path, from a file or a dict. Raises SpecError.
+
+    An override such as `base.steps=100` changes the base. `kind` is the kind of the spec in error messages.
+    """
     data, name, folder = _read(source)
-    _check_kind("ablation", data, name)
+    _check_kind(kind, data, name)
     overrides = list(overrides)
     base_overrides = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
-    apply_overrides(AblationSpec, data, [item for item in overrides if not item.startswith("base.")])
+    apply_overrides(model, data, [item for item in overrides if not item.startswith("base.")])
     names: FileNames = {(): name}
     if "base" in data:
         data["base"], base_names = _read_base(data["base"], name, folder, base_overrides)
         names |= {("base", *location): base_name for location, base_name in base_names.items()}
-    return _validate(AblationSpec, data, names, folder)
+    return _validate(model, data, names, folder)
 
 
 def run_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -240,11 +248,17 @@ def _to_key(key: object) -> Json:
     return key if isinstance(key, str | int | float | bool | None) else next(iter(to_jsonable_python({key: None})))
 
 
-_TYPICAL_FIELDS = {"model": {"d_model", "n_layers"}, "run": {"model"}, "ablation": {"base", "axes"}}
-_WITH_ARTICLE = {"model": "a model", "run": "a run", "ablation": "an ablation"}
+_TYPICAL_FIELDS = {
+    "model": {"d_model", "n_layers"},
+    "run": {"model"},
+    "ladder": {"sizes", "variants", "rule"},
+    "ablation": {"base", "axes"},
+}
+_WITH_ARTICLE = {"model": "a model", "run": "a run", "ladder": "a scaling ladder", "ablation": "an ablation"}
 _EXAMPLES = {
     "model": 'A model spec has fields such as "d_model" and "n_layers".',
     "run": 'A run spec names its model: {"model": "model.json", "steps": 1000, ...}.',
+    "ladder": 'The spec of a ladder names a run, variants and sizes: {"base": "run.json", "variants": {...}, ...}.',
     "ablation": 'An ablation spec names a run: {"base": "run.json", "axes": {...}}.',
 }
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from gptzoo.spec.paths import PathOption
-from gptzoo.strict_model import StrictModel, custom_error
+from gptzoo.strict_model import StrictModel, option_error
 
 _Pattern = Annotated[str, Field(min_length=1)]
 
@@ -34,7 +34,7 @@ class InitSpec(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> InitSpec:
         if self.path is None and not any(self.parts.values()):
-            raise custom_error("names no weights. Give a path, or a path in parts")
+            raise option_error("names no weights. Give a path, or a path in parts")
         return self
 
     @model_serializer(mode="wrap")
@@ -44,7 +44,7 @@ class InitSpec(StrictModel):
 
 def _from_path(value: object) -> object:
     if not isinstance(value, str | dict | InitSpec | None):
-        raise custom_error("should be a path, or an object with path, partial and parts")
+        raise option_error("should be a path, or an object with path, partial and parts")
     return {"path": value} if isinstance(value, str) else value
 
 

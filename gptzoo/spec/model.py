@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic_core import InitErrorDetails
 from gptzoo.component import Config
 from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
+from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.strict_model import StrictModel, error_at
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class ModelSpec(StrictModel):
     """Learn a bias in linear layers and norms. Applies to components that do not set their own `bias`."""
     tie_embeddings: bool = True
     """Use the same matrix for the token embedding and the output head."""
+
+    @classmethod
+    def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        return f"no field named {key!r}" + hint_for_field(key, cls, data, prefix="model.")
 
     def per_layer(self, field: str) -> list[Part.Config]:
         """Return the config of `attention`, `positional` or `ffn` for each layer."""

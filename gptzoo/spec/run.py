@@ -20,15 +20,16 @@ from pydantic_core import InitErrorDetails
 
 from gptzoo import registry
 from gptzoo.reference import Reference, by_default
+from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
-from gptzoo.strict_model import StrictModel, custom_error, error_at
+from gptzoo.strict_model import StrictModel, error_at, option_error
 
 
 def _count_or_auto(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
-    raise custom_error('expected an integer above 0, "auto" or null')
+    raise option_error('expected an integer above 0, "auto" or null')
 
 
 MIN_CLIP_NORM = 1e-6
@@ -183,6 +184,10 @@ class RunSpec(StrictModel):
     sample: SampleSpec = SampleSpec()
     """Text sample that is generated at the end of the run."""
 
+    @classmethod
+    def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        return f"no field named {key!r}" + hint_for_field(key, cls, data)
+
     def resolved(self) -> dict[str, Any]:
         """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
         return self.model_dump(mode="json")
@@ -194,6 +199,12 @@ class RunSpec(StrictModel):
             return self.model.context_length
         n_tokens: int = self.corpus.build().sample_length
         return n_tokens
+
+    @property
+    def declared_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that the corpus or the batching declares: shares of right answers, such as accuracy."""
+        of_corpus = getattr(self.corpus.component, "metric_names", ())
+        return tuple(dict.fromkeys((*of_corpus, *self.batching.component.metric_names)))
 
     @model_validator(mode="before")
     @classmethod

@@ -49,15 +49,16 @@ def model_schema() -> dict[str, Any]:
 
 def run_schema() -> dict[str, Any]:
     """Return the schema of a run spec file, in which `model` may be a path."""
-    return _allow_path(file_schema(RunSpec), "model", "Path of a model spec, relative to this file.")
+    return allow_path(file_schema(RunSpec), "model", "Path of a model spec, relative to this file.")
 
 
 def ablation_schema() -> dict[str, Any]:
     """Return the schema of an ablation spec file, in which `base` may be a path."""
-    return _allow_path(file_schema(AblationSpec), "base", "Path of a run spec, relative to this file.")
+    return allow_path(file_schema(AblationSpec), "base", "Path of a run spec, relative to this file.")
 
 
-def _allow_path(schema: dict[str, Any], field: str, description: str) -> dict[str, Any]:
+def allow_path(schema: dict[str, Any], field: str, description: str) -> dict[str, Any]:
+    """Return the schema of a spec file in which a field may also be a path."""
     inline = schema["properties"][field]
     path = {"type": "string", "description": description}
     schema["properties"][field] = {"anyOf": [inline, path], "description": inline.get("description", "")}

@@ -1,7 +1,8 @@
 """The automatic micro-batch size: the largest that fits in memory.
 
 One GPU tries full steps. A CPU, and several ranks, estimate from the forward and backward passes of one and of two
-sequences: a trial that runs out of memory would kill a process on a CPU, and leave other ranks waiting in a collective.
+sequences, on GPUs also of more: a trial that runs out of memory would kill a process on a CPU, and leave other ranks
+waiting in a collective.
 
 The micro-batch size changes the loss by rounding only, but it does change its bits. So a run keeps the size that it
 started with.
@@ -21,10 +22,10 @@ from gptzoo.data.batching.batching import Batching
 from gptzoo.errors import InputError
 from gptzoo.model.dry_run import LiveBytes
 from gptzoo.spec.run import RunSpec
-from gptzoo.training.hardware.memory import available_bytes
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.step.micro_batch import split_into_micro_batches
 from gptzoo.training.step.train_step import TrainStep
+from gptzoo.utils.machine_memory import available_bytes
 
 _MEMORY_FRACTION = 0.8  # of the available memory; the rest is for fragmentation and other processes
 _GPU_HEADROOM = 0.05  # of the memory of a GPU, kept free in trial steps
@@ -147,20 +148,36 @@ def _eager_blocks() -> contextlib.AbstractContextManager[object]:
 
 
 def _estimate_size(spec: RunSpec, train_step: TrainStep, batching: Batching) -> tuple[int, str]:
-    """Extrapolate from the peak memory of one and of two sequences, which grows linearly with their number."""
+    """Extrapolate from the peak memory of one and of two sequences, which grows linearly with their number.
+
+    On a GPU it grows less once the output head computes the loss in chunks, which are large there. So the memory is
+    measured again at the estimated number of sequences, until the estimate no longer grows.
+    """
     ranks = train_step.ranks
-    bytes_of_one, bytes_of_two = (_peak_activation_bytes(train_step, batching, size) for size in (1, 2))
-    per_sequence = max(1, bytes_of_two - bytes_of_one)
-    trained = sum(local_shard(parameter).nbytes for parameter in train_step.parameters.values())
-    copies = _OPTIMIZER_COPIES + (spec.ema_decay is not None)
+    # Before the passes, because on a GPU the allocator keeps their memory, which the run uses again.
     available = int(_MEMORY_FRACTION * available_bytes(train_step.device)) // _n_sharing_memory(train_step)
-    available -= trained * copies + (bytes_of_one - per_sequence)
-    sizes = _divisors(spec.batch_size // ranks.data_size)
-    size = next((size for size in sizes if size * per_sequence <= available), 1)
-    reason = f"{_format_bytes(per_sequence)} per sequence, {_format_bytes(max(0, available))} available"
-    reason = reason if size * per_sequence <= available else f"{reason}, which may be too little"
-    smallest = -ranks.all_reduce_max(-size)
-    return smallest, reason if smallest == size else f"{reason}, but less on another rank"
+    trained = sum(local_shard(parameter).nbytes for parameter in train_step.parameters.values())
+    available -= trained * (_OPTIMIZER_COPIES + (spec.ema_decay is not None))
+    n_rows = spec.batch_size // ranks.data_size
+
+    def largest_size(limit: int) -> int:
+        return next((size for size in _divisors(n_rows) if size <= limit), 1)
+
+    measured, size = 2, 0
+    while True:
+        smaller, larger = (_peak_activation_bytes(train_step, batching, n) for n in (measured - 1, measured))
+        per_sequence = max(1, larger - smaller)
+        left = available - (larger - measured * per_sequence)
+        own_limit = left // per_sequence
+        limit = -ranks.all_reduce_max(-own_limit)
+        size_before, size = size, largest_size(limit)
+        if train_step.device.type != "cuda" or size in (size_before, n_rows) or limit <= measured:
+            break
+        measured = min(limit, n_rows)
+    reason = f"{_format_bytes(per_sequence)} per sequence, {_format_bytes(max(0, left))} available"
+    if own_limit < 1:
+        reason += ", which may be too little"
+    return size, reason if size == largest_size(own_limit) else f"{reason}, but less on another rank"
 
 
 def _n_sharing_memory(train_step: TrainStep) -> int:

@@ -19,6 +19,7 @@ from gptzoo.training.distributed.process_group import rank_device
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
 from gptzoo.training.hardware.device import choose_precision, describe_device
 from gptzoo.training.initial_weights import InitialTensors, read_initial_weights
+from gptzoo.training.memory_need import check_run_fits
 from gptzoo.training.named_parameters import NamedParameters
 from gptzoo.training.optim.check_optimizer_state import check_optimizer_state
 from gptzoo.training.optim.optimizers import describe_optimizer
@@ -32,13 +33,15 @@ from gptzoo.training.trained_parameters import describe_trained, freeze_paramete
 class Setup:
     """The parts of a run on this rank. All of them follow from the spec; nothing is written or resumed yet."""
 
-    def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = SINGLE_RANK):
+    def __init__(self, spec: RunSpec, folder: RunFolder, ranks: Ranks = SINGLE_RANK, *, allow_oversize: bool = False):
         check_reads_back(spec)
         self.folder = folder
         self.ranks = ranks
         self.trackers = [tracker.build() for tracker in spec.trackers]  # first, to report a missing library at once
         self.device = rank_device(spec.device)
         self.precision = choose_precision(spec.precision, self.device)
+        if not allow_oversize:
+            check_run_fits(spec, self.device)
         corpus = spec.corpus.build()
         self.tokenizer, self.store = prepare(corpus, spec.tokenizer, keep_duplicates=folder.keeps_duplicates)
         self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
@@ -46,7 +49,8 @@ class Setup:
         self.batching = spec.batching.build(self.store, self.tokenizer, spec.model.context_length, spec.seed)
         self.n_samples = self.batching.n_samples  # raises DataError for too little text before anything is written
         splits_weights = spec.parallel.shard > 1 or spec.parallel.tensor > 1
-        self.model = build(spec.model, device="cpu" if splits_weights else self.device, seed=spec.seed).train()
+        place = "cpu" if splits_weights else self.device
+        self.model = build(spec.model, device=place, seed=spec.seed, allow_oversize=allow_oversize).train()
         self.evaluation_sets = evaluation_sets(
             corpus,
             self.tokenizer,

@@ -21,7 +21,7 @@ from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.process_group import lost_rank_errors, process_group, rank_device
 from gptzoo.training.distributed.ranks import attempt
-from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, validation_metrics
+from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, measure
 from gptzoo.training.hardware.device import float32_matmul_precision, preserve_rng_state
 from gptzoo.training.run.divergence_report import diagnose_divergence, diverged_evaluation
 from gptzoo.training.run.end_record import record_end
@@ -63,6 +63,7 @@ def train(
     override: bool = False,
     until: int | None = None,
     quiet: bool = False,
+    allow_oversize: bool = False,
 ) -> TrainResult:
     """Train the model of a run spec into the run folder `out`.
 
@@ -72,6 +73,8 @@ def train(
         changes.
     until: save a checkpoint after this step and pause. Pausing does not change the final weights.
     quiet: print nothing.
+    allow_oversize: start even if weights, gradients and optimizer state need more memory than the machine or the
+        device has.
 
     All processes started by torchrun train this run together, and return or raise together.
 
@@ -89,7 +92,7 @@ def train(
         ranks.on_main_rank(lambda: stack.enter_context(lock))
         keep = folder.keep_recorded_options
         kept_spec, notes = (spec, []) if override else ranks.on_all_ranks(lambda: keep(spec))
-        setup = ranks.on_all_ranks(lambda: Setup(kept_spec, folder, ranks))
+        setup = ranks.on_all_ranks(lambda: Setup(kept_spec, folder, ranks, allow_oversize=allow_oversize))
         start = start_or_resume(setup, allowed_change)
         start.messages.extend(notes)
         return _run(setup, start, until=until, quiet=quiet)
@@ -104,7 +107,9 @@ def _run(setup: Setup, start: StartingPoint, *, until: int | None, quiet: bool) 
         contextlib.ExitStack() as stack,
         lost_rank_errors(),
         float32_matmul_precision(setup.precision),
-        show_progress(start.n_steps, train_state.step, quiet=quiet or not ranks.is_main) as progress,
+        show_progress(
+            start.n_steps, train_state.step, shares=spec.declared_metrics, quiet=quiet or not ranks.is_main
+        ) as progress,
     ):
         status_file = folder.track_status(run_length.status)
         ranks.on_main_rank(lambda: stack.enter_context(status_file))
@@ -277,6 +282,8 @@ class Trainer:
         if state.skipped:
             row["skipped"] = state.skipped
         row["tokens_per_second"] = tokens_per_second
+        if self.monitor.measures(state.step):
+            self.timer.pause()
         return row | self.monitor.after_optimizer_step(tokens_per_second)
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
@@ -299,7 +306,7 @@ class Trainer:
 
     def _validation_metrics(self, batching: Batching) -> dict[str, float]:
         try:
-            metrics = validation_metrics(
+            measurement = measure(
                 self.model,
                 batching.validation_batches(MAX_TOKENS_PER_BATCH),
                 n_bytes=batching.val_bytes,
@@ -310,7 +317,7 @@ class Trainer:
         except LogitsError as error:
             raise diverged_evaluation(self.folder, self.train_state, self.ranks, error) from None
         self.parallelized.reshard()
-        return metrics
+        return measurement.as_run_metrics()
 
     def _keeps_best(self) -> bool:
         return self.spec.checkpoint.best or self.spec.early_stopping is not None

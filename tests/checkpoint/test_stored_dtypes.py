@@ -15,6 +15,7 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo.checkpoint.model_folder import save_model, write_tensors
+from gptzoo.checkpoint.stored_dtypes import common_dtype
 from gptzoo.cli import main
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.eject.eject import write_weights
@@ -111,3 +112,11 @@ def test_a_pushed_and_pulled_model_keeps_its_types(
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
         assert result.exit_code == 0, result.output
     assert same(load_file(tmp_path / "b" / "model.safetensors"), tensors)
+
+
+def test_tensors_of_integers_do_not_decide_the_type_of_an_export(tmp_path: Path) -> None:
+    make_folder(tmp_path / "model", torch.bfloat16)
+    model = gptzoo.load(tmp_path / "model").model
+    assert common_dtype(model) == torch.bfloat16
+    model.register_buffer("table", torch.zeros(10**6, dtype=torch.int64))
+    assert common_dtype(model) == torch.bfloat16

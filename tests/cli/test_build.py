@@ -242,4 +242,4 @@ def test_it_says_what_the_closest_family_lacks(tmp_path: Path) -> None:
     obstacles = ["attention.window 8", "attention.qk_norm rmsnorm"]
     assert as_data(tmp_path / "spec.json")["export"] == {"family": None, "closest": "gpt2", "obstacles": obstacles}
     text = " ".join(gptzoo("build", tmp_path / "spec.json").stdout.split())
-    assert "no native export: attention.window 8 and 1 more (closest: gpt2) use export-hf --remote-code" in text
+    assert "no native export: attention.window 8 and 1 more (closest: gpt2) try export-hf --remote-code" in text

@@ -58,7 +58,7 @@ def test_json(tmp_path: Path) -> None:
     [
         ((), {"norm": "post_ln"}, 'gpt2: $.norm: the spec has "post_ln", gpt2 has "pre_ln"'),
         ((), {"norm": "post_ln"}, "pip install gptzoo-families"),
-        ((), {"norm": "post_ln"}, "`gptzoo export-hf --remote-code` writes this model with its own code"),
+        ((), {"norm": "post_ln"}, "`gptzoo export-hf --remote-code` writes a model with its own code"),
         (("--family", "gpt2", "--remote-code"), {}, "choose either a family or remote code"),
         (("--family", "llama"), {}, "llama of Hugging Face transformers does not compute this model:\n  llama: $.norm"),
         (("--family", "lama"), {}, "no family 'lama' to export to  (known: gpt2, llama)"),

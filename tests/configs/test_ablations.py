@@ -62,10 +62,9 @@ def admit_optimizers() -> None:
     admit(*pytest.importorskip("gptzoo_optimizers").gptzoo_components())
 
 
-def test_without_its_package_the_third_party_component_is_excluded_by_name(tmp_path: Path, fresh_registry: Any) -> None:
-    planned = plan("third-party", tmp_path)
-    assert len(planned.variants) == 4
-    assert "no positional named 'alibi'" in planned.exclusions[0].reason
+def test_without_its_package_a_third_party_component_is_an_error(tmp_path: Path, fresh_registry: Any) -> None:
+    with pytest.raises(gptzoo.SpecError, match="'alibi' is in the package gptzoo-alibi"):
+        plan("third-party", tmp_path)
 
 
 def test_matched_feed_forward_networks_differ_by_less_than_a_percent(tmp_path: Path) -> None:

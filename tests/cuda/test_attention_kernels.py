@@ -14,7 +14,7 @@ from support import small, types_with_defaults
 from torch import Tensor
 
 import gptzoo
-from gptzoo.components.attention import cuda_attention
+from gptzoo.components.attention import fused_attention
 from gptzoo.errors import SpecError
 
 pytestmark = pytest.mark.cuda
@@ -107,7 +107,7 @@ def test_gradients_in_bf16_with_a_mask_are_near_those_in_float32(length: int) ->
     gradients = []
     for dtype, device in ((torch.float32, "cpu"), (torch.bfloat16, "cuda")):
         q, k, v = (tensor.to(device, dtype).requires_grad_() for tensor in tensors[:3])
-        attend = cuda_attention(q, k, v, mask=mask.to(device))
+        attend = fused_attention(q, k, v, mask=mask.to(device))
         gradients.append(torch.autograd.grad(attend, (q, k, v), tensors[3].to(device, dtype)))
     for ours, expected in zip(gradients[1], gradients[0], strict=True):
         assert (ours.cpu().float() - expected).norm() < 0.05 * expected.norm()
@@ -121,5 +121,5 @@ def test_grouped_heads_give_the_result_of_repeated_ones(n_queries: int, n_heads_
     mask = None if n_heads_of_mask is None else torch.randn(2, n_heads_of_mask, n_queries, 5, generator=generator)
     scores = q @ k.repeat_interleave(3, dim=1).mT / 8**0.5
     expected = (scores if mask is None else scores + mask).softmax(-1) @ v.repeat_interleave(3, dim=1)
-    ours = cuda_attention(q.cuda(), k.cuda(), v.cuda(), mask=None if mask is None else mask.cuda())
+    ours = fused_attention(q.cuda(), k.cuda(), v.cuda(), mask=None if mask is None else mask.cuda())
     torch.testing.assert_close(ours.cpu(), expected, rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import gptzoo
 from gptzoo import AuxiliaryOutputs, FeedForward, Positional, SublayerOutput
 from gptzoo.components.sublayer import State
-from gptzoo.model.head import IGNORE_INDEX
+from gptzoo.utils.targets import IGNORED_TARGET
 
 LENGTH = 10
 
@@ -274,12 +274,12 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(any_spec: dict[str, Any], a
     model = arithmetic.model(any_spec)
     tokens = tokens_of(model, 2, LENGTH)
     targets = tokens.roll(-1, 1)
-    targets[:, -1] = IGNORE_INDEX
+    targets[:, -1] = IGNORED_TARGET
     logits, loss = model(tokens, targets)
     assert logits is None
     expected = logits_of(model, tokens).flatten(0, 1)
     expected = expected.to(torch.promote_types(expected.dtype, torch.float32))
-    arithmetic.close(loss, F.cross_entropy(expected, targets.flatten(), ignore_index=IGNORE_INDEX))
+    arithmetic.close(loss, F.cross_entropy(expected, targets.flatten(), ignore_index=IGNORED_TARGET))
 
 
 class Chatty(FeedForward):

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 import gptzoo
 from gptzoo.model import head as head_module
-from gptzoo.model.head import IGNORE_INDEX, Head
+from gptzoo.model.head import Head
+from gptzoo.utils.targets import IGNORED_TARGET
 
 V, C = 7, 6
 
@@ -26,8 +27,8 @@ def setting(arithmetic: Arithmetic, *, tied: bool, bias: bool) -> tuple[Head, Te
         for shape in ((3, 5, C), (V, C))
     )
     targets = torch.randint(V, (3, 5), generator=generator)
-    targets[0, 1:4] = IGNORE_INDEX
-    targets[2, 4] = IGNORE_INDEX
+    targets[0, 1:4] = IGNORED_TARGET
+    targets[2, 4] = IGNORED_TARGET
     return head, x, embedding, targets.to(arithmetic.device)
 
 
@@ -63,7 +64,7 @@ def test_the_loss_is_torchs_cross_entropy_over_the_targets_that_count(
     logits = F.linear(x, embedding if tied else head.weight, head.bias)
     arithmetic.close(head(x, embedding), logits)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED_TARGET)
     loss = head.loss(x, embedding, targets, gptzoo.AuxiliaryOutputs())
     assert loss.dtype == arithmetic.dtype
     arithmetic.close(loss, expected)
@@ -103,11 +104,11 @@ def test_label_smoothing_is_torchs_and_z_loss_is_the_squared_log_normaliser(
     seen = gptzoo.AuxiliaryOutputs()
     loss = head.loss(x, embedding, targets, seen)
     arithmetic.close(
-        loss, F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX)
+        loss, F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED_TARGET)
     )  # comparable with others
-    smoothed = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, label_smoothing=0.2)
+    smoothed = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED_TARGET, label_smoothing=0.2)
     arithmetic.close(loss + seen.losses["label_smoothing"], smoothed)
-    counted = logits[targets.flatten() != IGNORE_INDEX]
+    counted = logits[targets.flatten() != IGNORED_TARGET]
     arithmetic.close(seen.losses["z_loss"], 0.03 * counted.exp().sum(-1).log().square().mean())
 
 
@@ -121,7 +122,7 @@ def test_evaluation_has_neither_smoothing_nor_z_loss() -> None:
 
 def test_the_loss_is_zero_if_all_targets_are_ignored() -> None:
     head, x, embedding, targets = setting(Arithmetic("cpu", "cpu"), tied=True, bias=False)
-    loss = head.loss(x, embedding, torch.full_like(targets, IGNORE_INDEX), gptzoo.AuxiliaryOutputs())
+    loss = head.loss(x, embedding, torch.full_like(targets, IGNORED_TARGET), gptzoo.AuxiliaryOutputs())
     assert loss.item() == 0.0
 
 

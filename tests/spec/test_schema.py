@@ -11,6 +11,7 @@ import pytest
 from support import admit, small
 
 from gptzoo import registry
+from gptzoo.ablation.scaling.ladder_spec import ladder_schema
 from gptzoo.components.activation import Activation
 from gptzoo.spec.schema import ablation_schema, config_schema, field_descriptions, model_schema, run_schema
 
@@ -25,7 +26,7 @@ def run(**changes: Any) -> dict[str, Any]:
     return {"model": small(vocab_size=None), "steps": 3, **changes}
 
 
-@pytest.mark.parametrize("make", [model_schema, run_schema])
+@pytest.mark.parametrize("make", [model_schema, run_schema, ladder_schema])
 def test_a_schema_is_valid_by_draft_2020_12(make: Any) -> None:
     schema = make()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -34,7 +35,8 @@ def test_a_schema_is_valid_by_draft_2020_12(make: Any) -> None:
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.json")), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_example_config_is_valid_by_the_schema(file: Path) -> None:
-    schema = {"models": model_schema, "runs": run_schema, "ablations": ablation_schema}[file.parent.name]()
+    schemas = {"models": model_schema, "runs": run_schema, "ablations": ablation_schema, "ladders": ladder_schema}
+    schema = schemas[file.parent.name]()
     jsonschema.validate(json.loads(file.read_text()), schema, cls=jsonschema.Draft202012Validator)
 
 

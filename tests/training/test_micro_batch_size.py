@@ -66,6 +66,29 @@ def test_the_memory_of_many_rows_is_extrapolated_from_two(
     assert few[0] + 47 * (few[1] - few[0]) == pytest.approx(many, rel=0.1)
 
 
+def test_on_gpus_the_estimate_knows_that_large_chunks_of_logits_stop_growing(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sequence has 5 units of activations and 20 of logits, of which no more than 6 sequences are held at once."""
+    setup = setup_of(spec, tmp_path / "run")
+    setup.train_step.device = torch.device("cuda")
+    measured = []
+
+    def peak(train_step: Any, batching: Any, size: int) -> int:
+        measured.append(size)
+        return (5 * size + 20 * min(size, 6)) * 2**20
+
+    monkeypatch.setattr(fit, "_peak_activation_bytes", peak)
+    trained = fit._OPTIMIZER_COPIES * sum(p.nbytes for p in setup.train_step.parameters.values())
+    for size in (1, 2, 4, 8, 16, 32, 64):
+        measured.clear()
+        needed = (5 * size + 20 * min(size, 6)) * 2**20
+        set_available_bytes(monkeypatch, int((trained + needed) / fit._MEMORY_FRACTION) + 2**19)
+        found, reason = fit._estimate_size(setup.spec, setup.train_step, setup.batching)
+        assert found == (size if size != 8 else 4), reason
+        assert all(n <= 2 or peak(None, None, n) <= needed for n in tuple(measured))  # none runs out of memory
+
+
 def test_estimates_do_not_change_the_run(spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_available_bytes(monkeypatch, 2**34)
     gptzoo.train(spec, tmp_path / "auto", quiet=True)

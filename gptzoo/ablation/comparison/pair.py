@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from gptzoo.ablation.design.costs import CostCache
 from gptzoo.errors import FolderError, InputError
 from gptzoo.spec.files import load_run_spec, run_json
 from gptzoo.spec.run import RunSpec
+from gptzoo.utils.json_diff import Change, differences
 
 RunSource = str | Path | Mapping[str, Any] | RunSpec  # a spec file, the folder of a run, JSON, or a spec
 
@@ -34,7 +33,7 @@ class Pair:
         """Return the ablation that compares B with A, its baseline."""
         a, b = self.names
         return {
-            "name": f"{a} against {b}",
+            "name": f"{b} against {a}",
             "base": {name: value for name, value in self.runs[0].items() if name not in _NOT_COMPARED},
             "axes": {AXIS: {"choices": {a: {}, b: dict(self.changes)}, "recommended": False}},  # both as they are
             "baseline": {AXIS: a},
@@ -42,13 +41,20 @@ class Pair:
             **settings,
         }
 
-    def default_folder(self, settings: Mapping[str, Any]) -> Path:
-        """Return a folder whose name depends on everything that changes the trials. `settings` are of the ablation."""
-        trained = {name: settings.get(name) for name in ("budget", "held_out")}
-        content = json.dumps([*map(_compared_fields, self.specs), trained], sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-        a, b = (slug_of(name)[:40] for name in self.names)
-        return Path("comparisons") / f"{a}-{b}-{digest}"
+
+def different_fields(a: RunSpec, b: RunSpec) -> list[Change]:
+    """Return the fields in which two runs differ. Names and seeds do not count.
+
+    A run folder has the vocabulary size of its tokenizer, and the spec that it was trained from may have none. If their
+    models are the only difference, the missing size is that of the tokenizer.
+    """
+    changes = list(differences(_compared_fields(a), _compared_fields(b)))
+    is_model_only = all(change.name.startswith("$.model.") for change in changes)
+    if is_model_only and (a.model.vocab_size is None) != (b.model.vocab_size is None):
+        costs = CostCache()
+        a, b = (spec.model_copy(update={"model": costs.with_vocabulary(spec)}) for spec in (a, b))
+        changes = list(differences(_compared_fields(a), _compared_fields(b)))
+    return changes
 
 
 def read_pair(a: RunSource, b: RunSource | None, overrides: Iterable[str] = ()) -> Pair:
@@ -104,13 +110,6 @@ def _compared_fields(spec: RunSpec) -> dict[str, Any]:
 
 def _changes(runs: tuple[dict[str, Any], dict[str, Any]], specs: tuple[RunSpec, RunSpec]) -> dict[str, Any]:
     """Return the fields of A that differ in B, with B's values. Options that B leaves out keep inheriting."""
-    resolved = [_compared_fields(spec) for spec in specs]
-    differing = [f for f in resolved[0] if resolved[0][f] != resolved[1][f]]
-    if differing == ["model"] and None in (sizes := [spec.model.vocab_size for spec in specs]):
-        # A run folder has the vocabulary size of its tokenizer, and the spec that it was trained from may have none.
-        known = next((spec for spec in specs if spec.model.vocab_size is None), specs[0])
-        size = CostCache().with_vocabulary(known).vocab_size
-        for run, own in zip(resolved, sizes, strict=True):
-            run["model"]["vocab_size"] = own if own is not None else size
-        differing = [f for f in differing if resolved[0][f] != resolved[1][f]]
-    return {field: runs[1].get(field, resolved[1][field]) for field in differing}
+    fields = dict.fromkeys(change.name.split(".")[1] for change in different_fields(*specs))
+    resolved = specs[1].resolved()
+    return {field: runs[1].get(field, resolved[field]) for field in fields}

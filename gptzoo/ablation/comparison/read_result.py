@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from gptzoo.ablation.comparison.result import (
     ComparisonResult,
+    CostToReachResult,
     FailedSeed,
     IntervalResult,
     LookResult,
     SideResult,
     WarningResult,
 )
-from gptzoo.ablation.machine_metrics import without_machine_metrics
 from gptzoo.ablation.records.analysis import Analysis, Estimate
 from gptzoo.ablation.records.outcome import Outcome, Variant
-from gptzoo.ablation.statistics.analyse import analyse, compare_with_baseline
+from gptzoo.ablation.statistics.analyse import analyse_reproducibly, compare_with_baseline
 from gptzoo.spec.ablation_fairness import level_of_look
 
 
 def result_of(outcome: Outcome) -> ComparisonResult:
     """Return the result of a comparison whose ablation has this outcome."""
-    analysis = analyse(without_machine_metrics(outcome))
+    analysis = analyse_reproducibly(outcome)
     (comparison,) = analysis.comparisons
     variants = {variant.name: variant for variant in outcome.variants}
     a, b = variants[outcome.baseline], variants[comparison.variant]
@@ -33,11 +33,13 @@ def result_of(outcome: Outcome) -> ComparisonResult:
         sentence=comparison.sentence,
         warnings=tuple(WarningResult(kind=w.kind, text=w.text, variants=tuple(w.variants)) for w in analysis.warnings),
         metric=outcome.metric,
+        higher_is_better=outcome.higher_is_better,
         unit=analysis.unit,
         a=_side(outcome, analysis, a),
         b=_side(outcome, analysis, b),
         changes=tuple(b.differences),
         difference=_interval(difference),
+        cost_to_reach=_cost(analysis),
         paired=comparison.paired,
         n=0 if difference is None else difference.n,
         p=comparison.p,
@@ -51,6 +53,14 @@ def result_of(outcome: Outcome) -> ComparisonResult:
         folder=str(outcome.folder),
         environment=dict(outcome.environment),
     )
+
+
+def _cost(analysis: Analysis) -> CostToReachResult | None:
+    for cost in analysis.costs:
+        fields = asdict(cost)
+        del fields["variant"]
+        return CostToReachResult.model_validate(fields)
+    return None
 
 
 def _side(outcome: Outcome, analysis: Analysis, variant: Variant) -> SideResult:

@@ -9,11 +9,7 @@ from gptzoo.ablation.records.warning import WarningKind
 from gptzoo.strict_model import StrictModel
 
 
-class ResultModel(StrictModel):
-    """A part of the result."""
-
-
-class WarningResult(ResultModel):
+class WarningResult(StrictModel):
     """A reason to doubt the verdict."""
 
     kind: WarningKind
@@ -24,7 +20,7 @@ class WarningResult(ResultModel):
     """Names of the runs that it concerns. Empty: both."""
 
 
-class IntervalResult(ResultModel):
+class IntervalResult(StrictModel):
     """A number with its confidence interval."""
 
     value: float
@@ -35,7 +31,7 @@ class IntervalResult(ResultModel):
     """Upper end of the interval. Null: a single seed gives no interval."""
 
 
-class FailedSeed(ResultModel):
+class FailedSeed(StrictModel):
     """A trial without a result."""
 
     seed: int
@@ -44,7 +40,39 @@ class FailedSeed(ResultModel):
     """Reason of the failure."""
 
 
-class SideResult(ResultModel):
+class RangeResult(StrictModel):
+    """A number with its interval, of which some may be unknown."""
+
+    value: float | None
+    """The estimate. Null: it lies outside the lengths that were trained."""
+    low: float | None
+    """Lower end of the interval. Null: no lower bound follows from the lengths that were trained, or from one seed."""
+    high: float | None
+    """Upper end of the interval. Null: no upper bound follows from the lengths that were trained, or from one seed."""
+
+
+class CostToReachResult(StrictModel):
+    """The cost at which run A reaches the mean loss of run B, from complete runs of A of other lengths."""
+
+    multiple: RangeResult
+    """Number of steps that A needs, as a multiple of its own."""
+    needed: dict[Literal["steps", "tokens", "flops", "seconds"], RangeResult]
+    """The same in steps, tokens, training FLOPs and seconds of training steps, as far as they are known."""
+    spent: dict[Literal["steps", "tokens", "flops", "seconds"], float]
+    """Costs of one trial of B."""
+    shortest: float
+    """Length of the shortest runs of A, as a multiple of its own."""
+    longest: float
+    """Length of the longest runs of A, as a multiple of its own."""
+    beyond: Literal["", "shortest", "longest"]
+    """End of these lengths beyond which the value lies. Empty: it lies within."""
+    n: int
+    """Number of pairs, or number of seeds of the smaller side."""
+    sentence: str
+    """The cost as sentences."""
+
+
+class SideResult(StrictModel):
     """One of the two runs, with its results."""
 
     name: str
@@ -67,7 +95,7 @@ class SideResult(ResultModel):
     """The run spec with all defaults, without its seed."""
 
 
-class LookResult(ResultModel):
+class LookResult(StrictModel):
     """A look at the results, after which seeds could be added."""
 
     seeds: int
@@ -78,7 +106,7 @@ class LookResult(ResultModel):
     """Verdict from the first `seeds` seeds at this level."""
 
 
-class ComparisonResult(ResultModel):
+class ComparisonResult(StrictModel):
     """The verdict on run B against run A, and everything that it rests on. Differences are B minus A."""
 
     format_version: Literal[1] = 1
@@ -93,7 +121,9 @@ class ComparisonResult(ResultModel):
     warnings: tuple[WarningResult, ...]
     """Reasons to doubt the verdict, the most important first."""
     metric: str
-    """Metric that is compared at the end of training. Lower is better."""
+    """Metric that is compared at the end of training."""
+    higher_is_better: bool = False
+    """Direction of the metric. False: lower values are better, as those of a loss."""
     unit: str
     """Unit of the metric and of differences. Empty: none."""
     a: SideResult
@@ -103,7 +133,10 @@ class ComparisonResult(ResultModel):
     changes: tuple[str, ...]
     """Differences of B from A in their specs, such as `model.norm: pre_ln -> post_ln`."""
     difference: IntervalResult | None
-    """Mean difference of the metric, B minus A, with the confidence interval that decides. Negative: B is better."""
+    """Mean difference of the metric, B minus A, with the confidence interval that decides. With a metric that is
+    lower for better models, a negative difference says that B is better."""
+    cost_to_reach: CostToReachResult | None = None
+    """Cost at which A reaches the loss of B, in steps, tokens, FLOPs and seconds. Null: not asked for, or not known."""
     paired: bool
     """True if trials with the same seed share data order and initial values and are compared in pairs."""
     n: int

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from gptzoo.ablation.design.isolated_call import call_isolated
+from gptzoo.component import Config
 from gptzoo.data.batching.batching import Batching
+from gptzoo.data.corpora.samples import SampleCorpus
 from gptzoo.data.prepare import prepare
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.model.accounting import model_costs
+from gptzoo.model.accounting import model_costs, state_bytes
 from gptzoo.model.dry_run import Precision
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
@@ -24,10 +26,11 @@ class Costs:
     """The costs of a model in training. FLOPs and memory are None if they cannot be computed; `unknown` says why."""
 
     n_parameters: int
-    flops_per_token: float | None  # forward and backward
+    flops_per_token: float | None  # forward and backward, in a training sample
     cache_bytes: int  # KV cache of one sequence of full context length
     memory_bytes: int | None  # of a training step
     unknown: str | None = None
+    state_bytes: Mapping[int, int] = field(default_factory=dict)  # cache or state of one sequence, by its length
 
 
 class CostCache:
@@ -88,8 +91,10 @@ class CostCache:
         batch_size = size if isinstance(size, int) else spec.batch_size
         precision: Precision = "bf16" if spec.precision in ("bf16", "fp16") else "fp32"
         without_name = {**model.resolved(), "name": ""}
-        key = json.dumps([without_name, batch_size, precision], sort_keys=True)
-        return key, partial(_compute_costs, model, batch_size, precision)
+        length = spec.tokens_per_sample
+        lengths = sorted({corpus.sample_length for corpus in sample_sets(spec.corpus).values()})
+        key = json.dumps([without_name, batch_size, precision, length, lengths], sort_keys=True)
+        return key, partial(_compute_costs, model, length, batch_size, precision, lengths)
 
 
 def tokens_per_step(spec: RunSpec) -> int:
@@ -97,8 +102,22 @@ def tokens_per_step(spec: RunSpec) -> int:
     return spec.batch_size * spec.tokens_per_sample
 
 
-def _compute_costs(model: ModelSpec, batch_size: int, precision: Precision) -> Costs:
-    accounts = model_costs(model, batch_size=batch_size, precision=precision)
+def sample_sets(config: Config) -> dict[str, SampleCorpus]:
+    """Return the held-out samples of a corpus by the prefix of their metrics: "" and, for a level, its name and "/".
+
+    A corpus of documents has none.
+    """
+    corpus = config.build()
+    if not isinstance(corpus, SampleCorpus):
+        return {}
+    levels = {f"{name}/": level for name, level in corpus.evaluation_sets().items() if isinstance(level, SampleCorpus)}
+    return {"": corpus, **levels}
+
+
+def _compute_costs(
+    model: ModelSpec, length: int, batch_size: int, precision: Precision, lengths: Sequence[int]
+) -> Costs:
+    accounts = model_costs(model, sequence_length=length, batch_size=batch_size, precision=precision)
     flops, memory = accounts.flops_per_token, accounts.training_memory
     return Costs(
         n_parameters=accounts.parameters.total,
@@ -106,4 +125,5 @@ def _compute_costs(model: ModelSpec, batch_size: int, precision: Precision) -> C
         cache_bytes=accounts.state_bytes,
         memory_bytes=None if memory is None else memory.total_bytes,
         unknown=accounts.not_rehearsed,
+        state_bytes=state_bytes(model, lengths, precision),
     )

@@ -17,6 +17,7 @@ from gptzoo.ablation.design.axes import (
     condition_problems,
     read_axes,
 )
+from gptzoo.ablation.design.check_choices import check_choices
 from gptzoo.ablation.design.points import Point, points
 from gptzoo.ablation.design.recommended import take_along
 from gptzoo.ablation.design.spec_reader import SpecReader
@@ -141,6 +142,7 @@ class _Enumeration(Generic[S]):
         suggested: Sequence[Mapping[str, str]] = (),
     ):
         self.model, self.base, self.axes = model, base, axes
+        check_choices(axes, model, folder)
         self.reader = SpecReader(folder)
         self.base_spec = self.reader.read(model, base)
         self.labels = {axis.name: [choice.label for choice in axis.choices] for axis in axes}

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
@@ -145,11 +145,12 @@ def suggest(
     *,
     seed: int,
     n: int,
+    higher_is_better: bool = False,
 ) -> list[Suggestion]:
     """Return the next n suggestions.
 
     `labels` are the choices of each axis without a range. `results` has all earlier suggestions, each with its mean
-    metric (lower is better), or None if it failed or was not a valid spec. Raises InputError without Optuna.
+    metric, or None if it failed or was not a valid spec. Raises InputError without Optuna.
     """
     require_optuna()
     import optuna
@@ -157,7 +158,8 @@ def suggest(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {name: _distribution(axis, labels[name]) for name, axis in axes.items()}
     batch_seed = int.from_bytes(hashlib.sha256(f"{seed} {len(results)}".encode()).digest()[:4], "big")
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=batch_seed))
+    direction: Literal["maximize", "minimize"] = "maximize" if higher_is_better else "minimize"
+    study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=batch_seed))
     for suggestion, mean in results:
         state = optuna.trial.TrialState.PRUNED if mean is None else optuna.trial.TrialState.COMPLETE
         study.add_trial(

@@ -47,7 +47,7 @@ def model_size(spec: RunSpec, match: MatchSpec, costs: CostCache) -> float:
     if match.what == "params":
         return count_parameters(build_on_meta(model)).total
     try:
-        return count_flops(model, model.context_length)[2] / model.context_length
+        return count_flops(model, spec.tokens_per_sample)[2] / spec.tokens_per_sample
     except RuntimeError as error:  # torch's, from an operation that depends on values
         first_line = str(error).strip().partition("\n")[0]
         raise SpecError([Problem(spec.name, "$.match", f"cannot count FLOPs: {first_line}")]) from None

@@ -1,4 +1,4 @@
-"""The check that a difference between variants has a meaning: they are measured on the same held-out text."""
+"""The check that a difference between variants has a meaning: all are measured, and on the same held-out text."""
 
 from __future__ import annotations
 
@@ -15,25 +15,47 @@ from gptzoo.spec.run import RunSpec
 
 
 def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], baseline: str, costs: CostCache) -> None:
-    """Raise SpecError if the metric of some variant cannot be compared with that of the baseline.
+    """Raise SpecError if the metric of some variant is not measured, or cannot be compared with that of its baseline.
 
     The held-out text is compared by the digest of its documents, so variants with different corpora are tokenized.
     """
     metric = spec.metric
-    for variant in variants:
-        if metric.rpartition("/")[2] in getattr(variant.spec.corpus.component, "metric_names", ()):
-            reason = (
-                f"{metric!r} is higher for better models; an ablation compares metrics that are lower. Use val/loss"
-            )
-            raise SpecError([Problem(spec.name, "$.metric", reason)])
+    _check_levels(spec, variants)
     if not is_per_token(metric) and not is_validation_metric(metric):
         return
     runs = {variant.name: variant.spec for variant in variants}
-    reference = runs.pop(baseline)
-    for name, run in runs.items():
-        if (problem := _problem(metric, run, reference, costs)) is not None:
+    for variant in variants:
+        reference = variant.reference or baseline
+        if variant.name == reference:
+            continue
+        if (problem := _problem(metric, variant.spec, runs[reference], costs)) is not None:
             place, reason = problem
-            raise SpecError([Problem(spec.name, place, reason.format(name=name, baseline=baseline, metric=metric))])
+            reason = reason.format(name=variant.name, baseline=reference, metric=metric)
+            raise SpecError([Problem(spec.name, place, reason)])
+
+
+def _check_levels(spec: AblationSpec, variants: Sequence[PlannedVariant]) -> None:
+    """Raise SpecError for a metric of a task or of a level that the corpus of some variant does not have.
+
+    Its trials would end without the metric. Metrics of other names may come from plugins, and are not checked.
+    """
+    if not is_validation_metric(spec.metric):
+        return
+    level, _, name = spec.metric.removeprefix("val/").rpartition("/")
+    levels = {variant.name: list(variant.spec.corpus.build().evaluation_sets()) for variant in variants}
+    is_declared = any(name in variant.spec.declared_metrics for variant in variants)
+    if not is_declared and not any(level in of for of in levels.values()):
+        return
+    for variant in variants:
+        run = variant.spec
+        if level and level not in levels[variant.name]:
+            lacks = f"level {level!r}. Its levels: {', '.join(levels[variant.name]) or 'none'}"
+        elif is_declared and name not in run.declared_metrics:
+            lacks = f"metric {name!r}. Its metrics besides the loss: {', '.join(run.declared_metrics) or 'none'}"
+        else:
+            continue
+        reason = f"{spec.metric!r} is not measured in {variant.name}: its corpus {run.corpus.type!r} has no {lacks}"
+        raise SpecError([Problem(spec.name, "$.metric", reason)])
 
 
 def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) -> tuple[str, str] | None:

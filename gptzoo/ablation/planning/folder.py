@@ -1,7 +1,8 @@
 """The folder of an ablation, with functions that write its plan and read its outcome.
 
 ablation.json    the spec, with the base inline
-variants.json    the variants with their costs, and the folder of each trial
+variants.json    the variants with their costs, the folder of each trial, and the names and hashes of plugin files
+plugins/         the sources of plugin files, as a record; see `gptzoo.checkpoint.plugin_files`
 calibration/     a few steps of each variant, if the budget is in seconds
 trials/<variant>-seed<n>-<hash of the spec>/    the run of a trial; see `gptzoo.ablation.execution.trial_folder`
 """
@@ -10,19 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.plan_types import Plan
-from gptzoo.ablation.records.outcome import Exclusion, Outcome, Variant
+from gptzoo.ablation.records.outcome import BaselineLength, Exclusion, Outcome, Variant
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.selection.halving_plan import HalvingPlan
 from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text, with_scores
+from gptzoo.checkpoint.plugin_files import PluginFile, keep_plugin_files, loaded_plugin_files
 from gptzoo.checkpoint.records import check_sum, read_record, with_checksum
 from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
@@ -84,13 +87,17 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "axes": plan.axes,
         "factorial": plan.factorial,
         "paired": plan.paired,
+        "higher_is_better": plan.higher_is_better,
+        "task_axes": list(plan.task_axes),
         "variants": [asdict(variant.as_variant()) for variant in plan.variants],
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "trials": trials_as_dicts(plan),
         "contest": None if plan.halving is None else asdict(plan.halving),
         "seeds_seen": list(plan.seeds_seen),
+        "baseline_lengths": lengths_as_dicts(plan),
         "warnings": [warning.text for warning in plan.warnings],
         "warning_records": [asdict(warning) for warning in plan.warnings],
+        "plugin_files": [asdict(file) for file in loaded_plugin_files()],
     }
     design = with_checksum(json.loads(json.dumps(design)))
     try:
@@ -99,6 +106,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         for name, value in (("ablation.json", _spec_json(plan.spec)), ("variants.json", design)):
             if _stored(folder / name) != json.loads(json.dumps(value)):
                 write_json(folder / name, value)
+        keep_plugin_files(folder)
     except OSError as error:
         raise FolderError(f"{folder}: cannot be written: {error.strerror or error}; choose another --out") from None
 
@@ -113,6 +121,18 @@ def trials_as_dicts(plan: Plan) -> list[dict[str, Any]]:
         for seed in sorted(plan.spec.seeds)
     ]
     return planned + failed
+
+
+def lengths_as_dicts(plan: Plan) -> list[dict[str, Any]]:
+    """Return the baseline at other lengths as JSON."""
+    return [
+        {
+            "multiple": length.multiple,
+            "steps": length.n_steps,
+            "trials": [{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in length.trials],
+        }
+        for length in plan.baseline_lengths
+    ]
 
 
 def read_outcome(folder: str | Path) -> Outcome:
@@ -135,7 +155,12 @@ def read_outcome(folder: str | Path) -> Outcome:
 
 def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcome:
     halving = design.get("contest")
-    trials = [_trial_outcome(path, trial, spec) for trial in design["trials"]]
+    variants = [_variant(variant) for variant in design["variants"]]
+    lengths = design.get("baseline_lengths", ())  # older versions wrote none
+    planned = [*design["trials"], *(trial for length in lengths for trial in length["trials"])]
+    trials = [_trial_outcome(path, trial, spec) for trial in planned]
+    trials = with_same_text(trials, design["baseline"], spec["metric"], {v.name: v.reference for v in variants})
+    n_compared = len(design["trials"])
     return Outcome(
         name=spec["name"],
         folder=path,
@@ -147,15 +172,28 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         margin=spec["margin"],
         alpha=level_of_look(spec["alpha"], len(spec.get("looks", ()))),
         power=spec["power"],
-        variants=[_variant(variant) for variant in design["variants"]],
-        trials=with_same_text(trials, design["baseline"], spec["metric"]),
+        variants=variants,
+        trials=trials[:n_compared],
         exclusions=[Exclusion(**exclusion) for exclusion in design["exclusions"]],
         spec=spec,
         environment=_environment(path, design["trials"]),
         selection=None if halving is None else HalvingPlan(**halving).evaluate(path, spec["metric"]),
         warnings=_warnings(design),
         looks=spec.get("looks", ()),
+        plugin_files=[PluginFile(**file) for file in design.get("plugin_files", ())],
+        higher_is_better=design.get("higher_is_better", False),  # older versions refused such metrics
+        task_axes=design.get("task_axes", ()),
+        baseline_lengths=_lengths(lengths, trials[n_compared:]),
     )
+
+
+def _lengths(lengths: Sequence[Mapping[str, Any]], trials: Sequence[TrialOutcome]) -> list[BaselineLength]:
+    """Return the baseline at other lengths. `trials` are those of all lengths, in order."""
+    remaining = iter(trials)
+    return [
+        BaselineLength(length["multiple"], length["steps"], [next(remaining) for _ in length["trials"]])
+        for length in lengths
+    ]
 
 
 def _warnings(design: Mapping[str, Any]) -> list[ComparisonWarning]:
@@ -166,7 +204,8 @@ def _warnings(design: Mapping[str, Any]) -> list[ComparisonWarning]:
 
 def _variant(data: Mapping[str, Any]) -> Variant:
     tuning = data.get("tuning")
-    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning)})
+    metrics = [TaskMetric(**metric) for metric in data.get("task_metrics", ())]
+    return Variant(**{**data, "tuning": None if tuning is None else Tuning.from_json(tuning), "task_metrics": metrics})
 
 
 def _trial_outcome(path: Path, trial: Mapping[str, Any], spec: Mapping[str, Any]) -> TrialOutcome:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from gptzoo.ablation.planning.baseline_lengths import steps_at
 from gptzoo.ablation.planning.calibrate import (
     Calibration,
     calibrate,
@@ -66,10 +67,11 @@ def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
     trials = [trial.variant for trial in (*plan.tuning, *plan.trials)]
     trials += [variant.name for variant in plan.variants if not variant.is_tuned for _ in plan.spec.seeds]
     total = None
+    of_lengths = _seconds_of_lengths(plan, calibrations) if calibrations else []
     if calibrations and plan.halving is None:
-        total = wall_seconds([seconds[name] for name in trials], n_workers)
+        total = wall_seconds([*(seconds[name] for name in trials), *of_lengths], n_workers)
     elif calibrations:
-        total = _seconds_with_halving(plan, calibrations, n_workers)
+        total = _seconds_with_halving(plan, calibrations, n_workers) + wall_seconds(of_lengths, n_workers)
     extension = None
     if calibrations and plan.n_extension_trials:
         open_grids = [variant.name for variant in plan.variants if not variant.is_tuned]
@@ -85,6 +87,14 @@ def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
         detectable=detectable(plan, folder),
         extension_seconds=extension,
     )
+
+
+def _seconds_of_lengths(plan: Plan, calibrations: Mapping[str, Calibration]) -> list[float]:
+    """Estimate the duration of each trial of the baseline at other lengths."""
+    baseline = next(variant for variant in plan.variants if variant.name == plan.baseline)
+    steps = [steps_at(multiple, baseline) for multiple in plan.spec.baseline_lengths if multiple != 1]
+    calibration = calibrations[plan.baseline]
+    return [calibration.trial_seconds(n, baseline.spec.eval.every) for n in steps for _ in plan.spec.seeds]
 
 
 def _seconds_with_halving(plan: Plan, calibrations: Mapping[str, Calibration], n_workers: int) -> float:
@@ -134,6 +144,6 @@ def _sd_of_differences(plan: Plan, folder: Path) -> tuple[float | None, str]:
 
 def _differences(outcome: Outcome) -> list[dict[int, float]]:
     """Return the difference from the baseline by seed, for each other variant."""
-    base = outcome.endpoints(outcome.baseline)
-    others = [outcome.endpoints(v.name) for v in outcome.variants if v.name != outcome.baseline]
-    return [{seed: ends[seed] - base[seed] for seed in ends.keys() & base.keys()} for ends in others]
+    others = [variant.name for variant in outcome.variants if variant.name not in outcome.baselines]
+    pairs = [(outcome.endpoints(name), outcome.endpoints(outcome.reference_of(name))) for name in others]
+    return [{seed: ends[seed] - base[seed] for seed in ends.keys() & base.keys()} for ends, base in pairs]

@@ -21,20 +21,23 @@ from gptzoo.ablation.design.optuna_search import (
     within_axes,
 )
 from gptzoo.ablation.design.spec_reader import SpecReader
+from gptzoo.ablation.planning.baseline_lengths import check_lengths, plan_lengths
 from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.folder import with_recorded_axes
+from gptzoo.ablation.planning.metric_direction import is_higher_better
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants
 from gptzoo.ablation.planning.seeds_seen import added_seeds, seeds_seen
+from gptzoo.ablation.planning.task_axes import read_task_design
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.selection.halving_plan import HalvingPlan, pause_steps
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.corpora.train_val import TrainValCorpus
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.ablation import AblationSpec, Mode
 from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.spec.ablation_fairness import HalvingSpec
 from gptzoo.spec.run import RunSpec
@@ -50,38 +53,34 @@ def make_plan(spec: AblationSpec, folder: Path, *, costs: CostCache | None = Non
     """
     spec = with_recorded_axes(folder, spec)
     design = _read_design(spec, folder)
-    enumerated = enumerate_variants(
-        RunSpec,
-        dict(spec.base),
-        design.axes,
-        mode=spec.mode,
-        n=spec.n_variants,
-        seed=spec.draw_seed,
-        baseline=spec.baseline,
-        exclude=spec.exclude,
-        folder=spec.folder,
-        suggested=suggested_points(design.suggestions),
-    )
-    enumerated = _with_held_out(enumerated, spec)
+    enumerated = _enumerate(spec, design, spec.mode)
     costs = costs or CostCache()
-    prepared = prepare_variants(spec, enumerated, folder, scratch, costs)
+    higher_is_better = is_higher_better(spec.metric, [variant.spec for variant in enumerated])
+    # A search knows its variants one by one, so the axes over tasks are found in a design with every choice.
+    tasks = read_task_design(spec, enumerated if spec.mode != "tpe" else _enumerate(spec, design, "one_at_a_time"))
+    check_lengths(spec, higher_is_better=higher_is_better, task_axes=tasks.axes)
+    prepared = prepare_variants(spec, enumerated, folder, scratch, costs, tasks, higher_is_better=higher_is_better)
     check_comparable(spec, prepared.variants, enumerated.baseline, costs)
     # A variant that a search suggests later fails alone: it must not end the search.
     checked = [v for v in prepared.variants if spec.mode != "tpe" or v.name == enumerated.baseline]
     check_patterns(spec, checked, costs)
     names = TrialNames(folder)
+    baseline = next(variant for variant in prepared.variants if variant.name == enumerated.baseline)
     plan = Plan(
         spec=spec,
         variants=prepared.variants,
         baseline=enumerated.baseline,
         axes=enumerated.axes,
         factorial=enumerated.complete and spec.halving is None,
-        paired=_have_same_data(prepared.variants),
+        paired=_have_same_data(prepared.variants, enumerated.baseline),
         exclusions=[*enumerated.exclusions, *prepared.unmatched],
         merged={variant.name: variant.merged for variant in enumerated if variant.merged},
         trials=_trials(prepared.variants, spec.seeds, names),
         tuning=prepared.tuning,
         notes=list(_notes(enumerated, prepared.variants)),
+        higher_is_better=higher_is_better,
+        task_axes=tasks.axes,
+        baseline_lengths=plan_lengths(spec, baseline, names),
     )
     if spec.mode == "tpe":
         plan = replace(plan, search=_search(plan, design, enumerated))
@@ -107,6 +106,22 @@ def _read_design(spec: AblationSpec, folder: Path) -> _Design:
     base = SpecReader(spec.folder).read(RunSpec, dict(spec.base)).resolved()
     axes = ranges_as_choices(spec.axes, suggestions, baseline_values(spec.axes, base, spec.baseline))
     return _Design(axes, suggestions, len(stored))
+
+
+def _enumerate(spec: AblationSpec, design: _Design, mode: Mode) -> Variants[RunSpec]:
+    variants = enumerate_variants(
+        RunSpec,
+        dict(spec.base),
+        design.axes,
+        mode=mode,
+        n=spec.n_variants,
+        seed=spec.draw_seed,
+        baseline=spec.baseline,
+        exclude=spec.exclude,
+        folder=spec.folder,
+        suggested=suggested_points(design.suggestions),
+    )
+    return _with_held_out(variants, spec)
 
 
 def _search(plan: Plan, design: _Design, enumerated: Variants[RunSpec]) -> Search:
@@ -142,6 +157,7 @@ def _with_halving(plan: Plan, spec: HalvingSpec, folder: Path, names: TrialNames
         trials=[{"variant": trial.variant, "seed": trial.seed, "folder": trial.name} for trial in trials],
         n_expected=plan.search.n_wanted if searching and plan.search else len(plan.variants) - 1,
         searching=searching,
+        higher_is_better=plan.higher_is_better,
     )
     selection = halving.evaluate(folder, plan.spec.metric)
     compared = {plan.baseline, *(selection.finalists or ())}
@@ -160,13 +176,13 @@ def _with_halving(plan: Plan, spec: HalvingSpec, folder: Path, names: TrialNames
     )
 
 
-def _have_same_data(variants: Sequence[PlannedVariant]) -> bool:
-    """Return True if trials with the same seed see the same samples in the same order."""
-    data = {
-        (variant.spec.model.context_length, *(getattr(variant.spec, name).model_dump_json() for name in _DATA_FIELDS))
-        for variant in variants
-    }
-    return len(data) == 1
+def _have_same_data(variants: Sequence[PlannedVariant], baseline: str) -> bool:
+    """Return True if trials with the same seed see the same samples in the same order, on each task."""
+    data: dict[str, set[object]] = {}  # by the variant that others are compared with
+    for variant in variants:
+        fields = (getattr(variant.spec, name).model_dump_json() for name in _DATA_FIELDS)
+        data.setdefault(variant.reference or baseline, set()).add((variant.spec.model.context_length, *fields))
+    return all(len(found) == 1 for found in data.values())
 
 
 def _with_held_out(enumerated: Variants[RunSpec], spec: AblationSpec) -> Variants[RunSpec]:

@@ -9,6 +9,7 @@ from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.optuna_search import Search
 from gptzoo.ablation.records.outcome import Exclusion, Variant
 from gptzoo.ablation.records.selection import Selection
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.selection.halving import rung_sizes
@@ -48,6 +49,8 @@ class PlannedVariant:
     tuning: Tuning | None = None  # the learning-rate grid and its results so far
     recommended: Sequence[str] = ()  # settings that the axes have taken along
     left_out: Sequence[str] = ()  # settings that its components recommend, and that it has not
+    reference: str = ""  # the variant that it is compared with, if that is not the baseline of the ablation
+    task_metrics: Sequence[TaskMetric] = ()  # of its synthetic task
 
     @property
     def n_tokens(self) -> int:
@@ -81,7 +84,23 @@ class PlannedVariant:
             exports_as=exports_as(self.spec.model),
             steps=self.n_steps,
             tokens=self.n_tokens,
+            reference=self.reference,
+            task_metrics=self.task_metrics,
         )
+
+
+@dataclass(frozen=True)
+class PlannedLength:
+    """The baseline at another length: complete runs with their own learning-rate decay."""
+
+    multiple: float  # of the baseline's own number of steps
+    n_steps: int
+    trials: Sequence[PlannedTrial]
+
+    @property
+    def name(self) -> str:
+        """The name of its trials, such as "rope-x0.5"."""
+        return self.trials[0].variant
 
 
 @dataclass(frozen=True)
@@ -102,9 +121,17 @@ class Plan:
     selection: Selection | None = None  # the rungs of successive halving so far
     selecting: Sequence[PlannedTrial] = ()  # the trials of the current rung, which pause there
     search: Search | None = None  # the suggestions so far, in mode tpe
+    higher_is_better: bool = False  # direction of the metric
+    task_axes: Sequence[str] = ()  # axes over synthetic tasks; variants are compared within a task
     seeds_seen: Sequence[int] = ()  # numbers of seeds of earlier plans of which results were seen
     notes: Sequence[str] = ()  # caveats to read before the ablation runs
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison, which the results repeat
+    baseline_lengths: Sequence[PlannedLength] = ()  # the baseline at other lengths; () until it is tuned
+
+    @property
+    def final_trials(self) -> list[PlannedTrial]:
+        """The trials of the final comparison, and then those of the baseline at other lengths."""
+        return [*self.trials, *(trial for length in self.baseline_lengths for trial in length.trials)]
 
     @property
     def is_tuned(self) -> bool:
@@ -121,9 +148,9 @@ class Plan:
 
     @property
     def n_compared(self) -> int:
-        """The number of variants that the final comparison has with the baseline, or its expected number."""
+        """The number of variants that the final comparison has with a baseline, or its expected number."""
         if self.selection is None:
-            return len(self.variants) - 1
+            return sum(variant.name not in (self.baseline, variant.reference) for variant in self.variants)
         if self.selection.finalists is not None:
             return len(self.selection.finalists)
         assert self.halving is not None

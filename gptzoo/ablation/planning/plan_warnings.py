@@ -13,6 +13,7 @@ from gptzoo.ablation.warnings.schedules import (
     confounded_warmups,
     impossible_schedules,
     rungs_in_warmup,
+    unequal_lengths,
     unequal_schedules,
 )
 from gptzoo.errors import Problem, SpecError
@@ -29,6 +30,9 @@ def plan_warnings(plan: Plan) -> Iterator[ComparisonWarning]:
     yield from unequal_schedules(runs)
     if not any(axis.partition(".")[0] == "schedule" for axis in plan.axes):  # such an axis varies the warmup on purpose
         yield from confounded_warmups(runs, plan.baseline)
+    yield from unequal_lengths(
+        runs[plan.baseline], plan.baseline, {length.name: length.n_steps for length in plan.baseline_lengths}
+    )
     if plan.spec.budget is not None:
         yield from missed_budget([variant.as_variant() for variant in plan.variants], plan.spec.budget)
     yield from settings_left_out({variant.name: variant.left_out for variant in plan.variants})

@@ -16,6 +16,7 @@ from gptzoo.ablation.design.spec_reader import SpecReader
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.calibrate import Calibration, calibrate
 from gptzoo.ablation.planning.plan_types import PlannedTrial, PlannedVariant
+from gptzoo.ablation.planning.task_axes import TaskDesign, task_metrics
 from gptzoo.ablation.planning.trial_names import TrialNames
 from gptzoo.ablation.records.outcome import Exclusion
 from gptzoo.ablation.records.trial import TrialOutcome
@@ -38,7 +39,14 @@ class PreparedVariants:
 
 
 def prepare_variants(
-    spec: AblationSpec, enumerated: Variants[RunSpec], folder: Path, scratch: Path | None, costs: CostCache
+    spec: AblationSpec,
+    enumerated: Variants[RunSpec],
+    folder: Path,
+    scratch: Path | None,
+    costs: CostCache,
+    tasks: TaskDesign,
+    *,
+    higher_is_better: bool,
 ) -> PreparedVariants:
     """Apply the ablation's `match`, `budget` and `tune` to the enumerated variants. Raises SpecError.
 
@@ -47,7 +55,7 @@ def prepare_variants(
     """
     # Computing the costs isolated first makes sure that size matching, in this process, runs no component that crashes.
     costs.compute_isolated({variant.name: variant.spec for variant in enumerated})
-    sized, unmatched = _match_sizes(spec, enumerated, costs)
+    sized, unmatched = _match_sizes(spec, enumerated, costs, tasks)
     costs.compute_isolated({variant.name: variant.spec for variant, _ in sized})
     calibrations: Mapping[str, Calibration] = {}
     if spec.budget is not None and spec.budget.seconds is not None:
@@ -56,16 +64,18 @@ def prepare_variants(
     names = TrialNames(folder)
     planned: list[PlannedVariant] = []
     tuning: list[PlannedTrial] = []
-    baseline, _ = sized[0]
+    specs = {variant.name: variant.spec for variant, _ in sized}
     base = SpecReader(spec.folder).read(RunSpec, dict(spec.base))
     for variant, residue in sized:
-        run = variant.spec
+        run, reference = variant.spec, tasks.reference_of(variant.name, enumerated.baseline)
         if spec.budget is not None:
             seconds = calibrations[variant.name].step if variant.name in calibrations else None
             run = with_budget(run, spec.budget, costs.costs(variant.spec), seconds)
         chosen = GridResult(run, True, "")
         if spec.tune is not None:
-            trials, chosen = _tune(variant.name, run, spec.tune, spec.metric, folder, names)
+            trials, chosen = _tune(
+                variant.name, run, spec.tune, spec.metric, folder, names, higher_is_better=higher_is_better
+            )
             tuning += trials
         planned.append(
             PlannedVariant(
@@ -74,7 +84,7 @@ def prepare_variants(
                 spec=chosen.spec or run,
                 costs=costs.costs(variant.spec),
                 n_steps=costs.n_steps(run),
-                differences=describe_differences(baseline.spec, variant.spec),
+                differences=describe_differences(specs[reference], variant.spec),
                 residue=residue,
                 tuned=chosen.description,
                 is_tuned=chosen.spec is not None,
@@ -82,6 +92,8 @@ def prepare_variants(
                 tuning=chosen.tuning,
                 recommended=variant.recommended,
                 left_out=left_out(run, base, None if spec.tune is None else spec.tune.field),
+                reference="" if reference == enumerated.baseline else reference,
+                task_metrics=task_metrics(variant.spec, costs),
             )
         )
     order = {variant.name: index for index, variant in enumerate(enumerated)}
@@ -108,9 +120,9 @@ def describe_differences(baseline: RunSpec, variant: RunSpec) -> list[str]:
 
 
 def _match_sizes(
-    spec: AblationSpec, enumerated: Variants[RunSpec], costs: CostCache
+    spec: AblationSpec, enumerated: Variants[RunSpec], costs: CostCache, tasks: TaskDesign
 ) -> tuple[list[tuple[EnumeratedVariant[RunSpec], str]], list[Exclusion]]:
-    """Match the sizes of the variants to the baseline, which comes first in the result.
+    """Match the sizes of the variants to the variant that each is compared with. The baseline comes first.
 
     Return each variant with a description of the remaining difference in size, and the variants that cannot be matched.
     """
@@ -118,11 +130,16 @@ def _match_sizes(
     others = [variant for variant in enumerated if variant is not baseline]
     if spec.match is None:
         return [(variant, "") for variant in (baseline, *others)], []
-    target = model_size(baseline.spec, spec.match, costs)
+    specs = {variant.name: variant.spec for variant in enumerated}
+    references = {name: tasks.reference_of(name, enumerated.baseline) for name in specs}
+    targets = {name: model_size(specs[name], spec.match, costs) for name in {*references.values()}}
     sized, unmatched = [(baseline, "")], []
     for variant in others:
+        if variant.name in targets:  # the baseline of a task
+            sized.append((variant, ""))
+            continue
         try:
-            run, residue = match_size(variant.spec, target, spec.match, costs)
+            run, residue = match_size(variant.spec, targets[references[variant.name]], spec.match, costs)
         except SpecError as error:
             reason = f"its size cannot be matched to the baseline: {error.problems[0].reason}"
             unmatched.append(Exclusion(variant.choices, reason))
@@ -132,7 +149,14 @@ def _match_sizes(
 
 
 def _tune(
-    variant: str, run: RunSpec, tune: TuneSpec, metric: str, folder: Path, names: TrialNames
+    variant: str,
+    run: RunSpec,
+    tune: TuneSpec,
+    metric: str,
+    folder: Path,
+    names: TrialNames,
+    *,
+    higher_is_better: bool,
 ) -> tuple[list[PlannedTrial], GridResult]:
     """Return the trials of a variant's learning-rate grid, and the value that their results so far choose."""
 
@@ -146,5 +170,5 @@ def _tune(
         outcomes.append(read_trial_outcome(trial_folder, variant, trial.seed))
         return with_same_text(outcomes, variant, metric)[-1]
 
-    result = choose_value(run, tune, metric, outcome_of)
+    result = choose_value(run, tune, metric, outcome_of, higher_is_better=higher_is_better)
     return list(map(planned, result.trials)), result

@@ -13,17 +13,31 @@ from gptzoo.errors import FolderError
 from gptzoo.spec.ablation import AblationSpec
 
 
+def results_were_seen(folder: Path) -> bool:
+    """Return True if any trial that an ablation compares has a result.
+
+    A trial that failed has none: it decides no comparison. Raises FolderError if the plan in the folder is damaged.
+    """
+    file = folder / "variants.json"
+    if not file.is_file():
+        return False
+    try:
+        names = [trial["folder"] for trial in read_record(file)["trials"]]
+        states = [TrialFolder(folder / "trials" / name).state for name in names if name]
+    except (KeyError, TypeError):
+        raise FolderError(f"{file}: has another form than expected. It was damaged or changed") from None
+    return "done" in states
+
+
 def seeds_seen(folder: Path, n_seeds: int) -> list[int]:
-    """Return the numbers of seeds, below `n_seeds`, that an ablation had when at least one of its trials had ended."""
+    """Return the numbers of seeds, below `n_seeds`, that an ablation had when one of its trials had a result."""
     try:
         design = read_record(folder / "variants.json")
-        trials, seen = design["trials"], {*design.get("seeds_seen", ())}
-        n_before = len({trial["seed"] for trial in trials})
-        names = [trial["folder"] for trial in trials if trial["folder"]]
+        n_before, seen = len({trial["seed"] for trial in design["trials"]}), {*design.get("seeds_seen", ())}
+        if n_before < n_seeds and results_were_seen(folder):
+            seen.add(n_before)
     except (FolderError, KeyError, TypeError):  # there is no plan yet, or it is damaged and will be written anew
         return []
-    if n_before < n_seeds and any(TrialFolder(folder / "trials" / name).state == "done" for name in names):
-        seen.add(n_before)
     return sorted(n for n in seen if n < n_seeds)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.warning import ComparisonWarning
 
 Verdict = Literal["better", "worse", "same", "cannot tell", "no data", "stopped"]
@@ -25,7 +26,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant compared with the baseline. Differences are variant minus baseline, so a negative one is better.
+    """A variant compared with the baseline. Differences are variant minus baseline: a negative loss is better.
 
     The confidence level of the interval is that of the comparison's step in Holm's correction. The verdict follows from
     the interval.
@@ -42,6 +43,39 @@ class Comparison:
     more_seeds: int | None  # seeds to add for a decision, if the verdict is "cannot tell"
     n_failed: int  # number of the variant's trials without an endpoint
     sentence: str  # the verdict as a complete sentence
+    level: float | None = None  # error probability of the interval; None without an interval
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number that is known to lie in an interval. None stands for an unknown end, and for an unknown value."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def times(self, factor: float) -> Range:
+        """Return the range in another unit."""
+        return Range(*(None if number is None else number * factor for number in (self.value, self.low, self.high)))
+
+
+@dataclass(frozen=True)
+class CostToReach:
+    """The cost at which the baseline reaches the mean loss of a variant, from complete baseline runs of other lengths.
+
+    The value is None if it lies outside the lengths that were trained, and an end of the interval is None if no bound
+    follows from them. With a single seed, both ends are None.
+    """
+
+    variant: str
+    multiple: Range  # of the number of steps of the baseline's own runs
+    needed: Mapping[str, Range]  # the same in "steps", "tokens", "flops" and "seconds", as far as they are known
+    spent: Mapping[str, float]  # costs of one trial of the variant itself
+    shortest: float  # multiple of the shortest baseline runs
+    longest: float  # multiple of the longest baseline runs
+    beyond: Literal["", "shortest", "longest"]  # the end of these lengths beyond which the value lies; "" if within
+    n: int  # number of pairs, or number of seeds of the smaller side
+    sentence: str  # the cost as complete sentences
 
 
 @dataclass(frozen=True)
@@ -112,6 +146,26 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
+class TaskResult:
+    """The results of a variant in one metric of its task."""
+
+    task: str
+    variant: str
+    model: str  # choices of the variant on all axes but those over tasks
+    metric: TaskMetric
+    values: Mapping[int, float]  # by seed
+    mean: Estimate | None  # over seeds, with an interval within 0 to 1
+    n_solved: int  # seeds with at least `SOLVED`
+    solved_low: float  # exact binomial interval of the probability that a seed solves the task
+    solved_high: float
+
+    @property
+    def column(self) -> str:
+        """The task, with the metric unless that is the accuracy on samples as in training."""
+        return self.task if self.metric.label == "accuracy" else f"{self.task}: {self.metric.label}"
+
+
+@dataclass(frozen=True)
 class Analysis:
     """All results that a report states. Variants without any endpoint are in `comparisons` with "no data"."""
 
@@ -127,5 +181,8 @@ class Analysis:
     notes: Sequence[str]  # caveats: unequal seeds, assumptions that do not hold
     scores: Sequence[TaskScore] = ()  # by task, metric and variant; the baseline comes first
     warnings: Sequence[ComparisonWarning] = ()  # reasons to doubt the comparison as a whole
+    tasks: Sequence[TaskResult] = ()  # by task, metric and variant; () without synthetic tasks
     trained: str = ""  # the trained models as a sentence: data, size, steps and device
+    costs: Sequence[CostToReach] = ()  # by variant, in the order of the comparisons; () without `baseline_lengths`
+    higher_is_better: bool = False  # direction of the metric
     unit: str = ""  # unit of the metric and of all differences, such as "nats per token"; "" if unknown

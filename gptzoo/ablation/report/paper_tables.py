@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.report.figures.task_figures import HeatCell, HeatMap, build_heat_map
 from gptzoo.ablation.report.formatting import MISSING, format_estimate, format_p_value
 from gptzoo.ablation.report.summary import methods, score_methods
+from gptzoo.ablation.statistics.cost_sentences import describe_multiple
 from gptzoo.ablation.statistics.task_scores import score_notes
 from gptzoo.ablation.wording import with_unit
 from gptzoo.utils.units import scaled
@@ -73,8 +75,13 @@ class PaperTable:
 
 
 def build_paper_tables(outcome: Outcome, analysis: Analysis) -> list[PaperTable]:
-    """Return the ranking and, if the trials are scored on tasks, the scores."""
-    return [_ranking(outcome, analysis), *([_scores(outcome, analysis)] if analysis.scores else [])]
+    """Return the ranking, the scores if trials are scored on tasks, and the results on synthetic tasks if any."""
+    tables = [_ranking(outcome, analysis)]
+    if analysis.scores:
+        tables.append(_scores(outcome, analysis))
+    if (heat_map := build_heat_map(analysis)) is not None:
+        tables.append(_tasks(outcome, analysis, heat_map))
+    return tables
 
 
 def _caveats(analysis: Analysis) -> list[str]:
@@ -89,6 +96,8 @@ def escape_tex(text: str) -> str:
 def _ranking(outcome: Outcome, analysis: Analysis) -> PaperTable:
     """Return a row for each variant, best first."""
     header = ["variant", with_unit(outcome.metric), "seeds", "difference", "p (Holm)", "parameters", "verdict"]
+    header += ["cost to reach"] if outcome.baseline_lengths else []
+    costs = {cost.variant: describe_multiple(cost) for cost in analysis.costs}
     variants = {variant.name: variant for variant in outcome.variants}
     comparisons = {comparison.variant: comparison for comparison in analysis.comparisons}
     rows = []
@@ -103,10 +112,13 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> PaperTable:
                 format_p_value(comparison.p_adjusted) if comparison else MISSING,
                 scaled(variants[name].n_parameters).strip(),
                 comparison.verdict if comparison else "baseline",
+                *([costs.get(name, MISSING)] if outcome.baseline_lengths else []),
             ]
         )
     text = f"{analysis.trained} {methods(outcome, analysis)}"
-    return PaperTable("ranking", outcome.name, "lrrrrrl", header, rows, text, _caveats(analysis))
+    return PaperTable(
+        "ranking", outcome.name, "lrrrrrl" + "r" * (len(header) - 7), header, rows, text, _caveats(analysis)
+    )
 
 
 def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
@@ -128,6 +140,22 @@ def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
     label, notes = f"{outcome.name}-scores", list(score_notes(outcome))
     text = f"{analysis.trained} {score_methods(outcome, analysis)}"
     return PaperTable("scores", label, "lllrrrrl", header, rows, text, notes)
+
+
+def _tasks(outcome: Outcome, analysis: Analysis, heat_map: HeatMap) -> PaperTable:
+    """Return the heat map as a row for each model and a column for each task."""
+    header = ["model", *(f"{column.title} ({column.subtitle})" for column in heat_map.columns)]
+    rows = [
+        [model, *(MISSING if cell is None else _task_cell(cell) for cell in cells)]
+        for model, cells in heat_map.rows.items()
+    ]
+    text = f"{analysis.trained} {heat_map.title}. {heat_map.caption}"
+    return PaperTable("tasks", f"{outcome.name}-tasks", "l" + "r" * len(heat_map.columns), header, rows, text, [])
+
+
+def _task_cell(cell: HeatCell) -> str:
+    interval = f" ({cell.interval})" if cell.interval else ""
+    return f"{cell.text}{interval}, {cell.solved}"
 
 
 def _seeds(outcome: Outcome, variant: str, n: int) -> str:

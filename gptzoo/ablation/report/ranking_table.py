@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gptzoo.ablation.records.analysis import Analysis, Estimate
+from gptzoo.ablation.records.analysis import Analysis, CostToReach, Estimate
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import (
     MISSING,
@@ -14,7 +14,11 @@ from gptzoo.ablation.report.formatting import (
     format_two_digits,
     format_value,
 )
+from gptzoo.ablation.statistics.cost_sentences import describe_multiple
+from gptzoo.ablation.wording import better_sign
 from gptzoo.utils.units import scaled
+
+_COST_TOOLTIP = "Number of steps that {} needs to reach this mean, as a multiple of its own, with its interval"
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,15 @@ class Row:
 
 def ranking_columns(outcome: Outcome) -> list[Column]:
     """Return the columns of the ranking."""
+    baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return [
         Column("variant", "Name of the variant", numeric=False),
         Column(outcome.metric, "Mean over seeds with its confidence interval, without correction"),
         Column("seeds", "Number of trials with a result, of all trials"),
         Column(
             "difference",
-            f"Mean difference from {outcome.baseline}; negative is better. The interval is corrected for all "
-            "comparisons (Holm)",
+            f"Mean difference from {baseline}; {better_sign(outcome.higher_is_better)} is better. The "
+            "interval is corrected for all comparisons (Holm)",
         ),
         Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),
         Column("p", "p value of the hypothesis of no difference, corrected for all comparisons (Holm)"),
@@ -66,6 +71,7 @@ def ranking_columns(outcome: Outcome) -> list[Column]:
         ),
         Column("parameters", "Number of parameters"),
         Column("FLOPs/token", "FLOPs of a training step per token"),
+        *([Column("cost to reach", _COST_TOOLTIP.format(outcome.baseline))] if outcome.baseline_lengths else []),
     ]
 
 
@@ -80,6 +86,7 @@ def ranking_row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> R
     effect_size = comparison.effect_size if comparison else None
     detectable = comparison.detectable if comparison else None
     flops = variant.flops_per_token
+    cost = next((cost for cost in analysis.costs if cost.variant == name), None)
     return Row(
         name,
         [
@@ -93,6 +100,7 @@ def ranking_row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> R
             Cell(format_two_digits(detectable), sort_value(detectable)),
             Cell(scaled(variant.n_parameters), sort_value(variant.n_parameters)),
             Cell(MISSING if flops is None else scaled(flops), sort_value(flops)),
+            *([_cost_cell(cost)] if outcome.baseline_lengths else []),
         ],
     )
 
@@ -100,6 +108,13 @@ def ranking_row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> R
 def sort_value(value: float | None) -> str:
     """Return a number with full precision, or "" for None."""
     return "" if value is None else repr(value)
+
+
+def _cost_cell(cost: CostToReach | None) -> Cell:
+    if cost is None:
+        return Cell(MISSING, "")
+    ends = {"shortest": cost.shortest, "longest": cost.longest}  # by which a value beyond the lengths is sorted
+    return Cell(describe_multiple(cost), sort_value(ends.get(cost.beyond, cost.multiple.value)))
 
 
 def _estimate_cell(estimate: Estimate | None) -> Cell:

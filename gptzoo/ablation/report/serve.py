@@ -1,4 +1,4 @@
-"""A local web server that shows the report of an ablation and updates it while the ablation runs."""
+"""A local web server that shows the report of an ablation or a ladder, and updates it while trials run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from gptzoo.ablation.planning.folder import read_outcome
-from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.figures.figure import build_figures
+from gptzoo.ablation.report.figures.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.html_page import render_page
+from gptzoo.ablation.report.ladder_page import render_ladder_page
 from gptzoo.ablation.report.tables import build_tables
+from gptzoo.ablation.report.without_paths import without_paths
+from gptzoo.ablation.scaling.folder import is_ladder, read_ladder_files
+from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError, InputError
+from gptzoo.publishing.private_paths import public_record
 
 _WATCHED_FILES = ("*.json", "trials/*/*.json", "trials/*/*.jsonl", "trials/*/sample.txt")
 
 
 class ReportServer(ThreadingHTTPServer):
-    """A server for one ablation that accepts connections from this machine only.
+    """A server for one ablation or ladder that accepts connections from this machine only.
 
     It serves the page at / and /page, and at /version a string that changes with the page.
     """
@@ -60,11 +66,20 @@ class ReportServer(ThreadingHTTPServer):
         with self._lock:
             version = self.version()
             if self._cached is None or self._cached[1] != version:
-                outcome = read_outcome(self.folder)
-                analysis = analyse(outcome)
-                figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
-                self._cached = render_page(outcome, analysis, figures, tables, version=version), version
+                self._cached = _render(self.folder, version), version
             return self._cached[0]
+
+
+def _render(folder: Path, version: str) -> str:
+    if is_ladder(folder):
+        result, (spec, _) = read_ladder(folder), read_ladder_files(folder)
+        figures = build_ladder_figures(result.analysis, result.metric) if result.analysis else []
+        return render_ladder_page(result, public_record(spec), figures, version=version)
+    outcome = read_outcome(folder)
+    analysis = without_paths(analyse(outcome))
+    outcome = without_paths(outcome)
+    figures, tables = build_figures(outcome, analysis), build_tables(outcome, analysis)
+    return render_page(outcome, analysis, figures, tables, version=version)
 
 
 class _Handler(BaseHTTPRequestHandler):

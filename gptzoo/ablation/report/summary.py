@@ -9,19 +9,19 @@ from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate
 from gptzoo.ablation.warnings.tuning import tuned_variants
-from gptzoo.ablation.wording import format_count, unit_of
+from gptzoo.ablation.wording import better_direction, format_count, unit_of
 
 
 def headline(outcome: Outcome, analysis: Analysis) -> str:
-    """Return the number of variants with each verdict, and the variant with the lowest mean."""
+    """Return the number of variants with each verdict, and the variant with the best mean."""
     return " ".join(_headline_sentences(outcome, analysis))
 
 
 def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    states = Counter(trial.state for trial in outcome.trials)
+    states = Counter(trial.state for trial in outcome.all_trials)
     n_open = states["waiting"] + states["running"]
     if n_open:
-        yield f"Preliminary: {n_open} of {format_count(len(outcome.trials), 'trial')} not done yet."
+        yield f"Preliminary: {n_open} of {format_count(len(outcome.all_trials), 'trial')} not done yet."
     if outcome.selection is not None and outcome.selection.finalists is None:
         rung, n_rungs = len(outcome.selection.rungs), outcome.selection.n_rungs
         yield f"The selection is in rung {rung} of {n_rungs}: no variants are compared yet."
@@ -45,23 +45,25 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
         "no data": "{} without data",
     }
     parts = [text.format(verdicts[verdict]) for verdict, text in descriptions.items() if verdicts[verdict]]
-    yield f"Of {format_count(len(compared), 'variant')} compared with {analysis.baseline}: {_enumeration(parts)}."
-    if analysis.ranking:
-        yield _lowest_mean(analysis)
+    baseline = "the baseline of the same task" if outcome.task_axes else analysis.baseline
+    yield f"Of {format_count(len(compared), 'variant')} compared with {baseline}: {_enumeration(parts)}."
+    if analysis.ranking and not outcome.task_axes:
+        yield _best_mean(analysis)
 
 
-def _lowest_mean(analysis: Analysis) -> str:
+def _best_mean(analysis: Analysis) -> str:
     best, estimate = next(iter(analysis.ranking.items()))
     mean = f"{format_estimate(estimate)} {analysis.unit}".rstrip()
+    end = "highest" if analysis.higher_is_better else "lowest"
     if best == analysis.baseline:
-        return f"The baseline, {best}, has the lowest {analysis.metric}: {mean}."
+        return f"The baseline, {best}, has the {end} {analysis.metric}: {mean}."
     verdict = next((c.verdict for c in analysis.comparisons if c.variant == best), None)
     remark = {
         "better": "; it is better than the baseline",
         "same": "; it is the same as the baseline",
         "cannot tell": "; it cannot be told apart from the baseline",
     }.get(verdict or "", "")
-    return f"{best} has the lowest {analysis.metric}: {mean}{remark}."
+    return f"{best} has the {end} {analysis.metric}: {mean}{remark}."
 
 
 def methods(outcome: Outcome, analysis: Analysis) -> str:
@@ -79,7 +81,7 @@ def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     few, limit = harness.get("num_fewshot"), harness.get("limit")
     shots = "" if few is None else f", with {format_count(few, 'example')} before each question"
     documents = "" if limit is None else f", on the first {format_count(limit, 'document')} of each task"
-    names = [outcome.baseline, *outcome.compared]
+    names = [*outcome.baselines, *outcome.compared]
     yield (
         f"{outcome.name}: scores of {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each on "
         f"tasks of lm-evaluation-harness at the end of training{shots}{documents}; ↑: higher is better, ↓: lower is "
@@ -87,30 +89,40 @@ def _score_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     )
     paired = {score.paired for score in analysis.scores if score.paired is not None}
     if paired:
-        n_differences = sum(score.variant != outcome.baseline for score in analysis.scores)
+        n_differences = sum(score.variant in outcome.compared for score in analysis.scores)
         yield _differences(outcome, paired, n_differences)
         yield 'Verdict "same": all scores are equal. Verdict "cannot tell": the interval contains 0.'
 
 
 def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
-    names = [outcome.baseline, *outcome.compared]
+    names = [*outcome.baselines, *outcome.compared]
     unit = f" in {unit_of(outcome.metric)}" if unit_of(outcome.metric) else ""
     yield (
         f"{outcome.name}: {format_count(len(names), 'variant')} with {_n_seeds(outcome, names)} each; "
-        f"{outcome.metric}{unit} at the end of training, lower is better; {_means(outcome)}."
+        f"{outcome.metric}{unit} at the end of training, {better_direction(outcome.higher_is_better)}; "
+        f"{_means(outcome)}."
     )
     paired = {comparison.paired for comparison in analysis.comparisons if comparison.difference is not None}
     if paired:
-        yield _differences(outcome, paired, len(names) - 1)
+        yield _differences(outcome, paired, len(outcome.compared))
         if outcome.looks:
-            counts = ", ".join(map(str, outcome.looks))
+            *earlier, last = outcome.looks
+            counts = ", ".join([*map(str, earlier), format_count(last, "seed")])
             yield (
-                f"This is look {len(outcome.looks)} at the results, after {counts} seeds. It spends "
+                f"This is look {len(outcome.looks)} at the results, after {counts}. It spends "
                 f"{outcome.alpha:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
             )
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
             "not, and contains 0."
+        )
+    if analysis.costs:
+        *shorter, longest = sorted({1.0, *(length.multiple for length in outcome.baseline_lengths)})
+        multiples = f"{', '.join(f'{multiple:g}' for multiple in shorter)} and {longest:g}"
+        yield (
+            f"Cost to reach: the number of steps that {outcome.baseline} needs to reach a mean, as a multiple of its "
+            f"own. It is interpolated over the logarithm of the length, between complete runs of {multiples} times its "
+            "length. Its interval has the lengths at which the test of the verdict finds no difference."
         )
     if outcome.selection is not None:
         selection_seeds = ", ".join(map(str, outcome.selection.seeds))
@@ -151,8 +163,9 @@ def _differences(outcome: Outcome, paired: Set[bool], n_comparisons: int) -> str
         frozenset(paired),
         "paired by seed (Student's t), or between independent runs (Welch's t) if fewer than two seeds pair",
     )
+    baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return (
-        f"Differences are variant minus {outcome.baseline}, {test}, with intervals and p values corrected for "
+        f"Differences are variant minus {baseline}, {test}, with intervals and p values corrected for "
         f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.alpha:.3g})."
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gptzoo.ablation.records.analysis import Analysis, Estimate
-from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.outcome import BaselineLength, Outcome
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.warnings.tuning import tuned_variants
 
@@ -48,6 +49,10 @@ def build_tables(outcome: Outcome, analysis: Analysis) -> list[Table]:
     tables = [_ranking(outcome, analysis), _trials(outcome), _effects(analysis), _curves(analysis)]
     if analysis.scores:
         tables += [_scores(analysis), _trial_scores(analysis)]
+    if analysis.tasks:
+        tables += [_tasks(analysis), _task_trials(analysis)]
+    if outcome.baseline_lengths:
+        tables += [_lengths(outcome), _costs(analysis)]
     if tuned_variants(outcome):
         tables.append(_tuning(outcome))
     return tables if outcome.selection is None else [*tables, _selection(outcome.selection)]
@@ -85,6 +90,69 @@ def _trial_scores(analysis: Analysis) -> Table:
     return Table("trial_scores", columns, rows)
 
 
+def _tasks(analysis: Analysis) -> Table:
+    """Return a row for each variant in each metric of its synthetic task."""
+    rows: list[dict[str, Any]] = [
+        {
+            "task": result.task,
+            "metric": result.metric.metric,
+            "model": result.model,
+            "variant": result.variant,
+            "length": result.metric.length,
+            "chance": result.metric.chance,
+            "state_bytes": result.metric.state_bytes,
+            **_estimate("mean", result.mean, n=True),
+            "solved": result.n_solved,
+            "solved_low": result.solved_low,
+            "solved_high": result.solved_high,
+        }
+        for result in analysis.tasks
+    ]
+    types: dict[str, Column] = dict.fromkeys(("task", "metric", "model", "variant"), str)
+    types |= dict.fromkeys(("length", "state_bytes", "n", "solved"), int)
+    return Table("tasks", {name: types.get(name, float) for name in rows[0]}, rows)
+
+
+def _task_trials(analysis: Analysis) -> Table:
+    """Return a row for each trial in each metric of its synthetic task: the points of the figure."""
+    columns: dict[str, Column] = {
+        "task": str, "metric": str, "model": str, "variant": str, "seed": int, "state_bytes": int, "value": float,
+    }  # fmt: skip
+    rows = [
+        dict(zip(columns, (r.task, r.metric.metric, r.model, r.variant, s, r.metric.state_bytes, v), strict=True))
+        for r in analysis.tasks
+        for s, v in r.values.items()
+    ]
+    return Table("task_trials", columns, rows)
+
+
+def _lengths(outcome: Outcome) -> Table:
+    """Return a row for each trial of the baseline, at each length."""
+    columns: dict[str, Column] = {
+        "multiple": float, "steps": int, "seed": int, "state": str, "reason": str, outcome.metric: float
+    }  # fmt: skip
+    own = next(variant for variant in outcome.variants if variant.name == outcome.baseline)
+    lengths = [*outcome.baseline_lengths, BaselineLength(1.0, own.steps or 0, outcome.trials_of(own.name))]
+    rows = [
+        dict(zip(columns, (of.multiple, of.steps, t.seed, t.state, t.reason, t.last(outcome.metric)), strict=True))
+        for of in sorted(lengths, key=lambda length: length.multiple)
+        for t in of.trials
+    ]
+    return Table("baseline_lengths", columns, rows)
+
+
+def _costs(analysis: Analysis) -> Table:
+    """Return a row for each variant in each unit of cost, and for the multiple of the baseline's own steps."""
+    columns: dict[str, Column] = {"variant": str, "cost": str, **dict.fromkeys(("needed", "low", "high"), float)}
+    columns |= {"spent": float, "n": int}
+    rows = [
+        dict(zip(columns, (of.variant, name, r.value, r.low, r.high, of.spent.get(name), of.n), strict=True))
+        for of in analysis.costs
+        for name, r in {"multiple": of.multiple, **of.needed}.items()
+    ]
+    return Table("costs_to_reach", columns, rows)
+
+
 def _tuning(outcome: Outcome) -> Table:
     """Return a row for each value of the grid of each variant."""
     columns: dict[str, Column] = {
@@ -118,10 +186,13 @@ def _ranking(outcome: Outcome, analysis: Analysis) -> Table:
     comparisons = {comparison.variant: comparison for comparison in analysis.comparisons}
     seconds = {point.variant: point.cost for point in analysis.fronts.get("seconds per token", ())}
     rows = []
-    for rank, name in enumerate([*analysis.ranking, *(name for name in variants if name not in analysis.ranking)], 1):
+    ranks: Counter[str] = Counter()  # within each task
+    for name in [*analysis.ranking, *(name for name in variants if name not in analysis.ranking)]:
         variant, comparison = variants[name], comparisons.get(name)
+        reference = outcome.reference_of(name)
+        ranks[reference] += 1
         row: dict[str, Any] = {
-            "rank": rank if name in analysis.ranking else None,
+            "rank": ranks[reference] if name in analysis.ranking else None,
             "variant": name,
             **{axis: variant.choices.get(axis) for axis in outcome.axes},
             **_estimate("mean", analysis.ranking.get(name), n=True),

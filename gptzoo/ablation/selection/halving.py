@@ -62,12 +62,14 @@ def select(
     seeds: Sequence[int],
     read_trial: ReadTrial,
     searching: bool = False,
+    higher_is_better: bool = False,
 ) -> Selection:
     """Rank the variants in each rung and decide which are promoted, as far as their trials have got.
 
     `steps` are the steps at which the trials of each variant pause; its order is that of the design. Variants with the
-    lowest means are promoted; of equal ones, the first in the design. A variant fails if one of its trials fails or has
-    no finite metric. While `searching`, more variants will come, so only the first rung exists and promotes nobody.
+    best means, which are the lowest unless `higher_is_better`, are promoted; of equal ones, the first in the design. A
+    variant fails if one of its trials fails or has no finite metric. While `searching`, more variants will come, so
+    only the first rung exists and promotes nobody.
     """
     n_rungs = len(steps[baseline])
     candidates = [name for name in steps if name != baseline]
@@ -77,7 +79,8 @@ def select(
             break
         names = {*candidates, baseline}
         entries = [_entry(name, steps[name][number - 1], seeds, read_trial) for name in steps if name in names]
-        rungs.append(_ranked(Rung(number, n_promoted(len(candidates), eta), entries), baseline, decide=not searching))
+        entries.sort(key=lambda entry: _rank_value(entry, higher_is_better))  # stable
+        rungs.append(_decided(Rung(number, n_promoted(len(candidates), eta), entries), baseline, decide=not searching))
         if not rungs[-1].decided:
             return Selection(baseline, seeds, n_rungs, rungs, None, searching)
         candidates = rungs[-1].promoted(baseline)
@@ -94,14 +97,20 @@ def _entry(variant: str, step: int, seeds: Sequence[int], read_trial: ReadTrial)
     return RungEntry(variant, step, trials, fmean(values) if len(values) == len(seeds) else None, "open")
 
 
-def _ranked(rung: Rung, baseline: str, *, decide: bool) -> Rung:
-    """Sort the entries of a rung, best first. If `decide` and all trials have ended, also set their status."""
-    entries = sorted(rung.entries, key=lambda entry: math.inf if entry.mean is None else entry.mean)  # stable
-    have_ended = all(trial.state in ("done", "failed") for entry in entries for trial in entry.trials.values())
+def _rank_value(entry: RungEntry, higher_is_better: bool) -> float:
+    """Return a number that is lower for better entries, and infinite without a mean."""
+    if entry.mean is None:
+        return math.inf
+    return -entry.mean if higher_is_better else entry.mean
+
+
+def _decided(rung: Rung, baseline: str, *, decide: bool) -> Rung:
+    """Set the status of the entries of a rung, best first, if `decide` and all trials have ended."""
+    have_ended = all(trial.state in ("done", "failed") for entry in rung.entries for trial in entry.trials.values())
     if not (have_ended and decide):
-        return Rung(rung.number, rung.n_promoted, entries)
+        return rung
     n_left, decided = rung.n_promoted, []
-    for entry in entries:
+    for entry in rung.entries:
         status: RungStatus = entry.status
         if entry.variant == baseline:
             status = "on"

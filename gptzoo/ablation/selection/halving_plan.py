@@ -27,6 +27,7 @@ class HalvingPlan:
     trials: Sequence[Mapping[str, Any]]  # variant, seed and folder of each trial
     n_expected: int  # candidates in the first rung, without the baseline
     searching: bool = False  # True while the search will suggest more of these candidates
+    higher_is_better: bool = False  # direction of the metric; older versions wrote none
 
     def evaluate(self, folder: Path, metric: str) -> Selection:
         """Read the trials in an ablation's folder, and decide the rungs by their metrics."""
@@ -45,6 +46,7 @@ class HalvingPlan:
             seeds=self.seeds,
             read_trial=read_trial,
             searching=self.searching,
+            higher_is_better=self.higher_is_better,
         )
 
 

@@ -1,7 +1,7 @@
 """A grid of learning rates for every variant, so that no variant wins because only the baseline was tuned.
 
 Each variant is trained with the same multiples of its own learning rate, on seeds that are not used for the comparison.
-It keeps the value with the lowest mean of the metric over these seeds. A value with a failed trial is not eligible; of
+It keeps the value with the best mean of the metric over these seeds. A value with a failed trial is not eligible; of
 equally good values, the smallest is taken.
 
 A best value at an edge of the grid says only that the optimum is there or beyond. With `extend`, a value beyond that
@@ -104,9 +104,14 @@ class _Grid:
 
 
 def choose_value(
-    spec: RunSpec, tune: TuneSpec, metric: str, outcome_of: Callable[[GridTrial], TrialOutcome]
+    spec: RunSpec,
+    tune: TuneSpec,
+    metric: str,
+    outcome_of: Callable[[GridTrial], TrialOutcome],
+    *,
+    higher_is_better: bool = False,
 ) -> GridResult:
-    """Choose the value of a variant's grid with the lowest mean metric, and extend the grid if the spec asks for it.
+    """Choose the value of a variant's grid with the best mean metric, and extend the grid if the spec asks for it.
 
     Raises SpecError if the tuned field is not a number of this variant, or 0.
     """
@@ -125,7 +130,7 @@ def choose_value(
             values = ", ".join(f"{value:g}" for value in grid.values)
             tuning = Tuning(tune.field, tune.seeds, results)
             return GridResult(None, True, f"all trials of the {tune.field} grid failed: {values}", trials, tuning)
-        best = min(eligible, key=lambda value: (eligible[value], value))
+        best = min(eligible, key=lambda value: (-eligible[value] if higher_is_better else eligible[value], value))
         edge, stopped = grid.edge_of(best), ""
         has_effect = len(eligible) < len(means) or len(set(eligible.values())) > 1
         if edge and tune.extend and has_effect and not (stopped := grid.extend(edge)):

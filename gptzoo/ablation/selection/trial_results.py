@@ -51,15 +51,22 @@ def read_trial_outcome(folder: TrialFolder, variant: str, seed: int) -> TrialOut
     )
 
 
-def with_same_text(trials: Sequence[TrialOutcome], baseline: str, metric: str) -> list[TrialOutcome]:
+def with_same_text(
+    trials: Sequence[TrialOutcome], baseline: str, metric: str, references: Mapping[str, str] | None = None
+) -> list[TrialOutcome]:
     """Return the trials; those that are done but whose metric is of another held-out text count as failed.
 
     The reference is the first trial of the baseline that has a record of its text.
+
+    references: by variant, the variant that it is compared with instead of the baseline, or "".
     """
-    of_baseline = sorted((trial for trial in trials if trial.variant == baseline), key=lambda trial: trial.seed)
-    reference = next((trial.data["held_out"] for trial in of_baseline if trial.data.get("held_out")), None)
+    texts: dict[str, Mapping[str, Any]] = {}
+    for trial in sorted(trials, key=lambda trial: trial.seed):
+        if trial.data.get("held_out"):
+            texts.setdefault(trial.variant, trial.data["held_out"])
     checked = []
     for trial in trials:
+        reference = texts.get((references or {}).get(trial.variant) or baseline)
         reason = why_not_comparable(metric, trial.data.get("held_out"), reference) if trial.state == "done" else None
         checked.append(trial if reason is None else replace(trial, state="failed", reason=reason, rows=()))
     return checked

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 
+from gptzoo.ablation.machine_metrics import without_machine_metrics
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Effect, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
@@ -17,6 +19,7 @@ from gptzoo.ablation.statistics.contrast import (
     mean_estimate,
     pooled_sd,
 )
+from gptzoo.ablation.statistics.cost_to_reach import cost_notes, costs_to_reach
 from gptzoo.ablation.statistics.curves import curve_bands, losses_at_equal_cost
 from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts
 from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, apply_holm_correction
@@ -25,6 +28,7 @@ from gptzoo.ablation.statistics.pareto import pareto_fronts
 from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
 from gptzoo.ablation.statistics.sentences import no_data_sentence, verdict_sentence
 from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
+from gptzoo.ablation.statistics.tasks import mean_of_shares, task_results
 from gptzoo.ablation.statistics.training import describe_training
 from gptzoo.ablation.warnings.results import result_warnings
 from gptzoo.ablation.wording import describe_failures, unit_of
@@ -39,43 +43,57 @@ def analyse(outcome: Outcome) -> Analysis:
     """
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    ranking = {name: mean_estimate(list(endpoints[name].values()), outcome.alpha) for name in _ranked(endpoints)}
+    average = mean_of_shares if outcome.compares_shares else mean_estimate
+    ranking = {name: average(list(endpoints[name].values()), outcome.alpha) for name in _ranked(outcome, endpoints)}
     contrasts = factorial_contrasts(outcome, endpoints)
     matched = losses_at_equal_cost(outcome)
+    comparisons = compare_with_baseline(outcome)
     return Analysis(
         baseline=outcome.baseline,
         metric=outcome.metric,
         ranking=ranking,
-        comparisons=compare_with_baseline(outcome),
+        comparisons=comparisons,
         noise=estimate_noise(list(endpoints.values()), outcome.alpha),
         effects=_estimate_effects(outcome, contrasts),
         bands=curve_bands(outcome),
         matched=matched,
         fronts=pareto_fronts(outcome, losses),
-        notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome)],
+        notes=[*report_notes(outcome, endpoints, contrasts, matched), *score_notes(outcome), *cost_notes(outcome)],
         scores=compare_scores(outcome),
+        tasks=task_results(outcome),
         warnings=list(result_warnings(outcome)),
         trained=describe_training(outcome),
+        costs=costs_to_reach(outcome, comparisons),
         unit=unit_of(outcome.metric),
+        higher_is_better=outcome.higher_is_better,
     )
 
 
-def _ranked(endpoints: Mapping[str, Endpoints]) -> list[str]:
-    """Return the variants with endpoints, the lowest mean first."""
+def analyse_reproducibly(outcome: Outcome) -> Analysis:
+    """Analyse an ablation so that equal trials give equal results on every machine, except for seconds in costs."""
+    analysis = analyse(without_machine_metrics(outcome))
+    return replace(analysis, costs=costs_to_reach(outcome, analysis.comparisons))
+
+
+def _ranked(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> list[str]:
+    """Return the variants with endpoints, task by task, the best mean first."""
+    sign = -1 if outcome.higher_is_better else 1
+    order = {variant.name: index for index, variant in enumerate(outcome.variants)}
+    tasks = {name: order[outcome.reference_of(name)] for name in order}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
-    return sorted(losses, key=lambda name: (losses[name], name))
+    return sorted(losses, key=lambda name: (tasks[name], sign * losses[name], name))
 
 
 def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
     """Compare each variant with the baseline, in the order of their means."""
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
-    ranked = _ranked(endpoints)
+    ranked = _ranked(outcome, endpoints)
     without_data = [variant.name for variant in outcome.variants if variant.name not in ranked]
     in_family = set(outcome.compared)
     names = [name for name in [*ranked, *without_data] if name in in_family]
-    baseline = endpoints[outcome.baseline]
-    contrasts = [estimate_contrast([(1, endpoints[name]), (-1, baseline)], paired=outcome.paired) for name in names]
-    family = apply_holm_correction(contrasts, alpha=outcome.alpha, margin=outcome.margin)
+    cells = [[(1, endpoints[name]), (-1, endpoints[outcome.reference_of(name)])] for name in names]
+    contrasts = [estimate_contrast(cell, paired=outcome.paired) for cell in cells]
+    family = _corrected(outcome, contrasts, [1] * len(contrasts))
     comparisons = [
         _without_data(outcome, endpoints, name)
         if corrected is None
@@ -83,6 +101,21 @@ def compare_with_baseline(outcome: Outcome) -> list[Comparison]:
         for name, corrected in zip(names, family, strict=True)
     ]
     return comparisons if outcome.selection is None else [*comparisons, *_not_selected(outcome, outcome.selection)]
+
+
+def _corrected(
+    outcome: Outcome, contrasts: Sequence[Contrast | None], n_differences: Sequence[int]
+) -> list[CorrectedContrast | None]:
+    """Return the verdicts on a family of contrasts.
+
+    n_differences: number of differences that each contrast adds up. A difference of shares has a size of at most 1.
+    """
+    family = apply_holm_correction(
+        contrasts, alpha=outcome.alpha, margin=outcome.margin, higher_is_better=outcome.higher_is_better
+    )
+    if not outcome.compares_shares:
+        return family
+    return [of and replace(of, limit=float(n)) for of, n in zip(family, n_differences, strict=True)]
 
 
 def _not_selected(outcome: Outcome, selection: Selection) -> Iterator[Comparison]:
@@ -103,7 +136,7 @@ def _not_selected(outcome: Outcome, selection: Selection) -> Iterator[Comparison
 
 
 def _without_data(outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str) -> Comparison:
-    missing = name if not endpoints[name] else outcome.baseline
+    missing = name if not endpoints[name] else outcome.reference_of(name)
     sentence = no_data_sentence(missing, outcome.trials_of(missing), outcome.failures(missing))
     return _comparison_without_estimate(name, "no data", len(outcome.failures(name)), sentence)
 
@@ -128,10 +161,11 @@ def _comparison(
     outcome: Outcome, endpoints: Mapping[str, Endpoints], name: str, corrected: CorrectedContrast
 ) -> Comparison:
     contrast = corrected.contrast
-    sides = [endpoints[name], endpoints[outcome.baseline]]
+    reference = outcome.reference_of(name)
+    sides = [endpoints[name], endpoints[reference]]
     more_seeds = _more_seeds(outcome, corrected, contrast.sd, paired=contrast.paired)
     sentence = verdict_sentence(
-        name, outcome.baseline, corrected, metric=outcome.metric, margin=outcome.margin, more_seeds=more_seeds
+        name, reference, corrected, metric=outcome.metric, margin=outcome.margin, more_seeds=more_seeds
     )
     failed = outcome.failures(name)
     if failed:
@@ -149,6 +183,7 @@ def _comparison(
         more_seeds=more_seeds,
         n_failed=len(failed),
         sentence=sentence,
+        level=corrected.level,
     )
 
 
@@ -157,15 +192,14 @@ def _left_out(outcome: Outcome, name: str) -> str:
     return "".join(
         f" Note on {variant.name}: {setting}."
         for variant in outcome.variants
-        if variant.name in (name, outcome.baseline)
+        if variant.name in (name, outcome.reference_of(name))
         for setting in variant.left_out
     )
 
 
 def _estimate_effects(outcome: Outcome, contrasts: Sequence[FactorialContrast]) -> list[Effect]:
-    family = apply_holm_correction(
-        [factorial.contrast for factorial in contrasts], alpha=outcome.alpha, margin=outcome.margin
-    )
+    n_differences = [2 ** (len(factorial.choices) - 1) for factorial in contrasts]
+    family = _corrected(outcome, [factorial.contrast for factorial in contrasts], n_differences)
     return [
         _effect(outcome, factorial, corrected)
         for factorial, corrected in zip(contrasts, family, strict=True)

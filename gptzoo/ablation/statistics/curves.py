@@ -58,8 +58,11 @@ def curve_bands(outcome: Outcome) -> list[Band]:
 def losses_at_equal_cost(outcome: Outcome) -> dict[Cost, Matched]:
     """Return the losses at equal FLOPs and at equal seconds, if those are known for every variant that is done.
 
-    The cost is the total cost of the cheapest variant. Losses are interpolated linearly between evaluations.
+    The cost is the total cost of the cheapest variant. Losses are interpolated linearly between evaluations. Losses on
+    different tasks do not compare, so there are none.
     """
+    if outcome.task_axes:
+        return {}
     curves = {variant.name: curve(outcome, variant, outcome.metric) for variant in outcome.variants}
     done = {name: c for name, c in curves.items() if c is not None and outcome.endpoints(name)}
     matched: dict[Cost, Matched] = {}

@@ -42,7 +42,9 @@ def factorial_contrasts(outcome: Outcome, endpoints: Mapping[str, Endpoints]) ->
         if endpoints[variant.name]
     }
     baseline = next(variant.choices for variant in outcome.variants if variant.name == outcome.baseline)
-    axes_of_effects = [*itertools.combinations(axes, 1), *itertools.combinations(axes, 2)]
+    # The difference between two tasks says nothing about a model, so effects are averages over the tasks.
+    varied = [path for path in axes if path not in outcome.task_axes]
+    axes_of_effects = [*itertools.combinations(varied, 1), *itertools.combinations(varied, 2)]
     return [
         _factorial_contrast(cells, axes, dict(zip(paths, labels, strict=True)), baseline, outcome.paired)
         for paths in axes_of_effects

@@ -5,8 +5,9 @@ A verdict follows from the confidence interval alone, so the two cannot contradi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptzoo.ablation.records.analysis import Estimate, Verdict
 from gptzoo.ablation.statistics.contrast import Contrast
@@ -20,14 +21,20 @@ class CorrectedContrast:
     p_adjusted: float | None
     level: float  # error probability of the interval
     verdict: Verdict
+    limit: float = math.inf  # largest possible size of the difference
 
     @property
     def estimate(self) -> Estimate:
-        return self.contrast.estimate(self.level)
+        """The difference with its interval, which is cut at the limit."""
+        estimate = self.contrast.estimate(self.level)
+        low, high = (
+            None if end is None else max(-self.limit, min(self.limit, end)) for end in (estimate.low, estimate.high)
+        )
+        return replace(estimate, low=low, high=high)
 
 
 def apply_holm_correction(
-    contrasts: Sequence[Contrast | None], *, alpha: float, margin: float
+    contrasts: Sequence[Contrast | None], *, alpha: float, margin: float, higher_is_better: bool = False
 ) -> list[CorrectedContrast | None]:
     """Apply Holm's correction to a family of contrasts and return their verdicts, in order. None stays None.
 
@@ -41,20 +48,25 @@ def apply_holm_correction(
         if contrast is None:
             corrected.append(None)
             continue
-        verdict = verdict_from_interval(*contrast.interval(level), margin=margin)
+        verdict = verdict_from_interval(*contrast.interval(level), margin=margin, higher_is_better=higher_is_better)
         corrected.append(CorrectedContrast(contrast, None if p is None else p_adjusted, level, verdict))
     return corrected
 
 
-def verdict_from_interval(low: float | None, high: float | None, *, margin: float) -> Verdict:
-    """Return the verdict for the interval of a difference in loss. Negative differences are better."""
+def verdict_from_interval(
+    low: float | None, high: float | None, *, margin: float, higher_is_better: bool = False
+) -> Verdict:
+    """Return the verdict for the interval of a difference. Negative differences are better, as those of a loss.
+
+    higher_is_better: positive differences are better, as those of an accuracy.
+    """
     if low is None or high is None:
         return "cannot tell"
     if -margin <= low and high <= margin:
         return "same"
-    if high < 0:
-        return "better"
-    return "worse" if low > 0 else "cannot tell"
+    if low <= 0 <= high:
+        return "cannot tell"
+    return "better" if (low > 0) == higher_is_better else "worse"
 
 
 def holm(p_values: Sequence[float], alpha: float) -> tuple[list[float], list[float]]:

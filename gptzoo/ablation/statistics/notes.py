@@ -24,12 +24,12 @@ def report_notes(
     matched: Mapping[Cost, Matched],
 ) -> Iterator[str]:
     """Yield the notes of a report, the most important first."""
-    n_open = sum(trial.state in ("waiting", "running") for trial in outcome.trials)
+    n_open = sum(trial.state in ("waiting", "running") for trial in outcome.all_trials)
     if n_open:
-        yield f"{n_open} of {format_count(len(outcome.trials), 'trial')} not done yet: these results may change."
-    if n_unverified := sum(not trial.verified for trial in outcome.trials):
+        yield f"{n_open} of {format_count(len(outcome.all_trials), 'trial')} not done yet: these results may change."
+    if n_unverified := sum(not trial.verified for trial in outcome.all_trials):
         yield (
-            f"{n_unverified} of {format_count(len(outcome.trials), 'trial')} have no checksum, as an older version "
+            f"{n_unverified} of {format_count(len(outcome.all_trials), 'trial')} have no checksum, as an older version "
             "wrote them: only the form of their records was checked."
         )
     if outcome.selection is not None:
@@ -37,7 +37,18 @@ def report_notes(
     yield from _pairing_notes(outcome, endpoints)
     yield from _outlier_notes(endpoints)
     yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
-    yield from _equal_cost_notes(matched)
+    yield from _equal_cost_notes(outcome, matched)
+    yield from _exclusion_notes(outcome)
+
+
+def _exclusion_notes(outcome: Outcome) -> Iterator[str]:
+    """Yield a note for each reason to exclude combinations of choices, with the combinations."""
+    by_reason: dict[str, list[str]] = {}
+    for exclusion in outcome.exclusions:
+        choices = " with ".join(f"{axis} {label}" for axis, label in exclusion.choices.items())
+        by_reason.setdefault(exclusion.reason, []).append(choices)
+    for reason, combinations in by_reason.items():
+        yield f"Not compared: {listed(combinations)}. Reason: {reason}"
 
 
 def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
@@ -52,18 +63,18 @@ def _selection_notes(outcome: Outcome, selection: Selection) -> Iterator[str]:
 
 
 def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
-    baseline_seeds = set(endpoints[outcome.baseline])
-    if not outcome.paired or not baseline_seeds:
+    if not outcome.paired:
         return
     for variant in outcome.variants:
-        seeds = set(endpoints[variant.name])
-        if not seeds or variant.name == outcome.baseline or seeds == baseline_seeds:
+        baseline = outcome.reference_of(variant.name)
+        baseline_seeds, seeds = set(endpoints[baseline]), set(endpoints[variant.name])
+        if not baseline_seeds or not seeds or variant.name == baseline or seeds == baseline_seeds:
             continue
         if len(seeds & baseline_seeds) < 2 <= min(len(seeds), len(baseline_seeds)):
-            yield f"{variant.name} and {outcome.baseline} share too few seeds to pair: compared as independent runs."
+            yield f"{variant.name} and {baseline} share too few seeds to pair: compared as independent runs."
         elif unpaired := sorted(seeds ^ baseline_seeds):
             listed = ", ".join(map(str, unpaired))
-            yield f"{variant.name} against {outcome.baseline}: without a partner, so not compared: seed {listed}."
+            yield f"{variant.name} against {baseline}: without a partner, so not compared: seed {listed}."
 
 
 def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
@@ -109,15 +120,18 @@ def _effect_notes(contrasts: Sequence[FactorialContrast], n_seeds: int) -> Itera
             )
 
 
-def _equal_cost_notes(matched: Mapping[Cost, Matched]) -> Iterator[str]:
+def _equal_cost_notes(outcome: Outcome, matched: Mapping[Cost, Matched]) -> Iterator[str]:
+    values, advantage = "Losses", "a lower loss"
+    if outcome.higher_is_better:
+        values, advantage = outcome.metric, "a better result"
     for cost, at_cost in matched.items():
         if cut_short := [variant for variant in at_cost.cut_short if variant not in at_cost.untold]:
             yield (
-                f"Losses at equal {cost}: {listed(cut_short)} trained beyond this point, where the learning rate had "
-                "not decayed fully. A run planned to end there would have had a lower loss."
+                f"{values} at equal {cost}: {listed(cut_short)} trained beyond this point, where the learning rate had "
+                f"not decayed fully. A run planned to end there would have had {advantage}."
             )
         if at_cost.untold:
             yield (
-                f"Losses at equal {cost} of {listed(at_cost.untold)} are not shown: the evaluations are too far apart "
-                "to interpolate. Set a smaller eval.every."
+                f"{values} at equal {cost} of {listed(at_cost.untold)} are not shown: the evaluations are too far "
+                "apart to interpolate. Set a smaller eval.every."
             )

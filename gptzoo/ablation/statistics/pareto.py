@@ -12,8 +12,12 @@ from gptzoo.ablation.records.outcome import Outcome
 def pareto_fronts(outcome: Outcome, losses: Mapping[str, float]) -> dict[str, list[ParetoPoint]]:
     """Return the points of all variants by cost, cheapest first. Costs known for fewer than two variants are omitted.
 
+    Results on different tasks do not compare, so there are none.
+
     losses: mean final metric by variant.
     """
+    if outcome.task_axes:
+        return {}
     variants = [variant for variant in outcome.variants if variant.name in losses]
     costs: dict[str, dict[str, float | None]] = {
         "parameters": {v.name: v.n_parameters for v in variants},
@@ -26,24 +30,29 @@ def pareto_fronts(outcome: Outcome, losses: Mapping[str, float]) -> dict[str, li
         for cost, by_variant in costs.items()
     }
     return {
-        cost: pareto_front(losses, by_variant, outcome.margin)
+        cost: pareto_front(losses, by_variant, outcome.margin, higher_is_better=outcome.higher_is_better)
         for cost, by_variant in known.items()
         if len(by_variant) > 1
     }
 
 
-def pareto_front(losses: Mapping[str, float], costs: Mapping[str, float], margin: float = 0.0) -> list[ParetoPoint]:
+def pareto_front(
+    losses: Mapping[str, float], costs: Mapping[str, float], margin: float = 0.0, *, higher_is_better: bool = False
+) -> list[ParetoPoint]:
     """Return the variants in `costs`, cheapest first, and mark those on the front.
 
     A variant is on the front if its loss is lower, by more than the margin, than that of every cheaper variant on the
     front. If several variants have the same cost, those within the margin of the best one are on the front.
+
+    higher_is_better: `losses` are values of a metric that is higher for better variants.
     """
+    sign = -1 if higher_is_better else 1
     points: list[ParetoPoint] = []
-    for name in sorted(costs, key=lambda name: (costs[name], losses[name], name)):
+    for name in sorted(costs, key=lambda name: (costs[name], sign * losses[name], name)):
         loss, cost = losses[name], costs[name]
         front = [point for point in points if point.on_front]
-        beats_cheaper = all(loss < point.loss - margin for point in front if point.cost < cost)
-        equals_same_cost = all(loss <= point.loss + margin for point in front if point.cost == cost)
+        beats_cheaper = all(sign * loss < sign * point.loss - margin for point in front if point.cost < cost)
+        equals_same_cost = all(sign * loss <= sign * point.loss + margin for point in front if point.cost == cost)
         points.append(ParetoPoint(name, loss, cost, on_front=beats_cheaper and equals_same_cost))
     return points
 

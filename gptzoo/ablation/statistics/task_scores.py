@@ -24,14 +24,13 @@ def compare_scores(outcome: Outcome) -> list[TaskScore]:
     for task, metric in _metrics(outcome):
         higher = _is_higher_better(outcome, task, metric)
         sign = -1.0 if higher else 1.0  # verdicts take lower values for better
-        baseline = _endpoints(outcome, outcome.baseline, task, metric)
-        for name in (outcome.baseline, *outcome.compared):
+        for name in (*outcome.baselines, *outcome.compared):
             values = _endpoints(outcome, name, task, metric)
             mean = mean_estimate(list(values.values()), outcome.alpha) if values else None
-            if name != outcome.baseline:
-                cells = [(sign, values), (-sign, baseline)]
+            if name in outcome.compared:
+                cells = [(sign, values), (-sign, _endpoints(outcome, outcome.reference_of(name), task, metric))]
                 contrasts[len(entries)] = estimate_contrast(cells, paired=outcome.paired)
-            verdict: Verdict | None = None if name == outcome.baseline else "no data"
+            verdict: Verdict | None = "no data" if name in outcome.compared else None
             entries.append(TaskScore(task, metric, higher, name, values, mean, None, None, None, verdict))
     family = apply_holm_correction(list(contrasts.values()), alpha=outcome.alpha, margin=0.0)
     for index, corrected in zip(contrasts, family, strict=True):

@@ -7,31 +7,37 @@ from typing import Any
 
 from gptzoo.ablation.design.axes import label_of
 from gptzoo.ablation.records.outcome import Outcome, Variant
+from gptzoo.ablation.statistics.tasks import task_of
 from gptzoo.ablation.wording import format_count
 
 _MAX_LABELS = 3
 
 
-def describe_training(outcome: Outcome) -> str:
-    """Return what was trained as a sentence. It leaves out what an older version did not record."""
-    variants = [v for v in outcome.variants if v.name in {outcome.baseline, *outcome.compared}]
+def describe_training(outcome: Outcome, models: str = "") -> str:
+    """Return what was trained as a sentence. It leaves out what an older version did not record.
+
+    models: the models in words (default: the number of variants).
+    """
+    variants = [v for v in outcome.variants if v.name in {*outcome.baselines, *outcome.compared}]
     seeds = {len(outcome.trials_of(variant.name)) for variant in variants}
     parts = [
-        f"{format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} parameters, "
-        f"{_range(seeds)} {'seed' if seeds == {1} else 'seeds'} each",
-        _data(variants),
+        f"{models or format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} "
+        f"parameters, {_range(seeds)} {'seed' if seeds == {1} else 'seeds'} each",
+        _data(outcome, variants),
         _length(variants),
         _device(outcome.environment),
     ]
     return f"Trained: {'; '.join(filter(None, parts))}."
 
 
-def _data(variants: list[Variant]) -> str:
+def _data(outcome: Outcome, variants: list[Variant]) -> str:
     corpora = [label_of(v.spec["corpus"]) for v in variants if "corpus" in v.spec]
     tokenizers = [label_of(v.spec["tokenizer"]) for v in variants if "tokenizer" in v.spec]
     contexts = {v.spec["model"]["context_length"] for v in variants if "context_length" in v.spec.get("model", {})}
     parts = []
-    if corpora:
+    if outcome.task_axes:
+        parts.append(f"tasks {_labels([task_of(outcome, variant) for variant in variants])}")
+    elif corpora:
         parts.append(f"text {_labels(corpora)}")
     if tokenizers:
         parts.append(f"tokenizer {_labels(tokenizers)}")

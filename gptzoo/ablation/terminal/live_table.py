@@ -61,7 +61,9 @@ class LiveTable:
 
     def _report_end(self, trial: PlannedTrial, runner: Runner, state: TrialState, position: str) -> None:
         folder = runner.folders[trial.name]
-        result = format_metrics(read_last_row(folder.metrics)) if state == "done" else folder.failure
+        result = folder.failure
+        if state == "done":
+            result = format_metrics(read_last_row(folder.metrics), trial.spec.declared_metrics)
         line = f"{position}  {state}  {trial.variant} seed {trial.seed}: {result}"
         self.ended_lines.append(line)
         if self.live is None:
@@ -72,7 +74,8 @@ class LiveTable:
         for trial in trials:
             if states[trial.name] == "running":
                 row = read_last_row(runner.folders[trial.name].metrics)
-                table.add_row(trial.variant, str(trial.seed), f"{row.get('step', 0):,}", format_metrics(row))
+                metrics = format_metrics(row, trial.spec.declared_metrics)
+                table.add_row(trial.variant, str(trial.seed), f"{row.get('step', 0):,}", metrics)
         counts = ", ".join(f"{n} {state}" for state, n in sorted(Counter(states.values()).items()))
         ended = [Text(line, "red" if "  failed  " in line else "") for line in self.ended_lines[-_N_ENDED_SHOWN:]]
         summary = f"{_rung_prefix(trials[0])}{counts}{self._time_left(states)}"

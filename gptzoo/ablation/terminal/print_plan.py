@@ -10,13 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from gptzoo.ablation.planning.folder import trials_as_dicts
+from gptzoo.ablation.planning.folder import lengths_as_dicts, trials_as_dicts
 from gptzoo.ablation.planning.forecast import Detectable, Forecast
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
 from gptzoo.ablation.terminal.tables import format_duration, plain_table
 from gptzoo.ablation.warnings.results import variant_warnings
+from gptzoo.ablation.wording import better_direction, format_count
 
 _N_REASONS_SHOWN = 20
 
@@ -27,7 +28,8 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
     for variant in plan.variants:
         per_token, memory = variant.costs.flops_per_token, variant.costs.memory_bytes
         seconds = None if forecast is None else forecast.trial_seconds.get(variant.name)
-        baseline = "the baseline" if variant.name == plan.baseline else ""
+        of_task = "the baseline of its task" if variant.name == variant.reference else ""
+        baseline = "the baseline" if variant.name == plan.baseline else of_task
         table.add_row(
             variant.name,
             f"{variant.costs.n_parameters:,}",
@@ -50,22 +52,41 @@ def _summary(plan: Plan, folder: Path) -> Iterator[str]:
         yield from planned_rungs(plan)
     else:
         n_trials = n_seeds * sum(not variant.tuning_failed for variant in plan.variants)
-        yield f"{spec.name}: {len(plan.variants)} variants x {n_seeds} seeds = {n_trials} trials in {folder}"
+        variants, seeds = format_count(len(plan.variants), "variant"), format_count(n_seeds, "seed")
+        yield f"{spec.name}: {variants} x {seeds} = {format_count(n_trials, 'trial')} in {folder}"
+    if spec.baseline_lengths:
+        yield _lengths(plan)
     if spec.tune is not None:
         factors = ", ".join(f"{factor:g}" for factor in sorted(spec.tune.factors))
         yield (
-            f"before the comparison: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant is trained with "
-            f"{factors} times its own value, on seeds not used in the comparison, and keeps the value with the lowest "
-            f"mean {spec.metric}"
+            f"before the comparison: {format_count(len(plan.tuning), 'trial')} to tune {spec.tune.field}. Each variant "
+            f"is trained with {factors} times its own value, on seeds not used in the comparison, and keeps the value "
+            f"with the best mean {spec.metric}"
         )
         if n := plan.n_extension_trials:
-            yield f"up to {n} more trials to extend the grids whose best value is at an edge"
-    yield f"comparison with {plan.baseline} by {spec.metric}, {'paired by seed' if plan.paired else 'not paired'}"
+            yield f"up to {format_count(n, 'more trial')} to extend the grids whose best value is at an edge"
+    metric = f"{spec.metric} ({better_direction(plan.higher_is_better)})"
+    baseline = "the baseline of the same task" if plan.task_axes else plan.baseline
+    yield f"comparison with {baseline} by {metric}, {'paired by seed' if plan.paired else 'not paired'}"
+
+
+def _lengths(plan: Plan) -> str:
+    """Return a sentence on the baseline at other lengths."""
+    baseline, seeds = plan.baseline, format_count(len(plan.spec.seeds), "seed")
+    if not plan.baseline_lengths:
+        assert plan.spec.tune is not None  # a baseline that is not tuned has its lengths
+        return f"once {plan.spec.tune.field} is tuned, {baseline} is also trained for other numbers of steps"
+    steps = ", ".join(f"{length.n_steps:,} (x{length.multiple:g})" for length in plan.baseline_lengths)
+    n_trials = sum(len(length.trials) for length in plan.baseline_lengths)
+    return (
+        f"{baseline} is also trained for {steps} steps x {seeds} = {format_count(n_trials, 'trial')}, to estimate "
+        f"what it needs to reach the {plan.spec.metric} of each variant"
+    )
 
 
 def _n_variants(plan: Plan) -> str:
     if plan.search is None or plan.search.complete:
-        return f"{len(plan.variants)} variants"
+        return format_count(len(plan.variants), "variant")
     return f"{plan.search.n_wanted} variants suggested by TPE ({len(plan.variants) - 1} so far)"
 
 
@@ -112,7 +133,7 @@ def _detectable(detectable: Detectable, plan: Plan) -> str:
     unit = f"{detectable.difference:.2f} sd" if detectable.in_sd else f"{detectable.difference:.4f}"
     return (
         f"smallest detectable difference of {plan.spec.metric}: {unit}, with power {plan.spec.power:g} for "
-        f"{detectable.n_comparisons} comparisons with {detectable.n_seeds} seeds  "
+        f"{format_count(detectable.n_comparisons, 'comparison')} with {format_count(detectable.n_seeds, 'seed')}  "
         f"(standard deviation over seeds: {detectable.source})"
     )
 
@@ -134,11 +155,14 @@ def plan_as_dict(plan: Plan, forecast: Forecast | None) -> dict[str, Any]:
         "axes": dict(plan.axes),
         "factorial": plan.factorial,
         "paired": plan.paired,
+        "higher_is_better": plan.higher_is_better,
+        "task_axes": list(plan.task_axes),
         "variants": variants,
         "exclusions": [asdict(exclusion) for exclusion in plan.exclusions],
         "merged": {name: list(merged) for name, merged in plan.merged.items()},
         "tuning": [{"variant": t.variant, "seed": t.seed, "folder": t.name} for t in plan.tuning],
         "trials": trials_as_dicts(plan),
+        "baseline_lengths": lengths_as_dicts(plan),
         "halving": None if plan.halving is None else halving_as_dict(plan),
         "notes": list(plan.notes),
         "warnings": [warning.text for warning in _all_warnings(plan)],

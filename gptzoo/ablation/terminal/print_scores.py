@@ -9,6 +9,7 @@ from rich.console import Console
 
 from gptzoo.ablation.records.analysis import Analysis, Estimate
 from gptzoo.ablation.terminal.tables import plain_table
+from gptzoo.ablation.wording import better_direction
 
 
 def print_scores(analysis: Analysis, console: Console) -> None:
@@ -21,7 +22,7 @@ def print_scores(analysis: Analysis, console: Console) -> None:
         interval = "" if difference is None else _interval(difference)
         table.add_row(
             score.task,
-            f"{score.metric} ({'higher' if score.higher_is_better else 'lower'} is better)",
+            f"{score.metric} ({better_direction(score.higher_is_better)})",
             score.variant,
             str(len(score.values)),
             "-" if mean is None else f"{mean.value:.4f}",

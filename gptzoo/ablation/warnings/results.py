@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from gptzoo.ablation.records.outcome import Outcome, Variant
 from gptzoo.ablation.records.warning import ComparisonWarning
@@ -17,6 +18,7 @@ from gptzoo.ablation.warnings.texts import (
 )
 from gptzoo.ablation.warnings.trials import failed_seeds, run_warnings
 from gptzoo.ablation.warnings.tuning import best_at_edge, failed_values, field_without_effect
+from gptzoo.ablation.wording import format_count
 from gptzoo.spec.ablation_fairness import BudgetSpec
 
 
@@ -24,11 +26,29 @@ def variant_warnings(
     variants: Sequence[Variant], baseline: str, *, metric: str, budget: BudgetSpec | None
 ) -> Iterator[ComparisonWarning]:
     """Yield the warnings that follow from the variants alone, before and after they are trained."""
-    yield from unequal_tokenizers(variants, baseline, metric)
-    yield from unequal_windows(variants, baseline, metric)
-    yield from unequal_tokens(variants, baseline, budget)
-    yield from unequal_flops(variants, baseline, budget)
-    yield from unequal_parameters(variants, baseline)
+    groups: dict[str, list[Variant]] = {}  # by the variant that they are compared with
+    for variant in variants:
+        groups.setdefault(variant.reference or baseline, []).append(variant)
+    checks: list[Callable[[list[Variant], str], Iterator[ComparisonWarning]]] = [
+        lambda group, reference: unequal_tokenizers(group, reference, metric),
+        lambda group, reference: unequal_windows(group, reference, metric),
+        lambda group, reference: unequal_tokens(group, reference, budget),
+        lambda group, reference: unequal_flops(group, reference, budget),
+        unequal_parameters,
+    ]
+    for check in checks:
+        found = [of for reference, group in groups.items() if (of := list(check(group, reference)))]
+        if found:
+            yield from (_with_other_tasks(warning, found[1:]) for warning in found[0])
+
+
+def _with_other_tasks(warning: ComparisonWarning, others: Sequence[Sequence[ComparisonWarning]]) -> ComparisonWarning:
+    """Return a warning on one task that stands for those of the same kind on other tasks."""
+    if not others:
+        return warning
+    variants = [name for of in others for other in of for name in other.variants]
+    text = f"{warning.text} It is similar on {format_count(len(others), 'other task')}."
+    return replace(warning, text=text, variants=list(dict.fromkeys([*warning.variants, *variants])))
 
 
 def result_warnings(outcome: Outcome) -> Iterator[ComparisonWarning]:

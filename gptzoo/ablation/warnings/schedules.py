@@ -83,6 +83,20 @@ def rungs_in_warmup(
         )
 
 
+def unequal_lengths(run: ScheduledRun, baseline: str, n_steps: Mapping[str, int]) -> Iterator[ComparisonWarning]:
+    """Yield a warning if the baseline's schedule has another shape at other lengths. `n_steps` has these, by name."""
+    if n_steps and unequal_shares(run.schedule, {baseline: run.n_steps, **n_steps}):
+        steps = sorted({run.n_steps, *n_steps.values()})
+        yield ComparisonWarning(
+            "schedule",
+            f"The learning-rate schedule of {baseline} has another shape at other lengths ({steps[0]:,} to "
+            f"{steps[-1]:,} steps), so these runs differ in more than their length, and the costs to reach a loss are "
+            "biased. Use schedule.warmup_fraction instead of an absolute number of steps, and a decay that is a "
+            "fraction of the run.",
+            [baseline],
+        )
+
+
 def _tolerance(a: ScheduledRun, b: ScheduledRun) -> float:
     return _MIN_SHARE_DIFFERENCE + 0.5 / a.n_steps + 0.5 / b.n_steps
 

@@ -24,7 +24,7 @@ def unequal_windows(variants: Sequence[Variant], baseline: str, metric: str) -> 
             "context length",
             "The variants have different context lengths, and each is evaluated in windows of its own length: "
             f"{reference} tokens for {baseline}, {parts}. A longer window gives a prediction more context, which "
-            f"alone lowers {metric}. `gptzoo eval --window` measures all in windows of one length.",
+            f"alone improves {metric}. `gptzoo eval --window` measures all in windows of one length.",
             others,
         )
 
@@ -55,8 +55,8 @@ def unequal_training_texts(outcome: Outcome) -> Iterator[ComparisonWarning]:
     def data(variant: Variant) -> str:
         return json.dumps([variant.spec.get("corpus"), variant.spec.get("tokenizer")], sort_keys=True)
 
-    reference = next((data(variant) for variant in outcome.variants if variant.name == outcome.baseline), None)
-    if others := [variant.name for variant in outcome.variants if data(variant) != reference]:
+    of = {variant.name: data(variant) for variant in outcome.variants}
+    if others := [name for name, own in of.items() if own != of.get(outcome.reference_of(name))]:
         yield ComparisonWarning(
             "text",
             "train/loss is per token of each variant's own training text, and the variants have different corpora or "
@@ -99,10 +99,11 @@ def unknown_texts(outcome: Outcome) -> Iterator[ComparisonWarning]:
     corpora = {variant.name: variant.spec.get("corpus") for variant in outcome.variants}
     for name, corpus in corpora.items():
         is_unknown = any(trial.rows and not trial.data.get("held_out") for trial in outcome.trials_of(name))
-        if is_unknown and corpus != corpora.get(outcome.baseline):
+        reference = outcome.reference_of(name)
+        if is_unknown and corpus != corpora.get(reference):
             yield ComparisonWarning(
                 "text",
-                f"{name}: its corpus is not that of {outcome.baseline}, and an older version of gptzoo did not record "
+                f"{name}: its corpus is not that of {reference}, and an older version of gptzoo did not record "
                 "the held-out texts. If they differ, their losses do not compare.",
                 [name],
             )

@@ -11,10 +11,10 @@ from pydantic import model_validator
 from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.packing import Chunks, Packing
 from gptzoo.data.batching.token_dropout import TokenDropoutBatching
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
-from gptzoo.strict_model import custom_error
+from gptzoo.strict_model import option_error
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _PADDING = -1  # document and position of padding
 
@@ -40,7 +40,7 @@ class Packed(TokenDropoutBatching):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.restart_positions and not self.mask:
-                raise custom_error("restart_positions needs mask: true. Without it, tokens attend to other documents.")
+                raise option_error("restart_positions needs mask: true. Without it, tokens attend to other documents.")
             return self
 
     config: Config

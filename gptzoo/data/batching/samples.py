@@ -11,11 +11,11 @@ from gptzoo.data.batching.batching import Batch, Batching
 from gptzoo.data.batching.permutation import permute
 from gptzoo.data.corpora.samples import Sample
 from gptzoo.data.sample_store import bytes_of_targets
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError
 from gptzoo.utils.seeds import derive_seed
+from gptzoo.utils.targets import IGNORED_TARGET
 
 
 class SampleBatching(Batching):

@@ -14,7 +14,7 @@ from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.file_text import Document, read_whole
 from gptzoo.data.corpora.nested import NestedCorpus
 from gptzoo.errors import DataError
-from gptzoo.strict_model import StrictModel, custom_error
+from gptzoo.strict_model import StrictModel, option_error
 
 
 class Share(StrictModel):
@@ -29,7 +29,7 @@ class Share(StrictModel):
 
 def _at_least_one(parts: tuple[Share, ...]) -> tuple[Share, ...]:
     if not parts:
-        raise custom_error("expected at least one corpus")
+        raise option_error("expected at least one corpus")
     return parts
 
 

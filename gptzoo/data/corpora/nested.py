@@ -6,7 +6,7 @@ from typing import Any
 
 from gptzoo.component import Component, Config
 from gptzoo.reference import Reference
-from gptzoo.strict_model import custom_error
+from gptzoo.strict_model import option_error
 
 
 class NestedCorpus(Reference):
@@ -21,7 +21,7 @@ class NestedCorpus(Reference):
     def validate(self, value: object, context: dict[str, Any] | None = None) -> Config:
         config = super().validate(value, context)
         if not self.accepts(config.component):
-            raise custom_error(
+            raise option_error(
                 f"corpus {config.type!r} generates samples and has no documents of text, so it cannot be a part of "
                 "another corpus. Use it as the corpus of a run"
             )

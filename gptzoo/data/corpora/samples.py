@@ -13,15 +13,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.draws import Draws
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.errors import DataError
-from gptzoo.strict_model import custom_error, errors_below
+from gptzoo.strict_model import errors_below, option_error
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _HELD_OUT = 0.25  # share of all contents that only held-out samples have
 _MAX_ATTEMPTS = 200  # to draw content of a split; all fail with probability 0.75 ** 200
 # A line break, then characters that every version of Unicode has: ASCII without the space, CJK ideographs, Hangul.
 _CHARACTERS = "\n" + "".join(map(chr, [*range(0x21, 0x7F), *range(0x4E00, 0x9FA6), *range(0xAC00, 0xD7A4)]))
 _RESERVED_LEVELS = frozenset({"loss", "perplexity", "bits_per_byte", "ema_loss"})  # metrics of the main evaluation
+# A level with another seed would divide a finite set of samples, such as that of modular addition, in another way, and
+# have training samples among its held-out ones.
+_SHARED_BY_LEVELS = frozenset({"type", "seed", "n_train", "levels"})
 
 LevelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -65,16 +68,17 @@ class SampleCorpus(Corpus):
         """Random seed for the samples, independent of the `seed` of a run."""
         levels: dict[LevelName, dict[str, Any]] = {}
         """Levels of difficulty for evaluation, by name, each with the options that differ from these:
-        {"long": {"length": 256}}. The metrics of a level are `val/<name>/loss` and `val/<name>/accuracy`."""
+        {"long": {"length": 256}}. The seed is the same. The metrics of a level are `val/<name>/loss` and
+        `val/<name>/accuracy`."""
 
         @model_validator(mode="after")
         def _check_levels(self) -> SampleCorpus.Config:
             assert issubclass(self.component, SampleCorpus)
             for name, options in self.levels.items():
                 if name in {*_RESERVED_LEVELS, *self.component.metric_names}:
-                    raise custom_error(f"levels: {name!r} is the name of a metric. Choose another name")
-                if fixed := options.keys() & {"levels", "type", "n_train"}:
-                    raise custom_error(f"levels: {name}: cannot set {', '.join(sorted(fixed))}")
+                    raise option_error(f"levels: {name!r} is the name of a metric. Choose another name")
+                if fixed := options.keys() & _SHARED_BY_LEVELS:
+                    raise option_error(f"levels: {name}: cannot set {', '.join(sorted(fixed))}, which all levels share")
                 try:
                     level = self.level(name)
                 except ValidationError as error:
@@ -84,7 +88,7 @@ class SampleCorpus(Corpus):
                 ours, theirs = (config.build().vocab_size for config in (self, level))
                 if ours != theirs:
                     reason = f"levels: {name}: has {theirs} tokens and the training samples {ours}. They must be equal"
-                    raise custom_error(reason)
+                    raise option_error(reason)
             return self
 
         def level(self, name: str) -> SampleCorpus.Config:

@@ -13,6 +13,7 @@ from gptzoo.eject.passes.scope import Scope
 from gptzoo.eject.passes.unit import Unit
 from gptzoo.eject.syntax.clean import clean
 from gptzoo.eject.syntax.merge import merged_methods, without_docstring
+from gptzoo.eject.syntax.source import own_attribute
 from gptzoo.eject.syntax.write import write
 
 
@@ -108,7 +109,7 @@ class _Calls(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
         value = getattr(self.norm.instances[0], node.attr, None)
-        is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+        is_own = own_attribute(node) is not None
         if node.attr in self.norm.constants and is_own:
             return ast.Constant(self.norm.constants[node.attr])
         return ast.Constant(value) if is_own and isinstance(value, int | float) else node

@@ -195,7 +195,7 @@ class File:
                 "    model = GPT()                                # initial weights, to train from scratch",
                 '    model = load("model.safetensors")            # trained weights',
                 "    logits = model(tokens)                       # (B, T) -> (B, T, V)",
-                "    loss = model(tokens, targets)",
+                "    loss = model(tokens[:, :-1], tokens[:, 1:])  # the model does not shift targets",
                 "    tokens = model.generate(tokens, 100)",
                 "",
                 "Shapes: B batch, T new tokens, S tokens so far, C model width, H query heads, G key/value heads,",

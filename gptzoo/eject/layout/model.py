@@ -61,7 +61,7 @@ class ModelWriter:
             ") -> Tensor:",
             '    """Return logits (B, T, V) for tokens (B, T), or the mean loss if there are targets (B, T).',
             "",
-            "    A target of -100 is ignored.",
+            "    The target of a position is its next token: they are not shifted here. A target of -100 is ignored.",
             "",
         ]
         if padding:

@@ -16,6 +16,7 @@ from gptzoo.eject.passes.scope import Scope
 from gptzoo.eject.passes.unit import DIMENSIONS
 from gptzoo.eject.passes.values import CONTEXT, UNKNOWN, is_number, is_simple
 from gptzoo.eject.syntax.merge import Substitute
+from gptzoo.eject.syntax.source import own_attribute
 
 Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 _NEUTRAL_ARGUMENTS = {
@@ -23,6 +24,7 @@ _NEUTRAL_ARGUMENTS = {
         "attn_mask": "None",
         "dropout_p": "0.0",
         "is_causal": "False",
+        "scale": "None",
         "enable_gqa": "False",
     },
     "F.gelu": {"approximate": "'none'"},
@@ -78,7 +80,7 @@ class ExpressionFolder(ast.NodeTransformer):
             return self.program.option(self.unit, node.attr, value)
         if isinstance(owner, tuple) and isinstance(node.value, ast.Attribute):  # a named tuple
             return self.program.option(self.unit, node.attr, value)
-        if isinstance(node.value, ast.Name) and node.value.id == "self":
+        if own_attribute(node) is not None:
             return node
         return ast.Constant(value)
 

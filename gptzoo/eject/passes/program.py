@@ -18,7 +18,7 @@ from gptzoo.eject.passes.unit import DIMENSIONS, Callee, Unit
 from gptzoo.eject.passes.unit_registry import UnitRegistry, config_of
 from gptzoo.eject.passes.values import ASSUMED, CONTEXT, UNKNOWN, Evaluator
 from gptzoo.eject.syntax.merge import Substitute, arguments_of, merged_methods, without_docstring
-from gptzoo.eject.syntax.source import global_name, meaning
+from gptzoo.eject.syntax.source import global_name, meaning, own_attribute
 from gptzoo.eject.syntax.write import write
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.decoder import Decoder
@@ -74,7 +74,7 @@ class Program(UnitRegistry):
             function = inspect.unwrap(getattr(gptzoo, call.func.attr))
             if isinstance(function, types.FunctionType):
                 return Callee(self.unit_of_function(function), "")
-        if isinstance(call.func.value, ast.Name) and call.func.value.id == "self" and call.func.attr in scope.unit.raw:
+        if own_attribute(call.func) in scope.unit.raw:
             return Callee(scope.unit, call.func.attr)
         owner = scope.value(call.func.value)
         if owner is CONTEXT and call.func.attr in self.context.raw:

@@ -12,6 +12,7 @@ from gptzoo.eject.passes.program import Program
 from gptzoo.eject.passes.unit import DIMENSIONS, Callee, Unit
 from gptzoo.eject.passes.values import is_number
 from gptzoo.eject.syntax.clean import clean
+from gptzoo.eject.syntax.source import own_attribute
 from gptzoo.eject.syntax.write import write
 
 CONTEXT_FIELDS = ("positions", "no_past", "trivially_causal", "positional", "tables", "self_bias")
@@ -93,8 +94,7 @@ def _prune_constructor(unit: Unit, read: set[str]) -> None:
     for statement in constructor.body:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if isinstance(target, ast.Attribute):
-            is_own = isinstance(target.value, ast.Name) and target.value.id == "self"
-            if not is_own or not (target.attr in read or _holds_tensors(unit, target.attr)):
+            if own_attribute(target) is None or not (target.attr in read or _holds_tensors(unit, target.attr)):
                 continue
             if ast.unparse(statement.value) in ("config", "dims"):  # type: ignore[attr-defined]
                 continue
@@ -123,8 +123,7 @@ class _ReplaceAttribute(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
-        is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
-        return self.value if is_own and node.attr == self.name and isinstance(node.ctx, ast.Load) else node
+        return self.value if own_attribute(node) == self.name and isinstance(node.ctx, ast.Load) else node
 
 
 def _holds_tensors(unit: Unit, name: str) -> bool:
@@ -226,9 +225,8 @@ def _used_without_call(program: Program) -> set[tuple[str, str]]:
         for method in unit.methods.values():
             called = {id(node.func) for node in ast.walk(method) if isinstance(node, ast.Call)}
             for node in ast.walk(method):
-                match node:
-                    case ast.Attribute(value=ast.Name(id="self"), attr=name) if id(node) not in called:
-                        used.add((unit.name, name))
+                if id(node) not in called and (name := own_attribute(node)) is not None:
+                    used.add((unit.name, name))
     return used
 
 

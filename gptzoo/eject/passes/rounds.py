@@ -18,7 +18,7 @@ from gptzoo.eject.passes.unit import Unit
 from gptzoo.eject.passes.values import UNKNOWN, common, is_number, is_simple
 from gptzoo.eject.syntax.clean import clean
 from gptzoo.eject.syntax.merge import arguments_of
-from gptzoo.eject.syntax.source import meaning, walk_code
+from gptzoo.eject.syntax.source import meaning, own_attribute, walk_code
 
 _MAX_ROUNDS = 16
 _POSITIONAL_METHODS = ("embed", "prepare", "rotate", "bias")
@@ -100,10 +100,9 @@ def _references(
     """Return what a function refers to without calling it directly: methods, functions and classes."""
     found: list[tuple[Unit, str]] = []
     for node in walk_code(function):
-        match node:
-            case ast.Attribute(value=ast.Name(id="self"), attr=name) if name in unit.raw and id(node) not in called:
-                found.append((unit, name))
-                escaped.add((unit.name, name))
+        if id(node) not in called and (name := own_attribute(node)) in unit.raw:
+            found.append((unit, name))
+            escaped.add((unit.name, name))
         value = meaning(node)
         if isinstance(value, types.FunctionType) and program.is_ours(value) and id(node) not in called:
             reference = program.unit_of_function(value)

@@ -17,7 +17,7 @@ from gptzoo.dims import Dims
 from gptzoo.eject.passes.program import Program
 from gptzoo.eject.passes.unit import Unit
 from gptzoo.eject.passes.values import CONTEXT, UNKNOWN, Marker, Rows, common, is_number, is_plain, truth
-from gptzoo.eject.syntax.source import UNRESOLVED, meaning
+from gptzoo.eject.syntax.source import UNRESOLVED, meaning, own_attribute
 
 _FIXED_ATTRIBUTES = {"is_cpu": False, "is_cuda": False, "is_meta": False}
 """Attributes of tensors. They select faster ways of computing the same result on one device."""
@@ -71,7 +71,7 @@ class Scope:
     def _of_attribute(self, node: ast.Attribute) -> object:
         if node.attr in _FIXED_ATTRIBUTES:
             return _FIXED_ATTRIBUTES[node.attr]
-        if isinstance(node.value, ast.Name) and node.value.id == "self" and "self" not in self.names:
+        if own_attribute(node) is not None and "self" not in self.names:
             return self.of_self(node.attr)
         base = self.value(node.value)
         if base is CONTEXT:
@@ -183,7 +183,7 @@ class Scope:
         if isinstance(owner, Config):
             return getattr(owner, node.func.attr)(*arguments, **keywords)
         from_sizes = any(isinstance(argument, Config | Dims) for argument in arguments)
-        if isinstance(node.func.value, ast.Name) and node.func.value.id == "self" and from_sizes:
+        if own_attribute(node.func) is not None and from_sizes:
             values = [getattr(i, node.func.attr)(*arguments, **keywords) for i in self.unit.instances]
             return common(values) if values else UNKNOWN
         return UNKNOWN

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 from gptzoo.eject.syntax.merge import Substitute
+from gptzoo.eject.syntax.source import own_attribute
 
 _EFFECT = re.compile(r"_\(|\bextend\(|register_buffer|\.pop\(|\.append\(")
 """Calls that change something: torch names such functions with a final underscore."""
@@ -115,8 +116,7 @@ def _remove_alias(function: ast.FunctionDef) -> None:
         if stores[target.id] != 1 or target.id in parameters:
             continue
         value = node.value
-        root = value.value if isinstance(value, ast.Attribute) else value
-        is_constant = isinstance(value, ast.Attribute) and isinstance(root, ast.Name) and root.id == "self"
+        is_constant = own_attribute(value) is not None
         is_fixed = isinstance(value, ast.Name) and stores[value.id] + (value.id in parameters) <= 1
         if (is_constant and loads[target.id] == 1 and function.name != "__init__") or is_fixed:
             _drop(function, node)

@@ -39,6 +39,14 @@ def global_name(name: str, value: object) -> ast.Name:
     return node
 
 
+def own_attribute(node: ast.AST) -> str | None:
+    """Return the name of an attribute of `self`, such as that of `self.scale`, or None for any other node."""
+    match node:
+        case ast.Attribute(value=ast.Name(id="self"), attr=name):
+            return name
+    return None
+
+
 @overload
 def definition(item: type) -> ast.ClassDef: ...
 @overload

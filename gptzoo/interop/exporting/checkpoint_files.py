@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gptzoo.checkpoint.stored_dtypes import narrowed
 from gptzoo.errors import InputError
 from gptzoo.utils.atomic import write_json
 
@@ -21,12 +22,12 @@ def write_sharded(
     folder: Path,
     *,
     dtype: torch.dtype,
-    rounds: bool = True,
+    may_round: bool = True,
     max_shard_bytes: int,
 ) -> int:
     """Write tensors in `dtype` into an existing folder and return their number.
 
-    rounds: convert all floating-point tensors. False: tensors that `dtype` would round keep their type.
+    may_round: convert all floating-point tensors. False: tensors that `dtype` would round keep their type.
 
     One shard is in memory at a time. Raises InputError for a finite value that is infinite in `dtype`.
     """
@@ -34,7 +35,7 @@ def write_sharded(
     shard: dict[str, Tensor] = {}
     total_bytes = shard_bytes = 0
     for name, tensor in tensors:
-        converted = _convert(name, tensor, dtype, rounds=rounds)
+        converted = _convert(name, tensor, dtype, may_round=may_round)
         if shard and shard_bytes + converted.nbytes > max_shard_bytes:
             shards.append(_write_shard(shard, folder / _temporary_name(len(shards))))
             shard, shard_bytes = {}, 0
@@ -54,11 +55,11 @@ def write_sharded(
     return len(weight_map)
 
 
-def _convert(name: str, tensor: Tensor, dtype: torch.dtype, *, rounds: bool) -> Tensor:
+def _convert(name: str, tensor: Tensor, dtype: torch.dtype, *, may_round: bool) -> Tensor:
     tensor = tensor.detach()
-    converted = tensor.to("cpu", dtype if tensor.is_floating_point() else None, copy=True).contiguous()
-    if not rounds and not torch.equal(converted.to(tensor.dtype), tensor.cpu()):
-        return tensor.to("cpu", copy=True).contiguous()
+    rounds = may_round and tensor.is_floating_point()
+    converted = tensor.to(dtype) if rounds else narrowed(tensor, dtype)
+    converted = converted.to("cpu", copy=converted is tensor).contiguous()
     if not torch.equal(converted.isfinite(), tensor.isfinite().cpu()):
         raise InputError(
             f"{name} has the value {tensor.abs().max():g}, which is too large for {str(dtype).removeprefix('torch.')}. "

@@ -14,7 +14,7 @@ from gptzoo.errors import InputError
 from gptzoo.sampling.processors.processor import NEG_INF, LogitsProcessor
 from gptzoo.sampling.processors.vocabulary import check_token_ids, token_bytes
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.strict_model import Unicode, custom_error
+from gptzoo.strict_model import Unicode, option_error
 
 TokenIds = Annotated[tuple[NonNegativeInt, ...], Strict(False)]
 Text = Annotated[Unicode, Field(min_length=1)]
@@ -54,7 +54,7 @@ class BannedTokens(Constraint):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if not self.ids and not self.texts:
-                raise custom_error("nothing is banned. Give `ids`, `texts` or both.")
+                raise option_error("nothing is banned. Give `ids`, `texts` or both.")
             return self
 
     config: Config
@@ -109,7 +109,7 @@ class ForcedTokens(Constraint):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if bool(self.ids) == bool(self.text):
-                raise custom_error("give either `ids` or `text`")
+                raise option_error("give either `ids` or `text`")
             return self
 
     config: Config

@@ -18,7 +18,7 @@ from gptzoo.sampling.events import FinishReason, TokenEvent
 from gptzoo.sampling.processors.processor import NEG_INF
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.spec import SamplingSource, SamplingSpec, read_sampling
 from gptzoo.sampling.state_rows import take_rows
 
 _MAX_LENGTH_PENALTY = 10  # powers of a length with larger exponents may overflow
@@ -67,7 +67,7 @@ def _is_stop(event: TokenEvent) -> bool:
 def beam_search(
     model: Architecture,
     prompt_ids: Sequence[int],
-    spec: SamplingSpec | None = None,
+    spec: SamplingSource | None = None,
     tokenizer: Tokenizer | None = None,
     n_beams: int = 4,
     length_penalty: float = 1.0,
@@ -90,7 +90,7 @@ def beam_search(
 def beam_search_steps(
     model: Architecture,
     prompt_ids: Sequence[int],
-    spec: SamplingSpec | None = None,
+    spec: SamplingSource | None = None,
     tokenizer: Tokenizer | None = None,
     n_beams: int = 4,
     length_penalty: float = 1.0,
@@ -102,7 +102,7 @@ def beam_search_steps(
             f"beam search needs a length penalty from -{_MAX_LENGTH_PENALTY} to {_MAX_LENGTH_PENALTY} and at least 1 "
             f"beam, got {length_penalty} and {n_beams}"
         )
-    spec = spec or SamplingSpec()
+    spec = read_sampling(spec)
     check_prompt(model, prompt_ids, spec)
     device = next(model.parameters()).device
     model.eval()

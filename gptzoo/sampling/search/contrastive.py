@@ -18,7 +18,7 @@ from gptzoo.sampling.events import TokenEvent
 from gptzoo.sampling.processors.processor import NEG_INF
 from gptzoo.sampling.request import check_prompt
 from gptzoo.sampling.sequence import TokenSequence
-from gptzoo.sampling.spec import SamplingSpec
+from gptzoo.sampling.spec import SamplingSource, read_sampling
 from gptzoo.sampling.state_rows import take_rows
 
 
@@ -26,7 +26,7 @@ from gptzoo.sampling.state_rows import take_rows
 def contrastive_search(
     model: Architecture,
     prompt_ids: Sequence[int],
-    spec: SamplingSpec | None = None,
+    spec: SamplingSource | None = None,
     tokenizer: Tokenizer | None = None,
     alpha: float = 0.6,
     n_candidates: int = 4,
@@ -42,7 +42,7 @@ def contrastive_search(
     tokens at its place. Raises InputError for an architecture that does not capture "hidden", and as `gptzoo.generate`
     does.
     """
-    spec = spec or SamplingSpec()
+    spec = read_sampling(spec)
     if not 0 <= alpha <= 1 or n_candidates < 1:
         raise InputError(
             f"contrastive search needs an alpha from 0 to 1 and at least 1 candidate, got {alpha} and {n_candidates}"

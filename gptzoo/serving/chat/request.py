@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, ValidationError, field_validator, mo
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.sampling_fields import SamplingFields
-from gptzoo.strict_model import StrictModel, custom_error, error_at
+from gptzoo.strict_model import StrictModel, error_at, option_error
 
 _NoTools = Annotated[list[dict[str, Any]], Field(max_length=0)]
 _NO_TOOLS = "is not supported: gptzoo does not offer tools to a model or read its calls of them. Leave it out"
@@ -53,11 +53,11 @@ class ChatMessage(StrictModel):
     def _check_parts(cls, value: object) -> object:
         """Raise one error that names the type of a part, instead of one for each type that a content may have."""
         if not isinstance(value, str | list):
-            raise custom_error("should be a text or a list of text parts")
+            raise option_error("should be a text or a list of text parts")
         for part in value if isinstance(value, list) else []:
             if not isinstance(part, dict) or part.get("type") != "text":
                 kind = part.get("type") if isinstance(part, dict) else part
-                raise custom_error(f'has a part of type {str(kind)[:40]!r}. Only {{"type": "text"}} is supported')
+                raise option_error(f'has a part of type {str(kind)[:40]!r}. Only {{"type": "text"}} is supported')
         return value
 
     @field_validator("tool_calls", mode="before")
@@ -150,5 +150,5 @@ class ChatRequest(SamplingFields):
 def _refuse(value: object, *allowed: object) -> object:
     """Return a value of a field for tools, if it asks for nothing."""
     if value not in allowed:
-        raise custom_error(_NO_TOOLS)
+        raise option_error(_NO_TOOLS)
     return value

@@ -14,7 +14,10 @@ from gptzoo.component import Config
 from gptzoo.data.batching.batching import Batching
 from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.evaluation_sets import check_length, evaluation_sets
+from gptzoo.data.token_store import TokenStore
+from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import InputError
+from gptzoo.spec.run import RunSpec
 from gptzoo.training.evaluation.evaluation_data import (
     evaluation_spec,
     load_tokens,
@@ -27,7 +30,6 @@ from gptzoo.training.evaluation.protocols import (
     FullPass,
     Protocol,
     RandomBatches,
-    SlidingWindows,
     random_batches,
     resolve_windows,
     sliding_batches,
@@ -137,30 +139,11 @@ def evaluate(
     chosen_precision = choose_precision(precision or spec.precision, chosen_device)
     enabled_inputs = spec.batching.component.enabled_inputs(spec.batching)
     window, stride = resolve_windows(protocol, loaded, store, enabled_inputs)
-    chance: Mapping[str, float] = {}
-    sets: dict[str, Measurement] = {}
-    if isinstance(protocol, RandomBatches):
-        batches, n_bytes = random_batches(protocol, loaded, store, tokenizer)
-        measurement = measure(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
-    elif isinstance(protocol, SlidingWindows):
-        batches, n_bytes = sliding_batches(store.val, window, stride, MAX_TOKENS_PER_BATCH), store.n_bytes["val"]
-        measurement = measure(loaded.model, batches, n_bytes=n_bytes, precision=chosen_precision)
-    else:
-        length = loaded.spec.context_length
-        spec_batching = spec.batching.build(store, tokenizer, length, spec.seed)
-        measurement = _full_pass(loaded, spec_batching, chosen_precision)
-        chance = spec_batching.chance
-        if split == "val":
-            more = evaluation_sets(
-                spec.corpus.build(),
-                tokenizer,
-                store,
-                spec.batching,
-                length=length,
-                max_length=loaded.model.max_length,
-                seed=spec.seed,
-            )
-            sets = {name: _full_pass(loaded, batching, chosen_precision) for name, batching in more.items()}
+    measurement, chance = _measure(protocol, loaded, spec, tokenizer, store, (window, stride), chosen_precision)
+    sets: Mapping[str, Measurement] = {}
+    # Prepared tokens are of another corpus than the run's, and have no evaluation sets.
+    if isinstance(protocol, FullPass) and split == "val" and not isinstance(data, Path):
+        sets = _measure_sets(loaded, spec, tokenizer, store, chosen_precision)
     return Evaluation(
         folder=folder,
         data=store.fingerprint,
@@ -178,6 +161,42 @@ def evaluate(
         chance=chance,
         sets=sets,
     )
+
+
+def _measure(
+    protocol: Protocol,
+    loaded: LoadedModel,
+    spec: RunSpec,
+    tokenizer: Tokenizer,
+    store: TokenStore,
+    windows: tuple[int, int],
+    precision: str,
+) -> tuple[Measurement, Mapping[str, float]]:
+    """Return the measurement of a protocol, with windows of a length and a stride, and chance for its metrics."""
+    if isinstance(protocol, FullPass):
+        batching = spec.batching.build(store, tokenizer, loaded.spec.context_length, spec.seed)
+        return _full_pass(loaded, batching, precision), batching.chance
+    if isinstance(protocol, RandomBatches):
+        batches, n_bytes = random_batches(protocol, loaded, store, tokenizer)
+    else:
+        batches, n_bytes = sliding_batches(store.val, *windows, MAX_TOKENS_PER_BATCH), store.n_bytes["val"]
+    return measure(loaded.model, batches, n_bytes=n_bytes, precision=precision), {}
+
+
+def _measure_sets(
+    loaded: LoadedModel, spec: RunSpec, tokenizer: Tokenizer, store: TokenStore, precision: str
+) -> Mapping[str, Measurement]:
+    """Return the measurement of a full pass over each evaluation set of the corpus."""
+    batchings = evaluation_sets(
+        spec.corpus.build(),
+        tokenizer,
+        store,
+        spec.batching,
+        length=loaded.spec.context_length,
+        max_length=loaded.model.max_length,
+        seed=spec.seed,
+    )
+    return {name: _full_pass(loaded, batching, precision) for name, batching in batchings.items()}
 
 
 def _full_pass(loaded: LoadedModel, batching: Batching, precision: str) -> Measurement:

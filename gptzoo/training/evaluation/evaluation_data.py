@@ -42,8 +42,11 @@ def evaluation_spec(
     spec["model"] = loaded.spec.model_dump(mode="json")
     if isinstance(data, Config):
         spec["corpus"] = data.model_dump(mode="json")
-        if run_spec is not None and run_spec.batching.component.reads != cast("type[Corpus]", data.component).provides:
-            del spec["batching"]  # The run's batching cannot read this corpus, so the corpus's own replaces it.
+    elif data is not None:
+        spec.pop("corpus", None)  # prepared tokens take the place of a corpus
+    provides = cast("type[Corpus]", data.component).provides if isinstance(data, Config) else "documents"
+    if run_spec is not None and data is not None and run_spec.batching.component.reads != provides:
+        del spec["batching"]  # The run's batching cannot read this text, so the corpus's own replaces it.
     if batching is not None:
         spec["batching"] = batching.model_dump(mode="json")
     return load_run_spec(spec)

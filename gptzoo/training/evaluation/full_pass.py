@@ -16,7 +16,7 @@ from gptzoo.components.sublayer import AuxiliaryOutputs
 from gptzoo.data.batching.batching import Batch
 from gptzoo.errors import InputError, LogitsError
 from gptzoo.model.architecture import Architecture
-from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
+from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks, attempt
 from gptzoo.training.hardware.device import autocast
 from gptzoo.training.step.micro_batch import count_targets
 from gptzoo.utils.bad_logits import CHECK_WEIGHTS, are_bad, describe_bad_logits, find_first_bad
@@ -41,6 +41,15 @@ class Measurement:
     likelihood: Likelihood
     metrics: Mapping[str, Proportion]
 
+    def as_run_metrics(self) -> dict[str, float]:
+        """Return loss (nats per token), perplexity, bits per byte and the declared metrics, as a run records them."""
+        return {
+            "val/loss": self.likelihood.loss,
+            "val/perplexity": self.likelihood.perplexity,
+            "val/bits_per_byte": self.likelihood.bits_per_byte,
+            **{f"val/{name}": proportion.value for name, proportion in self.metrics.items()},
+        }
+
 
 def measure(
     model: Architecture,
@@ -64,7 +73,7 @@ def measure(
     nats, n_targets = 0.0, 0
     names = () if scorer is None else scorer.metric_names
     hits = np.zeros((len(names), 2), dtype=np.int64)
-    failure: LogitsError | None = None
+    failure: Exception | None = None
     # Weights that FSDP gathers in inference mode cannot be used in training again.
     without_gradient = torch.inference_mode if ranks.size == 1 else torch.no_grad
     for number, (batch, counts) in enumerate(ranks.round_robin(batches)):
@@ -77,9 +86,12 @@ def measure(
             batch_targets = count_targets(batch)
             nats += loss.item() * batch_targets
             n_targets += batch_targets
-            if scorer is not None and auxiliary is not None:
-                of_batch = scorer.hits(batch, _predictions(model, auxiliary, names))
-                hits += np.array([of_batch[name] for name in names])
+            if scorer is not None and auxiliary is not None and failure is None:
+                of_batch, failure = attempt(partial(_count_hits, scorer, batch, model, auxiliary))
+                hits += 0 if of_batch is None else of_batch
+        # The other ranks need this one for their batches, so several ranks raise together after the last batch.
+        if failure is not None and ranks.size == 1:
+            break
     model.train(was_training)
     ranks.raise_on_all_ranks(failure)
     total_nats, total_targets, *total_hits = ranks.all_reduce_sum(nats, n_targets, *map(float, hits.flatten()))
@@ -88,6 +100,12 @@ def measure(
         for name, right, asked in zip(names, total_hits[::2], total_hits[1::2], strict=True)
     }
     return Measurement(Likelihood(total_nats, int(total_targets), n_bytes), metrics)
+
+
+def _count_hits(scorer: Scorer, batch: Batch, model: Architecture, auxiliary: AuxiliaryOutputs) -> np.ndarray:
+    """Return the number right and the number asked of each metric, int64 (n_metrics, 2)."""
+    of_batch = scorer.hits(batch, _predictions(model, auxiliary, scorer.metric_names))
+    return np.array([of_batch[name] for name in scorer.metric_names], dtype=np.int64)
 
 
 def _predictions(model: Architecture, auxiliary: AuxiliaryOutputs, names: tuple[str, ...]) -> np.ndarray:
@@ -133,26 +151,6 @@ def _find_bad_logits(model: Architecture, batch: Batch, number: int, ranks: Rank
             f"there is no loss: the logits of the model in sequence {row + 1} of {place} have {found}. {advice}"
         )
     return None
-
-
-def validation_metrics(
-    model: Architecture,
-    batches: Iterable[Batch],
-    *,
-    n_bytes: int,
-    scorer: Scorer | None = None,
-    precision: str = "fp32",
-    ranks: Ranks = SINGLE_RANK,
-) -> dict[str, float]:
-    """Return loss (nats per token), perplexity, bits per byte and the scorer's metrics as metrics of a run."""
-    measurement = measure(model, batches, n_bytes=n_bytes, scorer=scorer, precision=precision, ranks=ranks)
-    likelihood = measurement.likelihood
-    return {
-        "val/loss": likelihood.loss,
-        "val/perplexity": likelihood.perplexity,
-        "val/bits_per_byte": likelihood.bits_per_byte,
-        **{f"val/{name}": proportion.value for name, proportion in measurement.metrics.items()},
-    }
 
 
 def batch_to(device: torch.device, batch: Batch) -> dict[str, Tensor]:

@@ -10,11 +10,11 @@ import numpy as np
 from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.batching.batching import Batch
 from gptzoo.data.batching.windows import slice_windows
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.token_store import TokenStore
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
 from gptzoo.errors import DataError, InputError
 from gptzoo.utils.seeds import derive_seed
+from gptzoo.utils.targets import IGNORED_TARGET
 
 
 @dataclass(frozen=True)

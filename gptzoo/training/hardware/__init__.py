@@ -1,1 +1,1 @@
-"""Devices: selection, precision, free memory and peak FLOP/s."""
+"""Devices: selection, precision and peak FLOP/s."""

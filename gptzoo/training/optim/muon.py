@@ -81,6 +81,7 @@ class _MuonByMatrix(torch.optim.Muon):
             adjust_lr_fn=config.adjust_lr,
         )
         self.rows = rows
+        self._matrices = torch.optim.Muon([nn.Parameter(torch.zeros(1, 1))])  # each use gives it other matrices
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -90,15 +91,17 @@ class _MuonByMatrix(torch.optim.Muon):
             with torch.enable_grad():
                 loss = closure()
         gradients: dict[nn.Parameter, Tensor] = {}
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter in self.rows and parameter.grad is not None:
-                    gradients[parameter] = parameter.grad
-                    self._update_matrices(parameter, parameter.grad, group)
-                    parameter.grad = None  # torch's step skips the parameter
-        super().step()
-        for parameter, gradient in gradients.items():
-            parameter.grad = gradient
+        try:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter in self.rows and parameter.grad is not None:
+                        gradients[parameter] = parameter.grad
+                        parameter.grad = None  # torch's step skips the parameter
+                        self._update_matrices(parameter, gradients[parameter], group)
+            super().step()
+        finally:
+            for parameter, gradient in gradients.items():
+                parameter.grad = gradient
         return loss
 
     def _update_matrices(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
@@ -108,12 +111,23 @@ class _MuonByMatrix(torch.optim.Muon):
             state["momentum_buffer"] = torch.zeros_like(gradient)
         mean: Tensor = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
         direction = full_tensor(gradient.lerp(mean, momentum) if group["nesterov"] else mean)
-        change = torch.empty_like(direction)
-        for rows in self.rows[parameter]:
-            matrix = nn.Parameter(torch.zeros_like(direction[rows]))
-            matrix.grad = direction[rows]
-            options = {**group, "params": [matrix], "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
-            torch.optim.Muon([options]).step()
-            change[rows] = matrix
+        change = self._change(direction, self.rows[parameter], group)
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(distribute_like(parameter, change))
+
+    def _change(self, direction: Tensor, rows_of_matrices: Sequence[Tensor], group: dict[str, Any]) -> Tensor:
+        """Return the change that torch's Muon makes to matrices of zeros in one step in their rows of `direction`."""
+        matrices = []
+        for rows in rows_of_matrices:
+            matrix = nn.Parameter(torch.zeros_like(direction[rows]))
+            matrix.grad = direction[rows]
+            matrices.append(matrix)
+        options = {"params": matrices, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+        self._matrices.param_groups = [{**group, **options}]
+        self._matrices.step()
+        self._matrices.param_groups = []
+        self._matrices.state.clear()
+        change = torch.empty_like(direction)
+        for rows, matrix in zip(rows_of_matrices, matrices, strict=True):
+            change[rows] = matrix
+        return change

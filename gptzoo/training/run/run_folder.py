@@ -16,6 +16,7 @@ import filelock
 import torch
 
 from gptzoo import __version__, registry
+from gptzoo.checkpoint.plugin_files import keep_plugin_files, loaded_plugin_files
 from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError, VersionWarning
 from gptzoo.spec.files import load_run_spec
@@ -29,8 +30,9 @@ from gptzoo.utils.json_diff import differences
 # Fields that may always change when a run is resumed, because they do not change its results.
 _RESUMABLE_FIELDS = ("device", "parallel", "checkpoint", "sample", "name", "trackers", "watch")
 _LENGTH_FIELDS = ("steps", "tokens", "epochs")
+_PLUGIN_FILES = "plugin_files"
 # Differences in these keys of environment.json are not reported.
-_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size", "held_out", "overlap"}
+_UNREPORTED_KEYS = {"git_commit", "host", "micro_batch_size", "held_out", "overlap", _PLUGIN_FILES}
 
 HELD_OUT_CHANGED = "the held-out text has changed, so earlier validation losses do not compare with later ones"
 
@@ -139,8 +141,12 @@ class RunFolder:
                 before, now = previous.get(key), environment.get(key)
                 if before != now:
                     report(f"{key} has changed since the run started: {before} before, {now} now")
+            for name in _changed_plugin_files(previous, environment):
+                report(f"plugin file {name} has changed since the run started. Both versions are kept in plugins/")
 
         self._write_or_check("environment.json", environment, check_environment)
+        with report_disk_errors(self.path / "plugins"):
+            keep_plugin_files(self.path)
         return changes
 
     def keep_recorded_options(self, spec: RunSpec) -> tuple[RunSpec, list[str]]:
@@ -249,9 +255,18 @@ class RunFolder:
         raise FolderError(f"{self.path}: its run has another spec: {'; '.join(descriptions)}. {advice}")
 
 
+def _changed_plugin_files(previous: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return the names of the plugin files whose source differs. A run of an older version recorded none."""
+    before, now = previous.get(_PLUGIN_FILES), current.get(_PLUGIN_FILES)
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return []
+    return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
+
+
 def describe_environment(device: torch.device, data: DataRecord) -> dict[str, Any]:
     """Return everything besides the spec that determines the bits of a run."""
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    plugin_files = {file.name: file.sha256 for file in loaded_plugin_files()}
     return {
         "gptzoo": __version__,
         "torch": torch.__version__,
@@ -260,6 +275,7 @@ def describe_environment(device: torch.device, data: DataRecord) -> dict[str, An
         "threads": torch.get_num_threads(),
         "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "plugins": {origin.plugin: str(origin) for origin in registry.current().plugins},
+        **({_PLUGIN_FILES: plugin_files} if plugin_files else {}),
         **data,
         "git_commit": _git_commit(),
         "host": platform.node(),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gptzoo.data.batching.batching import Batch
-from gptzoo.model.head import IGNORE_INDEX
+from gptzoo.utils.targets import IGNORED_TARGET
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def split_into_micro_batches(
 
 def count_targets(batch: Batch) -> int:
     """Return the number of targets that are not ignored in the loss."""
-    return int(np.count_nonzero(batch["targets"] != IGNORE_INDEX))
+    return int(np.count_nonzero(batch["targets"] != IGNORED_TARGET))
 
 
 def _to_tensors(arrays: Mapping[str, np.ndarray], pin_memory: bool) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ class StepTimer:
 
     On a GPU, the optimizer step runs while the host prepares the next batch. So the clock is read when the numbers of a
     gradient arrive, for which the host waits anyway. From one arrival to the next, the GPU does the work of one step:
-    an optimizer step, a forward and a backward pass. After a pause there is no earlier arrival to count from, and the
-    host waits for the end of the step.
+    an optimizer step, a forward and a backward pass. Trackers and hooks run in this time, too, and lengthen it if they
+    take longer than the GPU. After a pause there is no earlier arrival to count from, and the host waits for the end of
+    the step.
     """
 
     def __init__(self, device: torch.device):
@@ -39,5 +40,5 @@ class StepTimer:
         return time.perf_counter() - self._started
 
     def pause(self) -> None:
-        """Leave out the time until the next step, such as that of an evaluation."""
+        """Leave out the time until the next step, such as that of an evaluation or of `watch`."""
         self._arrived = None

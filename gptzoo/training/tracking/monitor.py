@@ -46,9 +46,13 @@ class Monitor:
         attentions = spec.model.per_layer("attention")
         self.captures_weights = any("capture" in attention.component.supports for attention in attentions)
 
+    def measures(self, step: int) -> bool:
+        """Return True if the update of step number `step` is to be measured."""
+        return self.every is not None and step % self.every == 0
+
     def before_optimizer_step(self, step: int) -> None:
         """Copy the weights if step number `step` is to be measured. Activations are freed by now."""
-        if self.every is not None and step % self.every == 0:
+        if self.measures(step):
             self.weights_before = {
                 part: [p.detach().clone() for p in parameters] for part, parameters in self.parts.items()
             }
@@ -100,5 +104,5 @@ def _ideal_seconds_per_token(spec: RunSpec, device: torch.device, precision: str
     peak = peak_flops(device, precision) if tflops is None else 1e12 * tflops
     if peak is None:
         return None
-    flops = model_costs(spec.model).flops_per_token
+    flops = model_costs(spec.model, sequence_length=spec.tokens_per_sample).flops_per_token
     return None if flops is None else flops.training / (peak * n_ranks)

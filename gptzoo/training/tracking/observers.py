@@ -93,7 +93,9 @@ class RunObservers:
     ):
         self.trackers, self.hooks, self.ranks = trackers, hooks, ranks
         self.evaluation_weights = evaluation_weights
-        self.has_observers = bool(trackers.last_steps) or hooks.has_hooks  # the same on all ranks
+        # The same on all ranks, also after one of them has been removed on the main rank.
+        self.has_hooks = hooks.has_hooks
+        self.has_observers = bool(trackers.last_steps) or self.has_hooks
 
     def start(self, run: RunView) -> None:
         """Call the observers at the start of the run."""
@@ -114,7 +116,7 @@ class RunObservers:
                 self.hooks.call("gptzoo_step", row=read_only_row)
 
         self._on_main_rank(call)
-        if "val/loss" in row and self.has_observers:
+        if "val/loss" in row and self.has_hooks:
             with self.evaluation_weights():
                 self._on_main_rank(lambda: self.hooks.call("gptzoo_eval", row=read_only_row))
 

@@ -9,7 +9,7 @@ import contextlib
 import html
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class SilentProgress:
 class LineProgress:
     """Plain lines: one per evaluation, otherwise one every ten seconds."""
 
-    def __init__(self, n_steps: int):
+    def __init__(self, n_steps: int, shares: Collection[str] = ()):
         self.n_steps = n_steps
+        self.shares = shares
         self.last_shown = time.monotonic()
 
     def report(self, message: str) -> None:
@@ -50,14 +51,15 @@ class LineProgress:
         now = time.monotonic()
         if "val/loss" in row or now - self.last_shown >= _SECONDS_BETWEEN_LINES:
             self.last_shown = now
-            self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row)}")
+            self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row, self.shares)}")
 
 
 class BarProgress:
     """A live bar with the remaining time. A line for each evaluation is printed above it."""
 
-    def __init__(self, bar: RichProgress, n_steps: int, first_step: int):
+    def __init__(self, bar: RichProgress, n_steps: int, first_step: int, shares: Collection[str] = ()):
         self.bar = bar
+        self.shares = shares
         self.n_steps = n_steps
         self.task = bar.add_task("training", total=n_steps, completed=first_step, metrics="")
 
@@ -65,9 +67,9 @@ class BarProgress:
         self.bar.console.print(message, highlight=False, markup=False)
 
     def show(self, row: Mapping[str, Any]) -> None:
-        self.bar.update(self.task, completed=row["step"], metrics=format_metrics(row))
+        self.bar.update(self.task, completed=row["step"], metrics=format_metrics(row, self.shares))
         if "val/loss" in row:
-            self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row)}")
+            self.report(f"step {row['step']}/{self.n_steps}  {format_metrics(row, self.shares)}")
 
 
 class NotebookProgress:
@@ -76,10 +78,11 @@ class NotebookProgress:
     It is plain HTML, because rich's live display needs ipywidgets, and their output is not saved.
     """
 
-    def __init__(self, n_steps: int, first_step: int):
+    def __init__(self, n_steps: int, first_step: int, shares: Collection[str] = ()):
         from IPython.display import display
 
         self.n_steps = n_steps
+        self.shares = shares
         self.step = first_step
         self.metrics = ""
         self.lines: list[str] = []
@@ -91,7 +94,7 @@ class NotebookProgress:
         self._draw()
 
     def show(self, row: Mapping[str, Any]) -> None:
-        self.step, self.metrics = row["step"], format_metrics(row)
+        self.step, self.metrics = row["step"], format_metrics(row, self.shares)
         if "val/loss" in row:
             self.report(f"step {row['step']}/{self.n_steps}  {self.metrics}")
         elif time.monotonic() - self.last_drawn >= _SECONDS_BETWEEN_DRAWS:
@@ -114,22 +117,31 @@ def as_warning(message: str) -> str:
     return f"WARNING: {message}"
 
 
-def format_metrics(row: Mapping[str, Any]) -> str:
-    """Format the main metrics of a row: training loss, validation loss and speed."""
+def format_metrics(row: Mapping[str, Any], shares: Collection[str] = ()) -> str:
+    """Format the main metrics of a row: training loss, validation loss, shares of right answers and speed.
+
+    shares: names of metrics that are shares, such as "accuracy". Those of all levels are shown.
+    """
     parts = []
     if "train/loss" in row:
         parts.append(f"loss {row['train/loss']:.4f}")
     if "val/loss" in row:
         parts.append(f"val {row['val/loss']:.4f} ({row['val/bits_per_byte']:.3f} bits/byte)")
-    parts += [f"{name.removeprefix('val/')} {row[name]:.1%}" for name in row if name.endswith("accuracy")]
+    shown = [name for name in row if name.startswith("val/") and name.rpartition("/")[2] in shares]
+    parts += [f"{name.removeprefix('val/')} {row[name]:.1%}" for name in shown]
     if "tokens_per_second" in row:
         parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
     return "  ".join(parts)
 
 
 @contextlib.contextmanager
-def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iterator[Progress]:
-    """Yield a bar in a terminal or a notebook, plain lines in other places, and a silent display if `quiet`."""
+def show_progress(
+    n_steps: int, first_step: int, *, shares: Collection[str] = (), quiet: bool = False
+) -> Iterator[Progress]:
+    """Yield a bar in a terminal or a notebook, plain lines in other places, and a silent display if `quiet`.
+
+    shares: names of metrics that are shares of right answers, which are shown in percent.
+    """
     if quiet:
         yield SilentProgress()
         return
@@ -139,10 +151,10 @@ def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iter
 
     console = Console(stderr=True)
     if console.is_jupyter:
-        yield NotebookProgress(n_steps, first_step)
+        yield NotebookProgress(n_steps, first_step, shares)
         return
     if not console.is_terminal:
-        yield LineProgress(n_steps)
+        yield LineProgress(n_steps, shares)
         return
     columns = (
         BarColumn(bar_width=24),
@@ -151,4 +163,4 @@ def show_progress(n_steps: int, first_step: int, *, quiet: bool = False) -> Iter
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=console) as bar:
-        yield BarProgress(bar, n_steps, first_step)
+        yield BarProgress(bar, n_steps, first_step, shares)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -13,13 +15,16 @@ from click.testing import CliRunner, Result
 
 import gptzoo
 from gptzoo.ablation.comparison.compare import compare
+from gptzoo.ablation.comparison.folder import default_folder
 from gptzoo.ablation.comparison.pair import read_pair
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.records.warning import WarningKind
 from gptzoo.ablation.report.summary import methods
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.cli import main
 from gptzoo.errors import FolderError, InputError, SpecError
+from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.ablation_fairness import level_of_look
 
 A: dict[str, Any] = {
@@ -54,17 +59,22 @@ def finish(
     differences: Mapping[int, float | None],
     n_seeds: int = 5,
     metric: str = "val/loss",
+    lengths: Mapping[float, float] | None = None,
 ) -> None:
-    """Write the trials of a comparison, as if they had ended. None is a trial of B that failed."""
+    """Write the trials of a comparison, as if they had ended. None is a trial of B that failed.
+
+    lengths: how much the loss of A differs at other lengths of its runs.
+    """
     pair = read_pair(specs[0], specs[1])
-    settings = {"seeds": n_seeds, "looks": [n_seeds], "metric": metric}
+    settings = {"seeds": n_seeds, "looks": [n_seeds], "metric": metric, "baseline_lengths": list(lengths or {})}
     plan = make_plan(gptzoo.load_ablation_spec(pair.ablation(settings)), folder)
     if not (folder / "ablation.json").exists():
         write_plan(folder, plan)
-    for trial in plan.trials:
+    shifts = {length.name: (lengths or {})[length.multiple] for length in plan.baseline_lengths}
+    for trial in plan.final_trials:
         run = folder / "trials" / trial.name
         run.mkdir(parents=True, exist_ok=True)
-        difference = 0.0 if trial.variant == plan.baseline else differences[trial.seed]
+        difference = {plan.baseline: 0.0, **shifts}.get(trial.variant, differences.get(trial.seed))
         if difference is None:
             (run / "attempts.json").write_text(json.dumps({"attempts": [], "given_up": "diverged: the loss is nan"}))
             continue
@@ -112,6 +122,34 @@ def test_the_json_has_its_documented_form_and_the_numbers_of_the_trials(
     assert "b is better than a by 0.104 nats per token of val/loss (" in printed["sentence"]
     assert printed["warnings"] == []
     assert compare(*specs, out=tmp_path / "out").model_dump(mode="json") == printed
+
+
+def test_lengths_of_a_give_what_it_needs_to_reach_the_loss_of_b(specs: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finish(specs, out, LEAD, lengths={0.5: 0.3, 2.0: -0.2})
+    arguments = (*specs, "--out", out, "--json")
+    printed = json.loads(command(*arguments, "--baseline-lengths", "0.5,2").stdout)
+    jsonschema.validate(printed, json.loads(CliRunner().invoke(main, ["schema", "comparison"]).stdout))
+    cost = printed["cost_to_reach"]
+    assert 1 < cost["multiple"]["low"] < cost["multiple"]["value"] < cost["multiple"]["high"] < 2
+    assert cost["needed"]["steps"]["value"] == pytest.approx(10 * cost["multiple"]["value"])
+    assert (cost["spent"]["steps"], cost["spent"]["tokens"], cost["n"]) == (10, 640, 5)
+    assert json.loads(command(*arguments).stdout) == printed  # called again, it keeps the lengths of the folder
+    text = command(*specs, "--out", out).stdout.splitlines()
+    assert text[text.index(printed["sentence"]) + 1] == cost["sentence"]
+    assert cost["sentence"].startswith("The baseline a needs ")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "reason"), [("half", "expected multiples such as 0.5,2"), ("2", "expected at least two lengths")]
+)
+def test_lengths_that_give_no_curve_are_refused(
+    specs: tuple[Path, Path], tmp_path: Path, lengths: str, reason: str
+) -> None:
+    refused = command(*specs, "--out", tmp_path / "out", "--baseline-lengths", lengths)
+    assert refused.exit_code == 2
+    assert reason in (refused.output + str(refused.exception))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_whose_trials_all_fail_gives_no_verdict_and_one_that_fails_once_a_warning(
@@ -245,18 +283,73 @@ def test_different_tokenizers_are_compared_in_bits_per_byte_with_a_warning(tmp_p
         compare(A, char, metric="val/loss", out=tmp_path / "other")
 
 
-def test_a_folder_with_other_runs_is_refused_and_the_default_depends_on_both_specs(
-    specs: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_folder_with_other_runs_is_refused(specs: tuple[Path, Path], tmp_path: Path) -> None:
     finish(specs, tmp_path / "out", LEAD)
     other = {**B, "optimizer": {"type": "adamw", "lr": 0.02}}
-    with pytest.raises(FolderError, match=r"compares other runs: .*Choose another --out, or leave it out"):
+    with pytest.raises(FolderError, match=r"compares other runs: \$\.optimizer\.lr of B was 0.01, is 0.02\. Choose"):
         compare(specs[0], other, out=tmp_path / "out")
-    folders = [
-        read_pair(A, b).default_folder({"budget": budget}) for b in (B, other) for budget in (None, {"flops": 1})
-    ]
+    with pytest.raises(FolderError, match=r"compares other runs: \$\.optimizer\.lr of A was 0.001, is 0.01"):
+        compare(specs[1], specs[0], out=tmp_path / "out")
+    with pytest.raises(FolderError, match=r"compares other runs: \$\.budget was null, is "):
+        compare(*specs, budget={"tokens": 640}, out=tmp_path / "out")
+
+
+def test_the_folder_of_another_ablation_is_refused(specs: tuple[Path, Path], tmp_path: Path) -> None:
+    axes = {"optimizer.lr": [0.001, 0.01]}
+    spec = gptzoo.load_ablation_spec({"base": A, "axes": axes, "seeds": 1, "looks": [1]})
+    write_plan(tmp_path / "out", make_plan(spec, tmp_path / "out"))
+    with pytest.raises(FolderError, match=r"has an ablation that `gptzoo compare` did not write"):
+        compare(*specs, out=tmp_path / "out")
+
+
+def asked(a: Any, b: Any, **settings: Any) -> AblationSpec:
+    return gptzoo.load_ablation_spec(read_pair(a, b).ablation(settings))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, in which `comparisons` is created."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_default_folder_depends_on_both_runs_and_on_what_they_are_trained_for(elsewhere: Path) -> None:
+    other = {**B, "optimizer": {"type": "adamw", "lr": 0.02}}
+    folders = [default_folder(asked(A, b, budget=budget)) for b in (B, other) for budget in (None, {"flops": 1})]
     assert len({*folders}) == 4
-    assert folders[0] == read_pair({**A, "seed": 3}, B).default_folder({"budget": None})
+    assert folders[0] == default_folder(asked({**A, "seed": 3}, B))
+    assert folders[0] == default_folder(asked(A, B, seeds=8, margin=0.1, metric="val/bits_per_byte"))
+
+
+def test_the_same_runs_in_other_words_are_found_and_keep_results(specs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Defaults written out, other names and another seed: the results and files stay those of the first call."""
+    out = tmp_path / "out"
+    finish(specs, out, LEAD)
+    first = compare(*specs, out=out)
+    written = {file.name: file.read_bytes() for file in out.glob("*.json")}
+    in_full = [gptzoo.load_run_spec(spec).resolved() | {"name": "other", "seed": 7} for spec in (A, B)]
+    hashes = {default_folder(asked(*runs)).name.rpartition("-")[2] for runs in (in_full, (A, B))}
+    assert len(hashes) == 1
+    assert compare(*in_full, out=out) == first
+    assert {file.name: file.read_bytes() for file in out.glob("*.json")} == written
+
+
+def test_a_folder_of_an_older_version_is_found_by_its_runs_and_keeps_its_name(
+    specs: tuple[Path, Path], elsewhere: Path
+) -> None:
+    """Older versions gave the folder another hash, and the comparison another name."""
+    folder = Path("comparisons/a-b-00000000")
+    finish(specs, folder, LEAD)
+    stored = json.loads((folder / "ablation.json").read_text())
+    assert stored["name"] == "b against a"
+    (folder / "ablation.json").write_text(json.dumps({**stored, "name": "a against b"}))
+    damaged = Path("comparisons/a-b-0000000")
+    damaged.mkdir()
+    (damaged / "ablation.json").write_text("{")
+    result = compare(*specs)
+    assert (result.folder, result.n, result.verdict) == (str(folder), 5, "better")
+    assert json.loads((folder / "ablation.json").read_text())["name"] == "a against b"
+    assert {path.name for path in Path("comparisons").iterdir()} == {folder.name, damaged.name}
 
 
 @pytest.mark.parametrize("budget", ["tokens", "tokens=many", "hours=3"])
@@ -277,3 +370,14 @@ def test_runs_of_different_lengths_are_compared_with_a_warning(tmp_path: Path) -
     longer = {**B, "steps": 20}
     finish((A, longer), tmp_path / "out", LEAD)
     assert [w.kind for w in compare(A, longer, out=tmp_path / "out").warnings] == ["tokens", "flops"]
+
+
+# ---------------------------------------------------------------------- documentation
+
+
+def test_the_documentation_has_every_kind_of_warning_once() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "compare.md").read_text()
+    rows = page.partition("| kind | reason |\n|---|---|\n")[2].splitlines()
+    table = itertools.takewhile(lambda line: line.startswith("|"), rows)
+    kinds = [kind for row in table for kind in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert sorted(kinds) == sorted(get_args(WarningKind))

@@ -14,6 +14,7 @@ import gptzoo
 from gptzoo.ablation.planning.folder import check_same_ablation, write_plan
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan
+from gptzoo.ablation.planning.seeds_seen import results_were_seen
 from gptzoo.ablation.report.write import write_report
 from gptzoo.ablation.terminal.print_outcome import outcome_as_dict, print_outcome
 from gptzoo.ablation.terminal.print_plan import plan_as_dict, print_plan
@@ -239,3 +240,24 @@ def test_seeds_that_are_added_after_results_were_seen_are_a_warning_that_looks_a
     assert [w.kind for w in plan_of(tmp_path, seeds=3).warnings] == ["seeds added"]  # not only in the first plan
     assert [w.kind for w in gptzoo.read_outcome(tmp_path).warnings] == ["seeds added"]
     assert plan_of(tmp_path, seeds=3, looks=[2, 3]).warnings == []
+
+
+def test_trials_that_failed_are_no_results_that_were_seen(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, seeds=2)
+    write_plan(tmp_path, plan)
+    assert not results_were_seen(tmp_path)
+    for trial in plan.trials:
+        run = tmp_path / "trials" / trial.name
+        run.mkdir(parents=True)
+        (run / "attempts.json").write_text(json.dumps({"attempts": [], "given_up": "diverged: the loss is nan"}))
+    assert not results_were_seen(tmp_path)
+    assert plan_of(tmp_path, seeds=3).warnings == []
+    finish(tmp_path, plan.trials[0], 2.0)
+    assert results_were_seen(tmp_path)
+    assert [warning.kind for warning in plan_of(tmp_path, seeds=3).warnings] == ["seeds added"]
+
+
+def test_a_damaged_plan_does_not_say_whether_results_were_seen(tmp_path: Path) -> None:
+    (tmp_path / "variants.json").write_text('{"trials": [{"seed": 1}]}')
+    with pytest.raises(FolderError, match=r"variants\.json: has another form than expected"):
+        results_were_seen(tmp_path)

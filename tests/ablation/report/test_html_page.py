@@ -16,7 +16,7 @@ from synthetic_outcome import HOSTILE, many_variants, six_variants
 
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import RungTrial
-from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.figures.figure import build_figures
 from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.selection.halving import select

@@ -12,7 +12,7 @@ from rich.console import Console
 from scipy import stats
 
 from gptzoo.ablation.records.scores import Score
-from gptzoo.ablation.report.figures import build_figures
+from gptzoo.ablation.report.figures.figure import build_figures
 from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.statistics.analyse import analyse

@@ -14,7 +14,7 @@ import gptzoo
 from gptzoo.data.batching.batching import Batching
 from gptzoo.data.token_store import TokenStore
 from gptzoo.reference import Reference
-from gptzoo.training.evaluation.full_pass import validation_metrics
+from gptzoo.training.evaluation.full_pass import measure
 
 LENGTH = 16
 
@@ -146,7 +146,8 @@ def test_packed_documents_have_the_same_loss_as_single_documents(attention: str,
     )
     model = with_large_weights(gptzoo.build(spec, seed=1).eval())
     batching = batching_of("packed", store, restart_positions=restart)
-    metrics = validation_metrics(model, batching.validation_batches(10_000), n_bytes=batching.val_bytes)
+    measurement = measure(model, batching.validation_batches(10_000), n_bytes=batching.val_bytes)
+    metrics = measurement.as_run_metrics()
     nats, count, last = 0.0, 0, len(store.val) - 1
     for begin, end in zip([0, *store.spans["val"][:-1, 1]], [*store.spans["val"][:-1, 1], last], strict=True):
         text = torch.from_numpy(store.val[begin : end + 1].astype(np.int64))[None]

@@ -59,7 +59,8 @@ def test_options_that_leave_a_split_without_samples_are_reported() -> None:
         ({"other": {"n_tokens": 7}}, "levels: other: has 7 tokens and the training samples 6. They must be equal"),
         ({"accuracy": {"length": 9}}, "levels: 'accuracy' is the name of a metric. Choose another name"),
         ({"loss": {"length": 9}}, "levels: 'loss' is the name of a metric"),
-        ({"x": {"levels": {}}}, "levels: x: cannot set levels"),
+        ({"x": {"levels": {}}}, "levels: x: cannot set levels, which all levels share"),
+        ({"x": {"seed": 2, "length": 4}}, "levels: x: cannot set seed, which all levels share"),
         ({"Long": {}}, "levels.Long"),
     ],
 )

@@ -3,7 +3,7 @@
 model = GPT2()                        # initial weights, to train from scratch
 model = load("model.safetensors")     # trained weights
 logits = model(tokens)                # (B, T) -> (B, T, V)
-loss = model(tokens, targets)
+loss = model(tokens[:, :-1], tokens[:, 1:])  # the model does not shift targets
 tokens = model.generate(tokens, 100, temperature=0.8, top_k=50)
 
 Radford et al. 2019, Language Models are Unsupervised Multitask Learners.

@@ -3,7 +3,7 @@
 model = Llama()                       # initial weights, to train from scratch
 model = load("model.safetensors")     # trained weights
 logits = model(tokens)                # (B, T) -> (B, T, V)
-loss = model(tokens, targets)
+loss = model(tokens[:, :-1], tokens[:, 1:])  # the model does not shift targets
 tokens = model.generate(tokens, 100, temperature=0.8, top_k=50)
 
 Touvron et al. 2023, LLaMA, arXiv:2302.13971; Ainslie et al. 2023, GQA, arXiv:2305.13245.

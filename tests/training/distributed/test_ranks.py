@@ -14,10 +14,13 @@ import torch
 import torch.distributed.checkpoint as dcp
 from processes import Ended, together, torchrun
 from runs import before_step, rows
+from support import admit
 from torch.distributed.fsdp import fully_shard
+from toy_task import Echo, echo_run
 from training.distributed.parallel_runs import BOTH, DDP, FSDP, LAST, SUCCESS, assert_close, common_error, train
 
 import gptzoo
+from gptzoo import registry
 from gptzoo.checkpoint.model_folder import find_model_folder, read_tensors
 from gptzoo.checkpoint.sharded_tensors import full_tensor
 from gptzoo.training import micro_batch_size as fit
@@ -263,3 +266,25 @@ def test_unreadable_data_on_one_rank_ends_all_ranks_before_the_update(run_spec: 
     ended = train(2, {**run_spec, "parallel": DDP}, tmp_path / "run", before=unreadable)
     assert error_of_first(ended, 1) == "process 1 failed: OSError: [Errno 5] Input/output error"
     assert rows(tmp_path / "run")[-1]["step"] == 5
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_metric_that_fails_on_one_rank_ends_all_ranks_together(
+    tmp_path: Path, parallel: dict[str, Any], fresh_registry: registry.Registry
+) -> None:
+    """The other rank still computes batches of the evaluation, for which FSDP needs both."""
+    admit(Echo)
+
+    def uncountable(rank: int) -> None:
+        def hits(self: Echo, sample: gptzoo.Sample, predictions: Any) -> Any:
+            raise KeyError("no such answer")
+
+        if rank == 1:
+            pytest.MonkeyPatch().setattr(Echo, "hits", hits)
+
+    spec = echo_run(parallel=parallel)
+    spec["corpus"] |= {"n_val": 10_000}  # several batches for each rank
+    ended = train(2, spec, tmp_path / "run", before=uncountable)
+    assert error_of_first(ended, 1) == "process 1 failed: KeyError: 'no such answer'"
+    assert "KeyError: 'no such answer'" in ended[1].error

@@ -19,7 +19,9 @@ import gptzoo
 from gptzoo import registry
 from gptzoo.cli import main
 from gptzoo.data.batching.batching import Batching
+from gptzoo.data.corpora.text import TextCorpus
 from gptzoo.data.prepare import prepare
+from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.model import head as head_module
 from gptzoo.training.evaluation.full_pass import measure
 
@@ -110,6 +112,23 @@ def test_two_ranks_count_the_same(tmp_path: Path) -> None:
     assert int(n_targets) == whole.likelihood.n_tokens
 
 
+def test_a_metric_that_fails_raises_its_own_error_after_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hits(self: Echo, sample: gptzoo.Sample, predictions: Any) -> Any:
+        asked.append(sample)
+        raise KeyError("no such answer")
+
+    monkeypatch.setattr(Echo, "hits", hits)
+    spec = gptzoo.load_run_spec(echo_run())
+    model = gptzoo.build(spec.model.model_copy(update={"vocab_size": 6}), seed=2).train()
+    batching = batching_of(spec)
+    with pytest.raises(KeyError, match="no such answer"):
+        measure(model, batching.validation_batches(24), n_bytes=1, scorer=batching)
+    assert len(asked) == 1
+    assert model.training
+
+
 def test_evaluate_gives_the_metrics_of_the_run_with_intervals(tmp_path: Path) -> None:
     result = gptzoo.train(echo_run(), tmp_path / "run", quiet=True)
     evaluation = gptzoo.evaluate(tmp_path / "run", device="cpu").as_dict()
@@ -124,6 +143,19 @@ def test_evaluate_gives_the_metrics_of_the_run_with_intervals(tmp_path: Path) ->
     train = gptzoo.evaluate(tmp_path / "run", split="train", device="cpu")
     assert train.metrics["accuracy"].n == 60 * 4
     assert train.sets == {}
+
+
+def test_prepared_text_is_evaluated_without_the_levels_of_the_run(tmp_path: Path) -> None:
+    """The text has the characters of the task, and the model reads it as any text, in windows."""
+    gptzoo.train(echo_run(), tmp_path / "run", quiet=True)
+    characters = "".join(gptzoo.load_run_spec(echo_run()).corpus.build().alphabet())
+    (tmp_path / "text.txt").write_text(characters * 200)
+    corpus = TextCorpus.Config(type="text", path=str(tmp_path / "text.txt")).build()
+    _, store = prepare(corpus, CharTokenizer.Config(type="char"))
+    evaluation = gptzoo.evaluate(tmp_path / "run", store.folder, device="cpu")
+    assert evaluation.batching == "windows"
+    assert evaluation.likelihood.n_tokens == len(store.val) - 1
+    assert evaluation.sets == evaluation.metrics == evaluation.chance == {}
 
 
 def test_the_command_prints_accuracy_beside_chance_and_levels(tmp_path: Path) -> None:

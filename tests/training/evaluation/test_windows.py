@@ -15,8 +15,9 @@ from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.component import Config
 from gptzoo.interop.hugging_face import import_folder
 from gptzoo.reference import Reference
-from gptzoo.training.evaluation.evaluate import SlidingWindows, evaluate
+from gptzoo.training.evaluation.evaluate import evaluate
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH
+from gptzoo.training.evaluation.protocols import SlidingWindows
 
 
 def text_corpus(n_bytes: int, folder: Path) -> Config:

@@ -99,6 +99,24 @@ def test_evaluations_hooks_and_checkpoints_have_the_mean_of_all_weights(spec: di
     assert torch.equal(load_file(checkpoint / "trained.safetensors")[NAME], observer.trained[-1])
 
 
+def test_a_tracker_alone_needs_no_weights_for_evaluation(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are computed for hooks, which may read the model."""
+    calls = []
+    original = AveragedSGD.evaluation_weights
+
+    def counted(self: AveragedSGD, *arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(AveragedSGD, "evaluation_weights", counted)
+    gptzoo.train(spec, tmp_path / "without", quiet=True)
+    n_without = len(calls)
+    gptzoo.train({**spec, "trackers": ["csv"]}, tmp_path / "with", quiet=True)
+    assert len(calls) == 2 * n_without
+
+
 def test_the_loss_of_the_run_is_that_of_the_loaded_model(spec: dict[str, Any], tmp_path: Path) -> None:
     gptzoo.train(spec, tmp_path / "run", quiet=True)
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "val/loss" in row]

@@ -120,6 +120,21 @@ def test_a_fused_parameter_is_trained_like_separate_matrices(kind: str, name: st
         assert parameter.grad is not None
 
 
+def test_a_step_that_fails_leaves_every_gradient_in_place() -> None:
+    parameters = own_parameters("attention", "sdpa")
+    optimizer = Muon.Config().build().create(parameters)
+    first, second = parameters.values()
+    first.grad, second.grad = torch.ones_like(first), torch.ones_like(second)
+    kept = first.grad
+    other = nn.Parameter(torch.ones(4, 4))
+    other.grad = torch.ones(4, 4).to_sparse()  # torch's Muon refuses it
+    optimizer.param_groups[0]["params"].append(other)
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+    assert first.grad is kept
+    assert second.grad is not None
+
+
 def test_heads_that_alternate_are_gathered_to_matrices() -> None:
     """Rows of keys and values of head after head: as in latent attention."""
     generator = torch.Generator().manual_seed(0)

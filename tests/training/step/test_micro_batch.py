@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from gptzoo.model.head import IGNORE_INDEX
 from gptzoo.training.step.micro_batch import count_targets, split_into_micro_batches
+from gptzoo.utils.targets import IGNORED_TARGET
 
 
 def batch_of(n_rows: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 61, (n_rows, 16))
-    targets[::3, 5:] = IGNORE_INDEX
+    targets[::3, 5:] = IGNORED_TARGET
     return {"tokens": rng.integers(0, 61, (n_rows, 16)), "targets": targets}
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 import gptzoo
 from gptzoo.data.prepare import prepare
-from gptzoo.model.head import IGNORE_INDEX
 from gptzoo.training.step.micro_batch import split_into_micro_batches
 from gptzoo.training.step.train_step import TrainStep
+from gptzoo.utils.targets import IGNORED_TARGET
 
 ROWS, LENGTH = 24, 16
 
@@ -26,8 +26,8 @@ def batch() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 61, (ROWS, LENGTH))
     for row in range(0, ROWS, 3):
-        targets[row, rng.integers(1, LENGTH) :] = IGNORE_INDEX
-    targets[7, 1:] = IGNORE_INDEX
+        targets[row, rng.integers(1, LENGTH) :] = IGNORED_TARGET
+    targets[7, 1:] = IGNORED_TARGET
     return {"tokens": rng.integers(0, 61, (ROWS, LENGTH)), "targets": targets}
 
 
@@ -89,7 +89,7 @@ def test_loss_and_gradient_do_not_depend_on_the_micro_batch_size_with_any_batchi
         assert actual.metrics["train/loss"].item() == pytest.approx(expected.metrics["train/loss"].item(), rel=1e-6)
         assert ((gradients(train_step) - full_gradients).norm() / full_gradients.norm()).item() < 1e-6
     if batching["type"] == "packed":
-        assert (batch["targets"] == IGNORE_INDEX).any()
+        assert (batch["targets"] == IGNORED_TARGET).any()
         assert len({micro_batch.n_targets for micro_batch in micro_batches}) > 1
 
 
@@ -100,7 +100,7 @@ def test_the_gradient_is_that_of_the_mean_loss_over_all_targets(batch: dict[str,
     logits, _ = reference.model(torch.from_numpy(batch["tokens"]))
     assert logits is not None
     targets = torch.from_numpy(batch["targets"]).flatten()
-    torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=IGNORE_INDEX).backward()
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=IGNORED_TARGET).backward()
     torch.testing.assert_close(gradients(ours), gradients(reference))
 
 

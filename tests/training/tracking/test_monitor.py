@@ -12,13 +12,16 @@ import torch
 from runs import assert_same_run
 from support import admit, small
 from torch import Tensor
+from toy_task import Echo, echo_run
 
 import gptzoo
 from gptzoo import registry
+from gptzoo.ablation.design.costs import CostCache
 from gptzoo.registry import Origin
 from gptzoo.spec.files import load_run_spec
 from gptzoo.training.hardware.peak_flops import peak_flops_of
 from gptzoo.training.run.metrics_file import read_metrics
+from gptzoo.training.step.step_timer import StepTimer
 from gptzoo.training.tracking.attention_entropy import attention_entropy
 
 
@@ -79,6 +82,33 @@ def test_mfu_is_the_fraction_of_peak_flops(run_spec: dict[str, Any], tmp_path: P
     flops = 6 * matrices + 12 * n_layers * spec.context_length * d
     for row in read_metrics(tmp_path / "run" / "metrics.jsonl")[1:]:
         assert row["mfu"] == pytest.approx(row["tokens_per_second"] * flops / 0.5e12, rel=0.01)
+
+
+def test_the_flops_of_samples_are_those_of_their_own_length(fresh_registry: registry.Registry, tmp_path: Path) -> None:
+    """Samples of 8 tokens, in a model with a context of 64."""
+    admit(Echo)
+    run = echo_run(watch={"peak_tflops": 0.5, "every": None})
+    run["model"]["context_length"] = 64
+    gptzoo.train(run, tmp_path / "run", quiet=True)
+    d, vocab_size, length = 16, 6, 8
+    flops = 6 * (12 * d * d + vocab_size * d) + 12 * length * d
+    for row in read_metrics(tmp_path / "run" / "metrics.jsonl")[1:]:
+        assert row["mfu"] == pytest.approx(row["tokens_per_second"] * flops / 0.5e12, rel=0.01)
+    costs = CostCache().costs(gptzoo.load_run_spec(tmp_path / "run" / "run.json"))
+    assert costs.flops_per_token == pytest.approx(flops, rel=0.01)
+
+
+def test_the_measurements_of_watch_count_in_no_step(
+    run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, a step lasts from one gradient to the next, and what lies between them would count."""
+    pauses = []
+    monkeypatch.setattr(StepTimer, "pause", lambda timer: pauses.append(timer))
+    run = {**run_spec, "steps": 12, "eval": {"every": 12}, "checkpoint": {"every": 12}}
+    gptzoo.train({**run, "watch": {"every": None}}, tmp_path / "without", quiet=True)
+    n_without = len(pauses)
+    gptzoo.train({**run, "watch": {"every": 5}}, tmp_path / "with", quiet=True)
+    assert len(pauses) - n_without == n_without + 2  # after steps 5 and 10
 
 
 def test_there_is_no_mfu_if_peak_flops_are_unknown(run_spec: dict[str, Any], tmp_path: Path) -> None:

@@ -112,5 +112,11 @@ def test_a_log_file_has_a_line_every_ten_seconds_between_evaluations(
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["10/100", "20/100", "30/100"]
 
 
+def test_shares_of_right_answers_are_those_that_the_run_declares() -> None:
+    row = {"step": 3, "val/loss": 1.0, "val/bits_per_byte": 1.5, "val/accuracy": 0.25, "val/long/at_end": 0.5, "x": 1}
+    assert format_metrics(row, ("accuracy", "at_end")).split("  ")[1:] == ["accuracy 25.0%", "long/at_end 50.0%"]
+    assert format_metrics(row) == "val 1.0000 (1.500 bits/byte)"
+
+
 def test_a_row_without_main_metrics_is_formatted_as_nothing() -> None:
     assert format_metrics({"step": 3}) == ""

@@ -2,12 +2,18 @@
 const KINDS = {
   forest: { draw: drawForest },
   curves: { draw: drawCurves, defaults: curvesSettings, controls: curvesControls },
+  states: { draw: drawStates, defaults: statesSettings, controls: statesControls },
   pareto: { draw: drawPareto, defaults: paretoSettings, controls: paretoControls },
+  scaling: { draw: drawScaling },
 };
 
 function drawFigure(place, width) {
   const figure = data.figures[place.dataset.figure], kind = KINDS[figure.kind], target = place.querySelector(".drawing");
-  const redraw = () => { hideTooltip(); target.replaceChildren(kind.draw(figure, width ?? target.clientWidth)); };
+  const redraw = () => {
+    hideTooltip();
+    const wide = width ?? target.clientWidth; // 0 before the first layout, after which all is drawn again
+    if (wide) target.replaceChildren(kind.draw(figure, wide));
+  };
   if (kind.defaults) {
     settings[figure.name] ??= kind.defaults(figure);
     place.querySelector(".controls").replaceChildren(...kind.controls(figure, redraw));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,8 +20,10 @@ from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.kinds import sample_batchings
 from gptzoo.testing.properties.kinds.sample_batchings import reads_samples
 from gptzoo.testing.verdict import Failed
+from gptzoo.utils.targets import IGNORED_TARGET
 
-IGNORED = -100
+Check = Callable[[ComponentUnderTest], None]
+
 _N_DRAWS = 12
 _MAX_SAMPLES = 400  # of an epoch
 
@@ -67,11 +70,22 @@ _EXAMPLES = (
 )
 
 
+def _or_of_samples(check_of_samples: Check) -> Callable[[Check], Check]:
+    """Return a decorator of a check for batchings of text. A batching of samples gets `check_of_samples` instead."""
+
+    def decorate(check_of_text: Check) -> Check:
+        @functools.wraps(check_of_text)
+        def check(subject: ComponentUnderTest) -> None:
+            (check_of_samples if reads_samples(subject) else check_of_text)(subject)
+
+        return check
+
+    return decorate
+
+
+@_or_of_samples(sample_batchings.check_samples)
 def check_samples(subject: ComponentUnderTest) -> None:
     """Check that a training sample depends only on its number and the seed, whatever was read before."""
-    if reads_samples(subject):
-        sample_batchings.check_samples(subject)
-        return
 
     def require_function_of_number(config: Config, setting: Setting) -> None:
         batching, fresh = _build(config, setting), _build(config, setting)
@@ -94,17 +108,15 @@ def check_samples(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_function_of_number)
 
 
+@_or_of_samples(sample_batchings.check_targets)
 def check_targets(subject: ComponentUnderTest) -> None:
     """Check that each target that counts is the token that follows its input in the text."""
-    if reads_samples(subject):
-        sample_batchings.check_targets(subject)
-        return
 
     def require_shifted_inputs(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
         for split, batch in _some_batches(batching, setting):
             places = Places(getattr(batching.store, split), batching.store.spans[split])
-            for row, column in np.argwhere(batch["targets"] != IGNORED).tolist():
+            for row, column in np.argwhere(batch["targets"] != IGNORED_TARGET).tolist():
                 token, target = int(batch["tokens"][row, column]), int(batch["targets"][row, column])
                 if not places.follows(target, token):
                     raise Failed(
@@ -115,11 +127,9 @@ def check_targets(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_shifted_inputs, without_noise=True)
 
 
+@_or_of_samples(sample_batchings.check_epoch)
 def check_epoch(subject: ComponentUnderTest) -> None:
     """Check that an epoch has every token as a target at most once, and nearly all of them; or all documents."""
-    if reads_samples(subject):
-        sample_batchings.check_epoch(subject)
-        return
 
     def require_whole_epoch(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -147,11 +157,9 @@ def check_epoch(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_whole_epoch, without_noise=True)
 
 
+@_or_of_samples(sample_batchings.check_validation)
 def check_validation(subject: ComponentUnderTest) -> None:
     """Check that validation has each held-out token as a target once, in batches of any size, the same every time."""
-    if reads_samples(subject):
-        sample_batchings.check_validation(subject)
-        return
 
     def require_each_token_once(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -182,11 +190,9 @@ def check_validation(subject: ComponentUnderTest) -> None:
     _for_all_settings(subject, require_each_token_once)
 
 
+@_or_of_samples(sample_batchings.check_inputs)
 def check_inputs(subject: ComponentUnderTest) -> None:
     """Check that `documents` are equal inside a document only, and `positions` count from 0 in a document or row."""
-    if reads_samples(subject):
-        sample_batchings.check_inputs(subject)
-        return
 
     def require_consistent_inputs(config: Config, setting: Setting) -> None:
         batching = _build(config, setting)
@@ -205,7 +211,7 @@ def _require_documents(config: Config, setting: Setting, batch: Batch, row: int,
     document_of_id: dict[int, int] = {}
     for column, token in enumerate(batch["tokens"][row].tolist()):
         place = places.place.get(token)
-        if place is None or batch["targets"][row, column] == IGNORED:
+        if place is None or batch["targets"][row, column] == IGNORED_TARGET:
             continue
         document, identifier = int(places.document[place]), int(batch["documents"][row, column])
         if document_of_id.setdefault(identifier, document) != document:
@@ -221,7 +227,7 @@ def _require_positions(config: Config, setting: Setting, batch: Batch, row: int)
     positions, targets = batch["positions"][row].tolist(), batch["targets"][row].tolist()
     documents = batch["documents"][row].tolist() if "documents" in batch else [0] * len(positions)
     for column, position in enumerate(positions):
-        if targets[column] == IGNORED:
+        if targets[column] == IGNORED_TARGET:
             continue
         starts = column == 0 or documents[column - 1] != documents[column]
         if position != (0 if starts else positions[column - 1] + 1):

@@ -11,11 +11,11 @@ import numpy as np
 from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Corpus, Split
 from gptzoo.data.corpora.samples import SampleCorpus
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.errors import DataError
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.properties.assembly.options import other_values
 from gptzoo.testing.verdict import Failed, Skipped
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _MAX_DOCUMENTS = 3000  # read from each split
 _FEW_DOCUMENTS = 150  # read from each split, for every other value of an option

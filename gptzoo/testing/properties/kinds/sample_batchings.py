@@ -12,10 +12,10 @@ from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.corpora.draws import Draws
 from gptzoo.data.corpora.samples import Sample, SampleCorpus
 from gptzoo.data.sample_store import open_samples
-from gptzoo.data.targets import IGNORED_TARGET
 from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.testing.component_under_test import ComponentUnderTest
 from gptzoo.testing.verdict import Failed
+from gptzoo.utils.targets import IGNORED_TARGET
 
 _LENGTH = 6
 _SIZES = ((1, 1), (7, 5), (40, 17), (64, 3))  # (training samples, held-out samples)

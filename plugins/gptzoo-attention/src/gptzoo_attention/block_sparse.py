@@ -142,13 +142,5 @@ class BlockSparseAttention(gptzoo.SdpaAttention):
         if self.sinks is not None or self.config.softcap is not None:  # torch's kernel has neither
             return weighted_sum(F.dropout(self._weights(q, k, mask, bias), dropout), v)
         attn_mask = sdpa_mask(mask, bias, q.dtype)
-        if q.is_cuda:
-            return gptzoo.cuda_attention(q, k, v, mask=attn_mask, dropout=dropout)
-        return F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=attn_mask,
-            dropout_p=dropout,
-            enable_gqa=self.n_kv_heads != self.n_heads,
-        )
+        enable_gqa = self.n_kv_heads != self.n_heads
+        return gptzoo.fused_attention(q, k, v, mask=attn_mask, dropout=dropout, enable_gqa=enable_gqa)

@@ -137,20 +137,12 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
         if not unmasked:
             bias = None if bias is None else bias.repeat(1, 2, 1, 1)  # both maps of a head have the bias of the head
             attn_mask = sdpa_mask(context.attention_mask(k_pos, self.window), bias, q.dtype)
-        if q.is_cuda:
-            on_cuda = [
-                gptzoo.cuda_attention(
-                    q, k, half.repeat(1, 2, 1, 1), mask=attn_mask, is_causal=unmasked and context.causal
-                )
-                for half in v.chunk(2, dim=1)
-            ]
-            return torch.cat(on_cuda, dim=-1).chunk(2, dim=1)
         halves = [
-            F.scaled_dot_product_attention(
+            gptzoo.fused_attention(
                 q,
                 k,
                 half.repeat(1, 2, 1, 1),  # (B, 2G, S, D/2)
-                attn_mask=attn_mask,
+                mask=attn_mask,
                 is_causal=unmasked and context.causal,
                 enable_gqa=self.n_kv_heads != self.n_heads,
             )

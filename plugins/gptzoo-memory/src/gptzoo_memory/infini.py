@@ -179,9 +179,7 @@ class InfiniAttention(gptzoo.Attention):
         if mask is not None and bias is not None:
             mask = bias.to(q.dtype).masked_fill(~mask, float("-inf"))
         dropout = self.config.dropout if self.training else 0.0
-        if q.is_cuda:
-            return gptzoo.cuda_attention(q, k, v, mask=mask, is_causal=mask is None, dropout=dropout)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None)
+        return gptzoo.fused_attention(q, k, v, mask=mask, is_causal=mask is None, dropout=dropout)
 
     def _empty_memory(self, like: Tensor) -> Tensor:
         """Return zeros (B, H, D, D + 1) with the batch size, device and dtype of `like`."""

@@ -197,10 +197,7 @@ class LatentAttention(gptzoo.Attention):
             weights = scores.softmax(dim=-1)
             return F.dropout(weights, dropout) @ v, weights
         causal = mask is None and context.causal
-        if q.is_cuda:
-            return gptzoo.cuda_attention(q, k, v, mask=mask, is_causal=causal, dropout=dropout, scale=scale), None
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
-        return y, None
+        return gptzoo.fused_attention(q, k, v, mask=mask, is_causal=causal, dropout=dropout, scale=scale), None
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype

@@ -40,13 +40,8 @@ class _FromLibrary:
     ) -> Mapping[str, Tensor] | None:
         if not self.signature.has_modes or not any(optimizer.state.values()):
             return None  # before the first step both weights are the same
-        trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        with _evaluation_mode(optimizer):
-            values = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        with torch.no_grad():
-            for name, value in trained.items():
-                parameters[name].copy_(value)  # the libraries compute the trained weights anew, with rounding
-        return values
+        with _evaluating(optimizer, parameters):
+            return {name: parameter.detach().clone() for name, parameter in parameters.items()}
 
 
 class _WithoutWeightDecay(_FromLibrary, gptzoo.Optimizer):
@@ -139,10 +134,15 @@ def _sorted(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
 
 
 @contextlib.contextmanager
-def _evaluation_mode(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def _evaluating(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Put an optimizer and the parameters into evaluation mode for the length of the block."""
     with_modes: Any = optimizer
-    with_modes.eval()
+    trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
+        with_modes.eval()
         yield
     finally:
         with_modes.train()
+        with torch.no_grad():
+            for name, value in trained.items():
+                parameters[name].copy_(value)  # the libraries compute the trained weights anew, with rounding

@@ -102,9 +102,7 @@ class CrossAttention(gptzoo.Sublayer):
 
 
 def _attend_fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, None]:
-    if q.is_cuda:
-        return gptzoo.cuda_attention(q, k, v, mask=mask, dropout=dropout), None
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout), None
+    return gptzoo.fused_attention(q, k, v, mask=mask, dropout=dropout), None
 
 
 def _attend_with_weights(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float) -> tuple[Tensor, Tensor]:

@@ -114,8 +114,8 @@ class EncoderDecoder(gptzoo.Decoder):
         """Return (logits, None), or (None, loss) if there are targets.
 
         `source` holds token ids (B, M), with -1 for padding at any place. With states it is passed once, in the first
-        call. `tokens` (B, T) belong to the target. All other arguments are those of `gptzoo.Decoder`. Auxiliary outputs
-        of the encoder are added under `encoder.blocks`.
+        call. `tokens` (B, T) belong to the target, and `targets` are their next tokens. All other arguments are those
+        of `gptzoo.Decoder`. Auxiliary outputs of the encoder are added under `encoder.blocks`.
         """
         has_past = states is not None and not no_past
         self._check_arguments(tokens, source, positions, has_past)
@@ -211,6 +211,11 @@ class EncoderDecoder(gptzoo.Decoder):
             return 0
         max_target = super().max_length
         return None if max_target is None else max_target - 1
+
+    def remaining_context(self, prompt_length: int) -> int:
+        """Return how many target tokens can follow a prompt within `context_length`, or the excess of its source."""
+        n_source, context_length = prompt_length - 1, self.spec.context_length
+        return context_length - (n_source if n_source > context_length else 1)
 
     def new_slot_states(self, batch_size: int, max_length: int) -> States:
         return self.new_states(batch_size, max_length, source_length=max_length)

@@ -10,7 +10,7 @@ import gptzoo
 
 Batch = dict[str, np.ndarray]
 
-_NO_TOKEN, _NO_TARGET = -1, -100
+_NO_TOKEN = -1
 
 
 class Pairs(gptzoo.Batching):
@@ -76,7 +76,7 @@ class Pairs(gptzoo.Batching):
         decoder_tokens = [np.concatenate([tokens[separator:end], self.end]) for _, separator, end in pairs]
         return {
             "tokens": _pad([sequence[:-1] for sequence in decoder_tokens], 0),
-            "targets": _pad([sequence[1:] for sequence in decoder_tokens], _NO_TARGET),
+            "targets": _pad([sequence[1:] for sequence in decoder_tokens], gptzoo.IGNORED_TARGET),
             "source": _pad([tokens[begin:separator] for begin, separator, _ in pairs], _NO_TOKEN),
         }
 

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 _BLANK = 0
 
@@ -37,7 +36,9 @@ class SelectiveCopying(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.length < (least := 2 * self.n_copied + 1):
-                raise refuse(f"length must be at least {least}, twice n_copied and the copy token, got {self.length}")
+                raise gptzoo.option_error(
+                    f"length must be at least {least}, twice n_copied and the copy token, got {self.length}"
+                )
             return self
 
     config: Config
@@ -88,7 +89,7 @@ class Compression(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if not self.length % 2:
-                raise refuse(f"length must be odd, for a sequence and as many blanks, got {self.length}")
+                raise gptzoo.option_error(f"length must be odd, for a sequence and as many blanks, got {self.length}")
             return self
 
     config: Config

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 
 class Memorization(gptzoo.SampleCorpus):
@@ -31,7 +30,7 @@ class Memorization(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.length % 2:
-                raise refuse(f"length must be even, for keys and insert tokens, got {self.length}")
+                raise gptzoo.option_error(f"length must be even, for keys and insert tokens, got {self.length}")
             return self
 
     config: Config
@@ -62,10 +61,11 @@ class Memorization(gptzoo.SampleCorpus):
 
 
 class ModularAddition(gptzoo.SampleCorpus):
-    """Modular addition (grokking): two numbers and an equals sign, which asks for their sum modulo a prime.
+    """Modular addition (grokking): two numbers and an equals sign, which asks for their sum modulo `modulus`.
 
     There are modulus**2 samples, each an ordered pair. The seed of the corpus divides them: `n_train` for training, and
-    `n_val` of the others held out. The papers train on 30 to 50% of all pairs, with a large weight decay.
+    `n_val` of the others held out. The papers have the moduli 97 and 113, two primes, and train on 30 to 50% of all
+    pairs, with a large weight decay.
     """
 
     name = "modular_addition"
@@ -76,7 +76,7 @@ class ModularAddition(gptzoo.SampleCorpus):
 
     class Config(gptzoo.SampleCorpus.Config):
         modulus: int = Field(default=97, ge=2, le=1000)
-        """Number of different summands, and modulus of their sum."""
+        """Number of different summands, and modulus of their sum. It need not be prime."""
         n_train: PositiveInt = 4704
         """Number of pairs for training. Default: half of the 97**2 pairs."""
         n_val: PositiveInt = 1000
@@ -85,7 +85,7 @@ class ModularAddition(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.n_train + self.n_val > self.modulus**2:
-                raise refuse(
+                raise gptzoo.option_error(
                     f"n_train {self.n_train} and n_val {self.n_val} are more than the {self.modulus**2} pairs of "
                     f"numbers below modulus {self.modulus}"
                 )

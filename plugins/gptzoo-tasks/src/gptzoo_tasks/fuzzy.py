@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 _PADDING = 0
 
@@ -45,12 +44,14 @@ class FuzzyRecall(gptzoo.SampleCorpus):
             for part in ("key", "value"):
                 size, n_tokens = getattr(self, f"{part}_size"), getattr(self, f"n_{part}s")
                 if size > n_tokens:
-                    raise refuse(f"{part}_size {size} needs as many different tokens, but n_{part}s is {n_tokens}")
+                    raise gptzoo.option_error(
+                        f"{part}_size {size} needs as many different tokens, but n_{part}s is {n_tokens}"
+                    )
             n_motifs = sum(math.perm(self.n_keys, size) for size in range(1, self.key_size + 1))
             if self.n_pairs > n_motifs:
-                raise refuse(f"n_pairs {self.n_pairs} are more than the {n_motifs} different keys")
+                raise gptzoo.option_error(f"n_pairs {self.n_pairs} are more than the {n_motifs} different keys")
             if self.length < (least := (self.n_pairs + 1) * (self.key_size + self.value_size)):
-                raise refuse(
+                raise gptzoo.option_error(
                     f"length must be at least {least}, so that every pair and a question fit, got {self.length}"
                 )
             return self

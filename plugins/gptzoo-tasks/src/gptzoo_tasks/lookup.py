@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 _MARKER = 1
 
@@ -73,7 +72,9 @@ class Passkey(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.length < (least := 2 * self.n_digits + 1):
-                raise refuse(f"length must be at least {least}, the marker and the passkey twice, got {self.length}")
+                raise gptzoo.option_error(
+                    f"length must be at least {least}, the marker and the passkey twice, got {self.length}"
+                )
             return self
 
     config: Config

@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 _BLANK = 0
 
@@ -45,12 +44,16 @@ class Mqar(gptzoo.SampleCorpus):
         def _check(self) -> Self:
             n_keys = self.vocab_size // 2 - 1
             if self.vocab_size % 2:
-                raise refuse(f"vocab_size must be even, got {self.vocab_size}")
+                raise gptzoo.option_error(f"vocab_size must be even, got {self.vocab_size}")
             if self.length % 2 or self.length < 4 * self.n_pairs:
                 least = 4 * self.n_pairs
-                raise refuse(f"length must be even and at least {least}, 4 for each pair, got {self.length}")
+                raise gptzoo.option_error(
+                    f"length must be even and at least {least}, 4 for each pair, got {self.length}"
+                )
             if self.n_pairs > n_keys:
-                raise refuse(f"vocab_size {self.vocab_size} has {n_keys} keys, too few for n_pairs {self.n_pairs}")
+                raise gptzoo.option_error(
+                    f"vocab_size {self.vocab_size} has {n_keys} keys, too few for n_pairs {self.n_pairs}"
+                )
             return self
 
     config: Config

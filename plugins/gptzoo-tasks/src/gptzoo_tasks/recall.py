@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, model_validator
 
 import gptzoo
-from gptzoo_tasks.problem import refuse
 
 
 class InContextRecall(gptzoo.SampleCorpus):
@@ -33,7 +32,7 @@ class InContextRecall(gptzoo.SampleCorpus):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if self.length % 2:
-                raise refuse(f"length must be even, for pairs of a key and a value, got {self.length}")
+                raise gptzoo.option_error(f"length must be even, for pairs of a key and a value, got {self.length}")
             return self
 
     config: Config

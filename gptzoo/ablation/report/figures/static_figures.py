@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptzoo.ablation.records.analysis import Band
-from gptzoo.ablation.report.figures import Figure, ForestPlot, LearningCurves, ParetoPlot
+from gptzoo.ablation.report.figures.figure import Figure, ForestPlot, LearningCurves, ParetoPlot, ScalingPlot
+from gptzoo.ablation.report.figures.static_task_figures import plot_heat, plot_states
+from gptzoo.ablation.report.figures.task_figures import HeatMap, StatePlot
 from gptzoo.ablation.report.palette import INK, LIGHT, LineStyle
 
 if TYPE_CHECKING:
@@ -50,7 +53,14 @@ def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -
     """Write a figure as PNG and SVG, one file per cost if it has several. Raises ImportError without matplotlib."""
     if isinstance(figure, ForestPlot):
         return _save(figure.name, folder, partial(_draw_forest, figure, styles))
+    if isinstance(figure, ScalingPlot):
+        return _save(figure.name, folder, partial(_draw_scaling, figure, styles))
     files = []
+    if isinstance(figure, StatePlot):
+        for task in figure.panels:
+            name = f"{figure.name}-{re.sub(r'[^A-Za-z0-9_]+', '-', task).strip('-')}"
+            files += _save(name, folder, partial(_draw_states, figure, task, styles))
+        return files
     for cost in figure.costs:
         name = f"{figure.name}-{cost.replace(' ', '-')}"
         if isinstance(figure, ParetoPlot):
@@ -58,6 +68,11 @@ def draw_figure(figure: Figure, styles: Mapping[str, LineStyle], folder: Path) -
         else:
             files += _save(name, folder, partial(_draw_curves, figure, cost, styles))
     return files
+
+
+def draw_heat_map(figure: HeatMap, folder: Path) -> list[Path]:
+    """Write a heat map as PNG and SVG. Raises ImportError without matplotlib."""
+    return _save(figure.name, folder, partial(_draw_heat, figure))
 
 
 def _save(name: str, folder: Path, draw: Callable[[], Canvas]) -> list[Path]:
@@ -71,11 +86,11 @@ def _save(name: str, folder: Path, draw: Callable[[], Canvas]) -> list[Path]:
     return [png, svg]
 
 
-def _subplots(height: float, columns: int = 1) -> tuple[Canvas, Sequence[Axes]]:
+def _subplots(height: float, columns: int = 1, width: float = _WIDTH) -> tuple[Canvas, Sequence[Axes]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(_WIDTH, height), layout="constrained")
+    canvas = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(canvas)
     return canvas, canvas.subplots(1, columns, squeeze=False)[0]
 
@@ -198,6 +213,39 @@ def _draw_pareto(figure: ParetoPlot, cost: str, styles: Mapping[str, LineStyle])
     labels = [_Label(point.loss, point.cost, point.variant) for point in points]
     _draw_labels(axes, labels, right=axes.get_xlim()[1], n_lines=int(6 * (height - 0.5)))
     axes.set(xlabel=figure.costs[cost], ylabel=figure.axis)
+    return canvas
+
+
+def _draw_states(figure: StatePlot, task: str, styles: Mapping[str, LineStyle]) -> Canvas:
+    canvas, (axes,) = _subplots(3.0)
+    plot_states(axes, figure, task, {model: _colour(styles[model]) for model in figure.models})
+    return canvas
+
+
+def _draw_heat(figure: HeatMap) -> Canvas:
+    canvas, (axes,) = _subplots(0.9 + 0.5 * len(figure.rows), width=max(_WIDTH, 1.2 + 1.05 * len(figure.columns)))
+    plot_heat(axes, figure)
+    return canvas
+
+
+def _draw_scaling(figure: ScalingPlot, styles: Mapping[str, LineStyle]) -> Canvas:
+    canvas, (axes,) = _subplots(3.6)
+    axes.set(xscale="log", yscale="log" if figure.log_y else "linear", xlabel=figure.x_axis, ylabel=figure.axis)
+    if figure.reference is not None:
+        axes.axhline(figure.reference, color=_MUTED, linewidth=1)
+    for series in figure.series:
+        style = styles[series.variant]
+        colour = _colour(style)
+        x, y, low, high = zip(*series.curve, strict=True) if series.curve else ((), (), (), ())
+        axes.plot(x, y, color=colour, linestyle=_line_style(style), linewidth=1.3, label=series.variant)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        for mark in series.marks:
+            if mark.low is not None:
+                axes.plot([mark.x] * 2, [mark.low, mark.high or 10 * mark.y], color=colour, linewidth=1.2)
+            axes.plot(
+                mark.x, mark.y, "o", color=colour, markersize=4, markerfacecolor="white" if mark.is_ring else colour
+            )
+    axes.legend(frameon=False)
     return canvas
 
 

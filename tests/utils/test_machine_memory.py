@@ -1,4 +1,4 @@
-"""Available memory, read from files in the format of the kernel."""
+"""Available and total memory, read from files in the format of the kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gptzoo.training.hardware.memory import available_bytes, available_host_bytes
+from gptzoo.utils.machine_memory import available_bytes, available_host_bytes, total_bytes, total_host_bytes
 
 GIB = 2**30
 
@@ -55,3 +55,15 @@ def test_a_cgroup_over_its_limit_has_no_memory_left(tmp_path: Path) -> None:
 
 def test_this_machine_has_available_memory() -> None:
     assert 2**20 < available_bytes(torch.device("cpu")) < 2**50
+
+
+def test_the_total_memory_counts_swap_space_and_the_tightest_limit(tmp_path: Path) -> None:
+    proc, cgroups = write_proc(tmp_path, 7 * GIB, "0::/inner\n"), tmp_path / "cgroup"
+    (proc / "meminfo").write_text(f"MemTotal: {8 * 2**20} kB\nMemAvailable: 1 kB\nSwapTotal: {2 * 2**20} kB\nHuge: 3\n")
+    assert total_host_bytes(proc, tmp_path / "none") == 10 * GIB
+    write_cgroup(cgroups / "inner", {"memory.max": 6 * GIB, "memory.current": 5 * GIB}, "inactive_file")
+    assert total_host_bytes(proc, cgroups) == 6 * GIB
+
+
+def test_the_total_memory_of_this_machine_is_at_least_what_is_available() -> None:
+    assert available_host_bytes() <= total_host_bytes() == total_bytes(torch.device("cpu"))

@@ -8,8 +8,9 @@ from statistics import mean
 
 from gptzoo.ablation.records.analysis import Analysis, Band, Comparison, Cost, Effect, Estimate, ParetoPoint, Verdict
 from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.report.figures.task_figures import StatePlot, build_state_plot
 from gptzoo.ablation.report.formatting import format_estimate
-from gptzoo.ablation.wording import with_unit
+from gptzoo.ablation.wording import better_sign, with_unit
 
 TRAINING_COSTS: Mapping[Cost, str] = {
     "step": "optimizer step",
@@ -86,12 +87,50 @@ class ParetoPlot:
     kind: str = "pareto"
 
 
-Figure = ForestPlot | LearningCurves | ParetoPlot
+@dataclass(frozen=True)
+class ScalingMark:
+    """A point of a scaling plot."""
+
+    y: float
+    x: float
+    low: float | None  # None without an interval
+    high: float | None  # None if the interval has no upper end
+    tooltip: str
+    is_ring: bool = False  # drawn as a ring in place of a dot
+
+
+@dataclass(frozen=True)
+class ScalingSeries:
+    """The points of a variant in a scaling plot, and its law."""
+
+    variant: str
+    marks: Sequence[ScalingMark]
+    curve: Sequence[tuple[float, float, float, float]]  # x, y, and the ends of the band
+
+
+@dataclass(frozen=True)
+class ScalingPlot:
+    """A quantity of each variant against training compute, on a logarithmic axis."""
+
+    name: str
+    title: str
+    caption: str
+    x_axis: str  # label of the horizontal axis
+    axis: str  # label of the vertical axis
+    series: Sequence[ScalingSeries]
+    reference: float | None = None  # position of a horizontal line
+    log_y: bool = False
+    kind: str = "scaling"
+
+
+Figure = ForestPlot | LearningCurves | ParetoPlot | ScalingPlot | StatePlot
 
 
 def build_figures(outcome: Outcome, analysis: Analysis) -> list[Figure]:
     """Return all figures for which there is data, in the order of the report."""
+    states = build_state_plot(analysis)
     return [
+        *([states] if states else []),
         *_means(outcome, analysis),
         *_differences(outcome, analysis),
         *_learning_curves(outcome, analysis),
@@ -107,7 +146,7 @@ def _means(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         tooltip = ", ".join(f"seed {seed}: {value:.4f}" for seed, value in endpoints.items())
         rows.append(_row(name, estimate, None, list(endpoints.values()), tooltip))
     if rows:
-        base = analysis.ranking.get(analysis.baseline)
+        base = None if outcome.task_axes else analysis.ranking.get(analysis.baseline)
         yield ForestPlot(
             "means",
             f"{outcome.metric} of each variant",
@@ -133,11 +172,13 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         for comparison in analysis.comparisons
         if comparison.difference is not None
     ]
+    baseline = "the baseline of the same task" if outcome.task_axes else analysis.baseline
     if rows:
         yield ForestPlot(
             "differences",
-            f"Difference from {analysis.baseline}",
-            f"Negative differences are better than {analysis.baseline}. Bars are confidence intervals with Holm's "
+            f"Difference from {baseline}",
+            f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {baseline}. "
+            "Bars are confidence intervals with Holm's "
             f"correction (α = {outcome.alpha:g}), which determine the verdicts. The shaded margin of "
             f"±{outcome.margin:g} counts as the same. Dots are seeds, minus the baseline's run of the same seed if "
             "runs are paired, and otherwise minus its mean.",
@@ -149,7 +190,8 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
 
 
 def _seed_differences(outcome: Outcome, comparison: Comparison) -> list[float]:
-    endpoints, base = outcome.endpoints(comparison.variant), outcome.endpoints(outcome.baseline)
+    endpoints = outcome.endpoints(comparison.variant)
+    base = outcome.endpoints(outcome.reference_of(comparison.variant))
     if comparison.paired:
         return [endpoints[seed] - base[seed] for seed in endpoints if seed in base]
     return [value - mean(base.values()) for value in endpoints.values()] if base else []
@@ -161,6 +203,7 @@ def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     metrics = dict.fromkeys(band.metric for band in analysis.bands)
     known_costs = {band.against for band in analysis.bands}
     variants = dict.fromkeys([outcome.baseline, *analysis.ranking, *(band.variant for band in analysis.bands)])
+    of_task = [name for name in variants if outcome.reference_of(name) == outcome.baseline]
     yield LearningCurves(
         "curves",
         "Learning curves",
@@ -169,7 +212,7 @@ def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         {metric: with_unit(metric) for metric in metrics},
         {cost: label for cost, label in TRAINING_COSTS.items() if cost in known_costs},
         analysis.bands,
-        list(variants)[:MAX_INITIAL_CURVES],
+        of_task[:MAX_INITIAL_CURVES],
     )
 
 
@@ -182,7 +225,8 @@ def _effects(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
             "main-effects",
             "Main effects",
             "The effect of a choice compared with the baseline's choice on the same axis, averaged over all "
-            "combinations of the other axes. Negative effects are better. Intervals include Holm's correction over all "
+            f"combinations of the other axes. {better_sign(outcome.higher_is_better).capitalize()} effects are better. "
+            "Intervals include Holm's correction over all "
             f"effects (α = {outcome.alpha:g}).",
             axis,
             [_effect_row(effect) for effect in main_effects],
@@ -210,11 +254,12 @@ def _effect_row(effect: Effect) -> ForestRow:
 
 
 def _pareto_fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
+    value = outcome.metric if outcome.higher_is_better else "loss"
     if analysis.fronts:
         yield ParetoPlot(
             "front",
-            "Loss against cost",
-            "Filled points are on the Pareto front: no other variant is at least as good in both loss and cost and "
+            f"{value[0].upper()}{value[1:]} against cost",
+            f"Filled points are on the Pareto front: no other variant is at least as good in both {value} and cost and "
             f"better in one. The front uses means, without a test. Bars are {_confidence(outcome)} confidence "
             "intervals.",
             with_unit(outcome.metric),

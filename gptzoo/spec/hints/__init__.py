@@ -1,0 +1,1 @@
+"""Hints for fields that a spec does not have: the line to write instead."""
