@@ -85,7 +85,7 @@ def build_paper_tables(outcome: Outcome, analysis: Analysis) -> list[PaperTable]
 
 
 def _caveats(analysis: Analysis) -> list[str]:
-    return [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes]
+    return [*map(str, analysis.warnings), *analysis.notes]
 
 
 def escape_tex(text: str) -> str:
@@ -137,7 +137,7 @@ def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
         ]
         for score in analysis.scores
     ]
-    label, notes = f"{outcome.name}-scores", list(score_notes(outcome))
+    label, notes = f"{outcome.name}-scores", [*map(str, analysis.warnings), *score_notes(outcome)]
     text = f"{analysis.trained} {score_methods(outcome, analysis)}"
     return PaperTable("scores", label, "lllrrrrl", header, rows, text, notes)
 

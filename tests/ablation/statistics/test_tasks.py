@@ -60,7 +60,7 @@ def made() -> Outcome:
         metric="val/accuracy",
         paired=True,
         margin=0.01,
-        alpha=0.05,
+        level=0.05,
         power=0.8,
         variants=variants,
         trials=trials,
