@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import csv
+import hashlib
 import html
 import io
 import json
@@ -11,6 +13,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ import gptzoo
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.report.serve import ReportServer
 from gptzoo.ablation.report.write import write_ladder_report
 from gptzoo.ablation.scaling.folder import check_same_ladder, write_ladder
 from gptzoo.ablation.scaling.ladder import ladder
@@ -34,11 +38,15 @@ from gptzoo.ablation.scaling.plan_ladder import plan_ladder
 from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint
 from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.scaling.result import LadderResult
+from gptzoo.ablation.scaling.sentences import format_factor
 from gptzoo.ablation.scaling.warnings import planned_warnings
 from gptzoo.ablation.terminal.print_ladder import print_ladder, print_ladder_plan
+from gptzoo.checkpoint.plugin_files import PluginFile
+from gptzoo.checkpoint.records import with_checksum
 from gptzoo.cli import main
 from gptzoo.errors import FolderError, InputError, SpecError
 from gptzoo.spec.schema import output_schema
+from gptzoo.utils.atomic import write_json
 from gptzoo.utils.json_text import to_json
 
 BASE: dict[str, Any] = {
@@ -352,6 +360,42 @@ def test_the_report_has_the_findings_figures_and_numbers(tmp_path: Path) -> None
     rows = list(csv.DictReader((tmp_path / "out" / "report" / "tables" / "results.csv").open()))
     assert [(row["variant"], row["held_out"]) for row in rows[-2:]] == [("baseline", "1"), ("post", "1")]
     assert float(rows[-1]["law"]) == result.analysis.held_out[1].predicted.estimate
+
+
+def test_the_page_can_be_reproduced_and_has_nothing_private(tmp_path: Path) -> None:
+    folder, text = tmp_path / "out", tmp_path / "my text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    base = {**BASE, "corpus": {"type": "text", "path": str(text)}}
+    source = b"import gptzoo\n"
+    file = PluginFile("my gate.py", hashlib.sha256(source).hexdigest())
+    finish(changed(base=base), folder)
+    (folder / file.kept).parent.mkdir(parents=True)
+    (folder / file.kept).write_bytes(source)
+    design = json.loads((folder / "variants.json").read_text())
+    del design["sha256"]
+    write_json(folder / "variants.json", with_checksum({**design, "plugin_files": [asdict(file)]}))
+    environment = {"torch": "2", "host": "ada-laptop", "plugins": {"gate": f"file {tmp_path}/my gate.py"}}
+    for trial in folder.glob("trials/*"):
+        (trial / "environment.json").write_text(json.dumps(environment))
+        (trial / "warnings.json").write_text(json.dumps([f"{text}: is short"]))
+    with ReportServer(folder, 0) as server:
+        pages = [write_ladder_report(folder, tmp_path / "report").page.read_text(), server.page()]
+    for page in pages:
+        assert "gptzoo ladder ladder.json --plugin &#39;my gate.py&#39; --out tiny</code>" in page
+        assert file.sha256 in page
+        assert f'download="{file.name}" href="data:text/x-python;base64,{base64.b64encode(source).decode()}"' in page
+        assert "my text.txt" in page
+        assert not any(private in page for private in (str(tmp_path), "ada-laptop"))
+
+
+def test_the_multipliers_of_the_page_are_sorted_by_their_own_value(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    page = write_ladder_report(tmp_path / "out", tmp_path / "report").page.read_text()
+    analysis = read_ladder(tmp_path / "out").analysis
+    assert analysis is not None
+    for entry in analysis.variants[1].multipliers:
+        estimate = entry.multiplier.estimate
+        assert f'data-value="{estimate!r}">{format_factor(entry.multiplier)}</td>' in page
 
 
 def test_the_report_of_a_ladder_without_results_says_what_is_missing(tmp_path: Path) -> None:
