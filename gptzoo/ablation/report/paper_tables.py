@@ -149,8 +149,9 @@ def _tasks(outcome: Outcome, analysis: Analysis, heat_map: HeatMap) -> PaperTabl
         [model, *(MISSING if cell is None else _task_cell(cell) for cell in cells)]
         for model, cells in heat_map.rows.items()
     ]
+    alignment = "l" + "r" * len(heat_map.columns)
     text = f"{analysis.trained} {heat_map.title}. {heat_map.caption}"
-    return PaperTable("tasks", f"{outcome.name}-tasks", "l" + "r" * len(heat_map.columns), header, rows, text, [])
+    return PaperTable("tasks", f"{outcome.name}-tasks", alignment, header, rows, text, _caveats(analysis))
 
 
 def _task_cell(cell: HeatCell) -> str:

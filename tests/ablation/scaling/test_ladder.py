@@ -253,6 +253,26 @@ def test_the_text_reports_repeated_text_and_untuned_rates(tmp_path: Path) -> Non
     assert "effective compute multiplier over baseline" in text
 
 
+def test_the_status_of_a_ladder_is_its_result_and_compares_no_sizes(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    result = read_ladder(tmp_path / "out")
+    arguments = ["ablate", "status", str(tmp_path / "out")]
+    printed = CliRunner().invoke(main, arguments)
+    assert (printed.exit_code, printed.stdout) == (0, shown(result))
+    as_json = CliRunner().invoke(main, [*arguments, "--json"]).stdout
+    assert json.loads(as_json) == json.loads(to_json(result.model_dump(mode="json")))
+    next((tmp_path / "out" / "trials").glob("2l-post-*/metrics.jsonl")).write_text("damaged")
+    assert CliRunner().invoke(main, arguments).exit_code == 1
+
+
+def test_seeds_that_are_added_are_a_warning_without_advice_for_ablations(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    finish(changed(seeds=4), tmp_path / "out")
+    (warning,) = (w for w in read_ladder(tmp_path / "out").warnings if w.kind == "seeds added")
+    assert "the intervals contain the truth less often than they say" in warning.text
+    assert "looks" not in warning.text
+
+
 @pytest.mark.slow
 def test_a_ladder_is_planned_trained_and_read_again(tmp_path: Path) -> None:
     spec = changed(rule={"width_per_layer": 8, "head_width": 8, "tokens_per_parameter": 0.5}, seeds=2, sizes=[1, 2, 3])
