@@ -35,6 +35,7 @@ def run_on_device(cache: str, *options: str) -> None:
     assert " passed" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_tests_of_cuda(cache: str) -> None:
     run_on_device(cache, "-m", "cuda and not slow", str(HERE / "cuda"))
 
@@ -44,6 +45,7 @@ def test_all_tests_of_cuda(cache: str) -> None:
     run_on_device(cache, "-m", "cuda", str(HERE), f"--ignore={HERE / 'cuda' / 'test_pairs.py'}")
 
 
+@pytest.mark.slow
 def test_a_model_on_two_devices_fails_as_on_a_gpu(cache: str, tmp_path: Path) -> None:
     (tmp_path / "test_mistakes.py").write_text(
         """
