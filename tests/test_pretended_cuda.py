@@ -1,4 +1,4 @@
-"""The tests of CUDA on a pretended device: a sample of them, and all of them."""
+"""The tests of CUDA on a pretended device, and the device itself."""
 
 from __future__ import annotations
 
@@ -33,11 +33,6 @@ def run_on_device(cache: str, *options: str) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert " passed" in result.stdout
-
-
-@pytest.mark.slow
-def test_a_sample_of_the_tests_of_cuda(cache: str) -> None:
-    run_on_device(cache, "-m", "cuda and not slow", str(HERE / "cuda"))
 
 
 @pytest.mark.slow
