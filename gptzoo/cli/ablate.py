@@ -62,6 +62,8 @@ def run(
 ) -> None:
     """Run the trials of ABLATION, a JSON spec, and print the results.
 
+    ABLATION is a file, or @NAME for a configuration that comes with gptzoo, such as @positions; @ alone lists them.
+
     Trials that are done are not run again, so you can add choices and seeds to ABLATION later.
     """
     from gptzoo.ablation.ablate import ablate as run_ablation
