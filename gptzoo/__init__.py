@@ -1,6 +1,6 @@
 """gptzoo: a model zoo for GPTs. One JSON spec describes a model, and every component is a plugin.
 
-    model = gptzoo.build("configs/models/tiny.json")     # a torch module
+    model = gptzoo.build("@tiny")                          # a torch module
     logits, _ = model(tokens)
     _, loss = model(tokens[:, :-1], tokens[:, 1:])       # targets: the next tokens, which the model does not shift
 

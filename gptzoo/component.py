@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, create_model
 
-from gptzoo.strict_model import StrictModel
+from gptzoo.strict_model import StrictModel, did_you_mean_field
 
 if TYPE_CHECKING:
     from gptzoo.dims import Dims
@@ -69,7 +69,7 @@ class Config(StrictModel):
 
     @classmethod
     def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        return f"{cls.component.name!r} has no option {key!r}" + cls._similar_field(key)
+        return f"{cls.component.name!r} has no option {key!r}" + did_you_mean_field(key, cls.model_fields)
 
     def build(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  each kind has its own arguments
         """Construct the component that this config describes."""

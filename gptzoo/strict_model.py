@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -27,6 +27,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a suggestion such as `"; did you mean 'dropout'?"`, or "" if no known name is similar."""
     match = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def did_you_mean_field(key: str, fields: Collection[str]) -> str:
+    """Return a suggestion such as `"; did you mean 'dropout'?"`, also for the word of another project, or ""."""
+    same = FIELD_WORDS.get(key.lower(), "").rpartition(".")[2]
+    return f"; did you mean {same!r}?" if same in fields else did_you_mean(key, fields)
 
 
 def option_error(reason: str) -> PydanticCustomError:
@@ -137,13 +143,7 @@ class StrictModel(BaseModel):
     @classmethod
     def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the reason why a key of `data` is refused, with a suggestion."""
-        return f"no field named {key!r}" + cls._similar_field(key)
-
-    @classmethod
-    def _similar_field(cls, key: str) -> str:
-        """Return a suggestion such as `"; did you mean 'dropout'?"`, also for the word of another project, or ""."""
-        same = FIELD_WORDS.get(key.lower(), "").rpartition(".")[2]
-        return f"; did you mean {same!r}?" if same in cls.model_fields else did_you_mean(key, cls.model_fields)
+        return f"no field named {key!r}" + did_you_mean_field(key, cls.model_fields)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -50,7 +50,7 @@ def outcome(losses: Losses, **options: Any) -> Outcome:
         "metric": "val/loss",
         "paired": True,
         "margin": 0.01,
-        "alpha": 0.05,
+        "level": 0.05,
         "power": 0.8,
         "variants": [variant(name, {"model.attention": name}) for name in losses],
         "trials": [trial(name, seed, loss) for name, by_seed in losses.items() for seed, loss in by_seed.items()],

@@ -42,7 +42,7 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
     if torch.cuda.is_available():
         pytest.skip(NO_AUTOGRAD)
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     context: Any = torch.multiprocessing.get_context("fork")
     workers = [context.Process(target=_work, args=(rank, n, port, work, folder), daemon=True) for rank in range(n)]
     for worker in workers:
@@ -76,14 +76,14 @@ def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> None:
         "--nproc-per-node",
         str(n),
         "--master-port",
-        str(_free_port()),
+        str(free_port()),
     ]
     train = ["-m", "gptzoo", "train", str(file), "--out", str(out)]
     result = subprocess.run([*start, *train], capture_output=True, text=True, timeout=4 * _SECONDS)
     assert result.returncode == 0, result.stderr
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -17,7 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow-seed", default="0", metavar="TEXT", help="seed of --slow-cases (default: 0)")
 
 
+LONGEST = "test_anchors.py"  # Trains for minutes. At the end, one process would run it while the others are idle.
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name != LONGEST)
     n_cases = config.getoption("--slow-cases")
     if n_cases is None:
         return

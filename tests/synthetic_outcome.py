@@ -113,7 +113,8 @@ def write_folder(outcome: Outcome, folder: Path) -> None:
     design["trials"] = [
         {"variant": t.variant, "seed": t.seed, "folder": f"{t.variant}-seed{t.seed}"} for t in outcome.trials
     ]
-    rules = {name: getattr(outcome, name) for name in ("name", "metric", "margin", "alpha", "power")}
+    rules = {name: getattr(outcome, name) for name in ("name", "metric", "margin", "power")}
+    rules["alpha"] = outcome.level
     for trial in outcome.trials:
         path = folder / "trials" / f"{trial.variant}-seed{trial.seed}"
         path.mkdir(parents=True, exist_ok=True)

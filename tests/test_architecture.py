@@ -27,6 +27,7 @@ LAYERS = {
     "errors": 0,
     "utils": 0,
     "hub": 1,
+    "shipped_specs": 1,
     "component": 1,
     "component_hints": 2,
     "hooks": 2,

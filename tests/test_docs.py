@@ -20,6 +20,7 @@ import gptzoo
 from gptzoo import hooks, registry
 from gptzoo.cli import main
 from gptzoo.errors import GptzooError
+from gptzoo.shipped_specs import spec_path
 from gptzoo.spec.schema import ablation_schema
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,7 @@ def test_the_ablation_in_the_readme_is_valid(tmp_path: Path) -> None:
     run = {"model": json.loads(blocks("README.md", "json")[0]), "steps": 10}
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert len(gptzoo.variants(tmp_path / "run.json", design["axes"])) == 6
-    assert (ROOT / design["base"]).is_file()
+    assert spec_path(design["base"]).is_file()
     jsonschema.validate(design, ablation_schema())
 
 
@@ -71,10 +72,13 @@ def test_the_errors_in_the_readme_are_the_actual_ones() -> None:
             assert str(error.value).startswith(line)  # what is disabled may follow
 
 
-def test_the_commands_of_the_readme_name_files_that_exist() -> None:
-    commands = "\n".join(blocks("README.md", "sh"))
-    for file in re.findall(r"configs/\S+\.json", commands):
-        assert (ROOT / file).is_file()
+@pytest.mark.parametrize("page", ["README.md", "docs/specs.md"])
+def test_the_commands_of_a_page_name_configurations_that_exist(page: str) -> None:
+    commands = "\n".join(blocks(page, "sh"))
+    found = re.findall(r"(?<=\s)@\S+", commands)
+    assert found
+    for name in found:
+        assert spec_path(name).is_file()
 
 
 def test_every_kind_is_in_the_table_of_kinds() -> None:
@@ -216,4 +220,4 @@ def test_the_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["logits"].shape == (2, 64, 5000)
     logits, targets = names["logits"], names["tokens"][:, 1:]
     torch.testing.assert_close(names["loss"], F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
-    assert trained == [("configs/runs/quickstart.json", "runs/mine"), "runs/mine"]
+    assert trained == [("@quickstart", "runs/mine"), "runs/mine"]

@@ -1,4 +1,4 @@
-"""The tests of CUDA on a pretended device: a sample of them, and all of them."""
+"""The tests of CUDA on a pretended device, and the device itself."""
 
 from __future__ import annotations
 
@@ -35,15 +35,12 @@ def run_on_device(cache: str, *options: str) -> None:
     assert " passed" in result.stdout
 
 
-def test_a_sample_of_the_tests_of_cuda(cache: str) -> None:
-    run_on_device(cache, "-m", "cuda and not slow", str(HERE / "cuda"))
-
-
 @pytest.mark.slow
 def test_all_tests_of_cuda(cache: str) -> None:
     run_on_device(cache, "-m", "cuda", str(HERE), f"--ignore={HERE / 'cuda' / 'test_pairs.py'}")
 
 
+@pytest.mark.slow
 def test_a_model_on_two_devices_fails_as_on_a_gpu(cache: str, tmp_path: Path) -> None:
     (tmp_path / "test_mistakes.py").write_text(
         """

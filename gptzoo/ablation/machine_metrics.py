@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from gptzoo.ablation.records.outcome import Outcome
@@ -11,13 +11,17 @@ from gptzoo.training.run.verify_resume import MACHINE_METRICS
 
 
 def without_machine_metrics(outcome: Outcome) -> Outcome:
-    """Remove the metrics that depend on the machine, so that equal trials give equal text. The report keeps them."""
-    lengths = [replace(length, trials=_stripped(length.trials)) for length in outcome.baseline_lengths]
-    return replace(outcome, trials=_stripped(outcome.trials), baseline_lengths=lengths)
+    """Remove the metrics that depend on the machine, so that equal trials give equal text. The report keeps them.
+
+    The metric that is compared stays.
+    """
+    removed = MACHINE_METRICS - {outcome.metric}
+    lengths = [replace(length, trials=_stripped(length.trials, removed)) for length in outcome.baseline_lengths]
+    return replace(outcome, trials=_stripped(outcome.trials, removed), baseline_lengths=lengths)
 
 
-def _stripped(trials: Sequence[TrialOutcome]) -> list[TrialOutcome]:
+def _stripped(trials: Sequence[TrialOutcome], removed: Set[str]) -> list[TrialOutcome]:
     return [
-        replace(trial, rows=[{name: v for name, v in row.items() if name not in MACHINE_METRICS} for row in trial.rows])
+        replace(trial, rows=[{name: v for name, v in row.items() if name not in removed} for row in trial.rows])
         for trial in trials
     ]

@@ -154,7 +154,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
 }
 _EPILOG = """\b
 Getting started:
-  gptzoo train configs/runs/quickstart.json --out runs/quickstart
+  gptzoo train @quickstart --out runs/quickstart
   gptzoo sample runs/quickstart --prompt "The Birthday of"
   gptzoo COMMAND --help
 

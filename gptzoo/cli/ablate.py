@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gptzoo.cli.ladder import report_ladder
 from gptzoo.cli.options import json_option, plugin_option, set_option
 from gptzoo.utils.json_text import to_json
 
@@ -60,6 +61,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the trials of ABLATION, a JSON spec, and print the results.
+
+    ABLATION is a file, or @NAME for a configuration that comes with gptzoo, such as @positions; @ alone lists them.
 
     Trials that are done are not run again, so you can add choices and seeds to ABLATION later.
     """
@@ -115,12 +118,17 @@ def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """Print the results so far of the ablation in FOLDER.
+    """Print the results so far of the ablation or scaling ladder in FOLDER.
 
-    The ablation may still be running. Exit codes: 0, or 1 if trials have failed.
+    Its trials may still be running. Exit codes: 0, or 1 if trials have failed.
     """
     from gptzoo.ablation.planning.folder import read_outcome
+    from gptzoo.ablation.scaling.folder import is_ladder
+    from gptzoo.ablation.scaling.read_result import read_ladder
 
+    if is_ladder(folder):
+        report_ladder(ctx, read_ladder(folder), as_json=as_json)
+        return
     outcome = read_outcome(folder)
     _print(outcome, as_json)
     ctx.exit(_exit_code(outcome))

@@ -60,8 +60,9 @@ def build(
 ) -> None:
     """Show the blocks, parameters, FLOPs, KV cache and training memory of a model, and if it can be exported.
 
-    SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. No weights are allocated unless
-    --out is given, so this works for a model of any size.
+    SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. A spec is a file, or @NAME for a
+    configuration that comes with gptzoo, such as @gpt2; @ alone lists them. No weights are allocated unless --out is
+    given, so this works for a model of any size.
     """
     from gptzoo.cli.inputs import read_spec
     from gptzoo.inspection.model_graph import build_model_graph

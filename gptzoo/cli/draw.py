@@ -30,7 +30,7 @@ def draw(spec: Path, other: Path | None, out: Path, overrides: tuple[str, ...]) 
     SPEC is a model spec, a run spec, or the folder of a model, a checkpoint or a run. With OTHER, both models are drawn
     side by side, and what differs is marked. --set changes the last of them:
 
-        gptzoo draw configs/models/tiny.json configs/models/tiny.json --set norm=post_ln --out norms.svg
+        gptzoo draw @tiny @tiny --set norm=post_ln --out norms.svg
     """
     from gptzoo.inspection.drawing.drawing import draw as draw_models
 

@@ -1,24 +1,24 @@
-"""Examples for `gptzoo COMMAND --help`, to be run in a clone of the repository."""
+"""Examples for `gptzoo COMMAND --help`."""
 
 from __future__ import annotations
 
 EXAMPLES = {
     "build": (
-        "gptzoo build configs/models/gpt3.json",
-        "gptzoo build configs/models/tiny.json --set attention.window=64 --json",
+        "gptzoo build @gpt3",
+        "gptzoo build @tiny --set attention.window=64 --json",
     ),
     "prepare": ('gptzoo prepare \'{"type": "text", "path": "books"}\' --tokenizer byte',),
     "train": (
-        "gptzoo train configs/runs/quickstart.json --out runs/quickstart",
-        "gptzoo train configs/runs/quickstart.json --out runs/quickstart --resume",
-        "gptzoo train configs/runs/quickstart.json --out runs/wide --set model.d_model=256 --set optimizer.lr=0.001",
+        "gptzoo train @quickstart --out runs/quickstart",
+        "gptzoo train @quickstart --out runs/quickstart --resume",
+        "gptzoo train @quickstart --out runs/wide --set model.d_model=256 --set optimizer.lr=0.001",
     ),
     "eval": ("gptzoo eval runs/quickstart", "gptzoo eval runs/quickstart --checkpoint best --data held-out.txt --json"),
     "lm-eval": (
         "gptzoo lm-eval runs/quickstart --tasks lambada_openai --limit 100",
         "gptzoo lm-eval runs/quickstart --tasks my_task --include_path tasks --output_path scores --log_samples",
     ),
-    "verify-resume": ("gptzoo verify-resume configs/runs/quickstart.json --steps 10",),
+    "verify-resume": ("gptzoo verify-resume @quickstart --steps 10",),
     "report": ("gptzoo report ablations/positions", "gptzoo report ablations/positions --serve"),
     "sample": (
         'gptzoo sample runs/quickstart --prompt "The Birthday of"',
@@ -27,7 +27,7 @@ EXAMPLES = {
     ),
     "score": ('gptzoo score runs/quickstart "Once there was a boy." --tokens',),
     "serve": ("gptzoo serve runs/quickstart --port 8000",),
-    "diff": ("gptzoo diff configs/models/tiny.json --set attention=naive",),
+    "diff": ("gptzoo diff @tiny --set attention=naive",),
     "export-hf": (
         "gptzoo export-hf runs/quickstart exported/quickstart",
         "gptzoo export-hf runs/quickstart exported/quickstart --checkpoint best --dtype bfloat16 --family mistral",
@@ -51,17 +51,17 @@ EXAMPLES = {
     ),
     "schema": ("gptzoo schema run > run.schema.json",),
     "compare": (
-        "gptzoo compare configs/runs/ablation-base.json --set model.norm=post_ln --seeds 3",
+        "gptzoo compare @ablation-base --set model.norm=post_ln --seeds 3",
         "gptzoo compare a.json b.json --budget flops=1e13 --json --exit-code",
     ),
     "ablate": (
-        "gptzoo ablate configs/ablations/positions.json --dry-run",
-        "gptzoo ablate configs/ablations/positions.json --set seeds=3",
+        "gptzoo ablate @positions --dry-run",
+        "gptzoo ablate @positions --set seeds=3",
         "gptzoo ablate status ablations/positions",
     ),
     "ladder": (
-        "gptzoo ladder configs/ladders/sandwich.json --dry-run",
-        "gptzoo ladder configs/ladders/sandwich.json",
+        "gptzoo ladder @sandwich --dry-run",
+        "gptzoo ladder @sandwich",
     ),
 }
 

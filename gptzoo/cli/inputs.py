@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 
 def read_spec(path: Path, overrides: tuple[str, ...] = ()) -> ModelSpec | RunSpec:
-    """Read a model or run spec from a file, or from the folder of a model, a checkpoint or a run.
+    """Read a model or run spec from a file, by `@NAME`, or from the folder of a model, a checkpoint or a run.
 
     The model of a run gets the vocabulary size of the run's tokenizer, which is fitted first if necessary.
     """
     from gptzoo.errors import FolderError
+    from gptzoo.shipped_specs import spec_path
     from gptzoo.spec.files import load_model_spec
 
+    path = spec_path(path)
     if path.is_dir():
         file = next((path / name for name in ("model.json", "run.json") if (path / name).is_file()), None)
         if file is None:
@@ -156,11 +158,12 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
     """
     from gptzoo import registry
     from gptzoo.errors import DataError, Problem, SpecError
+    from gptzoo.shipped_specs import spec_path
     from gptzoo.spec.files import did_you_mean_path, load_run_spec, read_json
     from gptzoo.strict_model import did_you_mean
 
     is_inline_json = source.lstrip().startswith("{")
-    path = Path() if is_inline_json else Path(source)
+    path = Path() if is_inline_json else spec_path(source)
     if not is_inline_json and path.is_dir():
         path = path / "run.json"
     if path.suffix == ".json":

@@ -13,6 +13,7 @@ from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
     from gptzoo.ablation.scaling.ladder_spec import LadderSpec
+    from gptzoo.ablation.scaling.result import LadderResult
 
 _EXIT_TRIALS_FAILED = 1
 
@@ -48,7 +49,7 @@ def ladder(
     from gptzoo.ablation.scaling.ladder import ladder as run_ladder
     from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
     from gptzoo.ablation.terminal.live_table import LiveTable
-    from gptzoo.ablation.terminal.print_ladder import print_ladder, print_ladder_plan
+    from gptzoo.ablation.terminal.print_ladder import print_ladder_plan
     from gptzoo.ablation.terminal.tables import plain_console
 
     if executor is not None:
@@ -67,6 +68,14 @@ def ladder(
             on_plan=lambda ladder_plan, plan: print_ladder_plan(ladder_plan, plan, folder, None, stderr),
             on_progress=live_table,
         )
+    report_ladder(ctx, result, as_json=as_json)
+
+
+def report_ladder(ctx: click.Context, result: LadderResult, *, as_json: bool) -> None:
+    """Print the result of a ladder, and exit with 1 if trials have failed."""
+    from gptzoo.ablation.terminal.print_ladder import print_ladder
+    from gptzoo.ablation.terminal.tables import plain_console
+
     if as_json:
         click.echo(to_json(result.model_dump(mode="json"), indent=2))
     else:

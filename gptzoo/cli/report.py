@@ -18,7 +18,7 @@ from gptzoo.utils.json_text import to_json
 @click.option(
     "--serve",
     is_flag=True,
-    help="Serve the report to a browser on this machine instead of writing files. It follows a running ablation.",
+    help="Serve the report to a browser on this machine instead of writing files. It follows running trials.",
 )
 @click.option(
     "--port",

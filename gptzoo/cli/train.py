@@ -44,6 +44,8 @@ def train(
 ) -> None:
     """Train the model of RUN, a JSON run spec.
 
+    RUN is a file, or @NAME for a configuration that comes with gptzoo, such as @quickstart; @ alone lists them.
+
     Writes run.json (the resolved spec), environment.json, metrics.jsonl, checkpoints/, sample.txt and loss.png to OUT.
     After Ctrl-C or SIGTERM it finishes the step, saves a checkpoint and exits with code 4. A resumed run ends with
     bitwise the same weights as an uninterrupted one.

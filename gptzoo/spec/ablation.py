@@ -129,7 +129,7 @@ class AblationSpec(StrictModel):
     """Successive halving. Default: all variants are trained to the end."""
     metric: str = "val/loss"
     """Metric to compare at the end of a run. Higher is better for metrics that a corpus or a batching declares, such as
-    `val/accuracy`; lower is better for losses and others."""
+    `val/accuracy`, and for `tokens_per_second` and `mfu`; lower is better for losses and others."""
     held_out: Annotated[Any, Reference("corpus")] | None = None
     """Corpus whose validation split is the held-out text of all variants, whatever their own corpora. Needed if an axis
     changes the held-out text, such as an axis over `corpus`. Default: the held-out text of each variant's corpus, which

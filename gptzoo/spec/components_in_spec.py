@@ -65,8 +65,8 @@ class Recommendation:
 
     @property
     def has(self) -> str:
-        """The value that the spec has, as the rest of a sentence: "and has 1"."""
-        return "which this model cannot set" if self.current is None else f"and has {_text(self.current)}"
+        """The value that the spec has, as the rest of a sentence: "but it is 1"."""
+        return "which this model cannot set" if self.current is None else f"but it is {_text(self.current)}"
 
     def __str__(self) -> str:
         """Describe it: "norm 'sandwich' with model.architecture.embed_scale 50 (SOURCE)"."""

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from gptzoo.errors import Problem, SpecError
+from gptzoo.shipped_specs import spec_path
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.overrides import apply_overrides
@@ -29,7 +30,7 @@ from gptzoo.strict_model import (
 from gptzoo.utils.json_diff import differences
 
 Spec = TypeVar("Spec", bound=StrictModel)
-Source = str | Path | Mapping[str, Any]  # the path of a spec file, or a dict
+Source = str | Path | Mapping[str, Any]  # the path of a spec file, the name of a shipped one (@NAME), or a dict
 FileNames = dict[tuple[str, ...], str]  # name for error messages of each inlined file, by its location in the spec
 
 
@@ -199,8 +200,8 @@ def _read_run(
 
 def _find_spec(kind: str, path: str, folder: Path, name: str, location: str) -> Path:
     """Return the file at a path in a spec, which is relative to the spec's folder or to the current one."""
-    existing = next((p for p in (folder / path, Path(path)) if _is_file(p)), None)
-    if existing is None:
+    existing = next((p for p in (folder / path, Path(path)) if _is_file(p)), None) or spec_path(path, name, location)
+    if not _is_file(existing):
         reason = f"no {kind} spec at {path!r} (looked in {folder} and in the current folder)"
         raise SpecError([Problem(name, location, reason)])
     return existing
@@ -212,7 +213,7 @@ def _read(source: Source) -> tuple[dict[str, Any], str, Path]:
         data = json.loads(json.dumps(_with_json_keys(source), default=_to_json))
         data.pop("$schema", None)
         return strip_provenance(data, "spec"), "spec", Path.cwd()
-    path = Path(source)
+    path = spec_path(source)
     data = read_json(path)
     if not isinstance(data, dict):
         raise SpecError([Problem(path.name, "$", "should be a JSON object")])

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from gptzoo.cli import main
 from gptzoo.cli.examples import EXAMPLES
+from gptzoo.shipped_specs import spec_path
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs" / "models" / "tiny.json"
@@ -106,8 +107,8 @@ def test_the_examples_in_the_help_are_valid_commands(name: str) -> None:
         assert f"  {example}\n" in shown
         program, first, *words = shlex.split(example.partition(" > ")[0])
         assert (program, first) == ("gptzoo", name)
-        for file in (word for word in words if word.startswith("configs/")):
-            assert (ROOT / file).is_file()
+        for configuration in (word for word in words if word.startswith("@")):
+            assert spec_path(configuration).is_file()
         command = main.commands[name]
         if isinstance(command, click.Group):
             command = command.commands[words.pop(0) if words[0] in command.commands else "run"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ from support import small
 import gptzoo
 from gptzoo.cli import main
 from gptzoo.inspection.drawing.drawing import draw
-from gptzoo.inspection.drawing.items import content_of
+from gptzoo.inspection.drawing.items import Frame, content_of, mark_differences
 from gptzoo.inspection.drawing.layout import Rectangle, Text, lay_out
 from gptzoo.model.accounting import model_costs
 
@@ -73,6 +74,18 @@ def test_equal_models_have_no_marks() -> None:
     svg = draw(small(), small(name="other")).svg()
     assert marked_boxes(svg) == 0
     assert texts(svg, changed=True) == []
+
+
+def test_boxes_of_the_same_name_in_several_frames_are_compared_frame_by_frame() -> None:
+    content = content_of(gptzoo.load_model_spec(small()))
+    *before, frame = content.items[: 1 + next(i for i, item in enumerate(content.items) if isinstance(item, Frame))]
+    assert isinstance(frame, Frame)
+    other = replace(frame, boxes=tuple(replace(box, title=f"another {box.title}") for box in frame.boxes))
+    twice = replace(content, items=(*before, frame, *before, other))
+    for marked in mark_differences(twice, twice):
+        assert marked == twice
+    first, _ = mark_differences(twice, replace(twice, items=(*before, other, *before, frame)))
+    assert all(box.changed for item in first.items if isinstance(item, Frame) for box in item.boxes)
 
 
 def test_differences_are_marked_on_both_sides() -> None:

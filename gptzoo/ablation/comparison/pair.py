@@ -10,6 +10,7 @@ from typing import Any
 from gptzoo.ablation.design.axes import slug_of
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.errors import FolderError, InputError
+from gptzoo.shipped_specs import spec_path
 from gptzoo.spec.files import load_run_spec, run_json
 from gptzoo.spec.run import RunSpec
 from gptzoo.utils.json_diff import Change, differences
@@ -97,7 +98,7 @@ def _name(source: RunSource, default: str) -> str:
         return source.name
     if isinstance(source, Mapping):
         return str(source.get("name", default))
-    path = Path(source)
+    path = spec_path(source)
     return path.resolve().name if path.is_dir() else path.stem
 
 

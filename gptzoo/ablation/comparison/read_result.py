@@ -82,7 +82,7 @@ def _looks(outcome: Outcome) -> Iterator[LookResult]:
     for number, n in enumerate(outcome.looks, 1):
         level = level_of_look(outcome.spec["alpha"], number)
         seen = [trial for trial in outcome.trials if trial.seed in seeds[:n]]
-        (comparison,) = compare_with_baseline(replace(outcome, trials=seen, alpha=level))
+        (comparison,) = compare_with_baseline(replace(outcome, trials=seen, level=level))
         yield LookResult(seeds=n, level=level, verdict=comparison.verdict)
 
 

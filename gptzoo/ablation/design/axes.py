@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from gptzoo import registry
 from gptzoo.component import Config
 from gptzoo.errors import Problem, SpecError
+from gptzoo.field_words import FIELD_WORDS
 from gptzoo.spec.ablation_axes import AxisSpec
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.schema import referenced_kind
@@ -106,6 +107,15 @@ def slug_of(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+=]+", "-", label).strip("-.") or "x"
 
 
+def _similar_field(name: str, model: type[BaseModel]) -> str:
+    """Return a suggestion such as `"; did you mean 'optimizer.lr'?"`, also for the word of another project, or ""."""
+    place = FIELD_WORDS.get(name.lower(), "")
+    path = place if "model" in model.model_fields else place.removeprefix("model.")  # of a run, or of a model
+    if path.split(".")[0] in model.model_fields:
+        return f"; did you mean {path!r}?"
+    return did_you_mean(name, sorted(model.model_fields))
+
+
 def _choices(name: str, spec: AxisSpec, model: type[BaseModel], base: dict[str, Any]) -> list[Choice]:
     root = name.split(".")[0]
     is_field = root in model.model_fields
@@ -113,7 +123,7 @@ def _choices(name: str, spec: AxisSpec, model: type[BaseModel], base: dict[str, 
         kind = _kind_at(name.split("."), model, base)
     elif "." in name or not isinstance(spec.choices, dict):
         raise ValueError(
-            f"no field named {root!r}{did_you_mean(root, sorted(model.model_fields))}; an axis that sets several "
+            f"no field named {root!r}{_similar_field(root, model)}; an axis that sets several "
             'fields has labelled choices: {"swiglu": {"model.ffn": "glu", "model.activation": "silu"}}'
         )
     if spec.choices == "*":

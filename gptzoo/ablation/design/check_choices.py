@@ -17,7 +17,7 @@ from gptzoo import registry
 from gptzoo.ablation.design.axes import Axis
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.schema import referenced_kind
-from gptzoo.strict_model import StrictModel, did_you_mean, reason_of
+from gptzoo.strict_model import StrictModel, did_you_mean_field, reason_of
 
 
 def check_choices(axes: Sequence[Axis], model: type[BaseModel], folder: Path) -> None:
@@ -45,7 +45,7 @@ def _reason(path: Sequence[str], value: object, model: type[BaseModel], folder: 
     having = [owner for owner in owners if name in owner.model_fields]
     if not having:
         known = {field for owner in owners for field in owner.model_fields}
-        return f"no component has an option {name!r}{did_you_mean(name, sorted(known))}"
+        return f"no component has an option {name!r}{did_you_mean_field(name, sorted(known))}"
     reasons = [_reason_of_value(owner, name, value, folder) for owner in having]
     return None if None in reasons else reasons[0]
 

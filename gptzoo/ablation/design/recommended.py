@@ -71,7 +71,7 @@ def left_out(run: RunSpec, base: RunSpec, tuned: str | None) -> list[str]:
             is_met = is_own or not is_equal(current, value_at(of_base, setting.field))
         if not is_met and setting.field != tuned:
             part = f"{recommendation.kind} {recommendation.type!r}"
-            missing.append(f"{part} is recommended with {recommendation.wanted}, {recommendation.has}")
+            missing.append(f"{part} recommends {recommendation.wanted}, {recommendation.has}")
     return missing
 
 

@@ -170,7 +170,7 @@ def _outcome(path: Path, spec: dict[str, Any], design: dict[str, Any]) -> Outcom
         metric=spec["metric"],
         paired=design["paired"],
         margin=spec["margin"],
-        alpha=level_of_look(spec["alpha"], len(spec.get("looks", ()))),
+        level=level_of_look(spec["alpha"], len(spec.get("looks", ()))),
         power=spec["power"],
         variants=variants,
         trials=trials[:n_compared],

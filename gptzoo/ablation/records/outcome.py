@@ -73,7 +73,7 @@ class Outcome:
     metric: str  # the metric that is compared, such as "val/loss"
     paired: bool  # True if trials with the same seed share data order and initial values
     margin: float  # differences smaller than this count as the same
-    alpha: float  # probability of calling any variant different if none is, over all comparisons of this look
+    level: float  # probability of calling any variant different if none is, over all comparisons of this look
     power: float  # probability of detecting a difference of the smallest detectable size
     variants: Sequence[Variant]
     trials: Sequence[TrialOutcome]

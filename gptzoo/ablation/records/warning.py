@@ -33,3 +33,6 @@ class ComparisonWarning:
     kind: WarningKind
     text: str  # complete sentences, clear when read alone
     variants: Sequence[str] = ()  # the variants that it concerns; () for all
+
+    def __str__(self) -> str:
+        return f"Warning: {self.text}"

@@ -2,53 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report import palette
 from gptzoo.ablation.report.figures.figure import Figure
+from gptzoo.ablation.report.figures.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.page_frame import data_url, json_text, render
 from gptzoo.ablation.report.tables import Column, Table
+from gptzoo.ablation.report.without_paths import without_paths
+from gptzoo.ablation.scaling.folder import read_ladder_files
 from gptzoo.ablation.scaling.ladder_spec import BASELINE
+from gptzoo.ablation.scaling.read_result import ladder_result
 from gptzoo.ablation.scaling.result import LadderResult
 from gptzoo.ablation.scaling.sentences import format_factor
+from gptzoo.checkpoint.plugin_files import PluginFile
+from gptzoo.publishing.private_paths import public_record
 
 
-def render_ladder_page(
-    result: LadderResult,
-    spec: Mapping[str, Any],
-    figures: Sequence[Figure],
-    *,
-    images: Mapping[str, bytes] | None = None,
-    version: str = "",
-) -> str:
-    """Return the page. `spec` is the spec of the ladder, as JSON; `render` describes the other arguments."""
-    tables = ladder_tables(result)
-    downloads = {"ladder.json": data_url(json_text(dict(spec)).encode(), "application/json")}
-    downloads |= {f"{t.name}.csv": data_url(t.as_csv().encode(), "text/csv") for t in tables if t.rows}
-    by_flops = {
-        (law.variant, multiplier.flops): format_factor(multiplier.multiplier)
-        for law in (result.analysis.variants if result.analysis else ())
-        for multiplier in law.multipliers
-    }
-    return render(
-        "ladder.html",
-        figures=figures,
-        styles=ladder_styles(result),
-        images=images,
-        version=version,
-        result=result,
-        spec=spec,
-        folder=Path(result.folder).name,
-        multipliers=by_flops,
-        downloads=downloads,
-    )
+@dataclass(frozen=True)
+class LadderPage:
+    """The contents of the page of a ladder, without folder names and the name of the host."""
+
+    result: LadderResult
+    spec: Mapping[str, Any]  # of the ladder, as JSON
+    plugin_files: Mapping[PluginFile, bytes | None]  # with their sources; None if the folder has lost one
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The figures of the laws; none while the results do not determine them."""
+        return build_ladder_figures(self.result.analysis, self.result.metric) if self.result.analysis else []
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables for programs."""
+        return ladder_tables(self.result)
+
+    @property
+    def styles(self) -> dict[str, palette.LineStyle]:
+        """The line style of each variant."""
+        return palette.line_styles(list(dict.fromkeys(run.variant for run in self.result.runs)), BASELINE)
+
+    def render(self, *, images: Mapping[str, bytes] | None = None, version: str = "") -> str:
+        """Return the page. `gptzoo.ablation.report.page_frame.render` describes the arguments."""
+        result = self.result
+        downloads = {"ladder.json": data_url(json_text(dict(self.spec)).encode(), "application/json")}
+        downloads |= {f.name: data_url(of, "text/x-python") for f, of in self.plugin_files.items() if of is not None}
+        downloads |= {f"{t.name}.csv": data_url(t.as_csv().encode(), "text/csv") for t in self.tables if t.rows}
+        multipliers = {
+            (law.variant, multiplier.flops): multiplier.multiplier
+            for law in (result.analysis.variants if result.analysis else ())
+            for multiplier in law.multipliers
+        }
+        return render(
+            "ladder.html",
+            figures=self.figures,
+            styles=self.styles,
+            images=images,
+            version=version,
+            result=result,
+            spec=self.spec,
+            plugin_files=list(self.plugin_files),
+            multipliers=multipliers,
+            format_factor=format_factor,
+            downloads=downloads,
+        )
 
 
-def ladder_styles(result: LadderResult) -> dict[str, palette.LineStyle]:
-    """Return the line style of each variant."""
-    return palette.line_styles(list(dict.fromkeys(run.variant for run in result.runs)), BASELINE)
+def read_ladder_page(folder: Path) -> tuple[LadderPage, LadderResult]:
+    """Return the page of a ladder, and the result that it shows, which names folders. Raises FolderError."""
+    (spec, runs), outcome = read_ladder_files(folder), read_outcome(folder)
+    result = ladder_result(spec, runs, outcome)
+    plugin_files = {file: file.read(folder) for file in outcome.plugin_files}
+    return LadderPage(without_paths(result), public_record(spec), plugin_files), result
 
 
 def ladder_tables(result: LadderResult) -> list[Table]:

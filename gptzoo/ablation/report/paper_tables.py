@@ -85,7 +85,7 @@ def build_paper_tables(outcome: Outcome, analysis: Analysis) -> list[PaperTable]
 
 
 def _caveats(analysis: Analysis) -> list[str]:
-    return [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes]
+    return [*map(str, analysis.warnings), *analysis.notes]
 
 
 def escape_tex(text: str) -> str:
@@ -137,7 +137,7 @@ def _scores(outcome: Outcome, analysis: Analysis) -> PaperTable:
         ]
         for score in analysis.scores
     ]
-    label, notes = f"{outcome.name}-scores", list(score_notes(outcome))
+    label, notes = f"{outcome.name}-scores", [*map(str, analysis.warnings), *score_notes(outcome)]
     text = f"{analysis.trained} {score_methods(outcome, analysis)}"
     return PaperTable("scores", label, "lllrrrrl", header, rows, text, notes)
 
@@ -149,8 +149,9 @@ def _tasks(outcome: Outcome, analysis: Analysis, heat_map: HeatMap) -> PaperTabl
         [model, *(MISSING if cell is None else _task_cell(cell) for cell in cells)]
         for model, cells in heat_map.rows.items()
     ]
+    alignment = "l" + "r" * len(heat_map.columns)
     text = f"{analysis.trained} {heat_map.title}. {heat_map.caption}"
-    return PaperTable("tasks", f"{outcome.name}-tasks", "l" + "r" * len(heat_map.columns), header, rows, text, [])
+    return PaperTable("tasks", f"{outcome.name}-tasks", alignment, header, rows, text, _caveats(analysis))
 
 
 def _task_cell(cell: HeatCell) -> str:

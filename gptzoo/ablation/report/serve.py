@@ -9,16 +9,13 @@ from pathlib import Path
 
 from gptzoo.ablation.planning.folder import read_outcome
 from gptzoo.ablation.report.figures.figure import build_figures
-from gptzoo.ablation.report.figures.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.html_page import render_page
-from gptzoo.ablation.report.ladder_page import render_ladder_page
+from gptzoo.ablation.report.ladder_page import read_ladder_page
 from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.report.without_paths import without_paths
-from gptzoo.ablation.scaling.folder import is_ladder, read_ladder_files
-from gptzoo.ablation.scaling.read_result import read_ladder
+from gptzoo.ablation.scaling.folder import is_ladder
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError, InputError
-from gptzoo.publishing.private_paths import public_record
 
 _WATCHED_FILES = ("*.json", "trials/*/*.json", "trials/*/*.jsonl", "trials/*/sample.txt")
 
@@ -72,9 +69,8 @@ class ReportServer(ThreadingHTTPServer):
 
 def _render(folder: Path, version: str) -> str:
     if is_ladder(folder):
-        result, (spec, _) = read_ladder(folder), read_ladder_files(folder)
-        figures = build_ladder_figures(result.analysis, result.metric) if result.analysis else []
-        return render_ladder_page(result, public_record(spec), figures, version=version)
+        contents, _ = read_ladder_page(folder)
+        return contents.render(version=version)
     outcome = read_outcome(folder)
     analysis = without_paths(analyse(outcome))
     outcome = without_paths(outcome)

@@ -110,7 +110,7 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
             counts = ", ".join([*map(str, earlier), format_count(last, "seed")])
             yield (
                 f"This is look {len(outcome.looks)} at the results, after {counts}. It spends "
-                f"{outcome.alpha:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
+                f"{outcome.level:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
             )
         yield (
             f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
@@ -151,7 +151,7 @@ def _n_seeds(outcome: Outcome, variants: Sequence[str]) -> str:
 
 
 def _means(outcome: Outcome) -> str:
-    return f"means with {100 * (1 - outcome.alpha):.4g}% confidence intervals"
+    return f"means with {100 * (1 - outcome.level):.4g}% confidence intervals"
 
 
 def _differences(outcome: Outcome, paired: Set[bool], n_comparisons: int) -> str:
@@ -166,7 +166,7 @@ def _differences(outcome: Outcome, paired: Set[bool], n_comparisons: int) -> str
     baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return (
         f"Differences are variant minus {baseline}, {test}, with intervals and p values corrected for "
-        f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.alpha:.3g})."
+        f"{format_count(n_comparisons, 'comparison')} (Holm, α = {outcome.level:.3g})."
     )
 
 

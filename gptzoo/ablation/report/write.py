@@ -9,21 +9,17 @@ from pathlib import Path
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.figures.figure import Figure, build_figures
-from gptzoo.ablation.report.figures.ladder_figures import build_ladder_figures
 from gptzoo.ablation.report.figures.static_figures import draw_figure, draw_heat_map
 from gptzoo.ablation.report.figures.task_figures import HeatMap, build_heat_map
 from gptzoo.ablation.report.html_page import render_page
-from gptzoo.ablation.report.ladder_page import ladder_styles, ladder_tables, render_ladder_page
+from gptzoo.ablation.report.ladder_page import read_ladder_page
 from gptzoo.ablation.report.palette import LineStyle, outcome_styles
 from gptzoo.ablation.report.paper_tables import build_paper_tables
 from gptzoo.ablation.report.tables import Table, build_tables
 from gptzoo.ablation.report.without_paths import without_paths
-from gptzoo.ablation.scaling.folder import read_ladder_files
-from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.scaling.result import LadderResult
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
-from gptzoo.publishing.private_paths import public_record
 from gptzoo.utils.atomic import write_text
 
 Note = Callable[[str], None]
@@ -76,19 +72,17 @@ def write_report(outcome: Outcome, folder: str | Path, *, note: Note = lambda te
 def write_ladder_report(ladder: str | Path, folder: str | Path, *, note: Note = lambda text: None) -> LadderReport:
     """Read a scaling ladder, running or done, from its folder and write its report into another one.
 
-    The files are report.html, figures/*.png and *.svg, and tables/*.csv and *.parquet. `note` is that of
-    `write_report`.
+    The files are report.html, figures/*.png and *.svg, and tables/*.csv and *.parquet. They have neither folder names
+    nor the name of the host. `note` is that of `write_report`.
 
     Raises FolderError if `ladder` is not the folder of a ladder, or if the files cannot be written.
     """
-    result, (spec, _) = read_ladder(ladder), read_ladder_files(Path(ladder))
-    figures = build_ladder_figures(result.analysis, result.metric) if result.analysis else []
-    tables = ladder_tables(result)
+    contents, result = read_ladder_page(Path(ladder))
 
     def page(images: Mapping[str, bytes]) -> str:
-        return render_ladder_page(result, public_record(spec), figures, images=images)
+        return contents.render(images=images)
 
-    files = _write_files(Path(folder), page, figures, None, ladder_styles(result), tables, {}, note)
+    files = _write_files(Path(folder), page, contents.figures, None, contents.styles, contents.tables, {}, note)
     return LadderReport(files[0], files, result)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gptzoo.ablation.comparison.result import WarningResult
 from gptzoo.ablation.planning.folder import read_outcome
@@ -23,8 +24,11 @@ from gptzoo.ablation.wording import format_count, unit_of
 
 def read_ladder(folder: str | Path) -> LadderResult:
     """Read the result of a ladder, finished or not, from its folder. Raises FolderError."""
-    spec, runs = read_ladder_files(Path(folder))
-    outcome = read_outcome(folder)
+    return ladder_result(*read_ladder_files(Path(folder)), read_outcome(folder))
+
+
+def ladder_result(spec: Mapping[str, Any], runs: Sequence[LadderRun], outcome: Outcome) -> LadderResult:
+    """Return the result of a ladder, from its spec as JSON, its runs, and the outcome of its ablation."""
     analysis, missing = _analyse(outcome, runs, spec["extrapolate"])
     states = Counter(trial.state for trial in outcome.trials)
     n_variants, n_sizes = len({run.variant for run in runs}), len({run.n_layers for run in runs})
@@ -46,7 +50,7 @@ def read_ladder(folder: str | Path) -> LadderResult:
         n_trials=len(outcome.trials),
         n_failed=sum(len(outcome.failures(variant.name)) for variant in outcome.variants),
         n_waiting=states["waiting"] + states["running"],
-        folder=str(folder),
+        folder=str(outcome.folder),
         environment=dict(outcome.environment),
     )
 

@@ -44,7 +44,7 @@ def _variant_sentences(variant: VariantScaling, analysis: LadderAnalysis, factor
     )
     per_decade = f"{format_factor(trend)} per factor of 10 in compute"
     if trend.high < 1:
-        yield f"It shrinks with size, by {per_decade}: it does not carry over to larger models."
+        yield f"It shrinks with size, by {per_decade}."
     elif trend.low > 1:
         yield f"It grows with size, by {per_decade}."
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.outcome import Outcome
@@ -20,7 +21,7 @@ _INTENDED = ("parameters", "flops", "tokens")  # differences that a ladder has b
 
 def ladder_warnings(runs: Sequence[LadderRun], *, is_tuned: bool, outcome: Outcome) -> Iterator[ComparisonWarning]:
     """Yield the warnings of a ladder with results, finished or not."""
-    yield from (warning for warning in result_warnings(outcome) if warning.kind not in _INTENDED)
+    yield from _of_ladder(result_warnings(outcome))
     yield from _rule_warnings(runs, is_tuned=is_tuned)
 
 
@@ -28,8 +29,21 @@ def planned_warnings(ladder: LadderPlan, plan: Plan) -> Iterator[ComparisonWarni
     """Yield the warnings that are known before anything runs."""
     variants = [variant.as_variant() for variant in plan.variants]
     of_variants = variant_warnings(variants, plan.baseline, metric=plan.spec.metric, budget=None)
-    yield from (warning for warning in [*plan.warnings, *of_variants] if warning.kind not in _INTENDED)
+    yield from _of_ladder([*plan.warnings, *of_variants])
     yield from _rule_warnings(ladder.runs, is_tuned=ladder.spec.tune is not None)
+
+
+def _of_ladder(warnings: Iterable[ComparisonWarning]) -> Iterator[ComparisonWarning]:
+    """Yield the warnings of an ablation that hold for a ladder, without advice on fields that it does not have."""
+    for warning in warnings:
+        if warning.kind == "seeds added":
+            text = (
+                "Seeds were added after results had been seen. If they were added because of the results, the "
+                "intervals contain the truth less often than they say."
+            )
+            yield replace(warning, text=text)
+        elif warning.kind not in _INTENDED:
+            yield warning
 
 
 def too_few_sizes(spec: LadderSpec) -> Iterator[str]:

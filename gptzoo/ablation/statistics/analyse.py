@@ -38,13 +38,13 @@ def analyse(outcome: Outcome) -> Analysis:
     """Analyse an ablation, running or done.
 
     Comparisons with the baseline are one family for Holm's correction, and the effects of a factorial design another.
-    In each family, `outcome.alpha` bounds the probability of calling anything different if nothing is. The analysis is
+    In each family, `outcome.level` bounds the probability of calling anything different if nothing is. The analysis is
     deterministic and does not depend on the order of variants and trials.
     """
     endpoints = {variant.name: outcome.endpoints(variant.name) for variant in outcome.variants}
     losses = {name: mean(values.values()) for name, values in endpoints.items() if values}
     average = mean_of_shares if outcome.compares_shares else mean_estimate
-    ranking = {name: average(list(endpoints[name].values()), outcome.alpha) for name in _ranked(outcome, endpoints)}
+    ranking = {name: average(list(endpoints[name].values()), outcome.level) for name in _ranked(outcome, endpoints)}
     contrasts = factorial_contrasts(outcome, endpoints)
     matched = losses_at_equal_cost(outcome)
     comparisons = compare_with_baseline(outcome)
@@ -53,7 +53,7 @@ def analyse(outcome: Outcome) -> Analysis:
         metric=outcome.metric,
         ranking=ranking,
         comparisons=comparisons,
-        noise=estimate_noise(list(endpoints.values()), outcome.alpha),
+        noise=estimate_noise(list(endpoints.values()), outcome.level),
         effects=_estimate_effects(outcome, contrasts),
         bands=curve_bands(outcome),
         matched=matched,
@@ -111,7 +111,7 @@ def _corrected(
     n_differences: number of differences that each contrast adds up. A difference of shares has a size of at most 1.
     """
     family = apply_holm_correction(
-        contrasts, alpha=outcome.alpha, margin=outcome.margin, higher_is_better=outcome.higher_is_better
+        contrasts, alpha=outcome.level, margin=outcome.margin, higher_is_better=outcome.higher_is_better
     )
     if not outcome.compares_shares:
         return family
@@ -239,7 +239,7 @@ def _detectable_difference(outcome: Outcome, contrast: Contrast, n: tuple[int, i
         contrast.sd,
         contrast.n if contrast.paired else n,
         n_comparisons=max(1, len(outcome.compared)),
-        alpha=outcome.alpha,
+        alpha=outcome.level,
         power=outcome.power,
         paired=contrast.paired,
     )

@@ -51,7 +51,7 @@ def curve_bands(outcome: Outcome) -> list[Band]:
         for variant in outcome.variants:
             variant_curve = curve(outcome, variant, metric)
             if variant_curve is not None:
-                bands += _bands(variant.name, metric, variant_curve, outcome.alpha)
+                bands += _bands(variant.name, metric, variant_curve, outcome.level)
     return bands
 
 
@@ -69,7 +69,7 @@ def losses_at_equal_cost(outcome: Outcome) -> dict[Cost, Matched]:
     compared_costs: tuple[Cost, ...] = ("flops", "seconds")
     for cost in compared_costs:
         if len(done) >= 2 and all(cost in c.costs for c in done.values()):
-            matched[cost] = _match(done, cost, outcome.alpha)
+            matched[cost] = _match(done, cost, outcome.level)
     return matched
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
@@ -38,7 +39,21 @@ def report_notes(
     yield from _outlier_notes(endpoints)
     yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
     yield from _equal_cost_notes(outcome, matched)
+    yield from _training_text_notes(outcome)
     yield from _exclusion_notes(outcome)
+
+
+def _training_text_notes(outcome: Outcome) -> Iterator[str]:
+    """Yield a note if the training losses of variants are of different texts or tokens."""
+    data = {
+        variant.name: json.dumps([variant.spec.get("corpus"), variant.spec.get("tokenizer")], sort_keys=True)
+        for variant in outcome.variants
+    }
+    if any(own != data.get(outcome.reference_of(name)) for name, own in data.items()):
+        yield (
+            "train/loss is per token of each variant's own training text, and the variants have different corpora or "
+            "tokenizers: its curves show progress, but do not compare variants."
+        )
 
 
 def _exclusion_notes(outcome: Outcome) -> Iterator[str]:

@@ -26,13 +26,13 @@ def compare_scores(outcome: Outcome) -> list[TaskScore]:
         sign = -1.0 if higher else 1.0  # verdicts take lower values for better
         for name in (*outcome.baselines, *outcome.compared):
             values = _endpoints(outcome, name, task, metric)
-            mean = mean_estimate(list(values.values()), outcome.alpha) if values else None
+            mean = mean_estimate(list(values.values()), outcome.level) if values else None
             if name in outcome.compared:
                 cells = [(sign, values), (-sign, _endpoints(outcome, outcome.reference_of(name), task, metric))]
                 contrasts[len(entries)] = estimate_contrast(cells, paired=outcome.paired)
             verdict: Verdict | None = "no data" if name in outcome.compared else None
             entries.append(TaskScore(task, metric, higher, name, values, mean, None, None, None, verdict))
-    family = apply_holm_correction(list(contrasts.values()), alpha=outcome.alpha, margin=0.0)
+    family = apply_holm_correction(list(contrasts.values()), alpha=outcome.level, margin=0.0)
     for index, corrected in zip(contrasts, family, strict=True):
         if corrected is not None:
             entry = entries[index]

@@ -37,14 +37,14 @@ def model_of(outcome: Outcome, variant: Variant) -> str:
 def _result(outcome: Outcome, variant: Variant, metric: TaskMetric) -> TaskResult:
     values = outcome.endpoints(variant.name, metric.metric)
     solved = Proportion(sum(value >= SOLVED for value in values.values()), len(values))
-    low, high = solved.interval(1 - outcome.alpha)
+    low, high = solved.interval(1 - outcome.level)
     return TaskResult(
         task=task_of(outcome, variant),
         variant=variant.name,
         model=model_of(outcome, variant),
         metric=metric,
         values=values,
-        mean=mean_of_shares(list(values.values()), outcome.alpha) if values else None,
+        mean=mean_of_shares(list(values.values()), outcome.level) if values else None,
         n_solved=solved.hits,
         solved_low=low,
         solved_high=high,

@@ -19,15 +19,22 @@ def describe_training(outcome: Outcome, models: str = "") -> str:
     models: the models in words (default: the number of variants).
     """
     variants = [v for v in outcome.variants if v.name in {*outcome.baselines, *outcome.compared}]
-    seeds = {len(outcome.trials_of(variant.name)) for variant in variants}
     parts = [
         f"{models or format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} "
-        f"parameters, {_range(seeds)} {'seed' if seeds == {1} else 'seeds'} each",
+        f"parameters, {_seeds(outcome, variants)}",
         _data(outcome, variants),
         _length(variants),
         _device(outcome.environment),
     ]
     return f"Trained: {'; '.join(filter(None, parts))}."
+
+
+def _seeds(outcome: Outcome, variants: list[Variant]) -> str:
+    """Return the number of seeds of each variant, and how many trials have a result if not all have one."""
+    n_seeds = [len(outcome.trials_of(variant.name)) for variant in variants]
+    n_done = sum(len(outcome.endpoints(variant.name)) for variant in variants)
+    done = "" if n_done == sum(n_seeds) else f" ({n_done:,} of {format_count(sum(n_seeds), 'run')} have a result)"
+    return f"{_range(n_seeds)} {'seed' if {*n_seeds} == {1} else 'seeds'} each{done}"
 
 
 def _data(outcome: Outcome, variants: list[Variant]) -> str:

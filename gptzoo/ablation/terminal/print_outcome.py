@@ -34,7 +34,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     print_scores(analysis, console)
     print_tasks(analysis, console)
     compared = [comparison.sentence for comparison in analysis.comparisons if comparison.variant in outcome.compared]
-    warnings = [f"Warning: {warning.text}" for warning in analysis.warnings]
+    warnings = map(str, analysis.warnings)
     costs = [cost.sentence for cost in analysis.costs]
     lines = ["", analysis.trained, *warnings, *compared, *costs, *analysis.notes]
     lines += [
@@ -120,7 +120,7 @@ def outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
         "unit": analysis.unit,
         "warnings": [asdict(warning) for warning in analysis.warnings],
         # Programs that read the notes of older versions look for the warnings there.
-        "notes": [*(f"Warning: {warning.text}" for warning in analysis.warnings), *analysis.notes],
+        "notes": [*map(str, analysis.warnings), *analysis.notes],
         **({"tasks": tasks_as_dict(analysis)} if analysis.tasks else {}),
         **({"scores": scores_as_dict(analysis)} if outcome.spec.get("harness") else {}),
     }

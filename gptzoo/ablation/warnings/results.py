@@ -12,7 +12,6 @@ from gptzoo.ablation.warnings.texts import (
     changed_texts,
     contaminated_texts,
     unequal_tokenizers,
-    unequal_training_texts,
     unequal_windows,
     unknown_texts,
 )
@@ -68,5 +67,4 @@ def result_warnings(outcome: Outcome) -> Iterator[ComparisonWarning]:
     yield from contaminated_texts(outcome)
     yield from changed_texts(outcome)
     yield from unknown_texts(outcome)
-    yield from unequal_training_texts(outcome)
     yield from run_warnings(outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 from gptzoo.ablation.design.axes import label_of
@@ -47,22 +46,6 @@ def unequal_tokenizers(variants: Sequence[Variant], baseline: str, metric: str) 
     )
     text = f"The variants have different tokenizers: {reference} of {baseline}, {parts}. {consequence}"
     yield ComparisonWarning("tokenizer", text, others)
-
-
-def unequal_training_texts(outcome: Outcome) -> Iterator[ComparisonWarning]:
-    """Yield a warning if the training losses of variants are of different texts or tokens, and do not compare."""
-
-    def data(variant: Variant) -> str:
-        return json.dumps([variant.spec.get("corpus"), variant.spec.get("tokenizer")], sort_keys=True)
-
-    of = {variant.name: data(variant) for variant in outcome.variants}
-    if others := [name for name, own in of.items() if own != of.get(outcome.reference_of(name))]:
-        yield ComparisonWarning(
-            "text",
-            "train/loss is per token of each variant's own training text, and the variants have different corpora or "
-            "tokenizers: its curves show progress, but do not compare variants.",
-            others,
-        )
 
 
 def contaminated_texts(outcome: Outcome) -> Iterator[ComparisonWarning]:

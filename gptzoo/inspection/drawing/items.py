@@ -36,7 +36,7 @@ class Box:
     """A module, a part, or an operation on tensors."""
 
     kind: BoxKind
-    name: str  # boxes of two drawings correspond if their names are equal
+    name: str  # occurs once in its frame, or once outside of frames; see `mark_differences`
     title: str
     notes: tuple[str, ...] = ()
     changed: frozenset[str] = frozenset()  # the title and the notes that the other drawing does not have
@@ -89,7 +89,10 @@ def content_of(spec: ModelSpec) -> Content:
 
 
 def mark_differences(a: Content, b: Content) -> tuple[Content, Content]:
-    """Return both contents with what the other one does not have marked as changed."""
+    """Return both contents with what the other one does not have marked as changed.
+
+    Boxes correspond if their names are equal, and those in frames if their frames have the same place among frames.
+    """
     return _marked(a, b), _marked(b, a)
 
 
@@ -112,12 +115,14 @@ def _sentence(box: Box) -> str:
 
 
 def _items(spec: ModelSpec, nodes: Sequence[ModuleNode | BlockGroup]) -> Iterator[Box | Frame]:
+    seen: Counter[str] = Counter()  # names outside of frames
     for node in nodes:
         if isinstance(node, BlockGroup):
-            boxes = tuple(_with_unique_names(_block_boxes(node)))
+            in_block: Counter[str] = Counter()
+            boxes = tuple(_with_unique_name(box, in_block) for box in _block_boxes(node))
             yield Frame(f"{node.n_layers} × block", tuple(_norm_lines(node.norm)), node.operations, boxes)
         else:
-            yield _module(spec, node, is_last=node is nodes[-1])
+            yield _with_unique_name(_module(spec, node, is_last=node is nodes[-1]), seen)
 
 
 def _norm_lines(norm: Config) -> list[str]:
@@ -201,37 +206,32 @@ def _costs(costs: ModelCosts) -> Iterator[str]:
     yield f"{costs.kv_cache_bytes_per_token:,} bytes of KV cache per token (fp32)"
 
 
-def _with_unique_names(boxes: Iterable[Box]) -> Iterator[Box]:
-    """Yield the boxes with names that occur once, such as norm, norm 2."""
-    seen: Counter[str] = Counter()
-    for box in boxes:
-        seen[box.name] += 1
-        yield replace(box, name=f"{box.name} {seen[box.name]}")
+def _with_unique_name(box: Box, seen: Counter[str]) -> Box:
+    """Return a box with its number among those of its name: norm 1, norm 2. `seen` counts them."""
+    seen[box.name] += 1
+    return replace(box, name=f"{box.name} {seen[box.name]}")
 
 
 # ---------------------------------------------------------------------- differences
 
 
 def _marked(content: Content, other: Content) -> Content:
-    boxes = {box.name: box for box in _boxes(other)}
+    modules = {item.name: item for item in other.items if isinstance(item, Box)}
     frames = [item for item in other.items if isinstance(item, Frame)]
     items: list[Box | Frame] = []
     for item in content.items:
         if isinstance(item, Box):
-            items.append(_marked_box(item, boxes.get(item.name)))
+            items.append(_marked_box(item, modules.get(item.name)))
             continue
         index = sum(isinstance(known, Frame) for known in items)
-        titles = {frames[index].title, *frames[index].norm} if index < len(frames) else set()
+        counterpart = frames[index] if index < len(frames) else None
+        titles = set() if counterpart is None else {counterpart.title, *counterpart.norm}
+        boxes = {} if counterpart is None else {box.name: box for box in counterpart.boxes}
         marked = tuple(_marked_box(box, boxes.get(box.name)) for box in item.boxes)
         items.append(replace(item, boxes=marked, changed=frozenset({item.title, *item.norm} - titles)))
     texts = {*content.sizes, *content.costs, content.stream, content.logits}
     others = {*other.sizes, *other.costs, other.stream, other.logits}
     return replace(content, items=tuple(items), changed=frozenset(texts - others))
-
-
-def _boxes(content: Content) -> Iterator[Box]:
-    for item in content.items:
-        yield from (item,) if isinstance(item, Box) else item.boxes
 
 
 def _marked_box(box: Box, other: Box | None) -> Box:

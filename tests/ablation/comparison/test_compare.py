@@ -206,7 +206,7 @@ def test_more_seeds_are_a_second_look_at_a_stricter_level(specs: tuple[Path, Pat
     assert compare(*specs, out=out) == second
     spec = gptzoo.load_ablation_spec(json.loads((out / "ablation.json").read_text()))
     outcome = gptzoo.read_outcome(out)
-    assert (spec.looks, outcome.alpha) == ((5, 8), spec.level)
+    assert (spec.looks, outcome.level) == ((5, 8), spec.level)
     described = methods(outcome, analyse(outcome))
     assert "This is look 2 at the results, after 5, 8 seeds. It spends 0.011 of α = 0.05" in described
 

@@ -123,8 +123,8 @@ def test_without_them_the_plan_warns(tmp_path: Path) -> None:
     assert settings(loud) == (1.0, 0.004)
     assert loud.recommended == []
     assert loud.left_out == [
-        f"norm 'loud' is recommended with {SCALE} 5.657, and has 1",
-        "norm 'loud' is recommended with optimizer.lr times 0.5, and has 0.004",
+        f"norm 'loud' recommends {SCALE} 5.657, but it is 1",
+        "norm 'loud' recommends optimizer.lr times 0.5, but it is 0.004",
     ]
     assert [warning.text.partition(". ")[0] for warning in plan.warnings] == [f"loud: {text}" for text in loud.left_out]
 
@@ -147,7 +147,7 @@ def test_a_component_of_the_base_keeps_the_settings_of_the_base(tmp_path: Path) 
     assert plan.baseline == plan.variants[0].name
     assert settings(plan.variants[0]) == (5.0, 0.004)
     assert planned(plan, "pre_ln").left_out == []
-    assert plan.variants[0].left_out == [f"norm 'loud' is recommended with {SCALE} 5.657, and has 5"]
+    assert plan.variants[0].left_out == [f"norm 'loud' recommends {SCALE} 5.657, but it is 5"]
 
 
 def test_of_different_values_the_first_is_taken_and_the_other_left_out(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_of_different_values_the_first_is_taken_and_the_other_left_out(tmp_path:
     both = planned(plan, "quiet-loud")
     assert len(both.recommended) == 2
     assert any(f"{SCALE} " in missing for missing in both.left_out)
-    assert "ffn 'quiet' is recommended with model.architecture.warmth 1, which this model cannot set" in both.left_out
+    assert "ffn 'quiet' recommends model.architecture.warmth 1, which this model cannot set" in both.left_out
 
 
 def test_a_tuned_field_starts_at_the_recommended_value_and_is_not_left_out(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_ablation_that_was_started_without_the_option_keeps_its_trials(tmp_pa
     for _ in range(2):  # the second time, the folder has the decision
         again = plan_of(tmp_path / "a", axes)
         assert [trial.name for trial in again.trials] == [trial.name for trial in old.trials]
-        assert any("is recommended with" in warning.text for warning in again.warnings)
+        assert any("recommends" in warning.text for warning in again.warnings)
         write_plan(tmp_path / "a", again)
     explicit = plan_of(tmp_path / "a", {"model.norm": {"choices": ["pre_ln", "loud"], "recommended": True}})
     assert settings(planned(explicit, "loud")) == (pytest.approx(32**0.5), pytest.approx(0.002))
@@ -236,7 +236,7 @@ def test_build_shows_them(tmp_path: Path) -> None:
     file = tmp_path / "model.json"
     file.write_text(json.dumps({**BASE["model"], "vocab_size": 13, "norm": "loud"}))
     shown = CliRunner().invoke(main, ["build", str(file)]).output
-    assert f"recommended      {SCALE} 5.657 · not set, and has 1" in shown
+    assert f"recommended      {SCALE} 5.657 · not set, but it is 1" in shown
     assert f"recommended      optimizer.lr times 0.5 · norm loud · {PAPER}" in shown
     shown = CliRunner().invoke(main, ["build", str(file), "--json"]).output
     first, second = json.loads(shown)["recommended"]
@@ -248,7 +248,7 @@ def test_build_shows_them(tmp_path: Path) -> None:
 
 
 def test_a_verdict_says_what_is_left_out() -> None:
-    missing = f"norm 'loud' is recommended with {SCALE} 5.657, and has 1"
+    missing = f"norm 'loud' recommends {SCALE} 5.657, but it is 1"
     losses = {"pre_ln": {1: 2.0, 2: 2.1, 3: 2.05}, "loud": {1: 3.0, 2: 3.2, 3: 3.1}, "peri": {1: 2.5, 2: 2.6, 3: 2.4}}
     variants = [variant(n, {"model.norm": n}, left_out=[missing] if n == "loud" else []) for n in losses]
     result = outcome(losses, variants=variants)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import csv
+import hashlib
 import html
 import io
 import json
@@ -11,6 +13,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ import gptzoo
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.planning.folder import write_plan
 from gptzoo.ablation.planning.plan import make_plan
+from gptzoo.ablation.report.serve import ReportServer
 from gptzoo.ablation.report.write import write_ladder_report
 from gptzoo.ablation.scaling.folder import check_same_ladder, write_ladder
 from gptzoo.ablation.scaling.ladder import ladder
@@ -34,11 +38,15 @@ from gptzoo.ablation.scaling.plan_ladder import plan_ladder
 from gptzoo.ablation.scaling.power_law import PowerLawFit, ScalingPoint
 from gptzoo.ablation.scaling.read_result import read_ladder
 from gptzoo.ablation.scaling.result import LadderResult
+from gptzoo.ablation.scaling.sentences import format_factor
 from gptzoo.ablation.scaling.warnings import planned_warnings
 from gptzoo.ablation.terminal.print_ladder import print_ladder, print_ladder_plan
+from gptzoo.checkpoint.plugin_files import PluginFile
+from gptzoo.checkpoint.records import with_checksum
 from gptzoo.cli import main
 from gptzoo.errors import FolderError, InputError, SpecError
 from gptzoo.spec.schema import output_schema
+from gptzoo.utils.atomic import write_json
 from gptzoo.utils.json_text import to_json
 
 BASE: dict[str, Any] = {
@@ -245,6 +253,26 @@ def test_the_text_reports_repeated_text_and_untuned_rates(tmp_path: Path) -> Non
     assert "effective compute multiplier over baseline" in text
 
 
+def test_the_status_of_a_ladder_is_its_result_and_compares_no_sizes(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    result = read_ladder(tmp_path / "out")
+    arguments = ["ablate", "status", str(tmp_path / "out")]
+    printed = CliRunner().invoke(main, arguments)
+    assert (printed.exit_code, printed.stdout) == (0, shown(result))
+    as_json = CliRunner().invoke(main, [*arguments, "--json"]).stdout
+    assert json.loads(as_json) == json.loads(to_json(result.model_dump(mode="json")))
+    next((tmp_path / "out" / "trials").glob("2l-post-*/metrics.jsonl")).write_text("damaged")
+    assert CliRunner().invoke(main, arguments).exit_code == 1
+
+
+def test_seeds_that_are_added_are_a_warning_without_advice_for_ablations(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    finish(changed(seeds=4), tmp_path / "out")
+    (warning,) = (w for w in read_ladder(tmp_path / "out").warnings if w.kind == "seeds added")
+    assert "the intervals contain the truth less often than they say" in warning.text
+    assert "looks" not in warning.text
+
+
 @pytest.mark.slow
 def test_a_ladder_is_planned_trained_and_read_again(tmp_path: Path) -> None:
     spec = changed(rule={"width_per_layer": 8, "head_width": 8, "tokens_per_parameter": 0.5}, seeds=2, sizes=[1, 2, 3])
@@ -352,6 +380,42 @@ def test_the_report_has_the_findings_figures_and_numbers(tmp_path: Path) -> None
     rows = list(csv.DictReader((tmp_path / "out" / "report" / "tables" / "results.csv").open()))
     assert [(row["variant"], row["held_out"]) for row in rows[-2:]] == [("baseline", "1"), ("post", "1")]
     assert float(rows[-1]["law"]) == result.analysis.held_out[1].predicted.estimate
+
+
+def test_the_page_can_be_reproduced_and_has_nothing_private(tmp_path: Path) -> None:
+    folder, text = tmp_path / "out", tmp_path / "my text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    base = {**BASE, "corpus": {"type": "text", "path": str(text)}}
+    source = b"import gptzoo\n"
+    file = PluginFile("my gate.py", hashlib.sha256(source).hexdigest())
+    finish(changed(base=base), folder)
+    (folder / file.kept).parent.mkdir(parents=True)
+    (folder / file.kept).write_bytes(source)
+    design = json.loads((folder / "variants.json").read_text())
+    del design["sha256"]
+    write_json(folder / "variants.json", with_checksum({**design, "plugin_files": [asdict(file)]}))
+    environment = {"torch": "2", "host": "ada-laptop", "plugins": {"gate": f"file {tmp_path}/my gate.py"}}
+    for trial in folder.glob("trials/*"):
+        (trial / "environment.json").write_text(json.dumps(environment))
+        (trial / "warnings.json").write_text(json.dumps([f"{text}: is short"]))
+    with ReportServer(folder, 0) as server:
+        pages = [write_ladder_report(folder, tmp_path / "report").page.read_text(), server.page()]
+    for page in pages:
+        assert "gptzoo ladder ladder.json --plugin &#39;my gate.py&#39; --out tiny</code>" in page
+        assert file.sha256 in page
+        assert f'download="{file.name}" href="data:text/x-python;base64,{base64.b64encode(source).decode()}"' in page
+        assert "my text.txt" in page
+        assert not any(private in page for private in (str(tmp_path), "ada-laptop"))
+
+
+def test_the_multipliers_of_the_page_are_sorted_by_their_own_value(tmp_path: Path) -> None:
+    finish(LADDER, tmp_path / "out")
+    page = write_ladder_report(tmp_path / "out", tmp_path / "report").page.read_text()
+    analysis = read_ladder(tmp_path / "out").analysis
+    assert analysis is not None
+    for entry in analysis.variants[1].multipliers:
+        estimate = entry.multiplier.estimate
+        assert f'data-value="{estimate!r}">{format_factor(entry.multiplier)}</td>' in page
 
 
 def test_the_report_of_a_ladder_without_results_says_what_is_missing(tmp_path: Path) -> None:

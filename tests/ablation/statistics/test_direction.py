@@ -20,6 +20,7 @@ from gptzoo.ablation.selection.learning_rate_grid import GridTrial, choose_value
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.ablation.statistics.multiple_comparisons import verdict_from_interval
 from gptzoo.ablation.statistics.pareto import pareto_front
+from gptzoo.ablation.terminal.print_outcome import outcome_as_dict
 from gptzoo.spec.ablation_fairness import TuneSpec
 
 LOSSES = {name: dict(enumerate(values)) for name, values in BITS.items()}
@@ -122,3 +123,16 @@ def test_tuning_chooses_the_highest_accuracy_and_extends_the_grid_towards_it() -
     )
     assert beyond.tuning is not None
     assert beyond.tuning.best == 0.004
+
+
+def test_a_metric_of_the_machine_is_compared_in_all_results_if_it_is_the_one_to_compare() -> None:
+    speeds = {name: {seed: 1000 / value for seed, value in of.items()} for name, of in LOSSES.items()}
+    trials = [
+        TrialOutcome(name, seed, "done", rows=[{"step": 10, "tokens_per_second": speed, "val/loss": 2.0}])
+        for name, of in speeds.items()
+        for seed, speed in of.items()
+    ]
+    made = replace(outcome(LOSSES), metric="tokens_per_second", trials=trials, higher_is_better=True)
+    shown = {name: entry["verdict"] for name, entry in outcome_as_dict(made)["verdicts"].items()}
+    assert shown == {"good": "better", "bad": "worse"}
+    assert shown == {comparison.variant: comparison.verdict for comparison in analyse(made).comparisons}

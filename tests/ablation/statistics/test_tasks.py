@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -14,6 +15,7 @@ from scipy import stats
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.tasks import TaskMetric
 from gptzoo.ablation.records.trial import TrialOutcome
+from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.report.figures.figure import build_figures
 from gptzoo.ablation.report.figures.task_figures import StatePlot
 from gptzoo.ablation.report.html_page import render_page
@@ -60,7 +62,7 @@ def made() -> Outcome:
         metric="val/accuracy",
         paired=True,
         margin=0.01,
-        alpha=0.05,
+        level=0.05,
         power=0.8,
         variants=variants,
         trials=trials,
@@ -146,6 +148,8 @@ def test_tables_papers_and_json_have_the_same_results() -> None:
     assert paper.rows[1][0] == "linear"
     assert paper.rows[1][1].startswith("0.463 (0.000–1.000), 1/3 solved")
     assert r"\begin{tabular}{lrrrr}" in paper.as_latex()
+    doubtful = replace(analysis, warnings=[ComparisonWarning("plan", "The models were not tuned.")])
+    assert all("Warning: The models were not tuned." in t.notes for t in build_paper_tables(outcome, doubtful))
     tasks = outcome_as_dict(outcome)["tasks"]
     assert [(t["variant"], t["metric"]["metric"], t["n_solved"]) for t in tasks[:2]] == [
         ("recall-full", "val/accuracy", 3),
