@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from gptzoo.cli.stack import draw_stack
-from gptzoo.inspection.config_notes import wrap_notes
+from gptzoo.inspection.config_notes import describe_sizes, wrap_notes
 from gptzoo.inspection.model_graph import BlockGroup, ModuleNode
 from gptzoo.interop.exporting.summary import summarise_export
 from gptzoo.model.accounting import ModelCosts, TrainingMemory
@@ -45,16 +45,8 @@ def print_card(
 
 
 def _header(spec: ModelSpec, costs: ModelCosts, width: int) -> Panel:
-    dims = spec.dims
-    sizes = [
-        f"{dims.n_layers} layers",
-        f"d_model {dims.d_model:,}",
-        f"{dims.n_heads} heads × {dims.d_head}",
-        f"context {dims.context_length:,}",
-        f"vocabulary {dims.vocab_size:,}",
-    ]
     text = Text(f"{costs.parameters.total:,} parameters", "bold")
-    text.append("\n" + "\n".join(wrap_notes(sizes, width - 4)), "not bold")
+    text.append("\n" + "\n".join(wrap_notes(describe_sizes(spec.dims), width - 4)), "not bold")
     return Panel(text, title=Text(spec.name, "bold"), title_align="left", border_style="dim")
 
 

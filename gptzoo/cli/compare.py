@@ -140,7 +140,7 @@ def _lines(result: ComparisonResult) -> list[str]:
     """Return the result as text: what was trained, warnings, verdict, both sides, looks and the folder."""
     from gptzoo.ablation.wording import format_count
 
-    lines = [result.trained, *(f"Warning: {warning.text}" for warning in result.warnings)]
+    lines = [result.trained, *map(str, result.warnings)]
     lines += [f"verdict: {result.verdict}", result.sentence]
     if result.cost_to_reach is not None:
         lines.append(result.cost_to_reach.sentence)

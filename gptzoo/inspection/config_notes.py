@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from gptzoo.component import Config
+from gptzoo.dims import Dims
 from gptzoo.inspection.model_graph import BlockGroup, ConfigGroup, positional_methods
 from gptzoo.spec.components_in_spec import SpecComponent
 
@@ -36,6 +37,17 @@ def describe_config(config: Config) -> list[str]:
         elif value != 0:
             notes.append(f"{name} {_format_value(value)}")
     return notes
+
+
+def describe_sizes(dims: Dims) -> list[str]:
+    """Return the sizes of a model."""
+    return [
+        f"{dims.n_layers} layers",
+        f"d_model {dims.d_model:,}",
+        f"{dims.n_heads} heads × {dims.d_head}",
+        f"context {dims.context_length:,}",
+        f"vocabulary {dims.vocab_size:,}",
+    ]
 
 
 def common_notes(groups: Iterable[ConfigGroup]) -> list[str]:

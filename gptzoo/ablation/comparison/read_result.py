@@ -31,7 +31,7 @@ def result_of(outcome: Outcome) -> ComparisonResult:
         verdict=comparison.verdict,
         trained=analysis.trained,
         sentence=comparison.sentence,
-        warnings=tuple(WarningResult(kind=w.kind, text=w.text, variants=tuple(w.variants)) for w in analysis.warnings),
+        warnings=tuple(map(WarningResult.of, analysis.warnings)),
         metric=outcome.metric,
         higher_is_better=outcome.higher_is_better,
         unit=analysis.unit,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from gptzoo.ablation.records.analysis import Verdict
-from gptzoo.ablation.records.warning import WarningKind
+from gptzoo.ablation.records.warning import ComparisonWarning, WarningKind
 from gptzoo.strict_model import StrictModel
 
 
@@ -18,6 +18,14 @@ class WarningResult(StrictModel):
     """The warning as complete sentences, clear when read alone."""
     variants: tuple[str, ...] = ()
     """Names of the runs that it concerns. Empty: both."""
+
+    @classmethod
+    def of(cls, warning: ComparisonWarning) -> Self:
+        """Return the record of a warning."""
+        return cls(kind=warning.kind, text=warning.text, variants=tuple(warning.variants))
+
+    def __str__(self) -> str:
+        return f"Warning: {self.text}"
 
 
 class IntervalResult(StrictModel):

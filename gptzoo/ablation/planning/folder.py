@@ -199,7 +199,8 @@ def _lengths(lengths: Sequence[Mapping[str, Any]], trials: Sequence[TrialOutcome
 def _warnings(design: Mapping[str, Any]) -> list[ComparisonWarning]:
     if "warning_records" in design:
         return [ComparisonWarning(**record) for record in design["warning_records"]]
-    return [ComparisonWarning("plan", text) for text in design.get("warnings", ())]  # of an older version
+    # An older version stored texts without their full stop.
+    return [ComparisonWarning("plan", f"{text.rstrip('.')}.") for text in design.get("warnings", ())]
 
 
 def _variant(data: Mapping[str, Any]) -> Variant:

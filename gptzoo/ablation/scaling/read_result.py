@@ -39,8 +39,7 @@ def ladder_result(spec: Mapping[str, Any], runs: Sequence[LadderRun], outcome: O
         ),
         findings=() if analysis is None else tuple(ladder_sentences(analysis, tuple(spec["extrapolate"]))),
         warnings=tuple(
-            WarningResult(kind=w.kind, text=w.text, variants=tuple(w.variants))
-            for w in ladder_warnings(runs, is_tuned=spec["tune"] is not None, outcome=outcome)
+            map(WarningResult.of, ladder_warnings(runs, is_tuned=spec["tune"] is not None, outcome=outcome))
         ),
         metric=outcome.metric,
         unit=unit_of(outcome.metric),

@@ -129,7 +129,7 @@ def _print_points(analysis: LadderAnalysis, console: Console) -> None:
 
 def _result_lines(result: LadderResult) -> Iterator[str]:
     yield result.trained
-    yield from (f"Warning: {warning.text}" for warning in result.warnings)
+    yield from map(str, result.warnings)
     if result.n_waiting:
         yield f"Preliminary: {result.n_waiting} of {format_count(result.n_trials, 'trial')} not done yet."
     if result.missing:

@@ -13,6 +13,7 @@ from gptzoo.component import Config
 from gptzoo.inspection.config_notes import (
     common_notes,
     describe_config,
+    describe_sizes,
     layer_ranges,
     notes_of_layers,
     positional_notes,
@@ -70,17 +71,10 @@ class Content:
 def content_of(spec: ModelSpec) -> Content:
     """Return the content of the drawing of a model. Raises SpecError if the spec has no vocab_size."""
     dims = spec.dims
-    sizes = [
-        f"{dims.n_layers} layers",
-        f"d_model {dims.d_model:,}",
-        f"{dims.n_heads} heads × {dims.d_head}",
-        f"context {dims.context_length:,}",
-        f"vocabulary {dims.vocab_size:,}",
-    ]
     nodes = build_model_graph(spec)
     return Content(
         name=spec.name,
-        sizes=tuple(_lines(sizes)),
+        sizes=tuple(_lines(describe_sizes(dims))),
         items=tuple(_items(spec, nodes)),
         stream=f"(B, T, {dims.d_model})",
         logits=f"(B, T, {dims.vocab_size})",
