@@ -213,6 +213,7 @@ def test_the_model_card_says_that_the_code_has_to_be_trusted(exported: Any) -> N
 
 
 def test_the_code_has_no_lint(exported: Any) -> None:
+    pytest.importorskip("ruff")
     _, folder = exported
     rules = ["--isolated", "--select", "E,F,I,UP,B", "--line-length", "110", "--target-version", "py311"]
     done = subprocess.run([sys.executable, "-m", "ruff", "check", *rules, str(folder)], capture_output=True, text=True)
