@@ -156,6 +156,8 @@ def test_the_page_can_be_followed_from_top_to_bottom(
     assert outputs["sample"].count("The ") >= 2
     assert outputs["python"].startswith("The ")
     answer = json.loads(outputs["curl"])
-    assert (answer["model"], answer["usage"]["completion_tokens"]) == ("mine", 50)
+    ended = answer["choices"][0]["finish_reason"]  # nothing seeds the request, and the end of a document may be drawn
+    n_tokens = answer["usage"]["completion_tokens"]
+    assert (answer["model"], ended) == ("mine", "length" if n_tokens == 50 else "stop")
     for picture in ("losses.png", "runs/mine/loss.png", "runs/learned/loss.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG"), picture
