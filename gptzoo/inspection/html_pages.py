@@ -19,6 +19,11 @@ _INT16_MAX = 32767
 
 def attention_page(maps: AttentionMaps, title: str) -> str:
     """Return a page with thumbnails of all heads, the selected head enlarged, and its weights over the text."""
+    return _page(title, "attention", attention_data(maps))
+
+
+def attention_data(maps: AttentionMaps) -> dict[str, Any]:
+    """Return attention maps as JSON, in the form that the script of `attention_page` reads."""
     data = [
         {
             "path": attention_map.path,
@@ -28,7 +33,7 @@ def attention_page(maps: AttentionMaps, title: str) -> str:
         }
         for attention_map in maps.maps
     ]
-    return _page(title, "attention", {"tokens": maps.tokens, "maps": data, "without_map": maps.without_map})
+    return {"tokens": maps.tokens, "maps": data, "without_map": maps.without_map}
 
 
 def lens_page(lens: LogitLens, title: str) -> str:
@@ -43,6 +48,20 @@ def lens_page(lens: LogitLens, title: str) -> str:
         "rank": lens.rank.tolist(),
     }
     return _page(title, "logits", data)
+
+
+def view_script(view: str) -> str:
+    """Return the script of a view, such as "attention", as a function `show(data, view, hint, keys)`.
+
+    It draws `data` into the element `view`, explains itself in the element `hint`, and listens to the keys that reach
+    the element or document `keys`.
+    """
+    return f"{_asset('page.js')}\nfunction show(data, view, hint, keys) {{\n{_asset(view + '.js')}}}\n"
+
+
+def page_style() -> str:
+    """Return the style sheet of the pages."""
+    return _asset("page.css")
 
 
 def _quantized(weights: np.ndarray) -> dict[str, Any]:
@@ -62,13 +81,15 @@ def _page(title: str, view: str, data: Mapping[str, object]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
 <style>
-{_asset("page.css")}</style>
+{page_style()}</style>
 <header><h1>{html.escape(title)}</h1><p id="hint"></p></header>
 <main id="view"></main>
 <script type="application/json" id="data">{values}</script>
 <script>
-{_asset("page.js")}
-{_asset(view + ".js")}</script>
+{view_script(view)}
+show(JSON.parse(document.getElementById("data").textContent), document.getElementById("view"),
+  document.getElementById("hint"), document);
+</script>
 </html>
 """
 

@@ -18,34 +18,34 @@ from starlette.types import ASGIApp
 from gptzoo.errors import InputError
 from gptzoo.serving.endpoints import HARNESS_PREFIX, INTERNAL_ERROR, Endpoints
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.request_builder import RequestBuilder
-from gptzoo.serving.scheduler import Scheduler
+from gptzoo.serving.models import ServedModel, ServedModels
+from gptzoo.serving.playground import playground
 
 
 def make_app(
-    scheduler: Scheduler,
-    builder: RequestBuilder,
+    models: Sequence[ServedModel],
     *,
-    name: str,
     api_key: str | None = None,
     allowed_origins: Sequence[str] = (),
 ) -> ASGIApp:
-    """Return the ASGI application that serves the scheduler's model under `name`.
+    """Return the ASGI application that serves the models, each under its name.
 
     api_key: requests that do not have it as their bearer token get status 401.
     allowed_origins: origins of web pages that may call the server, such as "https://example.org", or "*" for all. By
     default the responses have no CORS headers, so browsers refuse calls from pages of other origins. Raises InputError
-    for a text that is not an origin.
+    for a text that is not an origin, and for two models with one name.
     """
     check_origins(allowed_origins)
-    endpoints = Endpoints(scheduler, builder, name, api_key)
+    served = ServedModels(models)
+    endpoints = Endpoints(served, api_key)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        with scheduler:
+        with served.running():
             yield
 
     routes = [
+        Route("/", playground),
         Route("/health", endpoints.health),
         Route("/openapi.json", endpoints.openapi),
         Route("/v1/models", endpoints.models),
@@ -55,6 +55,7 @@ def make_app(
         Route("/tokenize", endpoints.tokenize, methods=["POST"]),
         Route("/detokenize", endpoints.detokenize, methods=["POST"]),
         Route("/tokenizer_info", endpoints.tokenizer_info),
+        Route("/attention", endpoints.attention, methods=["POST"]),
         Route(HARNESS_PREFIX + "/v1/completions", endpoints.completions, methods=["POST"]),
         Route(HARNESS_PREFIX + "/tokenize", endpoints.tokenize, methods=["POST"]),
         Route(HARNESS_PREFIX + "/detokenize", endpoints.detokenize, methods=["POST"]),

@@ -77,7 +77,7 @@ class Completion:
             function(*arguments)
         except Exception as error:  # the event loop would only log it, and the client would wait forever
             _log.exception("a response failed")
-            self.failure = _as_request_error(error)
+            self.failure = as_request_error(error)
             self._finish()
 
     def _add_prompt_scores(self, request_index: int, scores: Sequence[ScoredToken]) -> None:
@@ -89,7 +89,7 @@ class Completion:
         if self.done.is_set():
             return
         if event.error is not None:
-            self.failure = _as_request_error(event.error)
+            self.failure = as_request_error(event.error)
             self._finish()
             return
         choice = self.choices[request_index * self.body.n_samples + event.sample]
@@ -214,7 +214,8 @@ class _Choice:
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": self.finish_reason}
 
 
-def _as_request_error(error: Exception) -> RequestError:
+def as_request_error(error: Exception) -> RequestError:
+    """Return the error response to an exception of the model or of a request."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, LogitsError | ProcessorError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import logging
-import time
 from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any
@@ -15,14 +14,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from gptzoo.serving.attention import AttentionOfText, AttentionRequest
 from gptzoo.serving.chat.completion import ChatCompletion
 from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.completion import Completion
 from gptzoo.serving.disconnect import run_while_connected
 from gptzoo.serving.errors import RequestError
+from gptzoo.serving.models import ServedModels
 from gptzoo.serving.openapi import openapi_document
 from gptzoo.serving.protocol import read_json, read_request
-from gptzoo.serving.request_builder import RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
 from gptzoo.serving.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize, tokenizer_info
 from gptzoo.utils.json_text import to_json
@@ -35,19 +35,19 @@ HARNESS_PREFIX = "/lm-eval"
 
 
 class Endpoints:
-    """The endpoints of one model.
+    """The endpoints of a server.
 
-    With `api_key`, all but /health and /openapi.json require it as the bearer token.
+    With `api_key`, all but /, /health and /openapi.json require it as the bearer token.
     """
 
-    def __init__(self, scheduler: Scheduler, builder: RequestBuilder, name: str, api_key: str | None):
-        self.scheduler, self.builder, self.name, self.api_key = scheduler, builder, name, api_key
-        self.card = {"id": name, "object": "model", "created": int(time.time()), "owned_by": "gptzoo"}
+    def __init__(self, models: ServedModels, api_key: str | None):
+        self.models_by_name, self.api_key = models, api_key
 
     async def health(self, request: Request) -> Response:
-        if (failure := self.scheduler.failure) is not None:
-            raise RequestError(503, f"the model fails: {type(failure).__name__}: {failure}")
-        return JSONResponse({"status": "ok", "open": self.scheduler.n_open})
+        for model in self.models_by_name:
+            if (failure := model.scheduler.failure) is not None:
+                raise RequestError(503, f"the model {model.name!r} fails: {type(failure).__name__}: {failure}")
+        return JSONResponse({"status": "ok", "open": sum(model.scheduler.n_open for model in self.models_by_name)})
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(self._openapi_document)
@@ -58,59 +58,60 @@ class Endpoints:
 
     async def models(self, request: Request) -> Response:
         self._authenticate(request)
-        return JSONResponse({"object": "list", "data": [self.card]})
+        return JSONResponse({"object": "list", "data": [model.card for model in self.models_by_name]})
 
     async def model(self, request: Request) -> Response:
         self._authenticate(request)
-        self._check_model_name(request.path_params["name"])
-        return JSONResponse(self.card)
+        return JSONResponse(self.models_by_name.find(request.path_params["name"]).card)
 
     async def completions(self, request: Request) -> Response:
         self._authenticate(request)
         body = read_request(await self._read_body(request))
-        self._check_model_name(body.model)
-        completion = Completion(body, self.builder.build(body), self.builder.tokenizer, self.name)
-        return await self._respond(completion, request)
+        model = self.models_by_name.find(body.model)
+        completion = Completion(body, model.builder.build(body), model.builder.tokenizer, model.name)
+        return await _respond(completion, model.scheduler, request)
 
     async def chat_completions(self, request: Request) -> Response:
         self._authenticate(request)
         chat = read_json(ChatRequest, await self._read_body(request))
-        self._check_model_name(chat.model)
+        model = self.models_by_name.find(chat.model)
         # In a thread, because the process that renders the template may be busy with another chat.
-        prompt_ids = await run_in_threadpool(self.builder.encode_chat, chat)
+        prompt_ids = await run_in_threadpool(
+            model.builder.encode_chat,
+            chat.messages,
+            add_generation_prompt=chat.add_generation_prompt,
+            variables=chat.chat_template_kwargs,
+        )
         body = chat.as_completion(prompt_ids)
         try:
-            requests = self.builder.build(body)
+            requests = model.builder.build(body)
         except RequestError as error:
             raise chat.rename_field(error) from None
-        return await self._respond(ChatCompletion(body, requests, self.builder.tokenizer, self.name), request)
+        completion = ChatCompletion(body, requests, model.builder.tokenizer, model.name)
+        return await _respond(completion, model.scheduler, request)
 
-    async def _respond(self, completion: Completion, request: Request) -> Response:
-        completion.submit(self.scheduler)
-        if completion.body.stream:
-            return _EventStream(completion, self.scheduler)
-        try:
-            if await run_while_connected(completion.done.wait(), request.receive):
-                return _JsonResponse(completion.response())
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        finally:
-            self.scheduler.cancel(completion.request_ids)
+    async def attention(self, request: Request) -> Response:
+        self._authenticate(request)
+        body = read_json(AttentionRequest, await self._read_body(request))
+        model = self.models_by_name.find(body.model)
+        prompt_ids = await run_in_threadpool(body.prompt_ids, model.builder)
+        return await _respond(AttentionOfText(model.builder.loaded, prompt_ids), model.scheduler, request)
 
     async def tokenize(self, request: Request) -> Response:
         self._authenticate(request)
         body = read_json(TokenizeRequest, await self._read_body(request))
-        self._check_model_name(body.model)
-        return JSONResponse(tokenize(self.builder, body, for_harness=_is_for_harness(request)))
+        model = self.models_by_name.find(body.model)
+        return JSONResponse(tokenize(model.builder, body, for_harness=_is_for_harness(request)))
 
     async def detokenize(self, request: Request) -> Response:
         self._authenticate(request)
         body = read_json(DetokenizeRequest, await self._read_body(request))
-        self._check_model_name(body.model)
-        return JSONResponse(detokenize(self.builder, body))
+        return JSONResponse(detokenize(self.models_by_name.find(body.model).builder, body))
 
     async def tokenizer_info(self, request: Request) -> Response:
         self._authenticate(request)
-        return JSONResponse(tokenizer_info(self.builder, for_harness=_is_for_harness(request)))
+        model = self.models_by_name.find(request.query_params.get("model"))
+        return JSONResponse(tokenizer_info(model.builder, for_harness=_is_for_harness(request)))
 
     def _authenticate(self, request: Request) -> None:
         if self.api_key is None:
@@ -119,14 +120,8 @@ class Endpoints:
         if not hmac.compare_digest(key.encode(), self.api_key.encode()):
             raise RequestError(401, "the API key is missing or wrong", code="invalid_api_key")
 
-    def _check_model_name(self, name: str | None) -> None:
-        if name not in (None, self.name):
-            raise RequestError(
-                404, f"no model {name!r}; this server has {self.name!r}", param="model", code="model_not_found"
-            )
-
     async def _read_body(self, request: Request) -> bytes:
-        max_body = self.builder.limits.max_body
+        max_body = self.models_by_name.max_body
         too_long = RequestError(413, f"the request body is longer than {max_body} bytes")
         content_length = request.headers.get("content-length", "")
         if content_length.isdigit() and int(content_length) > max_body:
@@ -140,6 +135,18 @@ class Endpoints:
         except ClientDisconnect:
             raise RequestError(CLIENT_CLOSED_REQUEST, "the client disconnected before the end of the body") from None
         return bytes(body)
+
+
+async def _respond(answer: Completion | AttentionOfText, scheduler: Scheduler, request: Request) -> Response:
+    answer.submit(scheduler)
+    if isinstance(answer, Completion) and answer.body.stream:
+        return _EventStream(answer, scheduler)
+    try:
+        if await run_while_connected(answer.done.wait(), request.receive):
+            return _JsonResponse(answer.response())
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    finally:
+        scheduler.cancel(answer.request_ids)
 
 
 def _is_for_harness(request: Request) -> bool:

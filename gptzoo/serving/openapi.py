@@ -9,6 +9,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import gptzoo
 from gptzoo.serving import responses
+from gptzoo.serving.attention import AttentionRequest
 from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.chat.responses import ChatChunk, ChatResponse
 from gptzoo.serving.protocol import CompletionRequest
@@ -22,7 +23,7 @@ _ERRORS = {
     413: "The request body is longer than the limit of the server.",
     429: "The queue is full. Try again after the number of seconds in Retry-After.",
     500: "The request failed. Other requests are not affected.",
-    503: "The model fails, or the server is shutting down. Try again after the number of seconds in Retry-After.",
+    503: "A model fails, or the server is shutting down. Try again after the number of seconds in Retry-After.",
 }
 _RETRY_STATUSES = (429, 503)
 
@@ -39,6 +40,7 @@ class _Operation(NamedTuple):
     errors: tuple[int, ...] = (500,)
     chunk: type[BaseModel] | None = None
     is_public: bool = False
+    query: tuple[str, str] | None = None  # name and description of an optional parameter
 
 
 _OPERATIONS = (
@@ -62,8 +64,8 @@ _OPERATIONS = (
         (400, 404, 413, 429, 500, 503),
         ChatChunk,
     ),
-    _Operation("/v1/models", "get", "listModels", "List the one model.", responses.ModelList),
-    _Operation("/v1/models/{name}", "get", "getModel", "Describe the model.", responses.ModelCard, None, (404, 500)),
+    _Operation("/v1/models", "get", "listModels", "List the models.", responses.ModelList),
+    _Operation("/v1/models/{name}", "get", "getModel", "Describe a model.", responses.ModelCard, None, (404, 500)),
     _Operation(
         "/tokenize",
         "post",
@@ -82,12 +84,30 @@ _OPERATIONS = (
         DetokenizeRequest,
         (400, 404, 413, 500),
     ),
-    _Operation("/tokenizer_info", "get", "getTokenizerInfo", "Describe the tokenizer.", responses.TokenizerInfo),
+    _Operation(
+        "/tokenizer_info",
+        "get",
+        "getTokenizerInfo",
+        "Describe the tokenizer.",
+        responses.TokenizerInfo,
+        None,
+        (400, 404, 500),
+        query=("model", "Name of the model. Required if the server has several models."),
+    ),
+    _Operation(
+        "/attention",
+        "post",
+        "getAttention",
+        "Compute the attention weights of all layers and heads for a text or a chat.",
+        responses.AttentionResponse,
+        AttentionRequest,
+        (400, 404, 413, 429, 500, 503),
+    ),
     _Operation(
         "/health",
         "get",
         "getHealth",
-        "Check that the model works.",
+        "Check that all models work.",
         responses.Health,
         None,
         (500, 503),
@@ -157,8 +177,11 @@ def _operation_object(operation: _Operation, requires_key: bool) -> dict[str, An
         schema = {"application/json": {"schema": _reference(operation.request)}}
         described["requestBody"] = {"required": True, "content": schema}
     if "{name}" in operation.path:
-        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-        described["parameters"] = [{**name, "description": "Name of the model."}]
+        in_path = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+        described["parameters"] = [{**in_path, "description": "Name of the model."}]
+    if operation.query is not None:
+        name, description = operation.query
+        described["parameters"] = [{"name": name, "in": "query", "description": description, "schema": {"type": "string"}}]
     if needs_key:
         described["security"] = [{"apiKey": []}]
     return described

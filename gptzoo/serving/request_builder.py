@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 
 from gptzoo.checkpoint.model_folder import LoadedModel
+from gptzoo.data.chat.prompt import find_template
 from gptzoo.errors import InputError
 from gptzoo.sampling.engine.stopping import StoppingCriteria
 from gptzoo.sampling.events import TokenEvent
@@ -19,7 +21,7 @@ from gptzoo.sampling.search.strategies import Beams, Contrastive
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.sampling.strategy import Strategy
 from gptzoo.sampling.text import encode_prompt, tokenizer_of
-from gptzoo.serving.chat.request import ChatRequest
+from gptzoo.serving.chat.request import ChatMessage
 from gptzoo.serving.errors import RequestError
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.request_options import BeamOptions, SpeculativeOptions
@@ -63,18 +65,33 @@ class RequestBuilder:
                 f"{self.limits.max_texts} texts that one request may ask for",
                 param="prompt",
             )
-        prompts = [self._encode(prompt) for prompt in body.prompts]
+        prompts = [self.encode(prompt) for prompt in body.prompts]
         seed = secrets.randbits(48) if body.seed is None else body.seed % 2**63
         return [self._build_one(body, prompt_ids, seed) for prompt_ids in prompts]
 
-    def encode_chat(self, chat: ChatRequest) -> list[int]:
+    @property
+    def no_chat_reason(self) -> str | None:
+        """The reason why the model answers no chats, or None if it has a chat template."""
+        try:
+            find_template(self.tokenizer, self.chat_template)
+        except InputError as error:
+            return str(error)
+        return None
+
+    def encode_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        add_generation_prompt: bool = True,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """Return the token ids of a chat. Raises RequestError (400) without a chat template, or if it fails."""
         try:
             return self.loaded.chat_prompt(
-                [message.values() for message in chat.messages],
+                [message.values() for message in messages],
                 chat_template=self.chat_template,
-                add_generation_prompt=chat.add_generation_prompt,
-                variables=chat.chat_template_kwargs,
+                add_generation_prompt=add_generation_prompt,
+                variables=variables,
             )
         except InputError as error:
             raise RequestError(400, str(error), param="messages") from None
@@ -110,7 +127,8 @@ class RequestBuilder:
             search=self._search(body, prompt_ids, spec),
         )
 
-    def _encode(self, prompt: str | list[int]) -> list[int]:
+    def encode(self, prompt: str | list[int]) -> list[int]:
+        """Return the token ids of a prompt. Raises RequestError (400) for ids that are not in the vocabulary."""
         vocab_size = self.loaded.model.spec.dims.vocab_size
         if isinstance(prompt, str):
             try:

@@ -109,10 +109,14 @@ class ModelCard(ResponseModel):
     """Start of the server, in seconds since 1970."""
     owned_by: str
     """Always "gptzoo"."""
+    max_model_len: int
+    """Maximum number of tokens of a prompt and its completion."""
+    no_chat_reason: str | None
+    """Reason why the model answers no chats, such as a missing chat template. null if it does."""
 
 
 class ModelList(ResponseModel):
-    """The models of the server. There is one."""
+    """The models of the server."""
 
     object: Literal["list"]
     """Type of the object."""
@@ -175,6 +179,34 @@ class TokenizerInfo(ResponseModel):
     """True if a token is read before each prompt."""
     chat_template: str | None
     """Jinja template of the chat endpoint. null if the model has none."""
+
+
+class AttentionMapBody(ResponseModel):
+    """The attention weights of one layer."""
+
+    path: str
+    """Path of the sublayer in the module tree, such as "blocks.0.attention"."""
+    type: str
+    """Name of the attention component."""
+    numbers: list[int]
+    """Numbers of the heads."""
+    shape: list[int]
+    """Numbers of heads, queries and keys."""
+    scale: float
+    """Factor for the integers in `data`: their products with it are the weights."""
+    data: str
+    """Weights in the order of `shape`, as base64 of little-endian 16-bit integers."""
+
+
+class AttentionResponse(ResponseModel):
+    """The attention weights of all layers and heads for one text."""
+
+    tokens: list[str]
+    """Printable text of each token."""
+    maps: list[AttentionMapBody]
+    """One entry for each layer that computes attention scores."""
+    without_map: list[str]
+    """Layers without attention scores, such as linear attention."""
 
 
 class ErrorDetail(ResponseModel):

@@ -18,6 +18,7 @@ from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import ScoredToken
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.serving.errors import RequestError
+from gptzoo.serving.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +75,12 @@ class Scheduler:
     before the next request.
 
     max_waiting: maximum number of samples that wait, in addition to those in the engine's slots.
+    turns: shared by the schedulers of one server, whose models compute one after the other.
     """
 
-    def __init__(self, engine: Engine, *, max_waiting: int = 64):
+    def __init__(self, engine: Engine, *, max_waiting: int = 64, turns: Turns | None = None):
         self.engine, self.max_waiting = engine, max_waiting
+        self.turns = Turns() if turns is None else turns
         self.failure: BaseException | None = None  # the exception that the engine has not recovered from
         self._ended = False  # the thread ended by an exception
         self._open: dict[int, QueuedRequest] = {}  # by request id
@@ -143,7 +146,9 @@ class Scheduler:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
-                self._step()
+                with self.turns:
+                    self._start_and_cancel()
+                    self._step()
             self._fail_all(RequestError(503, "the server is shutting down"))
         except BaseException as failure:  # clients must get an answer, whatever happens
             with self._changed:  # no request is submitted after this
@@ -152,19 +157,22 @@ class Scheduler:
             self._fail_all(RequestError(500, "the model failed. See the server's log."))
 
     def _wait_for_work(self) -> bool:
-        """Block until there is work, and start and cancel requests. Return False if the thread should end."""
+        """Block until there is work. Return False if the thread should end."""
         with self._changed:
             while not (self._closing or self._submitted or self._cancelled or self.engine.busy or self._searches):
                 self._changed.wait()
+            return not self._closing
+
+    def _start_and_cancel(self) -> None:
+        """Start the requests that clients submitted, and drop those that they cancelled."""
+        with self._changed:
             submitted, self._submitted = self._submitted, []
             cancelled, self._cancelled = self._cancelled, []
-            closing = self._closing
         for request_id in cancelled:
             if self._searches.pop(request_id, None) is None:
                 self._cancel_in_engine(request_id)
         for request_id in submitted:
             self._start(request_id)
-        return not closing
 
     def _start(self, request_id: int) -> None:
         queued = self._open.get(request_id)

@@ -22,7 +22,7 @@ class TokenizeRequest(StrictModel):
     """The body of `POST /tokenize`."""
 
     model: str | None = None
-    """Name of the model, as /v1/models lists it. Default: the one model."""
+    """Name of the model, as /v1/models lists it. Required if the server has several models."""
     prompt: str
     """Text. The name of the end-of-text token alone, `<|endoftext|>`, stands for this token, unless `parse_special` is
     false."""
@@ -39,7 +39,7 @@ class DetokenizeRequest(StrictModel):
     """The body of `POST /detokenize`."""
 
     model: str | None = None
-    """Name of the model, as /v1/models lists it. Default: the one model."""
+    """Name of the model, as /v1/models lists it. Required if the server has several models."""
     tokens: list[NonNegativeInt]
     """Token ids."""
 
@@ -100,12 +100,5 @@ def tokenizer_info(builder: RequestBuilder, *, for_harness: bool = False) -> dic
         "pad_token": None,
         "unk_token": None,
         "add_bos_token": bool(tokenizer.prefix),
-        "chat_template": _chat_template(builder),
+        "chat_template": None if builder.no_chat_reason else find_template(tokenizer, builder.chat_template),
     }
-
-
-def _chat_template(builder: RequestBuilder) -> str | None:
-    try:
-        return find_template(builder.tokenizer, builder.chat_template)
-    except InputError:
-        return None

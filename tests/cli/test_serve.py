@@ -59,7 +59,7 @@ def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
     model: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apps: list[Any] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **_: apps.append(app))
+    monkeypatch.setattr("gptzoo.serving.run_server.run_server", lambda app, **_: apps.append(app))
     result = CliRunner().invoke(main, ["serve", str(model), "--draft", str(model), "--dtype", dtype])
     assert result.exit_code == 0, result.output
     request = {"model": "small-stories", "prompt": "Once", "max_tokens": 5, "temperature": 0, "logprobs": 1}
@@ -79,7 +79,7 @@ def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
 def test_for_a_model_with_bos_it_names_the_routes_of_the_harness(
     prefix: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uvicorn.run", lambda app, **_: None)
+    monkeypatch.setattr("gptzoo.serving.run_server.run_server", lambda app, **_: None)
     config: Any = Reference("tokenizer").validate({"type": "bpe", "vocab_size": 260})
     state = add_special_tokens(BpeTokenizer.fit(config, ["a cat"]), SpecialTokens(prefix=prefix, end=(256,)))
     tokenizer = config.build(state)

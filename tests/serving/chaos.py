@@ -22,6 +22,7 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.serving.app import make_app
+from gptzoo.serving.models import ServedModel
 from gptzoo.serving.request_builder import Limits, RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
 
@@ -77,7 +78,7 @@ def serve(chaos: Any, port: Any) -> None:
         loaded, draft = build_model(0, chaos), build_model(1, chaos)
         engine = Engine(loaded.model, loaded.tokenizer, n_slots=8, draft=draft.model)
         builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=2**16), draft)
-        app = make_app(Scheduler(engine, max_waiting=256), builder, name="tiny")
+        app = make_app([ServedModel("tiny", Scheduler(engine, max_waiting=256), builder)])
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
         startup = server.startup
 

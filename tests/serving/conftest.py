@@ -19,6 +19,7 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.serving.app import make_app
+from gptzoo.serving.models import ServedModel
 from gptzoo.serving.request_builder import Limits, RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
 
@@ -77,7 +78,7 @@ def serving(
     engine = Engine(loaded.model, loaded.tokenizer, n_slots=rows, draft=None if draft is None else draft.model)
     scheduler = Scheduler(engine, max_waiting=max_waiting)
     builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft, chat_template)
-    app = make_app(scheduler, builder, name="tiny", api_key=api_key, allowed_origins=allowed_origins)
+    app = make_app([ServedModel("tiny", scheduler, builder)], api_key=api_key, allowed_origins=allowed_origins)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

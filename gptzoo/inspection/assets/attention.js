@@ -1,5 +1,5 @@
-hint.textContent = "Rows are queries, columns are keys. Select a head, then hover over a row or a token to see what it attends to. "
-  + "Arrow keys move between heads and layers.";
+hint.textContent = "Rows are queries, columns are keys. Select a head, then hover over a row or a token, or move the slider, to see what a "
+  + "token attends to. Arrow keys move between heads and layers.";
 
 const maps = data.maps.map((map) => {
   const bytes = Uint8Array.from(atob(map.data), (character) => character.charCodeAt(0));
@@ -37,11 +37,14 @@ const large = make("canvas", { id: "map" });
 const title = make("h2");
 const reading = make("p", { class: "reading mono" });
 const text = make("div", { class: "text mono" });
+const strongest = make("p", { class: "strongest", "aria-live": "polite" });
+const slider = make("input", { type: "range", min: 0, value: 0, oninput: () => point(Number(slider.value)) });
 const legend = make("div", { class: "legend" }, "0", make("i"), "1");
 view.append(make("div", { class: "columns" },
   make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview),
-  make("section", { class: "panel scroll", style: "flex: 1; min-width: 340px" }, title,
-    make("div", { class: "scroll" }, large), legend, reading, text)));
+  make("section", { class: "panel scroll", style: "flex: 1; min-width: min(340px, 100%)" }, title,
+    make("div", { class: "scroll" }, large), legend, reading,
+    make("label", { class: "query-slider" }, "Token that attends ", slider), strongest, text)));
 if (data.without_map.length) view.append(make("p", {}, `No attention scores: ${data.without_map.join(", ")}.`));
 
 function drawOverview() {
@@ -116,11 +119,22 @@ function drawText() {
     return make("span", { style, title: weight.toFixed(4), class: key === chosen.query ? "query" : "",
       onmouseenter: () => point(key) }, name);
   }));
+  strongest.textContent = describeStrongest(map, names);
+}
+
+// Describe the largest weights of the query in words, for readers who do not see the colours.
+function describeStrongest(map, names) {
+  const query = chosen.query;
+  if (query === null || query >= map.queries) return "";
+  const found = names.map((name, key) => [map.at(chosen.head, query, key), name]).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
+  const listed = found.slice(0, 3).map(([weight, name]) => `${name} ${weight.toFixed(3)}`);
+  return `Token ${query + 1}, ${labels(map.queries)[query]}, attends most to: ${listed.join(", ")}.`;
 }
 
 function point(query) {
   if (query >= maps[chosen.layer].queries || query === chosen.query) return;
   chosen.query = query;
+  slider.value = query;
   drawMap();
   drawText();
 }
@@ -130,6 +144,8 @@ function choose(layer, head) {
   const map = maps[chosen.layer];
   chosen.head = (head + map.heads) % map.heads;
   if (chosen.query === null || chosen.query >= map.queries) chosen.query = map.queries - 1;
+  slider.max = map.queries - 1;
+  slider.value = chosen.query;
   title.textContent = `${map.path} (${map.type}), head ${map.numbers[chosen.head]}`;
   reading.textContent = "";
   for (const button of overview.querySelectorAll("button")) {
@@ -149,10 +165,10 @@ large.addEventListener("mousemove", (event) => {
   reading.textContent = `${labels(map.queries)[query]} → ${labels(map.keys)[key]}  ${weight.toFixed(4)}`
     + `  (positions ${query} → ${key})`;
 });
-document.addEventListener("keydown", (event) => {
+keys.addEventListener("keydown", (event) => {
   const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const move = moves[event.key];
-  if (!move) return;
+  if (!move || event.target === slider) return;
   event.preventDefault();
   choose(chosen.layer + move[0], chosen.head + move[1]);
 });

@@ -1,13 +1,11 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const view = document.getElementById("view");
-const hint = document.getElementById("hint");
 
 // Create an element with attributes and children. Strings become text nodes, never markup.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") element.style.cssText = value; // an attribute would need a weaker content security policy
     else element.setAttribute(name, value);
   }
   element.append(...children);
