@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 import uvicorn
+from starlette.types import ASGIApp
 from support import with_large_weights
 
 import gptzoo
@@ -22,6 +23,7 @@ from gptzoo.serving.app import make_app
 from gptzoo.serving.models import ServedModel
 from gptzoo.serving.request_builder import Limits, RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
+from gptzoo.serving.turns import Turns
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
@@ -74,11 +76,35 @@ def serving(
     allowed_origins: Sequence[str] = (),
     chat_template: str | None = None,
 ) -> Iterator[Served]:
-    """Serve `loaded` while the block runs."""
+    """Serve `loaded` as "tiny" while the block runs."""
+    model = served_model(
+        "tiny", loaded, rows=rows, max_waiting=max_waiting, max_body=max_body, draft=draft, chat_template=chat_template
+    )
+    with listening(make_app([model], api_key=api_key, allowed_origins=allowed_origins)) as url:
+        yield Served(url, loaded, model.scheduler)
+
+
+def served_model(
+    name: str,
+    loaded: LoadedModel,
+    *,
+    rows: int = 3,
+    max_waiting: int = 64,
+    max_body: int = 2**16,
+    draft: LoadedModel | None = None,
+    chat_template: str | None = None,
+    turns: Turns | None = None,
+) -> ServedModel:
+    """Return a model as an application serves it."""
     engine = Engine(loaded.model, loaded.tokenizer, n_slots=rows, draft=None if draft is None else draft.model)
-    scheduler = Scheduler(engine, max_waiting=max_waiting)
+    scheduler = Scheduler(engine, max_waiting=max_waiting, turns=turns)
     builder = RequestBuilder(loaded, Limits(max_length=engine.max_length, max_body=max_body), draft, chat_template)
-    app = make_app([ServedModel("tiny", scheduler, builder)], api_key=api_key, allowed_origins=allowed_origins)
+    return ServedModel(name, scheduler, builder)
+
+
+@contextlib.contextmanager
+def listening(app: ASGIApp) -> Iterator[str]:
+    """Yield the URL of a server with an application, which runs until the end of the block."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -87,7 +113,7 @@ def serving(
             thread.join(0.01)
             assert thread.is_alive()
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}", loaded, scheduler)
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

@@ -33,7 +33,7 @@ function paint(canvas, map, head, colours) {
 }
 
 const overview = make("table", { class: "heads" });
-const large = make("canvas", { id: "map" });
+const large = make("canvas", { id: "map", role: "img", "aria-label": "Attention map of the selected head" });
 const title = make("h2");
 const reading = make("p", { class: "reading mono" });
 const text = make("div", { class: "text mono" });
@@ -51,20 +51,22 @@ function drawOverview() {
   const colours = palette();
   const widest = maps.reduce((one, other) => (other.heads > one.heads ? other : one));
   const heads = widest.numbers.map((number) => make("th", {}, `head ${number}`));
-  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th"), ...heads)),
+  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th", {}, "layer"), ...heads)),
     make("tbody", {}, ...maps.map((map, layer) => make("tr", {}, make("th", { title: map.type }, map.path),
       ...Array.from({ length: map.heads }, (_, head) => make("td", {}, make("button", {
         "data-at": `${layer},${head}`, "aria-label": `${map.path}, head ${map.numbers[head]}`,
         onclick: () => choose(layer, head) }, paint(make("canvas"), map, head, colours))))))));
 }
 
+const ROOM_FOR_LABELS = 64; // pixels at the left of the map
 let cell = 1, left = 0, top_ = 0;
 
 function drawMap() {
   const map = maps[chosen.layer], colours = palette();
   const rows = labels(map.queries), columns = labels(map.keys);
   const ratio = window.devicePixelRatio || 1;
-  cell = Math.max(4, Math.min(26, Math.floor(760 / Math.max(map.queries, map.keys))));
+  const room = Math.min(760, (large.parentElement.clientWidth || 760) - ROOM_FOR_LABELS);
+  cell = Math.max(4, Math.min(26, Math.floor(room / map.keys), Math.floor(760 / map.queries)));
   const named = cell >= 9;
   const context = large.getContext("2d");
   const font = `${Math.min(12, cell - 1)}px ui-monospace, "DejaVu Sans Mono", Menlo, monospace`;

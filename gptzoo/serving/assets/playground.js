@@ -42,7 +42,7 @@ function chooseRuns() {
   const names = [element("run").value, element("other").value].filter(Boolean);
   columns = names.map((name, place) => (columns[place]?.model.id === name ? columns[place]
     : new Column(models.find((model) => model.id === name), showAttention)));
-  results.replaceChildren(...columns.map((column) => column.element));
+  element("columns").replaceChildren(...columns.map((column) => column.element));
   chooseMode();
 }
 
