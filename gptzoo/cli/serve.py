@@ -37,7 +37,13 @@ API_KEY_VARIABLE = "GPTZOO_API_KEY"
     multiple=True,
     help="Model name that clients use (default: the name of the folder RUN). With several RUNs, one for each in order.",
 )
-@click.option("--rows", type=click.IntRange(min=1), default=8, show_default=True, help="Batch size of each model: number of slots.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Batch size of each model: number of slots.",
+)
 @click.option(
     "--max-length",
     type=click.IntRange(min=2),

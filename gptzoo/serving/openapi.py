@@ -181,7 +181,9 @@ def _operation_object(operation: _Operation, requires_key: bool) -> dict[str, An
         described["parameters"] = [{**in_path, "description": "Name of the model."}]
     if operation.query is not None:
         name, description = operation.query
-        described["parameters"] = [{"name": name, "in": "query", "description": description, "schema": {"type": "string"}}]
+        described["parameters"] = [
+            {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+        ]
     if needs_key:
         described["security"] = [{"apiKey": []}]
     return described

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def both(loaded: LoadedModel, letters: LoadedModel) -> Iterator[str]:
         yield url
 
 
+@functools.cache
 def client(url: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
 
@@ -136,8 +138,9 @@ def test_two_models_cannot_have_one_name(loaded: LoadedModel) -> None:
         make_app([served_model("a", loaded), served_model("b", loaded), served_model("a", loaded)])
 
 
-def test_turns_pass_in_the_order_in_which_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns, order = Turns(), []
+def test_turns_pass_in_the_order_in_which_threads_ask() -> None:
+    turns = Turns()
+    order: list[int] = []
 
     def take(number: int) -> None:
         with turns:

@@ -21,7 +21,7 @@ function bytesOf(text) {
 
 const visible = (text) => text.replaceAll(" ", "·").replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "end of text";
 const probability = (logprob) => (logprob === null ? 0 : Math.exp(logprob));
-const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 2 : 1)} %`;
 
 class TokenText {
   constructor(label, details) {
