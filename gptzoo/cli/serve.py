@@ -117,12 +117,12 @@ def serve(
     from gptzoo.sampling.strategies import check_draft_tokenizer
     from gptzoo.serving.app import check_origins, make_app
     from gptzoo.serving.endpoints import HARNESS_PREFIX
-    from gptzoo.serving.memory import check_memory
-    from gptzoo.serving.models import ServedModel, check_names
+    from gptzoo.serving.process.memory import check_memory
+    from gptzoo.serving.process.run_server import example_request, run_server
+    from gptzoo.serving.process.served_models import ServedModel, check_names
+    from gptzoo.serving.process.turns import Turns
     from gptzoo.serving.request_builder import Limits, RequestBuilder
-    from gptzoo.serving.run_server import example_request, run_server
     from gptzoo.serving.scheduler import Scheduler
-    from gptzoo.serving.turns import Turns
 
     check_origins(allowed_origins)
     if names and len(names) != len(runs):

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 from gptzoo.errors import InputError
 from gptzoo.serving.endpoints import HARNESS_PREFIX, INTERNAL_ERROR, Endpoints
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.models import ServedModel, ServedModels
-from gptzoo.serving.playground import playground
+from gptzoo.serving.playground.page import playground
+from gptzoo.serving.process.served_models import ServedModel, ServedModels
 
 
 def make_app(

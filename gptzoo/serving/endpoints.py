@@ -14,14 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gptzoo.serving.attention import AttentionOfText, AttentionRequest
 from gptzoo.serving.chat.completion import ChatCompletion
 from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.completion import Completion
 from gptzoo.serving.disconnect import run_while_connected
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.models import ServedModels
 from gptzoo.serving.openapi import openapi_document
+from gptzoo.serving.playground.attention import AttentionOfText, AttentionRequest
+from gptzoo.serving.process.served_models import ServedModels
 from gptzoo.serving.protocol import read_json, read_request
 from gptzoo.serving.scheduler import Scheduler
 from gptzoo.serving.tokenization import DetokenizeRequest, TokenizeRequest, detokenize, tokenize, tokenizer_info

@@ -9,9 +9,9 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 import gptzoo
 from gptzoo.serving import responses
-from gptzoo.serving.attention import AttentionRequest
 from gptzoo.serving.chat.request import ChatRequest
 from gptzoo.serving.chat.responses import ChatChunk, ChatResponse
+from gptzoo.serving.playground.attention import AttentionRequest
 from gptzoo.serving.protocol import CompletionRequest
 from gptzoo.serving.tokenization import DetokenizeRequest, TokenizeRequest
 from gptzoo.spec.schema import SchemaGenerator

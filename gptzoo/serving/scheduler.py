@@ -18,7 +18,7 @@ from gptzoo.sampling.request import Request
 from gptzoo.sampling.score import ScoredToken
 from gptzoo.sampling.spec import SamplingSpec
 from gptzoo.serving.errors import RequestError
-from gptzoo.serving.turns import Turns
+from gptzoo.serving.process.turns import Turns
 
 _log = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tokens
 from gptzoo.reference import Reference
+from gptzoo.serving.process.run_server import example_request, server_url
 
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
@@ -36,15 +39,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_serves_the_model_under_the_name_of_its_folder_until_ctrl_c(model: Path) -> None:
+def test_it_prints_its_address_and_serves_the_model_under_the_name_of_its_folder_until_ctrl_c(model: Path) -> None:
     command = [sys.executable, "-m", "gptzoo", "serve", str(model), "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "GPTZOO_API_KEY": "k"})
+    environment = {**os.environ, "GPTZOO_API_KEY": "k"}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
     try:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "running on" in line)
-        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = re.match(r"small-stories at (http://127\.0\.0\.1:\d+)/v1; to try it, open (http://\S+)/ or run$", line)
         assert url is not None, line
-        with openai.OpenAI(base_url=f"{url[0]}/v1", api_key="k", max_retries=0) as client:
+        assert url[1] == url[2]
+        example = process.stdout.readline().strip()
+        assert '"Authorization: Bearer $GPTZOO_API_KEY"' in example
+        if shutil.which("curl"):
+            answer = subprocess.run(["sh", "-c", example], check=True, stdout=pipe, text=True, env=environment).stdout
+            assert json.loads(answer)["model"] == "small-stories"
+        with openai.OpenAI(base_url=f"{url[1]}/v1", api_key="k", max_retries=0) as client:
             answer = client.completions.create(model="small-stories", prompt="Once", max_tokens=5, temperature=0)
             assert answer.usage is not None
             assert answer.usage.completion_tokens == 5
@@ -59,7 +70,7 @@ def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
     model: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apps: list[Any] = []
-    monkeypatch.setattr("gptzoo.serving.run_server.run_server", lambda app, **_: apps.append(app))
+    monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: apps.append(app))
     result = CliRunner().invoke(main, ["serve", str(model), "--draft", str(model), "--dtype", dtype])
     assert result.exit_code == 0, result.output
     request = {"model": "small-stories", "prompt": "Once", "max_tokens": 5, "temperature": 0, "logprobs": 1}
@@ -79,7 +90,7 @@ def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
 def test_for_a_model_with_bos_it_names_the_routes_of_the_harness(
     prefix: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gptzoo.serving.run_server.run_server", lambda app, **_: None)
+    monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: None)
     config: Any = Reference("tokenizer").validate({"type": "bpe", "vocab_size": 260})
     state = add_special_tokens(BpeTokenizer.fit(config, ["a cat"]), SpecialTokens(prefix=prefix, end=(256,)))
     tokenizer = config.build(state)
@@ -92,16 +103,71 @@ def test_for_a_model_with_bos_it_names_the_routes_of_the_harness(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "no such folder"),
         (["--max-length", "1000"], "exceeds the 64 positions"),
         (["--draft", "nowhere"], "no such folder"),
+        (["nowhere"], "no such folder"),
+        (["--name", "a", "--name", "b"], "--name is given 2 times for 1 RUNs"),
+        (["--name", ""], "needs a name that is not empty"),
+        (["--rows", "1000000000000"], "Use a smaller --rows or --max-length, or serve fewer runs"),
     ],
 )
 def test_invalid_options_exit_before_the_server_starts(model: Path, arguments: list[str], message: str) -> None:
-    run = [] if arguments == ["nowhere"] else [str(model)]
-    result = CliRunner().invoke(main, ["serve", *run, *arguments])
+    result = CliRunner().invoke(main, ["serve", str(model), *arguments])
     assert result.exit_code == 2, result.output
     assert message in result.output
+
+
+def test_several_runs_are_served_under_their_names(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apps: list[Any] = []
+    monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: apps.append(app))
+    save_model(tmp_path / "other", zoo.build(SPEC, seed=2), ByteTokenizer(ByteTokenizer.Config()))
+    for options, names in (([], ["small-stories", "other"]), (["--name", "a", "--name", "b"], ["a", "b"])):
+        result = CliRunner().invoke(main, ["serve", str(model), str(tmp_path / "other"), *options])
+        assert result.exit_code == 0, result.output
+        with TestClient(apps[-1]) as client:
+            assert [card["id"] for card in client.get("/v1/models").json()["data"]] == names
+            request = {"prompt": "Once", "max_tokens": 8, "temperature": 0}
+            texts = [client.post("/v1/completions", json={**request, "model": name}).json() for name in names]
+            assert [text["model"] for text in texts] == names
+            assert texts[0]["choices"][0]["text"] != texts[1]["choices"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "2 models have the name 'small-stories'"),
+        (["--name", "a"], "--name is given 1 times for 2 RUNs"),
+        (["--name", "a", "--name", "b", "--draft", "DRAFT"], "--draft is for a single RUN"),
+    ],
+)
+def test_runs_that_cannot_be_served_together_are_refused(model: Path, options: list[str], message: str) -> None:
+    given = [str(model) if option == "DRAFT" else option for option in options]
+    result = CliRunner().invoke(main, ["serve", str(model), str(model), *given])
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("fe80::1", "http://[fe80::1]:80"),
+        ("localhost", "http://localhost:80"),
+    ],
+)
+def test_the_address_can_be_opened_on_this_machine(host: str, url: str) -> None:
+    assert server_url(host, 80) == url
+
+
+def test_the_example_request_is_safe_in_a_shell() -> None:
+    name = 'it\'s $HOME `x` "é"'
+    words = shlex.split(example_request("http://[::1]:80", name, key_variable=None))
+    assert words[:2] == ["curl", "http://[::1]:80/v1/completions"]
+    assert json.loads(words[-1])["model"] == name
 
 
 def test_a_draft_model_with_another_tokenizer_is_rejected(model: Path, tmp_path: Path) -> None:

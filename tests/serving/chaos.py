@@ -22,7 +22,7 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.sampling.engine.engine import Engine
 from gptzoo.serving.app import make_app
-from gptzoo.serving.models import ServedModel
+from gptzoo.serving.process.served_models import ServedModel
 from gptzoo.serving.request_builder import Limits, RequestBuilder
 from gptzoo.serving.scheduler import Scheduler
 

@@ -76,7 +76,7 @@ def test_a_request_that_cannot_be_answered_is_refused(chatting: Served, body: di
 def test_a_text_with_too_many_weights_is_refused_before_they_are_computed(
     serve: Any, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gptzoo.serving.attention.MAX_WEIGHTS", 2 * 10**2)  # two heads, ten tokens
+    monkeypatch.setattr("gptzoo.serving.playground.attention.MAX_WEIGHTS", 2 * 10**2)  # two heads, ten tokens
     running = serve()
     assert ask(running, prompt="a" * 10).status_code == 200
     answer = ask(running, prompt="a" * 11)
@@ -117,7 +117,7 @@ def test_it_takes_a_place_in_the_queue_and_needs_the_key(serve: Any, loaded: Loa
     key = {"Authorization": "Bearer sesame"}
     body = {"model": "tiny", "prompt": "a", "max_tokens": 90, "stream": True}
     assert ask(running, prompt="a").status_code == 401
-    with running.scheduler.turns:  # so that the first request stays in its slot
-        with httpx.stream("POST", running.url + "/v1/completions", json=body, headers=key):
-            answer = httpx.post(running.url + "/attention", json={"prompt": "a"}, headers=key)
+    held = httpx.stream("POST", running.url + "/v1/completions", json=body, headers=key)
+    with running.scheduler.turns, held:  # the first request stays in its slot
+        answer = httpx.post(running.url + "/attention", json={"prompt": "a"}, headers=key)
     assert answer.status_code == 429

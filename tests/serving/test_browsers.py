@@ -119,7 +119,7 @@ def test_the_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, loaded: 
 
     save_model(tmp_path / "tiny", loaded.model, loaded.tokenizer)
     apps: list[Any] = []
-    monkeypatch.setattr("gptzoo.serving.run_server.run_server", lambda app, **_: apps.append(app))
+    monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: apps.append(app))
     options = ["--allow-origin", "http://localhost:3000", "--allow-origin", PAGE]
     result = CliRunner().invoke(main, ["serve", str(tmp_path / "tiny"), *options])
     assert result.exit_code == 0, result.output

@@ -24,7 +24,7 @@ from gptzoo.checkpoint.model_folder import LoadedModel
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.inspection.attention import attention_maps
 from gptzoo.serving.app import make_app
-from gptzoo.serving.turns import Turns
+from gptzoo.serving.process.turns import Turns
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -335,9 +335,7 @@ def test_the_page_fits_its_window_and_has_enough_contrast(browser: Any, url: str
     panel = _rgb(opened.column("tiny").evaluate(colours)[1])
     for element in opened.page.locator(".generated span, label, .note, button:enabled, .details caption").all():
         ink, ground = map(_rgb, element.evaluate(colours))
-        visible = [
-            share * ground[3] + behind * (1 - ground[3]) for share, behind in zip(ground[:3], panel, strict=False)
-        ]
+        visible = [front * ground[3] + panel[i] * (1 - ground[3]) for i, front in enumerate(ground[:3])]
         dark, light = sorted((_luminance(ink), _luminance(visible)))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, element.evaluate("e => e.outerHTML")
     assert opened.messages == []

@@ -21,7 +21,7 @@ from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.errors import InputError
 from gptzoo.sampling.text_model import TextModel
 from gptzoo.serving.app import make_app
-from gptzoo.serving.turns import Turns
+from gptzoo.serving.process.turns import Turns
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ~"
 

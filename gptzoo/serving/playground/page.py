@@ -49,4 +49,4 @@ def _hash(source: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("gptzoo.serving").joinpath("assets", name).read_text(encoding="utf-8")
+    return resources.files("gptzoo.serving.playground").joinpath("assets", name).read_text(encoding="utf-8")
