@@ -51,6 +51,7 @@ LAYERS = {
     "ablation": 13,
     "serving": 13,
     "builtin": 14,
+    "notebook": 14,
     "testing": 14,
     "cli": 15,
     "__main__": 16,
@@ -166,7 +167,7 @@ def test_the_public_names() -> None:
         ablate build by_default compare draw evaluate export_hf extend fused_attention generate hookimpl inherited
         initialise ladder load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache
         option_error prepare_for_inference read_outcome read_rope read_ropes registered rope_parameters run_remote_job
-        source_rows stream train variants
+        source_rows stream to_html train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

@@ -25,6 +25,7 @@ from gptzoo.spec.files import did_you_mean_path, load_model_spec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
+from gptzoo.utils.notebook import NotebookView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ _MAX_LISTED = 5  # tensors named in one error message
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(NotebookView):
     """A model in eval mode, loaded from a folder, with its tokenizer if the folder has one."""
 
     model: Architecture

@@ -13,9 +13,6 @@ from gptzoo.utils.json_text import to_json
 if TYPE_CHECKING:
     from gptzoo.training.evaluation.evaluate import Evaluation
     from gptzoo.training.evaluation.protocols import Protocol
-    from gptzoo.utils.proportion import Proportion
-
-_LARGE_FIRST_TOKEN = 0.002  # of the bytes of the text
 
 
 @click.command("eval")
@@ -128,42 +125,12 @@ def _protocol(name: str, options: dict[str, int | None], window: int | None, str
 
 
 def _print(evaluation: Evaluation) -> None:
-    likelihood = evaluation.likelihood
+    from gptzoo.training.evaluation.describe import describe_evaluation
+
     windows = f"window {evaluation.window}, stride {evaluation.stride}"
     settings = (
         f"{evaluation.split} split, {evaluation.batching}, {evaluation.protocol}, {windows}, {evaluation.precision}"
     )
     click.echo(f"{evaluation.folder}: {settings}")
-    click.echo(f"  loss           {likelihood.loss:.4f} nats per token")
-    click.echo(f"  perplexity     {likelihood.perplexity:.4g}")
-    click.echo(f"  bits per byte  {likelihood.bits_per_byte:.4f}")
-    for name, proportion in evaluation.metrics.items():
-        click.echo(f"  {name:<13}  {_format(proportion)}{_beside_chance(proportion, evaluation.chance.get(name))}")
-    for set_name, measurement in evaluation.sets.items():
-        numbers = [f"loss {measurement.likelihood.loss:.4f}"]
-        numbers += [f"{name} {_format(proportion)}" for name, proportion in measurement.metrics.items()]
-        click.echo(f"  {set_name:<13}  {', '.join(numbers)}")
-    click.echo(f"  tokens         {likelihood.n_tokens:,} ({likelihood.n_bytes:,} bytes)")
-    click.echo(f"  data           {evaluation.data[:16]}")
-    if evaluation.text is not None:
-        click.echo(f"  text           {evaluation.text[:16]}")
-    if (share := evaluation.first_token_bytes / likelihood.n_bytes) >= _LARGE_FIRST_TOKEN:
-        click.echo(
-            f"  note           the text is short: its first token, {share:.1%} of the bytes, is never predicted, which "
-            "lowers the bits per byte"
-        )
-
-
-def _format(proportion: Proportion) -> str:
-    """Return a proportion in percent with its 95% interval."""
-    low, high = proportion.interval()
-    return f"{proportion.value:.2%} ({low:.2%} to {high:.2%}, {proportion.hits:,} of {proportion.n:,})"
-
-
-def _beside_chance(proportion: Proportion, chance: float | None) -> str:
-    """Say whether a proportion differs from the expected one of the best predictor without context."""
-    if chance is None:
-        return ""
-    low, high = proportion.interval()
-    side = "above" if low > chance else "below" if high < chance else "not distinguishable from"
-    return f", {side} chance, {chance:.2%}"
+    for name, text in describe_evaluation(evaluation).items():
+        click.echo(f"  {name:<13}  {text}")

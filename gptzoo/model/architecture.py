@@ -12,6 +12,7 @@ from gptzoo.components.part import Part
 from gptzoo.components.sublayer import State
 from gptzoo.errors import InputError
 from gptzoo.spec.model import ModelSpec
+from gptzoo.utils.notebook import NotebookView
 
 States = list[dict[str, State]]  # by layer, then by sublayer
 
@@ -24,7 +25,7 @@ class PrefillOutput(NamedTuple):
     positions: Tensor  # (B|1, 1), of the first new token
 
 
-class Architecture(Part):
+class Architecture(Part, NotebookView):
     """Base class of the kind `architecture`: a whole model, assembled from the components of a `ModelSpec`.
 
     `model(tokens)` returns `(logits, None)`. `model(tokens[:, :-1], tokens[:, 1:])` returns `(logits or None, loss)`:

@@ -28,6 +28,7 @@ from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
 from gptzoo.spec.ablation_fairness import BudgetSpec, HalvingSpec, MatchSpec, NoiseSpec, TuneSpec, level_of_look
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel, error_at
+from gptzoo.utils.notebook import NotebookView
 
 Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin", "tpe"]
 
@@ -77,7 +78,7 @@ class HarnessSpec(StrictModel):
     """Folder with more task files, relative to this file. Default: only the tasks of the harness."""
 
 
-class AblationSpec(StrictModel):
+class AblationSpec(StrictModel, NotebookView):
     """The spec of an ablation: the runs that it consists of and how they are compared."""
 
     spec_version: Literal[1] = 1

@@ -14,6 +14,7 @@ from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
 from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.strict_model import StrictModel, error_at
+from gptzoo.utils.notebook import NotebookView
 
 if TYPE_CHECKING:
     from gptzoo.components.part import Part
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PER_LAYER = ("attention", "positional", "ffn")  # fields that may be lists, cycled over the layers
 
 
-class ModelSpec(StrictModel):
+class ModelSpec(StrictModel, NotebookView):
     """The spec of a GPT. Every spec that passes validation can be built."""
 
     spec_version: Literal[1] = 1

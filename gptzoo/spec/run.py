@@ -24,6 +24,7 @@ from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
 from gptzoo.strict_model import StrictModel, error_at, option_error
+from gptzoo.utils.notebook import NotebookView
 
 
 def _count_or_auto(value: object) -> object:
@@ -103,7 +104,7 @@ class SampleSpec(StrictModel):
     """Sampling temperature. 0: greedy decoding."""
 
 
-class RunSpec(StrictModel):
+class RunSpec(StrictModel, NotebookView):
     """The spec of a training run. Runs with the same spec, code, machine and thread count are equal bit for bit."""
 
     spec_version: Literal[1] = 1

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from gptzoo.ablation.records.analysis import Verdict
 from gptzoo.ablation.records.warning import ComparisonWarning, WarningKind
 from gptzoo.strict_model import StrictModel
+from gptzoo.utils.notebook import NotebookView
 
 
 class WarningResult(StrictModel):
@@ -114,7 +115,7 @@ class LookResult(StrictModel):
     """Verdict from the first `seeds` seeds at this level."""
 
 
-class ComparisonResult(StrictModel):
+class ComparisonResult(StrictModel, NotebookView):
     """The verdict on run B against run A, and everything that it rests on. Differences are B minus A."""
 
     format_version: Literal[1] = 1

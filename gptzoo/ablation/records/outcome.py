@@ -13,6 +13,7 @@ from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.checkpoint.plugin_files import PluginFile
+from gptzoo.utils.notebook import NotebookView
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Exclusion:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(NotebookView):
     """The contents of an ablation's folder, whether the ablation runs or is done."""
 
     name: str

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, WithJsonSchema
 
 from gptzoo.ablation.comparison.result import WarningResult
 from gptzoo.strict_model import StrictModel
+from gptzoo.utils.notebook import NotebookView
 
 Unbounded = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 """A number that may be infinite, which JSON writes as null."""
@@ -178,7 +179,7 @@ class LadderAnalysis(LadderModel):
         return self.lack_of_fit is None or self.lack_of_fit.p_value >= LACK_OF_FIT_LEVEL
 
 
-class LadderResult(LadderModel):
+class LadderResult(LadderModel, NotebookView):
     """The result of a scaling ladder, finished or not, and everything that it rests on."""
 
     format_version: Literal[1] = 1

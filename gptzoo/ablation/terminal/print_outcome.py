@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
@@ -29,14 +28,25 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if selection is not None and selection.rungs:
         print_rungs(selection, console)
     print_tuning(outcome, console)
-    console.print(_variants_table(outcome, analysis))
+    header, *rows = variant_rows(outcome, analysis)
+    table = plain_table(*header)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
     _print_lengths(outcome, console)
     print_scores(analysis, console)
     print_tasks(analysis, console)
+    for line in ("", *outcome_sentences(outcome, analysis)):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def outcome_sentences(outcome: Outcome, analysis: Analysis) -> list[str]:
+    """Return the trained models, the warnings, the verdicts, the notes and the failures as sentences."""
+    selection = outcome.selection
     compared = [comparison.sentence for comparison in analysis.comparisons if comparison.variant in outcome.compared]
     warnings = map(str, analysis.warnings)
     costs = [cost.sentence for cost in analysis.costs]
-    lines = ["", analysis.trained, *warnings, *compared, *costs, *analysis.notes]
+    lines = [analysis.trained, *warnings, *compared, *costs, *analysis.notes]
     lines += [
         f"failed: {trial.variant} seed {trial.seed}: {trial.reason}"
         for trial in outcome.all_trials
@@ -45,33 +55,36 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if selection is not None:
         lines += [f"failed: {failure}" for failure in selection.failures()]
     counts = ", ".join(f"{n} {state}" for state, n in sorted(_count_states(outcome).items()))
-    lines.append(f"{outcome.name}: {format_count(len(outcome.all_trials), 'trial')}: {counts}")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    return [*lines, f"{outcome.name}: {format_count(len(outcome.all_trials), 'trial')}: {counts}"]
 
 
-def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
-    """Create a table with a row for each variant, best first; variants without data come last."""
+def variant_rows(outcome: Outcome, analysis: Analysis) -> list[tuple[str, ...]]:
+    """Return a table with a row for each variant, best first; variants without data come last.
+
+    The first row has the names of the columns, and those of numbers start with ">".
+    """
     verdicts = {comparison.variant: comparison.verdict for comparison in analysis.comparisons}
     without_data = [name for name in verdicts if name not in analysis.ranking]
     without_data[:0] = [name for name in outcome.baselines if name not in analysis.ranking]
     sizes = {variant.name: variant.n_parameters for variant in outcome.variants}
     selection = outcome.selection
-    table = plain_table("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")
+    rows: list[tuple[str, ...]] = [("variant", ">seeds", f">{outcome.metric}", ">sd", ">parameters", "")]
     for name in (*analysis.ranking, *without_data):
         values = list(outcome.endpoints(name).values())
         is_baseline = name == outcome.baseline
         verdict = "the baseline" if is_baseline else verdicts.get(name, "the baseline of its task")
         progress = "" if selection is None else selection.describe(name, outcome.metric)
-        table.add_row(
-            name,
-            f"{len(values)}/{len(outcome.trials_of(name))}" if not progress else "-",
-            f"{statistics.fmean(values):.4f}" if values else "-",
-            f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-",
-            f"{sizes[name]:,}",
-            progress or verdict,
+        rows.append(
+            (
+                name,
+                f"{len(values)}/{len(outcome.trials_of(name))}" if not progress else "-",
+                f"{statistics.fmean(values):.4f}" if values else "-",
+                f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-",
+                f"{sizes[name]:,}",
+                progress or verdict,
+            )
         )
-    return table
+    return rows
 
 
 def _print_lengths(outcome: Outcome, console: Console) -> None:

@@ -36,13 +36,14 @@ from gptzoo.training.evaluation.protocols import (
 )
 from gptzoo.training.hardware.device import choose_device, choose_precision
 from gptzoo.utils.likelihood import Likelihood
+from gptzoo.utils.notebook import NotebookView
 from gptzoo.utils.proportion import Proportion
 
 _FULL_PASS = FullPass()
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NotebookView):
     """The result of an evaluation, with everything that determines it."""
 
     folder: Path  # the model folder or checkpoint
