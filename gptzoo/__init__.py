@@ -21,7 +21,7 @@ _HOME = {
     "build": "gptzoo.model.build",
     "initialise": "gptzoo.model.initialise",
     "draw": "gptzoo.inspection.drawing.drawing",
-    "to_html": "gptzoo.notebook",
+    "to_html": "gptzoo.notebook.to_html",
     # training, evaluation, loading, sampling
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",

@@ -25,7 +25,7 @@ from gptzoo.spec.files import did_you_mean_path, load_model_spec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -12,7 +12,7 @@ from gptzoo.components.part import Part
 from gptzoo.components.sublayer import State
 from gptzoo.errors import InputError
 from gptzoo.spec.model import ModelSpec
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 States = list[dict[str, State]]  # by layer, then by sublayer
 

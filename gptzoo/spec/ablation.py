@@ -28,7 +28,7 @@ from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
 from gptzoo.spec.ablation_fairness import BudgetSpec, HalvingSpec, MatchSpec, NoiseSpec, TuneSpec, level_of_look
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel, error_at
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin", "tpe"]
 

@@ -14,7 +14,7 @@ from gptzoo.dims import Dims
 from gptzoo.reference import PerLayer, Reference, by_default
 from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.strict_model import StrictModel, error_at
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 if TYPE_CHECKING:
     from gptzoo.components.part import Part

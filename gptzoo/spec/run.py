@@ -24,7 +24,7 @@ from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
 from gptzoo.strict_model import StrictModel, error_at, option_error
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 
 def _count_or_auto(value: object) -> object:

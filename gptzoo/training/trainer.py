@@ -39,7 +39,7 @@ from gptzoo.training.step.prefetch import prefetch
 from gptzoo.training.step.step_timer import StepTimer
 from gptzoo.training.tracking.observers import RunObservers, observe_run
 from gptzoo.training.tracking.progress import Progress, as_warning, show_progress
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 
 @dataclass(frozen=True)

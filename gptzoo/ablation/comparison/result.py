@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from gptzoo.ablation.records.analysis import Verdict
 from gptzoo.ablation.records.warning import ComparisonWarning, WarningKind
 from gptzoo.strict_model import StrictModel
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 
 class WarningResult(StrictModel):

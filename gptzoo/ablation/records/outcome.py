@@ -13,7 +13,7 @@ from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Tuning
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.checkpoint.plugin_files import PluginFile
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, WithJsonSchema
 
 from gptzoo.ablation.comparison.result import WarningResult
 from gptzoo.strict_model import StrictModel
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 
 Unbounded = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 """A number that may be infinite, which JSON writes as null."""

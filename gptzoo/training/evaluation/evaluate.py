@@ -36,7 +36,7 @@ from gptzoo.training.evaluation.protocols import (
 )
 from gptzoo.training.hardware.device import choose_device, choose_precision
 from gptzoo.utils.likelihood import Likelihood
-from gptzoo.utils.notebook import NotebookView
+from gptzoo.utils.notebook.view import NotebookView
 from gptzoo.utils.proportion import Proportion
 
 _FULL_PASS = FullPass()

@@ -1,0 +1,1 @@
+"""The link from objects to their HTML in notebooks."""
