@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, Self
 
 from pydantic import NonNegativeInt, ValidationError, field_validator, model_validator
@@ -79,7 +78,7 @@ class AttentionOfText:
         """Submit the computation to the scheduler. Raises RequestError (429) if its queue is full."""
         loop = asyncio.get_running_loop()
         request = Request(self.prompt_ids, SamplingSpec(max_new_tokens=0))
-        queued = QueuedRequest(request, partial(loop.call_soon_threadsafe, self._end), search=self._compute)
+        queued = QueuedRequest(request, lambda event: loop.call_soon_threadsafe(self._end, event), search=self._compute)
         self.request_ids = scheduler.submit([queued])
 
     def response(self) -> dict[str, Any]:
