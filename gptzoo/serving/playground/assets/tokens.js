@@ -2,12 +2,12 @@
 // arrow keys, shows its probability and the most likely alternatives.
 const MOST_NATS = 8; // tokens that are more surprising have the strongest colour
 
-// Return a chunk's tokens in one form: its text, bytes, log-probability, and those of the most likely tokens by text.
+// Return a chunk's tokens in one form: its text, bytes, log-probability, and those of the token and the most likely ones by text.
 function tokensOf(logprobs) {
   if (!logprobs) return [];
-  if (logprobs.content) { // a chat
+  if (logprobs.content) { // a chat, which lists the token itself only if it is likely
     return logprobs.content.map((entry) => ({ text: entry.token, bytes: Uint8Array.from(entry.bytes), logprob: entry.logprob,
-      top: entry.top_logprobs.map(({ token, logprob }) => [token, logprob]) }));
+      top: Object.entries(Object.fromEntries([...entry.top_logprobs, entry].map(({ token, logprob }) => [token, logprob]))) }));
   }
   return logprobs.tokens.map((text, index) => ({ text, bytes: bytesOf(text), logprob: logprobs.token_logprobs[index],
     top: Object.entries(logprobs.top_logprobs[index] ?? {}) }));
