@@ -127,6 +127,7 @@ def test_an_outcome_ranks_its_variants() -> None:
     assert f"failed: {HOSTILE} seed 3: diverged: the loss is nan" in text
 
 
+@pytest.mark.slow
 def test_a_comparison_and_a_ladder_say_what_was_found(tmp_path: Path) -> None:
     for name, spec in (("a", A), ("b", B)):
         (tmp_path / f"{name}.json").write_text(json.dumps(spec))

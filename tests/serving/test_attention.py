@@ -84,6 +84,7 @@ def test_a_text_with_too_many_weights_is_refused_before_they_are_computed(
     assert "the text has 11 tokens, and the attention of this model is returned for at most 10" in answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["fp32", "bf16", "int8"])
 def test_prepared_weights_have_attention_maps_as_well(serve: Any, loaded: LoadedModel, weights: Any) -> None:
     prepared = prepare_for_inference(with_large_weights(gptzoo.build(SPEC)), weights)

@@ -122,6 +122,7 @@ def test_the_page_may_load_nothing_and_run_nothing_but_itself(url: str) -> None:
 
 
 @needs_chromium
+@pytest.mark.slow
 def test_two_runs_continue_a_prompt_side_by_side_and_markup_stays_text(browser: Any, url: str) -> None:
     opened = visit(browser, url)
     opened.generate("<b>Once</b> ", "scripted", "tiny")

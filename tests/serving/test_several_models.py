@@ -100,6 +100,7 @@ def test_a_request_must_name_a_model_that_there_is(both: str) -> None:
     assert httpx.get(both + "/tokenizer_info?model=other").status_code == 404
 
 
+@pytest.mark.slow
 def test_models_that_answer_at_the_same_time_give_the_same_texts_as_alone(
     both: str, loaded: LoadedModel, letters: LoadedModel
 ) -> None:
