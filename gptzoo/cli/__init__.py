@@ -167,7 +167,7 @@ Shell completion for bash (for other shells, use zsh_source or fish_source):
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(gptzoo.__version__, prog_name="gptzoo")
 def main() -> None:
-    """Build, train, compare and sample GPTs from JSON specs. Every component is a plugin."""
+    """Build, train, compare and sample GPTs from specs in JSON, YAML or TOML. Every component is a plugin."""
 
 
 for command in itertools.chain.from_iterable(_SECTIONS.values()):

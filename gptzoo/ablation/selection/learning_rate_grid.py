@@ -22,6 +22,7 @@ from gptzoo.ablation.records.tuning import Edge, GridValue, Tuning
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation_fairness import TuneSpec
 from gptzoo.spec.files import spec_error
+from gptzoo.spec.formats.origin import Origin
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec
 
@@ -165,4 +166,4 @@ def _with_value(spec: RunSpec, tune: TuneSpec, value: float) -> RunSpec:
     try:
         return RunSpec.model_validate(data)
     except ValidationError as error:
-        raise spec_error(error, {(): spec.name}) from None
+        raise spec_error(error, {(): Origin(spec.name)}) from None
