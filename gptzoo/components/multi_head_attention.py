@@ -49,8 +49,8 @@ class Attention(Sublayer):
 class MultiHeadAttention(Attention):
     """Multi-head attention with grouped queries, sliding window, query/key norms, output gate and dropout.
 
-    A subclass implements `attend`, which computes outputs from queries, keys and values. It may override `combine_heads`,
-    which also has the input, for example for a gate that depends on it.
+    A subclass implements `attend`, which computes outputs from queries, keys and values. It may override
+    `combine_heads`, which also has the input, for example for a gate that depends on it.
     """
 
     supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture", "d_head"})
@@ -182,9 +182,9 @@ class MultiHeadAttention(Attention):
         raise TypeError(f"{type(self).__name__} does not implement attend")
 
     def combine_heads(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the input (B, T, H D) of the output projection, for outputs of heads (B, H, T, D) and the input (B, T, C).
+        """Return the input (B, T, H D) of the output projection: the outputs (B, H, T, D) of all heads, with the gate.
 
-        It applies the gate, and has no access to other positions than that of each output.
+        x: Input (B, T, C) of this sublayer. A gate that depends on it belongs here.
         """
         y = y.transpose(1, 2).flatten(2)
         return y if self.gate is None else y * self.gate(x).sigmoid()
