@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,16 @@ def error(file: Path, load: Any = gptzoo.load_model_spec, **options: Any) -> str
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_format_gives_the_same_spec(name: str, tmp_path: Path) -> None:
     assert gptzoo.load_model_spec(write(tmp_path, name, TEXTS[name])) == gptzoo.load_model_spec(MODEL)
+
+
+def test_the_examples_of_the_page_about_specs_are_the_same_spec(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "specs.md").read_text(encoding="utf-8")
+    texts = {
+        language: re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.M)[0] for language in ("yaml", "toml")
+    }
+    of_yaml, of_toml = (gptzoo.load_run_spec(write(tmp_path, f"run.{name}", text)) for name, text in texts.items())
+    assert of_yaml == of_toml
+    assert of_yaml.optimizer.lr == 0.003
 
 
 def test_files_of_several_formats_refer_to_each_other(tmp_path: Path) -> None:
