@@ -161,10 +161,18 @@ def _read_run(
     _override(RunSpec, data, [item for item in overrides if override_path(item) == ("model",)], origins)
     if isinstance(model := data.get("model"), str):
         path = _find_spec("model", model, folder, origin, "model")
-        data["model"], origins[("model",)], _ = _read(path)
+        data["model"], origins[("model",)], model_folder = _read(path)
         _check_kind("model", data["model"], origins[("model",)])
+        data["model"] = _with_paths_beside(data["model"], model_folder)
     _override(RunSpec, data, [item for item in overrides if override_path(item) != ("model",)], origins)
     return data, origins, folder
+
+
+def _with_paths_beside(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the JSON of a model with absolute paths, which are relative to `folder`. An invalid one is unchanged."""
+    with contextlib.suppress(SpecError):  # reported with all other errors of the run
+        return _with_absolute_paths(model, _validate(ModelSpec, model, {(): Origin("model")}, folder))
+    return model
 
 
 def _override(model: type[StrictModel], data: dict[str, Any], overrides: Iterable[str], origins: Origins) -> None:
