@@ -161,8 +161,8 @@ def test_the_public_names() -> None:
         InterleavedLlama Interrupted Job LogitsProcessor MatrixOptimizer ModelSpec MultiHeadAttention NamedParameters
         Norm NormLayer Optimizer Part PathOption PerLayer PluginError Positional PrefillOutput Recommended Reference
         RemoteJob Replicated Rng RopeScaling RotaryPositional RowParallel RunSpec RunView Sample SampleCorpus
-        SamplingSpec Schedule SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput TensorPlan
-        TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
+        SamplingSpec Schedule SdpaAttention Settings Sharded SpecError Stack State StopRun Sublayer SublayerOutput
+        TensorPlan TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
         ablate build by_default compare draw evaluate export_hf extend fused_attention generate hookimpl inherited
         initialise ladder load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache
         option_error prepare_for_inference read_outcome read_rope read_ropes registered rope_parameters run_remote_job

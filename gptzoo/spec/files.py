@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,7 +40,7 @@ def load_model_spec(source: Source, overrides: Iterable[str] = ()) -> ModelSpec:
     """
     data, origin, folder = _read(source)
     _check_kind("model", data, origin)
-    origins = {(): origin}
+    origins: Origins = {(): origin}
     _override(ModelSpec, data, overrides, origins)
     return _validate(ModelSpec, data, origins, folder)
 
@@ -69,7 +68,7 @@ def load_with_base(model: type[Spec], kind: str, source: Source, overrides: Iter
     _check_kind(kind, data, origin)
     overrides = list(overrides)
     base_overrides = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
-    origins = {(): origin}
+    origins: Origins = {(): origin}
     _override(model, data, [item for item in overrides if not item.startswith("base.")], origins)
     if "base" in data:
         data["base"], base_origins = _read_base(data["base"], origin, folder, base_overrides)
@@ -86,7 +85,7 @@ def run_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
 def model_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Return a model spec as its author wrote it, with absolute paths. Raises SpecError."""
     data, origin, folder = _read(source)
-    origins = {(): origin}
+    origins: Origins = {(): origin}
     _override(ModelSpec, data, overrides, origins)
     return _with_absolute_paths(data, _validate(ModelSpec, data, origins, folder))
 
@@ -156,7 +155,7 @@ def _read_run(
     folder, origin = folder or spec_folder, origin or spec_origin
     _check_kind("run", data, origin)
     overrides = list(overrides)
-    origins = {(): origin}
+    origins: Origins = {(): origin}
     # `--set model=other.json` must come before the model file is read, `--set model.d_model=64` after.
     _override(RunSpec, data, [item for item in overrides if override_path(item) == ("model",)], origins)
     if isinstance(model := data.get("model"), str):
@@ -179,8 +178,9 @@ def _override(model: type[StrictModel], data: dict[str, Any], overrides: Iterabl
     """Apply overrides in place. Their values are on no line of the files, nor are lists with a changed item."""
     overrides = list(overrides)
     apply_overrides(model, data, overrides)
-    for override in overrides:
-        mark_overridden(origins, tuple(itertools.takewhile(lambda part: not part.isdigit(), override_path(override))))
+    for path in map(override_path, overrides):
+        index = next((n for n, part in enumerate(path) if part.isdigit()), len(path))
+        mark_overridden(origins, path[:index])
 
 
 def _find_spec(kind: str, path: str, folder: Path, origin: Origin, field: str) -> Path:
