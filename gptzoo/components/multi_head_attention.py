@@ -50,7 +50,7 @@ class MultiHeadAttention(Attention):
     """Multi-head attention with grouped queries, sliding window, query/key norms, output gate and dropout.
 
     A subclass implements `attend`, which computes outputs from queries, keys and values. It may override
-    `combine_heads`, which also has the input, for example for a gate that depends on it.
+    `combine_heads`, which also has the input x (B, T, C), for example for a gate that depends on it.
     """
 
     supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture", "d_head"})
@@ -145,7 +145,8 @@ class MultiHeadAttention(Attention):
             )
             k, v = visible["k"].transpose(1, 2), visible["v"]  # (B, G, S, D), (B, S, G, D)
         y, weights = self.attend(q, k, v.transpose(1, 2), context, k_pos)
-        output: Tensor = self.out_dropout(self.out(self.combine_heads(y, x)))
+        y = self.combine_heads(y, x)
+        output: Tensor = self.out_dropout(self.out(y))
         if weights is None:
             return output
         return SublayerOutput(output, captures={"attention": weights, "k_pos": k_pos})
@@ -182,10 +183,7 @@ class MultiHeadAttention(Attention):
         raise TypeError(f"{type(self).__name__} does not implement attend")
 
     def combine_heads(self, y: Tensor, x: Tensor) -> Tensor:
-        """Return the input (B, T, H D) of the output projection: the outputs (B, H, T, D) of all heads, with the gate.
-
-        x: Input (B, T, C) of this sublayer. A gate that depends on it belongs here.
-        """
+        """Return the outputs (B, H, T, D) of the heads side by side, (B, T, H D), for the output projection."""
         y = y.transpose(1, 2).flatten(2)
         return y if self.gate is None else y * self.gate(x).sigmoid()
 

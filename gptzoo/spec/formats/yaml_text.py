@@ -15,6 +15,7 @@ from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.strict_json import TOO_DEEP, TOO_MANY_DIGITS, Json, Location, appears_twice, json_path
 
 if TYPE_CHECKING:
+    from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.events import NodeEvent
 
 _MAX_VALUES = 100_000  # aliases of aliases can stand for any number of values
@@ -164,7 +165,7 @@ def _line(event: Event) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _syntax_problem(error: Any, source: str) -> Problem:  # noqa: ANN401  an error of ruamel.yaml
+def _syntax_problem(error: MarkedYAMLError, source: str) -> Problem:
     reason = error.problem or error.context or "is not YAML"
     if "'\\t'" in reason:
         reason = "a tab. YAML is indented with spaces."
