@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +104,11 @@ def test_other_names_and_defaults_are_accepted(arguments: str, tmp_path: Path) -
 def test_check_says_once_that_a_component_cannot_be_built(tmp_path: Path) -> None:
     more = "self.w = nn.Parameter(self.up.weight.new_ones(3))"
     (tmp_path / "mine.py").write_text(PLUGIN.format(arguments="config, dims", passed="config, dims", more=more))
-    command = [sys.executable, "-m", "gptzoo", "check", "ffn:mine", "--plugin", str(tmp_path / "mine.py")]
-    done = subprocess.run(command, capture_output=True, text=True, env=None)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.count("FAILED") == 1
-    assert " ".join(done.stdout.split()).count("blocks.0.ffn.w, blocks.1.ffn.w: not initialised") == 1
+    gptzoo.load_plugin(tmp_path / "mine.py")
+    first, *others = gptzoo.testing.check("ffn:mine")
+    assert first.outcome == "failed"
+    assert "blocks.0.ffn.w, blocks.1.ffn.w: not initialised" in first.text
+    assert {(verdict.outcome, "see building" in verdict.text) for verdict in others} == {("skipped", True)}
 
 
 def test_a_sublayer_output_used_as_a_tensor_says_where_the_tensor_is() -> None:
