@@ -118,7 +118,21 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
 _PREFIXES = dict.fromkeys(("pytorch_optimizer.", "schedulefree.", "heavyball."), "gptzoo-optimizers")
 """Packages whose components have a prefix in their names."""
 
-_FILE_SUFFIXES = {".txt", ".md", ".json", ".jsonl", ".parquet", ".csv", ".py", ".gz", ".zst"}
+_FILE_SUFFIXES = {
+    ".txt",
+    ".md",
+    ".json",
+    ".jsonc",
+    ".jsonl",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".parquet",
+    ".csv",
+    ".py",
+    ".gz",
+    ".zst",
+}
 _CORPUS_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet"}
 
 
