@@ -47,6 +47,7 @@ _HOME = {
     "inherited": "gptzoo.component",
     "Recommended": "gptzoo.component",
     "option_error": "gptzoo.strict_model",
+    "PathOption": "gptzoo.spec.paths",
     "Reference": "gptzoo.reference",
     "PerLayer": "gptzoo.reference",
     "by_default": "gptzoo.reference",

@@ -95,6 +95,7 @@ from gptzoo.spec.files import load_ablation_spec as load_ablation_spec
 from gptzoo.spec.files import load_model_spec as load_model_spec
 from gptzoo.spec.files import load_run_spec as load_run_spec
 from gptzoo.spec.model import ModelSpec as ModelSpec
+from gptzoo.spec.paths import PathOption as PathOption
 from gptzoo.spec.run import RunSpec as RunSpec
 from gptzoo.training.evaluation.evaluate import evaluate as evaluate
 from gptzoo.training.named_parameters import NamedParameters as NamedParameters

@@ -118,7 +118,8 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
 _PREFIXES = dict.fromkeys(("pytorch_optimizer.", "schedulefree.", "heavyball."), "gptzoo-optimizers")
 """Packages whose components have a prefix in their names."""
 
-_FILE_SUFFIXES = {".txt", ".md", ".json", ".jsonl", ".parquet", ".csv", ".py", ".gz", ".zst"}
+_SPEC_SUFFIXES = {".json", ".jsonc", ".yaml", ".yml", ".toml"}
+_FILE_SUFFIXES = {".txt", ".md", ".jsonl", ".parquet", ".csv", ".py", ".gz", ".zst"} | _SPEC_SUFFIXES
 _CORPUS_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet"}
 
 

@@ -43,9 +43,12 @@ class Problem:
     source: str
     path: str
     reason: str
+    line: int | None = None
+    """The line of the file, from 1. None if it is unknown, or if the file is a single line."""
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.path}: {self.reason}"
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        return f"{place}: {self.path}: {self.reason}"
 
 
 class SpecError(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import traceback
@@ -76,7 +77,29 @@ def check_component(component: object, kind_bases: dict[str, type[Component]]) -
     if base is not None and not issubclass(component, base):
         raise PluginError(f"{title} has kind {component.kind!r}, but does not derive from {base.__qualname__}")
     _check_options(component)
+    if base is not None:
+        _check_constructor(component, base)
     return component
+
+
+def _check_constructor(component: type[Component], base: type[Component]) -> None:
+    """Raise PluginError for a constructor that does not take the arguments of its kind."""
+    if component.Config.build is not base.Config.build:
+        return  # it has a way of its own to construct the component
+    expected = list(inspect.signature(base.__init__).parameters.values())
+    names = [p.name for p in expected if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    if len(names) < 2:  # the kind leaves the constructor to its components
+        return
+    signature = inspect.signature(component.__init__)
+    try:
+        signature.bind(*names)
+    except TypeError:
+        arguments = ", ".join(names)
+        raise PluginError(
+            f"{component.__qualname__}.__init__ takes {signature}, and components of the kind {component.kind!r} are "
+            f"constructed with ({arguments}). Write: def __init__({arguments}): "
+            f"super().__init__({', '.join(names[1:])}); …"
+        ) from None
 
 
 def _check_options(component: type[Component]) -> None:

@@ -19,10 +19,10 @@ def shipped_specs() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*/*.json"))}
 
 
-def spec_path(source: str | Path, spec: str | None = None, location: str = "$") -> Path:
+def spec_path(source: str | Path) -> Path:
     """Return the path of a spec. `@NAME` is a configuration that comes with gptzoo, unless such a file exists.
 
-    spec, location: the spec that contains the source, and its place in it, for errors. Raises SpecError.
+    Raises SpecError.
     """
     text = str(source)
     if not text.startswith(_PREFIX) or os.path.exists(text):  # Path.exists raises for a name that is too long
@@ -35,4 +35,4 @@ def spec_path(source: str | Path, spec: str | None = None, location: str = "$") 
         names_by_folder.setdefault(file.parent.name, []).append(_PREFIX + other)
     hint = did_you_mean(text, [_PREFIX + other for other in known])
     listed = "; ".join(f"{folder}: {', '.join(names)}" for folder, names in names_by_folder.items())
-    raise SpecError([Problem(spec or text, location, f"no configuration named {name!r}{hint}  ({listed})")])
+    raise SpecError([Problem(text, "$", f"no configuration named {name!r}{hint}  ({listed})")])

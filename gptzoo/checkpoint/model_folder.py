@@ -21,7 +21,8 @@ from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build_on_meta
 from gptzoo.model.initialise import initialise
 from gptzoo.model.memory_need import CPU, check_fits, model_bytes
-from gptzoo.spec.files import did_you_mean_path, load_model_spec
+from gptzoo.spec.files import load_model_spec
+from gptzoo.spec.formats.document import did_you_mean_path
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import add_provenance
 from gptzoo.utils.atomic import new_folder, write_json

@@ -34,6 +34,7 @@ from gptzoo.cli.export_gguf import export_gguf
 from gptzoo.cli.export_hf import export_hf
 from gptzoo.cli.import_gguf import import_gguf
 from gptzoo.cli.import_hf import import_hf
+from gptzoo.cli.init import init
 from gptzoo.cli.inspect import inspect
 from gptzoo.cli.ladder import ladder
 from gptzoo.cli.lm_eval import lm_eval
@@ -144,7 +145,7 @@ class CommandLine(click.Group):
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
+    "Train": (init, build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (compare, ablate, ladder, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, draw),
     "Other formats": (import_hf, export_hf, import_gguf, export_gguf, eject),
@@ -167,7 +168,7 @@ Shell completion for bash (for other shells, use zsh_source or fish_source):
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(gptzoo.__version__, prog_name="gptzoo")
 def main() -> None:
-    """Build, train, compare and sample GPTs from JSON specs. Every component is a plugin."""
+    """Build, train, compare and sample GPTs from specs in JSON, YAML or TOML. Every component is a plugin."""
 
 
 for command in itertools.chain.from_iterable(_SECTIONS.values()):

@@ -60,7 +60,7 @@ def run(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Run the trials of ABLATION, a JSON spec, and print the results.
+    """Run the trials of ABLATION, a spec in JSON, YAML or TOML, and print the results.
 
     ABLATION is a file, or @NAME for a configuration that comes with gptzoo, such as @positions; @ alone lists them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EXAMPLES = {
+    "init": ("gptzoo init", "gptzoo init my-gpt --text input.txt --tokenizer char --size tiny"),
     "build": (
         "gptzoo build @gpt3",
         "gptzoo build @tiny --set attention.window=64 --json",

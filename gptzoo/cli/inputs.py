@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gptzoo.checkpoint.model_folder import LoadedModel
     from gptzoo.component import Config
     from gptzoo.sampling.inference_weights import WeightFormat
+    from gptzoo.spec.formats.origin import Origin
     from gptzoo.spec.model import ModelSpec
     from gptzoo.spec.run import RunSpec
 
@@ -92,7 +93,7 @@ def read_chat_template(loaded: LoadedModel, template: str | None) -> str | None:
     """
     from gptzoo.data.utf8 import read_utf8
     from gptzoo.errors import DataError
-    from gptzoo.spec.files import did_you_mean_path
+    from gptzoo.spec.formats.document import did_you_mean_path
 
     special = None if loaded.tokenizer is None else loaded.tokenizer.special_tokens
     known = {} if special is None else special.chat_templates
@@ -106,11 +107,11 @@ def read_chat_template(loaded: LoadedModel, template: str | None) -> str | None:
 
 def _is_run(path: Path) -> bool:
     """Return True for the file of a run spec, which has a field `model`; a model spec has none."""
-    from gptzoo.spec.files import read_json
+    from gptzoo.spec.formats.document import read_document
 
     if not path.is_file():
         return False
-    spec = read_json(path)
+    spec, _ = read_document(path)
     return isinstance(spec, dict) and "model" in spec
 
 
@@ -127,18 +128,19 @@ def _read_run(path: Path, overrides: tuple[str, ...]) -> RunSpec:
 
 def read_component(kind: str, text: str, source: str) -> Config:
     """Read a component from its name or its JSON; `source` names the text in errors. Raises SpecError."""
+    from gptzoo.spec.formats.origin import Origin
     from gptzoo.spec.strict_json import parse_json
 
     value = parse_json(text, source) if text.lstrip().startswith("{") else text
-    return validate_component(kind, value, source, Path.cwd())
+    return validate_component(kind, value, Origin(source), Path.cwd())
 
 
-def validate_component(kind: str, value: object, source: str, folder: Path) -> Config:
+def validate_component(kind: str, value: object, origin: Origin, folder: Path) -> Config:
     """Validate the JSON value of a component; paths are relative to `folder`. Raises SpecError."""
     from pydantic import ValidationError
     from pydantic_core import PydanticCustomError
 
-    from gptzoo.errors import Problem, SpecError
+    from gptzoo.errors import SpecError
     from gptzoo.reference import Reference
     from gptzoo.spec.files import spec_error
 
@@ -146,31 +148,33 @@ def validate_component(kind: str, value: object, source: str, folder: Path) -> C
         config: Config = Reference(kind).validate(value, {"folder": folder})
         return config
     except ValidationError as error:
-        raise spec_error(error, {(): source}) from None
+        raise spec_error(error, {(): origin}) from None
     except PydanticCustomError as error:
-        raise SpecError([Problem(source, "$", error.message())]) from None
+        raise SpecError([origin.problem((), error.message())]) from None
 
 
 def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Config:
-    """Read a run spec, or a corpus from its name, its JSON or a JSON file. A run folder counts as its run spec.
+    """Read a run spec, or a corpus from its name, its JSON or a file of a spec. A run folder counts as its run spec.
 
     Raises SpecError or DataError for anything else.
     """
     from gptzoo import registry
     from gptzoo.errors import DataError, Problem, SpecError
     from gptzoo.shipped_specs import spec_path
-    from gptzoo.spec.files import did_you_mean_path, load_run_spec, read_json
+    from gptzoo.spec.files import load_run_spec
+    from gptzoo.spec.formats.document import did_you_mean_path, has_spec_suffix, read_document
     from gptzoo.strict_model import did_you_mean
 
     is_inline_json = source.lstrip().startswith("{")
     path = Path() if is_inline_json else spec_path(source)
     if not is_inline_json and path.is_dir():
         path = path / "run.json"
-    if path.suffix == ".json":
-        value = read_json(path) if path.is_file() else {}
-        if not (isinstance(value, dict) and "type" in value):
-            return load_run_spec(path, overrides)
-        return validate_component("corpus", value, path.name, path.parent.resolve())
+    if has_spec_suffix(path):
+        if path.is_file():
+            value, origin = read_document(path)
+            if isinstance(value, dict) and "type" in value:
+                return validate_component("corpus", value, origin, path.parent.resolve())
+        return load_run_spec(path, overrides)
     if not is_inline_json and path.is_file():
         example = json.dumps({"type": "text", "path": source})
         raise SpecError([Problem(source, "$", f"expected a spec. To read this file as a corpus, write '{example}'.")])
@@ -184,11 +188,12 @@ def read_corpus(source: str, overrides: tuple[str, ...] = ()) -> RunSpec | Confi
 def read_text_source(source: str) -> Config | Path:
     """Read a corpus like `read_corpus`, or return the path of a folder of prepared tokens.
 
-    A file that is not JSON becomes a corpus whose training and validation splits are both the whole file.
+    A file that is no spec becomes a corpus whose training and validation splits are both the whole file.
     """
     from gptzoo import registry
     from gptzoo.errors import DataError
-    from gptzoo.spec.files import did_you_mean_path
+    from gptzoo.spec.formats.document import did_you_mean_path, has_spec_suffix
+    from gptzoo.spec.formats.origin import Origin
     from gptzoo.spec.run import RunSpec
 
     path = Path(source)
@@ -196,11 +201,11 @@ def read_text_source(source: str) -> Config | Path:
         return read_component("corpus", source, "--data")
     if path.is_dir() and not (path / "run.json").is_file():
         return path
-    if path.is_file() and path.suffix != ".json":
+    if path.is_file() and not has_spec_suffix(path):
         corpora = registry.registered("corpus").items()
         type_by_suffix = {getattr(component, "suffix", None): name for name, component in corpora}
         value = {"type": type_by_suffix.get(path.suffix, "text"), "path": source, "val_path": source}
-        return validate_component("corpus", value, source, Path.cwd())
+        return validate_component("corpus", value, Origin(source), Path.cwd())
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"{source}: no such file or folder{did_you_mean_path(path)}")
     run_or_corpus = read_corpus(source)

@@ -38,7 +38,9 @@ def ladder(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Train the variants of LADDER, a JSON spec, at several sizes, and print how much compute each saves.
+    """Train the variants of LADDER at several sizes, and print how much compute each saves.
+
+    LADDER is a spec in JSON, YAML or TOML.
 
     Trials that are done are not run again, so you can add sizes, variants and seeds to LADDER later.
 

@@ -55,7 +55,7 @@ def prepare(
     The output says how much of the held-out text is also in the training text. Training documents that equal a held-out
     one except for whitespace are left out.
 
-    RUN_OR_CORPUS is a run spec, a run folder, the name of a corpus, or a corpus as JSON, inline or in a file. Training
+    RUN_OR_CORPUS is a run spec, a run folder, the name of a corpus, or a corpus as inline JSON or in a file. Training
     reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. After an interruption, the same command continues
     where it stopped.
     """

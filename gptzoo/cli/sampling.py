@@ -112,10 +112,11 @@ def _merge_processors(spec: SamplingSpec, options: Mapping[str, Any], random: bo
 def _read_processor(processor: ProcessorOption, value: object) -> Config:
     """Return the config of a processor with the value of its option."""
     from gptzoo.cli.inputs import validate_component
+    from gptzoo.spec.formats.origin import Origin
 
     parse = _PARSERS.get(processor.type)
     options = {"type": processor.type, processor.field: value if parse is None else parse(value)}
-    return validate_component("logits_processor", options, processor.flag, Path.cwd())
+    return validate_component("logits_processor", options, Origin(processor.flag), Path.cwd())
 
 
 def _parse_biases(items: Sequence[str]) -> dict[str, float]:
@@ -133,14 +134,14 @@ def _parse_biases(items: Sequence[str]) -> dict[str, float]:
 
 def _parse_schema(text: str) -> object:
     from gptzoo.errors import DataError
+    from gptzoo.spec.formats.document import read_document
     from gptzoo.spec.strict_json import parse_json
 
     if text.lstrip().startswith("{"):
         return parse_json(text, "--json-schema")
-    try:
-        return parse_json(Path(text).read_text(encoding="utf-8"), text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--json-schema: expected a JSON object or a readable file, got {text!r}: {error}") from None
+    if not Path(text).is_file():
+        raise DataError(f"--json-schema: expected a JSON object or a readable file, got {text!r}")
+    return read_document(Path(text))[0]
 
 
 # Parsers of option values, by processor.

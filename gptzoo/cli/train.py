@@ -42,7 +42,7 @@ def train(
     allow_oversize: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train the model of RUN, a JSON run spec.
+    """Train the model of RUN, a run spec in JSON, YAML or TOML.
 
     RUN is a file, or @NAME for a configuration that comes with gptzoo, such as @quickstart; @ alone lists them.
 

@@ -49,7 +49,8 @@ class Attention(Sublayer):
 class MultiHeadAttention(Attention):
     """Multi-head attention with grouped queries, sliding window, query/key norms, output gate and dropout.
 
-    A subclass implements `attend`, which computes outputs from queries, keys and values.
+    A subclass implements `attend`, which computes outputs from queries, keys and values. It may override
+    `combine_heads`, which also has the input x (B, T, C), for example for a gate that depends on it.
     """
 
     supports = frozenset({"rotate", "bias", "documents", "padding", "noncausal", "capture", "d_head"})
@@ -144,9 +145,7 @@ class MultiHeadAttention(Attention):
             )
             k, v = visible["k"].transpose(1, 2), visible["v"]  # (B, G, S, D), (B, S, G, D)
         y, weights = self.attend(q, k, v.transpose(1, 2), context, k_pos)
-        y = y.transpose(1, 2).reshape(B, T, -1)
-        if self.gate is not None:
-            y = y * self.gate(x).sigmoid()
+        y = self.combine_heads(y, x)
         output: Tensor = self.out_dropout(self.out(y))
         if weights is None:
             return output
@@ -182,6 +181,11 @@ class MultiHeadAttention(Attention):
         The second value is the attention weights (B, H, T, S) if `context.capture` names "attention", else None.
         """
         raise TypeError(f"{type(self).__name__} does not implement attend")
+
+    def combine_heads(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return the outputs (B, H, T, D) of the heads side by side, (B, T, H D), for the output projection."""
+        y = y.transpose(1, 2).flatten(2)
+        return y if self.gate is None else y * self.gate(x).sigmoid()
 
     def new_state(
         self, batch_size: int, max_length: int, *, device: torch.device | str | None, dtype: torch.dtype

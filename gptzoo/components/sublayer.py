@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -15,6 +15,15 @@ from gptzoo.components.part import Part
 State = dict[str, Tensor]  # the tensors that a sublayer caches between two calls, batch dimension first
 
 
+_NO_TENSOR = """a SublayerOutput is no tensor: its tensor is `y`. To change the output of another sublayer, write
+
+    output = super().forward(x, context, state)
+    y = output.y if isinstance(output, SublayerOutput) else output
+    y = ...  # the change
+    return output._replace(y=y) if isinstance(output, SublayerOutput) else y
+"""
+
+
 class SublayerOutput(NamedTuple):
     """The output of a sublayer together with auxiliary outputs. A sublayer without any may return a plain tensor."""
 
@@ -22,6 +31,14 @@ class SublayerOutput(NamedTuple):
     losses: dict[str, Tensor] = {}  # scalars, added to the loss in training
     metrics: dict[str, Tensor] = {}  # scalars or short vectors, logged
     captures: dict[str, Tensor] = {}  # tensors named in `context.capture`
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"no attribute {name!r}: {_NO_TENSOR}")
+
+    def _refuse(self, *other: object) -> NoReturn:
+        raise TypeError(_NO_TENSOR)
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = _refuse  # type: ignore
 
 
 @dataclass

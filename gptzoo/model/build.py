@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gptzoo.errors import Problem, SpecError
+from gptzoo.errors import PluginError, Problem, SpecError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.initialise import initialise, shared_parameters, unregistered_tensors
 from gptzoo.model.memory_need import CPU, check_fits, model_bytes
@@ -37,6 +37,7 @@ def build(
 
     Raises:
         SpecError: The spec is invalid, or has no vocab_size.
+        PluginError: A component does not fill its parameters, or breaks another rule of construction.
         InputError: The weights need more memory than there is.
     """
     if not isinstance(spec, ModelSpec):
@@ -80,11 +81,11 @@ def build_on_meta(spec: ModelSpec) -> Architecture:
     with torch.device("meta"), _SkipInit():
         model: Architecture = spec.architecture.build(spec)
     if unregistered := unregistered_tensors(model):
-        raise RuntimeError(
+        raise PluginError(
             f"{', '.join(unregistered)}: tensors as plain attributes do not move with the model. Use register_buffer."
         )
     if shared := shared_parameters(model):
-        raise RuntimeError(
+        raise PluginError(
             f"{' and '.join(shared)} are the same parameter. Let one module own it and pass it to the other."
         )
     return model

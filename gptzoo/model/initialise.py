@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.components.part import Part
+from gptzoo.errors import PluginError
 from gptzoo.model.architecture import Architecture
 from gptzoo.utils.seeds import derive_seed
 
@@ -19,7 +20,7 @@ def initialise(model: Architecture, seed: int) -> None:
 
     Weights are normal with the architecture's `init_std` (GPT-2: 0.02), scaled by the norm scheme's `residual_gain` in
     layers that write the residual stream. Biases are zero. Parts fill the tensors that they own themselves. Raises
-    RuntimeError with the names of tensors that nothing has filled.
+    PluginError with the names of tensors that nothing has filled, and the lines to write.
     """
     std = getattr(model.config, "init_std", 0.02)
     norm = model.spec.norm
@@ -46,10 +47,41 @@ def initialise(model: Architecture, seed: int) -> None:
                     torch.default_generator.manual_seed(derive_seed(seed, path))  # torch.manual_seed also seeds CUDA
                     reset()
     if unfilled := [name for name, tensor in tensors.items() if _has_sentinel(tensor)]:
-        raise RuntimeError(
-            f"{', '.join(unfilled)}: not initialised. A part must fill its own parameters and buffers in "
-            "initialise(rng)."
-        )
+        raise PluginError(f"{', '.join(unfilled)}: not initialised. {fill_in_initialise(model, unfilled[0])}")
+
+
+def fill_in_initialise(model: nn.Module, name: str) -> str:
+    """Return the lines to write in the part that owns a parameter or buffer, so that it is initialised."""
+    owner = next(path for path in _parents(name) if isinstance(model.get_submodule(path), Part))
+    part, local = model.get_submodule(owner), name.removeprefix(f"{owner}.")
+    module, _, attribute = local.rpartition(".")
+    is_parameter = name in dict(model.named_parameters())
+    tensor = dict(model.named_parameters())[name] if is_parameter else dict(model.named_buffers())[name]
+    shape = ", ".join(map(str, tensor.shape))
+    declared = (
+        f"self.{attribute} = nn.Parameter(torch.empty({shape}))"
+        if is_parameter
+        else f'self.register_buffer("{attribute}", torch.empty({shape}, dtype={tensor.dtype}))'
+    )
+    filled = (
+        f'nn.init.normal_(self.{local}, std=0.02, generator=rng("{local}"))'
+        if is_parameter
+        else f"self.{local}.copy_(...)  # the values"
+    )
+    inherits = any("initialise" in vars(base) for base in type(part).__mro__[1:] if base is not Part)
+    calls_base = "\n        super().initialise(rng)" if inherits else ""
+    constructor = type(part.get_submodule(module)).__name__
+    return (
+        f"The constructor makes no values, since it runs on the meta device. {type(part).__name__}.initialise fills "
+        f"them:\n\n    {declared}  # in {constructor}.__init__\n\n"
+        f"    def initialise(self, rng):{calls_base}\n        {filled}\n"
+    )
+
+
+def _parents(name: str) -> list[str]:
+    """Return the paths of the modules that contain a tensor, from the innermost outwards."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[:n]) for n in range(len(parts), -1, -1)]
 
 
 def unregistered_tensors(model: nn.Module) -> list[str]:

@@ -1,4 +1,4 @@
-"""Loading of spec files: strict JSON, `--set` overrides, and errors that name the file and the `$.path`."""
+"""Loading of specs: files or dicts, `--set` overrides, and errors that name the file, the line and the `$.path`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pydantic_core import to_jsonable_python
 from gptzoo.errors import Problem, SpecError
 from gptzoo.shipped_specs import spec_path
 from gptzoo.spec.ablation import AblationSpec
+from gptzoo.spec.formats.document import read_document
+from gptzoo.spec.formats.origin import Origin, Origins, mark_overridden, problem_at
 from gptzoo.spec.model import ModelSpec
-from gptzoo.spec.overrides import apply_overrides
+from gptzoo.spec.overrides import apply_overrides, override_path
 from gptzoo.spec.provenance import strip_provenance
 from gptzoo.spec.run import RunSpec
-from gptzoo.spec.strict_json import Json, parse_json
+from gptzoo.spec.strict_json import TOO_DEEP, Json, Location
 from gptzoo.strict_model import (
     LONE_SURROGATE,
     StrictModel,
-    did_you_mean,
-    escape_surrogates,
     lone_surrogate_path,
     reason_of,
 )
@@ -31,7 +31,6 @@ from gptzoo.utils.json_diff import differences
 
 Spec = TypeVar("Spec", bound=StrictModel)
 Source = str | Path | Mapping[str, Any]  # the path of a spec file, the name of a shipped one (@NAME), or a dict
-FileNames = dict[tuple[str, ...], str]  # name for error messages of each inlined file, by its location in the spec
 
 
 def load_model_spec(source: Source, overrides: Iterable[str] = ()) -> ModelSpec:
@@ -39,16 +38,17 @@ def load_model_spec(source: Source, overrides: Iterable[str] = ()) -> ModelSpec:
 
     A dict may contain specs, configs of components and paths in addition to JSON values. Raises SpecError.
     """
-    data, name, folder = _read(source)
-    _check_kind("model", data, name)
-    apply_overrides(ModelSpec, data, overrides)
-    return _validate(ModelSpec, data, {(): name}, folder)
+    data, origin, folder = _read(source)
+    _check_kind("model", data, origin)
+    origins: Origins = {(): origin}
+    _override(ModelSpec, data, overrides, origins)
+    return _validate(ModelSpec, data, origins, folder)
 
 
 def load_run_spec(source: Source, overrides: Iterable[str] = ()) -> RunSpec:
     """Load a run spec from a file or a dict; its model may be inline or a path. Raises SpecError."""
-    data, names, folder = _read_run(source, overrides)
-    return _validate(RunSpec, data, names, folder)
+    data, origins, folder = _read_run(source, overrides)
+    return _validate(RunSpec, data, origins, folder)
 
 
 def load_ablation_spec(source: Source, overrides: Iterable[str] = ()) -> AblationSpec:
@@ -64,29 +64,30 @@ def load_with_base(model: type[Spec], kind: str, source: Source, overrides: Iter
 
     An override such as `base.steps=100` changes the base. `kind` is the kind of the spec in error messages.
     """
-    data, name, folder = _read(source)
-    _check_kind(kind, data, name)
+    data, origin, folder = _read(source)
+    _check_kind(kind, data, origin)
     overrides = list(overrides)
     base_overrides = [item.removeprefix("base.") for item in overrides if item.startswith("base.")]
-    apply_overrides(model, data, [item for item in overrides if not item.startswith("base.")])
-    names: FileNames = {(): name}
+    origins: Origins = {(): origin}
+    _override(model, data, [item for item in overrides if not item.startswith("base.")], origins)
     if "base" in data:
-        data["base"], base_names = _read_base(data["base"], name, folder, base_overrides)
-        names |= {("base", *location): base_name for location, base_name in base_names.items()}
-    return _validate(model, data, names, folder)
+        data["base"], base_origins = _read_base(data["base"], origin, folder, base_overrides)
+        origins |= {("base", *location): of_part for location, of_part in base_origins.items()}
+    return _validate(model, data, origins, folder)
 
 
 def run_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Return a run spec as its author wrote it, with an inline model and absolute paths. Raises SpecError."""
-    data, names, folder = _read_run(source, overrides)
-    return _with_absolute_paths(data, _validate(RunSpec, data, names, folder))
+    data, origins, folder = _read_run(source, overrides)
+    return _with_absolute_paths(data, _validate(RunSpec, data, origins, folder))
 
 
 def model_json(source: Source, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """Return a model spec as its author wrote it, with absolute paths. Raises SpecError."""
-    data, name, folder = _read(source)
-    apply_overrides(ModelSpec, data, overrides)
-    return _with_absolute_paths(data, _validate(ModelSpec, data, {(): name}, folder))
+    data, origin, folder = _read(source)
+    origins: Origins = {(): origin}
+    _override(ModelSpec, data, overrides, origins)
+    return _with_absolute_paths(data, _validate(ModelSpec, data, origins, folder))
 
 
 def check_reads_back(spec: RunSpec) -> None:
@@ -94,7 +95,7 @@ def check_reads_back(spec: RunSpec) -> None:
     written = spec.resolved()
     advice = "it could be trained, but not resumed, sampled or evaluated. Change the type of the option"
     try:
-        read = _validate(RunSpec, json.loads(json.dumps(written)), {(): spec.name}, Path.cwd()).resolved()
+        read = _validate(RunSpec, json.loads(json.dumps(written)), {(): Origin(spec.name)}, Path.cwd()).resolved()
     except SpecError as error:
         problems = [
             Problem(p.source, p.path, f"cannot be read back from JSON ({p.reason}): {advice}") for p in error.problems
@@ -110,44 +111,13 @@ def check_reads_back(spec: RunSpec) -> None:
 
 def load_spec(model: type[Spec], source: Source) -> Spec:
     """Load a spec of any self-contained class from a file or a dict. Raises SpecError."""
-    data, name, folder = _read(source)
-    return _validate(model, data, {(): name}, folder)
+    data, origin, folder = _read(source)
+    return _validate(model, data, {(): origin}, folder)
 
 
-def read_json(path: Path) -> Json:
-    """Read a strict JSON file. Raises SpecError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SpecError([Problem(str(path), "$", "is not UTF-8 text")]) from None
-    except IsADirectoryError:
-        spec_file = next((path / name for name in ("run.json", "ablation.json") if (path / name).is_file()), None)
-        example = f", such as {spec_file}" if spec_file else ""
-        raise SpecError([Problem(str(path), "$", f"is a folder. Give the path of a spec file{example}.")]) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
-        reason = f"cannot be read: {getattr(error, 'strerror', error)}{did_you_mean_path(path)}"
-        raise SpecError([Problem(str(path), "$", reason)]) from None
-    return parse_json(text, path.name)
-
-
-def did_you_mean_path(path: Path) -> str:
-    """Return a suggestion such as `"; did you mean 'runs/quickstart'?"` for a missing path, or ""."""
-    try:
-        siblings = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
-    except (OSError, ValueError):  # ValueError: a path without a name
-        return ""
-    return did_you_mean(str(path), siblings)
-
-
-def spec_error(error: ValidationError, names: Mapping[tuple[str, ...], str]) -> SpecError:
-    """Convert a pydantic error. `names` is the name for error messages of each inlined file, by location."""
-    return SpecError(_problem_at(item["loc"], reason_of(item), names) for item in error.errors(include_url=False))
-
-
-def _problem_at(location: tuple[str | int, ...], reason: str, names: Mapping[tuple[str, ...], str]) -> Problem:
-    prefix = max((p for p in names if location[: len(p)] == p), key=len)
-    path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location[len(prefix) :])
-    return Problem(names[prefix], escape_surrogates(path), reason)
+def spec_error(error: ValidationError, origins: Mapping[Location, Origin]) -> SpecError:
+    """Convert a pydantic error. `origins` has the origin of each inlined file, by location."""
+    return SpecError(problem_at(origins, item["loc"], reason_of(item)) for item in error.errors(include_url=False))
 
 
 def _with_absolute_paths(written: dict[str, Any], spec: ModelSpec | RunSpec) -> dict[str, Any]:
@@ -165,60 +135,78 @@ def _with_absolute_paths(written: dict[str, Any], spec: ModelSpec | RunSpec) -> 
     return merged
 
 
-def _read_base(base: Json, name: str, folder: Path, overrides: list[str]) -> tuple[Json, FileNames]:
-    """Return the JSON of an ablation's base, with the names of its file and its model's file."""
+def _read_base(base: Json, origin: Origin, folder: Path, overrides: list[str]) -> tuple[Json, Origins]:
+    """Return the JSON of an ablation's base, with the origins of its file and its model's file."""
     if isinstance(base, str):
-        base = _find_spec("run", base, folder, name, "$.base")
-        base_name, base_folder = base.name, base.parent.resolve()
+        base = _find_spec("run", base, folder, origin, "base")
+        data, origins, folder = _read_run(base, overrides)
     elif isinstance(base, dict):
-        base_name, base_folder = f"{name}: $.base", folder
+        data, origins, _ = _read_run(base, overrides, folder=folder, origin=origin.below(("base",)))
     else:
         return base, {}
-    data, names, _ = _read_run(base, overrides, folder=base_folder)
-    names[()] = base_name
-    return _with_absolute_paths(data, _validate(RunSpec, data, names, base_folder)), names
+    return _with_absolute_paths(data, _validate(RunSpec, data, origins, folder)), origins
 
 
 def _read_run(
-    source: Source, overrides: Iterable[str], *, folder: Path | None = None
-) -> tuple[dict[str, Any], FileNames, Path]:
-    """Return the JSON of a run with an inline model, the names of the files, and the folder of relative paths."""
-    data, name, spec_folder = _read(source)
-    _check_kind("run", data, name)
-    folder = folder or spec_folder
+    source: Source, overrides: Iterable[str], *, folder: Path | None = None, origin: Origin | None = None
+) -> tuple[dict[str, Any], Origins, Path]:
+    """Return the JSON of a run with an inline model, the origins of its parts, and the folder of relative paths."""
+    data, spec_origin, spec_folder = _read(source)
+    folder, origin = folder or spec_folder, origin or spec_origin
+    _check_kind("run", data, origin)
     overrides = list(overrides)
-    names: FileNames = {(): name}
+    origins: Origins = {(): origin}
     # `--set model=other.json` must come before the model file is read, `--set model.d_model=64` after.
-    apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() == "model"])
+    _override(RunSpec, data, [item for item in overrides if override_path(item) == ("model",)], origins)
     if isinstance(model := data.get("model"), str):
-        path = _find_spec("model", model, folder, name, "$.model")
-        data["model"], names[("model",)], _ = _read(path)
-        _check_kind("model", data["model"], names[("model",)])
-    apply_overrides(RunSpec, data, [item for item in overrides if item.partition("=")[0].strip() != "model"])
-    return data, names, folder
+        path = _find_spec("model", model, folder, origin, "model")
+        data["model"], origins[("model",)], model_folder = _read(path)
+        _check_kind("model", data["model"], origins[("model",)])
+        data["model"] = _with_paths_beside(data["model"], model_folder)
+    _override(RunSpec, data, [item for item in overrides if override_path(item) != ("model",)], origins)
+    return data, origins, folder
 
 
-def _find_spec(kind: str, path: str, folder: Path, name: str, location: str) -> Path:
+def _with_paths_beside(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the JSON of a model with absolute paths, which are relative to `folder`. An invalid one is unchanged."""
+    with contextlib.suppress(SpecError):  # reported with all other errors of the run
+        return _with_absolute_paths(model, _validate(ModelSpec, model, {(): Origin("model")}, folder))
+    return model
+
+
+def _override(model: type[StrictModel], data: dict[str, Any], overrides: Iterable[str], origins: Origins) -> None:
+    """Apply overrides in place. Their values are on no line of the files, nor are lists with a changed item."""
+    overrides = list(overrides)
+    apply_overrides(model, data, overrides)
+    for path in map(override_path, overrides):
+        index = next((n for n, part in enumerate(path) if part.isdigit()), len(path))
+        mark_overridden(origins, path[:index])
+
+
+def _find_spec(kind: str, path: str, folder: Path, origin: Origin, field: str) -> Path:
     """Return the file at a path in a spec, which is relative to the spec's folder or to the current one."""
-    existing = next((p for p in (folder / path, Path(path)) if _is_file(p)), None) or spec_path(path, name, location)
+    try:
+        existing = next((p for p in (folder / path, Path(path)) if _is_file(p)), None) or spec_path(path)
+    except SpecError as error:
+        raise SpecError(origin.problem((field,), problem.reason) for problem in error.problems) from None
     if not _is_file(existing):
         reason = f"no {kind} spec at {path!r} (looked in {folder} and in the current folder)"
-        raise SpecError([Problem(name, location, reason)])
+        raise SpecError([origin.problem((field,), reason)])
     return existing
 
 
-def _read(source: Source) -> tuple[dict[str, Any], str, Path]:
-    """Return a JSON object, its name for error messages, and the folder that its paths are relative to."""
+def _read(source: Source) -> tuple[dict[str, Any], Origin, Path]:
+    """Return a JSON object, its origin for error messages, and the folder that its paths are relative to."""
     if isinstance(source, Mapping):
         data = json.loads(json.dumps(_with_json_keys(source), default=_to_json))
         data.pop("$schema", None)
-        return strip_provenance(data, "spec"), "spec", Path.cwd()
+        return strip_provenance(data, "spec"), Origin("spec"), Path.cwd()
     path = spec_path(source)
-    data = read_json(path)
+    data, origin = read_document(path)
     if not isinstance(data, dict):
-        raise SpecError([Problem(path.name, "$", "should be a JSON object")])
+        raise SpecError([Problem(path.name, "$", "should be an object, with the fields of a spec")])
     data.pop("$schema", None)
-    return strip_provenance(data, path.name), path.name, path.parent.resolve()
+    return strip_provenance(data, path.name), origin, path.parent.resolve()
 
 
 def _to_json(value: object) -> Json:
@@ -264,14 +252,14 @@ _EXAMPLES = {
 }
 
 
-def _check_kind(expected: str, data: Mapping[str, Any], name: str) -> None:
+def _check_kind(expected: str, data: Mapping[str, Any], origin: Origin) -> None:
     """Raise one SpecError, instead of one per field, for a spec of an obviously different kind."""
     if _TYPICAL_FIELDS[expected] & data.keys():
         return
     for kind, fields in _TYPICAL_FIELDS.items():
         if fields & data.keys():
             reason = f"expected the spec of {_WITH_ARTICLE[expected]}, got that of {_WITH_ARTICLE[kind]}."
-            raise SpecError([Problem(name, "$", f"{reason} {_EXAMPLES[expected]}")])
+            raise SpecError([origin.problem((), f"{reason} {_EXAMPLES[expected]}")])
 
 
 def _is_file(path: Path) -> bool:
@@ -281,14 +269,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _validate(model: type[Spec], data: object, names: Mapping[tuple[str, ...], str], folder: Path) -> Spec:
+def _validate(model: type[Spec], data: object, origins: Mapping[Location, Origin], folder: Path) -> Spec:
     try:
         location = lone_surrogate_path(data)
     except RecursionError:
-        raise SpecError([Problem(names[()], "$", "is nested too deeply")]) from None
+        raise SpecError([problem_at(origins, (), TOO_DEEP)]) from None
     if location is not None:  # it could not be saved
-        raise SpecError([_problem_at(location, LONE_SURROGATE, names)])
+        raise SpecError([problem_at(origins, location, LONE_SURROGATE)])
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
-        raise spec_error(error, names) from None
+        raise spec_error(error, origins) from None

@@ -28,8 +28,8 @@ def apply_overrides(model: Model, data: dict[str, Any], overrides: Iterable[str]
     SpecError.
     """
     for override in overrides:
-        key, equals, text = override.partition("=")
-        path = key.strip().split(".")
+        _, equals, text = override.partition("=")
+        path = list(override_path(override))
         if not equals or not all(path):
             raise SpecError([Problem("--set", override, "expected path.to.option=value")])
         try:
@@ -37,6 +37,11 @@ def apply_overrides(model: Model, data: dict[str, Any], overrides: Iterable[str]
         except SpecError:
             value = text
         set_field(model, data, path, value)
+
+
+def override_path(override: str) -> tuple[str, ...]:
+    """Return the path of the field that an override sets, such as ("attention", "window")."""
+    return tuple(override.partition("=")[0].strip().split("."))
 
 
 def set_field(model: Model, data: dict[str, Any], path: list[str], value: Json) -> None:

@@ -26,4 +26,5 @@ def _spec_folder(info: ValidationInfo) -> Path:
 
 
 PathOption = Annotated[str, Field(min_length=1), AfterValidator(_make_absolute)]
-"""The type of a path option; its value is absolute once the spec is read."""
+"""The type of an option that is a path. A relative path is relative to the file of the spec, or else to the current
+folder. Its value is absolute once the spec is read, and `~` is expanded."""

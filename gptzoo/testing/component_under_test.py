@@ -17,6 +17,7 @@ from gptzoo.errors import InputError, Problem, SpecError
 from gptzoo.model.build import build
 from gptzoo.model.stack import Stack
 from gptzoo.spec.files import spec_error
+from gptzoo.spec.formats.origin import Origin
 from gptzoo.spec.model import ModelSpec
 from gptzoo.testing.at_size.effort import QUICK, Effort
 from gptzoo.testing.tiny_model import TINY_MODEL, add_weight_noise, supply_required_inputs
@@ -41,7 +42,7 @@ class ComponentUnderTest:
         try:
             return self.component.Config.model_validate({"type": self.component.name, **self.options, **changes})
         except ValidationError as error:
-            problems = spec_error(error, {(): self.label}).problems
+            problems = spec_error(error, {(): Origin(self.label)}).problems
         raise SpecError(
             Problem(p.source, p.path, f"{p.reason}; give it with --set {p.path[2:]}=… or in `options`")
             if p.reason == "is required"
@@ -69,7 +70,7 @@ class ModelPartUnderTest(ComponentUnderTest):
         try:
             return ModelSpec.model_validate({**TINY_MODEL, **self._model_fields(config or self.config), **changes})
         except ValidationError as error:
-            raise spec_error(error, {(): self.label}) from None
+            raise spec_error(error, {(): Origin(self.label)}) from None
 
     def _model_fields(self, config: Config) -> dict[str, Any]:
         """Return the fields of the model spec that select the component."""

@@ -9,7 +9,7 @@ import torch
 
 from gptzoo import registry
 from gptzoo.component import Component
-from gptzoo.errors import InputError, SpecError
+from gptzoo.errors import InputError, PluginError, SpecError
 from gptzoo.sampling.strategy import Strategy
 from gptzoo.strict_model import did_you_mean
 from gptzoo.testing.at_size.cost import quick_effort
@@ -47,7 +47,21 @@ def check(
     properties = select_properties(component_class.kind, only, slow=slow)
     subject = put_under_test(component_class, options or {})
     effort = SLOW if slow else quick_effort(subject)
-    return [check_property(prop, subject, effort) for prop in properties]
+    verdicts: list[Verdict] = []
+    for prop in properties:
+        verdicts.append(check_property(prop, subject, effort))
+        if verdicts[-1].outcome == "failed" and isinstance(subject, ModelPartUnderTest) and not _can_be_built(subject):
+            reason = f"not tried: no model with the component can be built, see {prop.name}"
+            return [*verdicts, *(Verdict(left.name, "skipped", reason) for left in properties[len(verdicts) :])]
+    return verdicts
+
+
+def _can_be_built(subject: ModelPartUnderTest) -> bool:
+    try:
+        subject.model()
+    except Exception:
+        return False
+    return True
 
 
 def not_covered(component: Checkable | str, options: Mapping[str, object], *, slow: bool = False) -> str:
@@ -129,6 +143,8 @@ def check_property(prop: Property, subject: AnyUnderTest, effort: Effort = QUICK
         return Verdict(prop.name, "skipped", str(reason))
     except SpecError as error:
         return Verdict(prop.name, "skipped", f"this property needs a model that is invalid: {error}")
+    except PluginError as error:
+        return Verdict(prop.name, "failed", str(error))
     except InputError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from support import admit, small
 from torch import Tensor, nn
 
 import gptzoo
-from gptzoo import FeedForward
+from gptzoo import FeedForward, PluginError
 from gptzoo.components.ffn import MLP
 from gptzoo.components.sublayer import State
 
@@ -292,5 +292,5 @@ class SharesParameter(Own):
 )
 def test_tensors_that_stay_unfilled_are_errors(component: Any, message: str) -> None:
     admit(component)
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(PluginError, match=message):
         gptzoo.build(small(ffn=component.name))

@@ -53,11 +53,11 @@ def test_a_file_is_read(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"dropout": NaN}', "tiny.json: $: NaN is not valid JSON"),
+        ('{"dropout": NaN}', "tiny.json: $.dropout: NaN is not valid JSON"),
         ("{} {}", "tiny.json: line 1 column 4: Extra data"),
-        ("[]", "tiny.json: $: should be a JSON object"),
-        ('"sdpa"', "tiny.json: $: should be a JSON object"),
-        ("null", "tiny.json: $: should be a JSON object"),
+        ("[]", "tiny.json: $: should be an object, with the fields of a spec"),
+        ('"sdpa"', "tiny.json: $: should be an object, with the fields of a spec"),
+        ("null", "tiny.json: $: should be an object, with the fields of a spec"),
     ],
 )
 def test_a_file_that_is_not_a_json_object_is_an_error(text: str, message: str, write: Write) -> None:

@@ -23,11 +23,11 @@ def error(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"dropout": NaN}', "$: NaN is not valid JSON"),
-        ('{"dropout": Infinity}', "$: Infinity is not valid JSON"),
-        ('{"attention": {"window": -Infinity}}', "$: -Infinity is not valid JSON"),
-        ('{"bias": true, "bias": false}', "$: the key 'bias' appears twice in one object"),
-        ('{"norm": {"type": "a", "type": "a"}}', "$: the key 'type' appears twice in one object"),
+        ('{"dropout": NaN}', "$.dropout: NaN is not valid JSON"),
+        ('{"dropout": Infinity}', "$.dropout: Infinity is not valid JSON"),
+        ('{"attention": {"window": -Infinity}}', "$.attention.window: -Infinity is not valid JSON"),
+        ('{"bias": true, "bias": false}', "$.bias: the key 'bias' appears twice in one object"),
+        ('{"norm": {"type": "a", "type": "a"}}', "$.norm.type: the key 'type' appears twice in one object"),
         ("{} {}", "line 1 column 4: Extra data"),
         ("{'bias': true}", "line 1 column 2: Expecting property name enclosed in double quotes"),
         ('{\n  "bias": tru\n}', "line 2 column 11: Expecting value"),

@@ -16,6 +16,7 @@ from gptzoo.model.build import build_on_meta
 from gptzoo.model.dry_run import count_flops
 from gptzoo.spec.ablation_fairness import MatchSpec
 from gptzoo.spec.files import spec_error
+from gptzoo.spec.formats.origin import Origin
 from gptzoo.spec.run import RunSpec
 
 MAX_WIDTH_STEPS = 1 << 20  # end of the search, in multiples of `multiple_of`
@@ -65,7 +66,7 @@ def with_width(spec: RunSpec, by: str, width: int) -> RunSpec:
     try:
         return RunSpec.model_validate(data)
     except ValidationError as error:
-        raise spec_error(error, {(): spec.name}) from None
+        raise spec_error(error, {(): Origin(spec.name)}) from None
 
 
 def _with_d_ff(network: dict[str, Any], width: int) -> dict[str, Any]:

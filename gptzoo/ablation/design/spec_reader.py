@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from gptzoo.reference import Reference
 from gptzoo.spec.files import spec_error
+from gptzoo.spec.formats.origin import Origin
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import PARTNERS_OF_CORPUS, RunSpec
 
@@ -30,7 +31,7 @@ class SpecReader:
         try:
             return cast(S, model.model_validate(self._with_validated_components(model, data), context=self.context))
         except ValidationError as error:
-            raise spec_error(error, {(): "spec"}) from None
+            raise spec_error(error, {(): Origin("spec")}) from None
 
     def _with_validated_components(self, model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
         """Replace the JSON of components by their configs."""

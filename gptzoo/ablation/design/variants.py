@@ -13,6 +13,7 @@ from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation import Mode
 from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
 from gptzoo.spec.files import model_json, run_json, spec_error
+from gptzoo.spec.formats.origin import Origin
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.spec.strict_json import parse_json
@@ -45,7 +46,7 @@ def variants(
         axis_specs = _AXES.validate_python(dict(axes))
         exclusions = [ExclusionSpec.model_validate(dict(exclusion)) for exclusion in exclude]
     except ValidationError as error:
-        raise spec_error(error, {(): "axes"}) from None
+        raise spec_error(error, {(): Origin("axes")}) from None
     if mode == "tpe" or any(axis.low is not None for axis in axis_specs.values()):
         reason = "mode 'tpe' and ranges need the results of trials; use gptzoo.ablate"
         raise SpecError([Problem("axes", "$", reason)])

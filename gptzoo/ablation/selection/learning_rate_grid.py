@@ -22,6 +22,7 @@ from gptzoo.ablation.records.tuning import Edge, GridValue, Tuning
 from gptzoo.errors import Problem, SpecError
 from gptzoo.spec.ablation_fairness import GridSpec
 from gptzoo.spec.files import spec_error
+from gptzoo.spec.formats.origin import Origin
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec
 
@@ -167,4 +168,4 @@ def with_value(spec: RunSpec, tune: GridSpec, value: float) -> RunSpec:
     try:
         return RunSpec.model_validate(data)
     except ValidationError as error:
-        raise spec_error(error, {(): spec.name}) from None
+        raise spec_error(error, {(): Origin(spec.name)}) from None

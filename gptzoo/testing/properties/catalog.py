@@ -18,6 +18,7 @@ from gptzoo.testing.properties.assembly.building import (
 )
 from gptzoo.testing.properties.assembly.options import check_options
 from gptzoo.testing.properties.assembly.pairings import check_all_pairings, check_common_pairings
+from gptzoo.testing.properties.assembly.residual import check_residual
 from gptzoo.testing.properties.assembly.serialization import check_serialization
 from gptzoo.testing.properties.at_size import attention, decoding, execution, forward, precision
 from gptzoo.testing.properties.decoding.cached_decoding import check_decoding
@@ -88,6 +89,7 @@ PROPERTIES = (
     Property("building", check_building),
     Property("scalars", check_scalars),
     Property("initial_values", check_initial_values),
+    Property("residual", check_residual, ("attention", "ffn")),
     Property("state_dict", check_state_dict),
     Property("shapes", check_shapes),
     Property("precision", precision.check_precision, at_size=precision.PRECISION),

@@ -30,6 +30,16 @@ class ExplicitAttention(gptzoo.MultiHeadAttention):
         return weights
 
 
+class ForgetsWritesResidualToo(ExplicitAttention):
+    """Replaces the output projection, and does not say that it writes the residual stream."""
+
+    name = "forgets_writes_residual_too"
+
+    def __init__(self, config: gptzoo.MultiHeadAttention.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.out = nn.Linear(self.n_heads * self.d_head, dims.d_model)
+
+
 # ---------------------------------------------------------------------- masks
 
 

@@ -19,6 +19,7 @@ class Mlp(gptzoo.FeedForward):
         super().__init__(config, dims)
         self.up = nn.Linear(dims.d_model, dims.d_model)
         self.down = nn.Linear(dims.d_model, dims.d_model)
+        self.down.writes_residual = True  # type: ignore[assignment]
 
     def forward(
         self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
@@ -82,6 +83,23 @@ class UninitialisedParameter(Mlp):
     def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
         self.scale = nn.Parameter(torch.empty(dims.d_model))
+
+    def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
+        return super().forward(x, context) * self.scale
+
+
+class ForgetsWritesResidual(Mlp):
+    """Does not say that its last layer writes the residual stream, with a scale per channel behind it."""
+
+    name = "forgets_writes_residual"
+
+    def __init__(self, config: gptzoo.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.down = nn.Linear(dims.d_model, dims.d_model)
+        self.register_buffer("scale", torch.empty(dims.d_model))
+
+    def initialise(self, rng: gptzoo.Rng) -> None:
+        nn.init.uniform_(self.scale, 0.5, 2, generator=rng("scale"))
 
     def forward(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None) -> Tensor:
         return super().forward(x, context) * self.scale

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from gptzoo.errors import PluginError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build, build_on_meta
+from gptzoo.model.initialise import fill_in_initialise
 from gptzoo.testing.compare import relative_difference
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.decoding.cached_decoding import decode
@@ -18,11 +20,11 @@ def check_building(subject: ModelPartUnderTest) -> None:
     try:
         model = build_on_meta(subject.spec())
         build(subject.spec())
-    except RuntimeError as error:
+    except (PluginError, RuntimeError) as error:
         raise Failed(str(error)) from None
     for name, tensor in _tensors(model).items():
         if not tensor.is_meta:
-            raise Failed(f"the constructor computes {name} on {tensor.device}; fill it in initialise(rng) instead")
+            raise Failed(f"the constructor computes {name} on {tensor.device}. {fill_in_initialise(model, name)}")
     owners: dict[int, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if (first := owners.setdefault(id(module), path)) != path:
