@@ -1,7 +1,7 @@
 """Operations on the meta device, without an import of torch's compiler.
 
-torch computes shapes on the meta device by Python functions, and hides many of them from its compiler. The decorator for
-that (`torch._disable_dynamo`) imports `torch._dynamo` when it is first called, which takes as long as the import of
+torch computes shapes on the meta device by Python functions, and hides many of them from its compiler. The decorator
+for that (`torch._disable_dynamo`) imports `torch._dynamo` when it is first called, which takes as long as the import of
 torch. It looks first whether the function has an attribute with its hidden form.
 """
 

@@ -14,7 +14,6 @@ from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel
 
-
 _CONTAINERS = (StrictModel, tuple, list)  # of components
 
 
