@@ -3,8 +3,8 @@
     python benchmarks/enumeration.py [--rounds 5] [--out benchmarks/results/enumeration-cpu.json]
 
 The design has four axes. Some of its points are excluded by a condition, others because they are no valid spec, and
-each excluded point has its reason. "variants" enumerates the design by `gptzoo.variants`, from the JSON of the base to named
-variants. "one by one" reads the JSON of each valid variant by `RunSpec.model_validate`, without names, hashes and
+each excluded point has its reason. "variants" enumerates the design by `gptzoo.variants`, from the JSON of the base to
+named variants. "one by one" reads the JSON of each valid variant by `RunSpec.model_validate`, without names, hashes and
 exclusions. Both take turns. Before the rounds, the specs of both are compared. Times are CPU seconds of one process, so
 that other load on the machine affects them less.
 """

@@ -1,8 +1,8 @@
 """Tensors that claim to be on the CPU, and have a shape but no values.
 
 Every operation selects the same kernel, and saves the same tensors for the backward pass, as on a real CPU. torch has
-such tensors as well (`FakeTensorMode`), but using them imports its compiler, which takes longer than a dry run. They can
-do more: the tensors here have no values at all, not even those of constants.
+such tensors as well (`FakeTensorMode`), but using them imports its compiler, which takes longer than a dry run. They
+can do more: the tensors here have no values at all, not even those of constants.
 """
 
 from __future__ import annotations
