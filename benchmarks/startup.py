@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--rounds 5] [--out benchmarks/results/startup-cpu.json]
 
 Each command is a process of its own, as a user starts it. Commands take turns with `import torch`, and each figure is
-from the same round. Reported are medians and ranges.
+from the same round. The ratio is that of the whole command to `import torch`. Reported are medians and ranges.
 
 "help"    gptzoo --help, which does not import torch
 "build"   gptzoo build of each configuration in configs/models
@@ -64,6 +64,7 @@ def measure(n_rounds: int, folder: Path) -> dict[str, Any]:
     (folder / "text.txt").write_text("To be, or not to be, that is the question. " * 400)
     (folder / "run.json").write_text(json.dumps(RUN))
     torch_seconds: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in commands()}
     seconds: dict[str, list[float]] = {name: [] for name in commands()}
     for number in range(-1, n_rounds):  # the first round fills the caches
         for name, command in commands().items():
@@ -71,11 +72,19 @@ def measure(n_rounds: int, folder: Path) -> dict[str, Any]:
             own = cpu_seconds([argument.format(number=number) for argument in command], folder)
             if number >= 0:
                 torch_seconds.append(reference)
+                ratios[name].append(own / reference)
                 seconds[name].append(own if name == "help" else own - reference)
     return {
         "import torch": _summary(torch_seconds),
         "help": _summary(seconds.pop("help")),
         "on top of import torch": {name: _summary(values) for name, values in seconds.items()},
+        "ratio to import torch": {
+            name: {
+                "median": round(statistics.median(values), 2),
+                "range": [round(min(values), 2), round(max(values), 2)],
+            }
+            for name, values in ratios.items()
+        },
     }
 
 
