@@ -7,7 +7,6 @@ times as long as a dry run. It also counts by module, which is not needed here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,7 +31,7 @@ class FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: Any,  # noqa: ANN401  torch has no type for an operation
+        func: torch._ops.OpOverload | torch._ops.HigherOrderOperator,
         types: Iterable[type],
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
