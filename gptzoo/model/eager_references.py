@@ -8,10 +8,10 @@ torch. It looks first whether the function has an attribute with its hidden form
 from __future__ import annotations
 
 import contextlib
-import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import CellType, FunctionType
+from typing import Any
 
 import torch
 from torch import _refs as references
@@ -41,9 +41,9 @@ def eager_references() -> Iterator[None]:
 
 def _hidden_functions() -> Iterator[FunctionType]:
     """Yield the functions under the decorator that were not called yet."""
-    modules = map(vars, (references, references.special, references.nn.functional))
-    tables = (*global_decomposition_table.values(), *modules)
-    to_visit = [f for f in itertools.chain.from_iterable(map(dict.values, tables)) if isinstance(f, FunctionType)]
+    modules = (references, references.special, references.nn.functional)
+    tables: list[Mapping[Any, object]] = [*global_decomposition_table.values(), *map(vars, modules)]
+    to_visit = [value for table in tables for value in table.values() if isinstance(value, FunctionType)]
     seen = set(to_visit)
     decorator_file = torch._disable_dynamo.__code__.co_filename
     while to_visit:

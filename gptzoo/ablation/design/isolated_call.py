@@ -43,10 +43,12 @@ def call_isolated(
     forks: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
     for first in range(n_forks):
         receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(target=_call_all, args=(sender, list(functions.values())[first::n_forks]), daemon=True)
-        child.start()
+        process = context.Process(
+            target=_call_all, args=(sender, list(functions.values())[first::n_forks]), daemon=True
+        )
+        process.start()
         sender.close()  # otherwise the receiver would not see the end of the child
-        forks.append((child, receiver))
+        forks.append((process, receiver))
     results: dict[str, T] = {}
     try:
         for index, (name, function) in enumerate(functions.items()):
