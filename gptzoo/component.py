@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from gptzoo.strict_model import StrictModel, did_you_mean_field
 
@@ -60,6 +60,9 @@ class Recommended:
 
 class Config(StrictModel):
     """The options of a component. `type` is the name of the component; the component's author adds the other fields."""
+
+    model_config = ConfigDict(defer_build=True)
+    """pydantic builds the validator of a class on its first use. `Component` does so for the class that is used."""
 
     component: ClassVar[type[Component]]  # the class that this config belongs to
     training_only: ClassVar[frozenset[str]] = frozenset()
@@ -136,4 +139,5 @@ class Component:
         cls.Config = create_model(  # type: ignore[misc]
             f"{cls.__name__}.Config", __base__=cls.Config, __module__=cls.__module__, __doc__=cls.__doc__, **fields
         )
+        cls.Config.model_rebuild()  # raises TypeError for an option that no spec can hold
         cls.Config.component = cls

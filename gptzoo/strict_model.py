@@ -150,8 +150,9 @@ class StrictModel(BaseModel):
     def _explain_unknown_keys(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Report unknown keys together with all other errors."""
         known = cls.__pydantic_fields__  # `model_fields` is slower: it looks for a deprecated use
-        if not isinstance(data, dict) or not (unknown := [key for key in data if key not in known]):
+        if not isinstance(data, dict) or data.keys() <= known.keys():
             return handler(data)
+        unknown = [key for key in data if key not in known]
         errors = [error_at(cls._unknown_key(key, data), key, value=data[key]) for key in unknown]
         try:
             handler({key: value for key, value in data.items() if key in known})

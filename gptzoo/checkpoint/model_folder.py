@@ -18,7 +18,7 @@ from gptzoo.data.chat.prompt import Message, chat_prompt_ids
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.errors import FolderError, InputError
 from gptzoo.model.architecture import Architecture
-from gptzoo.model.build import build_on_meta
+from gptzoo.model.build import allocate_on_cpu, build_on_meta
 from gptzoo.model.initialise import initialise
 from gptzoo.model.memory_need import CPU, check_fits, model_bytes
 from gptzoo.spec.files import load_model_spec
@@ -181,7 +181,7 @@ def load_weights(
     stored = read_tensors(folder / WEIGHTS)
     check_names_and_shapes(stored, expected, folder)
     if next(model.parameters()).is_meta:
-        model.to_empty(device="cpu")
+        allocate_on_cpu(model)
         initialise(model, seed=0)  # The file does not hold computed buffers, such as ALiBi's slopes.
     assign_tensors(model, stored, targets, row_orders)
     return stored

@@ -96,17 +96,20 @@ def run(
 
 def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
     from gptzoo.ablation.ablate import check_harness
+    from gptzoo.ablation.design.costs import CostCache
     from gptzoo.ablation.planning.folder import check_same_ablation
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
+    from gptzoo.ablation.terminal.plan_progress import print_progress
     from gptzoo.ablation.terminal.print_plan import plan_as_dict, print_plan
     from gptzoo.ablation.terminal.tables import plain_console
 
     check_harness(spec)
     check_same_ablation(folder, spec)
     with tempfile.TemporaryDirectory() as name:
-        plan = make_plan(spec, folder, scratch=Path(name))
-        estimates = forecast(plan, folder, Path(name))
+        progress = print_progress(plain_console(stderr=True))
+        plan = make_plan(spec, folder, costs=CostCache(progress), scratch=Path(name))
+        estimates = forecast(plan, folder, Path(name), progress)
     if as_json:
         click.echo(to_json(plan_as_dict(plan, estimates), indent=2))
     else:

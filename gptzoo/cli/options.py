@@ -132,6 +132,16 @@ def set_option(command: F) -> F:
     )(command)
 
 
+def verify_option(command: F) -> F:
+    """Add `--verify`."""
+    return click.option(
+        "--verify",
+        is_flag=True,
+        help="Read large files of text and tokens in full to check them. Default: only if size, time, inode or sampled "
+        "blocks have changed since the last full check.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """Add `--json`, which prints the output as JSON."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(command)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from gptzoo.cli.options import json_option, plugin_option, set_option
+from gptzoo.cli.options import json_option, plugin_option, set_option, verify_option
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -44,11 +44,17 @@ class _Source(NamedTuple):
     help="Tokenizer for a corpus: a name, or JSON with options. A run spec sets its own.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Number of processes (default: one per CPU core).")
+@verify_option
 @json_option
 @set_option
 @plugin_option
 def prepare(
-    sources: tuple[str, ...], tokenizer: str, workers: int | None, as_json: bool, overrides: tuple[str, ...]
+    sources: tuple[str, ...],
+    tokenizer: str,
+    workers: int | None,
+    verify: bool,
+    as_json: bool,
+    overrides: tuple[str, ...],
 ) -> None:
     """Tokenize the text of runs or corpora ahead of training, in parallel.
 
@@ -59,12 +65,14 @@ def prepare(
     reads the tokens from the cache, $GPTZOO_CACHE or ~/.cache/gptzoo. After an interruption, the same command continues
     where it stopped.
     """
+    from gptzoo.data.file_checksums import verify_files
     from gptzoo.data.prepare import prepare as prepare_store
 
     read_sources = [_read_source(argument, tokenizer, overrides) for argument in sources]
     results = []
     for source in read_sources:
-        with _show_progress(source.argument) as progress:
+        check = verify_files() if verify else contextlib.nullcontext()
+        with check, _show_progress(source.argument) as progress:
             _, store = prepare_store(
                 source.corpus.build(),
                 source.tokenizer,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option
+from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option, verify_option
 
 
 @click.command()
@@ -23,6 +24,7 @@ from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option
 @click.option(
     "--until", type=click.IntRange(min=1), metavar="STEP", help="Pause after this step. Continue with --resume."
 )
+@verify_option
 @click.option("--device", help="Device: auto, cpu, cuda or cuda:N (default: the spec's).")
 @click.option("--bare", is_flag=True, help="Write no loss curve and no sample at the end.")
 @click.option("--no-plot", is_flag=True, help="Write no loss curve at the end.")
@@ -39,6 +41,7 @@ def train(
     device: str | None,
     bare: bool,
     no_plot: bool,
+    verify: bool,
     allow_oversize: bool,
     overrides: tuple[str, ...],
 ) -> None:
@@ -51,6 +54,7 @@ def train(
     bitwise the same weights as an uninterrupted one.
     """
     from gptzoo import train as train_run
+    from gptzoo.data.file_checksums import verify_files
     from gptzoo.spec.files import load_run_spec
     from gptzoo.training.distributed.process_group import launched_rank
     from gptzoo.training.final_outputs import write_loss_curve, write_sample
@@ -58,15 +62,16 @@ def train(
     if device is not None:
         overrides = (*overrides, f"device={device}")
     spec = load_run_spec(run, overrides)
-    result = train_run(
-        spec,
-        out,
-        resume=resume,
-        extend=extend,
-        override=override,
-        until=until,
-        allow_oversize=allow_oversize,
-    )
+    with verify_files() if verify else contextlib.nullcontext():
+        result = train_run(
+            spec,
+            out,
+            resume=resume,
+            extend=extend,
+            override=override,
+            until=until,
+            allow_oversize=allow_oversize,
+        )
     if launched_rank() != 0:
         return
     if result.paused:

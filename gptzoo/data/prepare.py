@@ -21,10 +21,11 @@ from gptzoo.data.corpora.corpus import Corpus
 from gptzoo.data.corpora.file_text import pieces_of
 from gptzoo.data.corpora.samples import SampleCorpus
 from gptzoo.data.document_parts import parts_of
+from gptzoo.data.file_checksums import read_sha256
 from gptzoo.data.held_out import TextDigest
 from gptzoo.data.sample_store import open_samples
 from gptzoo.data.shard_workers import shard_workers
-from gptzoo.data.shards import Counts, merge_shards, sha256_of, split_into_shards, token_dtype
+from gptzoo.data.shards import Counts, merge_shards, split_into_shards, token_dtype
 from gptzoo.data.token_store import FILES, SPLITS, TokenStore, index_checksum, open_store, text_record
 from gptzoo.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, save_tokenizer
 from gptzoo.data.utf8 import encode_utf8
@@ -263,7 +264,7 @@ def _write_store(
         "vocab_size": tokenizer.vocab_size,
         "n_tokens": n_tokens,
         "n_bytes": n_bytes,
-        "sha256": {name: sha256_of(folder / name) for name in FILES},
+        "sha256": {name: read_sha256(folder / name) for name in FILES},
         "text": text_record(texts, corpus.meter.result()),
     }
     write_json(folder / "index.json", {**index, "checksum": index_checksum(index)})

@@ -17,6 +17,7 @@ from gptzoo.component import Config
 from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.corpora.file_text import Document
 from gptzoo.data.document_parts import parts_of
+from gptzoo.data.file_checksums import read_sha256
 from gptzoo.data.held_out import TextDigest
 from gptzoo.data.tokenizers.library_errors import is_panic
 from gptzoo.data.tokenizers.tokenizer import Tokenizer
@@ -139,7 +140,7 @@ def tokenize_shard(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
     shutil.rmtree(shard_folder, ignore_errors=True)
     with new_folder(shard_folder) as temporary:
         counts = _write_tokens(temporary, shard, tokenizer)
-        checksums = {name: sha256_of(temporary / name) for name in ("tokens.bin", "spans.bin")}
+        checksums = {name: read_sha256(temporary / name) for name in ("tokens.bin", "spans.bin")}
         write_json(temporary / "shard.json", {"digest": shard.digest, "counts": counts, "sha256": checksums})
     return counts
 
@@ -167,11 +168,6 @@ def merge_shards(folder: Path, split: Split, all_counts: list[Counts], tokens: P
 def token_dtype(tokenizer: Tokenizer) -> np.dtype:
     """Return the smallest of uint16 and uint32 that holds every token id."""
     return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<u4")
-
-
-def sha256_of(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write_tokens(folder: Path, shard: Shard, tokenizer: Tokenizer) -> Counts:
@@ -206,7 +202,7 @@ def _read_finished(shard_folder: Path, digest: str) -> Counts | None:
     """Return the counts of a finished shard of the same documents, or None if it is absent or damaged."""
     try:
         index = json.loads((shard_folder / "shard.json").read_text(encoding="utf-8"))
-        intact = all(sha256_of(shard_folder / name) == checksum for name, checksum in index["sha256"].items())
+        intact = all(read_sha256(shard_folder / name) == checksum for name, checksum in index["sha256"].items())
         return Counts(*index["counts"]) if intact and index["digest"] == digest else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

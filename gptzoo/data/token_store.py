@@ -13,8 +13,8 @@ import numpy as np
 
 from gptzoo.data.corpora.corpus import Split
 from gptzoo.data.corpora.samples import SampleCorpus
+from gptzoo.data.file_checksums import BackgroundCheck, file_sha256
 from gptzoo.data.held_out import Overlap
-from gptzoo.data.shards import sha256_of
 from gptzoo.data.tokenizers.tokenizer import load_tokenizer
 
 SPLITS = get_args(Split)
@@ -52,6 +52,13 @@ class TokenStore:
     samples: SampleSource | None = None  # of a corpus of samples; the text is then empty
 
 
+def check_in_background(store: TokenStore) -> BackgroundCheck:
+    """Read the token ids of a store in full in another thread, if it is so large that its checksums were trusted."""
+    if store.folder is None or store.ids is None:
+        return BackgroundCheck({})
+    return BackgroundCheck({store.folder / f"{split}.bin": digest for split, digest in store.ids.items()})
+
+
 def open_store(folder: Path) -> TokenStore | None:
     """Open the store in a folder that `prepare` filled, or return None if a file is missing or its checksum differs."""
     try:
@@ -59,8 +66,8 @@ def open_store(folder: Path) -> TokenStore | None:
         contents = {key: value for key, value in index.items() if key != "checksum"}
         if "checksum" in index and index["checksum"] != index_checksum(contents):  # older versions wrote none
             return None
-        # Hashing costs no more than the fingerprint of the corpus, and detects corrupted tokens before training.
-        if any(index["sha256"][name] != sha256_of(folder / name) for name in FILES):
+        # This detects corrupted tokens before training.
+        if any(index["sha256"][name] != file_sha256(folder / name) for name in FILES):
             return None
         dtype = np.dtype(index["dtype"])
         text = index.get("text")

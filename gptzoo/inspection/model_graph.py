@@ -23,6 +23,7 @@ from gptzoo.components.sublayer import SublayerOutput
 from gptzoo.inspection.norm_trace import Operation, trace_norm
 from gptzoo.model.block import Block
 from gptzoo.model.build import build_on_meta
+from gptzoo.model.eager_references import eager_references
 from gptzoo.spec.model import ModelSpec
 
 POSITIONAL_METHODS = ("embed", "rotate", "bias")
@@ -58,6 +59,7 @@ class BlockGroup:
     positionals: tuple[ConfigGroup, ...]
 
 
+@eager_references()
 def build_model_graph(spec: ModelSpec) -> list[ModuleNode | BlockGroup]:
     """Return the modules and blocks of a model in the order in which the forward pass calls them."""
     model = build_on_meta(spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 
 import torch
@@ -22,6 +24,15 @@ def raise_recompile_limit() -> None:
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
+
+
+def eager_blocks() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which compiled blocks run uncompiled.
+
+    While the compiler is not imported there are none, and torch would import it to enter the context.
+    """
+    is_imported = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if is_imported else contextlib.nullcontext()
 
 
 class Block(nn.Module):

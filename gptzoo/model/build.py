@@ -49,7 +49,7 @@ def build(
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         for place in dict.fromkeys((CPU, torch.device(device))):  # values are drawn on the CPU
             check_fits(model_bytes(model), place, f"{spec.name}: a model of {n_parameters:,} parameters")
-    model.to_empty(device="cpu")
+    allocate_on_cpu(model)
     initialise(model, seed)
     return model.to(device)
 
@@ -89,3 +89,12 @@ def build_on_meta(spec: ModelSpec) -> Architecture:
             f"{' and '.join(shared)} are the same parameter. Let one module own it and pass it to the other."
         )
     return model
+
+
+def allocate_on_cpu(model: Architecture) -> None:
+    """Give a model on the meta device memory on the CPU, without values.
+
+    `to_empty` does the same, but torch computes `empty_like` of a meta tensor in Python, and imports sympy for it.
+    """
+    apply: Any = model._apply  # torch has no types for it
+    apply(lambda tensor: torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"))

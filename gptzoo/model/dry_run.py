@@ -1,8 +1,8 @@
 """A dry run of one training step: counts FLOPs and live bytes without computing any values.
 
 FLOPs are counted on the meta device, where torch decomposes fused attention into matrix products. torch's FLOP counter
-knows these, but not the fused CPU kernel. Bytes are counted with fake tensors on a fake CPU, so every operation selects
-the same kernel, and saves the same tensors for the backward pass, as a real step on a CPU.
+knows these, but not the fused CPU kernel. Bytes are counted on a pretended CPU, so every operation selects the same
+kernel, and saves the same tensors for the backward pass, as a real step on a CPU.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gptzoo.model.build import build_on_meta
+from gptzoo.model.eager_references import eager_references
+from gptzoo.model.flop_counter import FlopCounter, HigherOrderOperation
+from gptzoo.model.pretended_cpu import PretendedCpu
 from gptzoo.spec.model import PER_LAYER, ModelSpec
 
 Precision = Literal["fp32", "bf16"]
@@ -70,18 +72,42 @@ def count_flops(spec: ModelSpec, sequence_length: int) -> tuple[int, int, int]:
     Attention counts as T x T even if a mask hides part of it. Recomputation to save memory does not count, so a
     backward pass is twice its forward. (For a fused attention kernel, torch's counter would report 2.5 times.)
     """
+    try:
+        counter = FlopCounter()
+        return _count_flops(spec, sequence_length, counter, lambda: counter.total)
+    except HigherOrderOperation:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        torch_counter = FlopCounterMode(display=False)
+        return _count_flops(spec, sequence_length, torch_counter, torch_counter.get_total_flops)
+
+
+def _count_flops(
+    spec: ModelSpec, sequence_length: int, counter: AbstractContextManager[object], total: Callable[[], int]
+) -> tuple[int, int, int]:
     model = build_on_meta(spec)
     batch = model.example_inputs(1, sequence_length, device="meta")
-    with FlopCounterMode(display=False) as counter:
+    with eager_references(), counter:
         logits, _ = model(**batch)
-        forward = counter.get_total_flops()
+        forward = total()
         logits.sum().backward()
-    return sum(p.numel() for p in model.parameters()), forward, counter.get_total_flops()
+    return sum(p.numel() for p in model.parameters()), forward, total()
 
 
 def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision) -> tuple[int, int, int]:
     """Return the activation bytes and the early and late peak bytes of a `DryRun`."""
-    with FakeTensorMode():
+    try:
+        return _count_bytes(spec, batch_size, sequence_length, precision, PretendedCpu())  # type: ignore[no-untyped-call]
+    except Exception:  # an operation that only torch's fake tensors know, or an error that they raise as well
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        return _count_bytes(spec, batch_size, sequence_length, precision, FakeTensorMode())
+
+
+def _count_bytes(
+    spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision, cpu: TorchDispatchMode
+) -> tuple[int, int, int]:
+    with eager_references(), cpu:
         model = spec.architecture.build(spec).train()
         with LiveBytes([*model.parameters(), *model.buffers()]) as live:
             batch = model.example_inputs(batch_size, sequence_length)
@@ -107,6 +133,10 @@ class LiveBytes(TorchDispatchMode):
         self._counted = WeakIdKeyDictionary()
         for tensor in excluded:
             self._counted[tensor.untyped_storage()] = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to hide a mode from its compiler, torch would import it
 
     def __torch_dispatch__(
         self,

@@ -14,6 +14,8 @@ from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel
 
+_CONTAINERS = (StrictModel, tuple, list)  # of components
+
 
 @dataclass(frozen=True)
 class SpecComponent:
@@ -82,6 +84,8 @@ class Recommendation:
 
 def recommendations_in(spec: RunSpec | ModelSpec) -> list[Recommendation]:
     """Return the settings that the components of a spec recommend, each once."""
+    if not _has_recommendations(spec):
+        return []
     resolved = spec.resolved()
     run = resolved if isinstance(spec, RunSpec) else {"model": resolved}
     found: dict[tuple[object, ...], Recommendation] = {}
@@ -94,6 +98,16 @@ def recommendations_in(spec: RunSpec | ModelSpec) -> list[Recommendation]:
             key = (kind, part.config.type, setting.field, json.dumps([setting.value, setting.factor]))
             found.setdefault(key, Recommendation(part.path, kind, part.config.type, setting, current, is_met))
     return list(found.values())
+
+
+def _has_recommendations(value: object) -> bool:
+    """Return True if a component in a spec may recommend something. Most do not, and this is quick to find out."""
+    if isinstance(value, StrictModel):
+        if isinstance(value, Config) and type(value).recommended is not Config.recommended:
+            return True
+        value = tuple(value.__dict__.values())  # of the fields
+    assert isinstance(value, tuple | list)
+    return any(_has_recommendations(item) for item in value if isinstance(item, _CONTAINERS))
 
 
 def value_at(data: object, field: str) -> object:

@@ -19,6 +19,7 @@ from gptzoo.utils.notebook.view import NotebookView
 if TYPE_CHECKING:
     from gptzoo.components.part import Part
 
+_CONTAINERS = (Config, tuple, list)  # of configs
 PER_LAYER = ("attention", "positional", "ffn")  # fields that may be lists, cycled over the layers
 
 
@@ -98,14 +99,18 @@ class ModelSpec(StrictModel, NotebookView):
     def _inherit(self, value: object) -> object:
         """Fill in the options that the configs in `value`, nested ones included, inherit from the model."""
         if isinstance(value, tuple | list):
-            return type(value)(map(self._inherit, value))
+            items = [self._inherit(item) for item in value]
+            is_same = all(a is b for a, b in zip(items, value, strict=True))
+            return value if is_same else type(value)(items)
         if not isinstance(value, Config):
             return value
-        filled = {name: self._inherit(getattr(value, name)) for name in type(value).model_fields}
+        current = {name: getattr(value, name) for name in value.__pydantic_fields__}
+        filled = {name: self._inherit(of) for name, of in current.items() if isinstance(of, _CONTAINERS)}
         for name, source in _inherited_options(type(value)):
-            if filled[name] is None:
+            if current[name] is None:
                 filled[name] = getattr(self, source, None)
-        return value.model_copy(update=filled)
+        changed = {name: of for name, of in filled.items() if of is not current[name]}
+        return value.model_copy(update=changed) if changed else value
 
     def _shape_problems(self) -> Iterator[InitErrorDetails]:
         if self.d_head is None and self.d_model % self.n_heads:
@@ -193,5 +198,6 @@ def _configs_in(value: object, *location: str | int) -> Iterator[tuple[tuple[str
             yield from _configs_in(item, *location, index)
     elif isinstance(value, Config):
         yield location, value
-        for name in type(value).model_fields:
-            yield from _configs_in(getattr(value, name), *location, name)
+        for name in value.__pydantic_fields__:
+            if isinstance(nested := getattr(value, name), _CONTAINERS):
+                yield from _configs_in(nested, *location, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -75,6 +76,7 @@ def set_field(model: Model, data: dict[str, Any], path: list[str], value: Json) 
         node = node[key]
 
 
+@cache
 def _reference(model: Model, field: str) -> Reference | None:
     known = model.model_fields.get(field) if model else None
     return next((m for m in known.metadata if isinstance(m, Reference)), None) if known else None
@@ -86,6 +88,11 @@ def _model_of_value(model: Model, field: str, reference: Reference | None, value
         name = value.get("type") if isinstance(value, dict) else None
         component = registry.current().of_kind(reference.kind).get(str(name))
         return component.Config if component else None
+    return _nested_model(model, field)
+
+
+@cache
+def _nested_model(model: Model, field: str) -> Model:
     known = model.model_fields.get(field) if model else None
     annotation = known.annotation if known else None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, Config):

@@ -20,6 +20,7 @@ import torch
 from gptzoo.checkpoint.sharded_tensors import local_shard
 from gptzoo.data.batching.batching import Batching
 from gptzoo.errors import InputError
+from gptzoo.model.block import eager_blocks
 from gptzoo.model.dry_run import LiveBytes
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.run.run_folder import RunFolder
@@ -114,7 +115,8 @@ def _run_trial_steps(spec: RunSpec, train_step: TrainStep, batching: Batching, s
     reserved = int(_GPU_HEADROOM * torch.cuda.get_device_properties(train_step.device).total_memory)
     reserved += n_copies * sum(parameter.nbytes for parameter in train_step.parameters.values())
     ballast = torch.empty(reserved, dtype=torch.uint8, device=train_step.device)
-    with _restoring(train_step), _eager_blocks():
+    # Compiling for unused sizes takes long, and eager blocks need at least as much memory.
+    with _restoring(train_step), eager_blocks():
         for _ in range(2):
             batch = batching.train_batch(0, size)
             train_step.accumulate_gradients(split_into_micro_batches(batch, size, pin_memory=True), 0)
@@ -137,11 +139,6 @@ def _restoring(train_step: TrainStep) -> Iterator[None]:
         with torch.no_grad():
             for tensor, saved in zip(tensors, saved_tensors, strict=True):
                 tensor.copy_(saved)
-
-
-def _eager_blocks() -> contextlib.AbstractContextManager[object]:
-    """Run blocks uncompiled. Compiling for unused sizes takes long, and eager blocks need at least as much memory."""
-    return torch.compiler.set_stance("force_eager")
 
 
 # ---------------------------------------------------------------------- estimates on a CPU, and for several ranks
@@ -192,11 +189,11 @@ def _peak_activation_bytes(train_step: TrainStep, batching: Batching, size: int)
     if train_step.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(train_step.device)
         before = torch.cuda.memory_allocated(train_step.device)
-        with _eager_blocks():
+        with eager_blocks():
             train_step.accumulate_gradients(micro_batches, 0)
         train_step.zero_grad()
         return torch.cuda.max_memory_allocated(train_step.device) - before
-    with _eager_blocks(), LiveBytes([*train_step.model.parameters(), *train_step.model.buffers()]) as live:
+    with eager_blocks(), LiveBytes([*train_step.model.parameters(), *train_step.model.buffers()]) as live:
         train_step.accumulate_gradients(micro_batches, 0)
     train_step.zero_grad()
     return max(live.peaks)

@@ -16,6 +16,8 @@ from typing import Any
 
 from gptzoo.checkpoint.checkpoints import checkpoint_path
 from gptzoo.data.batching.batching import Batching
+from gptzoo.data.file_checksums import BackgroundCheck
+from gptzoo.data.token_store import check_in_background
 from gptzoo.errors import InputError, Interrupted, LogitsError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
@@ -168,6 +170,8 @@ class Trainer:
         self.progress = progress
         self.observers = observers
         self.timer = StepTimer(self.device)
+        is_resumed = start.resume_step >= 0 and self.ranks.is_main
+        self.store_check = check_in_background(setup.store) if is_resumed else BackgroundCheck({})
 
     def run(self) -> None:
         """Train to the end of the run or to a pause, and leave a checkpoint there.
@@ -212,6 +216,7 @@ class Trainer:
                 checkpoint_is_due = state.step % spec.checkpoint.every == 0 or (is_best and self._keeps_best())
                 if is_last_step or stop_signal or checkpoint_is_due:
                     self.ranks.on_all_ranks(metrics.sync)  # a checkpoint must not be newer than its metrics
+                    self.ranks.on_main_rank(partial(self.store_check.raise_if_damaged, wait=is_last_step))
                     self._save_checkpoint()
                 if stop_signal and not is_last_step:
                     raise self.ranks.as_collective(

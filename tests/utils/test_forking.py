@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gptzoo.ablation.design.isolated_call import call_isolated
+from gptzoo.errors import InputError
 from gptzoo.testing.runner import check, find_component
 
 # A process with a GPU, as seen by autograd's engine: a CUDA build of torch counts a fake one.
@@ -52,3 +53,25 @@ def test_checks_that_forks_cannot_run_are_skipped_with_advice(monkeypatch: pytes
     (verdict,) = check(find_component("attention:naive"), {}, only=["sharding"], slow=True)
     assert verdict.outcome == "skipped"
     assert "Set CUDA_VISIBLE_DEVICES= to hide" in verdict.text
+
+
+def _crash() -> int:
+    os._exit(3)
+
+
+def test_many_calls_share_several_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    done: list[int] = []
+    results = call_isolated({str(number): os.getpid for number in range(9)}, done.append)
+    assert list(results) == [str(number) for number in range(9)]
+    assert len({*results.values()}) == 2
+    assert os.getpid() not in results.values()
+    assert done == list(range(1, 10))
+
+
+@pytest.mark.parametrize("index", [4, 7])
+def test_the_call_that_crashes_one_of_several_forks_is_named(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    functions = {f"v{number}": _crash if number == index else os.getpid for number in range(9)}
+    with pytest.raises(InputError, match=f"variant v{index}: .* exited with code 3"):
+        call_isolated(functions)

@@ -8,6 +8,7 @@ that are valid by themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -71,14 +72,19 @@ def _owners(models: Sequence[type[BaseModel]], path: Sequence[str]) -> Iterator[
 
 def _reason_of_value(owner: type[BaseModel], name: str, value: object, folder: Path) -> str | None:
     """Return why a field of `owner` does not accept a value by itself, or None if it does."""
-    field = owner.model_fields[name]
-    definition: dict[str, Any] = {name: (field.annotation, field)}
-    alone = create_model(owner.__name__, __base__=StrictModel, **definition)
     try:
-        alone.model_validate({name: value}, context={"folder": folder})
+        _with_only(owner, name).model_validate({name: value}, context={"folder": folder})
     except ValidationError as error:
         return "; ".join(_with_place(item["loc"][1:], reason_of(item)) for item in error.errors(include_url=False))
     return None
+
+
+@cache
+def _with_only(owner: type[BaseModel], name: str) -> type[BaseModel]:
+    """Return a class with one of the fields of `owner`."""
+    field = owner.model_fields[name]
+    definition: dict[str, Any] = {name: (field.annotation, field)}
+    return create_model(owner.__name__, __base__=StrictModel, **definition)
 
 
 def _with_place(location: Sequence[str | int], reason: str) -> str:

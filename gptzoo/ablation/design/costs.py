@@ -20,6 +20,10 @@ from gptzoo.model.dry_run import Precision
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 
+PlanProgress = Callable[[str, int, int], None]
+"""Called while a plan is made: with the stage, the number of variants that are done, and the number of variants."""
+COUNTING = "counting FLOPs and memory"
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -36,7 +40,8 @@ class Costs:
 class CostCache:
     """A cache of model costs and prepared data, which are computed only once."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_progress: PlanProgress = lambda stage, n_done, n: None) -> None:
+        self._on_progress = on_progress
         self._costs: dict[str, Costs] = {}
         self._data: dict[str, tuple[Tokenizer, TokenStore]] = {}
 
@@ -63,7 +68,10 @@ class CostCache:
             key, compute = self._key_and_function(run)
             if key not in self._costs:
                 to_compute.setdefault(key, (name, compute))
-        costs = call_isolated(dict(to_compute.values()))
+        costs = call_isolated(
+            dict(to_compute.values()),
+            on_progress=lambda n_done: self._on_progress(COUNTING, n_done, len(to_compute)),
+        )
         self._costs |= {key: costs[name] for key, (name, _) in to_compute.items()}
 
     def costs(self, spec: RunSpec) -> Costs:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -32,6 +33,7 @@ from gptzoo.strict_model import StrictModel
 S = TypeVar("S", bound=RunSpec | ModelSpec)
 
 MAX_NAME_LENGTH = 80
+_CONTAINERS = (StrictModel, tuple, list)  # of components
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,19 @@ def _drop_added_options(value: object, resolved: object) -> None:
             _drop_added_options(item, resolved_item)
     if not isinstance(value, StrictModel) or not isinstance(resolved, dict):
         return
-    for name, field_info in type(value).model_fields.items():
-        extra = field_info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("added") and getattr(value, name) == field_info.default:
+    for name, default in _added_options(type(value)):
+        if getattr(value, name) == default:
             del resolved[name]
-        elif name in resolved:
-            _drop_added_options(getattr(value, name), resolved[name])
+    for name, field_value in value.__dict__.items():
+        if isinstance(field_value, _CONTAINERS) and name in resolved:
+            _drop_added_options(field_value, resolved[name])
+
+
+@cache
+def _added_options(model: type[StrictModel]) -> tuple[tuple[str, object], ...]:
+    """Return the fields of a class with the mark `added`, each with its default."""
+    fields = ((name, field, field.json_schema_extra) for name, field in model.model_fields.items())
+    return tuple((name, f.default) for name, f, extra in fields if isinstance(extra, dict) and extra.get("added"))
 
 
 def enumerate_variants(

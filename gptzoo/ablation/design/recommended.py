@@ -29,11 +29,14 @@ def take_along(
 
     spec: the variant, whose JSON is `data`.
     """
+    recommendations = recommendations_in(spec)
+    if not recommendations:
+        return spec, []
     model, own = type(spec), _component_types(base)
     chosen = [f"$.{path}" for choice in along for path in choice.fields]
     given = [path for choice in choices for path in choice.fields]
     taken: dict[str, str] = {}
-    for recommendation in recommendations_in(spec):
+    for recommendation in recommendations:
         path, field = recommendation.path, recommendation.setting.field
         local = _in_spec(field, is_run=isinstance(spec, RunSpec))
         if (

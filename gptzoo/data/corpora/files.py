@@ -10,6 +10,7 @@ from pydantic import Field
 
 from gptzoo.data.corpora.corpus import Corpus, Split, is_held_out
 from gptzoo.data.corpora.file_text import Document, read_whole
+from gptzoo.data.file_checksums import file_sha256
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError
 from gptzoo.spec.paths import PathOption
@@ -38,8 +39,8 @@ class FileCorpus(Corpus):
         for path in (self.config.path, self.config.val_path):
             digest.update(b"|")
             for file in self._files(path) if path else []:
-                with open_binary(file) as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+                with open_binary(file):  # raises DataError if it cannot be read
+                    digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
 
     def documents(self, split: Split) -> Iterator[str]:

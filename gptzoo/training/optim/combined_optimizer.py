@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from gptzoo.training.eager_optimizers import EagerOptimizer
 
-class CombinedOptimizer(torch.optim.Optimizer):
+
+class CombinedOptimizer(EagerOptimizer):
     """Several optimizers, by the names of their algorithms, with one state and one list of groups.
 
     A group's `algorithm` names its optimizer. The state dict has all entries of the optimizers' state dicts.

@@ -9,6 +9,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import nn
 
+from gptzoo.training import eager_optimizers
 from gptzoo.training.optim.optimizers import Betas, GroupedOptimizer
 
 
@@ -33,7 +34,7 @@ class Lion(GroupedOptimizer):
         return _Lion(self.groups(parameters), {"betas": self.config.betas})
 
 
-class _Lion(torch.optim.Optimizer):
+class _Lion(eager_optimizers.EagerOptimizer):
     """The torch optimizer; torch has no Lion of its own."""
 
     @torch.no_grad()

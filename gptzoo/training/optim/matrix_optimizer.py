@@ -9,6 +9,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import nn
 
+from gptzoo.training import eager_optimizers
 from gptzoo.training.optim.combined_optimizer import CombinedOptimizer
 from gptzoo.training.optim.optimizers import Betas, GroupedOptimizer
 from gptzoo.training.optim.param_groups import layer_of, lr_groups, lr_scales
@@ -44,7 +45,7 @@ class MatrixOptimizer(GroupedOptimizer):
             optimizers[self.algorithm or type(optimizer).__name__] = optimizer
         if others:
             groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales)
-            optimizers["AdamW"] = torch.optim.AdamW(groups, betas=config.adamw_betas, fused=True)
+            optimizers["AdamW"] = eager_optimizers.AdamW(groups, betas=config.adamw_betas, fused=True)
         return CombinedOptimizer(optimizers)
 
     def create_for_matrices(

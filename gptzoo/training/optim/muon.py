@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.sharded_tensors import distribute_like, full_tensor
+from gptzoo.training import eager_optimizers
 from gptzoo.training.named_parameters import matrix_rows
 from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer
 from gptzoo.training.optim.optimizers import Beta
@@ -61,7 +62,7 @@ class Muon(MatrixOptimizer):
         return _MuonByMatrix(groups, rows, self.config)
 
 
-class _MuonByMatrix(torch.optim.Muon):
+class _MuonByMatrix(eager_optimizers.Muon):
     """torch's Muon, with an update of its own for each matrix in the parameters of `rows`.
 
     The state of such a parameter has the shape of the parameter, as if it were one matrix.
@@ -81,7 +82,7 @@ class _MuonByMatrix(torch.optim.Muon):
             adjust_lr_fn=config.adjust_lr,
         )
         self.rows = rows
-        self._matrices = torch.optim.Muon([nn.Parameter(torch.zeros(1, 1))])  # each use gives it other matrices
+        self._matrices = eager_optimizers.Muon([nn.Parameter(torch.zeros(1, 1))])  # each use gives it other matrices
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

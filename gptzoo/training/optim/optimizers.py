@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gptzoo.checkpoint.sharded_tensors import is_dtensor
 from gptzoo.component import Component
 from gptzoo.strict_model import error_at
+from gptzoo.training import eager_optimizers
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
 
@@ -130,7 +131,9 @@ class AdamW(GroupedOptimizer):
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
-        return torch.optim.AdamW(self.groups(parameters), lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        return eager_optimizers.AdamW(
+            self.groups(parameters), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+        )
 
 
 class SGD(GroupedOptimizer):
@@ -160,7 +163,7 @@ class SGD(GroupedOptimizer):
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
         fused = not any(map(is_dtensor, parameters.values()))  # torch has no fused kernel for DTensors
-        optimizer = torch.optim.SGD(
+        optimizer = eager_optimizers.SGD(
             self.groups(parameters), lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )
         if config.momentum:
@@ -213,7 +216,7 @@ class Adafactor(GroupedOptimizer):
         )
 
 
-class _AdafactorWithoutWaits(torch.optim.Adafactor):
+class _AdafactorWithoutWaits(eager_optimizers.Adafactor):
     """torch's Adafactor. On CUDA, the same update without waits of the host.
 
     torch reads two norms of every parameter, and the host waits for the GPU each time.

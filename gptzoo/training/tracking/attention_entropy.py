@@ -7,6 +7,7 @@ import torch
 from gptzoo.components.sublayer import AuxiliaryOutputs, SublayerOutput
 from gptzoo.data.batching.batching import Batch
 from gptzoo.model.architecture import Architecture
+from gptzoo.model.block import eager_blocks
 from gptzoo.training.evaluation.full_pass import batch_to
 from gptzoo.training.hardware.device import autocast
 
@@ -31,8 +32,7 @@ def attention_entropy(model: Architecture, batch: Batch, *, precision: str) -> d
     was_training = model.training
     model.eval()
     auxiliary = _Entropies()
-    # Eager, because compiling a graph for capture takes longer than these rare passes.
-    with torch.no_grad(), autocast(device, precision), torch.compiler.set_stance("force_eager"):
+    with torch.no_grad(), autocast(device, precision), eager_blocks():  # compiling them for capture takes longer
         model(**batch_to(device, batch), capture=("attention",), auxiliary=auxiliary)
     model.train(was_training)
     return {path: value.item() for path, value in auxiliary.metrics.items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import itertools
+import json
 from collections import Counter
 from typing import Any
 
@@ -14,6 +17,7 @@ from support import admit
 
 import gptzoo
 from gptzoo import registry
+from gptzoo.ablation.design.axes import label_of
 from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.ablation.design.points import points
 
@@ -243,3 +247,21 @@ def test_the_digest_ignores_names_and_nothing_else() -> None:
 )
 def test_an_error_about_axes_names_the_place(axes: Any, options: Any, reason: str) -> None:
     assert_refused(reason, RUN, axes, **options)
+
+
+def test_enumeration_gives_the_specs_and_hashes_of_specs_read_one_by_one() -> None:
+    layers = ["mlp", {"type": "glu", "activation": "relu"}]
+    axes = {**FOUR, "model.ffn": ["glu", layers], "optimizer": ["sgd", {"type": "muon", "momentum": 0.9}]}
+    found = gptzoo.variants(RUN, axes)
+    for variant in found:
+        data = copy.deepcopy(RUN)
+        for name, label in variant.choices.items():
+            value = next(value for value in axes[name] if label in (value, label_of(value)))
+            place = data["model"] if name.startswith("model.") else data
+            place[name.removeprefix("model.")] = value  # type: ignore[index]
+        spec = gptzoo.RunSpec.model_validate(data)
+        assert variant.spec.resolved() == {**spec.resolved(), "name": variant.name}
+        resolved = spec.resolved()
+        del resolved["name"], resolved["model"]["name"]
+        text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+        assert variant.digest == hashlib.sha256(text.encode()).hexdigest()

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from gptzoo.data.corpora.corpus import Corpus, Split, is_held_out
 from gptzoo.data.corpora.parquet_column import read_parquet_column
+from gptzoo.data.file_checksums import file_sha256
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, HubError
 from gptzoo.hub.repository import HubFile, HubRepository
@@ -193,5 +194,5 @@ class HashSplitCorpus(HubCorpus):
 
 def _sha256(place: Path | HubFile) -> str:
     assert isinstance(place, Path)
-    with open_binary(place) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    with open_binary(place):  # raises DataError if it cannot be read
+        return file_sha256(place)
