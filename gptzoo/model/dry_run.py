@@ -81,8 +81,9 @@ def count_flops(spec: ModelSpec, sequence_length: int) -> tuple[int, int, int]:
 
 def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision) -> tuple[int, int, int]:
     """Return the activation bytes and the early and late peak bytes of a `DryRun`."""
+    plain = spec.with_multipliers()
     with FakeTensorMode():
-        model = spec.architecture.build(spec).train()
+        model = plain.architecture.build(plain).train()
         with LiveBytes([*model.parameters(), *model.buffers()]) as live:
             batch = model.example_inputs(batch_size, sequence_length)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
