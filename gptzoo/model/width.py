@@ -7,7 +7,7 @@ owns the parameter, or its torch layer, says which dimensions are inputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,7 +71,7 @@ def width_scalings(model: nn.Module, base: nn.Module, label: str) -> dict[str, W
     """
     shapes, base_shapes = ({n: tuple(p.shape) for n, p in of.named_parameters()} for of in (model, base))
     if differing := sorted(shapes.keys() ^ base_shapes.keys()):
-        raise _error(label, f"the model at the base width has other parameters: {differing[0]} exists in one of them only")
+        raise _error(label, f"the model at the base width has other parameters: {differing[0]} is in one of them only")
     fans = dict(_known_fans(model))
     matrices = _matrices(model, base)
     return {
@@ -95,8 +95,8 @@ def _scaling(
         if len(shape) > 1 and any(ratio != 1 for ratio in ratios):
             raise _error(
                 label,
-                f"it is not known which dimensions of {name} {shape} are inputs. The part that owns it must declare them "
-                "in fans()",
+                f"it is not known which dimensions of {name} {shape} are inputs. The part that owns it must declare "
+                "them in fans()",
             )
         fans = Fans(inputs=())
     fan_in = math.prod(ratio for index, ratio in enumerate(ratios) if index in fans.inputs)
@@ -126,7 +126,8 @@ def _known_fans(model: nn.Module) -> Iterator[tuple[str, Fans]]:
             if parameter is None:
                 raise RuntimeError(f"{label}, but the part has no such parameter")
             if not set(fans.inputs) <= set(range(parameter.ndim)):
-                raise RuntimeError(f"{label} with inputs {fans.inputs}, but the parameter has {parameter.ndim} dimensions")
+                n = parameter.ndim
+                raise RuntimeError(f"{label} with inputs {fans.inputs}, but the parameter has {n} dimensions")
             yield f"{path}.{name}" if path else name, fans
 
 

@@ -97,9 +97,12 @@ class ModelSpec(StrictModel):
         """
         assert self.parametrisation is not None
         inheriting = {field: self._disinherit(getattr(self, field)) for field in _COMPONENTS}
-        data = self.model_copy(update={**inheriting, "parametrisation": None}).model_dump(mode="json")
-        for path, value in self.parametrisation.base.items():
-            set_field(ModelSpec, data, path.split("."), value)
+        spec = self.model_copy(update={**inheriting, "parametrisation": None})
+        paths = {tuple(path.split(".")): value for path, value in self.parametrisation.base.items()}
+        as_json = spec.model_dump(mode="json", include={root for root, *options in paths if options})
+        data = {**dict(spec), **as_json}  # other components need not be registered
+        for path, value in paths.items():
+            set_field(ModelSpec, data, list(path), value)
         return ModelSpec.model_validate(data)
 
     def with_multipliers(self) -> ModelSpec:
@@ -167,8 +170,8 @@ class ModelSpec(StrictModel):
                 try:
                     config.at_width(base._dims(1), self._dims(1))
                 except ValueError as error:
-                    reason = f"{config.type!r} {error}"
-                    yield error_at(f"is not defined under parametrisation {self.parametrisation.type!r}: {reason}", *location)
+                    reason = f"is not defined under parametrisation 'mup': {config.type!r} {error}"
+                    yield error_at(reason, *location)
 
     def _shape_problems(self) -> Iterator[InitErrorDetails]:
         if self.d_head is None and self.d_model % self.n_heads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,8 +12,8 @@ from pydantic_core import InitErrorDetails
 from gptzoo.strict_model import StrictModel, error_at
 
 NO_WIDTH_RULE = (
-    "does not say how its learning rate changes with the width, which parametrisation 'mup' needs. Use adamw, lion, sgd, "
-    "adafactor or muon, or set `width_rule` in the class of the optimizer"
+    "does not say how its learning rate changes with the width, which parametrisation 'mup' needs. Use adamw, lion, "
+    "sgd, adafactor or muon, or set `width_rule` in the class of the optimizer"
 )
 """The rest of an error about an optimizer."""
 
@@ -39,11 +40,14 @@ class Parametrisation(StrictModel):
             raise ValidationError.from_exception_data("Parametrisation", errors)
         return self
 
+    def __hash__(self) -> int:
+        return hash((self.type, json.dumps(self.base, sort_keys=True)))
+
     def _problems(self) -> Iterator[InitErrorDetails]:
         for name in _REQUIRED:
             if name not in self.base:
                 reason = (
-                    f"is required. Give d_model and n_heads of the base width, such as {{\"d_model\": 64, \"n_heads\": 4}}: "
+                    'is required. Give d_model and n_heads of the base width, such as {"d_model": 64, "n_heads": 4}: '
                     "the same n_heads as the model if heads get wider, fewer if the number of heads grows"
                 )
                 yield error_at(reason, "base", name)

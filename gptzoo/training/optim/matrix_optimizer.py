@@ -48,9 +48,7 @@ class MatrixOptimizer(GroupedOptimizer):
             optimizers[self.algorithm or type(optimizer).__name__] = optimizer
         if others:
             width = width_factors(parameters, others, "adam", optimizer=self.name)
-            groups = lr_groups(
-                others, config.adamw_lr, config.adamw_weight_decay, scales, width=width, eps=_ADAMW_EPS
-            )
+            groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales, width=width, eps=_ADAMW_EPS)
             optimizers["AdamW"] = torch.optim.AdamW(groups, betas=config.adamw_betas, eps=_ADAMW_EPS, fused=True)
         return CombinedOptimizer(optimizers)
 

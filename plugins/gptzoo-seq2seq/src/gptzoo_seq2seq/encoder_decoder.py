@@ -56,8 +56,8 @@ class EncoderDecoder(gptzoo.Decoder):
         def at_width(self, base: gptzoo.Dims, dims: gptzoo.Dims) -> EncoderDecoder.Config:
             if base.d_head != dims.d_head:
                 raise ValueError(
-                    "does not scale the scores of cross-attention with the width of a head. Keep the width of heads, and "
-                    "scale their number"
+                    "does not scale the scores of cross-attention with the width of a head. Keep the width of heads, "
+                    "and scale their number"
                 )
             config = super().at_width(base, dims)
             assert isinstance(config, EncoderDecoder.Config)
