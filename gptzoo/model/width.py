@@ -50,13 +50,13 @@ class WidthScaling:
     def initial_std(self) -> float:
         """The standard deviation of the initial values, over that at the base width (Table 3 or 8 of the paper)."""
         if self.role == "hidden":
-            return self.fan_in**-0.5
+            return 1 / math.sqrt(self.fan_in)
         return 1 / self.fan_in if self.role == "output" and not self.fans.has_multiplier else 1.0
 
     @property
     def initial_factor(self) -> float:
         """The factor on initial values that were drawn as without a parametrisation."""
-        return self.initial_std * (self.fan_in**0.5 if self.fans.scales_initial_values else 1.0)
+        return self.initial_std * (math.sqrt(self.fan_in) if self.fans.scales_initial_values else 1.0)
 
     @property
     def gradient(self) -> float:

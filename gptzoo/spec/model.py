@@ -63,7 +63,7 @@ class ModelSpec(StrictModel):
     """Learn a bias in linear layers and norms. Applies to components that do not set their own `bias`."""
     tie_embeddings: bool = True
     """Use the same matrix for the token embedding and the output head."""
-    parametrisation: Parametrisation | None = None
+    parametrisation: Parametrisation | None = Field(default=None, json_schema_extra={"added": True})
     """Parametrisation by width, such as `{"type": "mup", "base": {"d_model": 64, "n_heads": 4}}`: initial values,
     learning rates and multipliers change with the width so that the best learning rate does not. Default: none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from support import admit, small
 from torch import Tensor, nn
 
 import gptzoo
+from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.eject.eject import eject_model
 from gptzoo.errors import InputError, SpecError
 from gptzoo.spec.canonical import canonical
-from gptzoo.spec.files import load_model_spec
+from gptzoo.spec.files import load_model_spec, load_run_spec
 
 BASE = {"d_model": 32, "n_heads": 4}
+MUP = {"type": "mup", "base": BASE}
 
 
 def mup(base: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -34,6 +37,16 @@ def standard(**changes: Any) -> dict[str, Any]:
 
 def test_old_specs_have_no_parametrisation() -> None:
     assert load_model_spec(small()).parametrisation is None
+
+
+def test_the_digest_of_an_old_spec_stays() -> None:
+    """So an ablation of an older version finds its trials again."""
+    spec = load_run_spec({"model": small(), "steps": 3})
+    resolved = spec.resolved()
+    del resolved["name"], resolved["model"]["name"], resolved["model"]["parametrisation"]
+    old = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    assert spec_digest(spec) == hashlib.sha256(old.encode()).hexdigest()
+    assert spec_digest(spec) != spec_digest(load_run_spec({"model": small(parametrisation=MUP), "steps": 3}))
 
 
 def test_a_spec_reads_back_and_has_a_hash() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from gptzoo.training.optim.combined_optimizer import CombinedOptimizer
 from gptzoo.training.optim.optimizers import Betas, GroupedOptimizer
 from gptzoo.training.optim.param_groups import layer_of, lr_groups, lr_scales
-from gptzoo.training.optim.width_rules import WidthFactors, width_factors
+from gptzoo.training.width_rules import WidthFactors, width_factors
 
 _ADAMW_EPS = 1e-8  # torch's default
 

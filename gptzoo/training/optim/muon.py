@@ -13,7 +13,7 @@ from gptzoo.checkpoint.sharded_tensors import distribute_like, full_tensor
 from gptzoo.training.named_parameters import matrix_rows
 from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer
 from gptzoo.training.optim.optimizers import Beta
-from gptzoo.training.optim.width_rules import WidthFactors, orthogonal_width_factors
+from gptzoo.training.width_rules import WidthFactors, orthogonal_width_factors
 
 
 class Muon(MatrixOptimizer):

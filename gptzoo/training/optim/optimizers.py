@@ -15,7 +15,7 @@ from gptzoo.component import Component
 from gptzoo.strict_model import error_at
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
-from gptzoo.training.optim.width_rules import WidthRule, width_factors
+from gptzoo.training.width_rules import WidthRule, width_factors
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]

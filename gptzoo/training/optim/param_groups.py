@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from gptzoo.training.optim.width_rules import WidthFactors
+from gptzoo.training.width_rules import WidthFactors
 
 _BLOCK = re.compile(r"(?P<stack>(?:.*?\.)?)blocks\.(?P<layer>\d+)\.")
 _BELOW_BLOCKS = re.compile(r"(?:^|\.)(?:embed[^.]*|positionals|entry)(?:\.|$)")
