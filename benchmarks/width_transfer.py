@@ -211,14 +211,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--only", choices=PARAMETRISATIONS, help="measure one parametrisation (default: both)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file of the results (default: %(default)s)")
     parser.add_argument("--report", action="store_true", help="print the table of the results so far")
     arguments = parser.parse_args()
     results = Results(arguments.out, widths=arguments.widths, seeds=arguments.seeds)
     if not arguments.report:
         starts = dict.fromkeys(PARAMETRISATIONS, START)
+        chosen = (arguments.only,) if arguments.only else PARAMETRISATIONS
         for width in arguments.widths:
-            for parametrisation in PARAMETRISATIONS:
+            for parametrisation in chosen:
                 starts[parametrisation] = measure(results, parametrisation, width, starts[parametrisation])
     print(table(results))
 
