@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from support import admit, small
 from torch import Tensor, nn
 
 import gptzoo
 from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.checkpoint.model_folder import save_model
+from gptzoo.cli import main
 from gptzoo.eject.eject import eject_model
 from gptzoo.errors import InputError, SpecError
 from gptzoo.spec.canonical import canonical
@@ -228,3 +230,10 @@ def test_a_model_folder_keeps_the_parametrisation(tmp_path: Path) -> None:
 def test_an_ejected_file_has_the_multipliers() -> None:
     text = eject_model(gptzoo.build(mup()))  # which compares the results of both
     assert "0.25" in text
+
+
+def test_build_names_the_base_width(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(mup()))
+    result = CliRunner().invoke(main, ["build", str(tmp_path / "model.json")])
+    assert result.exit_code == 0
+    assert "mup from d_model 32 with 4 heads" in result.stdout
