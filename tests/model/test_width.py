@@ -104,6 +104,7 @@ class SelfMade(gptzoo.Attention):
         return self.out(x)  # type: ignore[no-any-return]
 
 
+@pytest.mark.usefixtures("fresh_registry")
 def test_an_attention_without_a_factor_needs_heads_of_the_same_width() -> None:
     admit(SelfMade)
     with pytest.raises(SpecError, match="'self_made' does not scale its scores with the width of a head"):
@@ -176,6 +177,7 @@ class WrongGates(Gates):
         return {"router": gptzoo.Fans(inputs=(2,))}
 
 
+@pytest.mark.usefixtures("fresh_registry")
 def test_a_part_declares_the_inputs_of_its_own_matrices() -> None:
     admit(Gates, DeclaredGates, WrongGates)
     with pytest.raises(InputError, match=r"blocks.0.ffn.experts .*fans\(\)"):

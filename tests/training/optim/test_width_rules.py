@@ -175,6 +175,7 @@ class Unknown(AdamW):
     width_rule = None
 
 
+@pytest.mark.usefixtures("fresh_registry")
 def test_an_optimizer_without_a_rule_is_refused() -> None:
     admit(Unknown)
     run = {"model": mup(vocab_size=None), "optimizer": "unknown", "steps": 1}
