@@ -54,6 +54,7 @@ _HOME = {
     "Dims": "gptzoo.dims",
     "Part": "gptzoo.components.part",
     "FusedBlocks": "gptzoo.components.part",
+    "Fans": "gptzoo.components.part",
     "TensorPlan": "gptzoo.components.part",
     "Rng": "gptzoo.components.part",
     "Sublayer": "gptzoo.components.sublayer",

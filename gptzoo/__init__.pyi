@@ -25,6 +25,7 @@ from gptzoo.components.multi_head_attention import Attention as Attention
 from gptzoo.components.multi_head_attention import MultiHeadAttention as MultiHeadAttention
 from gptzoo.components.norm import Norm as Norm
 from gptzoo.components.norm import NormLayer as NormLayer
+from gptzoo.components.part import Fans as Fans
 from gptzoo.components.part import FusedBlocks as FusedBlocks
 from gptzoo.components.part import Part as Part
 from gptzoo.components.part import Rng as Rng

@@ -104,6 +104,15 @@ class Config(StrictModel):
         """
         return self
 
+    def at_width(self, base: Dims, dims: Dims) -> Config:
+        """Return the config for a model of `dims` whose options were chosen for one of `base`, under muP.
+
+        Override it where the function has a factor that muP changes with the width: scores of queries and keys shrink
+        with 1 / d_head, logits with 1 / d_model. Nested configs are changed by themselves. Raise ValueError, with the
+        rest of a sentence about the component, if muP is not defined for it.
+        """
+        return self
+
 
 _BaseConfig = Config  # the class body of Component binds the name Config again
 

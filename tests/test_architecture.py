@@ -157,7 +157,7 @@ def test_the_core_names_no_component() -> None:
 def test_the_public_names() -> None:
     expected = """
         AblationSpec Activation Architecture Attention AuxiliaryOutputs Batching ColumnParallel Component Config Corpus
-        DataError Decoder Dims Diverged Draws Executor FeedForward FolderError ForwardContext FusedBlocks
+        DataError Decoder Dims Diverged Draws Executor Fans FeedForward FolderError ForwardContext FusedBlocks
         GgufArchitecture GgufMetadata GptzooError GroupedOptimizer IGNORED_TARGET Importer Inherited InputError
         InterleavedLlama Interrupted Job LogitsProcessor MatrixOptimizer ModelSpec MultiHeadAttention NamedParameters
         Norm NormLayer Optimizer Part PathOption PerLayer PluginError Positional PrefillOutput Recommended Reference

@@ -46,7 +46,11 @@ def print_card(
 
 def _header(spec: ModelSpec, costs: ModelCosts, width: int) -> Panel:
     text = Text(f"{costs.parameters.total:,} parameters", "bold")
-    text.append("\n" + "\n".join(wrap_notes(describe_sizes(spec.dims), width - 4)), "not bold")
+    notes = describe_sizes(spec.dims)
+    if spec.parametrisation is not None:
+        base = spec.at_base_width()
+        notes.append(f"{spec.parametrisation.type} from d_model {base.d_model:,} with {base.n_heads} heads")
+    text.append("\n" + "\n".join(wrap_notes(notes, width - 4)), "not bold")
     return Panel(text, title=Text(spec.name, "bold"), title_align="left", border_style="dim")
 
 

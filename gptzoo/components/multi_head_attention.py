@@ -39,6 +39,14 @@ class Attention(Sublayer):
             attention: Attention = super().build(dims)
             return attention
 
+        def at_width(self, base: Dims, dims: Dims) -> Attention.Config:
+            if base.d_head != dims.d_head:
+                raise ValueError(
+                    f"does not scale its scores with the width of a head, which grows from {base.d_head} to "
+                    f"{dims.d_head}. Keep the width of heads, and scale their number"
+                )
+            return self
+
     config: Config
 
     def __init__(self, config: Config, dims: Dims):
@@ -98,6 +106,12 @@ class MultiHeadAttention(Attention):
             for option in ("dropout", "out_dropout"):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
+
+        def at_width(self, base: Dims, dims: Dims) -> MultiHeadAttention.Config:
+            if base.d_head == dims.d_head:
+                return self
+            scale = base.d_head**-0.5 if self.scale is None else self.scale
+            return self.model_copy(update={"scale": scale * base.d_head / dims.d_head})
 
         def canonical(self, dims: Dims) -> MultiHeadAttention.Config:
             is_default = self.scale is not None and math.isclose(self.scale, dims.d_head**-0.5)

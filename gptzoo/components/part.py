@@ -35,6 +35,19 @@ class FusedBlocks:
         return [block.flatten() for block in pattern.split_with_sizes(list(self.sizes), dim=1)]
 
 
+@dataclass(frozen=True)
+class Fans:
+    """The dimensions of a parameter that the part sums over. All others are outputs."""
+
+    inputs: tuple[int, ...]
+    """The dimensions of the inputs: (1,) for a matrix (out, in), (0,) for a table (index, width), (2,) for a stack of
+    matrices (expert, out, in)."""
+    has_multiplier: bool = False
+    """True if the part multiplies the result by the base width over the width, as an output head does."""
+    scales_initial_values: bool = False
+    """True if the initial values shrink with 1/sqrt(fan-in) already."""
+
+
 class Part(Component, nn.Module):
     """A component that is a module of the model.
 
@@ -70,6 +83,15 @@ class Part(Component, nn.Module):
         An optimizer that treats matrices as a whole, such as Muon, then treats each of them by itself, as if it were a
         parameter of its own. So the result of training does not depend on how a layer is written. Parameters of nested
         parts are declared by these parts.
+        """
+        return {}
+
+    def fans(self) -> Mapping[str, Fans]:
+        """Return the inputs of parameters that this part owns itself, by name, for the parametrisation `mup`.
+
+        Together with the sizes at the base width they say if a parameter is an input weight, a hidden or an output one.
+        Declare matrices that are plain parameters. Torch's Linear, Embedding and Conv layers are known, and a vector
+        is one number per output. Parameters of nested parts are declared by these parts.
         """
         return {}
 

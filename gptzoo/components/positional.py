@@ -120,6 +120,11 @@ class SinusoidalPositional(Positional):
             if dims.d_model % 2:
                 yield "", f"pairs sines with cosines, so d_model must be even, got {dims.d_model}"
 
+        def at_width(self, base: Dims, dims: Dims) -> SinusoidalPositional.Config:
+            if self.scale_tokens and base.d_model != dims.d_model:
+                raise ValueError("multiplies embeddings by sqrt(d_model). Set scale_tokens to false")
+            return self
+
     config: Config
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def eject_source(spec: ModelSpec, *, padding: bool = False) -> str:
 
     Raises EjectError if the file would not compute the same.
     """
-    model = build(spec, seed=1)
+    model = build(spec.with_multipliers(), seed=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # initial values are too alike: biases are 0, and attention is almost uniform
         for parameter in model.parameters():
@@ -39,7 +39,14 @@ def eject_source(spec: ModelSpec, *, padding: bool = False) -> str:
 
 
 def eject_model(model: Architecture, *, padding: bool = False) -> str:
-    """Return the verified text of a file for a built model, in float32 on the CPU. See `eject_source`."""
+    """Return the verified text of a file for a built model, in float32 on the CPU. See `eject_source`.
+
+    The file of a model with a parametrisation has its multipliers, and the initial weights of a model without one.
+    """
+    if model.spec.parametrisation is not None:
+        plain = build(model.spec.with_multipliers())
+        plain.load_state_dict(model.state_dict())
+        model = plain
     if not isinstance(model, Decoder) or type(model) is not Decoder:
         raise EjectError(
             f"architecture {model.spec.architecture.type!r} cannot be ejected: only 'decoder' has a frame for one file"

@@ -15,6 +15,7 @@ from gptzoo.model.build import build, build_on_meta
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.strict_model import StrictModel
+from gptzoo.training.named_parameters import NamedParameters
 from gptzoo.utils.json_diff import Change, differences
 
 MAX_AUTOMATIC_BYTES = 2**30  # weights of both models; initial values of larger models are compared only on request
@@ -120,7 +121,7 @@ def _optimizer_options(spec: ModelSpec | RunSpec, model: Architecture) -> dict[s
     """Return the optimizer class and the options of the parameter group of each parameter."""
     if not isinstance(spec, RunSpec):
         return {}
-    parameters = dict(model.named_parameters())
+    parameters = NamedParameters.of(model)
     optimizer = spec.optimizer.build().create(parameters)
     options_by_id: dict[int, dict[str, Any]] = {}
     for group in optimizer.param_groups:

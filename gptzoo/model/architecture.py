@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from gptzoo.components.part import Part
 from gptzoo.components.sublayer import State
+from gptzoo.dims import Dims
 from gptzoo.errors import InputError
+from gptzoo.model.width import WidthScaling
 from gptzoo.spec.model import ModelSpec
 from gptzoo.utils.notebook.view import NotebookView
 
@@ -46,6 +48,9 @@ class Architecture(Part, NotebookView):
             model: Architecture = super().build(spec)
             return model
 
+        def at_width(self, base: Dims, dims: Dims) -> Architecture.Config:
+            raise ValueError("does not multiply its logits by the base width over the width (see Config.at_width)")
+
     config: Config
 
     accepted_inputs: ClassVar[frozenset[str]] = frozenset()
@@ -58,6 +63,8 @@ class Architecture(Part, NotebookView):
         self.spec = spec
         self.stored_dtypes: dict[str, torch.dtype] = {}
         """Types of the tensors that the file of a loaded model holds in 16 bits, by name."""
+        self.width_scalings: Mapping[str, WidthScaling] = {}
+        """The growth of each parameter over the base width, by name, if the spec has a parametrisation."""
 
     @property
     def max_length(self) -> int | None:

@@ -13,6 +13,7 @@ from gptzoo.errors import PluginError, Problem, SpecError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.initialise import initialise, shared_parameters, unregistered_tensors
 from gptzoo.model.memory_need import CPU, check_fits, model_bytes
+from gptzoo.model.width import width_scalings
 from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.model import ModelSpec
 
@@ -78,8 +79,9 @@ def build_on_meta(spec: ModelSpec) -> Architecture:
     if spec.vocab_size is None:
         reason = "is required to build a model. In a training run, the tokenizer sets it."
         raise SpecError([Problem(spec.name, "$.vocab_size", reason)])
-    with torch.device("meta"), _SkipInit():
-        model: Architecture = spec.architecture.build(spec)
+    model = _construct(spec)
+    if spec.parametrisation is not None:
+        model.width_scalings = width_scalings(model, _construct(spec.at_base_width()), spec.name)
     if unregistered := unregistered_tensors(model):
         raise PluginError(
             f"{', '.join(unregistered)}: tensors as plain attributes do not move with the model. Use register_buffer."
@@ -98,3 +100,11 @@ def allocate_on_cpu(model: Architecture) -> None:
     """
     apply: Any = model._apply  # torch has no types for it
     apply(lambda tensor: torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"))
+
+
+def _construct(spec: ModelSpec) -> Architecture:
+    plain = spec.with_multipliers()
+    with torch.device("meta"), _SkipInit():
+        model: Architecture = plain.architecture.build(plain)
+    model.spec = spec
+    return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gptzoo.component import Inherited, inherited
 from gptzoo.components.context import ForwardContext
-from gptzoo.components.part import Rng
+from gptzoo.components.part import Fans, Rng
 from gptzoo.components.sublayer import AuxiliaryOutputs
+from gptzoo.dims import Dims
 from gptzoo.model.architecture import States
 from gptzoo.model.head import Head
 from gptzoo.model.stack import Stack
@@ -45,6 +46,11 @@ class Decoder(Stack):
         """Standard deviation of the initial weights. The norm scheme scales it down for the layers that write to the
         residual stream, by 1/sqrt(2 n_layers) in `pre_ln`. Near 0 the gradients are 0, and nothing is trained."""
 
+        def at_width(self, base: Dims, dims: Dims) -> Decoder.Config:
+            if self.head_bias:
+                raise ValueError("has a head_bias, which the factor on the logits would shrink. Set head_bias to false")
+            return self.model_copy(update={"logit_scale": self.logit_scale * base.d_model / dims.d_model})
+
     config: Config
 
     def __init__(self, config: Config, spec: ModelSpec):
@@ -54,6 +60,9 @@ class Decoder(Stack):
         self.embed_dropout = nn.Dropout(config.embed_dropout)
         self.head = Head(dims.d_model, dims.vocab_size, tied=spec.tie_embeddings, bias=config.head_bias)
         self.head.scale, self.head.softcap = config.logit_scale, config.logit_softcap
+
+    def fans(self) -> Mapping[str, Fans]:
+        return {} if self.head.weight is None else {"head.weight": Fans(inputs=(1,), has_multiplier=True)}
 
     def initialise(self, rng: Rng) -> None:
         if self.head.weight is not None:

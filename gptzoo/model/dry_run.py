@@ -107,8 +107,9 @@ def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precisio
 def _count_bytes(
     spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision, cpu: TorchDispatchMode
 ) -> tuple[int, int, int]:
+    plain = spec.with_multipliers()
     with eager_references(), cpu:
-        model = spec.architecture.build(spec).train()
+        model = plain.architecture.build(plain).train()
         with LiveBytes([*model.parameters(), *model.buffers()]) as live:
             batch = model.example_inputs(batch_size, sequence_length)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

@@ -19,12 +19,13 @@ def initialise(model: Architecture, seed: int) -> None:
     """Fill all parameters and buffers in place.
 
     Weights are normal with the architecture's `init_std` (GPT-2: 0.02), scaled by the norm scheme's `residual_gain` in
-    layers that write the residual stream. Biases are zero. Parts fill the tensors that they own themselves. Raises
-    PluginError with the names of tensors that nothing has filled, and the lines to write.
+    layers that write the residual stream. Biases are zero. Parts fill the tensors that they own themselves. With a
+    parametrisation, these are the values at the base width, and each parameter is multiplied by the factor of its own
+    width. Raises PluginError with the names of tensors that nothing has filled, and the lines to write.
     """
     std = getattr(model.config, "init_std", 0.02)
-    norm = model.spec.norm
-    residual_std = std * norm.component.residual_gain(norm, model.spec.dims)
+    spec = model.spec if model.spec.parametrisation is None else model.spec.at_base_width()
+    residual_std = std * spec.norm.component.residual_gain(spec.norm, spec.dims)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for tensor in tensors.values():
@@ -46,6 +47,9 @@ def initialise(model: Architecture, seed: int) -> None:
                 with torch.random.fork_rng(devices=[]):  # torch's own layers draw from the global generator
                     torch.default_generator.manual_seed(derive_seed(seed, path))  # torch.manual_seed also seeds CUDA
                     reset()
+        for name, scaling in model.width_scalings.items():
+            if scaling.initial_factor != 1:
+                tensors[name].mul_(scaling.initial_factor)
     if unfilled := [name for name, tensor in tensors.items() if _has_sentinel(tensor)]:
         raise PluginError(f"{', '.join(unfilled)}: not initialised. {fill_in_initialise(model, unfilled[0])}")
 

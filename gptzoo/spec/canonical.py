@@ -29,7 +29,11 @@ class Difference:
 
 
 def canonical(spec: ModelSpec) -> ModelSpec:
-    """Return the spec with the canonical config of every component; see `Config.canonical`."""
+    """Return the spec with the canonical config of every component; see `Config.canonical`.
+
+    The multipliers of a parametrisation become options.
+    """
+    spec = spec.with_multipliers()
     return spec.model_copy(update={field: _canonical(getattr(spec, field), spec) for field in _COMPONENTS})
 
 

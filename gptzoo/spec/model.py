@@ -11,9 +11,12 @@ from pydantic_core import InitErrorDetails
 
 from gptzoo.component import Config
 from gptzoo.dims import Dims
+from gptzoo.errors import SpecError
 from gptzoo.reference import PerLayer, Reference, by_default
 from gptzoo.spec.hints.fields import hint_for_field
-from gptzoo.strict_model import StrictModel, error_at
+from gptzoo.spec.overrides import set_field
+from gptzoo.spec.width.parametrisation import Parametrisation
+from gptzoo.strict_model import StrictModel, error_at, reason_of
 from gptzoo.utils.notebook.view import NotebookView
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 _CONTAINERS = (Config, tuple, list)  # of configs
 PER_LAYER = ("attention", "positional", "ffn")  # fields that may be lists, cycled over the layers
+_COMPONENTS = ("norm", "activation", *PER_LAYER, "architecture")  # the last may inherit the others
 
 
 class ModelSpec(StrictModel, NotebookView):
@@ -61,6 +65,9 @@ class ModelSpec(StrictModel, NotebookView):
     """Learn a bias in linear layers and norms. Applies to components that do not set their own `bias`."""
     tie_embeddings: bool = True
     """Use the same matrix for the token embedding and the output head."""
+    parametrisation: Parametrisation | None = Field(default=None, json_schema_extra={"added": True})
+    """Parametrisation by width, such as `{"type": "mup", "base": {"d_model": 64, "n_heads": 4}}`: initial values,
+    learning rates and multipliers change with the width so that the best learning rate does not. Default: none."""
 
     @classmethod
     def _unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
@@ -85,13 +92,37 @@ class ModelSpec(StrictModel, NotebookView):
         """Return the spec as JSON with all defaults and inherited options filled in. It reads back as an equal spec."""
         return self.model_dump(mode="json")
 
+    def at_base_width(self) -> ModelSpec:
+        """Return the spec at the base width of its parametrisation, without a parametrisation.
+
+        Raises SpecError or ValidationError if there is no such model.
+        """
+        assert self.parametrisation is not None
+        inheriting = {field: self._disinherit(getattr(self, field)) for field in _COMPONENTS}
+        spec = self.model_copy(update={**inheriting, "parametrisation": None})
+        paths = {tuple(path.split(".")): value for path, value in self.parametrisation.base.items()}
+        as_json = spec.model_dump(mode="json", include={root for root, *options in paths if options})
+        data = {**dict(spec), **as_json}  # other components need not be registered
+        for path, value in paths.items():
+            set_field(ModelSpec, data, list(path), value)
+        return ModelSpec.model_validate(data)
+
+    def with_multipliers(self) -> ModelSpec:
+        """Return the spec of the same function without a parametrisation: its multipliers are options of components."""
+        if self.parametrisation is None:
+            return self
+        base, own = self.at_base_width()._dims(1), self._dims(1)
+        fields = {field: _at_width(getattr(self, field), base, own) for field in _COMPONENTS}
+        return self.model_copy(update={**fields, "parametrisation": None})
+
     @model_validator(mode="after")
     def _resolve_and_check(self) -> ModelSpec:
-        for field in ("norm", "activation", *PER_LAYER, "architecture"):  # the architecture may inherit the others
+        for field in _COMPONENTS:
             object.__setattr__(self, field, _shortest_cycle(self._inherit(getattr(self, field))))
         if self.d_head is not None and self.d_head * self.n_heads == self.d_model:
             object.__setattr__(self, "d_head", None)  # the default, so that specs of the same model are equal
         errors = list(self._shape_problems()) or [*self._component_problems(), *self._pairing_problems()]
+        errors = errors or list(self._width_problems())
         if errors:
             raise ValidationError.from_exception_data("ModelSpec", errors)
         return self
@@ -111,6 +142,42 @@ class ModelSpec(StrictModel, NotebookView):
                 filled[name] = getattr(self, source, None)
         changed = {name: of for name, of in filled.items() if of is not current[name]}
         return value.model_copy(update=changed) if changed else value
+
+    def _disinherit(self, value: object) -> object:
+        """Undo `_inherit`: options that inherit a field of the model and are equal to it become None."""
+        if isinstance(value, tuple | list):
+            return type(value)(map(self._disinherit, value))
+        if not isinstance(value, Config):
+            return value
+        fields = {name: self._disinherit(getattr(value, name)) for name in type(value).model_fields}
+        for name, source in _inherited_options(type(value)):
+            if getattr(value, name) == getattr(self, source, None):
+                fields[name] = None
+        return value.model_copy(update=fields)
+
+    def _width_problems(self) -> Iterator[InitErrorDetails]:
+        """Check that the model exists at the base width, and that every component has its multipliers."""
+        if self.parametrisation is None:
+            return
+        try:
+            base = self.at_base_width()
+        except SpecError as error:
+            for problem in error.problems:
+                yield error_at(f"{problem.path}: {problem.reason}", "parametrisation", "base")
+            return
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                path = ".".join(map(str, details["loc"]))
+                reason = f"there is no such model: {path}: {reason_of(details)}"
+                yield error_at(reason, "parametrisation", "base")
+            return
+        for field in _COMPONENTS:
+            for location, config in _configs_in(getattr(self, field), field):
+                try:
+                    config.at_width(base._dims(1), self._dims(1))
+                except ValueError as error:
+                    reason = f"is not defined under parametrisation 'mup': {config.type!r} {error}"
+                    yield error_at(reason, *location)
 
     def _shape_problems(self) -> Iterator[InitErrorDetails]:
         if self.d_head is None and self.d_model % self.n_heads:
@@ -180,6 +247,16 @@ def _shortest_cycle(value: object) -> object:
     # Only periods that divide the length are equivalent. Any other would repeat differently after the end.
     period = next(p for p in range(1, n + 1) if value == value[:p] * (n // p))
     return value[0] if period == 1 else value[:period]
+
+
+def _at_width(value: object, base: Dims, dims: Dims) -> object:
+    """Return configs, nested ones included, with the multipliers of the width."""
+    if isinstance(value, tuple | list):
+        return type(value)(_at_width(item, base, dims) for item in value)
+    if not isinstance(value, Config):
+        return value
+    nested = {name: _at_width(getattr(value, name), base, dims) for name in type(value).model_fields}
+    return value.model_copy(update=nested).at_width(base, dims)
 
 
 @cache

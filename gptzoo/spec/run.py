@@ -23,6 +23,7 @@ from gptzoo.reference import Reference, by_default
 from gptzoo.spec.hints.fields import hint_for_field
 from gptzoo.spec.initial_weights import InitOption
 from gptzoo.spec.model import ModelSpec
+from gptzoo.spec.width.parametrisation import NO_WIDTH_RULE
 from gptzoo.strict_model import StrictModel, error_at, option_error
 from gptzoo.utils.notebook.view import NotebookView
 
@@ -246,6 +247,8 @@ class RunSpec(StrictModel, NotebookView):
         for index, name in enumerate(types):
             if name in types[:index]:  # both would write to the same place in the run folder
                 errors.append(error_at(f"{name!r} appears twice", "trackers", index, value=name))
+        if self.model.parametrisation is not None and self.optimizer.component.width_rule is None:
+            errors.append(error_at(f"{self.optimizer.type!r} {NO_WIDTH_RULE}", "optimizer"))
         errors += self._batching_problems()
         if errors:
             raise ValidationError.from_exception_data("RunSpec", errors)

@@ -1,4 +1,4 @@
-"""The parameters of a model by name, as an optimizer receives them, with the matrices inside the fused ones."""
+"""The parameters of a model by name, as an optimizer receives them, with facts that depend on the model's parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.components.part import FusedBlocks
+from gptzoo.model.architecture import Architecture
 from gptzoo.model.fused_blocks import fused_blocks
+from gptzoo.model.width import WidthScaling
 
 
 class NamedParameters(dict[str, nn.Parameter]):
@@ -16,6 +18,7 @@ class NamedParameters(dict[str, nn.Parameter]):
 
     blocks: the matrices of fused parameters, by name; other names are ignored.
     row_orders: the order in which parameters hold their rows, by name, where tensor parallelism has changed it.
+    width_scalings: the growth of parameters over the base width of a parametrisation, by name.
     """
 
     def __init__(
@@ -23,8 +26,10 @@ class NamedParameters(dict[str, nn.Parameter]):
         parameters: Mapping[str, nn.Parameter],
         blocks: Mapping[str, FusedBlocks],
         row_orders: Mapping[str, Tensor] | None = None,
+        width_scalings: Mapping[str, WidthScaling] | None = None,
     ):
         super().__init__(parameters)
+        self.width_scalings = dict(width_scalings or {})
         self.matrix_rows = {
             name: _rows(of, parameters[name].device, (row_orders or {}).get(name))
             for name, of in blocks.items()
@@ -34,7 +39,8 @@ class NamedParameters(dict[str, nn.Parameter]):
     @classmethod
     def of(cls, model: nn.Module) -> NamedParameters:
         """Return all parameters of a model that is not distributed."""
-        return cls(dict(model.named_parameters()), fused_blocks(model))
+        scalings = model.width_scalings if isinstance(model, Architecture) else None
+        return cls(dict(model.named_parameters()), fused_blocks(model), width_scalings=scalings)
 
 
 def matrix_rows(parameters: Mapping[str, nn.Parameter]) -> Mapping[str, tuple[Tensor, ...]]:

@@ -68,7 +68,10 @@ class Setup:
         self.parallelized = parallelize(self.model, spec.parallel, ranks, self.device)
         parameters = self.parallelized.parameters()  # parallelize may have replaced them
         self.parameters = NamedParameters(
-            {name: parameters[name] for name in trained}, blocks, self.parallelized.row_orders
+            {name: parameters[name] for name in trained},
+            blocks,
+            self.parallelized.row_orders,
+            self.model.width_scalings,
         )
         if splits_weights:
             check_optimizer_on_shards(spec, next(iter(self.parameters.values())))

@@ -185,6 +185,7 @@ def test_the_defaults_are_gpt2s() -> None:
         "dropout": 0.0,
         "bias": True,
         "tie_embeddings": True,
+        "parametrisation": None,
     }
 
 

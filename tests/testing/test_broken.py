@@ -91,6 +91,8 @@ CASES = [
     (executors.LeavesJobsRunning, "leaving", ["still running after the end"]),
 ]
 SLOW_CASES = [
+    (ffn.GrowsWithWidth, "width_transfer", ["with wider heads", "at width 32", "as width^"]),
+    (other_model_parts.ShrinksWithWidth, "width_transfer", ["change the logits by", "learns more slowly"]),
     (attention.RequiresRopeTables, "all_partners", ["with positional", "it raises"]),
     (ffn_execution.GraphBreak, "compiling", ["breaks into", "item"]),
     (ffn_execution.OneGraphPerLayer, "compiling", ["a Python number that differs by layer"]),

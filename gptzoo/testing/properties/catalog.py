@@ -53,6 +53,7 @@ from gptzoo.testing.properties.training.fused import check_fused_matrices
 from gptzoo.testing.properties.training.gradients import check_gradients, check_gradients_numerically
 from gptzoo.testing.properties.training.recompute import check_checkpointing
 from gptzoo.testing.properties.training.sharding import check_sharding, check_tensor_parallel
+from gptzoo.testing.properties.training.width import check_width_transfer
 
 _KINDS_WITH_STATE = ("architecture", "attention", "ffn", "positional")  # they keep state, or affect what is kept
 _KINDS_WITH_OPTIONS = (*MODEL_KINDS, "logits_processor", "optimizer", "schedule")
@@ -118,6 +119,7 @@ PROPERTIES = (
     Property("partners", check_common_pairings),
     Property("all_partners", check_all_pairings, slow=True),
     Property("compiling", check_compiling, slow=True),
+    Property("width_transfer", check_width_transfer, slow=True),
     Property("exporting", check_exporting, slow=True),
     Property("eject", check_ejecting, slow=True),
     Property("sharding", check_sharding, slow=True),

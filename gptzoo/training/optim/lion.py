@@ -18,6 +18,7 @@ class Lion(GroupedOptimizer):
 
     name = "lion"
     paper = "Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, arXiv:2302.06675"
+    width_rule = "adam"
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-4

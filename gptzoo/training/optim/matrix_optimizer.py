@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +13,9 @@ from gptzoo.training import eager_optimizers
 from gptzoo.training.optim.combined_optimizer import CombinedOptimizer
 from gptzoo.training.optim.optimizers import Betas, GroupedOptimizer
 from gptzoo.training.optim.param_groups import layer_of, lr_groups, lr_scales
+from gptzoo.training.width_rules import WidthFactors, width_factors
+
+_ADAMW_EPS = 1e-8  # torch's default
 
 
 class MatrixOptimizer(GroupedOptimizer):
@@ -40,13 +43,21 @@ class MatrixOptimizer(GroupedOptimizer):
         others = {name: p for name, p in parameters.items() if name not in matrices}
         optimizers: dict[str, torch.optim.Optimizer] = {}
         if matrices:
-            groups = lr_groups(matrices, config.lr, config.weight_decay, scales)
+            width = self.matrix_width_factors(parameters, matrices)
+            groups = lr_groups(matrices, config.lr, config.weight_decay, scales, width=width)
             optimizer = self.create_for_matrices(groups, parameters)
             optimizers[self.algorithm or type(optimizer).__name__] = optimizer
         if others:
-            groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales)
-            optimizers["AdamW"] = eager_optimizers.AdamW(groups, betas=config.adamw_betas, fused=True)
+            width = width_factors(parameters, others, "adam", optimizer=self.name)
+            groups = lr_groups(others, config.adamw_lr, config.adamw_weight_decay, scales, width=width, eps=_ADAMW_EPS)
+            optimizers["AdamW"] = eager_optimizers.AdamW(groups, betas=config.adamw_betas, eps=_ADAMW_EPS, fused=True)
         return CombinedOptimizer(optimizers)
+
+    def matrix_width_factors(
+        self, parameters: Mapping[str, nn.Parameter], names: Iterable[str]
+    ) -> Mapping[str, WidthFactors]:
+        """Return the factors of a parametrisation on the options of the matrices with these names."""
+        return width_factors(parameters, names, self.width_rule, optimizer=self.name)
 
     def create_for_matrices(
         self, groups: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from gptzoo.training import eager_optimizers
 from gptzoo.training.named_parameters import matrix_rows
 from gptzoo.training.optim.matrix_optimizer import MatrixOptimizer
 from gptzoo.training.optim.optimizers import Beta
+from gptzoo.training.width_rules import WidthFactors, orthogonal_width_factors
 
 
 class Muon(MatrixOptimizer):
@@ -27,6 +28,7 @@ class Muon(MatrixOptimizer):
     paper = "Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks, kellerjordan.github.io"
     version = 2
     algorithm = "Muon"
+    width_rule = "muon"
 
     class Config(MatrixOptimizer.Config):
         lr: PositiveFloat = 0.02
@@ -52,6 +54,16 @@ class Muon(MatrixOptimizer):
     @classmethod
     def migrate(cls, config: dict[str, Any], version: int) -> dict[str, Any]:
         return {"fused_matrices": "together", **config} if version < 2 else config
+
+    def matrix_width_factors(
+        self, parameters: Mapping[str, nn.Parameter], names: Iterable[str]
+    ) -> Mapping[str, WidthFactors]:
+        separate = self.config.fused_matrices == "separate"
+        return orthogonal_width_factors(parameters, names, self._adjustment, separate=separate, optimizer=self.name)
+
+    def _adjustment(self, rows: int, columns: int) -> float:
+        """Return the factor on `lr` that torch's Muon derives from the shape of a matrix."""
+        return max(1.0, rows / columns) ** 0.5 if self.config.adjust_lr == "original" else max(rows, columns) ** 0.5
 
     def create_for_matrices(
         self, groups: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]

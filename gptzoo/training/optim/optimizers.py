@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, Strict, ValidationError, model_validator
@@ -16,6 +16,7 @@ from gptzoo.strict_model import error_at
 from gptzoo.training import eager_optimizers
 from gptzoo.training.optim.param_groups import decay_groups as decay_groups
 from gptzoo.training.optim.param_groups import lr_groups, lr_scales
+from gptzoo.training.width_rules import WidthRule, width_factors
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Betas = Annotated[tuple[Beta, Beta], Strict(False)]
@@ -30,6 +31,11 @@ class Optimizer(Component):
     """Base class of optimizers. Checkpoints store the state of the torch optimizer by parameter name."""
 
     kind = "optimizer"
+
+    width_rule: ClassVar[WidthRule | None] = None
+    """The size of its updates, from which parametrisation `mup` derives the learning rate of each parameter. adam: each
+    entry has the size of `lr`. sgd: in proportion to the gradient. adafactor: in proportion to the size of the weights.
+    muon: orthogonal matrices. None: unknown, and refused under `mup`. `create` must then use `groups`."""
 
     class Config(Component.Config):
         lr: PositiveFloat
@@ -106,10 +112,15 @@ class GroupedOptimizer(Optimizer):
 
     config: Config
 
-    def groups(self, parameters: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
-        """Return the parameter groups for a torch optimizer, each with its `lr` and `weight_decay`."""
+    def groups(self, parameters: Mapping[str, nn.Parameter], *, eps: float | None = None) -> list[dict[str, Any]]:
+        """Return the parameter groups for a torch optimizer, each with its `lr` and `weight_decay`.
+
+        eps: constant that is compared with entries of the gradient, if the optimizer has one. Groups in which a
+            parametrisation changes it have an `eps`.
+        """
         scales = lr_scales(parameters, self.config.layer_lr_decay)
-        return lr_groups(parameters, self.config.lr, self.config.weight_decay, scales)
+        width = width_factors(parameters, parameters, self.width_rule, optimizer=self.name)
+        return lr_groups(parameters, self.config.lr, self.config.weight_decay, scales, width=width, eps=eps)
 
 
 class AdamW(GroupedOptimizer):
@@ -117,6 +128,7 @@ class AdamW(GroupedOptimizer):
 
     name = "adamw"
     paper = "Loshchilov and Hutter 2017, Decoupled Weight Decay Regularization, arXiv:1711.05101"
+    width_rule = "adam"
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-3
@@ -131,9 +143,8 @@ class AdamW(GroupedOptimizer):
 
     def create(self, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
-        return eager_optimizers.AdamW(
-            self.groups(parameters), lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-        )
+        groups = self.groups(parameters, eps=config.eps)
+        return eager_optimizers.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 class SGD(GroupedOptimizer):
@@ -141,6 +152,7 @@ class SGD(GroupedOptimizer):
 
     name = "sgd"
     paper = "Sutskever et al. 2013, On the importance of initialization and momentum in deep learning"
+    width_rule = "sgd"
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 0.1
@@ -189,6 +201,7 @@ class Adafactor(GroupedOptimizer):
 
     name = "adafactor"
     paper = "Shazeer and Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost, arXiv:1804.04235"
+    width_rule = "adafactor"
 
     class Config(GroupedOptimizer.Config):
         lr: PositiveFloat = 1e-2

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from gptzoo.training.width_rules import WidthFactors
+
 _BLOCK = re.compile(r"(?P<stack>(?:.*?\.)?)blocks\.(?P<layer>\d+)\.")
 _BELOW_BLOCKS = re.compile(r"(?:^|\.)(?:embed[^.]*|positionals|entry)(?:\.|$)")
 
@@ -27,13 +29,27 @@ def decay_groups(parameters: Mapping[str, nn.Parameter], weight_decay: float) ->
 
 
 def lr_groups(
-    parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float, scales: Mapping[str, float]
+    parameters: Mapping[str, nn.Parameter],
+    lr: float,
+    weight_decay: float,
+    scales: Mapping[str, float],
+    *,
+    width: Mapping[str, WidthFactors],
+    eps: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the decay groups for each of the `scales` of `lr`, highest first, because the first one is logged."""
+    """Return the decay groups for each of the `scales` of `lr`, highest first, because the first one is logged.
+
+    width: the factors of a parametrisation for each parameter, by name.
+    eps: constant of the optimizer that is compared with entries of the gradient. Groups have their own `eps` where a
+        parametrisation changes it.
+    """
+    keys = {name: (scales[name] * width[name].lr, width[name].weight_decay, width[name].eps) for name in parameters}
     groups = []
-    for scale in sorted({scales[name] for name in parameters}, reverse=True):
-        same_scale = {name: parameter for name, parameter in parameters.items() if scales[name] == scale}
-        groups += [{**group, "lr": lr * scale} for group in decay_groups(same_scale, weight_decay)]
+    for key in sorted(set(keys.values()), reverse=True):
+        scale, decay_factor, eps_factor = key
+        same = {name: parameter for name, parameter in parameters.items() if keys[name] == key}
+        own = {} if eps is None or eps_factor == 1 else {"eps": eps * eps_factor}
+        groups += [{**group, "lr": lr * scale, **own} for group in decay_groups(same, weight_decay * decay_factor)]
     return groups
 
 

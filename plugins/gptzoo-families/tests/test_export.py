@@ -140,3 +140,30 @@ def test_a_part_that_no_family_has_is_named(options: dict[str, Any], path: str) 
 
 def test_every_family_can_be_exported_to() -> None:
     assert {importer.name for importer in IMPORTERS} < {family.name for family in families()}
+
+
+def test_a_model_with_mup_is_exported_with_its_multipliers(tmp_path: Path) -> None:
+    spec = gptzoo.load_model_spec(
+        {
+            "vocab_size": 64,
+            "context_length": 32,
+            "d_model": 64,
+            "n_layers": 2,
+            "n_heads": 4,
+            "positional": "rope",
+            "norm": {"type": "pre_ln", "layer": "rmsnorm"},
+            "ffn": "glu",
+            "activation": "silu",
+            "bias": False,
+            "architecture": {"type": "decoder", "init_std": 0.3},
+            "parametrisation": {"type": "mup", "base": {"d_model": 16, "n_heads": 4}},
+        }
+    )
+    export = native_export(spec)
+    assert export.family == "granite"
+    ours = gptzoo.build(spec).eval()
+    save_checkpoint(tmp_path / "theirs", export.settings, dict(export.tensors(ours.state_dict())))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "theirs").eval()
+    tokens = torch.randint(64, (2, 32), generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, ours(tokens)[0], rtol=0, atol=1e-5)

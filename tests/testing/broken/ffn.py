@@ -271,3 +271,14 @@ class FusedNotDeclared(Mlp):
 
     def tensor_parallel(self, n: int) -> gptzoo.TensorPlan:
         return {"up": gptzoo.ColumnParallel((16, 16)), "down": gptzoo.RowParallel()}
+
+
+class GrowsWithWidth(Mlp):
+    """Multiplies its output by a factor that grows with the width."""
+
+    name = "grows_with_width"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        return super().forward(x, context) * self.dims.d_model

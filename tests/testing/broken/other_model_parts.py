@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import gptzoo
@@ -69,3 +70,12 @@ class EmbedsMeanPosition(gptzoo.Positional):
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         return x * (1 + positions.to(x.dtype).mean(1)[:, None, None])
+
+
+class ShrinksWithWidth(gptzoo.NormLayer):
+    """Normalises a vector to a root mean square that falls with the width, so that wide models learn slowly."""
+
+    name = "shrinks_with_width"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.config.eps) * 32 / len(self.weight)

@@ -70,6 +70,10 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
         self.register_buffer("lambda_init", torch.empty(1), persistent=False)
         self.head_norm = nn.RMSNorm(dims.d_head, eps=1e-5)
 
+    def fans(self) -> Mapping[str, gptzoo.Fans]:
+        # lambda has scalar products of these vectors, which sum over the channels of a head.
+        return {name: gptzoo.Fans(inputs=(0,)) for name in ("lambda_k1", "lambda_k2")}
+
     def initialise(self, rng: gptzoo.Rng) -> None:
         for name in _LAMBDA_PARAMETERS:
             nn.init.normal_(getattr(self, name), std=0.1, generator=rng(name))

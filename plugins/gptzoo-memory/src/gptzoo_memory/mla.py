@@ -64,9 +64,20 @@ class LatentAttention(gptzoo.Attention):
                 if not 0 <= (getattr(self, option) or 0) < 1:
                     yield option, "should be at least 0 and below 1"
 
+        def at_width(self, base: gptzoo.Dims, dims: gptzoo.Dims) -> LatentAttention.Config:
+            base_width, width = sum(self.query_widths(base)), sum(self.query_widths(dims))
+            if base_width == width:
+                return self
+            scale = base_width**-0.5 if self.scale is None else self.scale
+            return self.model_copy(update={"scale": scale * base_width / width})
+
+        def query_widths(self, dims: gptzoo.Dims) -> tuple[int, int]:
+            """Return the widths of a query and key: of the part that is not rotated, and of the rotated one."""
+            rope_dim = self.rope_dim or max(2, dims.d_head // 4 * 2)  # even, because channels are rotated in pairs
+            return self.nope_dim or dims.d_head, rope_dim
+
         def canonical(self, dims: gptzoo.Dims) -> LatentAttention.Config:
-            rope_dim = self.rope_dim or max(2, dims.d_head // 4 * 2)  # as in the constructor
-            nope_dim = self.nope_dim or dims.d_head
+            nope_dim, rope_dim = self.query_widths(dims)
             is_default = self.scale is not None and math.isclose(self.scale, (nope_dim + rope_dim) ** -0.5)
             return self.model_copy(
                 update={
@@ -84,8 +95,7 @@ class LatentAttention(gptzoo.Attention):
         super().__init__(config, dims)
         self.n_heads = dims.n_heads
         self.kv_rank = config.kv_rank or 4 * dims.d_head
-        self.rope_dim = config.rope_dim or max(2, dims.d_head // 4 * 2)  # even, because channels are rotated in pairs
-        self.nope_dim = config.nope_dim or dims.d_head
+        self.nope_dim, self.rope_dim = config.query_widths(dims)
         self.v_dim = config.v_dim or dims.d_head
         self.rotary_dim = self.rope_dim
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
@@ -42,6 +44,9 @@ class Fire(gptzoo.Positional):
         self.hidden_bias = nn.Parameter(torch.empty(config.d_hidden))
         # The output layer has no bias: it would shift all scores of a head equally, which the softmax ignores.
         self.out_weight = nn.Parameter(torch.empty(dims.n_heads, config.d_hidden))
+
+    def fans(self) -> Mapping[str, gptzoo.Fans]:
+        return {"out_weight": gptzoo.Fans(inputs=(1,))}
 
     def initialise(self, rng: gptzoo.Rng) -> None:
         """Initialise the network like torch's own linear layers, as the authors do.

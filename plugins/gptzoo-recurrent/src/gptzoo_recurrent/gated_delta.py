@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +85,9 @@ class GatedDelta(RecurrentAttention):
         n_value_heads = config.n_value_heads or dims.n_heads
         d_key, d_value = config.d_key or dims.d_head, config.d_value or dims.d_head
         return HeadSizes(config.n_key_heads or n_value_heads, n_value_heads, d_key, d_value)
+
+    def fans(self) -> Mapping[str, gptzoo.Fans]:
+        return {} if self.taps is None else {"taps": gptzoo.Fans(inputs=(1, 2))}
 
     def initialise(self, rng: gptzoo.Rng) -> None:
         """Initialise the decay in the ranges of Mamba-2 (arXiv:2405.21060): a head forgets within 1 to 1000 tokens."""

@@ -53,6 +53,16 @@ class EncoderDecoder(gptzoo.Decoder):
         """Cross-attention from the decoder to the encoder's output, between self-attention and feed-forward network in
         each block."""
 
+        def at_width(self, base: gptzoo.Dims, dims: gptzoo.Dims) -> EncoderDecoder.Config:
+            if base.d_head != dims.d_head:
+                raise ValueError(
+                    "does not scale the scores of cross-attention with the width of a head. Keep the width of heads, "
+                    "and scale their number"
+                )
+            config = super().at_width(base, dims)
+            assert isinstance(config, EncoderDecoder.Config)
+            return config
+
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             for kind in _PER_LAYER:
                 cycle = getattr(self, f"encoder_{kind}")

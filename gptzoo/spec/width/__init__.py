@@ -1,0 +1,1 @@
+"""The spec of a parametrisation: how a model changes with its width."""
