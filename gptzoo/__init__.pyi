@@ -76,6 +76,7 @@ from gptzoo.model.build import build as build
 from gptzoo.model.decoder import Decoder as Decoder
 from gptzoo.model.initialise import initialise as initialise
 from gptzoo.model.stack import Stack as Stack
+from gptzoo.profiling.profile import profile as profile
 from gptzoo.publishing.export_hf import export_hf as export_hf
 from gptzoo.reference import PerLayer as PerLayer
 from gptzoo.reference import Reference as Reference
