@@ -166,8 +166,8 @@ def test_the_public_names() -> None:
         TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
         ablate build by_default compare draw evaluate export_hf extend fused_attention generate hookimpl inherited
         initialise ladder load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache
-        option_error prepare_for_inference profile read_outcome read_rope read_ropes registered rope_parameters run_remote_job
-        source_rows stream train variants
+        option_error prepare_for_inference profile read_outcome read_rope read_ropes registered rope_parameters
+        run_remote_job source_rows stream train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 
