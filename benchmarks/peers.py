@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers PEER SETTING      a worker of `benchmarks.harness.worker`; SETTING is JSON
 
-Every peer has pre-norm blocks, learned positions, exact GELU and tied embeddings, and decays matrices only. Dropout acts
-on the embeddings, the attention weights and both outputs of a block.
+Every peer has pre-norm blocks, learned positions, exact GELU and tied embeddings, and decays matrices only. Dropout
+acts on the embeddings, the attention weights and both outputs of a block.
 """
 
 from __future__ import annotations

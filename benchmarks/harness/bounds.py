@@ -34,13 +34,14 @@ def verdicts(folder: Path, bounds_file: Path = BOUNDS) -> Iterator[Verdict]:
             yield Verdict("not measured", f"{name}: {folder} has no result")
             continue
         conditions = {key: value for key, value in bound.items() if key in CONDITIONS}
-        broken = [f"{key} {value}" for key, value in conditions.items() if not CONDITIONS[key](ratio, value)]
+        expected = {key: f"{key.replace('_', ' ')} {value}" for key, value in conditions.items()}
+        broken = [expected[key] for key, value in conditions.items() if not CONDITIONS[key](ratio, value)]
         low, high = ratio["interval"]
         found = f"{name}: {ratio['median']:.3f} ({low:.3f} to {high:.3f})"
         if broken:
             yield Verdict("broken", f"{found}, expected {' and '.join(broken)}")
         else:
-            yield Verdict("holds", f"{found}, {' and '.join(f'{k} {v}' for k, v in conditions.items())}")
+            yield Verdict("holds", f"{found}, {' and '.join(expected.values())}")
 
 
 def _find(folder: Path, bound: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.case import Case, LeftOut, Mismatch, Side
+from benchmarks.harness.case import Case, LeftOut, Mismatch
 from benchmarks.harness.environment import different
 from benchmarks.harness.statistics import ratios, spread
 from benchmarks.harness.table import markdown
+from benchmarks.harness.turns import take_turns
 
 
 class OtherMachine(Exception):
@@ -70,30 +70,15 @@ def run_case(case: Case, results: Results, rounds: int | None = None) -> dict[st
         entry |= {"status": "mismatch", "reason": str(error)}
         results.put(case.name, entry)
         return entry
-    names = list(case.sides)
-    for number in range(-case.warmup, n_rounds - done):
-        first = number % len(names)
-        timed = {name: measure(case, case.sides[name]) for name in [*names[first:], *names[:first]]}
-        if number < 0:
-            continue
-        for name, value in timed.items():
+    entry.pop("reason", None)  # of an earlier mismatch
+    timed = take_turns(case.sides, n_rounds - done, warmup=case.warmup, untimed=case.untimed, wait=case.wait)
+    for of_round in timed:
+        for name, value in of_round.items():
             values[name].append(value)
-        complete = len(values[names[0]]) >= n_rounds
+        complete = len(values[case.base]) >= n_rounds
         entry |= {"status": "done" if complete else "interrupted", **summary(case, values)}
         results.put(case.name, entry)
     return entry
-
-
-def measure(case: Case, side: Side) -> float:
-    """Return the seconds of one call of a side, or the number that it returns."""
-    for _ in range(case.untimed):
-        side()
-    case.wait()
-    started = time.perf_counter()
-    value = side()
-    case.wait()
-    seconds = time.perf_counter() - started
-    return seconds if value is None else float(value)
 
 
 def summary(case: Case, values: dict[str, list[float]]) -> dict[str, Any]:

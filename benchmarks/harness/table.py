@@ -24,10 +24,8 @@ def markdown(data: dict[str, Any]) -> str:
         for side, value in entry["sides"].items():
             ratio = next((r for pair, r in entry["ratios"].items() if pair.startswith(f"{side} / ")), None)
             shown = "1" if ratio is None else f"{ratio['median']:.3f} ({_range(ratio['interval'])})"
-            unit = entry["unit"]
-            lines.append(
-                f"| {name} | {side} | {value['median']:.4g} {unit} ({_range(value['quartiles'])}) | {shown} | {value['n']} |"
-            )
+            median = f"{value['median']:.4g} {entry['unit']} ({_range(value['quartiles'])})"
+            lines.append(f"| {name} | {side} | {median} | {shown} | {value['n']} |")
     return "\n".join(lines) + "\n"
 
 
