@@ -1,6 +1,6 @@
 """Whole training runs, command against command: start-up, data, steps, evaluations and checkpoints.
 
-"gptzoo"     gptzoo train @shakespeare-char, which evaluates on the whole held-out text, and ends with a plot and a sample
+"gptzoo"     gptzoo train @shakespeare-char, with evaluations of the whole held-out text, a plot and a sample
 "bare"       the same with --bare: no loss curve, no sample
 "reference"  python -m benchmarks.reference, which evaluates as much
 "nanoGPT"    python train.py config/train_shakespeare_char.py in the checkout that --nanogpt names, with its README's

@@ -14,7 +14,7 @@ def take_turns(
     untimed: int = 0,
     wait: Callable[[], object] = lambda: None,
 ) -> Iterator[dict[str, float]]:
-    """Yield the seconds of each call in each round; the order of the calls rotates. A float that it returns counts instead.
+    """Yield the seconds of each call in each round, or the float that it returns. The order of the calls rotates.
 
     warmup: rounds before those that count.
     untimed: calls before each timed one, so that it starts with its own data in the caches of the processor.

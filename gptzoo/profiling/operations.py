@@ -62,7 +62,7 @@ class CountOperations(TorchDispatchMode):
         return result
 
 
-def count(func: Any, args: Sequence[object], kwargs: dict[str, object], result: object) -> Operation:  # noqa: ANN401
+def count(func: Callable[..., object], args: Sequence[object], kwargs: dict[str, object], result: object) -> Operation:
     """Return the work of an operation that was called with these arguments."""
     name = str(getattr(func, "__name__", func)).partition(".")[0]
     n_flops = flops(func, name, args, kwargs, result)
@@ -71,7 +71,9 @@ def count(func: Any, args: Sequence[object], kwargs: dict[str, object], result: 
     return Operation(name, n_flops, moved_bytes(func, name, args, kwargs, result), dtype)
 
 
-def flops(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, object], result: object) -> int:  # noqa: ANN401
+def flops(
+    func: Callable[..., object], name: str, args: Sequence[Any], kwargs: dict[str, object], result: object
+) -> int:
     """Return the FLOPs of an operation, 0 for those without products."""
     if name.startswith("_scaled_dot_product") and "attention" in name:
         return _attention_flops(*args[1:4], backward=True) if "backward" in name else _attention_flops(*args[:3])
@@ -89,7 +91,9 @@ def _attention_flops(q: Tensor, k: Tensor, v: Tensor, *, backward: bool = False)
     return 2 * math.prod(q.shape[:-1]) * k.shape[-2] * widths
 
 
-def moved_bytes(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: object) -> int:  # noqa: ANN401
+def moved_bytes(
+    func: Callable[..., object], name: str, args: Sequence[Any], kwargs: dict[str, Any], result: object
+) -> int:
     """Return the bytes that an operation reads and writes."""
     if name.startswith(_ALLOCATES_ONLY):
         return 0
@@ -109,7 +113,7 @@ def moved_bytes(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any
     return written + sum(map(_n_bytes, inputs))
 
 
-def _changed_arguments(func: Any, args: Sequence[object], kwargs: dict[str, object]) -> list[object]:  # noqa: ANN401
+def _changed_arguments(func: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> list[object]:
     """Return the arguments that the operation's schema marks as written."""
     schema = getattr(func, "_schema", None)
     if schema is None:
