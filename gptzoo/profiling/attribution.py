@@ -5,7 +5,8 @@ forward operation created its autograd node: torch gives both the same sequence 
 again in the backward pass (activation checkpointing) runs in a scope there, and counts as backward.
 
 On a CPU the time is that of the main thread. On a GPU it is that of the device: each kernel has the row of the
-operation that launched it, and the time without any kernel is the row `idle`.
+operation that launched it, and the time without any kernel is the row `idle`. If the profiler cannot record kernels, it
+is that of the main thread, too.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Attribution:
     window: int = 0  # nanoseconds of the profiled steps
     nanoseconds: dict[Cost, int] = field(default_factory=lambda: defaultdict(int))  # they add up to `window`
     operations: dict[int, Cost] = field(default_factory=dict)  # rows of counted operations, by index
+    of_device: bool = False  # the time is that of a GPU
     waits: int = 0  # calls in which the host waits for the device
     wait_nanoseconds: int = 0
 
@@ -57,6 +59,7 @@ def attribute(events: Iterable[Event], costs: Mapping[str, Cost]) -> Attribution
         if thread == window.thread and not kernels:
             result.nanoseconds = sweep.nanoseconds
     if kernels:
+        result.of_device = True
         result.nanoseconds = _device_time(kernels, rows, window)
     return result
 

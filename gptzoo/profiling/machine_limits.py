@@ -10,7 +10,7 @@ import torch
 _LONG_ENOUGH = 0.02  # seconds of a call whose rate is no longer limited by its start
 _REPEATS = 5
 _MAX_PRODUCT = 8192
-_COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}  # much more than the caches hold
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**29}  # much more than the caches hold
 _MEMORY_FRACTION = 16  # a copy takes at most this part of the memory of a GPU
 
 

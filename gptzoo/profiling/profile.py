@@ -104,7 +104,7 @@ def _trainer(spec: RunSpec, folder: Path, steps: int, *, allow_oversize: bool) -
     setup = Setup(spec, run_folder, allow_oversize=allow_oversize)
     with float32_matmul_precision(setup.precision):
         start = start_or_resume(setup)
-        n_steps = max(start.n_steps, _WARMUP + 1 + 3 * steps)  # a short run may end before the profile
+        n_steps = max(start.n_steps, _WARMUP + 2 + 3 * steps)  # a short run may end before the profile
         start = replace(start, n_steps=n_steps, schedule=setup.spec.schedule.build(n_steps))
         view = RunView(setup.spec, folder, n_steps, start.resume_step, str(setup.device))
         hooks = HookCaller(view, setup.model, lambda message: None)  # not called: only steps are trained
@@ -124,6 +124,7 @@ def _measure(trainer: Trainer, steps: int) -> _Measured:
         train(_WARMUP)
         with _scopes(trainer, prefetcher) as scopes:
             operations = _count(scopes, train)
+            _record(scopes, trainer.device, lambda: train(1))  # starting the profiler on a GPU takes long
         before = _seconds(train, steps)
         with _scopes(trainer, prefetcher) as scopes:
             attribution, recorded = _record(scopes, trainer.device, lambda: train(steps))
@@ -179,7 +180,7 @@ def _result(trainer: Trainer, steps: int, measured: _Measured) -> ProfileResult:
     return ProfileResult(
         run=spec.name,
         device=describe_device(trainer.device),
-        time_of="device" if trainer.device.type == "cuda" else "host",
+        time_of="device" if attribution.of_device else "host",
         precision=trainer.precision,
         compiled=spec.compile,
         steps=steps,

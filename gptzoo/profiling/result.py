@@ -54,7 +54,8 @@ class ProfileResult(StrictModel):
     device: str
     """Device with its model name, or with its number of threads on a CPU."""
     time_of: Literal["host", "device"]
-    """Clock of the rows: the main thread of a CPU, or the device, whose time without work is `idle`."""
+    """Clock of the rows: the main thread, or a GPU, whose time without work is `idle`. On a GPU whose kernels the
+    profiler cannot record, it is the main thread."""
     precision: str
     """Precision of the run: fp32, tf32, bf16 or fp16."""
     compiled: bool

@@ -40,6 +40,8 @@ def _notes(result: ProfileResult) -> list[str]:
             f"The host waits {result.host_waits:.1f} times per step for the GPU, "
             f"{1000 * result.host_wait_seconds:,.2f} ms in all."
         )
+    elif not result.device.startswith("cpu"):
+        notes.append("The profiler recorded no kernels of the GPU, so most of its time is that of the host's wait.")
     if result.overhead > HIGH_OVERHEAD:
         notes.append("The profiler makes these steps longer: components with many short operations look too long.")
     if result.compiled:

@@ -199,6 +199,14 @@ def test_python_refuses_no_steps() -> None:
         gptzoo.profile({}, steps=0)
 
 
+@pytest.mark.cuda
+def test_a_profile_of_a_gpu_adds_up(folder: Path) -> None:
+    result = gptzoo.profile(run_spec(folder, model=GELU), device="cuda", steps=2)
+    assert sum(r.share for r in result.rows) == pytest.approx(1)
+    assert result.time_of == ("device" if torch.version.cuda else "host")  # a pretended GPU has no kernels
+    assert row(result, "ffn:mlp", "backward").flops == 2 * row(result, "ffn:mlp", "forward").flops > 0
+
+
 @pytest.mark.slow
 def test_a_compiled_block_is_one_row(folder: Path) -> None:
     result = gptzoo.profile(run_spec(folder, model=GELU, compile=True), steps=1)
