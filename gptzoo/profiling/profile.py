@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, record_function
+from torch.profiler import ProfilerActivity, record_function, supported_activities
 from torch.profiler import profile as torch_profile
 
 from gptzoo.checkpoint.model_folder import require_empty_folder
@@ -154,7 +154,9 @@ def _seconds(train: Callable[[int], None], steps: int) -> float:
 
 def _record(scopes: Scopes, device: torch.device, call: Callable[[], object]) -> tuple[Attribution, torch_profile]:
     """Call a function in the profiler and attribute its time."""
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda" and ProfilerActivity.CUDA in supported_activities():
+        activities.append(ProfilerActivity.CUDA)
     with torch_profile(activities=activities) as recorded, record_function(WINDOW):
         call()
     return attribute(read_events(recorded), scopes.costs), recorded
