@@ -248,7 +248,7 @@ def test_a_peer_may_run_in_an_environment_of_its_own() -> None:
 @pytest.mark.slow
 def test_whole_training_runs_are_measured(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
-    text.write_text("the cat sat on the mat and the dog sat on the log. " * 200)
+    text.write_text("the cat sat on the mat and the dog sat on the log.\n" * 200)
     subprocess.run(
         [sys.executable, "-m", "benchmarks", "train_run", "--tiny", "--rounds", "1", "--text", text, "--out", tmp_path],
         cwd=ROOT,

@@ -159,10 +159,12 @@ def test_recomputed_products_count_in_the_backward_pass_and_generators_stay_as_t
     torch.manual_seed(5)
     result = gptzoo.profile(run_spec(folder, model=GELU, activation_checkpointing=True))
     assert torch.equal(torch.rand(1), expected)
-    # The blocks are computed again in the backward pass, with the FLOPs of a second forward pass.
     ffn = LAYERS * 2 * TOKENS * 8 * WIDTH**2
-    assert row(result, "ffn:mlp", "forward").flops == ffn
-    assert row(result, "ffn:mlp", "backward").flops == 3 * ffn
+    projections = LAYERS * 2 * TOKENS * 4 * WIDTH**2
+    attention_product = LAYERS * 2 * TOKENS * LENGTH * WIDTH
+    # Blocks are computed again up to the last value that the backward pass needs, which is the hidden layer.
+    assert row(result, "ffn:mlp", "backward").flops == 2 * ffn + ffn // 2
+    assert row(result, "attention:sdpa", "backward").flops == 3 * projections + (2 + 5) * attention_product
 
 
 def test_the_schema_describes_the_result(profiled: ProfileResult) -> None:
