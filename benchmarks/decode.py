@@ -1,6 +1,6 @@
 """Time per generated token, relative to its matrix products alone and to `transformers`.
 
-    python benchmarks/decode.py --part fp32     # or bf16, int8, first_token, far; all parts share one result file
+    python -m benchmarks.decode --part fp32     # or bf16, int8, first_token, far; all parts share one result file
 
 The model is GPT-2 with 124M parameters and random weights, made by `transformers` and imported as `gptzoo import-hf`
 does. It runs on two CPU threads, or with `--device cuda`, which has not been run yet. The compared calls take turns, so
@@ -26,7 +26,6 @@ import itertools
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from benchmarks.harness.statistics import ratios
+from benchmarks.harness.turns import collect, take_turns
 
 if TYPE_CHECKING:
     from gptzoo.sampling.inference_weights import WeightFormat
@@ -133,24 +135,14 @@ def products_only(model: Any, batch: int) -> Call:
 
 def time_in_turns(calls: Mapping[str, Call], n: int) -> dict[str, list[float]]:
     """Return the milliseconds of each call in each turn. Each call runs twice per turn, and the second run counts."""
-    milliseconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(WARMUP_TURNS + n):
-        for name, call in calls.items():
-            call()
-            if DEVICE.type == "cuda":
-                torch.cuda.synchronize()
-            started = time.perf_counter()
-            call()
-            if DEVICE.type == "cuda":
-                torch.cuda.synchronize()
-            if turn >= WARMUP_TURNS:
-                milliseconds[name].append(1000 * (time.perf_counter() - started))
-    return milliseconds
+    wait = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
+    seconds = collect(take_turns(calls, n, warmup=WARMUP_TURNS, untimed=1, wait=wait))
+    return {name: [1000 * value for value in values] for name, values in seconds.items()}
 
 
 def ratio(above: list[float], below: list[float]) -> dict[str, Any]:
     """Return the median and the quartiles of the ratios of two times in the same turn."""
-    low, median, high = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
+    low, median, high = statistics.quantiles(ratios(above, below), n=4)
     return {"median": round(median, 3), "quartiles": [round(low, 3), round(high, 3)]}
 
 

@@ -1,6 +1,6 @@
 """Cost of speculative decoding relative to plain decoding: how many draft tokens must be accepted to break even.
 
-    python benchmarks/speculation.py
+    python -m benchmarks.speculation
 
 The target model is GPT-2 with 124M parameters, and the draft model has 2 layers of width 256. Both have random fp32
 weights, prepared as `gptzoo sample` does, and run on two CPU threads with 48 tokens in the cache. Each turn times a
@@ -18,12 +18,14 @@ import json
 import platform
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import gptzoo
+from benchmarks.harness.turns import collect, take_turns
 from gptzoo.sampling.engine.kv_cache_manager import KVCacheManager
 
 N_THREADS, CACHED, WARMUP_TURNS, TURNS = 2, 48, 3, 24
@@ -54,16 +56,12 @@ def compare(batch: int) -> dict[str, Any]:
     """Measure the times and the ratio for one batch size."""
     target = build_cache(batch, n_layers=12, d_model=768, n_heads=12)
     draft = build_cache(batch, n_layers=2, d_model=256, n_heads=4)
-    milliseconds: dict[str, list[float]] = {"step": [], "verify": [], "draft": []}
-    for turn in range(WARMUP_TURNS + TURNS):
-        times = (
-            time_decode(target, batch, 1),
-            time_decode(target, batch, 1 + N_DRAFT_TOKENS),
-            time_decode(draft, batch, 1),
-        )
-        if turn >= WARMUP_TURNS:
-            for values, value in zip(milliseconds.values(), times, strict=True):
-                values.append(value)
+    calls = {
+        "step": partial(time_decode, target, batch, 1),
+        "verify": partial(time_decode, target, batch, 1 + N_DRAFT_TOKENS),
+        "draft": partial(time_decode, draft, batch, 1),
+    }
+    milliseconds = collect(take_turns(calls, TURNS, warmup=WARMUP_TURNS))
     ratios = [(v + N_DRAFT_TOKENS * d) / s for s, v, d in zip(*milliseconds.values(), strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4)
     return {

@@ -1,6 +1,6 @@
 """The cost of how OpenMP threads wait for work: whole commands on a quiet machine, and several at a time.
 
-    python benchmarks/wait_policy.py [--rounds 5] [--workers 1 2 3 4] [--out wait-policy.json]
+    python -m benchmarks.wait_policy [--rounds 5] [--workers 1 2 3 4] [--out wait-policy.json]
 
 A thread that spins while it waits is faster on a quiet machine, and takes time from other processes on a busy one. The
 commands are those that a user types, from the start of the process to its end:
@@ -26,8 +26,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness.statistics import ratios
+from benchmarks.harness.turns import collect, take_turns
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -61,19 +65,15 @@ def seconds_of(command: Sequence[str], setting: Mapping[str, str], n_workers: in
 
 def measure(command: Sequence[str], n_workers: int, n_rounds: int, folder: Path) -> dict[str, Any]:
     """Time a command with each setting in each round."""
-    names = list(SETTINGS)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(n_rounds):
-        first = number % len(names)
-        for name in [*names[first:], *names[:first]]:
-            seconds[name].append(seconds_of(command, SETTINGS[name], n_workers, folder))
+    calls = {name: partial(seconds_of, command, setting, n_workers, folder) for name, setting in SETTINGS.items()}
+    seconds = collect(take_turns(calls, n_rounds))
     results = {}
     for name, values in seconds.items():
-        ratios = [value / reference for value, reference in zip(values, seconds[REFERENCE], strict=True)]
+        to_reference = ratios(values, seconds[REFERENCE])
         results[name] = {
             "seconds": round(statistics.median(values), 2),
-            f"/ {REFERENCE}": round(statistics.median(ratios), 3),
-            "range": [round(min(ratios), 3), round(max(ratios), 3)],
+            f"/ {REFERENCE}": round(statistics.median(to_reference), 3),
+            "range": [round(min(to_reference), 3), round(max(to_reference), 3)],
         }
     return results
 

@@ -25,6 +25,7 @@ _HOME = {
     # training, evaluation, loading, sampling
     "train": "gptzoo.training.trainer",
     "evaluate": "gptzoo.training.evaluation.evaluate",
+    "profile": "gptzoo.profiling.profile",
     "load": "gptzoo.sampling.text_model",
     "export_hf": "gptzoo.publishing.export_hf",
     "generate": "gptzoo.sampling.generate",

@@ -78,6 +78,7 @@ from gptzoo.model.decoder import Decoder as Decoder
 from gptzoo.model.initialise import initialise as initialise
 from gptzoo.model.stack import Stack as Stack
 from gptzoo.notebook.to_html import to_html as to_html
+from gptzoo.profiling.profile import profile as profile
 from gptzoo.publishing.export_hf import export_hf as export_hf
 from gptzoo.reference import PerLayer as PerLayer
 from gptzoo.reference import Reference as Reference

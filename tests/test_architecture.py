@@ -48,6 +48,7 @@ LAYERS = {
     "docgen": 12,
     "harness": 12,
     "publishing": 12,
+    "profiling": 12,
     "ablation": 13,
     "serving": 13,
     "builtin": 14,
@@ -166,8 +167,8 @@ def test_the_public_names() -> None:
         TensorPlan TokenSequence TokenStore Tokenizer Tracker VersionWarning Weight
         ablate build by_default compare draw evaluate export_hf extend fused_attention generate hookimpl inherited
         initialise ladder load load_ablation_spec load_model_spec load_plugin load_run_spec matrix_rows new_cache
-        option_error prepare_for_inference read_outcome read_rope read_ropes registered rope_parameters run_remote_job
-        source_rows stream to_html train variants
+        option_error prepare_for_inference profile read_outcome read_rope read_ropes registered rope_parameters
+        run_remote_job source_rows stream to_html train variants
     """
     assert gptzoo.__all__ == sorted(expected.split())
 

@@ -258,7 +258,7 @@ def measurement(name: str, seconds: float) -> Part:
     return Part(name, command, seconds, (*command, "cpu"), {"GPTZOO_PLUGINS": "none"})
 
 
-DECODE = ("benchmarks/decode.py", "--part", "bf16", "--one-line", "--device")
+DECODE = ("-m", "benchmarks.decode", "--part", "bf16", "--one-line", "--device")
 PARTS = [
     measurement("limits", 40),
     measurement("train", 110),

@@ -41,6 +41,7 @@ from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
+from gptzoo.cli.profile import profile
 from gptzoo.cli.pull import pull
 from gptzoo.cli.push import push
 from gptzoo.cli.reference import reference
@@ -145,7 +146,7 @@ class CommandLine(click.Group):
 
 
 _SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Train": (init, build, prepare, train, evaluate, lm_eval, verify_resume),
+    "Train": (init, build, prepare, train, evaluate, lm_eval, verify_resume, profile),
     "Compare": (compare, ablate, ladder, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, draw),
     "Other formats": (import_hf, export_hf, import_gguf, export_gguf, eject),

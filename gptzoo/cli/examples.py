@@ -20,6 +20,10 @@ EXAMPLES = {
         "gptzoo lm-eval runs/quickstart --tasks my_task --include_path tasks --output_path scores --log_samples",
     ),
     "verify-resume": ("gptzoo verify-resume @quickstart --steps 10",),
+    "profile": (
+        "gptzoo profile @quickstart",
+        "gptzoo profile @quickstart --steps 10 --set compile=true --out profiles/compiled",
+    ),
     "report": ("gptzoo report ablations/positions", "gptzoo report ablations/positions --serve"),
     "sample": (
         'gptzoo sample runs/quickstart --prompt "The Birthday of"',

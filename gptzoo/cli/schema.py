@@ -15,7 +15,7 @@ from gptzoo.cli.options import json_option, plugin_option
 @click.command()
 @click.argument(
     "what",
-    type=click.Choice(["model", "run", "ablation", "ladder", "sampling", "comparison", "ladder-result"]),
+    type=click.Choice(["model", "run", "ablation", "ladder", "sampling", "comparison", "ladder-result", "profile"]),
     default="model",
 )
 @json_option
@@ -23,7 +23,7 @@ from gptzoo.cli.options import json_option, plugin_option
 def schema(what: str, as_json: bool) -> None:
     """Print the JSON Schema of specs with all installed components, or of the output of a command.
 
-    comparison and ladder-result are the outputs of gptzoo compare --json and gptzoo ladder --json.
+    comparison, ladder-result and profile are the outputs of gptzoo compare, ladder and profile with --json.
 
     Save the output to a file and set "$schema" in a spec to that file: an editor then completes and checks the spec.
     The output is JSON with and without --json.
@@ -31,6 +31,7 @@ def schema(what: str, as_json: bool) -> None:
     from gptzoo.ablation.comparison.result import ComparisonResult
     from gptzoo.ablation.scaling.ladder_spec import ladder_schema
     from gptzoo.ablation.scaling.result import LadderResult
+    from gptzoo.profiling.result import ProfileResult
     from gptzoo.sampling.spec import SamplingSpec
     from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, output_schema, run_schema
 
@@ -42,5 +43,6 @@ def schema(what: str, as_json: bool) -> None:
         "sampling": partial(file_schema, SamplingSpec),
         "comparison": partial(output_schema, ComparisonResult),
         "ladder-result": partial(output_schema, LadderResult),
+        "profile": partial(output_schema, ProfileResult),
     }
     click.echo(json.dumps(schemas[what](), indent=2))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ from gptzoo.training.run.stop_request import listen_for_stop
 from gptzoo.training.run_warnings import early_stop_warnings, weight_warnings
 from gptzoo.training.setup import Setup
 from gptzoo.training.step.micro_batch import MicroBatch, split_into_micro_batches
-from gptzoo.training.step.prefetch import prefetch
+from gptzoo.training.step.prefetch import Prefetcher, prefetch
 from gptzoo.training.step.step_timer import StepTimer
 from gptzoo.training.tracking.observers import RunObservers, observe_run
 from gptzoo.training.tracking.progress import Progress, as_warning, show_progress
@@ -182,7 +183,7 @@ class Trainer:
         with (
             listen_for_stop() as stop_request,
             contextlib.ExitStack() as stack,
-            prefetch(self._load_micro_batches) as prefetcher,
+            self.prefetch_batches() as prefetcher,
         ):
             metrics_file = open_metrics(self.folder.metrics, write=self.ranks.is_main)
             metrics = self.ranks.on_all_ranks(lambda: stack.enter_context(metrics_file))
@@ -193,9 +194,7 @@ class Trainer:
                 self.progress.show(row)
                 self.observers.log(row)
             while not self.run_length.should_stop():
-                next_sample = state.samples + spec.batch_size
-                micro_batches = self.ranks.on_all_ranks(partial(prefetcher.get, state.samples, next_sample))
-                row = self._train_on(micro_batches)
+                row = self.train_one_step(prefetcher)
 
                 is_best = False
                 if state.step == self.run_length.n_steps or state.step % spec.eval.every == 0:
@@ -228,6 +227,16 @@ class Trainer:
         if state.step < self.run_length.n_steps and self.run_length.is_done():
             self.progress.report(f"early stopping: the best evaluation is that of step {state.best_step}")
         self._report_warnings("early_stopping", early_stop_warnings(self.schedule, state, self.run_length), keep=True)
+
+    def prefetch_batches(self) -> AbstractContextManager[Prefetcher[list[MicroBatch]]]:
+        """Return a context with a loader of this rank's batches."""
+        return prefetch(self._load_micro_batches)
+
+    def train_one_step(self, prefetcher: Prefetcher[list[MicroBatch]]) -> dict[str, Any]:
+        """Get the next batch and train on it. Return the metrics row."""
+        first = self.train_state.samples
+        get_batch = partial(prefetcher.get, first, first + self.spec.batch_size)
+        return self._train_on(self.ranks.on_all_ranks(get_batch))
 
     def _report_warnings(self, topic: str, warnings: Sequence[str], *, keep: bool) -> None:
         """Print warnings, and if `keep` replace those about the topic in warnings.json."""

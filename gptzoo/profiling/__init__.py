@@ -1,0 +1,1 @@
+"""Profiles of training steps: time, FLOPs and bytes by component."""
