@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "run":
         for name in options.ablations or [name for name in by_ablation if name not in results]:
             try:
-                print(run(name, by_ablation[name], options.out / name), flush=True)
+                file = run(name, by_ablation[name], options.out / name, retry_failed=options.retry_failed)
+                print(file, flush=True)
             except GptzooError as error:
                 print(error, file=sys.stderr)
                 return error.exit_code
@@ -57,6 +58,7 @@ def parse(arguments: list[str] | None, ablations: list[str]) -> argparse.Namespa
     running.add_argument(
         "--out", type=Path, default=Path("runs/claims"), help="folder for the runs (default: runs/claims)"
     )
+    running.add_argument("--retry-failed", action="store_true", help="run trials again that have failed")
     commands.add_parser("page", help="write docs/claims.md from the results")
     commands.add_parser("list", help="print the verdict on each claim")
     options = parser.parse_args(arguments)

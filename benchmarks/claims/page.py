@@ -112,15 +112,17 @@ def _number(value: float) -> str:
 
 
 def _ablation(name: str, statements: Sequence[Statement], result: Mapping[str, Any] | None) -> str:
-    spec = json.loads((SPECS / f"{name}.json").read_text(encoding="utf-8"))
+    axes = ", ".join(json.loads((SPECS / f"{name}.json").read_text(encoding="utf-8"))["axes"])
     lines = [
         f"### {name}\n",
-        f"[{name}.json](../configs/ablations/papers/{name}.json): {', '.join(spec['axes'])}; {n_seeds(name)} seeds.",
+        f"[Spec](../configs/ablations/papers/{name}.json), with axes over {axes}, and {n_seeds(name)} seeds:",
+        f"`python -m benchmarks.claims run {name}`",
     ]
     if result is None:
-        return "\n".join([*lines, f"**Not run yet**: `python -m benchmarks.claims run {name}`\n"])
+        return "\n".join([*lines, "\n**Not run yet.**\n"])
     lines.append(
-        f"{result['steps']} steps, torch {result['torch']} on {result['machine']}, as of commit {result['commit']}.\n"
+        f"\n[Result](../benchmarks/results/claims/{name}.json): {result['steps']} steps, torch {result['torch']} on "
+        f"{result['machine']}, claims of commit {result['commit']}. Means over seeds:\n"
     )
     measures = list(dict.fromkeys(q.measure for statement in statements for q in statement.quantities))
     lines += ["| variant | parameters | " + " | ".join(measures) + " | settings |", "|---" * (len(measures) + 3) + "|"]

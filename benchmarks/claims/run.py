@@ -19,14 +19,14 @@ from gptzoo.ablation.records.outcome import Outcome
 RESULTS = ROOT / "benchmarks" / "results" / "claims"
 
 
-def run(ablation: str, statements: Sequence[Statement], out: Path) -> Path:
+def run(ablation: str, statements: Sequence[Statement], out: Path, *, retry_failed: bool = False) -> Path:
     """Run an ablation as far as it is not done, and return the path of its result.
 
     Interrupted runs continue. Raises SystemExit if the claim is not committed, because then nobody can know whether it
     was made before the results.
     """
     commit = registered_commit(ablation)
-    outcome = gptzoo.ablate(SPECS / f"{ablation}.json", out)
+    outcome = gptzoo.ablate(SPECS / f"{ablation}.json", out, retry_failed=retry_failed)
     result = {
         "ablation": ablation,
         "registered": digest(ablation, statements),
