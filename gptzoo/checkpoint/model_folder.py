@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,11 @@ class LoadedModel:
     def spec(self) -> ModelSpec:
         return self.model.spec
 
+    @property
+    def name(self) -> str:
+        """The name of the model for titles."""
+        return model_title(self.folder, self.spec)
+
     def chat_prompt(
         self,
         messages: Sequence[Message],
@@ -72,6 +78,21 @@ class LoadedModel:
             add_generation_prompt=add_generation_prompt,
             variables=variables,
         )
+
+
+def model_title(folder: Path, spec: ModelSpec) -> str:
+    """Return the name of a model for titles: that of its run, else of its spec, else of its folder.
+
+    The default names of runs and specs count as none. `folder` is a model folder or a checkpoint of a run.
+    """
+    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    try:
+        name = json.loads((run / "run.json").read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # a model folder has none, and a title is not worth an error
+        name = "run"
+    if isinstance(name, str) and name not in ("run", ""):
+        return name
+    return spec.name if spec.name not in ("model", "") else run.resolve().name
 
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:

@@ -215,8 +215,7 @@ def _write(path: Path, page: str) -> None:
 
 def _title(subject: str, loaded: LoadedModel, text: str) -> str:
     text = " ".join(text.split())
-    name = loaded.spec.name or loaded.folder.name
-    return f"{subject} of {name}: {text[:_MAX_TITLE_TEXT]}{'…' if len(text) > _MAX_TITLE_TEXT else ''}"
+    return f"{subject} of {loaded.name}: {text[:_MAX_TITLE_TEXT]}{'…' if len(text) > _MAX_TITLE_TEXT else ''}"
 
 
 def _print(lens: LogitLens) -> None:

@@ -38,17 +38,20 @@ const title = make("h2");
 const reading = make("p", { class: "reading mono" });
 const text = make("div", { class: "text mono" });
 const legend = make("div", { class: "legend" }, "0", make("i"), "1");
-view.append(make("div", { class: "columns" },
-  make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview),
-  make("section", { class: "panel scroll", style: "flex: 1; min-width: 340px" }, title,
-    make("div", { class: "scroll" }, large), legend, reading, text)));
+const frame = make("div", { class: "scroll" }, large);
+const allHeads = make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview);
+view.append(make("div", { class: "columns" }, allHeads,
+  make("section", { class: "panel scroll", style: "flex: 1; min-width: min(340px, 100%)" }, title, frame, legend, reading, text)));
 if (data.without_map.length) view.append(make("p", {}, `No attention scores: ${data.without_map.join(", ")}.`));
 
 function drawOverview() {
   const colours = palette();
   const widest = maps.reduce((one, other) => (other.heads > one.heads ? other : one));
-  const heads = widest.numbers.map((number) => make("th", {}, `head ${number}`));
-  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th"), ...heads)),
+  const heads = widest.numbers.map((number) => make("th", {}, `${number}`));
+  // Thumbnails of all heads fit into the page side by side, unless they would become too small to see.
+  const names = 8 * Math.max(...maps.map((map) => map.path.length)), room = document.body.clientWidth - 80 - names;
+  overview.style.setProperty("--thumbnail", `${Math.max(20, Math.min(64, Math.floor(room / widest.heads) - 6))}px`);
+  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th", {}, "head"), ...heads)),
     make("tbody", {}, ...maps.map((map, layer) => make("tr", {}, make("th", { title: map.type }, map.path),
       ...Array.from({ length: map.heads }, (_, head) => make("td", {}, make("button", {
         "data-at": `${layer},${head}`, "aria-label": `${map.path}, head ${map.numbers[head]}`,
@@ -61,14 +64,18 @@ function drawMap() {
   const map = maps[chosen.layer], colours = palette();
   const rows = labels(map.queries), columns = labels(map.keys);
   const ratio = window.devicePixelRatio || 1;
-  cell = Math.max(4, Math.min(26, Math.floor(760 / Math.max(map.queries, map.keys))));
-  const named = cell >= 9;
   const context = large.getContext("2d");
+  context.font = '12px ui-monospace, "DejaVu Sans Mono", Menlo, monospace';
+  const wordWidth = (names) => Math.max(...names.map((name) => context.measureText(name).width));
+  // The map fills the width of its panel, or the height of the window.
+  const wide = (frame.clientWidth - wordWidth(rows) - 12) / map.keys, high = (innerHeight - 180 - wordWidth(columns)) / map.queries;
+  cell = Math.max(4, Math.min(64, Math.floor(Math.min(wide, Math.max(high, 12)))));
+  const named = cell >= 9, upright = wordWidth(columns) <= cell - 2;
   const font = `${Math.min(12, cell - 1)}px ui-monospace, "DejaVu Sans Mono", Menlo, monospace`;
   context.font = font;
   const longest = (names) => (named ? Math.ceil(Math.max(...names.map((name) => context.measureText(name).width))) + 8 : 2);
   left = longest(rows);
-  top_ = longest(columns);
+  top_ = upright && named ? 20 : longest(columns);
   const width = left + cell * map.keys + 2, height = top_ + cell * map.queries + 2;
   large.width = width * ratio;
   large.height = height * ratio;
@@ -92,10 +99,10 @@ function drawMap() {
     });
     columns.forEach((name, column) => {
       context.save();
-      context.translate(left + cell * (column + 0.5), top_ - 4);
-      context.rotate(-Math.PI / 2);
+      context.translate(left + cell * (column + 0.5), top_ - (upright ? 9 : 4));
+      if (!upright) context.rotate(-Math.PI / 2);
       context.fillStyle = colours.ink;
-      context.textAlign = "left";
+      context.textAlign = upright ? "center" : "left";
       context.fillText(name, 0, 0);
       context.restore();
     });
@@ -165,4 +172,5 @@ function drawAll() {
   choose(chosen.layer, chosen.head);
 }
 whenColoursChange(drawAll);
+addEventListener("resize", drawAll);
 drawAll();
