@@ -70,8 +70,8 @@ def run(
     from gptzoo.ablation.design.axes import slug_of
     from gptzoo.ablation.terminal.live_table import LiveTable
     from gptzoo.ablation.terminal.print_plan import print_plan
-    from gptzoo.ablation.terminal.tables import plain_console
     from gptzoo.spec.files import load_ablation_spec
+    from gptzoo.terminal.text_table import plain_console
 
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
@@ -100,7 +100,7 @@ def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
     from gptzoo.ablation.terminal.print_plan import plan_as_dict, print_plan
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     check_harness(spec)
     check_same_ablation(folder, spec)
@@ -136,7 +136,7 @@ def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 def _print(outcome: Outcome, as_json: bool) -> None:
     from gptzoo.ablation.terminal.print_outcome import outcome_as_dict, print_outcome
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     if as_json:
         click.echo(to_json(outcome_as_dict(outcome), indent=2))

@@ -50,7 +50,7 @@ def ladder(
     from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
     from gptzoo.ablation.terminal.live_table import LiveTable
     from gptzoo.ablation.terminal.print_ladder import print_ladder_plan
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
@@ -74,7 +74,7 @@ def ladder(
 def report_ladder(ctx: click.Context, result: LadderResult, *, as_json: bool) -> None:
     """Print the result of a ladder, and exit with 1 if trials have failed."""
     from gptzoo.ablation.terminal.print_ladder import print_ladder
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     if as_json:
         click.echo(to_json(result.model_dump(mode="json"), indent=2))
@@ -90,7 +90,7 @@ def _dry_run(spec: LadderSpec, folder: Path, as_json: bool) -> None:
     from gptzoo.ablation.scaling.ladder import check_plan
     from gptzoo.ablation.scaling.plan_ladder import plan_ladder
     from gptzoo.ablation.terminal.print_ladder import ladder_plan_as_dict, print_ladder_plan
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     ladder_plan = plan_ladder(spec)
     check_same_ladder(folder, ladder_plan)

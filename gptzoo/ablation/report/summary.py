@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence, Set
 from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate
-from gptzoo.ablation.statistics.unequal_costs import describe_unequal_costs
 from gptzoo.ablation.warnings.tuning import tuned_variants
+from gptzoo.ablation.warnings.unequal_costs import describe_unequal_costs
 from gptzoo.ablation.wording import better_direction, format_count, unit_of
 
 

@@ -21,7 +21,7 @@ from gptzoo.ablation.statistics.contrast import (
 )
 from gptzoo.ablation.statistics.cost_to_reach import cost_notes, costs_to_reach
 from gptzoo.ablation.statistics.curves import curve_bands, losses_at_equal_cost
-from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts
+from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts, pairs_of_choice
 from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, apply_holm_correction
 from gptzoo.ablation.statistics.notes import report_notes
 from gptzoo.ablation.statistics.pareto import pareto_fronts
@@ -30,8 +30,8 @@ from gptzoo.ablation.statistics.sentences import no_data_sentence, verdict_sente
 from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
 from gptzoo.ablation.statistics.tasks import mean_of_shares, task_results
 from gptzoo.ablation.statistics.training import describe_training
-from gptzoo.ablation.statistics.unequal_costs import VariantPair, describe_unequal_costs, pairs_of_choice
 from gptzoo.ablation.warnings.results import result_warnings
+from gptzoo.ablation.warnings.unequal_costs import VariantPair, describe_unequal_costs
 from gptzoo.ablation.wording import describe_failures, unit_of
 
 

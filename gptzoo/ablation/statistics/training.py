@@ -1,4 +1,4 @@
-"""What was trained: data, size, steps and device. Findings begin with it."""
+"""Facts about what was trained: data, size, steps and device. Findings begin with it."""
 
 from __future__ import annotations
 

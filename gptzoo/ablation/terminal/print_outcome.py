@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from gptzoo.ablation.records.analysis import Analysis
 from gptzoo.ablation.records.outcome import Outcome
@@ -18,8 +17,8 @@ from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.print_scores import print_scores, scores_as_dict
 from gptzoo.ablation.terminal.print_tasks import print_tasks, tasks_as_dict
 from gptzoo.ablation.terminal.print_tuning import print_tuning, tuning_as_dict
-from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.ablation.wording import format_count
+from gptzoo.terminal.text_table import TextTable, plain_table, print_lines
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
@@ -46,11 +45,10 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         lines += [f"failed: {failure}" for failure in selection.failures()]
     counts = ", ".join(f"{n} {state}" for state, n in sorted(_count_states(outcome).items()))
     lines.append(f"{outcome.name}: {format_count(len(outcome.all_trials), 'trial')}: {counts}")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    print_lines(console, lines)
 
 
-def _variants_table(outcome: Outcome, analysis: Analysis) -> Table:
+def _variants_table(outcome: Outcome, analysis: Analysis) -> TextTable:
     """Create a table with a row for each variant, best first; variants without data come last."""
     verdicts = {comparison.variant: comparison.verdict for comparison in analysis.comparisons}
     without_data = [name for name in verdicts if name not in analysis.ranking]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gptzoo.ablation.records.outcome import Outcome, Variant
-from gptzoo.ablation.statistics.effects import FactorialContrast
+from gptzoo.ablation.records.outcome import Variant
 from gptzoo.ablation.warnings.costs import MIN_RELATIVE_DIFFERENCE
 
 VariantPair = tuple[Variant, Variant]  # a variant, and the one that it is compared with
@@ -35,16 +34,3 @@ def describe_excess(pairs: Sequence[VariantPair], cost_of: Callable[[Variant], f
         return ""
     size = f"{share + 1:.3g} times the" if share >= 1 else f"{abs(share):.1%} {'more' if share > 0 else 'fewer'}"
     return f"{size} {noun}"
-
-
-def pairs_of_choice(outcome: Outcome, factorial: FactorialContrast) -> list[VariantPair]:
-    """Return the variants with the choice of a main effect and those with its reference. Interactions have none."""
-    if len(factorial.choices) > 1:
-        return []
-    by_choices = {tuple(variant.choices.items()): variant for variant in outcome.variants}
-    pairs = [
-        (variant, by_choices.get(tuple({**variant.choices, **factorial.reference}.items())))
-        for variant in outcome.variants
-        if factorial.choices.items() <= variant.choices.items()
-    ]
-    return [(variant, reference) for variant, reference in pairs if reference is not None]
