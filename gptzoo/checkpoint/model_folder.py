@@ -25,6 +25,7 @@ from gptzoo.model.memory_need import CPU, check_fits, model_bytes
 from gptzoo.spec.files import did_you_mean_path, load_model_spec
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import add_provenance
+from gptzoo.terminal.activity import activity
 from gptzoo.utils.atomic import new_folder, write_json
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def load(
     model = build_on_meta(spec)
     for place in dict.fromkeys((CPU, torch.device(device))):  # the file is read into the memory of the CPU
         check_fits(model_bytes(model), place, f"{folder}: loading this model")
-    stored = load_weights(model, folder)
+    with activity(f"loading the weights of {folder.name}"):
+        stored = load_weights(model, folder)
     model.stored_dtypes = narrow_dtypes(stored)
     if averaged:
         _load_ema_weights(model, folder)

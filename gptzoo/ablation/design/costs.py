@@ -19,6 +19,7 @@ from gptzoo.model.accounting import model_costs, state_bytes
 from gptzoo.model.dry_run import Precision
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
+from gptzoo.terminal.activity import activity
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class CostCache:
             key, compute = self._key_and_function(run)
             if key not in self._costs:
                 to_compute.setdefault(key, (name, compute))
-        costs = call_isolated(dict(to_compute.values()))
+        with activity(f"computing parameters, FLOPs and memory of {len(to_compute)} variants"):
+            costs = call_isolated(dict(to_compute.values()))
         self._costs |= {key: costs[name] for key, (name, _) in to_compute.items()}
 
     def costs(self, spec: RunSpec) -> Costs:

@@ -18,8 +18,10 @@ from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.ablation.execution.runner import RetryPolicy, Runner
 from gptzoo.ablation.execution.trial_folder import TrialFolder
+from gptzoo.ablation.records.trial import TrialState
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
+from gptzoo.terminal.activity import activity
 from gptzoo.training.run.metrics_file import read_complete_rows
 
 _N_STEPS = 12
@@ -51,7 +53,13 @@ def calibrate(spec: AblationSpec, runs: Mapping[str, RunSpec], folder: Path) -> 
     trials = list({trial.name: trial for trial in shortened.values()}.values())
     arguments = [part for file in registry.current().files for part in ("--plugin", str(file))]
     policy = RetryPolicy(retries=0, hang_timeout=spec.silence)
-    Runner(trials, folder, spec.executor.build(), retry_policy=policy, arguments=arguments).run()
+    with activity("measuring the speed of variants by short runs", len(trials)) as progress:
+
+        def count(states: Mapping[str, TrialState]) -> None:
+            progress.done = sum(state in ("done", "failed") for state in states.values())
+
+        executor = spec.executor.build()
+        Runner(trials, folder, executor, retry_policy=policy, arguments=arguments, on_change=count).run()
     measured = {trial.name: _measure(TrialFolder(folder / "trials" / trial.name), trial.spec) for trial in trials}
     calibrations = {name: measured[trial.name] for name, trial in shortened.items()}
     return {name: calibration for name, calibration in calibrations.items() if calibration is not None}

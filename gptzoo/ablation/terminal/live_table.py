@@ -15,10 +15,10 @@ from rich.text import Text
 from gptzoo.ablation.execution.runner import Runner
 from gptzoo.ablation.planning.plan_types import PlannedTrial
 from gptzoo.ablation.records.trial import TrialState
+from gptzoo.terminal.durations import format_duration
 from gptzoo.terminal.text_table import plain_console, plain_table, print_lines
 from gptzoo.training.run.metrics_file import read_last_row
 from gptzoo.training.tracking.progress import format_metrics
-from gptzoo.utils.units import format_duration
 
 _N_ENDED_SHOWN = 12
 

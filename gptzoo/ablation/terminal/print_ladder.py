@@ -16,8 +16,8 @@ from gptzoo.ablation.scaling.result import LadderAnalysis, LadderResult
 from gptzoo.ablation.scaling.sentences import format_factor
 from gptzoo.ablation.scaling.warnings import planned_warnings, too_few_sizes
 from gptzoo.ablation.wording import format_count, listed
+from gptzoo.terminal.durations import format_duration
 from gptzoo.terminal.text_table import plain_table, print_lines
-from gptzoo.utils.units import format_duration
 
 
 def print_ladder_plan(

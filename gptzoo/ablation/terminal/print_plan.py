@@ -17,8 +17,8 @@ from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
 from gptzoo.ablation.warnings.results import variant_warnings
 from gptzoo.ablation.wording import better_direction, format_count
+from gptzoo.terminal.durations import format_duration
 from gptzoo.terminal.text_table import plain_table, print_lines
-from gptzoo.utils.units import format_duration
 
 _N_REASONS_SHOWN = 20
 

@@ -13,6 +13,7 @@ from gptzoo.data.corpora.file_text import Document, read_whole
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError
 from gptzoo.spec.paths import PathOption
+from gptzoo.terminal.activity import each
 
 
 class FileCorpus(Corpus):
@@ -37,7 +38,7 @@ class FileCorpus(Corpus):
         digest = hashlib.sha256(f"{self.config.type}/{self.config.val_fraction}".encode())
         for path in (self.config.path, self.config.val_path):
             digest.update(b"|")
-            for file in self._files(path) if path else []:
+            for file in each(self._files(path) if path else [], f"computing checksums of {path}"):
                 with open_binary(file) as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()

@@ -21,6 +21,7 @@ from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, HubError
 from gptzoo.hub.repository import HubFile, HubRepository
 from gptzoo.spec.paths import PathOption
+from gptzoo.terminal.activity import activity
 
 _SHARD = re.compile(r"(.*?)(\d{5})-of-(\d{5})")  # at the beginning of the path of a data file
 _OPTIONS_OF_ACCESS = {"path", "revision", "streaming"}  # options that do not change the documents by themselves
@@ -193,5 +194,5 @@ class HashSplitCorpus(HubCorpus):
 
 def _sha256(place: Path | HubFile) -> str:
     assert isinstance(place, Path)
-    with open_binary(place) as stream:
+    with open_binary(place) as stream, activity(f"verifying the download {place.name}"):
         return hashlib.file_digest(stream, "sha256").hexdigest()
