@@ -28,7 +28,7 @@ def compiler() -> str | None:
 
 
 def build(kind: str = "cuda") -> Path:
-    """Compile the device, `cuda` or `mps`, which takes some seconds, unless the cache folder has it for this source and torch."""
+    """Compile the device `cuda` or `mps`, which takes some seconds, unless the cache folder has it for this source."""
     torch_folder = _torch_folder()
     version = (torch_folder / "version.py").read_bytes()
     key = hashlib.sha256(SOURCE.read_bytes() + version + f"{torch_folder} {kind}".encode()).hexdigest()[:16]
@@ -117,6 +117,8 @@ def install_mps() -> None:
 
     def attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, **options: Any) -> Any:
         is_causal = options.pop("is_causal", False)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill(~attn_mask, float("-inf"))
         step_by_step = torch.ops.aten._scaled_dot_product_attention_math  # torch chooses a kernel that only a Mac has
         return step_by_step(q, k, v, attn_mask, dropout_p, is_causal, None, **options)[0]
 
