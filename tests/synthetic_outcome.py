@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,10 @@ def _rows(name: str, seed: int, until: int) -> Iterator[dict[str, Any]]:
 
 
 def many_variants(n: int) -> Outcome:
-    """Return an axis with many choices and two seeds each."""
-    return outcome({f"choice-{i}": {1: 2.0 + 0.01 * i, 2: 2.01 + 0.013 * i} for i in range(n)})
+    """Return an axis with many choices, two seeds each and an evaluation halfway."""
+    made = outcome({f"choice-{i}": {1: 2.0 + 0.01 * i, 2: 2.01 + 0.013 * i} for i in range(n)})
+    trials = [replace(t, rows=[*t.rows[:1], {"step": 5, "val/loss": 3.0}, *t.rows[1:]]) for t in made.trials]
+    return replace(made, trials=trials)
 
 
 def write_folder(outcome: Outcome, folder: Path) -> None:

@@ -25,6 +25,7 @@ LAYERS = {
     "dims": 0,
     "strict_model": 0,
     "errors": 0,
+    "terminal": 0,
     "utils": 0,
     "hub": 1,
     "shipped_specs": 1,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +91,47 @@ def test_every_spec_field_is_described(name: str) -> None:
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: f"{component.kind}:{component.name}")
 def test_every_component_option_is_described(component: Any) -> None:
     assert_described(config_schema(component.Config))
+
+
+_LEANS_ON_OTHERS = re.compile(
+    r"((the )?same|as (above|before)|like|it|this|that|these|they|also|another|see|the (other|former|latter)s?)\b"
+    r"|.*\b(the same,|likewise|(see|as) (above|below)|the (former|latter)\b|described (above|below)|its sibling)",
+    re.IGNORECASE,
+)
+_MIN_SUMMARY_WORDS = 3
+
+
+def cannot_be_read_alone(summary: str) -> bool:
+    """Return True if the first line of a docstring refers to a text that a list does not show, or is not a sentence."""
+    is_sentence = summary.endswith((".", "?")) and len(summary.split()) >= _MIN_SUMMARY_WORDS and ".," not in summary
+    return not is_sentence or _LEANS_ON_OTHERS.match(summary) is not None or is_fragment(summary)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The same, by torch's fused kernels.",
+        "As above, with a gate.",
+        "It needs no warmup.",
+        "Like `rope`, but scaled.",
+        "Documents, which are cut and",
+        "SwiGLU.",
+        "Moore-Penrose inversion., as implemented there.",
+        "Attention with a window; see below.",
+    ],
+)
+def test_a_summary_that_cannot_be_read_alone_is_recognised(text: str) -> None:
+    assert cannot_be_read_alone(text)
+
+
+def test_the_summary_of_every_component_can_be_read_alone() -> None:
+    """The registry of a new process has the packages that are installed, besides the built-in components."""
+    environment = {name: value for name, value in os.environ.items() if name != "GPTZOO_PLUGINS"}
+    command = [sys.executable, "-m", "gptzoo", "components", "--json"]
+    listed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    summaries = {f"{row['kind']}:{row['name']}": row["summary"] for row in json.loads(listed)}
+    assert len(summaries) >= len(COMPONENTS)
+    assert {name: text for name, text in summaries.items() if cannot_be_read_alone(text)} == {}
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

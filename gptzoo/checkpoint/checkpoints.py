@@ -17,6 +17,7 @@ from typing import Any
 
 from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import FolderError
+from gptzoo.terminal.activity import each
 from gptzoo.utils.atomic import new_folder, write_json
 
 _FOLDER_NAME = re.compile(r"step-(\d{8,})")
@@ -88,7 +89,7 @@ def find_damage(path: Path) -> str | None:
             raise KeyError("files")
     except (FolderError, KeyError):
         return "manifest.json is missing or damaged"
-    for name, digest in expected.items():
+    for name, digest in each(expected.items(), f"verifying the files of {path.name}"):
         if not (path / name).is_file():
             return f"{name} is missing"
         if _digest(path / name) != digest:
@@ -97,7 +98,8 @@ def find_damage(path: Path) -> str | None:
 
 
 def _digests(folder: Path) -> dict[str, dict[str, Any]]:
-    return {file.name: _digest(file) for file in sorted(folder.iterdir())}
+    files = each(sorted(folder.iterdir()), f"computing checksums of {folder.name}")
+    return {file.name: _digest(file) for file in files}
 
 
 def _digest(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from gptzoo.spec.files import load_model_spec
 from gptzoo.spec.formats.document import did_you_mean_path
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.provenance import add_provenance
+from gptzoo.terminal.activity import activity
 from gptzoo.utils.atomic import new_folder, write_json
 from gptzoo.utils.notebook.view import NotebookView
 
@@ -47,6 +49,11 @@ class LoadedModel(NotebookView):
     @property
     def spec(self) -> ModelSpec:
         return self.model.spec
+
+    @property
+    def name(self) -> str:
+        """The name of the model for titles."""
+        return model_title(self.folder, self.spec)
 
     def chat_prompt(
         self,
@@ -74,6 +81,21 @@ class LoadedModel(NotebookView):
             add_generation_prompt=add_generation_prompt,
             variables=variables,
         )
+
+
+def model_title(folder: Path, spec: ModelSpec) -> str:
+    """Return the name of a model for titles: that of its run, else of its spec, else of its folder.
+
+    The default names of runs and specs count as none. `folder` is a model folder or a checkpoint of a run.
+    """
+    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    try:
+        name = json.loads((run / "run.json").read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):  # a model folder has none, and a title is not worth an error
+        name = "run"
+    if isinstance(name, str) and name not in ("run", ""):
+        return name
+    return spec.name if spec.name not in ("model", "") else run.resolve().name
 
 
 def write_model_files(folder: Path, model: Architecture, tokenizer: Tokenizer | None) -> None:
@@ -151,7 +173,8 @@ def load(
     model = build_on_meta(spec)
     for place in dict.fromkeys((CPU, torch.device(device))):  # the file is read into the memory of the CPU
         check_fits(model_bytes(model), place, f"{folder}: loading this model")
-    stored = load_weights(model, folder)
+    with activity(f"loading the weights of {folder.name}"):
+        stored = load_weights(model, folder)
     model.stored_dtypes = narrow_dtypes(stored)
     if averaged:
         _load_ema_weights(model, folder)

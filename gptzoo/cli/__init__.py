@@ -7,7 +7,10 @@ Exit codes: 0 success, 1 failure, 2 invalid input, 3 divergence, 4 stopped by a 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import importlib
 import io
 import itertools
 import os
@@ -54,6 +57,7 @@ from gptzoo.cli.serve import serve
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, UserNote
+from gptzoo.terminal.activity import activity, show_activities
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX
 
 # Must be set before torch is imported. Threads that spin while they wait save up to a seventh of the time on a
@@ -172,7 +176,48 @@ def main() -> None:
     """Build, train, compare and sample GPTs from specs in JSON, YAML or TOML. Every component is a plugin."""
 
 
+# Commands that print nothing until they end. What other commands do is reported where it is done.
+_ACTIVITIES = {
+    "build": "building the model",
+    "diff": "comparing the models",
+    "draw": "drawing the model",
+    "eject": "writing the model as code",
+    "eval": "evaluating the model",
+    "export-gguf": "exporting the model",
+    "export-hf": "exporting the model",
+    "import-gguf": "importing the model",
+    "import-hf": "importing the model",
+    "report": "writing the report",
+    "score": "computing log-probabilities",
+}
+
+
+def _report_silence(command: click.Command) -> None:
+    """Let a command, and those in its group, say on stderr what takes longer than two seconds."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            _report_silence(child)
+    callback = command.callback
+    if callback is None:
+        return
+
+    @functools.wraps(callback)
+    def reporting(*args: object, **options: object) -> object:
+        with show_activities(), contextlib.ExitStack() as stack:
+            if "torch" not in sys.modules and command.name not in _WITHOUT_TORCH:
+                with activity("loading PyTorch"):
+                    importlib.import_module("torch")
+            if command.name in _ACTIVITIES:
+                stack.enter_context(activity(_ACTIVITIES[command.name]))
+            return callback(*args, **options)
+
+    command.callback = reporting
+
+
+_WITHOUT_TORCH = {"new-plugin"}
+
 for command in itertools.chain.from_iterable(_SECTIONS.values()):
+    _report_silence(command)
     command.epilog = command.epilog or epilog(str(command.name))
     main.add_command(command)
 main.add_command(score_tasks)  # hidden: a job of gptzoo ablate

@@ -70,8 +70,8 @@ def run(
     from gptzoo.ablation.design.axes import slug_of
     from gptzoo.ablation.terminal.live_table import LiveTable
     from gptzoo.ablation.terminal.print_plan import print_plan
-    from gptzoo.ablation.terminal.tables import plain_console
     from gptzoo.spec.files import load_ablation_spec
+    from gptzoo.terminal.text_table import plain_console
 
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
@@ -96,20 +96,17 @@ def run(
 
 def _dry_run(spec: AblationSpec, folder: Path, as_json: bool) -> None:
     from gptzoo.ablation.ablate import check_harness
-    from gptzoo.ablation.design.costs import CostCache
     from gptzoo.ablation.planning.folder import check_same_ablation
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
-    from gptzoo.ablation.terminal.plan_progress import print_progress
     from gptzoo.ablation.terminal.print_plan import plan_as_dict, print_plan
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     check_harness(spec)
     check_same_ablation(folder, spec)
     with tempfile.TemporaryDirectory() as name:
-        progress = print_progress(plain_console(stderr=True))
-        plan = make_plan(spec, folder, costs=CostCache(progress), scratch=Path(name))
-        estimates = forecast(plan, folder, Path(name), progress)
+        plan = make_plan(spec, folder, scratch=Path(name))
+        estimates = forecast(plan, folder, Path(name))
     if as_json:
         click.echo(to_json(plan_as_dict(plan, estimates), indent=2))
     else:
@@ -139,7 +136,7 @@ def status(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 def _print(outcome: Outcome, as_json: bool) -> None:
     from gptzoo.ablation.terminal.print_outcome import outcome_as_dict, print_outcome
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     if as_json:
         click.echo(to_json(outcome_as_dict(outcome), indent=2))

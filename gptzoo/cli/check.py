@@ -36,6 +36,7 @@ def check(
     Exit codes: 0 if no property failed, 1 if a property failed, 2 for a wrong argument.
     """
     from gptzoo.spec.overrides import apply_overrides
+    from gptzoo.terminal.text_table import plain_console, print_lines
     from gptzoo.testing.runner import check as check_component
     from gptzoo.testing.runner import find_component, not_covered
     from gptzoo.utils.forking import allow_autograd_in_forks
@@ -50,21 +51,18 @@ def check(
     else:
         _print(component, verdicts)
         if not only:
-            click.echo(not_covered(component_class, options, slow=slow))
+            print_lines(plain_console(), [not_covered(component_class, options, slow=slow)])
     ctx.exit(any(verdict.outcome == "failed" for verdict in verdicts))
 
 
 def _print(component: str, verdicts: list[Verdict]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from gptzoo.terminal.text_table import plain_console, plain_table
     from gptzoo.testing import properties_of
 
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for column in ("property", "outcome", "text"):
-        table.add_column(column, overflow="fold")
+    console = plain_console()
+    table = plain_table("property", "outcome", "text", header=False)
     outcomes = {"passed": ("passed", "green"), "failed": ("FAILED", "bold red"), "skipped": ("skipped", "dim")}
     promises = {prop.name: prop.promise for prop in properties_of(component.partition(":")[0])}
     for verdict in verdicts:

@@ -89,8 +89,8 @@ def compare(
     """
     from gptzoo.ablation.comparison.compare import compare as compare_runs
     from gptzoo.ablation.terminal.live_table import LiveTable
-    from gptzoo.ablation.terminal.tables import plain_console
     from gptzoo.cli.inputs import read_component
+    from gptzoo.terminal.text_table import plain_console, print_lines
 
     with LiveTable(plain_console(stderr=True)) as live_table:
         result = compare_runs(
@@ -108,7 +108,10 @@ def compare(
             retry_failed=retry_failed,
             on_progress=live_table,
         )
-    click.echo(to_json(result.model_dump(mode="json"), indent=2) if as_json else "\n".join(_lines(result)))
+    if as_json:
+        click.echo(to_json(result.model_dump(mode="json"), indent=2))
+    else:
+        print_lines(plain_console(), _lines(result))
     if result.verdict == "no data":
         ctx.exit(_NO_DATA)
     ctx.exit(_VERDICT_CODES[result.verdict] if exit_code else 0)

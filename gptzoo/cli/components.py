@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gptzoo.cli.options import complete_kind, complete_name, json_option, plugin_option
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_MIN_WIDTH = 72
 
 
 @click.command()
@@ -40,55 +35,66 @@ def components(kind: str | None, name: str | None, as_json: bool) -> None:
 
 
 def _print_list(rows: list[dict[str, str]]) -> None:
-    from rich.table import Table
+    """Print the components under the headings of their kinds, or in a pipe with one line each."""
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("kind", "name", "package"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("description")
-    previous_kind = ""
-    for row in rows:
-        kind = "" if row["kind"] == previous_kind else row["kind"]
-        previous_kind = row["kind"]
-        table.add_row(Text(kind, "dim"), Text(row["name"], "bold"), Text(row["origin"], "dim"), Text(row["summary"]))
-    _console().print(table)
+    from gptzoo.terminal.text_table import plain_console, plain_table
 
-
-def _console() -> Console:
-    """Return a console of at least 72 columns: a narrower table is harder to read than wrapped lines."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.width = max(console.width, _MIN_WIDTH)
-    return console
+    console = plain_console()
+    if not console.is_terminal:
+        table = plain_table("kind", "name", "package", "description")
+        for row in rows:
+            table.add_row(row["kind"], row["name"], row["origin"], row["summary"])
+        console.print(table)
+        return
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        table = plain_table("", "", header=False, indent=2)
+        for row in rows:
+            if row["kind"] == kind:
+                package = "" if row["origin"].split()[0] == "gptzoo" else f"  ({row['origin'].split()[0]})"
+                table.add_row(Text(row["name"], "bold"), Text.assemble(row["summary"], (package, "dim")))
+        console.print(Text(kind, "dim"))
+        console.print(table)
 
 
 def _print_description(description: dict[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from gptzoo.docgen.describe import format_default
+    from gptzoo.terminal.text_table import plain_console
 
-    console = _console()
-    console.print(
-        Text.assemble((description["name"], "bold"), f"  {description['kind']}, from {description['origin']}")
-    )
-    console.print(Text(f"\n{description['documentation']}"))
+    console = plain_console()
+
+    def show(*texts: str | Text | tuple[str, str], indent: int = 0) -> None:
+        for line in Text.assemble(*texts).wrap(console, console.width - indent):
+            line.rstrip()
+            console.print(Text.assemble(" " * indent, line), soft_wrap=True)
+
+    show((description["name"], "bold"), f"  {description['kind']}, from {description['origin']}")
+    for paragraph in _paragraphs(description["documentation"]):
+        console.print()
+        show(paragraph)
+    console.print()
     for label in ("paper", "requires", "supports"):
         value = description[label] if isinstance(description[label], str) else ", ".join(description[label])
         if value:
-            console.print(Text.assemble((f"\n{label}: ", "dim"), value), end="")
-    console.print()
-    if description["options"]:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("option", no_wrap=True)
-        for column in ("type", "default", "description"):
-            table.add_column(column)
-        for option in description["options"]:
-            cells = (option["type"], format_default(option), " ".join(option["description"].split()))
-            table.add_row(Text(option["name"], "bold"), *map(Text, cells))
-        console.print(table)
+            show((f"{label}: ", "dim"), value)
+    for option in description["options"]:
+        default = format_default(option)
+        default = default if default == "required" else f"default: {default}"
         console.print()
+        show((option["name"], "bold"), f"  {option['type']}, {default}")
+        show(" ".join(option["description"].split()), indent=4)
+    console.print()
     example = json.dumps({description["kind"]: description["example"]}, ensure_ascii=False)
     console.print(Text(example, "cyan"), soft_wrap=True)
+
+
+def _paragraphs(documentation: str) -> list[str]:
+    """Return the paragraphs of a docstring. Only indented lines and lists keep their line breaks."""
+    paragraphs = []
+    for paragraph in documentation.split("\n\n"):
+        lines = paragraph.splitlines()
+        keeps_breaks = any(line.startswith((" ", "- ", "* ", "|")) for line in lines)
+        paragraphs.append(paragraph if keeps_breaks else " ".join(lines))
+    return paragraphs

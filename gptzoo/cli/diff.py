@@ -56,10 +56,11 @@ def diff(a: Path, b: Path | None, values: bool | None, as_json: bool, overrides:
 
 
 def _print(diff_result: SpecDiff) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from gptzoo.terminal.text_table import plain_console
+
+    console = plain_console()
     summary = _initial_values_summary(diff_result.initial_values)
     if diff_result.equal:
         console.print(Text(f"no difference  (initial values: {summary})"))
@@ -84,15 +85,14 @@ def _initial_values_summary(values: InitialValues) -> str:
 
 
 def _print_section(console: Console, title: str, rows: list[tuple[str, str, str]]) -> None:
-    from rich.table import Table
     from rich.text import Text
+
+    from gptzoo.terminal.text_table import plain_table
 
     if not rows:
         console.print(Text.assemble((title, "bold"), "  the same"))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="dim")
-    for column in ("", "a", "b"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("", "a", "b", indent=2)
     for name, value_a, value_b in rows:
         table.add_row(Text(name), Text(value_a, "red"), Text(value_b, "green"))
     console.print(Text(title, "bold"))

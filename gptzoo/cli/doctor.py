@@ -97,7 +97,8 @@ def _torch() -> dict[str, Any]:
         "version": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
-        "devices": [f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in devices] or ["cpu"],
+        "devices": [f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in devices]
+        or (["mps"] if torch.backends.mps.is_available() else ["cpu"]),
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }

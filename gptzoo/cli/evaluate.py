@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
     help="Precision of the computation (default: the run's).",
 )
-@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:N or mps.")
 @json_option
 @plugin_option
 def evaluate(

@@ -37,13 +37,15 @@ def export_gguf(
     RUN is a run, a checkpoint or a model folder. The file has the weights, the tokenizer and the chat template. The
     export fails, with the reasons, if no architecture of llama.cpp computes the same function as the model.
     """
-    from gptzoo.checkpoint.model_folder import find_model_folder
+    from gptzoo.checkpoint.model_folder import find_model_folder, model_title
     from gptzoo.interop.exporting.stored_model import StoredModel
     from gptzoo.interop.gguf.export_file import export_gguf as export
 
     folder = find_model_folder(run, best=checkpoint == "best", step=checkpoint_step(checkpoint))
     model = StoredModel.open(folder, averaged=averaged)
-    result = export(model, None if no_tokenizer else model.tokenizer, out, file_type)
+    result = export(
+        model, None if no_tokenizer else model.tokenizer, out, file_type, name=model_title(folder, model.spec)
+    )
     if as_json:
         summary = {"architecture": result.architecture, "family": result.family, "tensors": result.n_tensors}
         click.echo(to_json({"model": str(model.folder), "out": str(out), **summary, "notes": result.notes}))

@@ -215,27 +215,21 @@ def _write(path: Path, page: str) -> None:
 
 def _title(subject: str, loaded: LoadedModel, text: str) -> str:
     text = " ".join(text.split())
-    name = loaded.spec.name or loaded.folder.name
-    return f"{subject} of {name}: {text[:_MAX_TITLE_TEXT]}{'…' if len(text) > _MAX_TITLE_TEXT else ''}"
+    return f"{subject} of {loaded.name}: {text[:_MAX_TITLE_TEXT]}{'…' if len(text) > _MAX_TITLE_TEXT else ''}"
 
 
 def _print(lens: LogitLens) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from gptzoo.terminal.text_table import plain_console, plain_table
+
     n_candidates = lens.ids.shape[-1]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", justify="right", style="dim")
-    table.add_column("after", style="bold", no_wrap=True)
-    for index in range(n_candidates):
-        table.add_column("top tokens" if index == 0 else "", no_wrap=True)
+    table = plain_table(">", "after", "top tokens", *[""] * (n_candidates - 1))
     for position, token in enumerate(lens.tokens):
         candidates = zip(lens.ids[-1, position], lens.probabilities[-1, position], strict=True)
         cells = [Text(f"{lens.labels[int(token_id)]} {100 * float(p):.1f}%") for token_id, p in candidates]
-        table.add_row(str(position), Text(token), *cells)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 24 * (2 + n_candidates))
+        table.add_row(Text(str(position), "dim"), Text(token, "bold"), *cells)
+    plain_console().print(table)
 
 
 def _lens_as_dict(lens: LogitLens, loaded: LoadedModel, export: ExportSummary) -> dict[str, Any]:

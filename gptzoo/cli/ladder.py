@@ -52,7 +52,7 @@ def ladder(
     from gptzoo.ablation.scaling.ladder_spec import load_ladder_spec
     from gptzoo.ablation.terminal.live_table import LiveTable
     from gptzoo.ablation.terminal.print_ladder import print_ladder_plan
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     if executor is not None:
         overrides = (*overrides, f"executor={executor}")
@@ -76,7 +76,7 @@ def ladder(
 def report_ladder(ctx: click.Context, result: LadderResult, *, as_json: bool) -> None:
     """Print the result of a ladder, and exit with 1 if trials have failed."""
     from gptzoo.ablation.terminal.print_ladder import print_ladder
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     if as_json:
         click.echo(to_json(result.model_dump(mode="json"), indent=2))
@@ -86,23 +86,20 @@ def report_ladder(ctx: click.Context, result: LadderResult, *, as_json: bool) ->
 
 
 def _dry_run(spec: LadderSpec, folder: Path, as_json: bool) -> None:
-    from gptzoo.ablation.design.costs import CostCache
     from gptzoo.ablation.planning.forecast import forecast
     from gptzoo.ablation.planning.plan import make_plan
     from gptzoo.ablation.scaling.folder import check_same_ladder
     from gptzoo.ablation.scaling.ladder import check_plan
     from gptzoo.ablation.scaling.plan_ladder import plan_ladder
-    from gptzoo.ablation.terminal.plan_progress import print_progress
     from gptzoo.ablation.terminal.print_ladder import ladder_plan_as_dict, print_ladder_plan
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     ladder_plan = plan_ladder(spec)
     check_same_ladder(folder, ladder_plan)
     with tempfile.TemporaryDirectory() as name:
-        progress = print_progress(plain_console(stderr=True))
-        plan = make_plan(ladder_plan.ablation, folder, costs=CostCache(progress), scratch=Path(name))
+        plan = make_plan(ladder_plan.ablation, folder, scratch=Path(name))
         check_plan(ladder_plan, plan)
-        estimates = forecast(plan, folder, Path(name), progress)
+        estimates = forecast(plan, folder, Path(name))
     if as_json:
         click.echo(to_json(ladder_plan_as_dict(ladder_plan, plan, estimates), indent=2))
     else:

@@ -47,9 +47,8 @@ def plugin_option(command: F) -> F:
 
 def model_options(command: F) -> F:
     """Add `--checkpoint`, `--averaged` and `--device`, which select the weights of RUN and the device."""
-    command = click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N.")(
-        command
-    )
+    text = "Device: auto, cpu, cuda, cuda:N or mps."
+    command = click.option("--device", default="auto", show_default=True, help=text)(command)
     return weights_options(command)
 
 

@@ -43,26 +43,36 @@ def _report(registry: Registry) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("plugin", "package", "components"):
-        table.add_column(column)
-    for plugin in report["plugins"]:
-        names_by_kind: dict[str, list[str]] = {}
-        for component in plugin["registers"]:
-            names_by_kind.setdefault(component["kind"], []).append(component["name"])
-        components = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in names_by_kind.items())
-        table.add_row(Text(plugin["plugin"], "bold"), Text(_package(plugin)), Text(components))
-    for plugin in report["quarantined"]:
-        reason = Text(f"not loaded: {plugin['reason']}")
-        table.add_row(Text(plugin["plugin"], "bold red"), Text(_package(plugin)), reason)
-    for plugin in report["disabled"]:
-        table.add_row(Text(plugin["plugin"], "dim"), Text(_package(plugin)), Text("disabled by GPTZOO_PLUGINS"))
-    console.print(table)
+    from gptzoo.terminal.text_table import plain_console, plain_table
+
+    console = plain_console()
+    described = [
+        *((plugin, "bold", _names_by_kind(plugin)) for plugin in report["plugins"]),
+        *((plugin, "bold red", {"not loaded": plugin["reason"]}) for plugin in report["quarantined"]),
+        *((plugin, "dim", {"": "disabled by GPTZOO_PLUGINS"}) for plugin in report["disabled"]),
+    ]
+    if not console.is_terminal:
+        table = plain_table("plugin", "package", "components")
+        for plugin, _, items in described:
+            text = "; ".join(f"{name}: {of}" if name else of for name, of in items.items())
+            table.add_row(plugin["plugin"], _package(plugin), text)
+        console.print(table)
+        return
+    for plugin, style, items in described:
+        console.print(Text.assemble((plugin["plugin"], style), f"  {_package(plugin)}"))
+        table = plain_table("", "", header=False, indent=2)
+        for name, text in items.items():
+            table.add_row(Text(name, "dim"), text)
+        console.print(table)
+
+
+def _names_by_kind(plugin: dict[str, Any]) -> dict[str, str]:
+    names: dict[str, list[str]] = {}
+    for component in plugin["registers"]:
+        names.setdefault(component["kind"], []).append(component["name"])
+    return {kind: ", ".join(of_kind) for kind, of_kind in names.items()}
 
 
 def _package(plugin: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option,
     "--until", type=click.IntRange(min=1), metavar="STEP", help="Pause after this step. Continue with --resume."
 )
 @verify_option
-@click.option("--device", help="Device: auto, cpu, cuda or cuda:N (default: the spec's).")
+@click.option("--device", help="Device: auto, cpu, cuda, cuda:N or mps (default: the spec's).")
 @click.option("--bare", is_flag=True, help="Write no loss curve and no sample at the end.")
 @click.option("--no-plot", is_flag=True, help="Write no loss curve at the end.")
 @allow_oversize_option

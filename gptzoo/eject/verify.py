@@ -17,6 +17,7 @@ from gptzoo.eject.expected import expected_results, initial_values
 from gptzoo.eject.names import ejected_tensors
 from gptzoo.eject.refusal import EjectError
 from gptzoo.model.decoder import Decoder
+from gptzoo.terminal.activity import activity
 
 TOLERANCE = 1e-6  # of loss and gradients relative to their size; kernels may sum in another order
 CACHE_TOLERANCE = 1e-4  # of logits of a padded batch with a cache: the model skips slots that the file masks
@@ -41,9 +42,9 @@ def verify(text: str, model: Decoder, *, padding: bool = False) -> None:
         save_file(tensors, Path(folder, "model.safetensors"))
         inputs, expected = expected_results(model, padding=padding)
         torch.save(inputs, given)
-        done = subprocess.run(
-            [sys.executable, "-I", str(_RUNNER), str(file), str(given), str(results)], capture_output=True, text=True
-        )
+        with activity("comparing the ejected file with the model"):
+            command = [sys.executable, "-I", str(_RUNNER), str(file), str(given), str(results)]
+            done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["it was killed"]
             raise EjectError(f"the ejected file does not run: {last[0]}{_place(done.stderr, text)}")

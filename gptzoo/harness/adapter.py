@@ -26,6 +26,7 @@ from gptzoo.sampling.generate import generate
 from gptzoo.sampling.score import score_with_greedy
 from gptzoo.sampling.text import tokenizer_of
 from gptzoo.training.hardware.device import choose_device
+from gptzoo.utils.transfer import widest_float
 
 _log = logging.getLogger(__name__)
 AUTO_ROWS = 64  # requests per batch with `auto`; scoring splits them further by memory
@@ -166,7 +167,7 @@ class HarnessModel(TemplateLM):
                     text, _, continuation = requests[index]
                     n = len(continuation)
                     if n:
-                        total = scored.log_probabilities[-n:].double().sum()
+                        total = scored.log_probabilities[-n:].to(widest_float(scored.log_probabilities.device)).sum()
                         results[index] = (float(total), bool(scored.is_greedy[-n:].all()))
                     if text is not None:  # a window of a long text has none
                         self.cache_hook.add_partial("loglikelihood", text, results[index])

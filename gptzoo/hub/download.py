@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from gptzoo.errors import DataError
+from gptzoo.terminal.activity import activity
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX
 
 _PIECE_BYTES = 2**20
@@ -22,7 +23,11 @@ def download_file(url: str, file: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, open(temporary, "wb") as out:
+        with (
+            activity(f"downloading {url}"),
+            urllib.request.urlopen(url, timeout=_TIMEOUT) as response,
+            open(temporary, "wb") as out,
+        ):
             while piece := response.read(_PIECE_BYTES):
                 digest.update(piece)
                 out.write(piece)

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 
 from gptzoo.errors import HubError
 from gptzoo.hub.client import hub_api, import_hub, is_offline, report_hub_errors, require_connection
+from gptzoo.terminal.activity import activity
 from gptzoo.utils.atomic import write_json
 from gptzoo.utils.cache_folder import cache_folder
 
@@ -121,6 +122,6 @@ def _difference(path: Path, file: HubFile) -> str | None:
         return f"it has {path.stat().st_size:,} bytes, not {file.size:,}"
     if file.sha256 is None:
         return None
-    with open(path, "rb") as stream:
+    with open(path, "rb") as stream, activity(f"verifying the download {path.name}"):
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return None if digest == file.sha256 else f"its SHA-256 is {digest}, not {file.sha256}"

@@ -86,6 +86,7 @@ def export_hf(
             write_json(folder / "config.json", exported.settings | token_ids | dtypes)
             write_json(folder / "generation_config.json", _generation_config(token_ids))
             card = exported_card(
+                loaded.name,
                 spec,
                 exported,
                 n_parameters=n_parameters,

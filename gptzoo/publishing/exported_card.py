@@ -13,6 +13,7 @@ from gptzoo.spec.model import ModelSpec
 
 
 def exported_card(
+    name: str,
     spec: ModelSpec,
     exported: ExportedModel,
     *,
@@ -27,7 +28,7 @@ def exported_card(
     kind = "A language model with its own code and" if exported.code else f"A `{exported.family}` language model with"
     sections = [
         _front_matter(),
-        f"# {spec.name}",
+        f"# {name}",
         f"{kind} {n_parameters:,} parameters: {spec.n_layers} layers, width {spec.d_model}, "
         f"{spec.n_heads} heads, a context of {spec.context_length} tokens and a vocabulary of {spec.vocab_size:,} "
         f"tokens. The weights are in {dtype}. It was exported from gptzoo.",

@@ -172,7 +172,7 @@ class RunSpec(StrictModel, NotebookView):
     """Keep only the inputs of each block and recompute its activations in the backward pass. It saves memory, costs
     time, and leaves the results equal bit for bit."""
     device: str = "auto"
-    """Device, such as `cpu` or `cuda`. auto: cuda if available, else cpu."""
+    """Device: `cpu`, `cuda`, `cuda:N`, or `mps` on a Mac. auto: cuda if available, else cpu."""
     parallel: ParallelSpec = ParallelSpec()
     """Parallelism over several processes. The batch and the training result stay the same."""
     eval: EvalSpec = EvalSpec()

@@ -12,6 +12,7 @@ from gptzoo.component import Component
 from gptzoo.errors import InputError, PluginError, SpecError
 from gptzoo.sampling.strategy import Strategy
 from gptzoo.strict_model import did_you_mean
+from gptzoo.terminal.activity import each
 from gptzoo.testing.at_size.cost import quick_effort
 from gptzoo.testing.at_size.effort import QUICK, SLOW, Effort
 from gptzoo.testing.at_size.plan import untried_options
@@ -47,8 +48,9 @@ def check(
     properties = select_properties(component_class.kind, only, slow=slow)
     subject = put_under_test(component_class, options or {})
     effort = SLOW if slow else quick_effort(subject)
+    name = f"{component_class.kind}:{getattr(component_class, 'name', component_class.__name__)}"
     verdicts: list[Verdict] = []
-    for prop in properties:
+    for prop in each(properties, f"checking properties of {name}"):
         verdicts.append(check_property(prop, subject, effort))
         if verdicts[-1].outcome == "failed" and isinstance(subject, ModelPartUnderTest) and not _can_be_built(subject):
             reason = f"not tried: no model with the component can be built, see {prop.name}"

@@ -13,6 +13,7 @@ from gptzoo.model.fused_blocks import fused_blocks
 from gptzoo.model.head import Head
 from gptzoo.spec.files import check_reads_back
 from gptzoo.spec.run import RunSpec
+from gptzoo.terminal.activity import activity
 from gptzoo.training.distributed.optimizer_check import check_optimizer_on_shards
 from gptzoo.training.distributed.parallelize import parallelize
 from gptzoo.training.distributed.process_group import rank_device
@@ -43,7 +44,8 @@ class Setup:
         if not allow_oversize:
             check_run_fits(spec, self.device)
         corpus = spec.corpus.build()
-        self.tokenizer, self.store = prepare(corpus, spec.tokenizer, keep_duplicates=folder.keeps_duplicates)
+        with activity(f"preparing the text of corpus {spec.corpus.type!r}"):
+            self.tokenizer, self.store = prepare(corpus, spec.tokenizer, keep_duplicates=folder.keeps_duplicates)
         self.spec = spec = with_vocabulary(spec, self.store.vocab_size)
         self.tokenizer.encode(spec.sample.prompt or "")  # reports a prompt that cannot be encoded before training
         self.batching = spec.batching.build(self.store, self.tokenizer, spec.model.context_length, spec.seed)

@@ -22,6 +22,7 @@ from gptzoo.data.token_store import check_in_background
 from gptzoo.errors import InputError, Interrupted, LogitsError
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
+from gptzoo.terminal.activity import activity
 from gptzoo.training.distributed.process_group import lost_rank_errors, process_group, rank_device
 from gptzoo.training.distributed.ranks import attempt
 from gptzoo.training.evaluation.full_pass import MAX_TOKENS_PER_BATCH, measure
@@ -193,8 +194,13 @@ class Trainer:
                 self.ranks.on_all_ranks(partial(metrics.append, row))
                 self.progress.show(row)
                 self.observers.log(row)
+            first_step = stack.enter_context(contextlib.ExitStack())
+            first_step.enter_context(
+                activity("compiling the model and training one step" if spec.compile else "training one step")
+            )
             while not self.run_length.should_stop():
-                row = self.train_one_step(prefetcher)
+                with first_step.pop_all():  # empty after the first step of this process
+                    row = self.train_one_step(prefetcher)
 
                 is_best = False
                 if state.step == self.run_length.n_steps or state.step % spec.eval.every == 0:
@@ -304,7 +310,7 @@ class Trainer:
     def _evaluate(self) -> tuple[dict[str, float], bool]:
         """Evaluate the model and update `train_state`. Return the metrics, and True if the loss is the best so far."""
         self.timer.pause()
-        with self.train_step.evaluation_weights():
+        with activity(f"evaluating at step {self.train_state.step:,}"), self.train_step.evaluation_weights():
             metrics = self._validation_metrics(self.batching)
             for name, batching in self.evaluation_sets.items():
                 of_set = self._validation_metrics(batching)

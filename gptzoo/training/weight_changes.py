@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gptzoo.checkpoint.sharded_tensors import local_shard
+from gptzoo.utils.transfer import widest_float
 
 _MAX_SAMPLES = 4096  # elements of a tensor
 _UNCHANGED = 2.0**-24  # relative change below the precision of float32
@@ -65,7 +66,8 @@ class InitialWeights:
             return WeightChanges(0.0, (), 0)
         distances, norms, unchanged = [], [], []
         for name, parameter in self.parameters.items():
-            initial, now = self.samples[name].double(), _sample(parameter).double()
+            dtype = widest_float(parameter.device)
+            initial, now = self.samples[name].to(dtype), _sample(parameter).to(dtype)
             weight = local_shard(parameter).numel() / initial.numel()  # a sample stands for the whole tensor
             distances.append(weight * (now - initial).square().sum())
             norms.append(weight * initial.square().sum())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from support import types_with_defaults
@@ -128,7 +129,50 @@ def test_an_unknown_name_exits_with_2_and_a_suggestion(arguments: list[str], mes
     assert message in result.stderr
 
 
-def test_columns_stay_readable_in_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
-    assert max(map(len, gptzoo("components", "attention").stdout.splitlines())) > 60
-    assert "n_kv_heads" in gptzoo("components", "attention", "sdpa").stdout
+def in_a_terminal(*arguments: str, width: int = 80) -> list[str]:
+    """Return the lines that a command prints in a terminal, without colours."""
+    environment = {"FORCE_COLOR": "1", "COLUMNS": str(width), "TERM": "xterm"}
+    result = CliRunner().invoke(main, arguments, env=environment)
+    assert result.exit_code == 0, result.output
+    return click.unstyle(result.stdout).splitlines()
+
+
+def summaries() -> list[dict[str, str]]:
+    return json.loads(gptzoo("components", "--json").stdout)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["components"],
+        ["components", "optimizer", "muon"],
+        ["plugins"],
+        ["diff", "@gpt2", "@tiny"],
+        ["check", "activation:relu", "--only", "shapes"],
+    ],
+)
+def test_no_line_of_a_list_is_wider_than_the_terminal(arguments: list[str], width: int) -> None:
+    lines = in_a_terminal(*arguments, width=width)
+    example = arguments[:2] == ["components", "optimizer"]  # the last line is JSON to copy
+    too_wide = [line for line in (lines[:-1] if example else lines) if len(line) > width]
+    assert too_wide == []
+
+
+def test_a_description_has_most_of_the_width_and_is_complete() -> None:
+    text = in_a_terminal("components", "attention")
+    (summary,) = [row["summary"] for row in summaries() if row["name"] == "sdpa"]
+    assert summary in " ".join(" ".join(text).split())
+    assert sum(map(len, text)) / len(text) > 40
+
+
+def test_in_a_pipe_every_component_is_one_line() -> None:
+    rows = summaries()
+    header, *lines = gptzoo("components").stdout.splitlines()
+    assert header.split() == ["kind", "name", "package", "description"]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        assert line.split()[:2] == [row["kind"], row["name"]]
+        assert line.endswith(f"{row['origin']}  {row['summary']}")
+    n_plugins = sum(map(len, json.loads(gptzoo("plugins", "--json").stdout).values()))
+    assert len(gptzoo("plugins").stdout.splitlines()) == 1 + n_plugins

@@ -73,7 +73,7 @@ def test_heads_are_selected_by_click_or_key_and_weights_shown_on_hover(
 def test_selected_heads_keep_their_numbers(browser: Any, loaded: LoadedModel, tmp_path: Path) -> None:
     maps = attention_maps(loaded, IDS).select(layers=[1], heads=[2, 1])
     page = open_page(browser, tmp_path / "maps.html", attention_page(maps, "Maps"))
-    assert page.locator(".heads thead th").all_inner_texts() == ["layer", "head 2", "head 1"]
+    assert page.locator(".heads thead th").all_inner_texts() == ["head", "2", "1"]
     assert page.get_by_role("heading", name="blocks.1.attention (sdpa), head 2").count() == 1
 
 

@@ -1,4 +1,4 @@
-// A pretended CUDA device for a CPU build of torch. Its memory is the host's, and its kernels are those of the CPU.
+// A pretended CUDA device for a CPU build of torch, or with -DPRETENDED_MPS a pretended MPS device. Its memory is the host's, and its kernels are those of the CPU.
 //
 // Tensors have the device cuda:0, so code that mixes devices or takes the generator of the wrong device fails as on a
 // GPU. Values are those of the CPU. The function that `listen` sets is called for each operation for which the host would
@@ -7,7 +7,11 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
+#ifdef PRETENDED_MPS
+#include <ATen/detail/MPSHooksInterface.h>
+#else
 #include <ATen/detail/CUDAHooksInterface.h>
+#endif
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
@@ -25,7 +29,16 @@ using c10::DispatchKeySet;
 
 namespace {
 
-const at::Device kDevice(at::kCUDA, 0);
+#ifdef PRETENDED_MPS
+constexpr c10::DeviceType kType = at::kMPS;
+constexpr DispatchKey kKey = DispatchKey::MPS;
+#define DEVICE_KEY MPS
+#else
+constexpr c10::DeviceType kType = at::kCUDA;
+constexpr DispatchKey kKey = DispatchKey::CUDA;
+#define DEVICE_KEY CUDA
+#endif
+const at::Device kDevice(kType, 0);
 const at::Device kHost(at::kCPU);
 
 // ---------------------------------------------------------------------- reports
@@ -88,7 +101,7 @@ bool is_pinned(const void* address) {
 
 // ---------------------------------------------------------------------- the device, as torch asks for it
 
-struct Guard : c10::impl::NoOpDeviceGuardImpl<at::kCUDA> {
+struct Guard : c10::impl::NoOpDeviceGuardImpl<kType> {
   at::Device exchangeDevice(at::Device) const override { return kDevice; }
   at::Device getDevice() const override { return kDevice; }
   c10::Stream getStream(at::Device) const noexcept override { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
@@ -101,12 +114,12 @@ struct Guard : c10::impl::NoOpDeviceGuardImpl<at::kCUDA> {
   void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
   void synchronizeEvent(void*) const override {}
 };
-C10_REGISTER_GUARD_IMPL(CUDA, Guard);
+C10_REGISTER_GUARD_IMPL(DEVICE_KEY, Guard);
 
 struct DeviceGenerator : at::CPUGeneratorImpl {
   DeviceGenerator() : at::CPUGeneratorImpl(1) {
     device_ = kDevice;
-    key_set_ = DispatchKeySet(DispatchKey::CUDA);
+    key_set_ = DispatchKeySet(kKey);
   }
 };
 
@@ -115,6 +128,21 @@ at::Generator& default_generator() {
   return generator;
 }
 
+#ifdef PRETENDED_MPS
+struct MPSHooks : at::MPSHooksInterface {
+  void init() const override {}
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasMPS() const override { return true; }
+  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+  c10::DeviceIndex deviceCount() const override { return 1; }
+  c10::DeviceIndex getCurrentDevice() const override { return 0; }
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex) const override { return default_generator(); }
+  at::Generator getNewGenerator(c10::DeviceIndex) const override { return at::make_generator<DeviceGenerator>(); }
+};
+using at::MPSHooksRegistry, at::RegistererMPSHooksRegistry;  // names in the macro
+REGISTER_MPS_HOOKS(MPSHooks);
+#else
 struct CUDAHooks : at::CUDAHooksInterface {
   explicit CUDAHooks(at::CUDAHooksArgs) {}
   void init() const override {}
@@ -131,15 +159,28 @@ struct CUDAHooks : at::CUDAHooksInterface {
 };
 using at::CUDAHooksRegistry, at::RegistererCUDAHooksRegistry;  // names in the macro
 REGISTER_CUDA_HOOKS(CUDAHooks);
+#endif
 
 // ---------------------------------------------------------------------- operators
+
+bool on_kind(const at::Device& device) { return device.type() == kType; }
+bool on_kind(const Tensor& tensor) { return on_kind(tensor.device()); }
+
+// MPS has no float64.
+void check_dtype(at::ScalarType dtype) {
+#ifdef PRETENDED_MPS
+  TORCH_CHECK_TYPE(dtype != at::kDouble && dtype != at::kComplexDouble,
+                   "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. "
+                   "Please use float32 instead.");
+#endif
+}
 
 // Return a tensor with the same memory that claims to be on `device`.
 Tensor relabel(const Tensor& tensor, at::Device device, DispatchKey key) {
   auto* owner = new at::Storage(tensor.storage());
   c10::DataPtr data(const_cast<void*>(tensor.storage().data()), owner,
                     [](void* pointer) { delete static_cast<at::Storage*>(pointer); }, device);
-  auto* allocator = device.is_cuda() ? static_cast<c10::Allocator*>(&device_memory) : c10::GetAllocator(at::kCPU);
+  auto* allocator = on_kind(device) ? static_cast<c10::Allocator*>(&device_memory) : c10::GetAllocator(at::kCPU);
   at::Storage storage(at::Storage::use_byte_size_t(), tensor.storage().nbytes(), std::move(data), allocator, true);
   Tensor result = at::detail::make_tensor<at::TensorImpl>(std::move(storage), DispatchKeySet(key), tensor.dtype());
   result.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides(), tensor.storage_offset());
@@ -147,10 +188,13 @@ Tensor relabel(const Tensor& tensor, at::Device device, DispatchKey key) {
 }
 
 Tensor on_host(const Tensor& tensor) {
-  return tensor.defined() && tensor.is_cuda() ? relabel(tensor, kHost, DispatchKey::CPU) : tensor;
+  return tensor.defined() && on_kind(tensor) ? relabel(tensor, kHost, DispatchKey::CPU) : tensor;
 }
 
-Tensor on_device(const Tensor& tensor) { return relabel(tensor, kDevice, DispatchKey::CUDA); }
+Tensor on_device(const Tensor& tensor) {
+  check_dtype(tensor.scalar_type());
+  return relabel(tensor, kDevice, kKey);
+}
 
 // Operators whose result has a size, or a value on the host, that depends on numbers in the device's memory.
 const std::unordered_set<std::string> kWaits = {
@@ -197,7 +241,7 @@ class Call {
       value = tensors;
     } else if (value.isGenerator()) {
       const at::Generator generator = value.toGenerator();
-      TORCH_CHECK(generator.device().is_cuda(), "Expected a 'cuda' device type for generator but found '",
+      TORCH_CHECK(on_kind(generator.device()), "Expected a 'cuda' device type for generator but found '",
                   generator.device().str(), "' (", op_.schema().name(), ")");
       value = draw_from(generator);
     } else if (value.isNone() && name == "generator") {
@@ -209,7 +253,7 @@ class Call {
 
   Tensor to_host(const Tensor& tensor) {
     if (!tensor.defined()) return tensor;
-    if (tensor.is_cuda()) {
+    if (on_kind(tensor)) {
       tensors_.emplace_back(tensor, on_host(tensor));
       return tensors_.back().second;
     }
@@ -242,7 +286,7 @@ class Call {
 
   // Return the argument that a result is, a view of the argument whose memory it has, or a new tensor.
   Tensor to_device(const Tensor& result) {
-    if (!result.defined() || result.is_cuda()) return result;
+    if (!result.defined() || on_kind(result)) return result;
     for (auto& [device, host] : tensors_) {
       if (!result.is_same(host)) continue;
       if (result.storage().data() != device.storage().data())
@@ -270,13 +314,15 @@ void run_on_host(const c10::OperatorHandle& op, DispatchKeySet, torch::jit::Stac
 
 Tensor empty(at::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
              std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
-  return at::detail::empty_generic(size, &device_memory, DispatchKeySet(DispatchKey::CUDA),
+  check_dtype(c10::dtype_or_default(dtype));
+  return at::detail::empty_generic(size, &device_memory, DispatchKeySet(kKey),
                                    c10::dtype_or_default(dtype), format);
 }
 
 Tensor empty_strided(at::IntArrayRef size, at::IntArrayRef stride, std::optional<at::ScalarType> dtype,
                      std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
-  return at::detail::empty_strided_generic(size, stride, &device_memory, DispatchKeySet(DispatchKey::CUDA),
+  check_dtype(c10::dtype_or_default(dtype));
+  return at::detail::empty_strided_generic(size, stride, &device_memory, DispatchKeySet(kKey),
                                            c10::dtype_or_default(dtype));
 }
 
@@ -290,10 +336,10 @@ const Tensor& resize(const Tensor& tensor, at::IntArrayRef size, std::optional<a
 }
 
 Tensor& copy(Tensor& to, const Tensor& from, bool non_blocking) {
-  if (to.is_cuda() != from.is_cuda()) {
-    const Tensor& host = to.is_cuda() ? from : to;
+  if (on_kind(to) != on_kind(from)) {
+    const Tensor& host = on_kind(to) ? from : to;
     if (!non_blocking || !is_pinned(host.storage().data()))
-      report_wait(to.is_cuda() ? "copy to the device" : "copy to the host");
+      report_wait(on_kind(to) ? "copy to the device" : "copy to the host");
   }
   InsideKernel now;
   Tensor target = on_host(to);
@@ -342,9 +388,9 @@ Tensor log_softmax_backward(const Tensor& gradient, const Tensor& y, int64_t dim
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(_, CUDA, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_host>()); }
+TORCH_LIBRARY_IMPL(_, DEVICE_KEY, library) { library.fallback(torch::CppFunction::makeFromBoxedFunction<&run_on_host>()); }
 
-TORCH_LIBRARY_IMPL(aten, CUDA, library) {
+TORCH_LIBRARY_IMPL(aten, DEVICE_KEY, library) {
   library.impl("empty.memory_format", empty);
   library.impl("empty_strided", empty_strided);
   library.impl("resize_", resize);
@@ -363,5 +409,5 @@ TORCH_LIBRARY_IMPL(aten, CUDA, library) {
 
 extern "C" void listen(int (*callback)()) {
   listener = callback;
-  c10::SetAllocator(at::kCUDA, &device_memory, 1);
+  c10::SetAllocator(kType, &device_memory, 1);
 }

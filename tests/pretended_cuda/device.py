@@ -27,13 +27,13 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
-def build() -> Path:
-    """Compile the device, which takes some seconds, unless the cache folder has it for this source and torch."""
+def build(kind: str = "cuda") -> Path:
+    """Compile the device `cuda` or `mps`, which takes some seconds, unless the cache folder has it for this source."""
     torch_folder = _torch_folder()
     version = (torch_folder / "version.py").read_bytes()
-    key = hashlib.sha256(SOURCE.read_bytes() + version + str(torch_folder).encode()).hexdigest()[:16]
+    key = hashlib.sha256(SOURCE.read_bytes() + version + f"{torch_folder} {kind}".encode()).hexdigest()[:16]
     folder = Path(os.environ.get("GPTZOO_CACHE") or Path.home() / ".cache" / "gptzoo").expanduser()
-    library = folder / f"pretended-cuda-{key}.so"
+    library = folder / f"pretended-{kind}-{key}.so"
     if library.exists():
         return library
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +42,7 @@ def build() -> Path:
         includes = [torch_folder / "include", torch_folder / "include/torch/csrc/api/include"]
         libraries = torch_folder / "lib"
         command = [str(compiler()), "-shared", "-fPIC", "-O0", "-std=c++20", "-w", *(f"-I{path}" for path in includes)]
+        command += ["-DPRETENDED_MPS"] if kind == "mps" else []
         command += [str(SOURCE), "-o", str(target), f"-L{libraries}", "-lc10", "-ltorch_cpu", f"-Wl,-rpath,{libraries}"]
         subprocess.run(command, check=True)
         target.replace(library)
@@ -92,6 +93,36 @@ def install() -> None:
     for name, function in functions.items():
         setattr(torch.cuda, name, function)
     graphs.install()
+
+
+def install_mps() -> None:
+    """Make a pretended MPS device available to torch. Call it before torch is imported."""
+    if "torch" in sys.modules:
+        raise RuntimeError("torch is imported already, so it has no pretended MPS device")
+    library = ctypes.CDLL(str(build("mps")))
+    import torch
+
+    library.listen(_on_wait)
+    generator = torch.Generator("mps")
+    torch.backends.mps.is_macos_or_newer = lambda *version: True
+    functions: dict[str, Any] = {
+        "driver_allocated_memory": lambda: 2**30,
+        "get_rng_state": lambda *device: generator.get_state(),
+        "manual_seed": generator.manual_seed,
+        "set_rng_state": lambda state, *device: generator.set_state(state),
+        "synchronize": lambda: None,
+    }
+    for name, function in functions.items():
+        setattr(torch.mps, name, function)
+
+    def attention(q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, **options: Any) -> Any:
+        is_causal = options.pop("is_causal", False)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill(~attn_mask, float("-inf"))
+        step_by_step = torch.ops.aten._scaled_dot_product_attention_math  # torch chooses a kernel that only a Mac has
+        return step_by_step(q, k, v, attn_mask, dropout_p, is_causal, None, **options)[0]
+
+    torch.nn.functional.scaled_dot_product_attention = attention
 
 
 class _Properties:

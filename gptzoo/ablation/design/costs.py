@@ -19,10 +19,7 @@ from gptzoo.model.accounting import model_costs, state_bytes
 from gptzoo.model.dry_run import Precision
 from gptzoo.spec.model import ModelSpec
 from gptzoo.spec.run import RunSpec
-
-PlanProgress = Callable[[str, int, int], None]
-"""Called while a plan is made: with the stage, the number of variants that are done, and the number of variants."""
-COUNTING = "counting FLOPs and memory"
+from gptzoo.terminal.activity import activity
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,7 @@ class Costs:
 class CostCache:
     """A cache of model costs and prepared data, which are computed only once."""
 
-    def __init__(self, on_progress: PlanProgress = lambda stage, n_done, n: None) -> None:
-        self._on_progress = on_progress
+    def __init__(self) -> None:
         self._costs: dict[str, Costs] = {}
         self._data: dict[str, tuple[Tokenizer, TokenStore]] = {}
 
@@ -68,10 +64,8 @@ class CostCache:
             key, compute = self._key_and_function(run)
             if key not in self._costs:
                 to_compute.setdefault(key, (name, compute))
-        costs = call_isolated(
-            dict(to_compute.values()),
-            on_progress=lambda n_done: self._on_progress(COUNTING, n_done, len(to_compute)),
-        )
+        with activity("computing parameters, FLOPs and memory of variants", len(to_compute)) as progress:
+            costs = call_isolated(dict(to_compute.values()), on_progress=partial(setattr, progress, "done"))
         self._costs |= {key: costs[name] for key, (name, _) in to_compute.items()}
 
     def costs(self, spec: RunSpec) -> Costs:

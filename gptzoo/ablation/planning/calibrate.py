@@ -14,16 +14,16 @@ from statistics import median
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.ablation.design.costs import Costs, PlanProgress, tokens_per_step
+from gptzoo.ablation.design.costs import Costs, tokens_per_step
 from gptzoo.ablation.design.enumeration import spec_digest
 from gptzoo.ablation.execution.runner import RetryPolicy, Runner
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.trial import TrialState
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
+from gptzoo.terminal.activity import activity
 from gptzoo.training.run.metrics_file import read_complete_rows
 
-MEASURING = "measuring steps"
 _N_STEPS = 12
 _N_WARMUP_STEPS = 4  # not counted, because they allocate memory and tune kernels
 MAX_MEASURED = 12  # variants that are measured for a forecast; the others are interpolated by size
@@ -47,22 +47,19 @@ class _CalibrationTrial:
     spec: RunSpec
 
 
-def calibrate(
-    spec: AblationSpec,
-    runs: Mapping[str, RunSpec],
-    folder: Path,
-    on_progress: PlanProgress = lambda stage, n_done, n: None,
-) -> dict[str, Calibration]:
+def calibrate(spec: AblationSpec, runs: Mapping[str, RunSpec], folder: Path) -> dict[str, Calibration]:
     """Measure the runs, by variant, in `folder`. Runs that fail are left out of the result."""
     shortened = {name: _calibration_trial(run) for name, run in runs.items()}
     trials = list({trial.name: trial for trial in shortened.values()}.values())
     arguments = [part for file in registry.current().files for part in ("--plugin", str(file))]
-
-    def report(states: Mapping[str, TrialState]) -> None:
-        on_progress(MEASURING, sum(state in ("done", "failed") for state in states.values()), len(trials))
-
     policy = RetryPolicy(retries=0, hang_timeout=spec.silence)
-    Runner(trials, folder, spec.executor.build(), retry_policy=policy, arguments=arguments, on_change=report).run()
+    with activity("measuring the speed of variants by short runs", len(trials)) as progress:
+
+        def count(states: Mapping[str, TrialState]) -> None:
+            progress.done = sum(state in ("done", "failed") for state in states.values())
+
+        executor = spec.executor.build()
+        Runner(trials, folder, executor, retry_policy=policy, arguments=arguments, on_change=count).run()
     measured = {trial.name: _measure(TrialFolder(folder / "trials" / trial.name), trial.spec) for trial in trials}
     calibrations = {name: measured[trial.name] for name, trial in shortened.items()}
     return {name: calibration for name, calibration in calibrations.items() if calibration is not None}

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from gptzoo.ablation.design.costs import PlanProgress
 from gptzoo.ablation.planning.baseline_lengths import steps_at
 from gptzoo.ablation.planning.calibrate import (
     Calibration,
@@ -51,14 +50,12 @@ class Forecast:
     extension_seconds: float | None = None  # the most that extending the grids may add
 
 
-def forecast(
-    plan: Plan, folder: Path, scratch: Path, on_progress: PlanProgress = lambda stage, n_done, n: None
-) -> Forecast:
+def forecast(plan: Plan, folder: Path, scratch: Path) -> Forecast:
     """Measure a few steps of the variants with the plan's executor, in `scratch`, and extrapolate to all trials."""
     runs = {variant.name: variant.spec for variant in plan.variants}
     costs = {variant.name: variant.costs for variant in plan.variants}
     names = variants_to_measure(costs, plan.baseline)
-    measured = calibrate(plan.spec, {name: runs[name] for name in names}, scratch, on_progress)
+    measured = calibrate(plan.spec, {name: runs[name] for name in names}, scratch)
     calibrations = estimate_calibrations(measured, costs)
     seconds = {
         variant.name: calibrations[variant.name].trial_seconds(variant.n_steps, variant.spec.eval.every)

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gptzoo.ablation.records.analysis import Analysis, Comparison
+from gptzoo.ablation.records.analysis import Analysis, Comparison, Cost, Matched
 from gptzoo.ablation.records.outcome import Outcome, Variant
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.report import palette
 from gptzoo.ablation.report.figures.figure import Figure
 from gptzoo.ablation.report.figures.task_figures import build_heat_map
 from gptzoo.ablation.report.page_frame import data_url, json_text, render
-from gptzoo.ablation.report.ranking_table import ranking_columns, ranking_row
+from gptzoo.ablation.report.ranking_table import ranking_table
 from gptzoo.ablation.report.summary import headline, methods
 from gptzoo.ablation.report.tables import Table
+from gptzoo.ablation.statistics.training import training_facts
 from gptzoo.ablation.warnings.tuning import tuned_variants
 
 
@@ -45,6 +46,8 @@ def render_page(
     """
     compared = [comparison.variant for comparison in analysis.comparisons]
     order = list(dict.fromkeys([*analysis.ranking, *outcome.baselines, *compared]))
+    columns, rows = ranking_table(outcome, analysis, {name: f"variant-{i}" for i, name in enumerate(order, 1)})
+    matched = _informative_costs(analysis)
     return render(
         "page.html",
         figures=figures,
@@ -57,14 +60,29 @@ def render_page(
         headline=headline(outcome, analysis),
         findings=[comparison for comparison in analysis.comparisons if comparison.variant in outcome.compared],
         methods=methods(outcome, analysis),
-        columns=ranking_columns(outcome),
-        rows=[ranking_row(outcome, analysis, name, f"variant-{i}") for i, name in enumerate(order, 1)],
+        trained=training_facts(outcome),
+        columns=columns,
+        rows=rows,
+        matched=matched,
+        matched_variants=[name for name in analysis.ranking if any(name in of.losses for of in matched.values())],
         heat_map=build_heat_map(analysis),
         variants=_variant_details(outcome, analysis, order),
         tuned=tuned_variants(outcome),
         samples=_samples_by_seed(outcome, order),
         downloads=_downloads(outcome, tables),
     )
+
+
+def _informative_costs(analysis: Analysis) -> dict[Cost, Matched]:
+    """Return the costs at which the results differ from those at the end of training.
+
+    If all variants cost the same, or if no longer run could be interpolated, the table would repeat the ranking.
+    """
+    return {
+        cost: at_cost
+        for cost, at_cost in analysis.matched.items()
+        if any(name in at_cost.losses for name in at_cost.cut_short)
+    }
 
 
 def _variant_details(outcome: Outcome, analysis: Analysis, order: Sequence[str]) -> list[VariantDetails]:

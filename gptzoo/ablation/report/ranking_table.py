@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gptzoo.ablation.records.analysis import Analysis, CostToReach, Estimate
@@ -50,8 +50,18 @@ class Row:
     cells: Sequence[Cell]
 
 
-def ranking_columns(outcome: Outcome) -> list[Column]:
-    """Return the columns of the ranking."""
+def ranking_table(outcome: Outcome, analysis: Analysis, links: Mapping[str, str]) -> tuple[list[Column], list[Row]]:
+    """Return the columns and rows of the ranking. Columns without any value, such as p of a single seed, are left out.
+
+    links: ids of the elements with the details of each variant, by name, in the order of the rows.
+    """
+    columns = _columns(outcome)
+    rows = [_row(outcome, analysis, name, link) for name, link in links.items()]
+    filled = [index for index in range(len(columns)) if any(row.cells[index].value for row in rows)]
+    return [columns[i] for i in filled], [Row(row.name, [row.cells[i] for i in filled]) for row in rows]
+
+
+def _columns(outcome: Outcome) -> list[Column]:
     baseline = "the baseline of the same task" if outcome.task_axes else outcome.baseline
     return [
         Column("variant", "Name of the variant", numeric=False),
@@ -64,7 +74,7 @@ def ranking_columns(outcome: Outcome) -> list[Column]:
         ),
         Column("verdict", "Follows from the interval of the difference and the margin", numeric=False),
         Column("p", "p value of the hypothesis of no difference, corrected for all comparisons (Holm)"),
-        Column("effect", "Effect size: the difference in standard deviations over seeds"),
+        Column("effect (SD)", "Effect size: the difference in standard deviations over seeds"),
         Column(
             "detectable",
             f"Smallest true difference that this number of seeds detects with a power of {outcome.power:.0%}",
@@ -75,8 +85,7 @@ def ranking_columns(outcome: Outcome) -> list[Column]:
     ]
 
 
-def ranking_row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> Row:
-    """Return the row of a variant. `link` is the id of the element with its details."""
+def _row(outcome: Outcome, analysis: Analysis, name: str, link: str) -> Row:
     variant = next(variant for variant in outcome.variants if variant.name == name)
     comparison = next((c for c in analysis.comparisons if c.variant == name), None)
     mean = analysis.ranking.get(name)

@@ -9,6 +9,7 @@ from gptzoo.ablation.records.analysis import Analysis, Verdict
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.report.formatting import format_estimate
 from gptzoo.ablation.warnings.tuning import tuned_variants
+from gptzoo.ablation.warnings.unequal_costs import describe_unequal_costs
 from gptzoo.ablation.wording import better_direction, format_count, unit_of
 
 
@@ -48,10 +49,10 @@ def _headline_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
     baseline = "the baseline of the same task" if outcome.task_axes else analysis.baseline
     yield f"Of {format_count(len(compared), 'variant')} compared with {baseline}: {_enumeration(parts)}."
     if analysis.ranking and not outcome.task_axes:
-        yield _best_mean(analysis)
+        yield _best_mean(outcome, analysis)
 
 
-def _best_mean(analysis: Analysis) -> str:
+def _best_mean(outcome: Outcome, analysis: Analysis) -> str:
     best, estimate = next(iter(analysis.ranking.items()))
     mean = f"{format_estimate(estimate)} {analysis.unit}".rstrip()
     end = "highest" if analysis.higher_is_better else "lowest"
@@ -63,7 +64,10 @@ def _best_mean(analysis: Analysis) -> str:
         "same": "; it is the same as the baseline",
         "cannot tell": "; it cannot be told apart from the baseline",
     }.get(verdict or "", "")
-    return f"{best} has the {end} {analysis.metric}: {mean}{remark}."
+    variants = {variant.name: variant for variant in outcome.variants}
+    unequal = describe_unequal_costs([(variants[best], variants[analysis.baseline])])
+    unequal = f", with {unequal}" if unequal and verdict in ("better", "same") else ""
+    return f"{best} has the {end} {analysis.metric}: {mean}{remark}{unequal}."
 
 
 def methods(outcome: Outcome, analysis: Analysis) -> str:

@@ -20,6 +20,7 @@ from gptzoo.ablation.report.without_paths import without_paths
 from gptzoo.ablation.scaling.result import LadderResult
 from gptzoo.ablation.statistics.analyse import analyse
 from gptzoo.errors import FolderError
+from gptzoo.terminal.activity import each
 from gptzoo.utils.atomic import write_text
 
 Note = Callable[[str], None]
@@ -118,7 +119,8 @@ def _write_figures(
 ) -> dict[str, list[Path]]:
     """Draw the figures and return the files of each, by name. Return {} if matplotlib is not installed."""
     try:
-        drawn = {figure.name: draw_figure(figure, styles, folder) for figure in figures}
+        named = each(figures, "drawing the figures of the report")
+        drawn = {figure.name: draw_figure(figure, styles, folder) for figure in named}
         return drawn if heat_map is None else {**drawn, heat_map.name: draw_heat_map(heat_map, folder)}
     except ImportError:
         note("no PNG and SVG figures: they need matplotlib; pip install 'gptzoo[plot]'")

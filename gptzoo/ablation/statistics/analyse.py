@@ -9,7 +9,7 @@ from statistics import mean
 
 from gptzoo.ablation.machine_metrics import without_machine_metrics
 from gptzoo.ablation.records.analysis import Analysis, Comparison, Effect, Verdict
-from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.outcome import Outcome, Variant
 from gptzoo.ablation.records.selection import Selection
 from gptzoo.ablation.statistics.contrast import (
     Contrast,
@@ -21,7 +21,7 @@ from gptzoo.ablation.statistics.contrast import (
 )
 from gptzoo.ablation.statistics.cost_to_reach import cost_notes, costs_to_reach
 from gptzoo.ablation.statistics.curves import curve_bands, losses_at_equal_cost
-from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts
+from gptzoo.ablation.statistics.effects import FactorialContrast, factorial_contrasts, pairs_of_choice
 from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, apply_holm_correction
 from gptzoo.ablation.statistics.notes import report_notes
 from gptzoo.ablation.statistics.pareto import pareto_fronts
@@ -31,6 +31,7 @@ from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
 from gptzoo.ablation.statistics.tasks import mean_of_shares, task_results
 from gptzoo.ablation.statistics.training import describe_training
 from gptzoo.ablation.warnings.results import result_warnings
+from gptzoo.ablation.warnings.unequal_costs import VariantPair, describe_unequal_costs
 from gptzoo.ablation.wording import describe_failures, unit_of
 
 
@@ -170,6 +171,7 @@ def _comparison(
     failed = outcome.failures(name)
     if failed:
         sentence += f" {describe_failures(failed, len(outcome.trials_of(name)))}."
+    sentence += _unequal_costs(corrected.verdict, [(_variant(outcome, name), _variant(outcome, reference))])
     sentence += _left_out(outcome, name)
     return Comparison(
         variant=name,
@@ -185,6 +187,16 @@ def _comparison(
         sentence=sentence,
         level=corrected.level,
     )
+
+
+def _variant(outcome: Outcome, name: str) -> Variant:
+    return next(variant for variant in outcome.variants if variant.name == name)
+
+
+def _unequal_costs(verdict: Verdict, pairs: Sequence[VariantPair]) -> str:
+    """Return a sentence on the size and compute that differ behind a verdict, or ""."""
+    described = describe_unequal_costs(pairs) if verdict in ("better", "worse", "same") else ""
+    return f" At unequal cost: it has {described}." if described else ""
 
 
 def _left_out(outcome: Outcome, name: str) -> str:
@@ -228,7 +240,8 @@ def _effect(outcome: Outcome, factorial: FactorialContrast, corrected: Corrected
             metric=outcome.metric,
             margin=outcome.margin,
             more_seeds=more_seeds,
-        ),
+        )
+        + _unequal_costs(corrected.verdict, pairs_of_choice(outcome, factorial)),
     )
 
 

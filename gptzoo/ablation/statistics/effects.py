@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gptzoo.ablation.records.outcome import Outcome
+from gptzoo.ablation.records.outcome import Outcome, Variant
 from gptzoo.ablation.statistics.contrast import Contrast, Endpoints, estimate_contrast, pooled_sd
 
 Cells = Mapping[tuple[str, ...], Endpoints]  # by the choices on all axes, in the order of the axes
@@ -82,3 +82,16 @@ def _signed_corners(choices: Mapping[str, str], reference: Mapping[str, str]) ->
     for picks in itertools.product((True, False), repeat=len(choices)):
         corner = {path: choices[path] if pick else reference[path] for path, pick in zip(choices, picks, strict=True)}
         yield (-1) ** picks.count(False), corner
+
+
+def pairs_of_choice(outcome: Outcome, factorial: FactorialContrast) -> list[tuple[Variant, Variant]]:
+    """Return the variants with the choice of a main effect and those with its reference. Interactions have none."""
+    if len(factorial.choices) > 1:
+        return []
+    by_choices = {tuple(variant.choices.items()): variant for variant in outcome.variants}
+    pairs = [
+        (variant, by_choices.get(tuple({**variant.choices, **factorial.reference}.items())))
+        for variant in outcome.variants
+        if factorial.choices.items() <= variant.choices.items()
+    ]
+    return [(variant, reference) for variant, reference in pairs if reference is not None]

@@ -1,4 +1,4 @@
-"""A sentence on what was trained: data, size, steps and device. Findings begin with it."""
+"""Facts about what was trained: data, size, steps and device. Findings begin with it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ def describe_training(outcome: Outcome, models: str = "") -> str:
 
     models: the models in words (default: the number of variants).
     """
+    facts = training_facts(outcome, models)
+    if "device" in facts:
+        facts["device"] = f"device {facts['device']}"
+    return f"Trained: {'; '.join(facts.values())}."
+
+
+def training_facts(outcome: Outcome, models: str = "") -> dict[str, str]:
+    """Return the same by subject: "models", "data", "training" and "device", as far as they are known."""
     variants = [v for v in outcome.variants if v.name in {*outcome.baselines, *outcome.compared}]
-    parts = [
-        f"{models or format_count(len(variants), 'variant')} with {_range(v.n_parameters for v in variants)} "
-        f"parameters, {_seeds(outcome, variants)}",
-        _data(outcome, variants),
-        _length(variants),
-        _device(outcome.environment),
-    ]
-    return f"Trained: {'; '.join(filter(None, parts))}."
+    facts = {
+        "models": f"{models or format_count(len(variants), 'variant')} with "
+        f"{_range(v.n_parameters for v in variants)} parameters, {_seeds(outcome, variants)}",
+        "data": _data(outcome, variants),
+        "training": _length(variants),
+        "device": _device(outcome.environment),
+    }
+    return {subject: fact for subject, fact in facts.items() if fact}
 
 
 def _seeds(outcome: Outcome, variants: list[Variant]) -> str:
@@ -66,8 +74,8 @@ def _device(environment: Mapping[str, Any]) -> str:
     if not device:
         return ""
     if not str(device).startswith("cpu") or not isinstance(threads, int):
-        return f"device {device}"
-    return f"device {device} with {format_count(threads, 'thread')}"
+        return str(device)
+    return f"{device} with {format_count(threads, 'thread')}"
 
 
 def _labels(labels: list[str]) -> str:

@@ -15,7 +15,8 @@ from rich.text import Text
 from gptzoo.ablation.execution.runner import Runner
 from gptzoo.ablation.planning.plan_types import PlannedTrial
 from gptzoo.ablation.records.trial import TrialState
-from gptzoo.ablation.terminal.tables import format_duration, plain_console, plain_table
+from gptzoo.terminal.durations import format_duration
+from gptzoo.terminal.text_table import plain_console, plain_table, print_lines
 from gptzoo.training.run.metrics_file import read_last_row
 from gptzoo.training.tracking.progress import format_metrics
 
@@ -67,7 +68,7 @@ class LiveTable:
         line = f"{position}  {state}  {trial.variant} seed {trial.seed}: {result}"
         self.ended_lines.append(line)
         if self.live is None:
-            self.console.print(line, markup=False, soft_wrap=True)
+            print_lines(self.console, [line])
 
     def _table(self, trials: Sequence[PlannedTrial], runner: Runner, states: Mapping[str, TrialState]) -> Group:
         table = plain_table("running", ">seed", ">step", "")

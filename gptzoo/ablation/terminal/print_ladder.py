@@ -15,8 +15,9 @@ from gptzoo.ablation.scaling.plan_ladder import AXIS, LadderPlan
 from gptzoo.ablation.scaling.result import LadderAnalysis, LadderResult
 from gptzoo.ablation.scaling.sentences import format_factor
 from gptzoo.ablation.scaling.warnings import planned_warnings, too_few_sizes
-from gptzoo.ablation.terminal.tables import format_duration, plain_table
 from gptzoo.ablation.wording import format_count, listed
+from gptzoo.terminal.durations import format_duration
+from gptzoo.terminal.text_table import plain_table, print_lines
 
 
 def print_ladder_plan(
@@ -47,8 +48,7 @@ def print_ladder_plan(
             "; ".join(filter(None, ("held out" if run.held_out else "", variant.tuned))),
         )
     console.print(table)
-    for line in ("", *_plan_lines(ladder, plan, folder, forecast)):
-        console.print(line, markup=False, soft_wrap=True)
+    print_lines(console, ("", *_plan_lines(ladder, plan, folder, forecast)))
 
 
 def _plan_lines(ladder: LadderPlan, plan: Plan, folder: Path, forecast: Forecast | None) -> Iterator[str]:
@@ -107,8 +107,7 @@ def print_ladder(result: LadderResult, console: Console) -> None:
     """Print the points with their residuals and multipliers, and the findings as sentences."""
     if result.analysis is not None:
         _print_points(result.analysis, console)
-    for line in ("", *_result_lines(result)):
-        console.print(line, markup=False, soft_wrap=True)
+    print_lines(console, ("", *_result_lines(result)))
 
 
 def _print_points(analysis: LadderAnalysis, console: Console) -> None:

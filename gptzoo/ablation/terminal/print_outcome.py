@@ -17,8 +17,8 @@ from gptzoo.ablation.terminal.print_rungs import print_rungs, selection_as_dict
 from gptzoo.ablation.terminal.print_scores import print_scores, scores_as_dict
 from gptzoo.ablation.terminal.print_tasks import print_tasks, tasks_as_dict
 from gptzoo.ablation.terminal.print_tuning import print_tuning, tuning_as_dict
-from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.ablation.wording import format_count
+from gptzoo.terminal.text_table import plain_table
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
@@ -55,7 +55,8 @@ def outcome_sentences(outcome: Outcome, analysis: Analysis) -> list[str]:
     if selection is not None:
         lines += [f"failed: {failure}" for failure in selection.failures()]
     counts = ", ".join(f"{n} {state}" for state, n in sorted(_count_states(outcome).items()))
-    return [*lines, f"{outcome.name}: {format_count(len(outcome.all_trials), 'trial')}: {counts}"]
+    lines.append(f"{outcome.name}: {format_count(len(outcome.all_trials), 'trial')}: {counts}")
+    return lines
 
 
 def variant_rows(outcome: Outcome, analysis: Analysis) -> list[tuple[str, ...]]:

@@ -15,9 +15,10 @@ from gptzoo.ablation.planning.forecast import Detectable, Forecast
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
-from gptzoo.ablation.terminal.tables import format_duration, plain_table
 from gptzoo.ablation.warnings.results import variant_warnings
 from gptzoo.ablation.wording import better_direction, format_count
+from gptzoo.terminal.durations import format_duration
+from gptzoo.terminal.text_table import plain_table, print_lines
 
 _N_REASONS_SHOWN = 20
 
@@ -41,8 +42,7 @@ def print_plan(plan: Plan, folder: Path, forecast: Forecast | None, console: Con
             "; ".join(filter(None, (baseline, variant.residue, variant.tuned))),
         )
     console.print(table)
-    for line in ("", *_summary(plan, folder), *_exclusions_and_notes(plan), *_forecast(plan, forecast)):
-        console.print(line, markup=False, soft_wrap=True)
+    print_lines(console, ("", *_summary(plan, folder), *_exclusions_and_notes(plan), *_forecast(plan, forecast)))
 
 
 def _summary(plan: Plan, folder: Path) -> Iterator[str]:

@@ -11,8 +11,8 @@ from rich.console import Console
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.selection import RungEntry, RungTrial, Selection
 from gptzoo.ablation.selection.halving import rung_sizes
-from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.ablation.wording import format_count
+from gptzoo.terminal.text_table import plain_table
 
 
 def print_rungs(selection: Selection, console: Console) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from gptzoo.ablation.records.analysis import Analysis, Estimate
-from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.ablation.wording import better_direction
+from gptzoo.terminal.text_table import plain_table
 
 
 def print_scores(analysis: Analysis, console: Console) -> None:

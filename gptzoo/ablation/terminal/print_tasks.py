@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from gptzoo.ablation.records.analysis import Analysis
-from gptzoo.ablation.terminal.tables import plain_table
+from gptzoo.terminal.text_table import plain_table
 
 
 def print_tasks(analysis: Analysis, console: Console) -> None:

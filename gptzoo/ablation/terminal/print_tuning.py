@@ -9,8 +9,8 @@ from rich.console import Console
 
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.tuning import GridValue
-from gptzoo.ablation.terminal.tables import plain_table
 from gptzoo.ablation.warnings.tuning import tuned_variants
+from gptzoo.terminal.text_table import plain_table, print_lines
 
 
 def print_tuning(outcome: Outcome, console: Console) -> None:
@@ -21,7 +21,7 @@ def print_tuning(outcome: Outcome, console: Console) -> None:
     first = tuned[0][1]
     seeds = ", ".join(map(str, first.seeds))
     heading = f"{first.field} was tuned for each variant before the comparison, by the mean {outcome.metric} of seed"
-    console.print(f"{heading} {seeds}:", markup=False, soft_wrap=True)
+    print_lines(console, [f"{heading} {seeds}:"])
     table = plain_table("variant", ">chosen", "edge", "grid")
     for variant, tuning in tuned:
         chosen = "-" if tuning.best is None else f"{tuning.best:g}"

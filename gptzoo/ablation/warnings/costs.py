@@ -10,7 +10,8 @@ from gptzoo.ablation.wording import format_count, listed
 from gptzoo.spec.ablation_fairness import BudgetSpec
 from gptzoo.utils.units import scaled
 
-_MIN_DIFFERENCE = 0.01  # of the baseline; size matching and rounding to whole steps leave about as much
+MIN_RELATIVE_DIFFERENCE = 0.01
+"""Share of a cost of the baseline up to which costs count as equal: matching and rounding leave about as much."""
 _MAX_BUDGET_ERROR = 0.05  # of a budget
 
 
@@ -105,10 +106,16 @@ def _unequal(
     if not reference:
         return
     shares = {name: value / reference - 1 for name, value in values.items() if value is not None}
-    others = {name: share for name, share in shares.items() if abs(share) > _MIN_DIFFERENCE}
+    others = {name: share for name, share in shares.items() if abs(share) > MIN_RELATIVE_DIFFERENCE}
     if others:
         largest = sorted(others, key=lambda name: -abs(others[name]))
-        parts = [f"{name} has {format_value(values[name] or 0)} ({_percent(others[name])})" for name in largest]
+        by_value: dict[str, list[str]] = {}
+        for name in largest:
+            by_value.setdefault(f"{format_value(values[name] or 0)} ({_percent(others[name])})", []).append(name)
+        parts = [
+            f"{' and '.join(names) if len(names) == 2 else listed(names)} {'has' if len(names) == 1 else 'have'} {text}"
+            for text, names in by_value.items()
+        ]
         compared = f"{listed(parts)}, against {format_value(reference)} of {baseline}"
         yield ComparisonWarning(kind, text.format(compared), largest)
 

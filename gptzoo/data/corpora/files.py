@@ -14,6 +14,7 @@ from gptzoo.data.file_checksums import file_sha256
 from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError
 from gptzoo.spec.paths import PathOption
+from gptzoo.terminal.activity import each
 
 
 class FileCorpus(Corpus):
@@ -38,7 +39,7 @@ class FileCorpus(Corpus):
         digest = hashlib.sha256(f"{self.config.type}/{self.config.val_fraction}".encode())
         for path in (self.config.path, self.config.val_path):
             digest.update(b"|")
-            for file in self._files(path) if path else []:
+            for file in each(self._files(path) if path else [], f"computing checksums of {path}"):
                 with open_binary(file):  # raises DataError if it cannot be read
                     digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()

@@ -40,18 +40,21 @@ const text = make("div", { class: "text mono" });
 const strongest = make("p", { class: "strongest", "aria-live": "polite" });
 const slider = make("input", { type: "range", min: 0, value: 0, oninput: () => point(Number(slider.value)) });
 const legend = make("div", { class: "legend" }, "0", make("i"), "1");
-view.append(make("div", { class: "columns" },
-  make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview),
-  make("section", { class: "panel scroll", style: "flex: 1; min-width: min(340px, 100%)" }, title,
-    make("div", { class: "scroll" }, large), legend, reading,
+const frame = make("div", { class: "scroll" }, large);
+const allHeads = make("section", { class: "panel scroll", style: "max-height: 86vh" }, make("h2", {}, "All heads"), overview);
+view.append(make("div", { class: "columns" }, allHeads,
+  make("section", { class: "panel scroll", style: "flex: 1; min-width: min(340px, 100%)" }, title, frame, legend, reading,
     make("label", { class: "query-slider" }, "Token that attends ", slider), strongest, text)));
 if (data.without_map.length) view.append(make("p", {}, `No attention scores: ${data.without_map.join(", ")}.`));
 
 function drawOverview() {
   const colours = palette();
   const widest = maps.reduce((one, other) => (other.heads > one.heads ? other : one));
-  const heads = widest.numbers.map((number) => make("th", {}, `head ${number}`));
-  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th", {}, "layer"), ...heads)),
+  const heads = widest.numbers.map((number) => make("th", {}, `${number}`));
+  // Thumbnails of all heads fit into the page side by side, unless they would become too small to see.
+  const names = 8 * Math.max(...maps.map((map) => map.path.length)), room = document.body.clientWidth - 80 - names;
+  overview.style.setProperty("--thumbnail", `${Math.max(20, Math.min(64, Math.floor(room / widest.heads) - 6))}px`);
+  overview.replaceChildren(make("thead", {}, make("tr", {}, make("th", {}, "head"), ...heads)),
     make("tbody", {}, ...maps.map((map, layer) => make("tr", {}, make("th", { title: map.type }, map.path),
       ...Array.from({ length: map.heads }, (_, head) => make("td", {}, make("button", {
         "data-at": `${layer},${head}`, "aria-label": `${map.path}, head ${map.numbers[head]}`,
@@ -65,15 +68,18 @@ function drawMap() {
   const map = maps[chosen.layer], colours = palette();
   const rows = labels(map.queries), columns = labels(map.keys);
   const ratio = window.devicePixelRatio || 1;
-  const room = Math.min(760, (large.parentElement.clientWidth || 760) - ROOM_FOR_LABELS);
-  cell = Math.max(4, Math.min(26, Math.floor(room / map.keys), Math.floor(760 / map.queries)));
-  const named = cell >= 9;
   const context = large.getContext("2d");
+  context.font = '12px ui-monospace, "DejaVu Sans Mono", Menlo, monospace';
+  const wordWidth = (names) => Math.max(...names.map((name) => context.measureText(name).width));
+  // The map fills the width of its panel, or the height of the window.
+  const wide = (frame.clientWidth - wordWidth(rows) - 12) / map.keys, high = (innerHeight - 180 - wordWidth(columns)) / map.queries;
+  cell = Math.max(4, Math.min(64, Math.floor(Math.min(wide, Math.max(high, 12)))));
+  const named = cell >= 9, upright = wordWidth(columns) <= cell - 2;
   const font = `${Math.min(12, cell - 1)}px ui-monospace, "DejaVu Sans Mono", Menlo, monospace`;
   context.font = font;
   const longest = (names) => (named ? Math.ceil(Math.max(...names.map((name) => context.measureText(name).width))) + 8 : 2);
   left = longest(rows);
-  top_ = longest(columns);
+  top_ = upright && named ? 20 : longest(columns);
   const width = left + cell * map.keys + 2, height = top_ + cell * map.queries + 2;
   large.width = width * ratio;
   large.height = height * ratio;
@@ -97,10 +103,10 @@ function drawMap() {
     });
     columns.forEach((name, column) => {
       context.save();
-      context.translate(left + cell * (column + 0.5), top_ - 4);
-      context.rotate(-Math.PI / 2);
+      context.translate(left + cell * (column + 0.5), top_ - (upright ? 9 : 4));
+      if (!upright) context.rotate(-Math.PI / 2);
       context.fillStyle = colours.ink;
-      context.textAlign = "left";
+      context.textAlign = upright ? "center" : "left";
       context.fillText(name, 0, 0);
       context.restore();
     });
@@ -183,4 +189,5 @@ function drawAll() {
   choose(chosen.layer, chosen.head);
 }
 whenColoursChange(drawAll);
+addEventListener("resize", drawAll);
 drawAll();

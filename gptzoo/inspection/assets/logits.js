@@ -6,7 +6,7 @@ const cells = [];
 const table = make("table", { class: "lens mono" });
 const detail = make("section", { class: "panel", style: "min-width: 300px; flex: 1; position: sticky; top: 12px" });
 view.append(make("div", { class: "columns" },
-  make("section", { class: "panel scroll", style: "max-width: 100%" }, table), detail));
+  make("section", { class: "panel scroll", style: "flex: 1 1 auto; max-width: 100%" }, table), detail));
 
 for (let layer = nLayers - 1; layer >= 0; layer--) {
   const row = make("tr", {}, make("th", { scope: "row" }, data.layers[layer]));

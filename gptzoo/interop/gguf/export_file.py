@@ -42,9 +42,16 @@ class GgufExport:
 
 
 def export_gguf(
-    model: Architecture | StoredModel, tokenizer: Tokenizer | None, file: Path, file_type: GgufType = "f32"
+    model: Architecture | StoredModel,
+    tokenizer: Tokenizer | None,
+    file: Path,
+    file_type: GgufType = "f32",
+    *,
+    name: str = "",
 ) -> GgufExport:
     """Write a model as a GGUF file for llama.cpp, atomically.
+
+    name: name of the model in the file. Default: that of its spec.
 
     Besides the tensors of a model that is in memory, there is one tensor in memory at a time.
 
@@ -60,7 +67,7 @@ def export_gguf(
     write_gguf(
         file,
         architecture.name,
-        {"general.name": model.spec.name, **_metadata(architecture, native.spec), **values},
+        {"general.name": name or model.spec.name, **_metadata(architecture, native.spec), **values},
         {name: header.shape for name, header in found.headers.items()},
         _tensors(architecture, native.spec, found.tensors),
         file_type,

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from gptzoo.sampling.compile.export import ExportedStep, Guards
+from gptzoo.terminal.activity import activity
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX
 from gptzoo.utils.cache_folder import cache_folder
 
@@ -53,7 +54,8 @@ def load_or_compile(exported: ExportedStep, inputs: Sequence[Tensor]) -> Compile
             warnings.warn(f"{package}: cannot be read, so the code is compiled again: {error}", stacklevel=2)
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary) / "step.pt2"
-        with warnings.catch_warnings(category=FutureWarning, action="ignore"):  # torch warns about its own code
+        # torch warns about its own code.
+        with warnings.catch_warnings(category=FutureWarning, action="ignore"), activity("compiling the decode step"):
             torch._inductor.aoti_compile_and_package(exported.program, package_path=str(package))
         expressions = exported.guard_expressions()  # compilation adds guards
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gptzoo.utils.transfer import tensor_on
+from gptzoo.utils.transfer import tensor_on, widest_float
 
 
 def sample_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
@@ -17,7 +17,8 @@ def sample_tokens(logits: Tensor, uniforms: Tensor) -> Tensor:
     """
     if logits.is_cpu and bool((logits.isfinite().sum(dim=-1) == 1).all()):  # greedy: one token is left in each row
         return logits.argmax(dim=-1)
-    tokens = _invert_cumulative(logits.double().softmax(dim=-1), tensor_on(logits.device, uniforms.numpy()))
+    shares = logits.to(widest_float(logits.device)).softmax(dim=-1)
+    tokens = _invert_cumulative(shares, tensor_on(logits.device, uniforms.numpy()))
     return tokens.clamp(max=logits.shape[-1] - 1)  # logits that are not finite give an index after the last
 
 
@@ -28,7 +29,7 @@ def draw_uniforms(generators: Sequence[torch.Generator]) -> Tensor:
 
 def probabilities(logits: Tensor) -> Tensor:
     """Return the probabilities (B, V) of logits (B, V) as float64 on the CPU."""
-    return logits.double().softmax(dim=-1).cpu()
+    return logits.to(widest_float(logits.device)).softmax(dim=-1).cpu().double()
 
 
 def sample_from_weights(weights: Tensor, uniforms: Tensor) -> list[int]:

@@ -121,7 +121,7 @@ def beam_search_steps(
         processed = process_logits_or_raise(stopping, log_probs, sequences)
         sums = torch.tensor([beam.score_sum for beam in open_beams], dtype=torch.float64)[:, None]
         kept: list[tuple[int, Beam]] = []  # index of the parent beam, and the extended beam
-        for rank, (parent, token, score_sum) in enumerate(_best_first(sums + processed.double().cpu())):
+        for rank, (parent, token, score_sum) in enumerate(_best_first(sums + processed.cpu().double())):
             finish_reason = stopping.finish_reason(open_beams[parent].sequence(prompt_ids, token))
             event = TokenEvent(token, float(log_probs[parent, token]), finish_reason, tops[parent])
             beam = Beam((*open_beams[parent].events, event), score_sum)

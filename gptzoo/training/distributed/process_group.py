@@ -80,6 +80,8 @@ def rank_device(name: str) -> torch.device:
     not available.
     """
     chosen = choose_device(name)
+    if chosen.type == "mps" and _world_size() > 1:
+        raise InputError(f"device {name!r}: several processes cannot use the one MPS device. Start one, or use cpu")
     if chosen.type != "cuda" or _world_size() == 1:
         return chosen
     if chosen.index is not None and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:

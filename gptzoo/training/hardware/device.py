@@ -11,19 +11,25 @@ import torch
 
 from gptzoo.errors import InputError
 
+_SUPPORTED = "auto, cpu, cuda, cuda:N and mps"
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` is CUDA if available, else the CPU. Raises InputError."""
+    """Return the device of this name; `auto` is CUDA if available, else the CPU. Raises InputError.
+
+    MPS has to be asked for: gptzoo is not tested on a Mac's GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"device {name!r}: torch does not know it. Use auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):  # mps has no float64, and losses are summed in float64
-        raise InputError(f"device {name!r}: gptzoo supports cpu and cuda only. Use one of them, or auto")
+        raise InputError(f"Unknown device {name!r}. Supported devices: {_SUPPORTED}") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device {name!r}: gptzoo does not support it. Supported devices: {_SUPPORTED}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device {name!r}: torch finds no MPS device, the GPU of a Mac. Use --device cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r}: torch finds no CUDA device. Use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -61,6 +67,14 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 @contextlib.contextmanager
 def preserve_rng_state(device: torch.device) -> Iterator[None]:
     """Restore the state of the global generators after the block, so that a run may seed them.
@@ -70,10 +84,13 @@ def preserve_rng_state(device: torch.device) -> Iterator[None]:
     in_use = device.type == "cuda" or torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if in_use else ()
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
     try:
         with torch.random.fork_rng(devices, device_type="cuda"):
             yield
     finally:
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
 
@@ -92,4 +109,6 @@ def float32_matmul_precision(precision: str) -> Iterator[None]:
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    if device.type == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()

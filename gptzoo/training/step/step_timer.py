@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from gptzoo.training.hardware.device import synchronize
+
 
 class StepTimer:
     """A clock for training steps.
@@ -35,8 +37,7 @@ class StepTimer:
         """End a step and return its seconds."""
         if self.device.type == "cuda" and self._arrived is not None and self._arrived_before is not None:
             return self._arrived - self._arrived_before
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
         return time.perf_counter() - self._started
 
     def pause(self) -> None:

@@ -22,7 +22,7 @@ from gptzoo.training.optim.loss_scale import LossScale
 from gptzoo.training.optim.optimizers import Optimizer
 from gptzoo.training.step.micro_batch import MicroBatch
 from gptzoo.utils.seeds import derive_seed, seed_all_generators
-from gptzoo.utils.transfer import on_host
+from gptzoo.utils.transfer import on_host, widest_float
 
 _METRICS = "model/"  # prefix of the metrics of sublayers
 
@@ -31,7 +31,7 @@ _METRICS = "model/"  # prefix of the metrics of sublayers
 class Gradient:
     """Facts about the gradient of one batch. The gradient itself is in `parameter.grad`, where torch keeps it."""
 
-    metrics: Mapping[str, Tensor]  # train/… and model/…, float64; some are lists
+    metrics: Mapping[str, Tensor]  # train/… and model/…, float64 where the device has it; some are lists
     metric_values: Mapping[str, float | list[float]]  # the same on the host
     losses: Tensor  # (n,) of all micro-batches of all ranks, auxiliary losses included; on the host
     norm: float  # before clipping
@@ -163,6 +163,7 @@ class TrainStep:
 
 def _metrics(loss: Tensor, auxiliary: AuxiliaryOutputs) -> dict[str, Tensor]:
     """Return the metrics of one micro-batch; `train/loss` is the cross-entropy, without auxiliary losses."""
-    auxiliary_losses = {f"train/{name}": value.detach().double() for name, value in auxiliary.losses.items()}
-    metrics = {"train/loss": loss.double() - sum(auxiliary_losses.values()), **auxiliary_losses}
-    return metrics | {f"{_METRICS}{name}": value.detach().double() for name, value in auxiliary.metrics.items()}
+    dtype = widest_float(loss.device)
+    auxiliary_losses = {f"train/{name}": value.detach().to(dtype) for name, value in auxiliary.losses.items()}
+    metrics = {"train/loss": loss.to(dtype) - sum(auxiliary_losses.values()), **auxiliary_losses}
+    return metrics | {f"{_METRICS}{name}": value.detach().to(dtype) for name, value in auxiliary.metrics.items()}

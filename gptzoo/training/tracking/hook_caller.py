@@ -27,7 +27,8 @@ class HookCaller:
         self.reported_changes: set[Origin] = set()  # plugins that have changed the model
         self.tensors = [*model.parameters(), *model.buffers()]
         device = self.tensors[0].device
-        self.devices = [device] if device.type == "cuda" else []
+        self.device_type = device.type if device.type != "cpu" else "cuda"
+        self.devices = [device] if device.type != "cpu" else []
 
     @property
     def has_hooks(self) -> bool:
@@ -56,7 +57,7 @@ class HookCaller:
     def _isolated(self, origin: Origin) -> Iterator[None]:
         """Restore torch's generators, training mode and gradients after a hook, and report changes of the model."""
         n_writes_before = self._n_writes()
-        with torch.random.fork_rng(self.devices):
+        with torch.random.fork_rng(self.devices, device_type=self.device_type):
             try:
                 yield
             finally:

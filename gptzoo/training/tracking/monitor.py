@@ -94,6 +94,8 @@ def _peak_memory_bytes(device: torch.device) -> int:
     """Return the peak memory so far: of tensors on a GPU, of the resident process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":  # its driver keeps freed memory, and counts no peak
+        return torch.mps.driver_allocated_memory()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

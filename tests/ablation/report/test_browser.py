@@ -193,3 +193,34 @@ def test_a_running_ablation_is_followed_and_the_settings_are_kept(browser: Any, 
         page.context.close()
         server.shutdown()
         thread.join()
+
+
+def test_on_a_phone_nothing_is_cut_and_no_line_runs_through_a_number(browser: Any, report: Path) -> None:
+    page = visit(browser, report.as_uri(), width=390).page
+    cut = """() => [...document.querySelectorAll("main *")]
+        .filter((node) => node.clientWidth && !node.closest("svg") && node.scrollWidth > node.clientWidth + 1)
+        .filter((node) => getComputedStyle(node).overflowX !== "visible").map((node) => node.outerHTML.slice(0, 80))"""
+    assert page.evaluate(cut) == []
+    row = page.locator("#ranking tbody tr").first
+    assert "effect (SD)" in row.inner_html()  # every cell names its column
+    assert row.locator("td").nth(1).evaluate("cell => getComputedStyle(cell, '::before').content") == '"val/loss"'
+    assert row.get_attribute("role") == "row"
+    # Whatever is drawn before the background of a text cannot be seen behind it.
+    covered = page.evaluate(
+        """() => [...document.querySelectorAll("#figure-means .row, #figure-differences .row")].map((row) => {
+          const back = row.querySelector(".under-text").getBoundingClientRect();
+          return [...row.querySelectorAll("text")].every((text) => { const box = text.getBoundingClientRect();
+            return box.left >= back.left - 1 && box.right <= back.right + 1 && box.bottom <= back.bottom + 2; });
+        })"""
+    )
+    assert len(covered) == 9
+    assert all(covered)
+    page.get_by_role("button", name="variant", exact=True).first.click()
+    assert names(page) == sorted(names(page))
+
+
+def test_curves_open_on_the_whole_training_if_its_end_has_few_points(browser: Any, tmp_path: Path) -> None:
+    page = visit(browser, write_report(many_variants(2), tmp_path).page.as_uri()).page
+    show = page.locator("#figure-curves").get_by_label("show")
+    assert show.locator("option").all_inner_texts() == ["whole training"]
+    assert page.locator("#figure-curves path.line").first.get_attribute("d").count("L") == 2

@@ -21,6 +21,7 @@ from gptzoo.ablation.report.html_page import render_page
 from gptzoo.ablation.report.tables import build_tables
 from gptzoo.ablation.selection.halving import select
 from gptzoo.ablation.statistics.analyse import analyse
+from gptzoo.ablation.statistics.training import training_facts
 
 
 def page_of(outcome: Outcome, **options: str) -> str:
@@ -133,7 +134,10 @@ def test_the_findings_begin_with_what_was_trained_and_with_the_warnings() -> Non
     analysis = analyse(ablation)
     text = ParsedPage(page_of(ablation)).text
     assert {warning.kind for warning in analysis.warnings} == {"failed seeds"}
-    places = [text.index(part) for part in ("Findings", analysis.trained, analysis.warnings[0].text)]
+    facts = training_facts(ablation)
+    assert list(facts) == ["models", "device"]  # the data and the length are not recorded in this outcome
+    assert all(fact in analysis.trained for fact in facts.values())
+    places = [text.index(part) for part in (*facts.values(), "Findings", analysis.warnings[0].text)]
     assert places == sorted(places)
     assert places[-1] < text.index(analysis.comparisons[0].sentence)
     assert "Warnings" not in ParsedPage(page_of(many_variants(3))).text
@@ -240,6 +244,62 @@ def test_stopped_variants_are_in_the_rung_tables_and_have_no_final_result() -> N
 
 def test_each_variant_says_which_family_it_is_exported_to() -> None:
     texts = ParsedPage(page_of(six_variants())).texts
-    stated = [after for before, after in itertools.pairwise(texts) if before == "exports as"]
+    stated = [after for before, after in itertools.pairwise(texts) if before == "export to transformers"]
     assert sorted(set(stated)) == ["llama", "not: attention <linear> (closest: llama)"]
     assert len(stated) == 6
+
+
+def headings(ablation: Outcome) -> list[str]:
+    """Return the headings of the ranking."""
+    return re.findall(r'<button type="button" title="[^"]*">(.*?)</button>', page_of(ablation))
+
+
+def test_columns_of_the_ranking_without_any_value_are_left_out() -> None:
+    single, several = headings(outcome({"a": {1: 2.0}, "b": {1: 2.5}})), headings(six_variants())
+    assert [title for title in several if title not in single] == ["p", "effect (SD)", "detectable"]
+    assert len(several) == 10
+
+
+def with_costs_of(seconds: dict[str, list[tuple[int, float]]]) -> Outcome:
+    """Return an ablation whose trials have a loss at some step, after some seconds of training at 100 tokens a step."""
+    made = outcome({name: {1: 2.0, 2: 2.1} for name in seconds})
+    trials = []
+    for each in made.trials:
+        rows, before = [{"step": 0, "val/loss": 5.0, "tokens": 0}], 0.0
+        for step, after in seconds[each.variant]:
+            tokens_per_second = 100 * (step - rows[-1]["step"]) / (after - before)
+            rows.append(
+                {
+                    "step": step,
+                    "val/loss": 5.0 - step / 100,
+                    "tokens": 100 * step,
+                    "tokens_per_second": tokens_per_second,
+                }
+            )
+            before = after
+        trials.append(replace(each, rows=rows))
+    return replace(made, trials=trials)
+
+
+def test_equal_costs_are_shown_only_where_they_say_more_than_the_ranking() -> None:
+    ladder = [(10 * i, float(i)) for i in range(1, 11)]
+    slower = [(step, 1.5 * at) for step, at in ladder]
+    text = ParsedPage(page_of(with_costs_of({"fast": ladder, "slow": slower}))).text
+    assert "Losses at equal cost" in text
+    assert "An asterisk marks variants" in text
+    assert "FLOPs at" not in text
+    far_apart = ParsedPage(
+        page_of(with_costs_of({"fast": [(50, 1.0), (100, 2.0)], "slow": [(50, 3.0), (100, 6.0)]}))
+    ).text
+    assert "Losses at equal cost" not in far_apart  # one variant alone would have a value
+    assert "Losses at equal seconds of slow are not shown" in far_apart
+    assert "Losses at equal cost" not in ParsedPage(page_of(with_costs_of({"one": ladder, "two": ladder}))).text
+
+
+def test_curves_of_two_points_and_costs_of_two_variants_are_no_figures() -> None:
+    def figures(ablation: Outcome) -> list[str]:
+        return [figure.name for figure in build_figures(ablation, analyse(ablation))]
+
+    assert figures(outcome({"a": {1: 2.0, 2: 2.1}, "b": {1: 2.5, 2: 2.6}})) == ["means", "differences"]
+    assert figures(many_variants(2)) == ["means", "differences", "curves"]
+    assert "front" in figures(six_variants())

@@ -15,10 +15,22 @@ from gptzoo.training.hardware.device import choose_device, choose_precision, pre
 CUDA = torch.device("cuda")
 
 
-@pytest.mark.parametrize("name", ["mps", "xpu", "meta", "mps:0"])
+@pytest.mark.parametrize("name", ["xpu", "meta"])
 def test_an_unsupported_device_is_rejected(name: str) -> None:
-    with pytest.raises(InputError, match=f"device '{name}': gptzoo supports cpu and cuda only"):
+    with pytest.raises(InputError, match=f"device '{name}': gptzoo does not support it. Supported devices: auto, cpu,"):
         choose_device(name)
+
+
+def test_mps_is_accepted_where_torch_has_it_and_is_not_chosen_by_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match="torch finds no MPS device, the GPU of a Mac"):
+        choose_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps") == torch.device("mps")
+    assert choose_device("auto").type != "mps"
+    assert choose_precision("auto", torch.device("mps")) == "fp32"
+    with pytest.raises(InputError, match="tf32: needs a CUDA device"):
+        choose_precision("tf32", torch.device("mps"))
 
 
 @pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])

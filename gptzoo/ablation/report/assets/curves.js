@@ -5,17 +5,35 @@ function curvesSettings(figure) {
   const hidden = figure.bands.map((band) => band.variant).filter((name) => !figure.initially_shown.includes(name));
   const { 0: metric } = Object.keys(figure.metrics), { 0: cost } = Object.keys(figure.costs);
   // The scale of the whole training would hide the differences at its end, which are compared.
-  return { metric, cost, axes: "linear", part: "0.5", hidden: new Set(hidden) };
+  return { metric, cost, axes: "linear", part: null, hidden: new Set(hidden) }; // null: the last half, if it has enough points
+}
+
+// Return the parts of the training whose curves have enough points to be shown alone, by share.
+function partsOf(figure, chosen) {
+  const bands = figure.bands.filter((b) => b.metric === chosen.metric && b.against === chosen.cost);
+  const last = Math.max(...bands.map((band) => band.x.at(-1))), first = Math.min(...bands.map((band) => band.x[0]));
+  const points = (part) => Math.max(...bands.map((band) => band.x.filter((at) => at >= last - part * (last - first)).length));
+  return Object.fromEntries(Object.entries(PARTS).filter(([part]) => part === "1" || points(Number(part)) >= figure.min_part_points));
+}
+function partShown(figure, chosen) {
+  const parts = partsOf(figure, chosen);
+  return [chosen.part, "0.5", "1"].find((part) => part in parts);
 }
 
 function curvesControls(figure, redraw) {
   const chosen = settings[figure.name];
-  const set = (name) => (value) => { chosen[name] = value; redraw(); };
+  const part = () => chooser("show", partsOf(figure, chosen), partShown(figure, chosen), set("part"));
+  const set = (name) => (value) => {
+    chosen[name] = value;
+    if (name !== "part") shown.replaceWith((shown = part())); // another metric has other parts
+    redraw();
+  };
+  let shown = part();
   const controls = [];
   if (Object.keys(figure.metrics).length > 1) controls.push(chooser("metric", Object.fromEntries(Object.keys(figure.metrics).map((m) => [m, m])), chosen.metric, set("metric")));
   controls.push(chooser("against", figure.costs, chosen.cost, set("cost")),
     chooser("axes", { linear: "linear", x: "log x", both: "log x and y" }, chosen.axes, set("axes")),
-    chooser("show", PARTS, chosen.part, set("part")));
+    shown);
   const legend = make("div", { class: "legend", role: "group", "aria-label": "Variants" });
   for (const name of Object.keys(data.styles)) {
     if (!figure.bands.some((band) => band.variant === name)) continue;
@@ -42,8 +60,8 @@ function drawCurves(figure, width) {
   const box = { left: 48, top: 22, right: width - gutter, bottom: width < 620 ? 300 : 380 };
   const drawing = canvas(width, box.bottom + 40, figure.title);
   const every = bands.flatMap((band) => band.x), last = Math.max(...every);
-  const part = last - Number(chosen.part) * (last - Math.min(...every));
-  const from = every.filter((at) => at >= part).some((at) => at < last) ? part : Math.min(...every); // a curve needs two points
+  const part = partShown(figure, chosen), first = Math.min(...every);
+  const from = part === "1" ? first : last - Number(part) * (last - first);
   const lines = bands.map((band) => ({ name: band.variant, points: pointsOf(band, from, logX) })).filter((line) => line.points.length);
   if (!lines.length) {
     drawing.append(svg("text", { class: "quiet", x: width / 2, y: 150, "text-anchor": "middle" }, "no variant is selected"));

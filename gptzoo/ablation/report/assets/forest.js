@@ -28,7 +28,9 @@ function forestRow(row, top, height, { x, left, right, width, narrow, roomy }) {
     onpointerleave: hideTooltip });
   group.append(svg("rect", { x: 0, y: top, width, height, fill: "transparent" }));
   if (narrow) {
-    group.append(svg("text", { x: left, y: top + 14 }, shortened(row.label, width - textWidth(row.text) - 20)),
+    // No line of the plot may run through the line of text above the marks.
+    group.append(svg("rect", { class: "under-text", x: 0, y: top, width, height: 20, fill: "var(--panel)" }),
+      svg("text", { x: left, y: top + 14 }, shortened(row.label, width - textWidth(row.text) - 20)),
       svg("text", { class: "quiet", x: width - 6, y: top + 14, "text-anchor": "end" }, row.text));
   } else {
     group.append(svg("text", { x: left - 10, y: y + 4, "text-anchor": "end" }, shortened(row.label, left - 14)));

@@ -21,7 +21,23 @@ function drawFigure(place, width) {
   redraw();
 }
 
+// On a narrow screen, page.css shows each row of a table as a block, in which every cell has the heading of its column.
+function labelCells() {
+  for (const table of document.querySelectorAll(".scroll table")) {
+    table.classList.add("stacked");
+    const titles = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector("button") ?? cell.firstChild ?? cell).textContent.trim());
+    const roles = { table: [table], rowgroup: [table.tHead, ...table.tBodies], row: table.rows, columnheader: table.tHead.rows[0].cells };
+    for (const [role, nodes] of Object.entries(roles)) for (const node of nodes) node.setAttribute("role", role); // blocks have none
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, i) => {
+      cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
+      cell.classList.toggle("missing", cell.textContent.trim() === "–");
+      if (i && cell.textContent.trim()) cell.dataset.label = titles[i] || "";
+    });
+  }
+}
+
 function drawAll(width) {
+  labelCells();
   for (const place of document.querySelectorAll("figure[data-figure]")) drawFigure(place, width);
   for (const place of document.querySelectorAll("[data-swatch]")) place.replaceChildren(swatchLine(place.dataset.swatch));
 }

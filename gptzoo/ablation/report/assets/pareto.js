@@ -24,7 +24,7 @@ function drawPareto(figure, width) {
   drawing.append(axes(box, x, y, figure.costs[chosen.cost], figure.axis));
   drawing.append(frontPath(points.filter((point) => point.on_front), x, y, box));
   for (const point of points) drawing.append(paretoPoint(point, figure, x, y, chosen.cost));
-  drawing.append(paretoLabels(points, x, y, box));
+  drawing.append(paretoLabels(points, x, y, box, figure));
   return drawing;
 }
 
@@ -45,11 +45,21 @@ function paretoPoint(point, figure, x, y, cost) {
 }
 
 // Place each name to the right, left, above or below its point where it is free. Names without a place are in tooltips only.
-function paretoLabels(points, x, y, box) {
+function paretoLabels(points, x, y, box, figure) {
   const group = svg("g"), taken = points.map((point) => boxAround(x(point.cost), y(point.loss), 14, 14));
+  for (const { cost, variant } of points) {
+    const { low, high } = figure.intervals[variant];
+    if (low !== null) taken.push({ left: x(cost) - 2, right: x(cost) + 2, top: y(high), bottom: y(low) });
+  }
+  const front = points.filter((point) => point.on_front);
+  front.forEach((point, i) => {
+    const end = i + 1 < front.length ? x(front[i + 1].cost) : box.right;
+    taken.push({ left: x(point.cost), right: end, top: y(point.loss) - 1, bottom: y(point.loss) + 1 });
+    if (i) taken.push({ left: x(point.cost) - 1, right: x(point.cost) + 1, top: y(front[i - 1].loss), bottom: y(point.loss) });
+  });
   for (const point of points) {
     const name = shortened(point.variant, 180), width = textWidth(name), px = x(point.cost), py = y(point.loss);
-    const places = [[px + 10 + width / 2, py], [px - 10 - width / 2, py]];
+    const places = [[px + 10 + width / 2, py], [px - 10 - width / 2, py], [px + 10 + width / 2, py - 9], [px - 10 - width / 2, py - 9], [px + 10 + width / 2, py + 9], [px - 10 - width / 2, py + 9]];
     for (const away of [17, 31, 45]) for (const side of [-1, 1]) places.push([px, py + side * away], [px + width / 2 + 10, py + side * away], [px - width / 2 - 10, py + side * away]);
     const place = places.map(([cx, cy]) => boxAround(cx, cy, width, 13))
       .find((at) => at.left >= box.left && at.right <= box.right && at.top >= 0 && at.bottom <= box.bottom && !taken.some((other) => overlap(at, other)));

@@ -28,6 +28,15 @@ PARETO_COSTS: Mapping[str, str] = {
 }
 """Axis labels of Pareto fronts, by cost."""
 
+MIN_CURVE_POINTS = 3
+"""Points of a learning curve; two are only a straight line."""
+
+MIN_PART_POINTS = 5
+"""Points of a curve in a part of the training that a figure shows alone."""
+
+MIN_PARETO_POINTS = 3
+"""Variants in a figure of the metric against a cost; the ranking says as much of two."""
+
 MAX_INITIAL_CURVES = 8  # variants in the learning curves before a reader selects others
 
 
@@ -70,6 +79,7 @@ class LearningCurves:
     costs: Mapping[str, str]  # label of the horizontal axis, by cost
     bands: Sequence[Band]
     initially_shown: Sequence[str]  # variants: the baseline and the best, as many as one figure can show
+    min_part_points: int = MIN_PART_POINTS  # a part in which every curve has fewer is replaced by a longer one
     kind: str = "curves"
 
 
@@ -198,11 +208,12 @@ def _seed_differences(outcome: Outcome, comparison: Comparison) -> list[float]:
 
 
 def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
-    if not analysis.bands:
+    bands = [band for band in analysis.bands if len(band.x) >= MIN_CURVE_POINTS]
+    if not bands:
         return
-    metrics = dict.fromkeys(band.metric for band in analysis.bands)
-    known_costs = {band.against for band in analysis.bands}
-    variants = dict.fromkeys([outcome.baseline, *analysis.ranking, *(band.variant for band in analysis.bands)])
+    metrics = dict.fromkeys(band.metric for band in bands)
+    known_costs = {band.against for band in bands}
+    variants = dict.fromkeys([outcome.baseline, *analysis.ranking, *(band.variant for band in bands)])
     of_task = [name for name in variants if outcome.reference_of(name) == outcome.baseline]
     yield LearningCurves(
         "curves",
@@ -211,7 +222,7 @@ def _learning_curves(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
         "one seed has none.",
         {metric: with_unit(metric) for metric in metrics},
         {cost: label for cost, label in TRAINING_COSTS.items() if cost in known_costs},
-        analysis.bands,
+        bands,
         of_task[:MAX_INITIAL_CURVES],
     )
 
@@ -255,7 +266,12 @@ def _effect_row(effect: Effect) -> ForestRow:
 
 def _pareto_fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
     value = outcome.metric if outcome.higher_is_better else "loss"
-    if analysis.fronts:
+    fronts = {
+        cost: points
+        for cost, points in analysis.fronts.items()
+        if len(points) >= MIN_PARETO_POINTS and len({point.cost for point in points}) > 1
+    }
+    if fronts:
         yield ParetoPlot(
             "front",
             f"{value[0].upper()}{value[1:]} against cost",
@@ -263,8 +279,8 @@ def _pareto_fronts(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
             f"better in one. The front uses means, without a test. Bars are {_confidence(outcome)} confidence "
             "intervals.",
             with_unit(outcome.metric),
-            {cost: PARETO_COSTS.get(cost, cost) for cost in analysis.fronts},
-            analysis.fronts,
+            {cost: PARETO_COSTS.get(cost, cost) for cost in fronts},
+            fronts,
             analysis.ranking,
         )
 

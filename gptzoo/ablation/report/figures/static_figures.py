@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gptzoo.ablation.records.analysis import Band
-from gptzoo.ablation.report.figures.figure import Figure, ForestPlot, LearningCurves, ParetoPlot, ScalingPlot
+from gptzoo.ablation.report.figures.figure import (
+    MIN_PART_POINTS,
+    Figure,
+    ForestPlot,
+    LearningCurves,
+    ParetoPlot,
+    ScalingPlot,
+)
 from gptzoo.ablation.report.figures.static_task_figures import plot_heat, plot_states
 from gptzoo.ablation.report.figures.task_figures import HeatMap, StatePlot
 from gptzoo.ablation.report.palette import INK, LIGHT, LineStyle
@@ -124,21 +131,24 @@ def _draw_forest(figure: ForestPlot, styles: Mapping[str, LineStyle]) -> Canvas:
 
 
 def _draw_curves(figure: LearningCurves, cost: str, styles: Mapping[str, LineStyle]) -> Canvas:
-    """Draw two panels: the whole training, and its last half, where the differences are visible."""
+    """Draw the whole training and, if it has enough points, its last half, where the differences are visible."""
     metric = next(iter(figure.metrics))
     bands = [band for band in figure.bands if (band.metric, band.against) == (metric, cost)]
     bands = [band for band in bands if band.variant in figure.initially_shown] or bands
-    canvas, panels = _subplots(2.9, columns=2)
     end = max(max(band.x) for band in bands)
-    for axes, start in zip(panels, (0.0, end / 2), strict=True):
+    is_split = max(sum(x >= end / 2 for x in band.x) for band in bands) >= MIN_PART_POINTS
+    starts = (0.0, end / 2) if is_split else (0.0,)
+    canvas, panels = _subplots(2.9, columns=len(starts))
+    for axes, start in zip(panels, starts, strict=True):
         for band in bands:
             _draw_band(axes, band, styles[band.variant], start)
         axes.set_xlabel(figure.costs[cost])
         axes.margins(x=0.01)
     panels[0].set_ylabel(figure.metrics[metric])
-    panels[1].set_title("the last half", fontsize=8.5, loc="left", color=_MUTED)
-    labels = [_Label(band.mean[-1], band.x[-1], band.variant) for band in bands if band.x[-1] >= end / 2]
-    _draw_labels(panels[1], labels, right=max(label.x for label in labels), n_lines=17)
+    if is_split:
+        panels[1].set_title("the last half", fontsize=8.5, loc="left", color=_MUTED)
+    labels = [_Label(band.mean[-1], band.x[-1], band.variant) for band in bands if band.x[-1] >= starts[-1]]
+    _draw_labels(panels[-1], labels, right=max(label.x for label in labels), n_lines=17)
     return canvas
 
 

@@ -22,6 +22,7 @@ from gptzoo.data.utf8 import open_binary
 from gptzoo.errors import DataError, HubError
 from gptzoo.hub.repository import HubFile, HubRepository
 from gptzoo.spec.paths import PathOption
+from gptzoo.terminal.activity import activity
 
 _SHARD = re.compile(r"(.*?)(\d{5})-of-(\d{5})")  # at the beginning of the path of a data file
 _OPTIONS_OF_ACCESS = {"path", "revision", "streaming"}  # options that do not change the documents by themselves
@@ -194,5 +195,5 @@ class HashSplitCorpus(HubCorpus):
 
 def _sha256(place: Path | HubFile) -> str:
     assert isinstance(place, Path)
-    with open_binary(place):  # raises DataError if it cannot be read
+    with open_binary(place), activity(f"verifying the download {place.name}"):  # DataError if it cannot be read
         return file_sha256(place)

@@ -104,7 +104,7 @@ def _ablation_tables(folder: Path, executor: Config) -> dict[str, list[str]]:
     """Run a small ablation. Return the lines of its tables, and of the metrics of each trial without timings."""
     from gptzoo.ablation.ablate import ablate  # takes a second to import, with all statistics
     from gptzoo.ablation.terminal.print_outcome import print_outcome
-    from gptzoo.ablation.terminal.tables import plain_console
+    from gptzoo.terminal.text_table import plain_console
 
     spec = load_ablation_spec(
         {

@@ -68,7 +68,7 @@ def summary_of(name: str, cls: type) -> str:
         title, _, rest = paragraphs[0].partition("\n")
         others = [rest, *paragraphs[1:]]
         text = next((part for part in others if part and not part.startswith("Sources:")), title)
-        text = text if text != title else f"{title}, as implemented by heavyball"
+        text = text if text != title else f"{title.rstrip('.')}, as implemented by heavyball"
     else:
         text = paragraphs[0]
     sentence = re.split(r"(?<=[a-z)])\. |\n\n", " ".join(text.split()))[0].rstrip(". ")
