@@ -61,7 +61,6 @@ function drawOverview() {
         onclick: () => choose(layer, head) }, paint(make("canvas"), map, head, colours))))))));
 }
 
-const ROOM_FOR_LABELS = 64; // pixels at the left of the map
 let cell = 1, left = 0, top_ = 0;
 
 function drawMap() {
