@@ -105,7 +105,8 @@ def test_the_model_card_says_how_the_model_was_trained_and_how_to_load_it(run: P
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = next(row for row in metrics if row["step"] == 25)
     assert card.startswith("---\n# Add the licence")
-    assert "# small\n" in card
+    name = json.loads((run / "run.json").read_text())["name"]
+    assert f"# {name}\n" in card
     assert "| Corpus `stories` |" in card
     assert "| Steps | 25 |" in card
     assert f"| Training tokens at step 25 | {25 * 8 * 96:,} |" in card

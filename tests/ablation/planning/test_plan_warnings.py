@@ -162,7 +162,7 @@ def test_what_was_tuned_is_in_the_status_and_the_report(tmp_path: Path) -> None:
     assert "0.001: 2.0000  0.004: 1.5000" in text
     edges = "n_layers=1 (0.004, the highest of 2), n_layers=8 (0.001, the lowest of 2)"
     for shown in (text, page.replace("&#34;", '"')):
-        assert f"Warning: The best optimizer.lr is at the edge of the grid of {edges}" in shown
+        assert f"The best optimizer.lr is at the edge of the grid of {edges}" in shown
         assert 'Set "extend": true in tune' in shown
     assert "0.001: 2.0000, 0.004: 1.5000" in page
     assert table[1:] == [
