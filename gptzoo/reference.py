@@ -64,7 +64,11 @@ class Reference:
         known = {name: component for name, component in of_kind.items() if self.accepts(component)}
         names = [_name_choice(component) for component in known.values()]
         objects = [_definition(component.Config, handler) for component in known.values()]
-        return {"description": reference_description(self.kind), "oneOf": [*names, *objects]}
+        return {
+            "description": reference_description(self.kind),
+            "component_kind": self.kind,  # for tools; validators ignore it
+            "oneOf": [*names, *objects],
+        }
 
 
 class PerLayer(Reference):

@@ -136,14 +136,14 @@ class CommandLine(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by section, each with its full first sentence, which click would cut to one line."""
         width = max(map(len, self.commands))  # the same column in all sections
-        for title, commands in _SECTIONS.items():
+        for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl(
                     [(str(command.name).ljust(width), command.get_short_help_str(limit=200)) for command in commands]
                 )
 
 
-_SECTIONS: dict[str, tuple[click.Command, ...]] = {
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (build, prepare, train, evaluate, lm_eval, verify_resume),
     "Compare": (compare, ablate, ladder, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, draw),
@@ -170,7 +170,7 @@ def main() -> None:
     """Build, train, compare and sample GPTs from JSON specs. Every component is a plugin."""
 
 
-for command in itertools.chain.from_iterable(_SECTIONS.values()):
+for command in itertools.chain.from_iterable(SECTIONS.values()):
     command.epilog = command.epilog or epilog(str(command.name))
     main.add_command(command)
 main.add_command(score_tasks)  # hidden: a job of gptzoo ablate
