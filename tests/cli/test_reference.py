@@ -206,6 +206,7 @@ def test_every_listed_example_belongs_to_a_field() -> None:
                 used |= {option, f"{name}.{option}"}
     for name in SPECS:
         schema = spec_schema(name)
+        used |= {f"{name}.{field}" for field in schema["properties"]}
         for fields, _ in objects_of(schema, name, schema.get("$defs", {}), set()):
             used |= {field.name for field in fields}
     assert EXAMPLES.keys() <= used
