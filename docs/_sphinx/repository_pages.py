@@ -35,6 +35,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def _read_source(app: Sphinx, name: str, source: list[str]) -> None:
     if name == "index":
+        for file in (README, DOCS / "README.md"):
+            app.env.note_dependency(str(file))
         navigation = "\n\n".join(_toctrees((DOCS / "README.md").read_text(encoding="utf-8")))
         source[0] = f"{_rewrite_links(README.read_text(encoding='utf-8'), README)}\n\n{navigation}\n"
     else:
