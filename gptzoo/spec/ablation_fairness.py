@@ -62,7 +62,7 @@ class MatchSpec(StrictModel):
     """The adjusted width is a multiple of this number. `d_model` is always a multiple of twice the number of heads."""
 
 
-class TuneSpec(StrictModel):
+class GridSpec(StrictModel):
     """Learning rate tuning: each variant uses the value of a grid with the best mean metric."""
 
     field: str = "optimizer.lr"
@@ -74,6 +74,21 @@ class TuneSpec(StrictModel):
     extend: bool = False
     """Extend a variant's grid if its best value is the lowest or the highest. Values are added one at a time, in the
     ratio of the last two, until the best one is inside, and at most 5 for each variant."""
+
+
+class TuneSpec(GridSpec):
+    """Learning rate tuning: each variant uses the value of a grid with the best mean metric."""
+
+    transfer: dict[str, Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]] = Field(default={})
+    """Variants that are not tuned themselves, such as large ones, each with tuned variants that it follows:
+    {"large": ["small"]}. Its own value is multiplied by the geometric mean of the factors that these chose."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TuneSpec:
+        for name, sources in self.transfer.items():
+            if following := [source for source in sources if source in self.transfer]:
+                raise option_error(f"{name} follows {following[0]}, which is not tuned itself")
+        return self
 
 
 def _as_fractions(value: object) -> object:

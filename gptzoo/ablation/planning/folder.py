@@ -49,7 +49,7 @@ def check_same_ablation(folder: Path, spec: AblationSpec) -> None:
             raise FolderError(f"{folder}: is not empty and has no ablation.json; choose another --out")
         if not used:
             return
-    before, now = (_without_extend(of) for of in (read_record(folder / "ablation.json"), _spec_json(spec)))
+    before, now = (_without_changeable(of) for of in (read_record(folder / "ablation.json"), _spec_json(spec)))
     changes = [c for name in _FIXED_FIELDS for c in differences(before.get(name), now.get(name), f"$.{name}")]
     if changes:
         listed = "; ".join(f"{c.name} was {json.dumps(c.a)}, is {json.dumps(c.b)}" for c in changes)
@@ -73,10 +73,15 @@ def with_recorded_axes(folder: Path, spec: AblationSpec) -> AblationSpec:
     return spec.model_copy(update={"axes": axes})
 
 
-def _without_extend(spec: dict[str, Any]) -> dict[str, Any]:
-    """Remove `tune.extend`, which may change: it adds values to grids, and keeps the trials of the others."""
+def _without_changeable(spec: dict[str, Any]) -> dict[str, Any]:
+    """Remove the options of `tune` that may change, because they keep the trials that there are.
+
+    `extend` adds values to grids, and `transfer` is about variants that may be added later.
+    """
     tune = spec.get("tune")
-    return {**spec, "tune": {k: v for k, v in tune.items() if k != "extend"}} if isinstance(tune, dict) else spec
+    if not isinstance(tune, dict):
+        return spec
+    return {**spec, "tune": {name: value for name, value in tune.items() if name not in ("extend", "transfer")}}
 
 
 def write_plan(folder: Path, plan: Plan) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 
 from gptzoo.ablation.design.costs import CostCache
 from gptzoo.ablation.design.enumeration import Variants, enumerate_variants
+from gptzoo.ablation.design.metric_direction import is_higher_better
 from gptzoo.ablation.design.optuna_search import (
     Search,
     Suggestion,
@@ -25,7 +26,6 @@ from gptzoo.ablation.planning.baseline_lengths import check_lengths, plan_length
 from gptzoo.ablation.planning.check_comparable import check_comparable
 from gptzoo.ablation.planning.check_patterns import check_patterns
 from gptzoo.ablation.planning.folder import with_recorded_axes
-from gptzoo.ablation.planning.metric_direction import is_higher_better
 from gptzoo.ablation.planning.plan_types import Plan, PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.plan_warnings import plan_warnings
 from gptzoo.ablation.planning.prepare_variants import prepare_variants

@@ -13,18 +13,15 @@ from gptzoo.ablation.design.enumeration import EnumeratedVariant, Variants
 from gptzoo.ablation.design.recommended import left_out
 from gptzoo.ablation.design.size_matching import match_size, model_size
 from gptzoo.ablation.design.spec_reader import SpecReader
-from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.planning.calibrate import Calibration, calibrate
 from gptzoo.ablation.planning.plan_types import PlannedTrial, PlannedVariant
 from gptzoo.ablation.planning.task_axes import TaskDesign, task_metrics
 from gptzoo.ablation.planning.trial_names import TrialNames
+from gptzoo.ablation.planning.tune_variants import tune_variants
 from gptzoo.ablation.records.outcome import Exclusion
-from gptzoo.ablation.records.trial import TrialOutcome
-from gptzoo.ablation.selection.learning_rate_grid import GridResult, GridTrial, choose_value
-from gptzoo.ablation.selection.trial_results import read_trial_outcome, with_same_text
+from gptzoo.ablation.selection.learning_rate_grid import GridResult
 from gptzoo.errors import SpecError
 from gptzoo.spec.ablation import AblationSpec
-from gptzoo.spec.ablation_fairness import TuneSpec
 from gptzoo.spec.run import RunSpec
 from gptzoo.utils.json_diff import differences
 
@@ -57,39 +54,38 @@ def prepare_variants(
     costs.compute_isolated({variant.name: variant.spec for variant in enumerated})
     sized, unmatched = _match_sizes(spec, enumerated, costs, tasks)
     costs.compute_isolated({variant.name: variant.spec for variant, _ in sized})
+    runs = {variant.name: variant.spec for variant, _ in sized}
     calibrations: Mapping[str, Calibration] = {}
     if spec.budget is not None and spec.budget.seconds is not None:
-        runs = {variant.name: variant.spec for variant, _ in sized}
         calibrations = calibrate(spec, runs, scratch or folder / "calibration")
-    names = TrialNames(folder)
-    planned: list[PlannedVariant] = []
+    if spec.budget is not None:
+        seconds = {name: calibration.step for name, calibration in calibrations.items()}
+        runs = {name: with_budget(run, spec.budget, costs.costs(run), seconds.get(name)) for name, run in runs.items()}
     tuning: list[PlannedTrial] = []
+    chosen = {name: GridResult(run, True, "") for name, run in runs.items()}
+    if spec.tune is not None:
+        tuning, chosen = tune_variants(
+            runs, spec.tune, spec.metric, folder, TrialNames(folder), higher_is_better=higher_is_better
+        )
+    planned: list[PlannedVariant] = []
     specs = {variant.name: variant.spec for variant, _ in sized}
     base = SpecReader(spec.folder).read(RunSpec, dict(spec.base))
     for variant, residue in sized:
-        run, reference = variant.spec, tasks.reference_of(variant.name, enumerated.baseline)
-        if spec.budget is not None:
-            seconds = calibrations[variant.name].step if variant.name in calibrations else None
-            run = with_budget(run, spec.budget, costs.costs(variant.spec), seconds)
-        chosen = GridResult(run, True, "")
-        if spec.tune is not None:
-            trials, chosen = _tune(
-                variant.name, run, spec.tune, spec.metric, folder, names, higher_is_better=higher_is_better
-            )
-            tuning += trials
+        run, result = runs[variant.name], chosen[variant.name]
+        reference = tasks.reference_of(variant.name, enumerated.baseline)
         planned.append(
             PlannedVariant(
                 name=variant.name,
                 choices=variant.choices,
-                spec=chosen.spec or run,
+                spec=result.spec or run,
                 costs=costs.costs(variant.spec),
                 n_steps=costs.n_steps(run),
                 differences=describe_differences(specs[reference], variant.spec),
                 residue=residue,
-                tuned=chosen.description,
-                is_tuned=chosen.spec is not None,
-                tuning_failed=chosen.spec is None and chosen.complete,
-                tuning=chosen.tuning,
+                tuned=result.description,
+                is_tuned=result.spec is not None,
+                tuning_failed=result.spec is None and result.complete,
+                tuning=result.tuning,
                 recommended=variant.recommended,
                 left_out=left_out(run, base, None if spec.tune is None else spec.tune.field),
                 reference="" if reference == enumerated.baseline else reference,
@@ -146,29 +142,3 @@ def _match_sizes(
             continue
         sized.append((replace(variant, spec=run), residue))
     return sized, unmatched
-
-
-def _tune(
-    variant: str,
-    run: RunSpec,
-    tune: TuneSpec,
-    metric: str,
-    folder: Path,
-    names: TrialNames,
-    *,
-    higher_is_better: bool,
-) -> tuple[list[PlannedTrial], GridResult]:
-    """Return the trials of a variant's learning-rate grid, and the value that their results so far choose."""
-
-    def planned(trial: GridTrial) -> PlannedTrial:
-        return names.planned_trial(variant, trial.seed, trial.spec)
-
-    outcomes: list[TrialOutcome] = []
-
-    def outcome_of(trial: GridTrial) -> TrialOutcome:
-        trial_folder = TrialFolder(folder / "trials" / planned(trial).name)
-        outcomes.append(read_trial_outcome(trial_folder, variant, trial.seed))
-        return with_same_text(outcomes, variant, metric)[-1]
-
-    result = choose_value(run, tune, metric, outcome_of, higher_is_better=higher_is_better)
-    return list(map(planned, result.trials)), result

@@ -67,6 +67,7 @@ class LadderPage:
             spec=self.spec,
             plugin_files=list(self.plugin_files),
             multipliers=multipliers,
+            tuned={run.label: run.chosen for run in result.tuned},
             format_factor=format_factor,
             downloads=downloads,
         )

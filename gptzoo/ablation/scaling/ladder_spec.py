@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails
 
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.ablation import RunJson, Seeds
-from gptzoo.spec.ablation_fairness import TuneSpec
+from gptzoo.spec.ablation_fairness import GridSpec
 from gptzoo.spec.files import Source, load_with_base
 from gptzoo.spec.schema import allow_path, file_schema
 from gptzoo.strict_model import StrictModel, error_at
@@ -40,6 +40,14 @@ class SizeRule(StrictModel):
     Default: -0.25, which is -0.125 over compute (DeepSeek LLM)."""
 
 
+class LadderTuneSpec(GridSpec):
+    """Learning rate tuning for every variant, the baseline included."""
+
+    n_sizes: PositiveInt | None = None
+    """Number of the smallest sizes at which every variant is tuned. At the others, its value by the rule is multiplied
+    by the geometric mean of the factors that it chose there. Default: all sizes."""
+
+
 class LadderSpec(StrictModel):
     """The spec of a scaling ladder."""
 
@@ -65,9 +73,9 @@ class LadderSpec(StrictModel):
     """Extrapolations, as multiples of the largest fitted training compute, each above 1."""
     seeds: Seeds = (1, 2, 3)
     """Seeds of each variant at each size: a list, or their number (counted from 1). At least two."""
-    tune: TuneSpec | None = None
-    """Learning rate tuning for each variant at each size, the baseline included. Default: off; all variants follow the
-    rule."""
+    tune: LadderTuneSpec | None = None
+    """Learning rate tuning for each variant, the baseline included, at each size or at the smallest ones. Default: off;
+    all variants follow the rule."""
     metric: Literal["val/loss", "val/bits_per_byte"] = "val/loss"
     """Metric that the laws describe."""
     executor: Annotated[Any, Reference("executor")] = by_default("local")
@@ -104,6 +112,9 @@ class LadderSpec(StrictModel):
             yield error_at(f"leaves fewer than two of {len(self.sizes)} sizes", "n_held_out", value=self.n_held_out)
         if self.tune is not None and (shared := sorted({*self.tune.seeds} & {*self.seeds})):
             yield error_at(f"seed {shared[0]} is a seed of the ladder. Choose others.", "tune", "seeds")
+        n_tuned = None if self.tune is None else self.tune.n_sizes
+        if n_tuned is not None and n_tuned > len(self.sizes):
+            yield error_at(f"there are {len(self.sizes)} sizes", "tune", "n_sizes", value=n_tuned)
 
 
 def load_ladder_spec(source: Source, overrides: Iterable[str] = ()) -> LadderSpec:

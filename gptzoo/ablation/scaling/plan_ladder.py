@@ -150,5 +150,11 @@ def _ablation(spec: LadderSpec, base: dict[str, Any], runs: Sequence[LadderRun])
         "samples": False,
     }
     if spec.tune is not None:
-        settings["tune"] = spec.tune.model_dump(mode="json")
+        tuned_sizes = spec.sizes[: spec.tune.n_sizes]
+        transfer = {
+            run.label: [of.label for of in runs if of.variant == run.variant and of.n_layers in tuned_sizes]
+            for run in runs
+            if run.n_layers not in tuned_sizes
+        }
+        settings["tune"] = {**spec.tune.model_dump(mode="json", exclude={"n_sizes"}), "transfer": transfer}
     return AblationSpec.model_validate(settings, context={"folder": spec.folder})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from gptzoo.ablation.scaling.folder import read_ladder_files
 from gptzoo.ablation.scaling.ladder_spec import BASELINE
 from gptzoo.ablation.scaling.plan_ladder import AXIS
 from gptzoo.ablation.scaling.power_law import ScalingPoint
-from gptzoo.ablation.scaling.result import LadderAnalysis, LadderResult, LadderRun
+from gptzoo.ablation.scaling.result import LadderAnalysis, LadderResult, LadderRun, TunedRun
 from gptzoo.ablation.scaling.sentences import ladder_sentences
 from gptzoo.ablation.scaling.warnings import ladder_warnings
 from gptzoo.ablation.statistics.training import describe_training
@@ -46,12 +46,20 @@ def ladder_result(spec: Mapping[str, Any], runs: Sequence[LadderRun], outcome: O
         analysis=analysis,
         missing=missing,
         runs=tuple(runs),
+        tuned=tuple(_tuned(outcome, runs)),
         n_trials=len(outcome.trials),
         n_failed=sum(len(outcome.failures(variant.name)) for variant in outcome.variants),
         n_waiting=states["waiting"] + states["running"],
         folder=str(outcome.folder),
         environment=dict(outcome.environment),
     )
+
+
+def _tuned(outcome: Outcome, runs: Sequence[LadderRun]) -> Iterator[TunedRun]:
+    chosen = {variant.choices[AXIS]: variant.tuned for variant in outcome.variants}
+    for run in runs:
+        if text := chosen.get(run.label):
+            yield TunedRun(label=run.label, chosen=text)
 
 
 def _analyse(

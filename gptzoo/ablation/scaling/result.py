@@ -73,6 +73,15 @@ class LadderRun(LadderModel):
     """Fields of the base that it changes."""
 
 
+class TunedRun(LadderModel):
+    """The choice of tuning for one variant at one size."""
+
+    label: str
+    """Name of the run in the folder."""
+    chosen: str
+    """The tuned field with its value, and the values that were tried or the sizes that it follows."""
+
+
 class Point(LadderModel):
     """The results of one variant at one size that the laws are fitted to."""
 
@@ -201,6 +210,8 @@ class LadderResult(LadderModel):
     """Reason why there are no laws. Empty: there are."""
     runs: tuple[LadderRun, ...]
     """Each variant at each size, as the rule makes it."""
+    tuned: tuple[TunedRun, ...] = ()
+    """The tuned value of each run, in the order of `runs`. Empty: the ladder tunes nothing."""
     n_trials: int
     """Number of trials: runs times seeds."""
     n_failed: int

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.records.tuning import Edge, GridValue, Tuning
 from gptzoo.errors import Problem, SpecError
-from gptzoo.spec.ablation_fairness import TuneSpec
+from gptzoo.spec.ablation_fairness import GridSpec
 from gptzoo.spec.files import spec_error
 from gptzoo.spec.overrides import set_field
 from gptzoo.spec.run import RunSpec
@@ -51,15 +51,15 @@ class GridResult:
 class _Grid:
     """The values of one variant's grid in ascending order, each with the run that has it."""
 
-    def __init__(self, spec: RunSpec, tune: TuneSpec):
+    def __init__(self, spec: RunSpec, tune: GridSpec):
         self.spec, self.tune = spec, tune
-        base_value = _tuned_value(spec, tune)
+        base_value = tuned_value(spec, tune)
         self.runs: dict[float, RunSpec] = {}
         for factor in tune.factors:
             value = base_value * factor
             if isinstance(base_value, int):
                 value = round(value)
-            self.runs[value] = _with_value(spec, tune, value)
+            self.runs[value] = with_value(spec, tune, value)
         if len(self.runs) < 2:
             factors = ", ".join(f"{factor:g}" for factor in tune.factors)
             reason = (
@@ -89,7 +89,7 @@ class _Grid:
         if value in self.runs:
             return f"{value:g} is not beyond the grid"
         try:
-            self.runs[value] = _with_value(self.spec, self.tune, value)
+            self.runs[value] = with_value(self.spec, self.tune, value)
         except SpecError as error:
             return f"{value:g} is not valid: {error.problems[0].reason}"
         self.n_added += 1
@@ -105,7 +105,7 @@ class _Grid:
 
 def choose_value(
     spec: RunSpec,
-    tune: TuneSpec,
+    tune: GridSpec,
     metric: str,
     outcome_of: Callable[[GridTrial], TrialOutcome],
     *,
@@ -144,7 +144,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def _tuned_value(spec: RunSpec, tune: TuneSpec) -> float:
+def tuned_value(spec: RunSpec, tune: GridSpec) -> float:
+    """Return the value of the tuned field. Raises SpecError if it is not a number, or 0."""
     value: object = spec.resolved()
     for part in tune.field.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -159,7 +160,8 @@ def _tuned_value(spec: RunSpec, tune: TuneSpec) -> float:
     return value
 
 
-def _with_value(spec: RunSpec, tune: TuneSpec, value: float) -> RunSpec:
+def with_value(spec: RunSpec, tune: GridSpec, value: float) -> RunSpec:
+    """Return the run with another value of the tuned field. Raises SpecError if it is not valid."""
     data = spec.resolved()
     set_field(RunSpec, data, tune.field.split("."), value)
     try:

@@ -61,8 +61,10 @@ def _plan_lines(ladder: LadderPlan, plan: Plan, folder: Path, forecast: Forecast
     )
     if spec.tune is not None:
         factors = ", ".join(f"{factor:g}" for factor in sorted(spec.tune.factors))
+        n_sizes = spec.tune.n_sizes or len(spec.sizes)
+        where = "each size" if n_sizes == len(spec.sizes) else f"the {format_count(n_sizes, 'smallest size')}"
         yield (
-            f"before them: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant at each size is trained "
+            f"before them: {len(plan.tuning)} trials to tune {spec.tune.field}. Each variant at {where} is trained "
             f"with {factors} times its own value, on other seeds, and keeps the value with the lowest mean "
             f"{spec.metric}"
         )
@@ -132,6 +134,7 @@ def _result_lines(result: LadderResult) -> Iterator[str]:
     yield from map(str, result.warnings)
     if result.n_waiting:
         yield f"Preliminary: {result.n_waiting} of {format_count(result.n_trials, 'trial')} not done yet."
+    yield from (f"tuned: {run.label}: {run.chosen}" for run in result.tuned)
     if result.missing:
         yield f"No laws yet: {result.missing}."
     yield from result.findings

@@ -12,8 +12,8 @@ from toy_task import Echo, echo_run
 
 import gptzoo
 from gptzoo import registry
+from gptzoo.ablation.design.metric_direction import is_higher_better
 from gptzoo.ablation.planning.folder import read_outcome, write_plan
-from gptzoo.ablation.planning.metric_direction import is_higher_better
 from gptzoo.ablation.planning.plan import make_plan
 from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.statistics.analyse import analyse

@@ -24,6 +24,7 @@ from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.selection.learning_rate_grid import choose_value
 from gptzoo.ablation.statistics.power import detectable_difference
 from gptzoo.ablation.terminal.print_plan import plan_as_dict
+from gptzoo.errors import SpecError
 from gptzoo.spec.ablation_fairness import TuneSpec
 
 BASE: dict[str, Any] = {
@@ -197,6 +198,14 @@ def test_the_comparison_waits_for_tuning_and_then_uses_the_chosen_values(tmp_pat
     assert gptzoo.read_outcome(tmp_path).variants[0].tuned == (
         "optimizer.lr 0.004, the best of 0.001, 0.004, at the highest edge of the grid"
     )
+
+
+def test_a_transfer_between_variants_that_do_not_exist_is_refused_with_the_place(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as error:
+        plan_of(tmp_path, tune={"transfer": {"glu": ["mlpp"]}})
+    assert [(problem.path, problem.reason) for problem in error.value.problems] == [
+        ("$.tune.transfer.glu", "there is no variant 'mlpp'; did you mean 'mlp'?")
+    ]
 
 
 def test_a_variant_has_failed_in_the_outcome_if_all_trials_of_its_grid_failed(tmp_path: Path) -> None:

@@ -163,6 +163,36 @@ def test_each_variant_is_tuned_at_each_size(tmp_path: Path) -> None:
     assert len(tuning) == 2 * 8
 
 
+def test_larger_sizes_take_the_factors_that_were_chosen_at_the_smallest(tmp_path: Path) -> None:
+    small = changed(tune={"factors": [0.5, 1.0, 2.0], "n_sizes": 2}, sizes=[1, 2])
+    plan = make_plan(plan_ladder(load_ladder_spec(small)).ablation, tmp_path, costs=COSTS)
+    write_plan(tmp_path, plan)
+    best = {"1l-baseline": 0.5, "2l-baseline": 1.0, "1l-post": 2.0, "2l-post": 2.0}
+    by_rule = {run.label: run.learning_rate or 0.0 for run in plan_ladder(load_ladder_spec(small)).runs}
+    for trial in plan.tuning:
+        run = tmp_path / "trials" / trial.name
+        run.mkdir(parents=True)
+        distance = abs(math.log(trial.spec.optimizer.lr / by_rule[trial.variant] / best[trial.variant]))
+        (run / "metrics.jsonl").write_text(json.dumps({"step": 10, "val/loss": 2 + distance}) + "\n")
+        (run / "status.json").write_text('{"status": "done"}')
+    whole = load_ladder_spec({**small, "sizes": [1, 2, 3]})  # a size that is added to the same folder
+    ladder_plan = plan_ladder(whole)
+    check_same_ladder(tmp_path, ladder_plan)
+    plan = make_plan(ladder_plan.ablation, tmp_path, costs=COSTS)
+    assert {trial.variant for trial in plan.tuning} == best.keys()
+    rates = {variant.name: variant.spec.optimizer.lr for variant in plan.variants}
+    by_rule = {run.label: run.learning_rate or 0.0 for run in ladder_plan.runs}
+    factors = best | {"3l-baseline": 0.5**0.5, "3l-post": 2.0}
+    assert rates == pytest.approx({label: factor * by_rule[label] for label, factor in factors.items()}, rel=1e-5)
+    write_plan(tmp_path, plan)
+    write_ladder(tmp_path, ladder_plan)
+    text = shown(read_ladder(tmp_path))
+    assert "tuned: 2l-post: optimizer.lr 0.01" in text
+    assert re.search(
+        r"tuned: 3l-baseline: optimizer\.lr 0\.0031\d*, 0\.707 times its own, from 1l-baseline, 2l-baseline", text
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "path", "reason"),
     [
@@ -174,6 +204,7 @@ def test_each_variant_is_tuned_at_each_size(tmp_path: Path) -> None:
         ({"n_held_out": 3}, "$.n_held_out", "fewer than two"),
         ({"extrapolate": [0.5]}, "$.extrapolate[0]", "greater than 1"),
         ({"tune": {"seeds": [1]}}, "$.tune.seeds", "seed of the ladder"),
+        ({"tune": {"n_sizes": 5}}, "$.tune.n_sizes", "there are 4 sizes"),
     ],
 )
 def test_an_invalid_spec_is_refused_with_the_place(fields: dict[str, Any], path: str, reason: str) -> None:
