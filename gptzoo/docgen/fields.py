@@ -21,7 +21,7 @@ _JSON_TYPES = {
     list: "list",
     dict: "object",
 }
-_EMPTY = (None, "", [], {})
+_EMPTY: tuple[object, ...] = (None, "", [], {})
 _VALUE_OF_TYPE = {"string": "text", "boolean": True, "array": [], "object": {}}
 
 
