@@ -38,6 +38,7 @@ from gptzoo.cli.inspect import inspect
 from gptzoo.cli.ladder import ladder
 from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
+from gptzoo.cli.option_sections import SectionedGroup
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
 from gptzoo.cli.pull import pull
@@ -93,7 +94,7 @@ def _final_path(path: object) -> str:
     return re.sub(rf"{re.escape(INCOMPLETE_PREFIX)}(.*)-\d+$", r"\1", str(path))
 
 
-class CommandLine(click.Group):
+class CommandLine(SectionedGroup):
     """The `gptzoo` command group, which prints expected errors without a traceback and sets the exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -129,6 +130,10 @@ class CommandLine(click.Group):
                     raise
                 click.echo(reason, err=True)
                 ctx.exit(_INVALID_INPUT)
+
+    @property
+    def sections(self) -> dict[str, tuple[click.Command, ...]]:
+        return SECTIONS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in order of declaration, which follows a typical workflow

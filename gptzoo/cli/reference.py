@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gptzoo.cli.option_sections import SectionedGroup
 from gptzoo.cli.options import plugin_option
 
 
@@ -49,9 +50,10 @@ def reference(
 
         pages = {"gallery": render_gallery(package)}
     elif specs:
-        from gptzoo.docgen.spec_page import SPECS, render_spec_page
+        from gptzoo.cli.schema import spec_schemas
+        from gptzoo.docgen.spec_page import render_spec_page
 
-        pages = {name: render_spec_page(name) for name in SPECS}
+        pages = {name: render_spec_page(name, make_schema()) for name, make_schema in spec_schemas().items()}
     elif commands:
         pages = _command_pages()
     else:
@@ -66,10 +68,11 @@ def reference(
 
 
 def _command_pages() -> dict[str, str]:
-    from gptzoo.cli import SECTIONS
     from gptzoo.docgen.command_page import render_command_pages
 
-    return render_command_pages("gptzoo", SECTIONS)
+    root = click.get_current_context().find_root().command
+    assert isinstance(root, SectionedGroup)
+    return render_command_pages("gptzoo", root.sections)
 
 
 def _write_pages(pages: dict[str, str], folder: Path) -> None:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
-from gptzoo.ablation.scaling.ladder_spec import ladder_schema
 from gptzoo.docgen.fields import Schema, describe_fields
 from gptzoo.docgen.markdown import GENERATED_MARK, field_sections, field_table
 from gptzoo.docgen.page import kinds_with_components
-from gptzoo.sampling.spec import SamplingSpec
-from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, run_schema
 
-SPECS: dict[str, Callable[[], Schema]] = {
-    "model": model_schema,
-    "run": run_schema,
-    "ablation": ablation_schema,
-    "ladder": ladder_schema,
-    "sampling": partial(file_schema, SamplingSpec),
-}
 _PAGES_OF_DEFINITIONS = {"ModelSpec": "model.md", "RunSpec": "run.md"}
 _WRITTEN_BY_GPTZOO = "$components"
 
 
-def render_spec_page(name: str) -> str:
-    """Return the page of a spec file: model, run, ablation, ladder or sampling."""
-    schema = SPECS[name]()
+def render_spec_page(name: str, schema: Schema) -> str:
+    """Return the page of a spec file from its JSON Schema. `gptzoo schema NAME` prints that schema."""
     fields = [field for field in describe_fields(schema, name) if field.name != _WRITTEN_BY_GPTZOO]
     kinds = {kind: f"../{kind}.md" for kind in kinds_with_components()}
     sections = field_sections(fields, "", 2, schema.get("$defs", {}), {**kinds, **_PAGES_OF_DEFINITIONS})

@@ -17,6 +17,7 @@ from support import admit
 import gptzoo
 from gptzoo import registry
 from gptzoo.cli import SECTIONS, main
+from gptzoo.cli.schema import spec_schemas
 from gptzoo.docgen.command_page import render_command_pages
 from gptzoo.docgen.examples import EXAMPLES
 from gptzoo.docgen.fields import describe_fields, resolve
@@ -29,9 +30,10 @@ from gptzoo.docgen.interface import (
     kind_base,
 )
 from gptzoo.docgen.page import components_of, kinds_with_components, render_kind_page
-from gptzoo.docgen.spec_page import SPECS, render_spec_page
+from gptzoo.docgen.spec_page import render_spec_page
 from gptzoo.spec.schema import config_schema
 
+SPECS = spec_schemas()
 ROOT = Path(__file__).parents[2]
 PAGES_COMMAND = "gptzoo reference --package gptzoo --out docs/reference"
 SPECS_COMMAND = "gptzoo reference --specs --out docs/reference/specs"
@@ -112,7 +114,7 @@ def test_the_pages_in_docs_are_up_to_date(fresh_registry: registry.Registry) -> 
 
 
 def test_the_pages_of_specs_in_docs_are_up_to_date(fresh_registry: registry.Registry) -> None:
-    pages = {f"{name}.md": render_spec_page(name) for name in SPECS}
+    pages = {f"{name}.md": render_spec_page(name, SPECS[name]()) for name in SPECS}
     assert_up_to_date(ROOT / "docs" / "reference" / "specs", pages, SPECS_COMMAND)
 
 
@@ -136,11 +138,11 @@ def test_the_gallery_in_docs_is_up_to_date() -> None:
 
 def test_the_pages_of_builtin_components_do_not_depend_on_other_packages(fresh_registry: registry.Registry) -> None:
     builtin = [render_kind_page(kind, "gptzoo") for kind in kinds_with_components("gptzoo")]
-    specs = [render_spec_page(name) for name in SPECS]
+    specs = [render_spec_page(name, SPECS[name]()) for name in SPECS]
     assert builtin == [render_kind_page(kind) for kind in kinds_with_components()]
     admit(ConstantBias, Pepper, AlwaysFirst)
     assert builtin == [render_kind_page(kind, "gptzoo") for kind in kinds_with_components("gptzoo")]
-    assert specs == [render_spec_page(name) for name in SPECS]
+    assert specs == [render_spec_page(name, SPECS[name]()) for name in SPECS]
 
 
 # ---------------------------------------------------------------------- contents of a page
