@@ -148,7 +148,7 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def _values_of(schema: Any, key: str) -> Iterator[Any]:  # noqa: ANN401  any part of a JSON schema
+def _values_of(schema: object, key: str) -> Iterator[str]:
     """Yield the values of a key anywhere in a schema."""
     parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     if isinstance(schema, dict) and isinstance(schema.get(key), str):
@@ -160,7 +160,7 @@ def _values_of(schema: Any, key: str) -> Iterator[Any]:  # noqa: ANN401  any par
 # ---------------------------------------------------------------------- examples
 
 
-def example_value(name: str, schema: Schema, owner: str, definitions: dict[str, Schema]) -> Any:  # noqa: ANN401  JSON
+def example_value(name: str, schema: Schema, owner: str, definitions: dict[str, Schema]) -> object:
     """Return a useful value of a field: a listed or declared one, else its default, else one of the right type."""
     for key in (f"{owner}.{name}", name):
         if key in EXAMPLES:
@@ -178,7 +178,7 @@ def example_value(name: str, schema: Schema, owner: str, definitions: dict[str, 
     return _value_of(_without_null(schema), definitions)
 
 
-def _value_of(schema: Schema, definitions: dict[str, Schema]) -> Any:  # noqa: ANN401  JSON
+def _value_of(schema: Schema, definitions: dict[str, Schema]) -> object:
     """Return the smallest ordinary value that a schema accepts."""
     choice = resolve(_choices(schema)[0], definitions)
     if choice is not schema and ("anyOf" in choice or "oneOf" in choice):
