@@ -16,6 +16,7 @@ without a look into the registry. This file does not import torch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
@@ -112,6 +113,11 @@ class Config(StrictModel):
         rest of a sentence about the component, if muP is not defined for it.
         """
         return self
+
+
+def summary_of(documented: type) -> str:
+    """Return the first line of the docstring of a class, or an empty string. It is not inherited."""
+    return inspect.cleandoc(documented.__doc__ or "").partition("\n")[0]
 
 
 _BaseConfig = Config  # the class body of Component binds the name Config again

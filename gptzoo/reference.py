@@ -12,7 +12,7 @@ from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Validati
 from pydantic_core import PydanticCustomError, core_schema
 
 from gptzoo import registry
-from gptzoo.component import Component, Config
+from gptzoo.component import Component, Config, summary_of
 from gptzoo.strict_model import error_at, errors_below, option_error
 
 
@@ -62,8 +62,13 @@ class Reference:
     ) -> dict[str, Any]:
         of_kind = registry.current().of_kind(self.kind)
         known = {name: component for name, component in of_kind.items() if self.accepts(component)}
+        names = [_name_choice(component) for component in known.values()]
         objects = [_definition(component.Config, handler) for component in known.values()]
-        return {"anyOf": [{"enum": list(known)}, *objects]}
+        return {
+            "description": reference_description(self.kind),
+            "component_kind": self.kind,  # for tools; validators ignore it
+            "oneOf": [*names, *objects],
+        }
 
 
 class PerLayer(Reference):
@@ -90,12 +95,30 @@ class PerLayer(Reference):
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         item = super().__get_pydantic_json_schema__(schema, handler)
-        return {"anyOf": [*item["anyOf"], {"type": "array", "items": item, "minItems": 1}]}
+        layers = {
+            "title": "one for each layer",
+            "description": f"A list of {self.kind} components, cycled over the layers.",
+            "type": "array",
+            "items": item,
+            "minItems": 1,
+        }
+        return {**item, "oneOf": [*item["oneOf"], layers]}
+
+
+def reference_description(kind: str) -> str:
+    """Describe the values of a field that refers to a component, for fields without a description of their own."""
+    return f"A component of kind {kind}: its name, or an object with its type and options."
 
 
 def by_default(name: str) -> Any:  # noqa: ANN401  the default of a field of any type
     """Return a field default that refers to the component `name` with its default options."""
     return Field(default=name)
+
+
+def _name_choice(component: type[Component]) -> dict[str, Any]:
+    """Return the JSON schema of a component's name, with texts for hover and completion in editors."""
+    description = f"{summary_of(component)} With default options."
+    return {"const": component.name, "title": f"{component.kind} {component.name}", "description": description}
 
 
 _in_progress: set[str] = set()  # definitions that are being generated, to end the recursion of nested components
@@ -115,6 +138,7 @@ def _definition(config: type[Config], handler: GetJsonSchemaHandler) -> dict[str
     finally:
         _in_progress.remove(ref)
     resolved = handler.resolve_ref_schema(schema)
+    resolved["title"] = f"{config.component.kind} {config.component.name}"
     resolved["required"] = sorted({*resolved.get("required", ()), "type"})
     return schema
 

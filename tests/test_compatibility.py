@@ -195,6 +195,8 @@ def missing_fields(ours: Any, theirs: Any, path: str = "$", definitions: Any = N
     if definitions is None and isinstance(ours, dict):
         definitions = ours.get("$defs", {})
     if isinstance(theirs, dict) and isinstance(ours, dict):
+        if "oneOf" in ours and "anyOf" in theirs:
+            ours = {**ours, "anyOf": with_one_enum(ours["oneOf"])}
         if "$ref" in ours and "$ref" not in theirs:  # was written in place
             ours = definitions[ours["$ref"].rpartition("/")[2]]
         for key, value in theirs.items():
@@ -210,15 +212,20 @@ def missing_fields(ours: Any, theirs: Any, path: str = "$", definitions: Any = N
         yield path
 
 
+def with_one_enum(choices: list[Any]) -> list[Any]:
+    """The choices of a schema, with all constants in one enum as the old code wrote them."""
+    return [{"enum": [choice["const"] for choice in choices if "const" in choice]}, *choices]
+
+
 def without_texts(schema: Any) -> Any:
-    """A JSON schema without its descriptions."""
+    """A JSON schema without its titles and descriptions."""
     if isinstance(schema, list):
         return [without_texts(item) for item in schema]
     if isinstance(schema, dict):
         return {
             key: without_texts(value)
             for key, value in schema.items()
-            if not (key == "description" and isinstance(value, str))
+            if not (key in ("title", "description") and isinstance(value, str))
         }
     return schema
 

@@ -156,9 +156,11 @@ def test_the_links_of_a_page_exist(page: str) -> None:
         assert not heading or heading in anchors(target), f"{target}#{heading}"
 
 
-def test_every_page_is_listed_in_the_index_of_the_docs() -> None:
-    listed = {target.resolve() for target, _ in links("docs/README.md")}
-    assert {page.resolve() for page in (ROOT / "docs").glob("**/*.md")} - listed == {ROOT / "docs" / "README.md"}
+def test_every_page_is_listed_in_the_index_of_the_docs_or_of_its_folder() -> None:
+    docs = ROOT / "docs"
+    indexes = [docs / "README.md", *(page for page in docs.glob("**/index.md") if page.parent != docs)]
+    listed = {target.resolve() for index in indexes for target, _ in links(str(index.relative_to(ROOT)))}
+    assert {page.resolve() for page in docs.glob("**/*.md")} - listed - {docs / "README.md", docs / "index.md"} == set()
 
 
 def commands_in(page: str) -> list[list[str]]:

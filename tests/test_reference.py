@@ -246,15 +246,30 @@ def references(value: Any) -> set[str]:
 @pytest.mark.usefixtures("fresh_registry")
 def test_the_schema_accepts_each_component_as_a_name_or_an_object() -> None:
     schema = ModelSpec.model_json_schema()
-    attention = schema["properties"]["attention"]["anyOf"]
-    assert attention[0] == {"enum": ["naive", "sdpa"]}
-    forms = [resolve(schema, form) for form in attention[1:-1]]
+    attention = schema["properties"]["attention"]["oneOf"]
+    assert [form["const"] for form in attention[:2]] == ["naive", "sdpa"]
+    forms = [resolve(schema, form) for form in attention[2:-1]]
     assert [form["properties"]["type"]["const"] for form in forms] == ["naive", "sdpa"]
     assert all("type" in form["required"] for form in forms)
     assert all(form["additionalProperties"] is False for form in forms)
     assert attention[-1]["type"] == "array"
-    assert attention[-1]["items"]["anyOf"][0] == {"enum": ["naive", "sdpa"]}
-    assert schema["properties"]["norm"]["anyOf"][0] == {"enum": ["post_ln", "pre_ln"]}
+    assert names_in(attention[-1]["items"]) == ["naive", "sdpa"]
+    assert names_in(schema["properties"]["norm"]) == ["post_ln", "pre_ln"]
+
+
+def names_in(schema: dict[str, Any]) -> list[str]:
+    """Return the names of components that a schema accepts."""
+    return [form["const"] for form in schema["oneOf"] if "const" in form]
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_every_choice_of_a_component_has_a_title_and_a_description() -> None:
+    schema = ModelSpec.model_json_schema()
+    for kind in ("architecture", "attention", "positional", "norm", "ffn", "activation"):
+        for form in schema["properties"][kind]["oneOf"]:
+            described = resolve(schema, form)
+            assert described["title"].startswith(kind) or described["type"] == "array"
+            assert described["description"].strip()
 
 
 @pytest.mark.usefixtures("fresh_registry")
@@ -262,8 +277,8 @@ def test_a_component_that_nests_its_own_kind_has_a_finite_schema() -> None:
     admit(Plain, Gated, Mixture)
     schema = ModelSpec.model_json_schema()
     mixture = schema["$defs"]["ffn_mixture"]
-    assert {"$ref": "#/$defs/ffn_mixture"} in mixture["properties"]["shared"]["anyOf"]
-    assert mixture["properties"]["expert"]["anyOf"][0] == {"enum": ["gated", "plain"]}
+    assert {"$ref": "#/$defs/ffn_mixture"} in mixture["properties"]["shared"]["anyOf"][0]["oneOf"]
+    assert names_in(mixture["properties"]["expert"]) == ["gated", "plain"]
     assert {ref.rpartition("/")[2] for ref in references(schema)} == set(schema["$defs"])
     spec = small(ffn={"type": "mixture", "shared": {"type": "mixture", "shared": "mlp"}})
     assert gptzoo.load_model_spec(spec).ffn.shared.shared.type == "mlp"

@@ -7,10 +7,7 @@ Exit codes: 0 success, 1 failure, 2 invalid input, 3 divergence, 4 stopped by a 
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
-import importlib
 import io
 import itertools
 import os
@@ -23,6 +20,7 @@ import click
 
 import gptzoo
 from gptzoo.cli.ablate import ablate
+from gptzoo.cli.activities import report_silence
 from gptzoo.cli.build import build
 from gptzoo.cli.check import check
 from gptzoo.cli.compare import compare
@@ -42,6 +40,7 @@ from gptzoo.cli.inspect import inspect
 from gptzoo.cli.ladder import ladder
 from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
+from gptzoo.cli.option_sections import SectionedGroup
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
 from gptzoo.cli.profile import profile
@@ -57,7 +56,6 @@ from gptzoo.cli.serve import serve
 from gptzoo.cli.train import train
 from gptzoo.cli.verify_resume import verify_resume
 from gptzoo.errors import GptzooError, UserNote
-from gptzoo.terminal.activity import activity, show_activities
 from gptzoo.utils.atomic import INCOMPLETE_PREFIX
 
 # Must be set before torch is imported. Threads that spin while they wait save up to a seventh of the time on a
@@ -99,7 +97,7 @@ def _final_path(path: object) -> str:
     return re.sub(rf"{re.escape(INCOMPLETE_PREFIX)}(.*)-\d+$", r"\1", str(path))
 
 
-class CommandLine(click.Group):
+class CommandLine(SectionedGroup):
     """The `gptzoo` command group, which prints expected errors without a traceback and sets the exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -136,20 +134,24 @@ class CommandLine(click.Group):
                 click.echo(reason, err=True)
                 ctx.exit(_INVALID_INPUT)
 
+    @property
+    def sections(self) -> dict[str, tuple[click.Command, ...]]:
+        return SECTIONS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in order of declaration, which follows a typical workflow
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by section, each with its full first sentence, which click would cut to one line."""
         width = max(map(len, self.commands))  # the same column in all sections
-        for title, commands in _SECTIONS.items():
+        for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl(
                     [(str(command.name).ljust(width), command.get_short_help_str(limit=200)) for command in commands]
                 )
 
 
-_SECTIONS: dict[str, tuple[click.Command, ...]] = {
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Train": (init, build, prepare, train, evaluate, lm_eval, verify_resume, profile),
     "Compare": (compare, ablate, ladder, report, diff),
     "Generate and inspect": (sample, score, serve, inspect, draw),
@@ -176,48 +178,8 @@ def main() -> None:
     """Build, train, compare and sample GPTs from specs in JSON, YAML or TOML. Every component is a plugin."""
 
 
-# Commands that print nothing until they end. What other commands do is reported where it is done.
-_ACTIVITIES = {
-    "build": "building the model",
-    "diff": "comparing the models",
-    "draw": "drawing the model",
-    "eject": "writing the model as code",
-    "eval": "evaluating the model",
-    "export-gguf": "exporting the model",
-    "export-hf": "exporting the model",
-    "import-gguf": "importing the model",
-    "import-hf": "importing the model",
-    "report": "writing the report",
-    "score": "computing log-probabilities",
-}
-
-
-def _report_silence(command: click.Command) -> None:
-    """Let a command, and those in its group, say on stderr what takes longer than two seconds."""
-    if isinstance(command, click.Group):
-        for child in command.commands.values():
-            _report_silence(child)
-    callback = command.callback
-    if callback is None:
-        return
-
-    @functools.wraps(callback)
-    def reporting(*args: object, **options: object) -> object:
-        with show_activities(), contextlib.ExitStack() as stack:
-            if "torch" not in sys.modules and command.name not in _WITHOUT_TORCH:
-                with activity("loading PyTorch"):
-                    importlib.import_module("torch")
-            if command.name in _ACTIVITIES:
-                stack.enter_context(activity(_ACTIVITIES[command.name]))
-            return callback(*args, **options)
-
-    command.callback = reporting
-
-
-_WITHOUT_TORCH = {"new-plugin"}
-
-for command in itertools.chain.from_iterable(_SECTIONS.values()):
-    _report_silence(command)
+for command in itertools.chain.from_iterable(SECTIONS.values()):
+    report_silence(command)
     command.epilog = command.epilog or epilog(str(command.name))
     main.add_command(command)
 main.add_command(score_tasks)  # hidden: a job of gptzoo ablate

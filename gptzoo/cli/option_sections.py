@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 OptionSpec = tuple[tuple[str, ...], dict[str, Any]]  # flags, and keyword arguments of click.option
+
+
+class SectionedGroup(click.Group):
+    """A group that lists its commands by section."""
+
+    @property
+    def sections(self) -> Mapping[str, Sequence[click.Command]]:
+        """The commands by the title of their section."""
+        raise NotImplementedError
 
 
 class _SectionOption(click.Option):

@@ -29,20 +29,28 @@ def schema(what: str, as_json: bool) -> None:
     The output is JSON with and without --json.
     """
     from gptzoo.ablation.comparison.result import ComparisonResult
-    from gptzoo.ablation.scaling.ladder_spec import ladder_schema
     from gptzoo.ablation.scaling.result import LadderResult
     from gptzoo.profiling.result import ProfileResult
-    from gptzoo.sampling.spec import SamplingSpec
-    from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, output_schema, run_schema
+    from gptzoo.spec.schema import output_schema
 
-    schemas: dict[str, Callable[[], dict[str, Any]]] = {
-        "model": model_schema,
-        "run": run_schema,
-        "ablation": ablation_schema,
-        "ladder": ladder_schema,
-        "sampling": partial(file_schema, SamplingSpec),
+    schemas = spec_schemas() | {
         "comparison": partial(output_schema, ComparisonResult),
         "ladder-result": partial(output_schema, LadderResult),
         "profile": partial(output_schema, ProfileResult),
     }
     click.echo(json.dumps(schemas[what](), indent=2))
+
+
+def spec_schemas() -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return the functions that make the JSON Schema of each kind of spec file, by its name."""
+    from gptzoo.ablation.scaling.ladder_spec import ladder_schema
+    from gptzoo.sampling.spec import SamplingSpec
+    from gptzoo.spec.schema import ablation_schema, file_schema, model_schema, run_schema
+
+    return {
+        "model": model_schema,
+        "run": run_schema,
+        "ablation": ablation_schema,
+        "ladder": ladder_schema,
+        "sampling": partial(file_schema, SamplingSpec),
+    }

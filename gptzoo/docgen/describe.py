@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from gptzoo import registry
-from gptzoo.component import Component
+from gptzoo.component import Component, summary_of
 from gptzoo.errors import InputError
 from gptzoo.spec.schema import config_schema, field_descriptions, referenced_kind
 from gptzoo.strict_model import did_you_mean
@@ -39,7 +39,7 @@ def summarise(component: type[Component]) -> dict[str, str]:
     return {
         "kind": component.kind,
         "name": component.name,
-        "summary": docstring_of(component).partition("\n")[0],
+        "summary": summary_of(component),
         "origin": str(registry.current().origin(component)),
     }
 
@@ -129,7 +129,11 @@ def _example(schema: dict[str, Any]) -> object:
         return schema["examples"][0]
     if "default" in schema:
         return schema["default"]
-    for member in schema.get("anyOf", [schema]):
+    for member in schema.get("anyOf", schema.get("oneOf", [schema])):
+        if "const" in member:
+            return member["const"]
+        if "oneOf" in member:
+            return _example(member)
         if "enum" in member:
             return member["enum"][0]
         if (json_type := member.get("type")) in ("integer", "number"):

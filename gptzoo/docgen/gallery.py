@@ -12,7 +12,8 @@ from gptzoo import registry
 from gptzoo.component import Component
 from gptzoo.components.positional import Positional
 from gptzoo.docgen.describe import describe
-from gptzoo.docgen.page import ARXIV_ID, GENERATED_MARK, components_of, markdown_table
+from gptzoo.docgen.markdown import ARXIV_ID, GENERATED_MARK, markdown_table
+from gptzoo.docgen.page import components_of
 from gptzoo.errors import SpecError
 from gptzoo.model.accounting import count_parameters
 from gptzoo.model.architecture import Architecture

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from gptzoo.component import Config
-from gptzoo.reference import Reference
+from gptzoo.reference import Reference, reference_description
 from gptzoo.spec import provenance
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.model import ModelSpec
@@ -82,7 +82,7 @@ def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
     descriptions = {}
     for name, field in model.model_fields.items():
         kind = referenced_kind(field)
-        default = f"A component of kind {kind}: its name, or an object with its type and options." if kind else ""
+        default = reference_description(kind) if kind else ""
         descriptions[name] = field.description or docstrings.get(name, default)
     if issubclass(model, Config):
         descriptions["type"] = f"Name of the {model.component.kind.replace('_', ' ')} component."
@@ -122,6 +122,14 @@ class SchemaGenerator(GenerateJsonSchema):
             if description:
                 field["description"] = description
         return generated
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> dict[str, Any]:
+        """Add null to the choices of a component, so that an editor shows one list."""
+        inner = self.generate_inner(schema["schema"])
+        if "oneOf" in inner:
+            null = {"type": "null", "title": "none", "description": "No component."}
+            return {**inner, "oneOf": [*inner["oneOf"], null]}
+        return super().nullable_schema(schema)
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False

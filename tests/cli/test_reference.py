@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 from support import admit
 
 import gptzoo
 from gptzoo import registry
-from gptzoo.cli import main
+from gptzoo.cli import SECTIONS, main
+from gptzoo.cli.schema import spec_schemas
+from gptzoo.docgen.command_page import render_command_pages
+from gptzoo.docgen.examples import EXAMPLES
+from gptzoo.docgen.fields import describe_fields, resolve
 from gptzoo.docgen.gallery import render_gallery
 from gptzoo.docgen.interface import (
     component_bases,
@@ -23,9 +30,15 @@ from gptzoo.docgen.interface import (
     kind_base,
 )
 from gptzoo.docgen.page import components_of, kinds_with_components, render_kind_page
+from gptzoo.docgen.spec_page import render_spec_page
+from gptzoo.spec.schema import config_schema
 
+SPECS = spec_schemas()
 ROOT = Path(__file__).parents[2]
 PAGES_COMMAND = "gptzoo reference --package gptzoo --out docs/reference"
+SPECS_COMMAND = "gptzoo reference --specs --out docs/reference/specs"
+COMMANDS_COMMAND = "gptzoo reference --commands --out docs/reference/commands"
+WRITTEN_BY_HAND = {"index.md", "python.md"}
 GALLERY_COMMAND = "gptzoo reference --gallery --out docs"
 
 
@@ -45,6 +58,15 @@ class ConstantBias(gptzoo.Positional):
 
     def bias(self, q_pos: Any, k_pos: Any) -> Any:
         return None
+
+
+class AlwaysFirst(gptzoo.NormLayer):
+    """A norm layer that is the first in every list."""
+
+    name = "a"
+
+    def forward(self, x: Any) -> Any:
+        return x
 
 
 class Spice(gptzoo.Component):
@@ -79,12 +101,26 @@ def third_party(fresh_registry: registry.Registry) -> None:
 # ---------------------------------------------------------------------- the committed pages
 
 
-def test_the_pages_in_docs_are_up_to_date(fresh_registry: registry.Registry) -> None:
-    folder = ROOT / "docs" / "reference"
-    pages = {f"{kind}.md": render_kind_page(kind) for kind in kinds_with_components()}
-    assert {file.name for file in folder.iterdir()} == set(pages), f"run {PAGES_COMMAND}"
+def assert_up_to_date(folder: Path, pages: dict[str, str], command: str) -> None:
+    files = {file.name for file in folder.glob("*.md")} - (WRITTEN_BY_HAND - pages.keys())
+    assert files == set(pages), f"run {command}"
     for name, text in pages.items():
-        assert (folder / name).read_text(encoding="utf-8") == text, f"out of date; run {PAGES_COMMAND}"
+        assert (folder / name).read_text(encoding="utf-8") == text, f"out of date; run {command}"
+
+
+def test_the_pages_in_docs_are_up_to_date(fresh_registry: registry.Registry) -> None:
+    pages = {f"{kind}.md": render_kind_page(kind) for kind in kinds_with_components()}
+    assert_up_to_date(ROOT / "docs" / "reference", pages, PAGES_COMMAND)
+
+
+def test_the_pages_of_specs_in_docs_are_up_to_date(fresh_registry: registry.Registry) -> None:
+    pages = {f"{name}.md": render_spec_page(name, SPECS[name]()) for name in SPECS}
+    assert_up_to_date(ROOT / "docs" / "reference" / "specs", pages, SPECS_COMMAND)
+
+
+def test_the_pages_of_commands_in_docs_are_up_to_date() -> None:
+    pages = {f"{name}.md": text for name, text in render_command_pages("gptzoo", SECTIONS).items()}
+    assert_up_to_date(ROOT / "docs" / "reference" / "commands", pages, COMMANDS_COMMAND)
 
 
 def test_the_gallery_in_docs_is_up_to_date() -> None:
@@ -102,9 +138,11 @@ def test_the_gallery_in_docs_is_up_to_date() -> None:
 
 def test_the_pages_of_builtin_components_do_not_depend_on_other_packages(fresh_registry: registry.Registry) -> None:
     builtin = [render_kind_page(kind, "gptzoo") for kind in kinds_with_components("gptzoo")]
+    specs = [render_spec_page(name, SPECS[name]()) for name in SPECS]
     assert builtin == [render_kind_page(kind) for kind in kinds_with_components()]
-    admit(ConstantBias, Pepper)
+    admit(ConstantBias, Pepper, AlwaysFirst)
     assert builtin == [render_kind_page(kind, "gptzoo") for kind in kinds_with_components("gptzoo")]
+    assert specs == [render_spec_page(name, SPECS[name]()) for name in SPECS]
 
 
 # ---------------------------------------------------------------------- contents of a page
@@ -116,8 +154,77 @@ def test_a_page_has_every_component_with_every_option(kind: str) -> None:
     for name, component in registry.current().of_kind(kind).items():
         section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
         assert component.__doc__.strip().partition("\n")[0] in re.sub(r"\[(.*?)\]\(.*?\)", r"\1", section)
-        options = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
-        assert options == set(component.Config.model_fields) - {"type"}
+        options = set(component.Config.model_fields) - {"type"}
+        assert set(re.findall(rf"^### {name} `(\w+)`$", section, re.MULTILINE)) == options
+        for option in options:
+            facts = section.split(f"\n### {name} `{option}`\n")[1].split("\n##")[0]
+            for fact in ("- Type: ", "- Range: ", '- Example: `"'):
+                assert f"\n{fact}" in facts
+            assert re.search(r"^- (Default: |Required$)", facts, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", registry.current().kinds)
+def test_the_example_of_every_option_is_valid(kind: str) -> None:
+    for name, component in registry.current().of_kind(kind).items():
+        fields = describe_fields(config_schema(component.Config), name)
+        required = {field.name: field.example for field in fields if field.default == "required"}
+        for field in fields:
+            config = component.Config.model_validate({"type": name, **required, field.name: field.example})
+            assert config.type == name
+
+
+@cache
+def spec_schema(name: str) -> Any:
+    return SPECS[name]()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_example_of_every_field_of_a_spec_is_valid(name: str) -> None:
+    definitions = spec_schema(name).get("$defs", {})
+    validator = jsonschema.Draft202012Validator({"$defs": definitions})
+    for fields, properties in objects_of(spec_schema(name), name, definitions, set()):
+        for field in fields:
+            errors = validator.evolve(schema={**properties[field.name], "$defs": definitions}).iter_errors(
+                field.example
+            )
+            assert [f"{field.name}: {error.message}" for error in errors] == []
+
+
+def objects_of(schema: Any, owner: str, definitions: Any, seen: set[str]) -> Iterator[tuple[list[Any], Any]]:
+    """Yield the fields of a spec, and of each object in it, with their schemas."""
+    fields = describe_fields(schema, owner, definitions)
+    yield fields, resolve(schema, definitions)["properties"]
+    for field in fields:
+        if field.nested is not None and field.nested not in seen:
+            seen.add(field.nested)
+            yield from objects_of({"$ref": field.nested}, field.name, definitions, seen)
+
+
+def test_every_listed_example_belongs_to_a_field() -> None:
+    used = set()
+    for kind in registry.current().kinds:
+        for name, component in registry.current().of_kind(kind).items():
+            for option in component.Config.model_fields:
+                used |= {option, f"{name}.{option}"}
+    for name in SPECS:
+        schema = spec_schema(name)
+        used |= {f"{name}.{field}" for field in schema["properties"]}
+        for fields, _ in objects_of(schema, name, schema.get("$defs", {}), set()):
+            used |= {field.name for field in fields}
+    assert EXAMPLES.keys() <= used
+
+
+def test_a_field_shows_its_type_range_and_default() -> None:
+    fields = {field.name: field for field in describe_fields(spec_schema("run"), "run")}
+    shown = {name: (fields[name].type, fields[name].range, fields[name].default) for name in fields}
+    assert shown["batch_size"] == ("integer", "> 0", "`32`")
+    assert shown["micro_batch_size"] == ("integer or string or null", '> 0; `"auto"`', "`null`")
+    assert shown["label_smoothing"] == ("number", "≥ 0, ≤ 0.99", "`0.0`")
+    assert shown["trackers"] == ("list of components", "each the components of the kind", "`[]`")
+    sdpa = registry.current().get("attention", "sdpa").Config
+    window, bias = (field for field in describe_fields(config_schema(sdpa), "") if field.name in ("window", "out_bias"))
+    assert (window.type, window.range, window.default) == ("integer or null", "> 0", "`null`")
+    assert (bias.type, bias.range, bias.default) == ("boolean", "`true`, `false`", "the model's `bias`")
 
 
 def test_a_page_describes_the_interface_of_a_component() -> None:
@@ -155,7 +262,10 @@ def test_the_pages_of_a_package_have_the_interface_of_its_own_kinds_only(third_p
     positional = render_kind_page("positional", "gptzoo-theirs")
     assert "## constant_bias" in positional
     assert "## Interface" not in positional
-    assert "| `strength` | number | required | Size of the bias. |" in positional
+    assert "| [`strength`](#constant_bias-strength) | number | required |" in positional
+    assert (
+        "### constant_bias `strength`\n\nSize of the bias.\n\n- Type: number\n- Range: any\n- Required\n" in positional
+    )
     assert "[arXiv:1234.56789](https://arxiv.org/abs/1234.56789)" in positional
     assert "## sdpa" not in positional
     spice = render_kind_page("spice", "gptzoo-theirs")
@@ -216,6 +326,22 @@ def test_it_prints_one_page_or_all(third_party: None) -> None:
     assert reference("--gallery", "--package", "gptzoo").stdout == render_gallery("gptzoo")
 
 
+def test_the_page_of_a_command_has_its_usage_options_and_examples() -> None:
+    pages = render_command_pages("gptzoo", SECTIONS)
+    train = pages["train"]
+    assert "```text\ngptzoo train [OPTIONS] RUN\n```" in train
+    assert "gptzoo train @quickstart --out runs/quickstart --resume" in train
+    for command in (main.commands["train"], main.commands["sample"]):
+        flags = {flag for option in command.params for flag in option.opts if flag.startswith("--")}
+        shown = set(re.findall(r"^### `(--[\w-]+)`", pages[str(command.name)], re.MULTILINE))
+        assert shown == {option.opts[0] for option in command.params if option.opts[0] in flags}
+    assert "## Other options" in pages["sample"]
+    assert "(ablate-run.md)" in pages["ablate"]
+    assert "score-tasks" not in pages  # hidden
+    assert "- Type: one of the names below\n- Range: `fp32`, `bf16`, `int8`\n- Default: `fp32`" in pages["serve"]
+    assert reference("--commands").stdout.startswith(pages["build"])
+
+
 def test_it_writes_files_and_replaces_only_generated_ones(third_party: None, tmp_path: Path) -> None:
     out = tmp_path / "new" / "docs"
     for _ in range(2):
@@ -235,7 +361,9 @@ def test_it_writes_files_and_replaces_only_generated_ones(third_party: None, tmp
         (["atention"], "did you mean 'attention'?"),
         (["--package", "gptzoo-their"], "did you mean 'gptzoo-theirs'?"),
         (["ffn", "--package", "gptzoo-theirs"], "no package 'gptzoo-theirs' provides ffn components"),
-        (["ffn", "--gallery"], "not both"),
+        (["ffn", "--gallery"], "not several"),
+        (["--specs", "--commands"], "not several"),
+        (["--specs", "--package", "gptzoo"], "leave it out"),
         (["ffn", "--out", "/dev/null/x"], "cannot write"),
     ],
 )
