@@ -25,17 +25,7 @@ _ACTIVITIES = {
     "report": "writing the report",
     "score": "computing log-probabilities",
 }
-_WITHOUT_TORCH:
-                with activity("loading PyTorch"):
-                    importlib.import_module("torch")
-            if command.name in _ACTIVITIES:
-                stack.enter_context(activity(_ACTIVITIES[command.name]))
-            return callback(*args, **options)
-
-    command.callback = reporting
-
-
-_WITHOUT_TORCH = {"new-plugin", "init"}
+_WITHOUT_TORCH = {"init", "new-plugin"}
 
 
 def report_silence(command: click.Command) -> None:
@@ -50,4 +40,11 @@ def report_silence(command: click.Command) -> None:
     @functools.wraps(callback)
     def reporting(*args: object, **options: object) -> object:
         with show_activities(), contextlib.ExitStack() as stack:
-            if "torch" not in sys.modules and command.name not in
+            if "torch" not in sys.modules and command.name not in _WITHOUT_TORCH:
+                with activity("loading PyTorch"):
+                    importlib.import_module("torch")
+            if command.name in _ACTIVITIES:
+                stack.enter_context(activity(_ACTIVITIES[command.name]))
+            return callback(*args, **options)
+
+    command.callback = reporting
