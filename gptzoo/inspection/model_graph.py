@@ -23,7 +23,7 @@ from gptzoo.components.sublayer import SublayerOutput
 from gptzoo.inspection.norm_trace import Operation, trace_norm
 from gptzoo.model.block import Block
 from gptzoo.model.build import build_on_meta
-from gptzoo.model.eager_references import eager_references
+from gptzoo.model.shapes.eager_references import eager_references
 from gptzoo.spec.model import ModelSpec
 
 POSITIONAL_METHODS = ("embed", "rotate", "bias")

@@ -20,9 +20,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gptzoo.model.build import build_on_meta
-from gptzoo.model.eager_references import eager_references
-from gptzoo.model.flop_counter import FlopCounter, HigherOrderOperation
-from gptzoo.model.pretended_cpu import PretendedCpu
+from gptzoo.model.shapes.eager_references import eager_references
+from gptzoo.model.shapes.flop_counter import FlopCounter, HigherOrderOperation
+from gptzoo.model.shapes.pretended_cpu import PretendedCpu
 from gptzoo.spec.model import PER_LAYER, ModelSpec
 
 Precision = Literal["fp32", "bf16"]

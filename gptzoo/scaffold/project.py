@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from gptzoo.errors import FolderError, InputError
-from gptzoo.strict_model import did_you_mean
 from gptzoo.utils.atomic import write_text
 
 FILES = ("README.md", "run.yaml", "model.yaml", "ablation.yaml", "my_attention.py", ".gitignore")
@@ -74,6 +73,8 @@ def new_project(folder: Path, text: Path | None = None, tokenizer: str = "bpe", 
     """
     for name, value, known in (("tokenizer", tokenizer, TOKENIZERS), ("size", size, tuple(SIZES))):
         if value not in known:
+            from gptzoo.strict_model import did_you_mean  # which imports pydantic, and the help needs this module
+
             raise InputError(f"no {name} named {value!r}{did_you_mean(value, known)}  (known: {', '.join(known)})")
     if text is not None:
         check_text_path(text)

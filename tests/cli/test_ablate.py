@@ -166,7 +166,7 @@ def test_failed_trials_are_reported_and_the_exit_code_is_1(tmp_path: Path) -> No
         ({"mode": "random"}, "$.n_variants: is required for mode random"),
         ({"mode": "grid", "n_variants": 3}, "$.n_variants: is for the modes random, latin and tpe, not for grid"),
         ({"seeds": [1, 1]}, "$.seeds: a seed appears twice"),
-        ({"base": {**BASE, "stepz": 1}}, "$.stepz: no field named 'stepz'; did you mean 'steps'?"),
+        ({"base": {**BASE, "stepz": 1}}, "$.base.stepz: no field named 'stepz'; did you mean 'steps'?"),
         ({"base": "nowhere.json"}, "$.base: no run spec at 'nowhere.json'"),
         ({"budget": {"tokens": 1, "flops": 1.0}}, "$.budget: expected exactly one of tokens, flops and seconds"),
         ({"axes": {"tokenizer": ["byte", "char"]}}, "$.metric: 'val/loss' is a loss per token"),

@@ -86,7 +86,7 @@ def test_slow_properties_are_checked_with_slow_or_by_name(monkeypatch: pytest.Mo
     def properties(*arguments: str) -> set[str]:
         return {verdict["property"] for verdict in json.loads(gptzoo("ffn:mlp", "--json", *arguments).stdout)}
 
-    slow = {"all_partners", "compiling", "eject", "exporting", "sharding", "tensor_parallel"}
+    slow = {"all_partners", "compiling", "eject", "exporting", "sharding", "tensor_parallel", "width_transfer"}
     assert properties("--slow") - properties() == slow
     assert properties("--only", "sharding") == {"sharding"}
 

@@ -136,6 +136,7 @@ def test_the_gallery_in_docs_is_up_to_date() -> None:
     assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == page, f"out of date; run {GALLERY_COMMAND}"
 
 
+@pytest.mark.slow
 def test_the_pages_of_builtin_components_do_not_depend_on_other_packages(fresh_registry: registry.Registry) -> None:
     builtin = [render_kind_page(kind, "gptzoo") for kind in kinds_with_components("gptzoo")]
     specs = [render_spec_page(name, SPECS[name]()) for name in SPECS]
@@ -237,7 +238,8 @@ def test_a_page_describes_the_interface_of_a_component() -> None:
         "### `attend`",
         "- `attention` of a model spec: one, or a list",
         "It supports `bias`, `capture`",
-        "| `qkv_bias` | boolean | model's bias | Learn a bias",
+        "| [`qkv_bias`](#naive-qkv_bias) | boolean | the model's `bias` |",
+        "### naive `qkv_bias`\n\nLearn a bias in the query, key and value projections.",
     ):
         assert expected in text
     assert "It requires `rotate`." in render_kind_page("positional", "gptzoo")
@@ -339,7 +341,7 @@ def test_the_page_of_a_command_has_its_usage_options_and_examples() -> None:
     assert "(ablate-run.md)" in pages["ablate"]
     assert "score-tasks" not in pages  # hidden
     assert "- Type: one of the names below\n- Range: `fp32`, `bf16`, `int8`\n- Default: `fp32`" in pages["serve"]
-    assert reference("--commands").stdout.startswith(pages["build"])
+    assert reference("--commands").stdout.startswith(pages["init"])
 
 
 def test_it_writes_files_and_replaces_only_generated_ones(third_party: None, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import gptzoo
 from gptzoo.components.activation import Activation
 from gptzoo.model import dry_run
-from gptzoo.model.eager_references import _HIDDEN_FORM, _hidden_functions, eager_references
-from gptzoo.model.flop_counter import FlopCounter, HigherOrderOperation
-from gptzoo.model.pretended_cpu import NotPretended, PretendedCpu
+from gptzoo.model.shapes.eager_references import _HIDDEN_FORM, _hidden_functions, eager_references
+from gptzoo.model.shapes.flop_counter import FlopCounter, HigherOrderOperation
+from gptzoo.model.shapes.pretended_cpu import NotPretended, PretendedCpu
 from gptzoo.spec.model import ModelSpec
 
 

@@ -263,5 +263,6 @@ def test_enumeration_gives_the_specs_and_hashes_of_specs_read_one_by_one() -> No
         assert variant.spec.resolved() == {**spec.resolved(), "name": variant.name}
         resolved = spec.resolved()
         del resolved["name"], resolved["model"]["name"]
+        del resolved["model"]["parametrisation"]  # null, which keeps the hashes of older versions
         text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
         assert variant.digest == hashlib.sha256(text.encode()).hexdigest()
