@@ -83,7 +83,7 @@ def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) ->
             return (
                 "$.axes",
                 "the held-out text of {name} is another one than that of {baseline}, so a difference of {metric} says "
-                'nothing about the variants. Name one corpus as the held-out text of all ("held_out" in ablation.json, '
+                'nothing about the variants. Name one corpus as the held-out text of all ("held_out" in the spec, '
                 "--held-out of gptzoo compare): they are then measured on its validation split. Or give all corpora "
                 "the same val_path",
             )

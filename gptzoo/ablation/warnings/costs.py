@@ -23,7 +23,7 @@ def unequal_parameters(variants: Sequence[Variant], baseline: str) -> Iterator[C
         sizes,
         baseline,
         "The variants differ in size: {}. A difference in the metric may come from the size alone. To compare at equal "
-        'size, adjust a width, as "match" in ablation.json does.',
+        'size, adjust a width, as "match" in the spec of an ablation does.',
         lambda n: f"{n:,.0f} parameters",
     )
 
