@@ -189,7 +189,7 @@ def _differences(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
             f"Difference from {baseline}",
             f"{better_sign(outcome.higher_is_better).capitalize()} differences are better than {baseline}. "
             "Bars are confidence intervals with Holm's "
-            f"correction (α = {outcome.level:g}), which determine the verdicts. The shaded margin of "
+            f"correction (α = {outcome.level:.3g}), which determine the verdicts. The shaded margin of "
             f"±{outcome.margin:g} counts as the same. Dots are seeds, minus the baseline's run of the same seed if "
             "runs are paired, and otherwise minus its mean.",
             f"Δ {with_unit(outcome.metric)}",
@@ -238,7 +238,7 @@ def _effects(outcome: Outcome, analysis: Analysis) -> Iterator[Figure]:
             "The effect of a choice compared with the baseline's choice on the same axis, averaged over all "
             f"combinations of the other axes. {better_sign(outcome.higher_is_better).capitalize()} effects are better. "
             "Intervals include Holm's correction over all "
-            f"effects (α = {outcome.level:g}).",
+            f"effects (α = {outcome.level:.3g}).",
             axis,
             [_effect_row(effect) for effect in main_effects],
             0.0,
