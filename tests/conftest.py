@@ -63,6 +63,12 @@ def any_spec(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lines on stderr about commands that take long, which would depend on the speed of the machine."""
+    monkeypatch.setattr("gptzoo.terminal.activity.SECONDS_OF_SILENCE", float("inf"))
+
+
 @pytest.fixture
 def fresh_registry() -> Iterator[registry.Registry]:
     """A registry with only the built-in components, used until the test ends."""

@@ -28,6 +28,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the lines that are written while the clock is moved by `wait`."""
     written: list[str] = []
     monkeypatch.setattr(module, "_write", written.append)
+    monkeypatch.setattr(module, "SECONDS_OF_SILENCE", 2.0)
     monkeypatch.setattr(module, "time", Clock())
     return written
 
