@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, NoReturn, TypeAlias
 
 from gptzoo.errors import Problem, SpecError
+from gptzoo.strict_model import escape_surrogates
 
 Json: TypeAlias = Any  # a JSON value: dict, list, str, int, float, bool or None
 Location: TypeAlias = tuple[str | int, ...]  # the keys and indices that lead to a value
@@ -18,8 +19,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def json_path(location: Location) -> str:
-    """Return the path of a location, such as `$.axes.lr[2]`."""
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    """Return the path of a location, such as `$.axes.lr[2]`. UTF-8 can represent it, whatever the keys are."""
+    return escape_surrogates("$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location))
 
 
 def appears_twice(key: str) -> str:

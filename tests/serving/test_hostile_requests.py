@@ -82,6 +82,7 @@ REFUSED = {
     ),
     "keys": (chain(type="json_schema", definition={"minProperties": 2}), "processors", "could repeat a key"),
     "many digits": ('{"model":"tiny","seed":' + "9" * 5000 + "}", None, "thousands of digits"),
+    "lone surrogate as a key twice": ('{"\\ud800":1,"\\ud800":2}', None, "appears twice"),
     "key twice": ('{"model":"tiny","prompt":"a","max_tokens":2,"max_tokens":3}', None, "'max_tokens' appears twice"),
     "NaN": ('{"model":"tiny","prompt":"a","temperature":NaN}', None, "NaN is not valid JSON"),
     "infinite number": ('{"model":"tiny","prompt":"a","temperature":1e400}', "temperature", "finite"),

@@ -49,6 +49,15 @@ def test_extensions_of_json_are_errors(text: str) -> None:
     assert error(text).startswith("tiny.json: line 1 column ")
 
 
+@pytest.mark.parametrize(
+    "text", ['{"\\ud800": 1, "\\ud800": 2}', '{"\\ud800": NaN}', '{"\\ud800": [\n{"a": 1, "a": 2}]}']
+)
+def test_errors_of_keys_that_utf8_cannot_represent_can_be_printed(text: str) -> None:
+    with pytest.raises(SpecError) as error:
+        parse_json(text, "spec.json")
+    assert "$.\\ud800" in str(error.value).encode().decode()
+
+
 def test_two_objects_may_have_the_same_key() -> None:
     assert parse_json('[{"a": 1}, {"a": 2}, {"b": {"a": 3}}]', "x") == [{"a": 1}, {"a": 2}, {"b": {"a": 3}}]
 

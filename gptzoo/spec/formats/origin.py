@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from gptzoo.errors import Problem
 from gptzoo.spec.strict_json import Location, json_path
-from gptzoo.strict_model import escape_surrogates
 
 LineFinder = Callable[[Location], int | None]
 
@@ -29,7 +28,7 @@ class Origin:
         full = (*self.location, *location)
         lines = (self.find_line(full[:n]) for n in range(len(full), 0, -1))
         line = next((line for line in lines if line is not None), None)
-        return Problem(self.name, escape_surrogates(json_path(full)), reason, line)
+        return Problem(self.name, json_path(full), reason, line)
 
     def below(self, location: Location) -> Origin:
         """Return the origin of a part."""
