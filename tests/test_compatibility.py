@@ -233,14 +233,17 @@ def without_texts(schema: Any) -> Any:
 OPTIONS = """
 import json, click, gptzoo.cli
 
-def names(command, path):
-    yield path, sorted(name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts))
+def signatures(command, path):
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
+    n_arguments = len(command.params) - len(options)  # whose names are never typed
+    names = sorted(name for option in options for name in (*option.opts, *option.secondary_opts))
+    yield path, [*(f"argument {index}" for index in range(n_arguments)), *names]
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
-            yield from names(command.get_command(context, name), f"{path} {name}")
+            yield from signatures(command.get_command(context, name), f"{path} {name}")
 
-print(json.dumps(dict(names(gptzoo.cli.main, "gptzoo"))))
+print(json.dumps(dict(signatures(gptzoo.cli.main, "gptzoo"))))
 """
 
 
