@@ -192,6 +192,8 @@ class ExpressionFolder(ast.NodeTransformer):
                 return self.program.construction(owner, arguments)
             if is_number(value):
                 return ast.Constant(value)
+            if isinstance(value, tuple) and all(is_simple(element) or is_number(element) for element in value):
+                return ast.Tuple([ast.Constant(element) for element in value], ast.Load())
         called = self.scope.value(node.func)
         if (isinstance(called, nn.Dropout) and called.p == 0) or isinstance(called, nn.Identity):
             return self.visit(node.args[0])
