@@ -23,10 +23,9 @@ _EXIT_TRIALS_FAILED = 1
 class _GroupWithDefaultRun(click.Group):
     """A group in which `gptzoo ablate ablation.json` is short for `gptzoo ablate run ablation.json`."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names_command = not args or args[0] in (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if names_command else ["run", *args])
 
 
 @click.group(cls=_GroupWithDefaultRun)

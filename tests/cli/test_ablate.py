@@ -62,6 +62,12 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert "smallest detectable difference of val/loss: " in text
 
 
+def test_options_may_come_before_the_spec(tmp_path: Path) -> None:
+    file = write_spec(tmp_path)
+    assert len(data("--dry-run", file)["variants"]) == 2
+    assert "Did you mean '--dry-run'?" in run("--dry-rnu", file, code=2).output
+
+
 def test_the_outcome_of_a_trial_is_that_of_the_same_run_by_itself(tmp_path: Path) -> None:
     printed = data(write_spec(tmp_path), "--out", tmp_path / "out")
     assert printed["states"] == {"done": 4}

@@ -69,6 +69,16 @@ def test_folding(case: str, program: Program) -> None:
     assert body(fold(node, Scope(program, Unit("f", None), dict(names)))) == expected
 
 
+def test_numbers_that_a_method_of_the_configuration_returns_become_constants(program: Program) -> None:
+    class Split(gptzoo.RotaryPositional.Config):
+        def widths(self, total: int) -> tuple[int, int]:
+            return total - 2, 2
+
+    node = function("def f(self, config, dims):\n  self.a, self.b = config.widths(8)")
+    config = Split.model_construct()
+    assert body(fold(node, Scope(program, Unit("f", None), {"config": config}))) == "self.a = 6\nself.b = 2"
+
+
 def test_folding_leaves_the_original_as_it_is(program: Program) -> None:
     node = function("def f(x, flag):\n  return x if flag else 0")
     before = ast.dump(node)
