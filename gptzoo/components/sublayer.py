@@ -38,7 +38,13 @@ class SublayerOutput(NamedTuple):
     def _refuse(self, *other: object) -> NoReturn:
         raise TypeError(_NO_TENSOR)
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __matmul__ = _refuse  # type: ignore
+    @classmethod
+    def __torch_function__(cls, *call: object) -> NoReturn:
+        """Refuse a function of torch, such as `torch.relu(output)`. Torch calls this method in its place."""
+        raise TypeError(_NO_TENSOR)
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse  # type: ignore
+    __matmul__ = __rmatmul__ = __pow__ = __neg__ = _refuse  # type: ignore
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from support import small, tokens_of
@@ -78,3 +81,33 @@ def test_every_built_in_component_has_a_docstring_and_a_paper() -> None:
         assert part.__doc__, part
         assert part.__doc__.split("\n")[0].endswith("."), part
         assert part.paper, part
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda output: output + 1,
+        lambda output: torch.ones(2, 3) * output,
+        lambda output: torch.ones(2, 2) @ output,
+        lambda output: -output,
+        lambda output: output**2,
+        lambda output: torch.relu(output),
+        lambda output: torch.nn.functional.silu(output),
+        lambda output: torch.nn.Linear(3, 3)(output),
+        lambda output: torch.cat([output, torch.ones(2, 3)]),
+        lambda output: output.mean(),
+    ],
+    ids=["add", "mul", "matmul", "neg", "pow", "relu", "silu", "linear", "cat", "mean"],
+)
+def test_an_output_used_as_a_tensor_is_refused_with_the_lines_to_write(use: Callable[[Any], object]) -> None:
+    with pytest.raises((TypeError, AttributeError), match=r"its tensor is `y`[\s\S]*output = super\(\).forward"):
+        use(SublayerOutput(torch.ones(2, 3)))
+
+
+def test_an_output_can_be_made_in_a_compiled_function() -> None:
+    @torch.compile(fullgraph=True, backend="eager")
+    def double(x: torch.Tensor) -> SublayerOutput:
+        output = SublayerOutput(2 * x, losses={"l": x.sum()})
+        return output._replace(y=output.y + 1)
+
+    assert torch.equal(double(torch.ones(2)).y, torch.full((2,), 3.0))
