@@ -39,7 +39,10 @@ def check_hooks(plugin: object) -> HookRelay:
             ) from None
         raise PluginError(f"{error}  (known hooks: {', '.join(_HOOKS)})") from None
     if not any(getattr(manager.hook, name).get_hookimpls() for name in _HOOKS):
-        raise PluginError("it implements no gptzoo hook. Is gptzoo_components marked with @gptzoo.hookimpl?")
+        raise PluginError(
+            "it implements no gptzoo hook. To register components, write: @gptzoo.hookimpl, and below it "
+            "def gptzoo_components(): return [MyComponent]"
+        )
     return manager.hook
 
 
@@ -79,6 +82,7 @@ def check_component(component: object, kind_bases: dict[str, type[Component]]) -
     _check_options(component)
     if base is not None:
         _check_constructor(component, base)
+        _check_methods(component, base)
     return component
 
 
@@ -100,6 +104,28 @@ def _check_constructor(component: type[Component], base: type[Component]) -> Non
             f"constructed with ({arguments}). Write: def __init__({arguments}): "
             f"super().__init__({', '.join(names[1:])}); …"
         ) from None
+
+
+def _check_methods(component: type[Component], base: type[Component]) -> None:
+    """Raise PluginError for a method that does not take the positional arguments of the method that it overrides."""
+    classes = [cls for cls in component.__mro__ if issubclass(cls, base)]
+    for cls in classes:
+        for name, method in vars(cls).items():
+            first = next(other for other in reversed(classes) if name in vars(other))
+            if cls is first or name.startswith("_") or not inspect.isfunction(method):
+                continue
+            original, signature = inspect.signature(vars(first)[name]), inspect.signature(method)
+            parameters = original.parameters.values()
+            positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            keywords = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in signature.parameters}
+            try:
+                signature.bind(*positional, **keywords)
+            except TypeError:
+                expected = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+                raise PluginError(
+                    f"{cls.__qualname__}.{name} takes {signature}, and gptzoo calls it with the arguments of "
+                    f"{first.__qualname__}.{name}. Write: def {name}{expected}"
+                ) from None
 
 
 def _check_options(component: type[Component]) -> None:

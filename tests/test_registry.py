@@ -52,6 +52,11 @@ BAD = {
         "Argument(s) {'registry'} are declared in the hookimpl but can not be found in the hookspec",
     ),
     "forgets the marker": (IDENTITY.replace("@gptzoo.hookimpl", ""), "it implements no gptzoo hook"),
+    "forgets an argument of a method": (
+        IDENTITY.replace("forward(self, x)", "forward(self)"),
+        "Identity.forward takes (self), and gptzoo calls it with the arguments of Activation.forward. "
+        "Write: def forward(self, x)",
+    ),
     "forgets to return": (
         IDENTITY.replace("return [", "["),
         "gptzoo_components() returned None; expected a list",
