@@ -27,15 +27,16 @@ def n_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def check_fits(needed: int, device: torch.device, purpose: str) -> None:
+def check_fits(needed: int, device: torch.device, purpose: str, advice: str = "Choose a smaller model") -> None:
     """Raise InputError if `needed` bytes are more than the memory of the device.
 
     purpose: what needs them, for the error message.
+    advice: what to change, for the error message.
     """
     if needed <= (available := total_bytes(device)):
         return
     place = "this machine" if device.type == "cpu" else f"device {device}"
     raise InputError(
-        f"{purpose} needs about {scaled(needed)}B of memory, and {place} has {scaled(available)}B. Choose a smaller "
-        "model; gptzoo train and gptzoo build try it anyway with --allow-oversize (in Python: allow_oversize=True)"
+        f"{purpose} needs about {scaled(needed)}B of memory, and {place} has {scaled(available)}B. {advice}; "
+        "gptzoo train and gptzoo build try it anyway with --allow-oversize (in Python: allow_oversize=True)"
     )

@@ -17,14 +17,22 @@ from gptzoo.utils.units import scaled
 
 _PROBE_SIZE = 64  # rows and columns of the matrix on which the optimizer's state is measured
 _SURELY_FITS = 0.01  # of the memory, for the weights
+_TOKEN_BYTES = 16  # an input token and a target, both int64
+_LEAST_BYTES_PER_NUMBER = 2  # of the input of a block, in bf16 or fp16
 
 
 def check_run_fits(spec: RunSpec, device: torch.device) -> None:
     """Raise InputError if the weights, gradients and optimizer state of a run exceed the memory of the device.
 
-    Activations are not counted: they depend on the micro-batch size, which can be lowered. If the tokenizer sets the
-    size of the vocabulary, its embeddings are not counted either, because the text has not been read yet.
+    Also raised if the tokens of a micro-batch and the inputs of its blocks alone exceed it. Other activations are not
+    counted. If the tokenizer sets the size of the vocabulary, its embeddings are not counted either, because the text
+    has not been read yet.
     """
+    _check_trained_model_fits(spec, device)
+    _check_micro_batch_fits(spec, device)
+
+
+def _check_trained_model_fits(spec: RunSpec, device: torch.device) -> None:
     model = build_on_meta(spec.model.model_copy(update={"vocab_size": spec.model.vocab_size or 1}))
     parameters = dict(model.named_parameters())
     weights = model_bytes(model)
@@ -46,6 +54,21 @@ def check_run_fits(spec: RunSpec, device: torch.device) -> None:
         check_fits(weights * n_processes, CPU, purpose)  # values are drawn on the CPU
     else:
         check_fits(max(weights, needed // n_parts) * n_processes, CPU, purpose)
+
+
+def _check_micro_batch_fits(spec: RunSpec, device: torch.device) -> None:
+    rows = max(1, spec.batch_size // int(os.environ.get("WORLD_SIZE", "1")))
+    if spec.micro_batch_size is not None:
+        rows = 1 if spec.micro_batch_size == "auto" else min(rows, spec.micro_batch_size)
+    n_kept = 0 if spec.freeze or spec.train_only else spec.model.n_layers  # inputs of blocks, for the backward pass
+    per_token = _TOKEN_BYTES + n_kept * spec.model.d_model * _LEAST_BYTES_PER_NUMBER
+    n_processes = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    check_fits(
+        rows * spec.model.context_length * per_token * n_processes,
+        device,
+        f"{spec.name}: a micro-batch of {rows:,} sequences of {spec.model.context_length:,} tokens",
+        "Choose a smaller micro_batch_size, or a smaller batch_size",
+    )
 
 
 def _state_per_parameter(spec: RunSpec) -> float:

@@ -447,7 +447,7 @@ def test_an_invalid_prompt_file_is_reported_with_the_line_before_any_output(mode
     [
         (["--max-new-tokens", "70"], "Ask for at most"),
         (["--device", "cuda:99"], "cuda"),
-        (["--device", "quantum"], "Unknown device 'quantum'. Supported devices: auto, cpu"),
+        (["--device", "quantum"], "device 'quantum': unknown. Supported devices: auto, cpu"),
         (["--top-p", "1.5"], "--top-p: $.p: should be less than or equal to 1"),
         (["--temperature", "-1"], "--temperature: $.value"),
         (["--logit-bias", "a=1"], "expected ID=NATS such as 50=-2.5, got 'a=1'"),

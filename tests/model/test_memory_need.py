@@ -46,6 +46,16 @@ def test_building_weights_that_cannot_fit_is_refused_with_both_sizes() -> None:
     )
 
 
+def test_a_micro_batch_that_cannot_fit_is_refused_before_the_run_folder_is_made(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({**RUN, "model": SMALL}))
+    arguments = ("train", tmp_path / "run.json", "--out", tmp_path / "out", "--set", "batch_size=100000000000")
+    result = gptzoo_command(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "a micro-batch of 100,000,000,000 sequences of " in result.output
+    assert "Choose a smaller micro_batch_size" in result.output
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
 @pytest.mark.parametrize(
     ("optimizer", "bytes_per_parameter"),
     [("adamw", 16), ({"type": "sgd", "lr": 0.1, "momentum": 0.0}, 8), ({"type": "sgd", "lr": 0.1}, 12)],

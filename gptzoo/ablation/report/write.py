@@ -139,5 +139,5 @@ def _write_tables(tables: list[Table], texts: Mapping[str, str], folder: Path, n
             table.write_parquet(file)
             files.append(file)
     except ImportError:
-        note("no Parquet tables: they need pyarrow; pip install 'gptzoo[data]'")
+        note("the tables are not written as Parquet, which needs pyarrow: pip install 'gptzoo[data]'")
     return files

@@ -55,9 +55,11 @@ class FileCorpus(Corpus):
                 empty = False
                 yield document
         if empty:
-            has_val_path = self.config.val_path is not None
-            path = self.config.val_path if has_val_path and split == "val" else self.config.path
-            advice = "add text to it" if has_val_path else "give more text, or set val_path"
+            val_path = self.config.val_path
+            path = self.config.path if val_path is None or split == "train" else val_path
+            advice = "give more text, or set val_path" if val_path is None else "add text to it"
+            if all(file.stat().st_size == 0 for file in self._files(path)):
+                raise DataError(f"corpus {self.config.type!r}: {path}: has no text: all of its files are empty")
             raise DataError(f"corpus {self.config.type!r}: {path}: no text for the {split} split; {advice}")
 
     def _split_documents(self, split: Split) -> Iterator[Document]:

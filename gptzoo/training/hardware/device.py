@@ -12,6 +12,7 @@ import torch
 from gptzoo.errors import InputError
 
 _SUPPORTED = "auto, cpu, cuda, cuda:N and mps"
+_USE_CPU = 'Use cpu: "device": "cpu" in a spec, or --device cpu'
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,13 +26,13 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"Unknown device {name!r}. Supported devices: {_SUPPORTED}") from None
+        raise InputError(f"device {name!r}: unknown. Supported devices: {_SUPPORTED}") from None
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"device {name!r}: gptzoo does not support it. Supported devices: {_SUPPORTED}")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"device {name!r}: torch finds no MPS device, the GPU of a Mac. Use --device cpu")
+        raise InputError(f"device {name!r}: torch finds no MPS device, the GPU of a Mac. {_USE_CPU}")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: torch finds no CUDA device. Use --device cpu")
+        raise InputError(f"device {name!r}: torch finds no CUDA device. {_USE_CPU}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices. Indices start at 0"
