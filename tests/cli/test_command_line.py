@@ -100,6 +100,19 @@ def test_help_lists_every_command_with_its_full_first_sentence() -> None:
         assert " ".join(command.get_short_help_str(200).split()[-2:]) in " ".join(help_text.split())
 
 
+def test_each_device_option_names_all_devices() -> None:
+    options = {
+        (name, option.name): option.help
+        for name in main.commands
+        for option in main.commands[name].params
+        if isinstance(option, click.Option) and "--device" in option.opts
+    }
+    assert {"train", "profile", "sample", "eval"} <= {name for name, _ in options}
+    for text in options.values():
+        assert text is not None
+        assert text.startswith("Device: auto, cpu, cuda, cuda:N or mps")
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_in_the_help_are_valid_commands(name: str) -> None:
     shown = CliRunner().invoke(main, [name, "--help"]).stdout
