@@ -37,7 +37,9 @@ def test_a_full_disk_is_reported_in_one_line() -> None:
             [sys.executable, "-m", "gptzoo", "schema", "model"], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == 2
-    assert done.stderr.decode() == "the output: cannot be written: No space left on device\n"
+    *activities, error = done.stderr.decode().splitlines()
+    assert error == "the output: cannot be written: No space left on device"
+    assert all(line.startswith("loading PyTorch: ") for line in activities)  # on a busy machine
 
 
 @pytest.mark.parametrize(
