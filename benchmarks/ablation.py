@@ -1,4 +1,4 @@
-"""Measure the overhead of an ablation over its trials, and the speed of enumerating variants. Prints JSON.
+"""Measure the overhead of an ablation over its trials. Prints JSON.
 
     python benchmarks/ablation.py [--trials 24] [--steps 200] [--workers 2] > benchmarks/results/ablation-cpu.json
 
@@ -32,16 +32,6 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = Path(__file__).parents[1] / "configs" / "models" / "tiny.json"
-GRID = {
-    "model.attention": "*",
-    "model.positional": "*",
-    "model.norm": ["pre_ln", "post_ln"],
-    "model.ffn": "*",
-    "model.activation": "*",
-    "model.n_heads": [2, 3, 4, 8],
-    "model.dropout": [0.0, 0.1, 0.2],
-    "optimizer.lr": [0.001, 0.003, 0.01],
-}
 BATCH, LENGTH = 12, 64
 
 
@@ -60,7 +50,6 @@ def main() -> None:
         "torch": torch.__version__,
         "machine": platform.machine(),
         **measure_command(arguments.trials, arguments.steps, arguments.workers),
-        "enumeration": measure_enumeration(),
     }
     print(json.dumps(result, indent=2))
 
@@ -129,20 +118,6 @@ def measure_command(n_trials: int, n_steps: int, n_workers: int) -> dict[str, An
 def creation_time(file: Path) -> float:
     """Return the creation time of a file, in seconds since the epoch. Python's `os.stat` has none on Linux."""
     return float(subprocess.run(["stat", "--format=%.9W", file], capture_output=True, check=True).stdout)
-
-
-def measure_enumeration() -> dict[str, Any]:
-    """Measure how many points of a grid one process validates, hashes and names per second."""
-    import gptzoo
-
-    base = json.loads(TINY.read_text())
-    run = {"model": base, "steps": 1}
-    gptzoo.variants(run, GRID, mode="one_at_a_time")
-    started = time.perf_counter()
-    variants = gptzoo.variants(run, GRID)
-    seconds = time.perf_counter() - started
-    n_points = len(variants) + len(variants.exclusions)
-    return {"points": n_points, "variants": len(variants), "per_second": round(n_points / seconds)}
 
 
 if __name__ == "__main__":

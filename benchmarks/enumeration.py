@@ -1,30 +1,20 @@
-"""The rate at which an ablation's variants are enumerated, compared with reading each spec by itself.
+"""CPU time per valid variant of a design with four axes, against reading each spec by itself and a limit.
 
-    python benchmarks/enumeration.py [--rounds 5] [--out benchmarks/results/enumeration-cpu.json]
-
-The design has four axes. Some of its points are excluded by a condition, others because they are no valid spec, and
-each excluded point has its reason. "variants" enumerates the design by `gptzoo.variants`, from the JSON of the base to
-named variants. "one by one" reads the JSON of each valid variant by `RunSpec.model_validate`, without names, hashes and
-exclusions. Both take turns. Before the rounds, the specs of both are compared. Times are CPU seconds of one process, so
-that other load on the machine affects them less.
+Some points of the design are excluded by a condition, others because they are no valid spec, and each excluded point
+has its reason. "gptzoo" enumerates the design by `gptzoo.variants`, from the JSON of the base to named variants. "one
+by one" reads the JSON of each valid variant by `RunSpec.model_validate`, without names, hashes and exclusions. Before
+anything is timed, the specs of both are compared. "0.5 ms" is the limit: 2,000 valid variants per second. Values are
+CPU time of the process, so that other load on the machine affects them less. Only built-in components are loaded.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import statistics
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-os.environ["GPTZOO_PLUGINS"] = "none"  # the same components everywhere
-
-import torch
-
-import gptzoo
+from benchmarks.harness.case import OURS, Case, Mismatch, Options
 
 BASE: dict[str, Any] = {
     "model": {"context_length": 64, "d_model": 64, "n_layers": 4, "n_heads": 4},
@@ -40,46 +30,63 @@ AXES: dict[str, Any] = {
     "optimizer.lr": [round(1e-4 * 1.05**power, 8) for power in range(60)],
 }
 EXCLUDE = [{"when": {"model.positional": "none", "model.activation": "relu"}, "because": "measured before"}]
+LIMIT_MS = 0.5
 
 
-def measure(n_rounds: int) -> dict[str, Any]:
-    """Time both sides in each round."""
-    found = gptzoo.variants(BASE, AXES, exclude=EXCLUDE)
-    assert all(exclusion.reason for exclusion in found.exclusions)
-    texts = [json.dumps(variant.spec.resolved()) for variant in found]
-    read = [gptzoo.RunSpec.model_validate(json.loads(text)) for text in texts]
-    assert [spec.resolved() for spec in read] == [variant.spec.resolved() for variant in found]
-    rates: dict[str, list[float]] = {"variants": [], "one by one": []}
-    for _ in range(n_rounds):
+def cases(options: Options) -> Iterator[Case]:
+    design = Design(n_rates=2 if options.tiny else 60)
+    yield Case(
+        "four axes",
+        {OURS: design.enumerate, "one by one": design.read, f"{LIMIT_MS} ms": lambda: LIMIT_MS},
+        design.check,
+        settings={"variants": len(design.texts), "exclusions": len(design.found.exclusions)},
+        unit="ms",
+        rounds=9,
+        untimed=0,
+        warmup=1,
+    )
+
+
+class Design:
+    """The design, and the JSON of its valid variants."""
+
+    def __init__(self, n_rates: int):
+        import gptzoo
+        from gptzoo import registry
+
+        self.builtin = registry.discover("none")
+        self.axes = {**AXES, "optimizer.lr": AXES["optimizer.lr"][:n_rates]}
+        with registry.use(self.builtin):
+            self.found = gptzoo.variants(BASE, self.axes, exclude=EXCLUDE)
+        self.texts = [json.dumps(variant.spec.resolved()) for variant in self.found]
+
+    def check(self) -> None:
+        read = [self._read(text).resolved() for text in self.texts]
+        if read != [variant.spec.resolved() for variant in self.found]:
+            raise Mismatch("the specs of variants are not those that are read one by one")
+        if not all(exclusion.reason for exclusion in self.found.exclusions):
+            raise Mismatch("an excluded point has no reason")
+
+    def enumerate(self) -> float:
+        """Return the CPU milliseconds of each variant."""
+        import gptzoo
+        from gptzoo import registry
+
+        with registry.use(self.builtin):
+            started = time.process_time()
+            gptzoo.variants(BASE, self.axes, exclude=EXCLUDE)
+            return 1000 * (time.process_time() - started) / len(self.texts)
+
+    def read(self) -> float:
+        """Return the CPU milliseconds of each spec."""
         started = time.process_time()
-        gptzoo.variants(BASE, AXES, exclude=EXCLUDE)
-        rates["variants"].append(len(found) / (time.process_time() - started))
-        started = time.process_time()
-        for text in texts:
-            gptzoo.RunSpec.model_validate(json.loads(text))
-        rates["one by one"].append(len(found) / (time.process_time() - started))
-    ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
-    return {
-        "variants": len(found),
-        "exclusions": len(found.exclusions),
-        "per_second": {side: round(statistics.median(values)) for side, values in rates.items()},
-        "range": {side: [round(min(values)), round(max(values))] for side, values in rates.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-    }
+        for text in self.texts:
+            self._read(text)
+        return 1000 * (time.process_time() - started) / len(self.texts)
 
+    def _read(self, text: str) -> Any:
+        import gptzoo
+        from gptzoo import registry
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    machine = {"torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
-    text = json.dumps({"machine": machine, **measure(arguments.rounds)}, indent=2)
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        with registry.use(self.builtin):
+            return gptzoo.RunSpec.model_validate(json.loads(text))

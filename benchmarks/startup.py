@@ -1,33 +1,33 @@
-"""The time until a command does its work, on top of the import of torch.
+"""CPU seconds until a command does its work, against its limit on top of the import of torch.
 
-    python benchmarks/startup.py [--rounds 5] [--out benchmarks/results/startup-cpu.json]
+Each command is a process of its own, as a user starts it, with all installed packages of components. Its limit is a
+side as well: an import of torch in the same round plus the seconds that a command may add, or seconds alone. So "limit
+/ gptzoo" of at least 1 holds the limit. Values are CPU seconds of the process and its children: other load on the
+machine affects them less.
 
-Each command is a process of its own, as a user starts it. Commands take turns with `import torch`, and each figure is
-from the same round. The ratio is that of the whole command to `import torch`. Reported are medians and ranges.
-
-"help"    gptzoo --help, which does not import torch
-"build"   gptzoo build of each configuration in configs/models
-"train"   gptzoo train of a tiny run up to its first step, with tokens in the cache: the time of a whole run of one step
-
-Seconds are CPU seconds of the process and its children, so that other load on the machine affects them less.
+gptzoo --help   does not import torch
+gptzoo build    each configuration in configs/models
+gptzoo train    one step of a tiny run, with tokens in the cache
+gptzoo ablate   the dry run of 30 variants
 """
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
-import os
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.harness.case import OURS, Case, Mismatch, Options
+from benchmarks.harness.environment import ROOT
+from benchmarks.harness.processes import Finished, run_command
+
+GPTZOO = (sys.executable, "-m", "gptzoo")
+IMPORT_TORCH = (sys.executable, "-c", "import torch")
 RUN: dict[str, Any] = {
     "model": {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2},
     "corpus": {"type": "text", "path": "text.txt", "val_fraction": 0.2},
@@ -35,76 +35,73 @@ RUN: dict[str, Any] = {
     "batch_size": 2,
     "steps": 1,
 }
-TORCH = [sys.executable, "-c", "import torch"]
-GPTZOO = [sys.executable, "-m", "gptzoo"]
+ABLATION: dict[str, Any] = {
+    "base": RUN,
+    "axes": {
+        "model.activation": ["relu", "gelu", "silu"],
+        "model.positional": ["learned", "rope"],
+        "optimizer.lr": [0.001, 0.002, 0.003, 0.004, 0.005],
+    },
+    "samples": False,
+}
 
 
-def cpu_seconds(command: Sequence[str], folder: Path) -> float:
-    """Return the CPU seconds of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def commands() -> dict[str, list[str]]:
-    """Return the commands by name. {number} is the number of the round."""
+def cases(options: Options) -> Iterator[Case]:
+    (options.folder / "text.txt").write_text("To be, or not to be, that is the question. " * 400)
+    (options.folder / "run.json").write_text(json.dumps(RUN))
+    (options.folder / "ablation.json").write_text(json.dumps(ABLATION))
+    yield _case("help", ["--help"], options, limit=0.2, after_torch=False, expected="Usage:")
     configs = sorted((ROOT / "configs" / "models").glob("*.json"))
-    return {
-        "help": [*GPTZOO, "--help"],
-        **{f"build {config.stem}": [*GPTZOO, "build", str(config)] for config in configs},
-        "train": [*GPTZOO, "train", "run.json", "--out", "run-{number}", "--no-plot"],
-    }
+    for config in configs[:1] if options.tiny else configs:
+        yield _case(f"build {config.stem}", ["build", config], options, limit=0.8, expected="parameters")
+    yield _case(
+        "one step of train",
+        ["train", "run.json", "--out", "run-{number}", "--no-plot"],
+        options,
+        limit=1.0,
+        expected="",
+    )
+    if not options.tiny:
+        ablate = ["ablate", "ablation.json", "--dry-run", "--out", "ablation-{number}"]
+        yield _case("dry run of 30 variants", ablate, options, limit=5.0, after_torch=False, expected="30")
 
 
-def measure(n_rounds: int, folder: Path) -> dict[str, Any]:
-    """Time each command in each round, after `import torch`."""
-    (folder / "text.txt").write_text("To be, or not to be, that is the question. " * 400)
-    (folder / "run.json").write_text(json.dumps(RUN))
-    torch_seconds: list[float] = []
-    ratios: dict[str, list[float]] = {name: [] for name in commands()}
-    seconds: dict[str, list[float]] = {name: [] for name in commands()}
-    for number in range(-1, n_rounds):  # the first round fills the caches
-        for name, command in commands().items():
-            reference = cpu_seconds(TORCH, folder)
-            own = cpu_seconds([argument.format(number=number) for argument in command], folder)
-            if number >= 0:
-                torch_seconds.append(reference)
-                ratios[name].append(own / reference)
-                seconds[name].append(own if name == "help" else own - reference)
-    return {
-        "import torch": _summary(torch_seconds),
-        "help": _summary(seconds.pop("help")),
-        "on top of import torch": {name: _summary(values) for name, values in seconds.items()},
-        "ratio to import torch": {
-            name: {
-                "median": round(statistics.median(values), 2),
-                "range": [round(min(values), 2), round(max(values), 2)],
-            }
-            for name, values in ratios.items()
+def _case(
+    name: str,
+    arguments: Sequence[str | Path],
+    options: Options,
+    *,
+    limit: float,
+    after_torch: bool = True,
+    expected: str,
+) -> Case:
+    """Return the case of a command. `expected` is in its output; {number} in an argument is different in each call."""
+    numbers = itertools.count()
+
+    def run() -> Finished:
+        number = next(numbers)
+        words = [word.format(number=number) if isinstance(word, str) else word for word in arguments]
+        return run_command([*GPTZOO, *words], folder=options.folder)
+
+    def check() -> None:
+        if expected not in (output := run().output):
+            raise Mismatch(f"the output of gptzoo {arguments[0]} has no {expected!r}: {output[-500:]}")
+
+    limit_name = f"import torch + {limit} s" if after_torch else f"{limit} s"
+    return Case(
+        name,
+        {
+            OURS: lambda: run().cpu_seconds,
+            limit_name: partial(_import_torch_and, limit, options.folder) if after_torch else lambda: limit,
         },
-    }
+        check,
+        settings={"packages": len(metadata.entry_points(group="gptzoo")) - 1},
+        unit="CPU s",
+        rounds=7,
+        untimed=0,
+        warmup=1,
+    )
 
 
-def _summary(values: Sequence[float]) -> dict[str, Any]:
-    return {"seconds": round(statistics.median(values), 2), "range": [round(min(values), 2), round(max(values), 2)]}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    machine = {"platform": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()}
-    with tempfile.TemporaryDirectory() as name:
-        results = measure(arguments.rounds, Path(name))
-    text = json.dumps({"machine": machine, **results}, indent=2)
-    print(text)
-    if arguments.out is not None:
-        arguments.out.write_text(text + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def _import_torch_and(seconds: float, folder: Path) -> float:
+    return run_command(IMPORT_TORCH, folder=folder).cpu_seconds + seconds

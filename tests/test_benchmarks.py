@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import model_step, peers
+from benchmarks import enumeration, model_step, peers, startup
 from benchmarks.harness.bounds import BOUNDS, verdicts
 from benchmarks.harness.case import Case, LeftOut, Mismatch, Options
 from benchmarks.harness.environment import SAME
@@ -181,8 +181,24 @@ def test_wrong_arguments_exit_with_code_2(
 
 
 def test_the_modules_with_cases_are_the_subjects() -> None:
-    assert {"model_step", "train_run", "fused"} <= set(command.subjects())
+    assert {"model_step", "train_run", "fused", "startup", "enumeration"} <= set(command.subjects())
     assert "reference" not in command.subjects()
+
+
+def test_enumeration_is_compared_with_specs_read_one_by_one(tmp_path: Path) -> None:
+    (case,) = enumeration.cases(Options(tiny=True, folder=tmp_path))
+    case.check()
+    assert case.settings == {"variants": 88, "exclusions": 32}
+    assert {name: (side() or 0) > 0 for name, side in case.sides.items()} == dict.fromkeys(case.sides, True)
+
+
+@pytest.mark.slow
+def test_the_seconds_of_commands_are_compared_with_their_limit(tmp_path: Path) -> None:
+    by_name = {case.name: case for case in startup.cases(Options(tiny=True, folder=tmp_path))}
+    train = by_name["one step of train"]
+    train.check()
+    assert (train.sides["import torch + 1.0 s"]() or 0) > 1
+    assert (train.sides["gptzoo"]() or 0) > 0  # in another folder than that of the check
 
 
 # ---------------------------------------------------------------------- the sides of a training step

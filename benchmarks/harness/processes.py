@@ -18,6 +18,7 @@ class Finished:
     """A command that has succeeded."""
 
     seconds: float
+    cpu_seconds: float  # of the process and its children
     peak_bytes: int  # resident memory of the process
     output: str
 
@@ -42,4 +43,4 @@ def run_command(
             errors.seek(0)
             raise RuntimeError(f"{' '.join(map(str, command))} failed: {errors.read()[-2000:]}")
         output.seek(0)
-        return Finished(seconds, usage.ru_maxrss * 1024, output.read())
+        return Finished(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output.read())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import checkpoint_step, json_option, plugin_option
+from gptzoo.cli.options import checkpoint_step, device_option, json_option, plugin_option
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
     help="Precision of the computation (default: the run's).",
 )
-@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:N or mps.")
+@device_option()
 @json_option
 @plugin_option
 def evaluate(

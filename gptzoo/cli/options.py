@@ -47,9 +47,15 @@ def plugin_option(command: F) -> F:
 
 def model_options(command: F) -> F:
     """Add `--checkpoint`, `--averaged` and `--device`, which select the weights of RUN and the device."""
-    text = "Device: auto, cpu, cuda, cuda:N or mps."
-    command = click.option("--device", default="auto", show_default=True, help=text)(command)
-    return weights_options(command)
+    return weights_options(device_option()(command))
+
+
+def device_option(*, of_spec: bool = False) -> Callable[[F], F]:
+    """Return a decorator that adds `--device`. If `of_spec`, the default is the device of the spec, instead of auto."""
+    text = "Device: auto, cpu, cuda, cuda:N or mps"
+    if of_spec:
+        return click.option("--device", help=f"{text} (default: the spec's).")
+    return click.option("--device", default="auto", show_default=True, help=f"{text}.")
 
 
 def weights_options(command: F) -> F:

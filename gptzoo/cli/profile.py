@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import allow_oversize_option, json_option, plugin_option, set_option
+from gptzoo.cli.options import allow_oversize_option, device_option, json_option, plugin_option, set_option
 from gptzoo.utils.json_text import to_json
 
 
@@ -20,7 +20,7 @@ from gptzoo.utils.json_text import to_json
     help="Number of profiled steps. About three times as many are trained, to measure the profiler's overhead.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the Chrome trace, the table and its JSON.")
-@click.option("--device", help="Device: auto, cpu, cuda or cuda:N (default: the spec's).")
+@device_option(of_spec=True)
 @allow_oversize_option
 @json_option
 @set_option

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option, verify_option
+from gptzoo.cli.options import allow_oversize_option, device_option, plugin_option, set_option, verify_option
 
 
 @click.command()
@@ -25,7 +25,7 @@ from gptzoo.cli.options import allow_oversize_option, plugin_option, set_option,
     "--until", type=click.IntRange(min=1), metavar="STEP", help="Pause after this step. Continue with --resume."
 )
 @verify_option
-@click.option("--device", help="Device: auto, cpu, cuda, cuda:N or mps (default: the spec's).")
+@device_option(of_spec=True)
 @click.option("--bare", is_flag=True, help="Write no loss curve and no sample at the end.")
 @click.option("--no-plot", is_flag=True, help="Write no loss curve at the end.")
 @allow_oversize_option

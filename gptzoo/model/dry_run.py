@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gptzoo.model.build import build_on_meta
+from gptzoo.model.shapes.eager_mode import EagerMode
 from gptzoo.model.shapes.eager_references import eager_references
 from gptzoo.model.shapes.flop_counter import FlopCounter, HigherOrderOperation
 from gptzoo.model.shapes.pretended_cpu import PretendedCpu
@@ -121,7 +122,7 @@ def _count_bytes(
     return activations, early_peak, late_peak
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(EagerMode):
     """A context that counts the bytes of storages allocated inside it, from allocation until they are freed."""
 
     def __init__(self, excluded: Iterable[Tensor]):
@@ -134,10 +135,6 @@ class LiveBytes(TorchDispatchMode):
         self._counted = WeakIdKeyDictionary()
         for tensor in excluded:
             self._counted[tensor.untyped_storage()] = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to hide a mode from its compiler, torch would import it
 
     def __torch_dispatch__(
         self,

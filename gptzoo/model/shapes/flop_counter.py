@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from gptzoo.model.shapes.eager_mode import EagerMode
 
 
 class HigherOrderOperation(Exception):
     """An operation that calls functions, such as a condition. Only torch's own counter has a rule for each."""
 
 
-class FlopCounter(TorchDispatchMode):
+class FlopCounter(EagerMode):
     """A context that counts the FLOPs of the operations inside it."""
 
     supports_higher_order_operators = True
@@ -24,10 +25,6 @@ class FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to hide a mode from its compiler, torch would import it
 
     def __torch_dispatch__(
         self,

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+
+from gptzoo.model.shapes.eager_mode import EagerMode
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 _DEVICE_DEPENDENT = ("norm", "fft", "linalg", "svd", "embedding_bag", "nested", "conv", "sort", "quant")
@@ -61,15 +62,11 @@ class _PretendedTensor(Tensor):
         return _execute(func, args, kwargs or {})
 
 
-class PretendedCpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class PretendedCpu(EagerMode):  # type: ignore[no-untyped-call]
     """A context in which new tensors are on a pretended CPU.
 
     Raises NotPretended for operations whose results it does not know to be those of a CPU.
     """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to hide a mode from its compiler, torch would import it
 
     def __torch_dispatch__(
         self,
