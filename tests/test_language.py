@@ -50,6 +50,16 @@ def test_other_texts_are_not_fragments(text: str) -> None:
     assert not is_fragment(text)
 
 
+def test_a_base_class_names_the_method_that_is_not_implemented() -> None:
+    wrong = []
+    for file in SOURCES:
+        methods = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+        for method in methods:
+            for error in re.findall(r"__name__\} does not implement (\w+)", ast.unparse(method)):
+                wrong += [] if error == method.name else [f"{file.name}: {method.name} says {error}"]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_docstring_is_a_fragment(file: Path) -> None:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

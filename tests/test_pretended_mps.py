@@ -64,6 +64,10 @@ measured = [gptzoo.evaluate(run, device=name).likelihood.loss for name in ("mps"
 assert abs(measured[0] - measured[1]) < 1e-4
 gptzoo.train({**spec, "device": "mps", "precision": "fp32", "steps": 8}, run, resume=True, extend=True, quiet=True)
 assert read_metrics(run / "metrics.jsonl")[-1]["step"] == 8
+
+profile = gptzoo.profile({**spec, "device": "mps", "precision": "fp32"}, steps=1)
+assert profile.device.startswith("mps")
+assert profile.limits.bytes_per_second > 0
 print("same results")
 """
 

@@ -87,8 +87,8 @@ def _cost_lines(spec: ModelSpec, costs: ModelCosts, width: int) -> Iterator[Text
             **notes_by_label,
             "training memory": _memory_notes(memory),
         }
-    if costs.not_rehearsed:
-        notes_by_label["not counted"] = ["FLOPs and training memory", costs.not_rehearsed]
+    if costs.not_counted:
+        notes_by_label["not counted"] = ["FLOPs and training memory", costs.not_counted]
     notes_by_label["components from"] = _origin_notes(spec)
     export = summarise_export(spec)
     notes_by_label["transformers"] = [str(export), *(["try export-hf --remote-code"] if export.family is None else [])]

@@ -110,12 +110,17 @@ class MultiHeadAttention(Attention):
         def at_width(self, base: Dims, dims: Dims) -> MultiHeadAttention.Config:
             if base.d_head == dims.d_head:
                 return self
-            scale = base.d_head**-0.5 if self.scale is None else self.scale
+            scale = self.default_scale(base) if self.scale is None else self.scale
             return self.model_copy(update={"scale": scale * base.d_head / dims.d_head})
 
         def canonical(self, dims: Dims) -> MultiHeadAttention.Config:
-            is_default = self.scale is not None and math.isclose(self.scale, dims.d_head**-0.5)
+            is_default = self.scale is not None and math.isclose(self.scale, self.default_scale(dims))
             return self.model_copy(update={"scale": None}) if is_default else self
+
+        def default_scale(self, dims: Dims) -> float:
+            """Return the factor on the scores in a model of `dims` if `scale` is not given."""
+            default: float = dims.d_head**-0.5
+            return default
 
     config: Config
 

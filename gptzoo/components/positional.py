@@ -157,7 +157,7 @@ class RotaryPositional(Positional):
 
         def problems(self, dims: Dims) -> Iterator[tuple[str, str]]:
             if dims.d_head % 2:
-                yield "", f"rotates pairs, so the head width d_model / n_heads must be even, got {dims.d_head}"
+                yield "", f"rotates pairs, so the width of a head must be even, got {dims.d_head}"
             if self.scaling is not None and self.theta <= 1:
                 yield "theta", f"should be above 1 with a scaling, got {self.theta:g}"
 

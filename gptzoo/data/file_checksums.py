@@ -72,7 +72,7 @@ def _record_file(file: Path) -> Path:
 
 
 def _signature(file: Path) -> dict[str, Any]:
-    """Return what changes with a file: size, time, inode and a digest of blocks at even distances."""
+    """Return the size, time and inode of a file with a digest of evenly spaced blocks, to detect changes."""
     with open(file, "rb") as stream:
         status = os.fstat(stream.fileno())
         digest = hashlib.sha256()

@@ -114,10 +114,6 @@ class HeldOutText:
         self.exact, self.exact_counts = np.unique(np.array(exact), return_counts=True)
         self.normal, self.normal_counts = np.unique(np.array(normal), return_counts=True)
 
-    def __contains__(self, document: Document) -> bool:
-        """Return True if the document equals a held-out one except for whitespace."""
-        return _index(self.normal, _hash_without_whitespace(document)) is not None
-
 
 class OverlapMeter:
     """A measurement of the overlap during one pass over the training documents."""

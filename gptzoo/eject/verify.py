@@ -30,10 +30,10 @@ _RUNNER = Path(__file__).with_name("runner.py")
 def verify(text: str, model: Decoder, *, padding: bool = False) -> None:
     """Raise EjectError unless the file computes the same as the model, which must be on the CPU in float32.
 
-    Logits must be bit-equal, also those of a model that is built on
-    the meta device, with `padding` those of a left-padded batch, and greedy tokens with a cache equal. The
-    loss and the gradients of a training step with the same seed must be equal within TOLERANCE, and logits of a padded
-    batch with a cache within CACHE_TOLERANCE. Initial values must have the distributions of those of the model.
+    Logits must be bit-equal, also for a model that is built on the meta device, and with `padding` for a left-padded
+    batch. Greedy tokens with a cache must be the same. The loss and the gradients of a training step with the same seed
+    must be equal within TOLERANCE, and logits of a padded batch with a cache within CACHE_TOLERANCE. Initial values
+    must have the same distributions as in the model.
     """
     with tempfile.TemporaryDirectory() as folder:
         file, given, results = (Path(folder, name) for name in ("model.py", "inputs.pt", "results.pt"))
@@ -72,7 +72,7 @@ def _compare(actual: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def _compare_padded(actual: dict[str, Any], expected: dict[str, Any], real: Tensor) -> None:
-    """Compare the logits of all tokens that are no padding. Those of padding have no meaning."""
+    """Compare the logits of all tokens except padding, whose logits have no meaning."""
     cases = {"padded": ("of a padded batch", 0.0), "padded_cached": ("of a padded batch with a cache", CACHE_TOLERANCE)}
     for name, (case, tolerance) in cases.items():
         right = expected[name][real]

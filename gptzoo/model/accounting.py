@@ -29,7 +29,8 @@ class ParameterCounts:
     """The number of parameters; a tied matrix counts once.
 
     `embedding` counts the token embedding, an untied output head and all positionals. `non_embedding` is the rest, the
-    N of Kaplan et al. 2020 (arXiv:2001.08361). nanoGPT's number of that name is another: the total without positions.
+    N of Kaplan et al. 2020 (arXiv:2001.08361). nanoGPT's number of the same name is the total without position
+    embeddings.
     """
 
     total: int
@@ -74,8 +75,8 @@ class ModelCosts:
     state_bytes: int  # for one sequence of context_length tokens, with the cache's positions
     flops_per_token: Flops | None = None
     training_memory: TrainingMemory | None = None
-    not_rehearsed: str | None = None
-    """The reason why FLOPs and training memory are unknown: an operation whose work depends on values."""
+    not_counted: str | None = None
+    """Reason why FLOPs and training memory are unknown: an operation whose work depends on values."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the costs as JSON."""
@@ -106,7 +107,7 @@ def model_costs(
     try:
         step = dry_run(spec, parameters.total, batch_size=batch_size, sequence_length=length, precision=precision)
     except RuntimeError as error:  # raised by torch for an operation that needs values
-        return replace(costs, not_rehearsed=str(error).strip().partition("\n")[0])
+        return replace(costs, not_counted=str(error).strip().partition("\n")[0])
     return replace(
         costs,
         flops_per_token=Flops(step.forward_flops // length, step.training_flops // length),

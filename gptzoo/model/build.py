@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gptzoo.errors import PluginError, Problem, SpecError
+from gptzoo.errors import InputError, PluginError, Problem, SpecError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.initialise import initialise, shared_parameters, unregistered_tensors
 from gptzoo.model.memory_need import CPU, check_fits, model_bytes
@@ -39,7 +39,7 @@ def build(
     Raises:
         SpecError: The spec is invalid, or has no vocab_size.
         PluginError: A component does not fill its parameters, or breaks another rule of construction.
-        InputError: The weights need more memory than there is.
+        InputError: The weights need more memory than there is, or more than torch can address.
     """
     if not isinstance(spec, ModelSpec):
         spec = load_model_spec(spec)
@@ -104,7 +104,13 @@ def allocate_on_cpu(model: Architecture) -> None:
 
 def _construct(spec: ModelSpec) -> Architecture:
     plain = spec.with_multipliers()
-    with torch.device("meta"), _SkipInit():
-        model: Architecture = plain.architecture.build(plain)
+    try:
+        with torch.device("meta"), _SkipInit():
+            model: Architecture = plain.architecture.build(plain)
+    except (RuntimeError, TypeError) as error:  # torch has no class for it
+        if "overflow" not in str(error).lower():
+            raise
+        reason = "a parameter of this model has more elements than torch can count. Choose smaller widths and numbers"
+        raise InputError(f"{spec.name}: {reason}") from None
     model.spec = spec
     return model

@@ -10,7 +10,7 @@ from gptzoo.components.part import FusedBlocks, Part
 def fused_blocks(model: nn.Module) -> dict[str, FusedBlocks]:
     """Return the matrices in each parameter that holds several, by the parameter's name in the model.
 
-    Raises RuntimeError if a part declares a parameter that it has not, or blocks that are not all of its rows.
+    Raises RuntimeError if a part declares a parameter that does not exist, or blocks that do not cover all of its rows.
     """
     declared: dict[str, FusedBlocks] = {}
     for path, part in model.named_modules():

@@ -30,6 +30,7 @@ def initialise(model: Architecture, seed: int) -> None:
     with torch.no_grad():
         for tensor in tensors.values():
             _fill_with_sentinel(tensor)
+        versions = {name: tensor._version for name, tensor in tensors.items() if not tensor.is_inference()}
         for path, module in model.named_modules():
             prefix = f"{path}." if path else ""
             if isinstance(module, Part):
@@ -50,7 +51,7 @@ def initialise(model: Architecture, seed: int) -> None:
         for name, scaling in model.width_scalings.items():
             if scaling.initial_factor != 1:
                 tensors[name].mul_(scaling.initial_factor)
-    if unfilled := [name for name, tensor in tensors.items() if _has_sentinel(tensor)]:
+    if unfilled := [name for name, tensor in tensors.items() if _is_unfilled(tensor, versions.get(name))]:
         raise PluginError(f"{', '.join(unfilled)}: not initialised. {fill_in_initialise(model, unfilled[0])}")
 
 
@@ -120,11 +121,17 @@ def _fill_with_sentinel(tensor: Tensor) -> None:
     """Fill a tensor with a value that no initialisation produces, to detect tensors that stay unfilled."""
     if tensor.is_floating_point() or tensor.is_complex():
         tensor.fill_(float("nan"))
-    elif tensor.dtype.is_signed:  # unsigned and boolean tensors have no unusual value
+    elif tensor.dtype.is_signed:
         tensor.fill_(torch.iinfo(tensor.dtype).min)
 
 
-def _has_sentinel(tensor: Tensor) -> bool:
+def _is_unfilled(tensor: Tensor, version: int | None) -> bool:
+    """Return True if a tensor has a sentinel. For a type without one, return True if nothing was written to it.
+
+    version: torch's counter of writes to the tensor, from before the initialisation. None: torch has not counted.
+    """
     if tensor.is_floating_point() or tensor.is_complex():
         return bool(tensor.isnan().any())
-    return tensor.dtype.is_signed and bool((tensor == torch.iinfo(tensor.dtype).min).any())
+    if tensor.dtype.is_signed:
+        return bool((tensor == torch.iinfo(tensor.dtype).min).any())
+    return version is not None and tensor.numel() > 0 and tensor._version == version

@@ -39,28 +39,28 @@ class WidthScaling:
     """input: only the outputs grow, as in an embedding. hidden: both grow. output: only the inputs grow. vector: one
     number per output, such as a bias. fixed: nothing grows."""
     fan_in: float
-    """Number of inputs, over that at the base width."""
+    """Number of inputs, divided by the number at the base width."""
     fan_out: float
-    """Number of outputs, over that at the base width."""
+    """Number of outputs, divided by the number at the base width."""
     fans: Fans
     matrices: tuple[Matrix, ...]
-    """The matrices that the parameter holds; several if it is fused, none if it has not two dimensions."""
+    """The matrices that the parameter holds: several if it is fused, none if it does not have two dimensions."""
 
     @property
     def initial_std(self) -> float:
-        """The standard deviation of the initial values, over that at the base width (Table 3 or 8 of the paper)."""
+        """Standard deviation of the initial values, relative to the base width (Table 3 or 8 of the paper)."""
         if self.role == "hidden":
             return 1 / math.sqrt(self.fan_in)
         return 1 / self.fan_in if self.role == "output" and not self.fans.has_multiplier else 1.0
 
     @property
     def initial_factor(self) -> float:
-        """The factor on initial values that were drawn as without a parametrisation."""
+        """Factor on initial values that were drawn without a parametrisation."""
         return self.initial_std * (math.sqrt(self.fan_in) if self.fans.scales_initial_values else 1.0)
 
     @property
     def gradient(self) -> float:
-        """The size of an entry of the gradient, over that at the base width."""
+        """Size of an entry of the gradient, relative to the base width."""
         return 1 / (self.fan_in if self.fans.has_multiplier else self.fan_out)
 
 

@@ -4,9 +4,9 @@ A forward operation belongs to the innermost scope around it. A backward operati
 forward operation created its autograd node: torch gives both the same sequence number. An operation that is computed
 again in the backward pass (activation checkpointing) runs in a scope there, and counts as backward.
 
-On a CPU the time is that of the main thread. On a GPU it is that of the device: each kernel has the row of the
-operation that launched it, and the time without any kernel is the row `idle`. If the profiler cannot record kernels, it
-is that of the main thread, too.
+On a CPU the rows have the time of the main thread. On a GPU they have the time of the device: each kernel belongs to
+the row of the operation that launched it, and the time without any kernel is the row `idle`. If the profiler cannot
+record kernels, the rows have the time of the main thread.
 """
 
 from __future__ import annotations

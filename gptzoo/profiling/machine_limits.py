@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import torch
 
+from gptzoo.training.hardware.device import synchronize
+
 _LONG_ENOUGH = 0.02  # seconds of a call whose rate is no longer limited by its start
 _REPEATS = 5
 _MAX_PRODUCT = 8192
-_COPY_BYTES = {"cpu": 2**28, "cuda": 2**29}  # much more than the caches hold
+_COPY_BYTES, _COPY_BYTES_CUDA = 2**28, 2**29  # much more than the caches hold
 _MEMORY_FRACTION = 16  # a copy takes at most this part of the memory of a GPU
 
 
@@ -28,18 +30,12 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def copy_rate(device: torch.device) -> float:
     """Return the bytes per second of a large copy in the device's memory, reads and writes together."""
-    n_bytes = _COPY_BYTES[device.type]
+    n_bytes = _COPY_BYTES
     if device.type == "cuda":
-        n_bytes = min(n_bytes, torch.cuda.get_device_properties(device).total_memory // _MEMORY_FRACTION)
+        n_bytes = min(_COPY_BYTES_CUDA, torch.cuda.get_device_properties(device).total_memory // _MEMORY_FRACTION)
     source = torch.ones(n_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * n_bytes / _shortest(device, lambda: target.copy_(source))
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _shortest(device: torch.device, call: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ from gptzoo.checkpoint.model_folder import require_empty_folder
 from gptzoo.errors import InputError
 from gptzoo.profiling.attribution import WINDOW, Attribution, attribute
 from gptzoo.profiling.events import read_events
-from gptzoo.profiling.machine_limits import copy_rate, product_rate, synchronize
+from gptzoo.profiling.machine_limits import copy_rate, product_rate
 from gptzoo.profiling.operations import CountOperations, Operation
 from gptzoo.profiling.result import LimitsResult, ProfileResult
 from gptzoo.profiling.scopes import Cost, Scopes, installed_scopes
@@ -27,7 +27,12 @@ from gptzoo.profiling.work import result_rows, step_work
 from gptzoo.spec.files import load_run_spec
 from gptzoo.spec.run import RunSpec
 from gptzoo.training.distributed.process_group import process_group, rank_device
-from gptzoo.training.hardware.device import describe_device, float32_matmul_precision, preserve_rng_state
+from gptzoo.training.hardware.device import (
+    describe_device,
+    float32_matmul_precision,
+    preserve_rng_state,
+    synchronize,
+)
 from gptzoo.training.run.resume import start_or_resume
 from gptzoo.training.run.run_folder import RunFolder
 from gptzoo.training.run.run_length import RunLength

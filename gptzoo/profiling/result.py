@@ -13,7 +13,7 @@ class WorkResult(StrictModel):
     """The time and the work of a part of one training step."""
 
     seconds: float
-    """Seconds per step, measured with the profiler on. On a CPU of the main thread, on a GPU of the device."""
+    """Seconds per step, measured with the profiler on: the time of the main thread, or of a GPU."""
     share: float
     """Part of the time of a step."""
     flops: int

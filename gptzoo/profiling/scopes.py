@@ -152,7 +152,7 @@ def _own_methods(module: nn.Module) -> list[str]:
 
 
 def _wrap_step(scopes: Scopes, trainer: Trainer) -> None:
-    """Wrap what a training step does beside the model."""
+    """Wrap the parts of a training step outside of the model."""
     step = trainer.train_step
     optimizer = Cost(f"optimizer:{trainer.spec.optimizer.type}", "optimizer")
     clipping = Cost("gradient norm and clipping", "optimizer")

@@ -25,14 +25,23 @@ from pydantic_core import InitErrorDetails, core_schema
 
 from gptzoo.reference import Reference, by_default
 from gptzoo.spec.ablation_axes import Axis, ExclusionSpec
-from gptzoo.spec.ablation_fairness import BudgetSpec, HalvingSpec, MatchSpec, NoiseSpec, TuneSpec, level_of_look
+from gptzoo.spec.ablation_fairness import (
+    BudgetSpec,
+    DistinctSeeds,
+    HalvingSpec,
+    MatchSpec,
+    NoiseSpec,
+    TuneSpec,
+    level_of_look,
+)
 from gptzoo.spec.run import RunSpec
-from gptzoo.strict_model import StrictModel, error_at
+from gptzoo.strict_model import StrictModel, error_at, option_error
 from gptzoo.utils.notebook.view import NotebookView
 
 Mode = Literal["grid", "one_at_a_time", "paired", "random", "latin", "tpe"]
 
 _LENGTH_FIELDS = ("steps", "tokens", "epochs")
+_MAX_SEEDS = 10_000  # if a number stands for them
 
 
 class _RunJson:
@@ -51,15 +60,17 @@ def _valid_run(value: object, handler: ValidatorFunctionWrapHandler, info: Valid
 
 
 def _as_seeds(value: object) -> object:
-    return tuple(range(1, value + 1)) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value > _MAX_SEEDS:
+        raise option_error(f"should be at most {_MAX_SEEDS}, got {value}")
+    return tuple(range(1, value + 1))
 
 
 RunJson = Annotated[dict[str, Any], WrapValidator(_valid_run), _RunJson()]
 
 Seeds = Annotated[
-    tuple[NonNegativeInt, ...],
-    Field(min_length=1),
-    Strict(False),
+    DistinctSeeds,
     BeforeValidator(_as_seeds, json_schema_input_type=PositiveInt | list[NonNegativeInt]),
 ]
 
@@ -190,8 +201,6 @@ class AblationSpec(StrictModel, NotebookView):
             if name in self.axes:
                 advice = "Give seeds." if name == "seed" else "Give a budget; runs of different lengths do not compare."
                 yield error_at(f"cannot be an axis. {advice}", "axes", name)
-        if len(set(self.seeds)) < len(self.seeds):
-            yield error_at("a seed appears twice", "seeds")
         if self.looks and (list(self.looks) != sorted({*self.looks}) or self.looks[-1] != len(self.seeds)):
             reason = f"expected increasing numbers, of which the last is the number of seeds, {len(self.seeds)}"
             yield error_at(reason, "looks", value=self.looks)
@@ -229,8 +238,6 @@ class AblationSpec(StrictModel, NotebookView):
             return
         if shared := sorted({*self.halving.seeds} & {*self.seeds}):
             yield error_at(f"seed {shared[0]} is a seed of the comparison. Choose others.", "halving", "seeds")
-        if len(set(self.halving.seeds)) < len(self.halving.seeds):
-            yield error_at("a seed appears twice", "halving", "seeds")
         if self.tune is not None:
             reason = (
                 "cannot be combined with tune, which trains every variant to the end. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -18,6 +19,18 @@ from pydantic import (
 from gptzoo.strict_model import StrictModel, error_at, option_error
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+def _refuse_equal_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise option_error("a seed appears twice")
+    return seeds
+
+
+DistinctSeeds = Annotated[
+    tuple[NonNegativeInt, ...], Field(min_length=1), Strict(False), AfterValidator(_refuse_equal_seeds)
+]
+"""The type of an option with one or more different seeds."""
 
 _SHARE_PER_LOOK = 2 / 3  # of the error probability that earlier looks have left
 
@@ -69,7 +82,7 @@ class GridSpec(StrictModel):
     """Field of the run that is tuned."""
     factors: Annotated[tuple[PositiveFloat, ...], Strict(False)] = Field(default=(0.3, 1.0, 3.0), min_length=2)
     """Values to try, as multiples of the variant's own value."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
+    seeds: DistinctSeeds = (1000,)
     """Seeds of the tuning runs. They must differ from the seeds of the comparison, to avoid selection bias."""
     extend: bool = False
     """Extend a variant's grid if its best value is the lowest or the highest. Values are added one at a time, in the
@@ -110,7 +123,7 @@ class HalvingSpec(StrictModel):
     """Number of rungs, or their positions as fractions of a run's length, such as [0.05, 0.2]. With a number, the last
     rung is at 1/eta of the length, the one before at 1/eta², and so on. A run pauses at the first evaluation at or
     after a rung."""
-    seeds: Annotated[tuple[NonNegativeInt, ...], Strict(False)] = Field(default=(1000,), min_length=1)
+    seeds: DistinctSeeds = (1000,)
     """Seeds of the runs that decide about promotion. They must differ from the seeds of the comparison, to avoid
     selection bias."""
 

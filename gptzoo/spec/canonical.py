@@ -40,8 +40,8 @@ def canonical(spec: ModelSpec) -> ModelSpec:
 def compare(ours: ModelSpec, theirs: ModelSpec) -> Iterator[Difference]:
     """Yield the fields in which two canonical specs differ. `name` and `spec_version` do not count.
 
-    `activation`, `dropout` and `bias` of the model count where components have inherited them. Of a list over layers,
-    the first layer that differs counts.
+    `activation`, `dropout` and `bias` of the model count where components have inherited them. For a list over layers,
+    only the first layer that differs is compared.
     """
     for field in _SIZES:
         if getattr(ours, field) != getattr(theirs, field):

@@ -175,7 +175,7 @@ def _with_paths_beside(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _override(model: type[StrictModel], data: dict[str, Any], overrides: Iterable[str], origins: Origins) -> None:
-    """Apply overrides in place. Their values are on no line of the files, nor are lists with a changed item."""
+    """Apply overrides in place. Errors name no line for overridden values and for lists with an overridden item."""
     overrides = list(overrides)
     apply_overrides(model, data, overrides)
     for path in map(override_path, overrides):

@@ -240,7 +240,10 @@ def _as_tuple(value: Part.Config | tuple[Part.Config, ...]) -> tuple[Part.Config
 
 
 def _shortest_cycle(value: object) -> object:
-    """Return the shortest equivalent cycle, so that specs of the same model are equal. A cycle of one is no tuple."""
+    """Return the shortest equivalent cycle, so that specs of the same model are equal.
+
+    A cycle of length 1 becomes its element.
+    """
     if not isinstance(value, tuple):
         return value
     n = len(value)

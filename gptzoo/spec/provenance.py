@@ -188,7 +188,7 @@ def _changes(
 def _warn_of_versions(
     source: str, records: list[_ComponentRecord], changes: list[tuple[_ComponentRecord, str]]
 ) -> None:
-    """Issue one warning for each distribution whose installed version is another."""
+    """Issue one warning for each distribution whose installed version differs from the recorded one."""
     by_distribution = {record.distribution: record for record in records}
     for distribution, record in sorted(by_distribution.items()):
         component = registry.current().of_kind(record.kind).get(record.type)

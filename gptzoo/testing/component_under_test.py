@@ -110,7 +110,7 @@ class ModelPartUnderTest(ComponentUnderTest):
     ) -> Stack:
         """Build the tiny model in eval mode, with weights large enough for every part to affect the logits.
 
-        The type is that of nearly every architecture. One that is not made of blocks lacks their attributes.
+        The return type is right for nearly every architecture. An architecture without blocks lacks some attributes.
         """
         model = build(self.spec(config, **changes), seed=seed).eval()
         add_weight_noise(model, noise_seed, gain)

@@ -67,7 +67,7 @@ def _can_be_built(subject: ModelPartUnderTest) -> bool:
 
 
 def not_covered(component: Checkable | str, options: Mapping[str, object], *, slow: bool = False) -> str:
-    """Return what `check` tries beyond toy sizes and what it leaves out, in words."""
+    """Describe the cases that `check` tries beyond toy sizes, and the properties that it leaves out."""
     component_class = find_component(component)
     left_out = [] if slow else [prop.name for prop in properties_of(component_class.kind) if prop.slow]
     sentences = []

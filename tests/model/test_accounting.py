@@ -109,7 +109,7 @@ def test_state_bytes_are_those_of_allocated_states(any_spec: dict[str, Any]) -> 
 
 def test_every_spec_has_a_dry_run(any_spec: dict[str, Any]) -> None:
     counted = costs_of(any_spec)
-    assert counted.not_rehearsed is None
+    assert counted.not_counted is None
     assert counted.flops_per_token is not None
     assert counted.training_memory is not None
     assert counted.flops_per_token.training > counted.flops_per_token.forward > 0
@@ -166,7 +166,7 @@ def test_a_model_without_a_dry_run_still_has_the_other_costs() -> None:
     counted = costs_of(small(ffn="sparse"))
     assert counted.parameters.by_part["ffn"] == 2 * (32 * 32 + 32)
     assert counted.flops_per_token is counted.training_memory is None
-    assert "nonzero" in str(counted.not_rehearsed)
+    assert "nonzero" in str(counted.not_counted)
 
 
 def test_a_sequence_longer_than_max_length_is_an_error() -> None:

@@ -11,7 +11,7 @@ import torch
 from support import logits_of, small, tokens_of
 
 import gptzoo
-from gptzoo.errors import SpecError
+from gptzoo.errors import InputError, SpecError
 from gptzoo.model.architecture import Architecture
 
 
@@ -52,6 +52,20 @@ def test_building_without_vocab_size_is_an_error() -> None:
     assert str(caught.value) == (
         "nameless: $.vocab_size: is required to build a model. In a training run, the tokenizer sets it."
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ffn": {"type": "mlp", "d_ff": 10**30}},
+        {"ffn": {"type": "glu", "multiplier": 1e30}},
+        {"n_heads": 10**18, "d_head": 4, "positional": "none"},
+    ],
+    ids=["width", "multiplier", "heads"],
+)
+def test_a_parameter_too_large_for_torch_is_an_input_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="a parameter of this model has more elements than torch can count"):
+        gptzoo.build(small(**changes), device="meta")
 
 
 def test_an_invalid_spec_is_a_spec_error() -> None:

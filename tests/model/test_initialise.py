@@ -216,6 +216,26 @@ class ForgetsIntegers(Own):
         self.register_buffer("table", torch.arange(4))
 
 
+class ForgetsMask(Own):
+    """Leaves a mask unfilled, as a causal mask is often written. A boolean has no unusual value."""
+
+    name = "forgets_mask"
+
+    def __init__(self, config: Any, dims: Any):
+        super().__init__(config, dims)
+        self.register_buffer("mask", torch.ones(4, 4, dtype=torch.bool).tril(), persistent=False)
+
+
+class ForgetsBytes(Own):
+    """Leaves a buffer of bytes unfilled."""
+
+    name = "forgets_bytes"
+
+    def __init__(self, config: Any, dims: Any):
+        super().__init__(config, dims)
+        self.register_buffer("codes", torch.arange(4, dtype=torch.uint8))
+
+
 class FillsHalf(Own):
     """Fills a part of its parameter."""
 
@@ -283,6 +303,8 @@ class SharesParameter(Own):
         (ForgetsParameter, "blocks.0.ffn.scale, blocks.1.ffn.scale: not initialised"),
         (ForgetsBuffer, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: not initialised"),
         (ForgetsIntegers, "blocks.0.ffn.table, blocks.1.ffn.table: not initialised"),
+        (ForgetsMask, "blocks.0.ffn.mask, blocks.1.ffn.mask: not initialised"),
+        (ForgetsBytes, "blocks.0.ffn.codes, blocks.1.ffn.codes: not initialised"),
         (FillsHalf, "blocks.0.ffn.scale, blocks.1.ffn.scale: not initialised"),
         (HelperForgets, "blocks.0.ffn.helper.gain, blocks.1.ffn.helper.gain: not initialised"),
         (PlainTensor, "blocks.0.ffn.slopes, blocks.1.ffn.slopes: tensors as plain attributes"),

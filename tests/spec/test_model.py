@@ -384,11 +384,11 @@ def test_the_error_for_an_unknown_component_lists_all_and_suggests_one() -> None
         ),
         (
             {"positional": "rope", "d_model": 12},
-            ["$.positional: rotates pairs, so the head width d_model / n_heads must be even, got 3"],
+            ["$.positional: rotates pairs, so the width of a head must be even, got 3"],
         ),
         (
             {"positional": ["none", "rope"], "d_model": 12},
-            ["$.positional[1]: rotates pairs, so the head width d_model / n_heads must be even, got 3"],
+            ["$.positional[1]: rotates pairs, so the width of a head must be even, got 3"],
         ),
         (
             {"positional": "sinusoidal", "d_model": 9, "n_heads": 1},
@@ -399,7 +399,7 @@ def test_the_error_for_an_unknown_component_lists_all_and_suggests_one() -> None
             [
                 "$.attention.n_kv_heads: must divide the number of query heads, 4, got 3",
                 "$.attention.window: must not exceed context_length 16, got 99; use null for no window",
-                "$.positional: rotates pairs, so the head width d_model / n_heads must be even, got 3",
+                "$.positional: rotates pairs, so the width of a head must be even, got 3",
             ],
         ),
     ],

@@ -13,6 +13,7 @@ from gptzoo.testing.properties.catalog import PROPERTIES
 # The broken component, the property that finds its fault, and parts of the counterexample ("a|b" is either of the two).
 CASES = [
     (other_model_parts.ReturnsFloat32, "shapes", ["dtype"]),
+    (attention.HeadsAsWideAsTheModel, "shapes", ["with d_head 16", "n_heads * dims.d_head"]),
     (attention.NotCausal, "causality", ["changing token 1", "token 0"]),
     (attention.CausalInEvalOnly, "causality", ["changing token 1", "in training"]),
     (attention.AlwaysCausal, "noncausal", ["does not attend to the next token"]),

@@ -126,6 +126,6 @@ def _compute_costs(
         flops_per_token=None if flops is None else float(flops.training),
         cache_bytes=accounts.state_bytes,
         memory_bytes=None if memory is None else memory.total_bytes,
-        unknown=accounts.not_rehearsed,
+        unknown=accounts.not_counted,
         state_bytes=state_bytes(model, lengths, precision),
     )

@@ -106,7 +106,7 @@ class LadderSpec(StrictModel):
                 yield error_at(f"{given[0]} is set by the rule. Remove it.", "variants", name)
         if list(self.sizes) != sorted({*self.sizes}):
             yield error_at("expected increasing numbers of layers", "sizes", value=self.sizes)
-        if len({*self.seeds}) < len(self.seeds) or len(self.seeds) < 2:
+        if len(self.seeds) < 2:
             yield error_at("expected at least two different seeds, which show the noise", "seeds", value=self.seeds)
         if self.n_held_out > len(self.sizes) - 2:
             yield error_at(f"leaves fewer than two of {len(self.sizes)} sizes", "n_held_out", value=self.n_held_out)

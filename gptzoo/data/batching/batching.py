@@ -68,11 +68,11 @@ class Batching(Component):
 
         The loss is the mean over all targets but those of -100 (`IGNORED_TARGET`).
         """
-        raise TypeError(f"{type(self).__name__} does not implement train")
+        raise TypeError(f"{type(self).__name__} does not implement train_batch")
 
     def validation_batches(self, max_tokens: int) -> Iterator[Batch]:
         """Yield batches that predict each held-out token once, of up to `max_tokens` tokens or one row."""
-        raise TypeError(f"{type(self).__name__} does not implement val")
+        raise TypeError(f"{type(self).__name__} does not implement validation_batches")
 
     def hits(self, batch: Batch, predictions: np.ndarray) -> Mapping[str, tuple[int, int]]:
         """Return (number right, number asked) for each of `metric_names` in a validation batch.

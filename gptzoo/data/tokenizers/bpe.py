@@ -42,8 +42,9 @@ class BpeTokenizer(Tokenizer):
     paper = "Sennrich et al. 2015, Neural Machine Translation of Rare Words with Subword Units, arXiv:1508.07909"
 
     class Config(Tokenizer.Config):
-        vocab_size: int = Field(default=1024, ge=257)
-        """Maximum vocabulary size: 256 bytes, the end-of-text token and the merges. Unused for imported tokenizers."""
+        vocab_size: int = Field(default=1024, ge=257, le=2**20)
+        """Maximum vocabulary size, up to 2**20: 256 bytes, the end-of-text token and the merges. Unused for imported
+        tokenizers."""
 
     config: Config
     state: dict[str, Any]
@@ -121,7 +122,7 @@ class BpeTokenizer(Tokenizer):
     def _other_library_tokenizer(self) -> tokenizers.Tokenizer:
         """The tokenizer that reads special tokens in text if `library_tokenizer` does not, and the reverse.
 
-        It is another object, because several threads may encode at a time.
+        It is a separate object, because several threads may encode at the same time.
         """
         other = _load_library_tokenizer(self.state)
         other.encode_special_tokens = not self.library_tokenizer.encode_special_tokens

@@ -33,7 +33,7 @@ def add_special_tokens(state: object, special: SpecialTokens) -> dict[str, Any]:
 
 
 def remove_chats(state: object) -> object:
-    """Return a state without what has no effect on ids: names and chat templates, which older versions did not keep."""
+    """Return a state without names and chat templates, which do not affect ids. Older versions did not keep them."""
     if not isinstance(state, dict) or not isinstance(state.get(STATE_KEY), dict):
         return state
     kept = {key: value for key, value in state[STATE_KEY].items() if key not in ("names", "chat_templates")}

@@ -31,7 +31,7 @@ class Tokenizer(Component):
     """The borders at which a text can be cut: the ids of the text are those of `encode` for the first part and of
     `encode_continuation` for the second. Long documents are encoded in such parts. None: as a whole."""
     fit_border: ClassVar[Border | None] = None
-    """The same for `fit`: its result does not change if texts are cut at these borders."""
+    """The borders at which training texts can be cut without an effect on the result of `fit`."""
     fit_separator: ClassVar[str] = ""
     """Text between two documents, which `fit` has to learn as well."""
 

@@ -62,13 +62,13 @@ class ExpressionFolder(ast.NodeTransformer):
             node.attr = self.program.context_field(node.attr)
             node.context_field = node.attr  # type: ignore[attr-defined]
         elif isinstance(owner, Dims):
-            return self._dimension(node, owner, value)
+            return self._dimension(node, value)
         elif is_number(value):
             return self._number(node, owner, value)
         node.value = self.visit(node.value)
         return node
 
-    def _dimension(self, node: ast.Attribute, owner: Dims, value: int) -> ast.expr:
+    def _dimension(self, node: ast.Attribute, value: int) -> ast.expr:
         if node.attr == "layer":
             self.unit.needs_layer = True
             return ast.Name("layer", ast.Load()) if self.program.folding == "__init__" else attribute("self", "layer")

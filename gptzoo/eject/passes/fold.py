@@ -44,7 +44,7 @@ class Folder(ExpressionFolder, ast.NodeTransformer):
         return node
 
     def _reduce_annotation(self, node: ast.FunctionDef) -> None:
-        """Let the annotation of the result follow when elements are dropped, or a table of one width is no dict."""
+        """Update the return annotation: elements of a tuple were dropped, or a dict was replaced by its only value."""
         known = self.program.dropped_elements(self.unit)
         is_dict = isinstance(node.returns, ast.Subscript) and ast.unparse(node.returns.value) == "dict"
         if hasattr(node, "has_reduced_annotation") or not isinstance(node.returns, ast.Subscript):

@@ -13,7 +13,7 @@ _IN_NO_FILE = re.compile(
     r"\b(gptzoo|spec|specs|config|configs|component|components|plugin|package|built-in|captured?|captures|"
     r"Falls back|subclass|subclasses|option|options|Raises?|documents?|encoders?)\b"
 )
-"""Words for what no file has: the framework, captures of weights, several documents in a row, and encoders."""
+"""Words for features that no ejected file has: the framework, captures, packed documents, and encoders."""
 _CODE = re.compile(r"`([^`]+)`")
 _SENTENCE = re.compile(r"(?<=[.:;!?])\s+(?=[A-Z`])|(?<=\.)\s+(?=[a-z]\w*: )")
 _PARAMETER = re.compile(r"([a-z]\w*): ")
@@ -23,7 +23,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 def filtered(text: str, code: str) -> str:
     """Return the docstring without sentences that name code or describe parameters which do not occur in `code`.
 
-    The first sentence stays, unless it is about what no file has and another one stays.
+    The first sentence stays, unless it has a word of `_IN_NO_FILE` and another sentence stays.
     """
     paragraphs = [" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n")]
     known = set(_WORD.findall(code))
@@ -38,7 +38,7 @@ def filtered(text: str, code: str) -> str:
 
 
 def without_absent(comment: str) -> str:
-    """Return a comment without the sentences about what no file has."""
+    """Return a comment without sentences that have a word of `_IN_NO_FILE`."""
     return " ".join(s for s in _SENTENCE.split(comment) if not _IN_NO_FILE.search(s))
 
 

@@ -19,7 +19,7 @@ NOT_IN_A_FILE = frozenset(
 
 
 class Unsupported(Exception):
-    """Raised for code that the specialiser cannot rewrite. The message says what it is."""
+    """Raised for code that the specialiser cannot rewrite. The message describes this code."""
 
 
 def merged_methods(cls: type, is_ours: Callable[[type], bool]) -> dict[str, ast.FunctionDef]:

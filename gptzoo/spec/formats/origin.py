@@ -50,7 +50,7 @@ def problem_at(origins: Mapping[Location, Origin], location: Location, reason: s
 
 
 def mark_overridden(origins: Origins, location: Location) -> None:
-    """Record that the value at a location of a spec is not that of its file."""
+    """Record that the value at a location of a spec does not come from its file."""
     prefix = _innermost(origins, location)
     origins[location] = origins[prefix].below(location[len(prefix) :]).without_lines()
 

@@ -46,7 +46,7 @@ def hint_for_field(key: str, spec: type[BaseModel], data: Mapping[str, Any], *, 
 
 
 class _Step(NamedTuple):
-    """One field on the way to another one, and the component that it must hold, if it holds one."""
+    """One field of a path, and the component that it must hold, if it holds a component."""
 
     field: str
     component: str | None
@@ -94,7 +94,7 @@ def _paths(model: type[BaseModel], depth: int = _MAX_DEPTH) -> Iterator[tuple[st
 
 
 def _models_below(field: FieldInfo, value: object = None) -> Iterator[type[BaseModel]]:
-    """Yield the classes of the object that a field may hold: that of its value or default first."""
+    """Yield the classes of objects that a field may hold. The class of its value or default comes first."""
     reference = next((item for item in field.metadata if isinstance(item, Reference)), None)
     if reference is not None:
         known = registry.current().of_kind(reference.kind)

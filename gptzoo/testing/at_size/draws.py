@@ -29,10 +29,10 @@ def for_all(
     examples: Iterable[Example] = (),
     simpler: Callable[[Example], Iterator[Example]] | None = None,
 ) -> None:
-    """Check every one of `examples`, then random ones. Raises what `check` raises for the smallest.
+    """Check all `examples`, then random ones. Raises the exception of the smallest failing example.
 
-    n_draws: the number of random ones in a quick check. The effort scales it. A sample checks some examples only.
-    simpler: yields examples that are simpler than one of `examples`, to find the smallest that fails.
+    n_draws: number of random examples in a quick check. The effort scales it. A sample checks some examples only.
+    simpler: function that yields simpler examples than the given one, to find the smallest failing one.
     """
     for example in itertools.islice(examples, 0, None, 1 if effort.n_random else _SHARE_OF_A_SAMPLE):
         if (failure := _failure(check, example)) is not None:
@@ -61,7 +61,7 @@ def for_all(
 
 
 def _failure(check: Callable[[Example], None], example: Example) -> Exception | None:
-    """Return what `check` raises for an example, or None."""
+    """Return the exception that `check` raises for an example, or None."""
     try:
         check(example)
     except Skipped:

@@ -154,7 +154,7 @@ def _is_unlimited(subject: ModelPartUnderTest, case: Case, sizes: Sizes) -> bool
 
 
 def untried_options(subject: ComponentUnderTest) -> list[str]:
-    """Return the options of which only one value is tried: the user has set it, or no other value is accepted."""
+    """Return the options with a single tried value: the user has set them, or no other value is accepted."""
     if not isinstance(subject, ModelPartUnderTest):
         return []
     return [name for name in type(subject.config).model_fields if name not in ("type", *_accepted_values(subject))]

@@ -159,5 +159,30 @@ def test_dropout_is_active_in_training_only(model_of: Any, tokens: Tensor) -> No
 
 def test_a_head_width_that_is_not_divisible_by_four_is_refused() -> None:
     spec = {"context_length": 32, "d_model": 24, "n_layers": 2, "n_heads": 4}
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.attention: .*must be divisible by 4, not 6"):
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.attention: .*must be divisible by 4, got 6"):
         gptzoo.load_model_spec({**spec, "attention": "differential"})
+
+
+def test_under_mup_scores_grow_from_the_default_scale_of_half_a_head() -> None:
+    spec = {"vocab_size": 13, "context_length": 32, "d_model": 64, "n_layers": 1, "n_heads": 4}
+    mup = {"type": "mup", "base": {"d_model": 32, "n_heads": 4}}  # heads of width 8 at the base, 16 in the model
+
+    def model(**scale: float) -> Any:
+        return gptzoo.build(
+            {**spec, "attention": {"type": "differential", **scale}, "parametrisation": mup, "positional": "rope"}
+        ).eval()
+
+    tokens = torch.arange(12)[None]
+    assert model().spec.with_multipliers().attention.scale == pytest.approx(4**-0.5 * 8 / 16)
+    assert model()(tokens)[0].equal(model(scale=4**-0.5)(tokens)[0])
+
+
+def test_the_default_scale_is_that_of_half_a_head() -> None:
+    spec = {"vocab_size": 13, "context_length": 32, "d_model": 32, "n_layers": 1, "n_heads": 4}
+
+    def canonical_scale(scale: float) -> float | None:
+        config = gptzoo.load_model_spec({**spec, "attention": {"type": "differential", "scale": scale}}).attention
+        return config.canonical(gptzoo.Dims(13, 32, 32, 1, 4)).scale
+
+    assert canonical_scale(4**-0.5) is None
+    assert canonical_scale(8**-0.5) == 8**-0.5

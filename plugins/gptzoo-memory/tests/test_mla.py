@@ -178,7 +178,7 @@ def test_gptzoo_build_reports_the_cache_size_of_the_paper(tmp_path: Path) -> Non
     costs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert costs["kv_cache_bytes_per_token"] == 2 * (kv_rank + rope_dim) * n_layers  # (d_c + d_h^R) l, table 1
     assert costs["kv_cache_bytes_per_token"] == 2 * 4.5 * 128 * n_layers  # 9/2 d_h l, from the same table
-    assert costs["not_rehearsed"] is None
+    assert costs["not_counted"] is None
 
 
 def test_default_sizes_are_those_of_the_paper_in_head_widths(spec_of: Any) -> None:

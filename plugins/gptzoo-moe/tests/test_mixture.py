@@ -298,7 +298,7 @@ def account_of(spec: dict[str, Any], folder: Path, *arguments: str) -> dict[str,
     file.write_text(json.dumps(spec))
     result = CliRunner().invoke(main, ["build", str(file), "--json", *arguments], catch_exceptions=False)
     account = json.loads(result.stdout)
-    assert account["not_rehearsed"] is None
+    assert account["not_counted"] is None
     return account
 
 

@@ -85,7 +85,7 @@ def project(model: Any, x: Tensor) -> tuple[Any, list[Tensor], gptzoo.ForwardCon
     """Return the first attention, its projected heads (B, H, T, D), and a forward context with rotations."""
     attention, positional = model.blocks[0].attention, model.positionals[0]
     positions = torch.arange(x.shape[1])[None]
-    heads = [part.unflatten(-1, (4, 6)).transpose(1, 2) for part in attention.qkv(x).chunk(3, dim=-1)]
+    heads = [part.unflatten(-1, (4, -1)).transpose(1, 2) for part in attention.qkv(x).chunk(3, dim=-1)]
     return (
         attention,
         heads,
@@ -117,18 +117,19 @@ def test_linear_attention_equals_a_weighted_mean_of_past_values(positional: str)
     close(attention(x, context), attention.out(y.transpose(1, 2).flatten(2)))
 
 
+@pytest.mark.parametrize("d_head", [6, 10], ids=["default_width", "wide_heads"])
 @pytest.mark.parametrize("positional", ["rope", "none"])
 @pytest.mark.usefixtures("small_chunks")
-def test_retention_equals_the_parallel_form_of_the_paper(positional: str) -> None:
+def test_retention_equals_the_parallel_form_of_the_paper(positional: str, d_head: int) -> None:
     x = hidden_states()
-    attention, (q, k, v), context = project(model_of("retention", positional=positional), x)
+    attention, (q, k, v), context = project(model_of("retention", positional=positional, d_head=d_head), x)
     q, k = context.rotate(q, k)
     distance = torch.arange(11)[:, None] - torch.arange(11)
     y = []
     for head in range(4):
         gamma = 1 - 2.0 ** (-5 - head)
         decayed = torch.where(distance >= 0, gamma ** distance.double(), 0.0)
-        output = (q[:, head] @ k[:, head].mT / 6**0.5 * decayed) @ v[:, head]
+        output = (q[:, head] @ k[:, head].mT / d_head**0.5 * decayed) @ v[:, head]
         y.append((output - output.mean(-1, keepdim=True)) / (output.var(-1, correction=0, keepdim=True) + 1e-6).sqrt())
     gate = attention.gate(x)
     close(attention(x, context), attention.out(gate * gate.sigmoid() * torch.cat(y, dim=-1)))
@@ -485,7 +486,7 @@ def test_it_declares_the_features_that_it_supports(component: Any) -> None:
         ),
         (
             {"attention": "retention", "n_heads": 24, "positional": "none"},
-            r"\$\.attention: normalises each head, so d_model / n_heads must be at least 2",
+            r"\$\.attention: normalises each head, so the width of a head must be at least 2, got 1",
         ),
         ({"attention": {"type": "linear", "chunk": 32}}, r"\$\.attention\.chunk: 'linear' has no option 'chunk'"),
     ],

@@ -191,12 +191,12 @@ def test_logits_equal_marian_with_the_same_weights() -> None:
 # ---------------------------------------------------------------------- T5
 
 
-def t5() -> Any:
+def t5(d_head: int) -> Any:
     transformers = pytest.importorskip("transformers")
     config = transformers.T5Config(
         vocab_size=V,
         d_model=C,
-        d_kv=C // H,
+        d_kv=d_head,
         d_ff=32,
         num_layers=ENCODER_LAYERS,
         num_decoder_layers=LAYERS,
@@ -213,6 +213,7 @@ def t5() -> Any:
 
 
 def like_t5(theirs: Any) -> Any:
+    d_head = theirs.config.d_kv
     model = model_of(
         {"encoder_positional": {"type": "t5", "bidirectional": True}},
         norm={"type": "pre_ln", "layer": {"type": "rmsnorm", "eps": 1e-6}},
@@ -221,6 +222,7 @@ def like_t5(theirs: Any) -> Any:
         activation="silu",
         bias=False,
         tie_embeddings=False,
+        d_head=d_head,
     )
     model.embed.weight.data.copy_(theirs.shared.weight)
     model.head.weight.data.copy_(theirs.lm_head.weight)
@@ -232,12 +234,12 @@ def like_t5(theirs: Any) -> Any:
             for part, name in zip(their_block.layer, block.names, strict=True):
                 copy(part.layer_norm, block.norm.layers[name])
             attention = their_block.layer[0].SelfAttention
-            scaled = attention.q.weight * (C // H) ** 0.5  # T5 does not divide its scores by the root of the width
+            scaled = attention.q.weight * d_head**0.5  # T5 does not divide its scores by the root of the width
             block.attention.qkv.weight.data.copy_(torch.cat([scaled, attention.k.weight, attention.v.weight]))
             copy(attention.o, block.attention.out)
             if hasattr(block, "cross"):
                 attention = their_block.layer[1].EncDecAttention
-                block.cross.q.weight.data.copy_(attention.q.weight * (C // H) ** 0.5)
+                block.cross.q.weight.data.copy_(attention.q.weight * d_head**0.5)
                 copy_joined([attention.k, attention.v], block.cross.kv)
                 copy(attention.o, block.cross.out)
             network = their_block.layer[-1].DenseReluDense
@@ -246,10 +248,11 @@ def like_t5(theirs: Any) -> Any:
     return model
 
 
-def test_logits_equal_t5_with_the_same_weights() -> None:
+@pytest.mark.parametrize("d_head", [C // H, 10], ids=["heads_as_wide_as_the_model", "wider_heads"])
+def test_logits_equal_t5_with_the_same_weights(d_head: int) -> None:
     if "t5" not in gptzoo.registered("positional"):
         pytest.skip("the package gptzoo-positions is not installed")
-    theirs = t5()
+    theirs = t5(d_head)
     model = like_t5(theirs)
     with torch.no_grad():
         logits = theirs(input_ids=SOURCE.where(VALID, 0), attention_mask=VALID.long(), decoder_input_ids=TOKENS).logits

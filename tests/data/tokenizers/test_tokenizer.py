@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from support import needs_tiktoken_files
 
 from gptzoo.data.tokenizers.tokenizer import StreamDecoder, Tokenizer, load_tokenizer, save_tokenizer
@@ -322,3 +323,8 @@ def test_the_error_for_a_failed_download_says_what_to_do(monkeypatch: pytest.Mon
     monkeypatch.setattr(tiktoken, "get_encoding", offline)
     with pytest.raises(DataError, match=r"'p50k_base'.*download.*TIKTOKEN_CACHE_DIR.*'bpe' or 'byte'"):
         fitted("tiktoken", name="p50k_base")
+
+
+def test_a_vocabulary_larger_than_memory_is_refused_and_does_not_abort_the_process() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1048576"):
+        Reference("tokenizer").validate({"type": "bpe", "vocab_size": 10**12})

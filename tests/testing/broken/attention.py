@@ -40,6 +40,19 @@ class ForgetsWritesResidualToo(ExplicitAttention):
         self.out = nn.Linear(self.n_heads * self.d_head, dims.d_model)
 
 
+class HeadsAsWideAsTheModel(ExplicitAttention):
+    """Takes the width of the model for that of all heads, which a model may set to another one."""
+
+    name = "heads_as_wide_as_the_model"
+
+    def __init__(self, config: gptzoo.MultiHeadAttention.Config, dims: gptzoo.Dims):
+        super().__init__(config, dims)
+        self.head_gate = nn.Linear(dims.d_model, dims.d_model)
+
+    def combine_heads(self, y: Tensor, x: Tensor) -> Tensor:
+        return super().combine_heads(y, x) * self.head_gate(x).sigmoid()
+
+
 # ---------------------------------------------------------------------- masks
 
 

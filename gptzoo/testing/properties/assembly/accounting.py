@@ -24,7 +24,7 @@ def check_accounting(subject: ModelPartUnderTest) -> None:
     if reported.parameters.total != n_parameters:
         raise Failed(f"gptzoo build reports {reported.parameters.total} parameters, the model has {n_parameters}")
     if reported.flops_per_token is None:
-        raise Skipped(f"its FLOPs depend on values, so a dry run cannot count them: {reported.not_rehearsed}")
+        raise Skipped(f"its FLOPs depend on values, so a dry run cannot count them: {reported.not_counted}")
     flops_on_meta = count_flops(spec, length)[1] // length
     if reported.flops_per_token.forward != flops_on_meta:
         raise Failed(

@@ -146,8 +146,8 @@ def _mismatch(
 ) -> tuple[float, float] | None:
     """Return slope and expected slope along a direction in some parameters, or None if they agree.
 
-    The slope is that of two neighbouring step sizes whose finite differences agree. Where none agree, as in a model
-    of very large attention scores, finite differences do not tell the slope.
+    The slope comes from two neighbouring step sizes whose finite differences agree. If none agree, as in a model with
+    very large attention scores, the slope is unknown and None is returned.
     """
     parameters = dict(model.named_parameters())
     generator = torch.Generator().manual_seed(0)

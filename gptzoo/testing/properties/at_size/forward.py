@@ -25,7 +25,7 @@ _MAX_POSITIONS = 8  # that causality changes in a case
 
 @torch.no_grad()
 def logits_of(model: Stack, tokens: Tensor, seed: int = 0, /, **inputs: Tensor | AuxiliaryOutputs) -> Tensor:
-    """Return the logits (B, T, V). The seed is that of dropout."""
+    """Return the logits (B, T, V). `seed` is the random seed of dropout."""
     torch.default_generator.manual_seed(seed)  # torch.manual_seed also looks for accelerators, which takes long
     return model(tokens, **inputs)[0]
 

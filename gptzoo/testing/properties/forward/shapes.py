@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from gptzoo.errors import SpecError
 from gptzoo.model.stack import Stack
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.tiny_model import TINY_MODEL
@@ -20,7 +21,10 @@ _PRECISIONS = [  # name, dtype of the weights, autocast to bf16
 
 
 def check_shapes(subject: ModelPartUnderTest) -> None:
-    """Check that logits are (B, T, V), finite, and agree between fp64, fp32 and bf16 autocast, for any B and T."""
+    """Check that logits are (B, T, V), finite, and agree between fp64, fp32 and bf16 autocast, for any B and T.
+
+    Heads may together be wider or narrower than the model, unless the component refuses that.
+    """
     results = {}
     for name, dtype, autocast in _PRECISIONS:
         model = subject.model(dtype=dtype)
@@ -42,6 +46,7 @@ def check_shapes(subject: ModelPartUnderTest) -> None:
         if difference > tolerance:
             raise Failed(f"the logits in {name} and in fp64 differ by {difference:.2g} of the largest logit")
     _check_gradients_under_autocast(subject)
+    _check_head_widths(subject)
 
 
 def _autocast(enabled: bool) -> AbstractContextManager[object]:
@@ -62,3 +67,20 @@ def _check_gradients_under_autocast(subject: ModelPartUnderTest) -> None:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             raise Failed(f"under bf16 autocast the gradient of {name} is not finite")
+
+
+def _check_head_widths(subject: ModelPartUnderTest) -> None:
+    """Check that the model runs if its heads are together wider or narrower than d_model."""
+    tokens, width, n_heads = subject.tokens(2, 5), TINY_MODEL["d_model"], TINY_MODEL["n_heads"]
+    for d_head in (2 * width // n_heads, width // n_heads // 2):
+        try:
+            model = subject.model(d_head=d_head)
+        except SpecError:
+            continue
+        try:
+            _logits(model, tokens, autocast=False)
+        except RuntimeError as error:
+            raise Failed(
+                f"with d_head {d_head}, where {n_heads} heads are not as wide as d_model {width}, it raises: {error}. "
+                "All heads together are n_heads * dims.d_head wide"
+            ) from error

@@ -45,9 +45,12 @@ class DifferentialAttention(gptzoo.MultiHeadAttention):
             if dims.d_head % 4:
                 yield (
                     "",
-                    "splits each head into two halves, whose channels may be rotated in pairs, so the head width "
-                    f"d_model / n_heads must be divisible by 4, not {dims.d_head}",
+                    "splits each head into two halves, whose channels may be rotated in pairs, so the width of a head "
+                    f"must be divisible by 4, got {dims.d_head}",
                 )
+
+        def default_scale(self, dims: gptzoo.Dims) -> float:
+            return (dims.d_head // 2) ** -0.5  # the width of one of the two queries of a head
 
     config: Config
     lambda_q1: Tensor

@@ -192,7 +192,7 @@ class DeepSeekV3(DeepSeekV2):
 
 
 def _mscale(scale: float, width: int, rope: Json) -> float:
-    """Return the `mscale_all_dim` of which `_score_scale` makes the scale of an attention of a width."""
+    """Return the `mscale_all_dim` for which `_score_scale` returns `scale`, for attention of a width."""
     ratio: float = (scale * width**0.5) ** 0.5
     return round((ratio - 1) / (0.1 * math.log(rope["factor"])), 12)
 

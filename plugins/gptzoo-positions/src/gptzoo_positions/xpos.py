@@ -38,7 +38,7 @@ class XPos(gptzoo.Positional):
 
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             if dims.d_head % 2:
-                yield "", f"rotates channel pairs, so the head width d_model / n_heads must be even, not {dims.d_head}"
+                yield "", f"rotates pairs, so the width of a head must be even, got {dims.d_head}"
 
     config: Config
 

@@ -27,11 +27,11 @@ class Retention(RecurrentAttention):
         def problems(self, dims: gptzoo.Dims) -> Iterator[tuple[str, str]]:
             yield from super().problems(dims)
             if dims.d_head == 1:
-                yield "", "normalises each head, so d_model / n_heads must be at least 2"
+                yield "", "normalises each head, so the width of a head must be at least 2, got 1"
 
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config, dims)
-        self.gate = nn.Linear(dims.d_model, dims.d_model, bias=config.bias)
+        self.gate = nn.Linear(dims.d_model, self.widths[-1], bias=config.bias)
 
     def mix(self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State) -> tuple[Tensor, gptzoo.State]:
         q, k, v = self.heads(self.qkv(x))  # (B, H, T, D)

@@ -45,9 +45,10 @@ class CrossAttention(gptzoo.Sublayer):
     def __init__(self, config: Config, dims: gptzoo.Dims):
         super().__init__(config)
         self.n_heads, self.d_head = dims.n_heads, dims.d_head
-        self.q = nn.Linear(dims.d_model, dims.d_model, bias=config.qkv_bias)
-        self.kv = nn.Linear(dims.d_model, 2 * dims.d_model, bias=config.qkv_bias)
-        self.out = nn.Linear(dims.d_model, dims.d_model, bias=config.out_bias)
+        width = self.n_heads * self.d_head
+        self.q = nn.Linear(dims.d_model, width, bias=config.qkv_bias)
+        self.kv = nn.Linear(dims.d_model, 2 * width, bias=config.qkv_bias)
+        self.out = nn.Linear(width, dims.d_model, bias=config.out_bias)
         self.out.writes_residual = True  # type: ignore[assignment]
         self.out_dropout = nn.Dropout(config.out_dropout)
 

@@ -14,9 +14,10 @@ _MARKER = 1
 
 
 class InductionHeads(gptzoo.SampleCorpus):
-    """Induction heads: a special token occurs once in a random sequence, and again at its end. What followed it?
+    """Induction heads: a special token occurs once in a random sequence, and again at its end.
 
-    The only question is at the last position. Train on one length and add longer `levels`, as in the paper.
+    Only the last position has a target: the token that followed the first occurrence. Train on one length and add
+    longer `levels`, as in the paper.
     """
 
     name = "induction_heads"
@@ -54,8 +55,8 @@ class Passkey(gptzoo.SampleCorpus):
     """Passkey retrieval (needle in a haystack): digits after a marker, hidden in filler, are asked for at the end.
 
     The marker comes again after the filler, and each digit of the passkey is asked for, with the digits before it among
-    the inputs. The place of the passkey is uniform. Digits and the marker are no filler. Add `levels` with lengths
-    beyond that of training.
+    the inputs. The place of the passkey is uniform. Filler has neither digits nor the marker. Add `levels` that are
+    longer than the training samples.
     """
 
     name = "passkey"

@@ -65,7 +65,7 @@ class InContextRecall(gptzoo.SampleCorpus):
         return gptzoo.Sample.asking(tokens, queries, tokens[queries + 1])
 
     def noisy_places(self, draws: gptzoo.Draws, n_pairs: int) -> np.ndarray:
-        """Return which pairs are noise, bool. The last one is none, and neither is at least one before it."""
+        """Return a bool mask (n_pairs,) of noise. It is False for the last pair and for at least one before it."""
         return np.zeros(n_pairs, dtype=bool)
 
     def noise(self, draws: gptzoo.Draws, n: int) -> np.ndarray:
@@ -100,7 +100,7 @@ class NoisyRecall(InContextRecall):
 
 
 def _is_repeated(numbers: np.ndarray) -> np.ndarray:
-    """Return for each number whether it is equal to an earlier one."""
+    """Return a mask that is True for each number that is equal to an earlier one."""
     repeated = np.ones(len(numbers), dtype=bool)
     repeated[np.unique(numbers, return_index=True)[1]] = False
     return repeated
