@@ -251,7 +251,10 @@ def test_an_outlier_seed_is_noted() -> None:
     losses = {name: dict(enumerate(rng.normal(2, 0.01, 5))) for name in "ab"}
     assert not any("far from" in note for note in analyse(outcome(losses)).notes)
     losses["b"][3] = 4.0
-    assert any(note.startswith("b: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+    assert any(
+        note.startswith("b: seed 3 ended at a val/loss of 4 nats per token, far from")
+        for note in analyse(outcome(losses)).notes
+    )
 
 
 def test_variants_with_different_noise_have_no_outliers() -> None:
@@ -261,7 +264,10 @@ def test_variants_with_different_noise_have_no_outliers() -> None:
     losses |= {name: dict(enumerate(rng.normal(2, 0.05, 5))) for name in "ef"}
     assert not any("far from" in note for note in analyse(outcome(losses)).notes)
     losses["e"][3] = 4.0
-    assert any(note.startswith("e: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+    assert any(
+        note.startswith("e: seed 3 ended at a val/loss of 4 nats per token, far from")
+        for note in analyse(outcome(losses)).notes
+    )
 
 
 # ---------------------------------------------------------------------- invariants
