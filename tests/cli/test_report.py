@@ -111,6 +111,12 @@ def test_the_server_accepts_requests_from_this_machine_only(server: ReportServer
     assert get(server, "/../ablation.json")[0] == 404
 
 
+@pytest.mark.parametrize("option", [("--json",), ("--out", "x")])
+def test_options_for_files_are_refused_by_the_server(folder: Path, option: tuple[str, ...]) -> None:
+    result = gptzoo("report", folder, "--serve", "--port", "0", *option)
+    assert (result.exit_code, "Leave out --out and --json" in result.stderr) == (2, True), result.output
+
+
 def test_a_browser_that_leaves_is_no_error(
     server: ReportServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
