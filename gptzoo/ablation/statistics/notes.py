@@ -9,7 +9,7 @@ from statistics import median
 from gptzoo.ablation.records.analysis import Cost, Matched
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
-from gptzoo.ablation.statistics.contrast import Endpoints
+from gptzoo.ablation.statistics.contrast import Endpoints, can_pair
 from gptzoo.ablation.statistics.effects import FactorialContrast
 from gptzoo.ablation.wording import format_count, listed, unit_of
 
@@ -85,11 +85,11 @@ def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iter
         baseline_seeds, seeds = set(endpoints[baseline]), set(endpoints[variant.name])
         if not baseline_seeds or not seeds or variant.name == baseline or seeds == baseline_seeds:
             continue
-        if len(seeds & baseline_seeds) < 2 <= min(len(seeds), len(baseline_seeds)):
+        if not can_pair(seeds, baseline_seeds):
             yield f"{variant.name} and {baseline} share too few seeds to pair: compared as independent runs."
-        elif unpaired := sorted(seeds ^ baseline_seeds):
-            listed = ", ".join(map(str, unpaired))
-            yield f"{variant.name} against {baseline}: without a partner, so not compared: seed {listed}."
+        else:
+            unpaired = ", ".join(map(str, sorted(seeds ^ baseline_seeds)))
+            yield f"{variant.name} against {baseline}: without a partner, so not compared: seed {unpaired}."
 
 
 def _outlier_notes(endpoints: Mapping[str, Endpoints], metric: str) -> Iterator[str]:

@@ -348,3 +348,18 @@ def test_false_differences_are_no_more_frequent_than_alpha_over_all_comparisons(
 def test_the_trials_of_these_tests_have_the_given_endpoint() -> None:
     assert trial("a", 1, None).last("val/loss") is None
     assert trial("a", 1, 2.0).last("val/loss") == 2.0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "paired", "note"),
+    [
+        ((1,), True, "b against a: without a partner, so not compared: seed 2, 3."),
+        ((1, 2), True, "b against a: without a partner, so not compared: seed 3."),
+        ((4,), False, "b and a share too few seeds to pair: compared as independent runs."),
+        ((3, 4), False, "b and a share too few seeds to pair: compared as independent runs."),
+    ],
+)
+def test_the_note_on_pairs_says_how_the_variant_was_compared(seeds: tuple[int, ...], paired: bool, note: str) -> None:
+    made = analyse(outcome({"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {seed: 2.5 + 0.01 * seed for seed in seeds}}))
+    assert only(made).paired == paired
+    assert note in made.notes
