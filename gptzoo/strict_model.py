@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Self, TypeAlias
 
@@ -107,8 +108,9 @@ def reason_of(error: ErrorDetails) -> str:
         return "is required"
     if error["type"] in _JSON_TYPES:
         return f"should be {_JSON_TYPES[error['type']]}"
-    text = error["msg"]
-    return "should" + text.removeprefix("Input should") if text.startswith("Input should") else text
+    if error["type"] in ("too_short", "too_long"):  # "List should have at least 1 item after validation, not 0"
+        return re.sub(r"^\w+ (should have .*) after validation, not (.*)$", r"\1, has \2", error["msg"])
+    return re.sub(r"^(Input|String) should ", "should ", error["msg"])
 
 
 def errors_below(error: ValidationError, *prefix: str | int) -> list[InitErrorDetails]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 from gptzoo.ablation.records.trial import TrialOutcome
@@ -46,6 +47,11 @@ def better_direction(higher_is_better: bool) -> str:
 def better_sign(higher_is_better: bool) -> str:
     """Return the sign of differences that are better: "positive" or "negative"."""
     return "positive" if higher_is_better else "negative"
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as "SIGKILL", or "signal 35" for one that Python does not name."""
+    return signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
 
 
 def describe_failures(failed: Sequence[TrialOutcome], n_trials: int) -> str:

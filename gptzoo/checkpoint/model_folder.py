@@ -306,7 +306,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except FileNotFoundError:
         raise FolderError(f"{file}: no such file") from None
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise FolderError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except SafetensorError as error:
         raise FolderError(f"{file}: cannot be read: {error}") from None
 
 

@@ -19,7 +19,9 @@ def read_record(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FolderError(f"{file}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise FolderError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{file}: cannot be read: {error}. It was damaged or changed") from None
     if not isinstance(value, dict):
         raise FolderError(f"{file}: expected a JSON object, got {_kind(value)}. It was damaged or changed")

@@ -40,7 +40,7 @@ from gptzoo.cli.inspect import inspect
 from gptzoo.cli.ladder import ladder
 from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
-from gptzoo.cli.option_sections import SectionedGroup
+from gptzoo.cli.option_sections import CommandGroup
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
 from gptzoo.cli.profile import profile
@@ -97,7 +97,7 @@ def _final_path(path: object) -> str:
     return re.sub(rf"{re.escape(INCOMPLETE_PREFIX)}(.*)-\d+$", r"\1", str(path))
 
 
-class CommandLine(SectionedGroup):
+class CommandLine(CommandGroup):
     """The `gptzoo` command group, which prints expected errors without a traceback and sets the exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -137,18 +137,6 @@ class CommandLine(SectionedGroup):
     @property
     def sections(self) -> dict[str, tuple[click.Command, ...]]:
         return SECTIONS
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in order of declaration, which follows a typical workflow
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by section, each with its full first sentence, which click would cut to one line."""
-        width = max(map(len, self.commands))  # the same column in all sections
-        for title, commands in SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl(
-                    [(str(command.name).ljust(width), command.get_short_help_str(limit=200)) for command in commands]
-                )
 
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gptzoo.cli.ladder import report_ladder
+from gptzoo.cli.option_sections import CommandGroup
 from gptzoo.cli.options import json_option, plugin_option, set_option
 from gptzoo.utils.json_text import to_json
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _EXIT_TRIALS_FAILED = 1
 
 
-class _GroupWithDefaultRun(click.Group):
+class _GroupWithDefaultRun(CommandGroup):
     """A group in which `gptzoo ablate ablation.json` is short for `gptzoo ablate run ablation.json`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

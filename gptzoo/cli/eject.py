@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import plugin_option
+from gptzoo.cli.options import plugin_option, weights_options
 
 
 @click.command()
@@ -22,10 +22,20 @@ from gptzoo.cli.options import plugin_option
     is_flag=True,
     help="Let `forward` take positions, with -1 for padding, so that a batch may hold texts of different lengths.",
 )
-@click.option("--best", is_flag=True, help="From a run, take the checkpoint with the lowest validation loss.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
+@weights_options
+@click.option("--best", is_flag=True, hidden=True, help="Older name of --checkpoint best.")
 @plugin_option
-def eject(source: Path, out: Path, weights: bool, padding: bool, best: bool, force: bool) -> None:
+def eject(
+    source: Path,
+    out: Path,
+    weights: bool,
+    padding: bool,
+    force: bool,
+    checkpoint: str,
+    averaged: bool,
+    best: bool,
+) -> None:
     """Write the model of SPEC or RUN as one readable PyTorch file that does not need gptzoo.
 
     SPEC is a model spec or a run spec with a vocab_size. RUN is a run folder, a checkpoint or a model folder. The file
@@ -33,7 +43,7 @@ def eject(source: Path, out: Path, weights: bool, padding: bool, best: bool, for
     from scratch. Before the file is written, it is run in a process that cannot import gptzoo: it must compute the
     same logits, greedy tokens, loss and gradients as the model.
     """
-    from gptzoo.checkpoint.model_folder import load
+    from gptzoo.cli.inputs import read_model
     from gptzoo.eject.eject import eject_model, eject_source, write_weights
     from gptzoo.eject.formatting import NOT_FORMATTED, can_format
     from gptzoo.errors import InputError
@@ -47,12 +57,14 @@ def eject(source: Path, out: Path, weights: bool, padding: bool, best: bool, for
         if file.exists() and not force:
             raise InputError(f"{file}: already exists. Choose another name, or overwrite it with --force.")
     if source.is_dir():
-        model = load(source, best=best).model.float()
+        checkpoint = "best" if best else checkpoint
+        model = read_model(source, checkpoint=checkpoint, averaged=averaged, device="cpu").model.float()
         text = eject_model(model, padding=padding)
     else:
-        if weights:
+        options = {"--weights": weights, "--averaged": averaged, "--checkpoint": best or checkpoint != "last"}
+        if given := [name for name, is_given in options.items() if is_given]:
             raise InputError(
-                f"{source}: is a spec, which has no weights. Give a run or a model folder, or omit --weights."
+                f"{source}: is a spec, which has no weights. Give a run or a model folder, or leave out {given[0]}."
             )
         text = eject_source(load_model_spec(source), padding=padding)
     write_text(out, text)

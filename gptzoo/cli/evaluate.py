@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gptzoo.cli.options import checkpoint_step, device_option, json_option, plugin_option
+from gptzoo.cli.options import checkpoint_step, device_option, json_option, plugin_option, weights_options
 from gptzoo.utils.json_text import to_json
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--split", type=click.Choice(["val", "train"]), default="val", show_default=True, help="Split of the text."
 )
-@click.option(
-    "--checkpoint", default="last", show_default=True, help="Checkpoint of a run: last, best, or a step number."
-)
-@click.option("--averaged", is_flag=True, help="Use the averaged (EMA) weights instead of the trained weights.")
+@weights_options
 @click.option(
     "--protocol",
     type=click.Choice(["full", "random-batches"]),

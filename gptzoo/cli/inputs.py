@@ -101,7 +101,8 @@ def read_chat_template(loaded: LoadedModel, template: str | None) -> str | None:
         return template
     if not Path(template).is_file():
         names = f"  (templates of this model: {', '.join(known)})" if known else ""
-        raise DataError(f"--chat-template: no such file: {template}{did_you_mean_path(Path(template))}{names}")
+        problem = "is a folder" if Path(template).is_dir() else f"no such file{did_you_mean_path(Path(template))}"
+        raise DataError(f"--chat-template: {template}: {problem}{names}")
     return read_utf8(Path(template))
 
 

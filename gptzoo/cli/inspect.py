@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gptzoo.cli.inputs import check_text, read_model, read_text
+from gptzoo.cli.option_sections import CommandGroup
 from gptzoo.cli.options import json_option, model_options, plugin_option, special_tokens_option
 from gptzoo.utils.json_text import to_json
 
@@ -24,7 +25,7 @@ _MAX_WEIGHTS = 30_000_000  # attention weights in one page; browsers become slow
 _MAX_TITLE_TEXT = 90  # characters of the prompt in a title
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def inspect() -> None:
     """Look inside a model: attention maps and the logit lens.
 

@@ -1,4 +1,4 @@
-"""Commands whose `--help` shows the options in sections."""
+"""Groups that list their commands in full, and commands whose `--help` shows the options in sections."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 OptionSpec = tuple[tuple[str, ...], dict[str, Any]]  # flags, and keyword arguments of click.option
 
 
-class SectionedGroup(click.Group):
-    """A group that lists its commands by section."""
+class CommandGroup(click.Group):
+    """A group that lists its commands in order of declaration."""
 
     @property
     def sections(self) -> Mapping[str, Sequence[click.Command]]:
         """The commands by the title of their section."""
-        raise NotImplementedError
+        return {"Commands": tuple(self.commands.values())}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section, each with its full first sentence, which click would cut to one line."""
+        width = max(map(len, self.commands))  # the same column in all sections
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(str(command.name).ljust(width), command.get_short_help_str(limit=200)) for command in commands]
+                )
 
 
 class _SectionOption(click.Option):

@@ -63,6 +63,11 @@ def weights_options(command: F) -> F:
     command = click.option(
         "--averaged", is_flag=True, help="Use the averaged (EMA) weights instead of the trained weights."
     )(command)
+    return checkpoint_option(command)
+
+
+def checkpoint_option(command: F) -> F:
+    """Add `--checkpoint`, which selects the checkpoint of RUN. `checkpoint_step` reads its value."""
     return click.option(
         "--checkpoint", default="last", show_default=True, help="Checkpoint of a run: last, best, or a step number."
     )(command)

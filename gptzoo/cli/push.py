@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.options import checkpoint_step, plugin_option
+from gptzoo.cli.options import checkpoint_option, checkpoint_step, plugin_option
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("name", metavar="ORG/NAME")
-@click.option(
-    "--checkpoint", default="last", show_default=True, help="Checkpoint of a run: last, best, or a step number."
-)
+@checkpoint_option
 @click.option("--state", is_flag=True, help="Push the run with its optimizer state, so that it can be resumed.")
 @click.option("--private", is_flag=True, help="Create a private repository. An existing one keeps its visibility.")
 @click.option("--license", help="License of the model for the model card, such as apache-2.0.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gptzoo.cli.option_sections import SectionedGroup
+from gptzoo.cli.option_sections import CommandGroup
 from gptzoo.cli.options import plugin_option
 
 
@@ -71,7 +71,7 @@ def _command_pages() -> dict[str, str]:
     from gptzoo.docgen.command_page import render_command_pages
 
     root = click.get_current_context().find_root().command
-    assert isinstance(root, SectionedGroup)
+    assert isinstance(root, CommandGroup)
     return render_command_pages("gptzoo", root.sections)
 
 

@@ -40,6 +40,8 @@ def report(folder: Path, out: Path | None, serve: bool, port: int, as_json: bool
     if (folder / "run.json").is_file():
         raise FolderError(f"{folder}: is a single run; give the folder of an ablation (see gptzoo ablate)")
     if serve:
+        if as_json or out is not None:
+            raise click.UsageError("--serve writes no files and no JSON. Leave out --out and --json.")
         _serve(folder, port)
         return
     from gptzoo.ablation.report.write import write_ladder_report, write_report

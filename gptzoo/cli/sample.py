@@ -120,6 +120,8 @@ def sample(
         raise click.UsageError(f"{given[0]} and {given[1]} cannot be combined")
     if (prompts_file is None) != (out is None):
         raise click.UsageError("--prompts and --out must be given together")
+    if prompts_file is not None and as_json:
+        raise click.UsageError("--json has no effect with --prompts: the lines of --out are JSON")
     if interactive and (as_json or num_samples > 1 or best_of):
         raise click.UsageError("--interactive prints one sample per prompt as text, without --json or --best-of")
     if best_of is not None and best_of < num_samples:

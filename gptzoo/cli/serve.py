@@ -118,7 +118,7 @@ def serve(
     from gptzoo.serving.app import check_origins, make_app
     from gptzoo.serving.endpoints import HARNESS_PREFIX
     from gptzoo.serving.process.memory import check_memory
-    from gptzoo.serving.process.run_server import example_request, run_server
+    from gptzoo.serving.process.run_server import check_address, example_request, run_server
     from gptzoo.serving.process.served_models import ServedModel, check_names
     from gptzoo.serving.process.turns import Turns
     from gptzoo.serving.request_builder import Limits, RequestBuilder
@@ -131,6 +131,7 @@ def serve(
     check_names(names)
     if draft is not None and len(runs) > 1:
         raise InputError("--draft is for a single RUN; serve the other RUNs by a command of their own")
+    check_address(host, port)  # early, because loading the models may take long
     check_memory(
         [_find(run, checkpoint) for run in runs] + ([] if draft is None else [_find(draft)]),
         n_slots=rows,

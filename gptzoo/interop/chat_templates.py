@@ -56,5 +56,7 @@ def _templates_of_settings(value: object, source: str) -> dict[str, str]:
 def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FolderError(f"{file}: cannot be read: {error}; remove it to import the model without it") from None
+    except OSError as error:
+        raise FolderError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise FolderError(f"{file}: is not UTF-8 text; remove it to import the model without it") from None

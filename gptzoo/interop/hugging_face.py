@@ -52,8 +52,9 @@ def import_folder(source: Path, out: Path, *, name: str | None = None) -> Import
     if source.suffix == ".gguf":
         raise FolderError(f"{source}: is a GGUF file; import it with gptzoo import-gguf")
     if not source.is_dir():
+        problem = "is a file" if source.exists() else "no such folder"
         raise FolderError(
-            f"{source}: no such folder. Give a folder that transformers' save_pretrained wrote, or the name of a model "
+            f"{source}: {problem}. Give a folder that transformers' save_pretrained wrote, or the name of a model "
             "on the Hugging Face Hub, ORG/NAME"
         )
     all_settings = read_json_object(source / _CONFIG)

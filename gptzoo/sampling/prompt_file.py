@@ -17,6 +17,7 @@ from gptzoo.utils.atomic import write_text
 from gptzoo.utils.json_text import to_json
 
 RESULT_KEY = "gptzoo"  # holds the keys of a result that are fields of its prompt, too
+_START_OF_ROW = b'{"line": '  # with which every line of a result file begins
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ResultFile:
     is also a field of the prompt is under RESULT_KEY, so that the field is unchanged. The result is `samples`, or
     `error` for a prompt that failed. Opening the file again removes the errors, so that these prompts are tried again.
     Every line is synced to disk, so only the last line can be incomplete. `job` is a digest of the model and the
-    options. A file that another job wrote is refused with InputError.
+    options. A file that another job wrote, or another program, is refused with InputError and not changed.
     """
 
     def __init__(self, file: Path, job: str):
@@ -89,6 +90,8 @@ class ResultFile:
         n_lines = 0
         for number, line in enumerate(self._stream, start=1):
             if not line.endswith(b"\n"):  # a process was killed while it wrote this line
+                if number == 1:
+                    self._check_start(line)
                 self._stream.truncate(n_complete_bytes)
                 break
             n_complete_bytes += len(line)
@@ -101,6 +104,15 @@ class ResultFile:
             self._stream = open(self.file, "a+b")
         return self
 
+    def _check_start(self, line: bytes) -> None:
+        """Raise InputError if an incomplete first line, which no complete one vouches for, is not that of a result."""
+        if not line.startswith(_START_OF_ROW[: len(line)]):
+            self._stream.close()
+            raise self._not_a_result_file(1)
+
+    def _not_a_result_file(self, number: int) -> InputError:
+        return InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.")
+
     def _read_line(self, number: int, line: bytes) -> bool:
         """Record the prompt of a line as done. Return False if the prompt failed."""
         try:
@@ -111,7 +123,7 @@ class ResultFile:
             if type(prompt_line) is not int:
                 raise ValueError("a field of the prompt is in the place of the line number")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise InputError(f"{self.file}:{number}: is not a line of a result file. Choose another --out.") from None
+            raise self._not_a_result_file(number) from None
         if job != self.job:
             raise InputError(
                 f"{self.file}:{number}: was written with another model or with other options. Choose another --out."

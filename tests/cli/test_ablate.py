@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     assert f"excluded: 2 combinations of choices: {reason}" in text
     assert "estimated time: " in text
     assert "estimated memory: " in text
-    assert "smallest detectable difference of val/loss: " in text
+    assert re.search(
+        r"smallest detectable difference of val/loss: \d+\.\d+ standard deviations over seeds, with power", text
+    )
 
 
 def test_options_may_come_before_the_spec(tmp_path: Path) -> None:

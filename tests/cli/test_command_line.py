@@ -92,10 +92,14 @@ def test_other_errors_of_torch_keep_their_traceback(monkeypatch: pytest.MonkeyPa
     assert isinstance(done.exception, RuntimeError)
 
 
-def test_help_lists_every_command_with_its_full_first_sentence() -> None:
-    help_text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+GROUPS = {(): main} | {(name,): group for name, group in main.commands.items() if isinstance(group, click.Group)}
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_help_lists_every_command_with_its_full_first_sentence(path: tuple[str, ...]) -> None:
+    help_text = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).stdout
     assert "..." not in help_text.partition("\n")[2]
-    for name, command in main.commands.items():
+    for name, command in GROUPS[path].commands.items():
         assert (f"\n  {name} " in help_text) is not command.hidden
         if command.hidden:
             continue

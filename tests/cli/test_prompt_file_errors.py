@@ -147,6 +147,13 @@ def test_fields_of_the_user_named_error_and_samples_are_told_from_those_of_the_r
         assert "3 prompts (3 already done)" in job.run().stderr
 
 
+def test_json_is_refused_with_an_output_file_that_is_json(model: Path, tmp_path: Path) -> None:
+    job = Job(model, tmp_path, "one")
+    result = job.run("--json")
+    assert (result.exit_code, "--json has no effect with --prompts" in result.stderr) == (2, True)
+    assert not job.out.exists()
+
+
 def test_options_that_no_prompt_can_satisfy_are_refused_before_any_output(model: Path, tmp_path: Path) -> None:
     job = Job(model, tmp_path, "one", "two")
     result = job.run("--processor", json.dumps({"type": "logit_bias", "biases": {"999": 1.0}}))

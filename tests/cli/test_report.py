@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -108,6 +109,29 @@ def test_the_server_accepts_requests_from_this_machine_only(server: ReportServer
     assert server.server_address[0] == "127.0.0.1"
     assert get(server, "/", host="evil.example")[0] == 403
     assert get(server, "/../ablation.json")[0] == 404
+
+
+@pytest.mark.parametrize("option", [("--json",), ("--out", "x")])
+def test_options_for_files_are_refused_by_the_server(folder: Path, option: tuple[str, ...]) -> None:
+    result = gptzoo("report", folder, "--serve", "--port", "0", *option)
+    assert (result.exit_code, "Leave out --out and --json" in result.stderr) == (2, True), result.output
+
+
+def test_a_browser_that_leaves_is_no_error(
+    server: ReportServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handled, handle_error = threading.Event(), server.handle_error
+    monkeypatch.setattr(server, "handle_error", lambda *of: (handle_error(*of), handled.set()))
+    monkeypatch.setattr(server, "page", lambda: "x" * 2**26)  # more than the buffers of the connection hold
+    with socket.create_connection(("127.0.0.1", server.server_port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.recv(100)
+    assert handled.wait(30)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(server, "page", lambda: 1 / 0)
+    with pytest.raises(http.client.RemoteDisconnected):
+        get(server, "/")
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_a_deleted_ablation_is_reported_by_the_server(folder: Path, server: ReportServer) -> None:

@@ -147,7 +147,8 @@ def test_special_tokens_in_a_scored_and_inspected_text_are_read_where_asked(mode
         (("--system", "x"), "--system and --chat-template need --chat"),
         (("--chat-template", "x"), "--system and --chat-template need --chat"),
         (("--chat", "--special-tokens"), "--special-tokens has no effect with --chat"),
-        (("--chat", "--chat-template", "none.jinja"), "no such file: none.jinja"),
+        (("--chat", "--chat-template", "none.jinja"), "--chat-template: none.jinja: no such file"),
+        (("--chat", "--chat-template", "."), "--chat-template: .: is a folder (templates of this model: "),
         (("--chat", "--prompt", "a", "--file", "b"), "cannot be combined"),
     ],
 )

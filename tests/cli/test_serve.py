@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import openai
 import pytest
 from click.testing import CliRunner
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from support import with_large_weights
 
@@ -26,9 +28,11 @@ from gptzoo.data.tokenizers.bpe import BpeTokenizer
 from gptzoo.data.tokenizers.byte import ByteTokenizer
 from gptzoo.data.tokenizers.char import CharTokenizer
 from gptzoo.data.tokenizers.special_tokens import SpecialTokens, add_special_tokens
+from gptzoo.errors import GptzooError
 from gptzoo.reference import Reference
-from gptzoo.serving.process.run_server import example_request, server_url
+from gptzoo.serving.process.run_server import example_request, run_server, server_url
 
+FREE_PORT = ("--port", "0")
 SPEC: dict[str, Any] = {"vocab_size": 257, "context_length": 64, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
 
@@ -71,7 +75,7 @@ def test_every_weight_format_can_be_served_with_and_without_a_draft_model(
 ) -> None:
     apps: list[Any] = []
     monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: apps.append(app))
-    result = CliRunner().invoke(main, ["serve", str(model), "--draft", str(model), "--dtype", dtype])
+    result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(model), "--draft", str(model), "--dtype", dtype])
     assert result.exit_code == 0, result.output
     request = {"model": "small-stories", "prompt": "Once", "max_tokens": 5, "temperature": 0, "logprobs": 1}
     with TestClient(apps[0]) as client:
@@ -95,7 +99,7 @@ def test_for_a_model_with_bos_it_names_the_routes_of_the_harness(
     state = add_special_tokens(BpeTokenizer.fit(config, ["a cat"]), SpecialTokens(prefix=prefix, end=(256,)))
     tokenizer = config.build(state)
     save_model(tmp_path / "model", zoo.build({**SPEC, "vocab_size": tokenizer.vocab_size}), tokenizer)
-    result = CliRunner().invoke(main, ["serve", str(tmp_path / "model")])
+    result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
     assert ("give it /lm-eval/v1/completions, where they get BOS" in result.stderr) == bool(prefix)
 
@@ -112,9 +116,21 @@ def test_for_a_model_with_bos_it_names_the_routes_of_the_harness(
     ],
 )
 def test_invalid_options_exit_before_the_server_starts(model: Path, arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(main, ["serve", str(model), *arguments])
+    result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(model), *arguments])
     assert result.exit_code == 2, result.output
     assert message in result.output
+
+
+def test_an_address_that_cannot_be_used_is_refused_before_a_model_is_loaded(model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(main, ["serve", str(model), "--port", str(port)])
+        assert result.exit_code == 2, result.output
+        assert f"cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another" in result.stderr
+        with pytest.raises(GptzooError, match="did not start"):  # another program was faster
+            run_server(Starlette(), host="127.0.0.1", port=port, announce=print)
+    result = CliRunner().invoke(main, ["serve", str(model), "--host", "203.0.113.1"])  # no machine has it
+    assert (result.exit_code, "listen on 203.0.113.1, port 8000: " in result.stderr) == (2, True), result.stderr
 
 
 def test_several_runs_are_served_under_their_names(
@@ -124,7 +140,7 @@ def test_several_runs_are_served_under_their_names(
     monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: apps.append(app))
     save_model(tmp_path / "other", zoo.build(SPEC, seed=2), ByteTokenizer(ByteTokenizer.Config()))
     for options, names in (([], ["small-stories", "other"]), (["--name", "a", "--name", "b"], ["a", "b"])):
-        result = CliRunner().invoke(main, ["serve", str(model), str(tmp_path / "other"), *options])
+        result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(model), str(tmp_path / "other"), *options])
         assert result.exit_code == 0, result.output
         with TestClient(apps[-1]) as client:
             assert [card["id"] for card in client.get("/v1/models").json()["data"]] == names
@@ -144,7 +160,7 @@ def test_several_runs_are_served_under_their_names(
 )
 def test_runs_that_cannot_be_served_together_are_refused(model: Path, options: list[str], message: str) -> None:
     given = [str(model) if option == "DRAFT" else option for option in options]
-    result = CliRunner().invoke(main, ["serve", str(model), str(model), *given])
+    result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(model), str(model), *given])
     assert result.exit_code == 2, result.output
     assert message in result.output
 
@@ -173,7 +189,7 @@ def test_the_example_request_is_safe_in_a_shell() -> None:
 def test_a_draft_model_with_another_tokenizer_is_rejected(model: Path, tmp_path: Path) -> None:
     letters = CharTokenizer(CharTokenizer.Config(), list("abcdefg"))
     save_model(tmp_path / "letters", zoo.build({**SPEC, "vocab_size": letters.vocab_size}), letters)
-    result = CliRunner().invoke(main, ["serve", str(model), "--draft", str(tmp_path / "letters")])
+    result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(model), "--draft", str(tmp_path / "letters")])
     assert result.exit_code == 2, result.output
     assert "letters: its tokenizer differs from the tokenizer of" in result.output
 
@@ -182,6 +198,6 @@ def test_a_missing_package_is_reported_with_the_command_to_install_it(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    result = CliRunner().invoke(main, ["serve", str(model)])
+    result = CliRunner().invoke(main, ["serve", *FREE_PORT, str(model)])
     assert result.exit_code == 2
     assert "pip install 'gptzoo[serve]'" in result.output

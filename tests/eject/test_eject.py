@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from eject_variants import BASE
 
 import gptzoo
+from gptzoo.checkpoint.model_folder import save_model
 from gptzoo.cli import main
 from gptzoo.eject.eject import eject_model, eject_source
 from gptzoo.eject.refusal import EjectError
@@ -46,8 +47,6 @@ def test_an_encoder_decoder_is_refused_with_its_name() -> None:
 
 
 def test_the_weights_of_a_model_folder_load_in_the_file(tmp_path: Path) -> None:
-    from gptzoo.checkpoint.model_folder import save_model
-
     model = gptzoo.build(load_model_spec(BASE), seed=3)
     save_model(tmp_path / "folder", model)
     done = CliRunner().invoke(main, ["eject", str(tmp_path / "folder"), str(tmp_path / "model.py"), "--weights"])
@@ -69,3 +68,16 @@ def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["eject", "configs/models/tiny.json", str(tmp_path / "model.py")])
     assert done.exit_code != 0
     assert (tmp_path / "model.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize("options", [["--weights"], ["--averaged"], ["--checkpoint", "best"], ["--best"]])
+def test_options_for_weights_are_refused_for_a_spec(options: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["eject", "configs/models/tiny.json", str(tmp_path / "model.py"), *options])
+    assert (done.exit_code, "is a spec, which has no weights" in done.stderr) == (2, True), done.output
+
+
+def test_the_weights_are_selected_as_in_other_commands(tmp_path: Path) -> None:
+    save_model(tmp_path / "folder", gptzoo.build(load_model_spec(BASE)))
+    for options, message in ((["--averaged"], "no averaged weights"), (["--checkpoint", "newest"], "got 'newest'")):
+        done = CliRunner().invoke(main, ["eject", str(tmp_path / "folder"), str(tmp_path / "model.py"), *options])
+        assert (done.exit_code, message in done.stderr) == (2, True), done.output

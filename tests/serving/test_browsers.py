@@ -121,7 +121,7 @@ def test_the_option_reaches_the_server(monkeypatch: pytest.MonkeyPatch, loaded: 
     apps: list[Any] = []
     monkeypatch.setattr("gptzoo.serving.process.run_server.run_server", lambda app, **_: apps.append(app))
     options = ["--allow-origin", "http://localhost:3000", "--allow-origin", PAGE]
-    result = CliRunner().invoke(main, ["serve", str(tmp_path / "tiny"), *options])
+    result = CliRunner().invoke(main, ["serve", str(tmp_path / "tiny"), "--port", "0", *options])
     assert result.exit_code == 0, result.output
     with TestClient(apps[0]) as client:
         answer = client.post("/v1/completions", content=json.dumps(BODY), headers={"Origin": PAGE})

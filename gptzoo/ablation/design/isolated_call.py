@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from gptzoo.ablation.wording import signal_name
 from gptzoo.errors import InputError
 from gptzoo.utils.forking import autograd_works
 
@@ -84,7 +85,7 @@ def _call_all(sender: Connection, functions: Sequence[Callable[[], T]]) -> None:
 
 
 def _crash_message(name: str, code: int) -> str:
-    crash = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+    crash = f"was killed by {signal_name(-code)}" if code < 0 else f"exited with code {code}"
     return (
         f"variant {name}: the process that counts its parameters and FLOPs {crash}, because a component crashes when "
         "it is built or run on torch's meta device. Fix the component, or exclude the variant with `exclude`."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from gptzoo.ablation.execution.executor import Executor, Job
 from gptzoo.ablation.execution.trial_folder import TrialFolder
 from gptzoo.ablation.records.scores import read_scores, write_failure
+from gptzoo.ablation.wording import signal_name
 from gptzoo.errors import InputError, Interrupted
 from gptzoo.spec.ablation import HarnessSpec
 from gptzoo.training.run.stop_request import StopRequest, listen_for_stop
@@ -136,7 +136,7 @@ class TrialScorer:
 
 def _describe_exit(code: int, trial: Path) -> str:
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        return f"killed by {signal_name(-code)}"
     with contextlib.suppress(OSError):
         lines = (trial / "scores.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         errors = [line for line in lines if "error" in line.lower()] or lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any, Protocol, get_args
 import filelock
 
 from gptzoo.ablation.records.trial import TrialState
+from gptzoo.ablation.wording import signal_name
 from gptzoo.checkpoint.checkpoints import checkpoint_path
 from gptzoo.checkpoint.records import read_record
 from gptzoo.errors import Diverged, FolderError, InputError, Interrupted
@@ -202,7 +202,7 @@ class TrialFolder:
         if code == 0 and self.state == "done":
             return ""
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal_name(-code)
             return f"killed by {name}" + (" (possibly out of memory)" if name == "SIGKILL" else "")
         if code == 137:
             return "exited with code 137 (usually out of memory)"

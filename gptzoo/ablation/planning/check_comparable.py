@@ -12,6 +12,14 @@ from gptzoo.data.token_store import TokenStore
 from gptzoo.errors import DataError, Problem, SpecError
 from gptzoo.spec.ablation import AblationSpec
 from gptzoo.spec.run import RunSpec
+from gptzoo.strict_model import did_you_mean
+
+_METRICS_OF_EVALUATIONS = ("loss", "perplexity", "bits_per_byte")  # on each set of held-out text, after "val/"
+_METRICS_OF_STEPS = (
+    *("train/loss", "lr", "grad_norm", "tokens", "tokens_per_second"),  # of every run
+    *("mfu", "memory_gib", "loss_scale", "skipped"),  # of some runs, by device and precision
+)
+_PREFIXES_OF_PARTS = ("train/", "model/", "update_ratio/", "attention_entropy/")  # the names depend on the components
 
 
 def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], baseline: str, costs: CostCache) -> None:
@@ -20,7 +28,7 @@ def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], bas
     The held-out text is compared by the digest of its documents, so variants with different corpora are tokenized.
     """
     metric = spec.metric
-    _check_levels(spec, variants)
+    _check_measured(spec, variants)
     if not is_per_token(metric) and not is_validation_metric(metric):
         return
     runs = {variant.name: variant.spec for variant in variants}
@@ -34,28 +42,31 @@ def check_comparable(spec: AblationSpec, variants: Sequence[PlannedVariant], bas
             raise SpecError([Problem(spec.name, place, reason)])
 
 
-def _check_levels(spec: AblationSpec, variants: Sequence[PlannedVariant]) -> None:
-    """Raise SpecError for a metric of a task or of a level that the corpus of some variant does not have.
-
-    Its trials would end without the metric. Metrics of other names may come from plugins, and are not checked.
-    """
-    if not is_validation_metric(spec.metric):
-        return
-    level, _, name = spec.metric.removeprefix("val/").rpartition("/")
-    levels = {variant.name: list(variant.spec.corpus.build().evaluation_sets()) for variant in variants}
-    is_declared = any(name in variant.spec.declared_metrics for variant in variants)
-    if not is_declared and not any(level in of for of in levels.values()):
+def _check_measured(spec: AblationSpec, variants: Sequence[PlannedVariant]) -> None:
+    """Raise SpecError for a metric that the trials of some variant would end without, such as a misspelt one."""
+    metric = spec.metric
+    if metric in _METRICS_OF_STEPS or metric.startswith(_PREFIXES_OF_PARTS):
         return
     for variant in variants:
         run = variant.spec
-        if level and level not in levels[variant.name]:
-            lacks = f"level {level!r}. Its levels: {', '.join(levels[variant.name]) or 'none'}"
-        elif is_declared and name not in run.declared_metrics:
-            lacks = f"metric {name!r}. Its metrics besides the loss: {', '.join(run.declared_metrics) or 'none'}"
-        else:
+        level, _, name = metric.removeprefix("val/").rpartition("/")
+        levels = list(run.corpus.build().evaluation_sets())
+        names = [*_METRICS_OF_EVALUATIONS, *run.declared_metrics]
+        if not is_validation_metric(metric):
+            known = [f"val/{name}" for name in names] + list(_METRICS_OF_STEPS)
+            lacks = f"no run records it{did_you_mean(metric, known)}  (metrics of this run: {', '.join(known)})"
+        elif level and level not in levels:
+            lacks = f"its corpus {run.corpus.type!r} has no level {level!r}. Its levels: {', '.join(levels) or 'none'}"
+        elif name in names or (metric == "val/ema_loss" and run.ema_decay is not None):
             continue
-        reason = f"{spec.metric!r} is not measured in {variant.name}: its corpus {run.corpus.type!r} has no {lacks}"
-        raise SpecError([Problem(spec.name, "$.metric", reason)])
+        elif metric == "val/ema_loss":
+            lacks = "it has no average of the weights. Set ema_decay"
+        else:
+            lacks = (
+                f"its corpus {run.corpus.type!r} has no metric {name!r}{did_you_mean(name, names)}. "
+                f"Its metrics besides the loss: {', '.join(run.declared_metrics) or 'none'}"
+            )
+        raise SpecError([Problem(spec.name, "$.metric", f"{metric!r} is not measured in {variant.name}: {lacks}")])
 
 
 def _problem(metric: str, run: RunSpec, reference: RunSpec, costs: CostCache) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,6 +42,11 @@ class ReportServer(ThreadingHTTPServer):
             super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
             raise InputError(f"port {port}: {error.strerror}; choose another --port, or 0 for a free one") from None
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore a browser that has closed its connection. Print the traceback of any other exception."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # the types of the base class
 
     @property
     def address(self) -> str:

@@ -116,8 +116,9 @@ def _methods_sentences(outcome: Outcome, analysis: Analysis) -> Iterator[str]:
                 f"This is look {len(outcome.looks)} at the results, after {counts}. It spends "
                 f"{outcome.level:.2g} of α = {outcome.spec['alpha']:g}, which bounds the errors of all looks together."
             )
+        margin = f"±{outcome.margin:g} {analysis.unit}".rstrip()
         yield (
-            f'Verdict "same": the whole interval lies within ±{outcome.margin:g}. Verdict "cannot tell": it does '
+            f'Verdict "same": the whole interval lies within {margin}. Verdict "cannot tell": it does '
             "not, and contains 0."
         )
     if analysis.costs:

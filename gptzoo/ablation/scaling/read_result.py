@@ -37,7 +37,9 @@ def ladder_result(spec: Mapping[str, Any], runs: Sequence[LadderRun], outcome: O
         trained=describe_training(
             outcome, models=f"{format_count(n_variants, 'variant')} at {format_count(n_sizes, 'size')}"
         ),
-        findings=() if analysis is None else tuple(ladder_sentences(analysis, tuple(spec["extrapolate"]))),
+        findings=()
+        if analysis is None
+        else tuple(ladder_sentences(analysis, tuple(spec["extrapolate"]), outcome.metric)),
         warnings=tuple(
             map(WarningResult.of, ladder_warnings(runs, is_tuned=spec["tune"] is not None, outcome=outcome))
         ),

@@ -6,21 +6,23 @@ import math
 from collections.abc import Iterator
 
 from gptzoo.ablation.scaling.result import Interval, LadderAnalysis, Multiplier, Prediction, VariantScaling
+from gptzoo.ablation.wording import quantity_of
 
 
-def ladder_sentences(analysis: LadderAnalysis, factors: tuple[float, ...]) -> Iterator[str]:
-    """Yield what the ladder says of each variant, of the held-out sizes, and of the laws."""
+def ladder_sentences(analysis: LadderAnalysis, factors: tuple[float, ...], metric: str) -> Iterator[str]:
+    """Yield the findings on each variant, on the held-out sizes, and on the laws of a metric."""
+    quantity = quantity_of(metric)
     for reason in analysis.unsupported:
         yield f"The fit does not support an extrapolation: {reason}."
     for variant in analysis.variants:
         if variant.trend is not None:
             yield " ".join(_variant_sentences(variant, analysis, factors))
     for prediction in analysis.held_out:
-        yield _prediction_sentence(prediction, analysis)
+        yield _prediction_sentence(prediction, analysis, quantity)
     floor = analysis.irreducible
     yield (
-        f"Standard deviation between seeds: {analysis.noise:.4g} ({analysis.noise_df} degrees of freedom). "
-        + ("The losses show no floor." if floor is None else f"Irreducible loss of the fit: {floor:.4g}.")
+        f"Standard deviation between seeds: {analysis.noise:.4g} {quantity} ({analysis.noise_df} degrees of freedom). "
+        + ("The losses show no floor." if floor is None else f"Irreducible loss of the fit: {floor:.4g} {quantity}.")
     )
 
 
@@ -63,11 +65,11 @@ def _extrapolations(variant: VariantScaling, largest: Multiplier, factors: tuple
             yield f"At {factor:g}x: not supported, because the fitted sizes cover only a factor of {width:.3g}."
 
 
-def _prediction_sentence(prediction: Prediction, analysis: LadderAnalysis) -> str:
+def _prediction_sentence(prediction: Prediction, analysis: LadderAnalysis, quantity: str) -> str:
     p = prediction.predicted
     place = "inside" if prediction.inside else "OUTSIDE"
     return (
         f"{prediction.variant}, held out, {prediction.n_parameters:,} parameters without embeddings: predicted "
-        f"{p.estimate:.4f} ({p.low:.4f} to {p.high:.4f}), measured {prediction.measured:.4f}, off by "
+        f"{p.estimate:.4f} {quantity} ({p.low:.4f} to {p.high:.4f}), measured {prediction.measured:.4f}, off by "
         f"{prediction.error:+.4f}: {place} the {analysis.confidence:.0%} prediction interval."
     )

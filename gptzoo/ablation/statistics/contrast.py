@@ -8,7 +8,7 @@ and not of 1e-17.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
@@ -63,10 +63,18 @@ def estimate_contrast(cells: Sequence[tuple[float, Endpoints]], *, paired: bool)
     """
     if not all(values for _, values in cells):
         return None
-    shared = sorted(set.intersection(*(set(values) for _, values in cells))) if paired else []
-    if len(shared) > 1 or (shared and min(len(values) for _, values in cells) < 2):
-        return _paired_contrast(cells, shared)
+    if paired and can_pair(*(values for _, values in cells)):
+        return _paired_contrast(cells, sorted(set.intersection(*(set(values) for _, values in cells))))
     return _welch_contrast(cells)
+
+
+def can_pair(*seeds: Collection[int]) -> bool:
+    """Return True if cells with these seeds are compared within the seeds that all of them share.
+
+    Two seeds are needed for an interval. One is enough if a cell has no more, because no test gives an interval then.
+    """
+    n_shared = len(set.intersection(*map(set, seeds)))
+    return n_shared > 1 or (n_shared == 1 and min(map(len, seeds)) == 1)
 
 
 def _paired_contrast(cells: Sequence[tuple[float, Endpoints]], seeds: Sequence[int]) -> Contrast:

@@ -9,9 +9,9 @@ from statistics import median
 from gptzoo.ablation.records.analysis import Cost, Matched
 from gptzoo.ablation.records.outcome import Outcome
 from gptzoo.ablation.records.selection import Selection
-from gptzoo.ablation.statistics.contrast import Endpoints
+from gptzoo.ablation.statistics.contrast import Endpoints, can_pair
 from gptzoo.ablation.statistics.effects import FactorialContrast
-from gptzoo.ablation.wording import format_count, listed
+from gptzoo.ablation.wording import format_count, listed, unit_of
 
 _OUTLIER_THRESHOLD = 8.0  # robust standard deviations; normal noise exceeds it once in many thousand values
 _MIN_VALUES_FOR_OUTLIERS = 8  # values in all variants; a robust standard deviation of fewer is too uncertain
@@ -36,7 +36,7 @@ def report_notes(
     if outcome.selection is not None:
         yield from _selection_notes(outcome, outcome.selection)
     yield from _pairing_notes(outcome, endpoints)
-    yield from _outlier_notes(endpoints)
+    yield from _outlier_notes(endpoints, outcome.metric)
     yield from _effect_notes(contrasts, max(map(len, endpoints.values())))
     yield from _equal_cost_notes(outcome, matched)
     yield from _training_text_notes(outcome)
@@ -85,14 +85,14 @@ def _pairing_notes(outcome: Outcome, endpoints: Mapping[str, Endpoints]) -> Iter
         baseline_seeds, seeds = set(endpoints[baseline]), set(endpoints[variant.name])
         if not baseline_seeds or not seeds or variant.name == baseline or seeds == baseline_seeds:
             continue
-        if len(seeds & baseline_seeds) < 2 <= min(len(seeds), len(baseline_seeds)):
+        if not can_pair(seeds, baseline_seeds):
             yield f"{variant.name} and {baseline} share too few seeds to pair: compared as independent runs."
-        elif unpaired := sorted(seeds ^ baseline_seeds):
-            listed = ", ".join(map(str, unpaired))
-            yield f"{variant.name} against {baseline}: without a partner, so not compared: seed {listed}."
+        else:
+            unpaired = ", ".join(map(str, sorted(seeds ^ baseline_seeds)))
+            yield f"{variant.name} against {baseline}: without a partner, so not compared: seed {unpaired}."
 
 
-def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
+def _outlier_notes(endpoints: Mapping[str, Endpoints], metric: str) -> Iterator[str]:
     """Yield a note for each seed too far from the others of its variant for the noise to be normal.
 
     The scale is the median absolute deviation over all variants, or that of the seed's own variant if it is larger.
@@ -110,9 +110,10 @@ def _outlier_notes(endpoints: Mapping[str, Endpoints]) -> Iterator[str]:
         scale = _MAD_TO_SD * max(median(all_deviations), median(by_seed.values()))
         for seed, deviation in sorted(by_seed.items()):
             if deviation > _OUTLIER_THRESHOLD * scale > 0:
+                value = f"{endpoints[name][seed]:.4g} {unit_of(metric)}".rstrip()
                 yield (
-                    f"{name}: seed {seed} ended at {endpoints[name][seed]:.4g}, far from its other seeds. Intervals "
-                    "and p values assume normal noise, and one such seed widens them. Check this run."
+                    f"{name}: seed {seed} ended at a {metric} of {value}, far from its other seeds. Intervals and p "
+                    "values assume normal noise, and one such seed widens them. Check this run."
                 )
 
 

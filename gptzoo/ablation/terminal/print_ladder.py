@@ -15,7 +15,7 @@ from gptzoo.ablation.scaling.plan_ladder import AXIS, LadderPlan
 from gptzoo.ablation.scaling.result import LadderAnalysis, LadderResult
 from gptzoo.ablation.scaling.sentences import format_factor
 from gptzoo.ablation.scaling.warnings import planned_warnings, too_few_sizes
-from gptzoo.ablation.wording import format_count, listed
+from gptzoo.ablation.wording import format_count, listed, with_unit
 from gptzoo.terminal.durations import format_duration
 from gptzoo.terminal.text_table import plain_table, print_lines
 
@@ -106,11 +106,11 @@ def ladder_plan_as_dict(ladder: LadderPlan, plan: Plan, forecast: Forecast | Non
 def print_ladder(result: LadderResult, console: Console) -> None:
     """Print the points with their residuals and multipliers, and the findings as sentences."""
     if result.analysis is not None:
-        _print_points(result.analysis, console)
+        _print_points(result, result.analysis, console)
     print_lines(console, ("", *_result_lines(result)))
 
 
-def _print_points(analysis: LadderAnalysis, console: Console) -> None:
+def _print_points(result: LadderResult, analysis: LadderAnalysis, console: Console) -> None:
     table = plain_table("variant", ">N", ">tokens", ">FLOPs", ">seeds", ">mean", ">residual", ">multiplier")
     multipliers = {(v.variant, m.flops): m.multiplier for v in analysis.variants for m in v.multipliers}
     for point in analysis.points:
@@ -126,6 +126,7 @@ def _print_points(analysis: LadderAnalysis, console: Console) -> None:
             "" if multiplier is None else format_factor(multiplier),
         )
     console.print(table)
+    print_lines(console, ["", f"N: parameters without embeddings. Mean and residual: {with_unit(result.metric)}."])
 
 
 def _result_lines(result: LadderResult) -> Iterator[str]:

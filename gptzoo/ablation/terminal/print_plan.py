@@ -16,7 +16,7 @@ from gptzoo.ablation.planning.plan_types import Plan
 from gptzoo.ablation.records.warning import ComparisonWarning
 from gptzoo.ablation.terminal.print_rungs import halving_as_dict, planned_rungs
 from gptzoo.ablation.warnings.results import variant_warnings
-from gptzoo.ablation.wording import better_direction, format_count
+from gptzoo.ablation.wording import better_direction, format_count, unit_of
 from gptzoo.terminal.durations import format_duration
 from gptzoo.terminal.text_table import plain_table, print_lines
 
@@ -130,9 +130,10 @@ def _forecast(plan: Plan, forecast: Forecast | None) -> Iterator[str]:
 def _detectable(detectable: Detectable, plan: Plan) -> str:
     if detectable.difference is None:
         return "no difference can be detected with one seed, because the spread over seeds is unknown; use more seeds"
-    unit = f"{detectable.difference:.2f} sd" if detectable.in_sd else f"{detectable.difference:.4f}"
+    unit = "standard deviations over seeds" if detectable.in_sd else unit_of(plan.spec.metric)
+    difference = f"{detectable.difference:.{2 if detectable.in_sd else 4}f} {unit}".rstrip()
     return (
-        f"smallest detectable difference of {plan.spec.metric}: {unit}, with power {plan.spec.power:g} for "
+        f"smallest detectable difference of {plan.spec.metric}: {difference}, with power {plan.spec.power:g} for "
         f"{format_count(detectable.n_comparisons, 'comparison')} with {format_count(detectable.n_seeds, 'seed')}  "
         f"(standard deviation over seeds: {detectable.source})"
     )

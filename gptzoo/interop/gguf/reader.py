@@ -119,8 +119,10 @@ class _Header:
             self.bytes: np.ndarray[Any, Any] = np.memmap(file, mode="r", dtype=np.uint8)
         except FileNotFoundError:
             raise FolderError(f"{file}: no such file") from None
-        except (OSError, ValueError) as error:  # ValueError: an empty file
-            raise FolderError(f"{file}: cannot be read: {error}") from None
+        except OSError as error:
+            raise FolderError(f"{file}: cannot be read: {error.strerror or error}") from None
+        except ValueError:
+            raise FolderError(f"{file}: is not a GGUF file, because it is empty") from None
         self.position = 0
 
     def read(self) -> tuple[dict[str, Any], dict[str, GgufTensor]]:

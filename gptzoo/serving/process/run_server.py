@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import json
+import os
 import shlex
-import sys
 from collections.abc import Callable
-from socket import socket
+from socket import gaierror, socket
 
 import uvicorn
 from starlette.types import ASGIApp
 
-_STARTUP_FAILURE = 3  # uvicorn's exit code if it cannot listen
+from gptzoo.errors import GptzooError, InputError
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise InputError if a server cannot listen on an address, for example because another program does."""
+
+    async def listen() -> None:
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
+        server.close()
+
+    try:
+        asyncio.run(listen())
+    except gaierror as error:
+        raise InputError(f"--host {host}: {error.strerror}") from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(
+            f"cannot listen on {host}, port {port}: {reason}. Choose another --port (0: any free one) or --host"
+        ) from None
 
 
 def run_server(app: ASGIApp, *, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve an application until Ctrl-C. `announce` gets the URL as soon as the server listens.
 
     port: 0 for any free port.
+
+    Raises GptzooError if the server does not start.
     """
     server = _Server(uvicorn.Config(app, host=host, port=port, log_level="info", access_log=False), announce)
-    with contextlib.suppress(KeyboardInterrupt):  # the server has ended in order, and raises the signal again
+    # A KeyboardInterrupt is the signal that has ended the server in order, raised again. SystemExit is a failed start.
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run()
     if not server.started:
-        sys.exit(_STARTUP_FAILURE)
+        raise GptzooError("the server did not start. The lines above say why.")
 
 
 class _Server(uvicorn.Server):

@@ -51,7 +51,7 @@ def read_document(path: Path) -> tuple[Json, Origin]:
 def did_you_mean_path(path: Path) -> str:
     """Return a suggestion such as `"; did you mean 'runs/quickstart'?"` for a missing path, or ""."""
     try:
-        siblings = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()]
+        siblings = [str(path.with_name(entry.name)) for entry in path.parent.iterdir() if entry.name != path.name]
     except (OSError, ValueError):  # ValueError: a path without a name
         return ""
     return did_you_mean(str(path), siblings)

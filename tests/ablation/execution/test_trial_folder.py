@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def test_a_reason_does_not_depend_on_the_place_of_the_folder(
     assert trial.describe_exit(1) == "exited with code 1: ValueError: page.txt is empty"
     (trial.path / "status.json").write_text(json.dumps({"status": "diverged", "reason": RAW_REASON.format(run=run)}))
     assert trial.describe_exit(3) == REASON
+
+
+def test_a_signal_without_a_name_is_described_by_its_number(tmp_path: Path) -> None:
+    trial = TrialFolder(tmp_path)
+    assert trial.describe_exit(-signal.SIGTERM) == "killed by SIGTERM"
+    assert trial.describe_exit(-40) == "killed by signal 40"  # of a range without names, which some schedulers send
 
 
 def test_a_path_that_only_starts_like_the_folder_is_not_changed(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_tokenizer_that_each_variant_trains_on_its_own_text_needs_bits_per_byt
 @pytest.mark.parametrize("metric", ["val/loss", "val/perplexity", "val/ema_loss", "train/loss"])
 def test_metrics_per_token_of_different_tokenizers_are_refused(metric: str) -> None:
     with pytest.raises(SpecError, match=f"'{metric}' is a loss per token.*use val/bits_per_byte"):
-        plan_of({"tokenizer": ["byte", "char"]}, metric=metric)
+        plan_of({"tokenizer": ["byte", "char"]}, {"ema_decay": 0.9}, metric=metric)
 
 
 @pytest.mark.slow
@@ -172,3 +172,16 @@ def test_selection_does_not_rank_trials_of_another_text(files: Path) -> None:
     entry = next(entry for entry in plan.selection.rungs[0].entries if entry.variant == "lr=0.03")
     assert entry.status == "failed"
     assert "its held-out text is another one than the baseline's" in entry.reason
+
+
+def test_each_metric_that_a_run_records_can_be_compared() -> None:
+    base = {"ema_decay": 0.9, "watch": {"every": 1}}
+    gptzoo.train(gptzoo.load_run_spec({**BASE, **base}), "run", quiet=True)
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    metrics = {name for row in rows for name in row} - {"step"}
+    assert {"train/loss", "val/loss", "val/ema_loss", "memory_gib"} <= metrics
+    parts = {
+        name.partition("/")[0]: name for name in metrics if name.startswith(("update_ratio/", "attention_entropy/"))
+    }
+    for metric in {name for name in metrics if name.partition("/")[0] not in parts} | {*parts.values()}:
+        plan_of({"model.norm": ["pre_ln", "post_ln"]}, base, metric=metric)

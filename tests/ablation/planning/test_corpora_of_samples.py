@@ -144,6 +144,14 @@ def test_a_design_over_tasks_without_anything_to_compare_is_refused(
             {"axes": {"corpus": ["echo", "stories"]}},
             r"in stories: its corpus 'stories' has no metric 'accuracy'. Its metrics besides the loss: none$",
         ),
+        ({"metric": "val/acuracy"}, r"has no metric 'acuracy'; did you mean 'accuracy'\?. Its metrics"),
+        ({"metric": "val/los"}, r"has no metric 'los'; did you mean 'loss'\?. Its metrics besides the loss: accuracy$"),
+        ({"metric": "loss"}, r"no run records it; did you mean 'val/loss'\?  \(metrics of this run: val/loss, "),
+        (
+            {"metric": "anything"},
+            r"no run records it  \(metrics of this run: val/loss, .*, val/accuracy, train/loss, lr",
+        ),
+        ({"metric": "val/ema_loss"}, r"it has no average of the weights. Set ema_decay$"),
     ],
 )
 def test_a_metric_that_some_variant_does_not_measure_is_refused_before_anything_is_trained(

@@ -249,7 +249,9 @@ def test_the_result_is_the_fit_of_the_trials_and_the_prediction_of_the_held_out_
     assert held_out["predicted"]["estimate"] == pytest.approx(fit.loss("post", points[9].flops).estimate)
     text = " ".join(result["findings"])
     assert f"At 10x: {interval['estimate']:#.3g}x ({interval['low']:#.3g} to {interval['high']:#.3g})." in text
-    assert "post, held out" in text
+    assert re.search(r"post, held out, [^.]*: predicted \d\.\d{4} nats per token of val/loss \(", text)
+    assert re.search(r"Standard deviation between seeds: [\d.]+ nats per token of val/loss \(", text)
+    assert "Mean and residual: val/loss (nats per token)." in shown(read_ladder(tmp_path / "out"))
 
 
 def test_sizes_can_be_added_and_the_finished_trials_stay(tmp_path: Path) -> None:

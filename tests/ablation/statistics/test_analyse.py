@@ -251,7 +251,10 @@ def test_an_outlier_seed_is_noted() -> None:
     losses = {name: dict(enumerate(rng.normal(2, 0.01, 5))) for name in "ab"}
     assert not any("far from" in note for note in analyse(outcome(losses)).notes)
     losses["b"][3] = 4.0
-    assert any(note.startswith("b: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+    assert any(
+        note.startswith("b: seed 3 ended at a val/loss of 4 nats per token, far from")
+        for note in analyse(outcome(losses)).notes
+    )
 
 
 def test_variants_with_different_noise_have_no_outliers() -> None:
@@ -261,7 +264,10 @@ def test_variants_with_different_noise_have_no_outliers() -> None:
     losses |= {name: dict(enumerate(rng.normal(2, 0.05, 5))) for name in "ef"}
     assert not any("far from" in note for note in analyse(outcome(losses)).notes)
     losses["e"][3] = 4.0
-    assert any(note.startswith("e: seed 3 ended at 4, far from") for note in analyse(outcome(losses)).notes)
+    assert any(
+        note.startswith("e: seed 3 ended at a val/loss of 4 nats per token, far from")
+        for note in analyse(outcome(losses)).notes
+    )
 
 
 # ---------------------------------------------------------------------- invariants
@@ -342,3 +348,18 @@ def test_false_differences_are_no_more_frequent_than_alpha_over_all_comparisons(
 def test_the_trials_of_these_tests_have_the_given_endpoint() -> None:
     assert trial("a", 1, None).last("val/loss") is None
     assert trial("a", 1, 2.0).last("val/loss") == 2.0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "paired", "note"),
+    [
+        ((1,), True, "b against a: without a partner, so not compared: seed 2, 3."),
+        ((1, 2), True, "b against a: without a partner, so not compared: seed 3."),
+        ((4,), False, "b and a share too few seeds to pair: compared as independent runs."),
+        ((3, 4), False, "b and a share too few seeds to pair: compared as independent runs."),
+    ],
+)
+def test_the_note_on_pairs_says_how_the_variant_was_compared(seeds: tuple[int, ...], paired: bool, note: str) -> None:
+    made = analyse(outcome({"a": {1: 2.0, 2: 2.1, 3: 2.2}, "b": {seed: 2.5 + 0.01 * seed for seed in seeds}}))
+    assert only(made).paired == paired
+    assert note in made.notes
