@@ -120,3 +120,16 @@ def serving(folder: Path, *options: str) -> Iterator[str]:
         finally:
             server.terminate()
             server.communicate()
+
+
+@contextlib.contextmanager
+def served(command: list[str], port: str) -> Iterator[None]:
+    """Run `gptzoo serve` until the end of the block."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        assert any(f"running on http://127.0.0.1:{port}" in line for line in process.stderr)
+        yield
+    finally:
+        process.terminate()
+        process.communicate()

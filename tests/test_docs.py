@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import jsonschema
 import pytest
 import torch
@@ -18,7 +15,6 @@ import torch.nn.functional as F
 
 import gptzoo
 from gptzoo import hooks, registry
-from gptzoo.cli import main
 from gptzoo.errors import GptzooError
 from gptzoo.shipped_specs import spec_path
 from gptzoo.spec.schema import ablation_schema
@@ -70,15 +66,6 @@ def test_the_errors_in_the_readme_are_the_actual_ones() -> None:
             with pytest.raises(GptzooError) as error:
                 gptzoo.load_model_spec(tiny, [override])
             assert str(error.value).startswith(line)  # what is disabled may follow
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/specs.md"])
-def test_the_commands_of_a_page_name_configurations_that_exist(page: str) -> None:
-    commands = "\n".join(blocks(page, "sh"))
-    found = re.findall(r"(?<=\s)@\S+", commands)
-    assert found
-    for name in found:
-        assert spec_path(name).is_file()
 
 
 def test_every_kind_is_in_the_table_of_kinds() -> None:
@@ -161,33 +148,6 @@ def test_every_page_is_listed_in_the_index_of_the_docs_or_of_its_folder() -> Non
     indexes = [docs / "README.md", *(page for page in docs.glob("**/index.md") if page.parent != docs)]
     listed = {target.resolve() for index in indexes for target, _ in links(str(index.relative_to(ROOT)))}
     assert {page.resolve() for page in docs.glob("**/*.md")} - listed - {docs / "README.md", docs / "index.md"} == set()
-
-
-def commands_in(page: str) -> list[list[str]]:
-    """Return the `gptzoo` commands in the shell blocks of a page, as words, except those with placeholders."""
-    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
-    found: list[list[str]] = []
-    for line in text.splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
-        lexer.whitespace_split = True
-        for is_separator, words in itertools.groupby(lexer, lambda word: set(word) <= set("&|;")):
-            if not is_separator and (command := list(words))[0] == "gptzoo":
-                found.append(command)
-    return [words for words in found if not any("$" in word for word in words)]
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if commands_in(page)])
-def test_the_commands_on_a_page_exist_with_their_options(page: str) -> None:
-    for _, *words in commands_in(page):
-        command: Any = main
-        while isinstance(command, click.Group) and words and words[0] in command.commands:
-            command = command.commands[words.pop(0)]
-        if isinstance(command, click.Group) and "run" in command.commands:
-            command = command.commands["run"]
-        assert not isinstance(command, click.Group), words
-        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        if not command.context_settings.get("ignore_unknown_options"):  # else it passes them on to another program
-            assert {word for word in words if word.startswith("--")} <= known | {"--help"}, words
 
 
 def test_every_example_of_a_loss_shifts_the_targets() -> None:

@@ -9,13 +9,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from processes import free_port
+from processes import free_port, served
 
 import gptzoo
 from gptzoo.cli import main
@@ -93,19 +92,6 @@ def test_the_extras_of_the_page_exist() -> None:
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     (extras,) = re.findall(r"pip install -c constraints\.txt -e '\.\[([\w,]+)\]'", PAGE)
     assert all(re.search(rf"^{extra} = \[", project, re.MULTILINE) for extra in extras.split(","))
-
-
-@contextmanager
-def served(command: list[str], port: str) -> Iterator[None]:
-    """Run `gptzoo serve` until the end of the block."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        assert any(f"running on http://127.0.0.1:{port}" in line for line in process.stderr)
-        yield
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def make_workplace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
