@@ -66,7 +66,8 @@ IN_OTHER_FOLDERS = {"docs/tutorial.md"}  # its commands run in a package that th
 LANGUAGES = {"sh", "python", "json", "yaml", "toml", "jinja", "text"}
 PROGRAMS = {
     "bash", "cat", "cd", "cp", "curl", "echo", "gptzoo", "grep", "hf", "llama-cli", "lm_eval", "mv", "mypy", "pip",
-    "pytest", "python", "python3", "ruff", "scontrol", "sphinx-build", "torchrun", "true", ".", ".ci/run", ".ci/nightly",
+    "pytest", "python", "python3", "ruff", "scontrol", "sphinx-build", "torchrun", "true", ".", ".ci/run",
+    ".ci/nightly",
 }  # fmt: skip
 MODEL = {"vocab_size": 64, "context_length": 1024, "d_model": 64, "n_layers": 4, "n_heads": 4}
 

@@ -51,7 +51,7 @@ def better_sign(higher_is_better: bool) -> str:
 
 def signal_name(number: int) -> str:
     """Return the name of a signal, such as "SIGKILL", or "signal 35" for one that Python does not name."""
-    return signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
+    return signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
 
 
 def describe_failures(failed: Sequence[TrialOutcome], n_trials: int) -> str:
