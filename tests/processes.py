@@ -65,8 +65,11 @@ def together(n: int, work: Callable[[int], Any], folder: Path) -> list[Ended]:
     ]
 
 
-def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> None:
-    """Train in `n` new interpreters, because a process that has used torch.compile cannot be forked."""
+def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> str:
+    """Train in `n` new interpreters, because a process that has used torch.compile cannot be forked.
+
+    Return what they print on stderr.
+    """
     file = out.with_suffix(".json")
     file.write_text(json.dumps(spec))
     start = [
@@ -81,6 +84,7 @@ def torchrun(n: int, spec: Mapping[str, Any], out: Path) -> None:
     train = ["-m", "gptzoo", "train", str(file), "--out", str(out)]
     result = subprocess.run([*start, *train], capture_output=True, text=True, timeout=4 * _SECONDS)
     assert result.returncode == 0, result.stderr
+    return result.stderr
 
 
 def free_port() -> int:

@@ -62,6 +62,11 @@ class Part(Component, nn.Module):
     supports: ClassVar[frozenset[str]] = frozenset()
     """Features that an attention supports: `rotate`, `bias`, `documents`, `padding`, `noncausal`, `capture`, and
     `d_head`, for heads that together are wider or narrower than d_model."""
+    may_skip_parameters: bool = False
+    """True if a training step may compute the loss without some of the parameters, as with layers or branches that are
+    drawn at random. DDP then looks for them in each step. A weight that is applied to no tokens, such as that of an
+    expert without any, is not skipped: its gradient is zero. Set it on the class, or in the constructor if it depends
+    on the options."""
 
     class Config(Component.Config):
         """The options of a part."""

@@ -32,6 +32,7 @@ CASES = [
     (attention.RollbackOfRingBuffer, "rollback", ["it sets supports_rollback"]),
     (attention.PaddingInPrefillOnly, "engine", ["with a draft model, in 3 slots", "alone it is"]),
     (ffn.UnusedParameter, "gradients", ["blocks.0.ffn.scale, blocks.1.ffn.scale"]),
+    (ffn.SkipsUndeclared, "gradients", ["no gradient to blocks.", ".ffn.scale", "set may_skip_parameters = True"]),
     (other_model_parts.WrongGradient, "gradcheck", ["the loss has slope", "its gradient gives"]),
     (ffn.FusedRowsMissing, "fused_matrices", ["up.weight with 24 rows in its blocks", "has 32 rows"]),
     (ffn.FusedNotDeclared, "fused_matrices", ["blocks.0.ffn.up.weight holds 2 matrices", "does not declare"]),

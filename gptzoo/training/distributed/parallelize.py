@@ -8,6 +8,7 @@ components of plugins are parallelized like the built-in ones. Tensor parallelis
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gptzoo.checkpoint.model_folder import assign_tensors, load_weights
 from gptzoo.errors import InputError
@@ -22,9 +24,14 @@ from gptzoo.model.architecture import Architecture
 from gptzoo.model.block import Block
 from gptzoo.spec.run import ParallelSpec
 from gptzoo.training.distributed.ranks import SINGLE_RANK, Ranks
+from gptzoo.training.distributed.skipped_parameters import check_all_reduced, may_skip_parameters
 
 if TYPE_CHECKING:
     from gptzoo.training.distributed.tensor_parallel import TensorParallelModel
+
+_DDP_OPTIONS = inspect.signature(DistributedDataParallel).parameters
+# torch 2.13 has a new name for the option about buffers, and warns about the old one.
+_SYNC_BUFFERS = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in _DDP_OPTIONS)
 
 
 @dataclass
@@ -66,10 +73,15 @@ class ParallelizedModel:
 
     @contextlib.contextmanager
     def gradient_sync(self, *, last: bool) -> Iterator[None]:
-        """Reduce the gradients across replicas only in the backward pass of the `last` micro-batch of a batch."""
-        if isinstance(self.forward, nn.parallel.DistributedDataParallel) and not last:
-            with self.forward.no_sync():
+        """Reduce the gradients across replicas only in the backward pass of the `last` micro-batch of a batch.
+
+        Raises PluginError if a part skips parameters in that pass, although its `may_skip_parameters` is False.
+        """
+        if isinstance(self.forward, DistributedDataParallel):
+            with contextlib.nullcontext() if last else self.forward.no_sync():
                 yield
+            if last:
+                check_all_reduced(self.forward)
             return
         if self.sharded:
             self.fsdp_module.set_requires_all_reduce(last)
@@ -132,13 +144,12 @@ def _replicate(model: Architecture, parallel: ParallelSpec, ranks: Ranks, device
             return ParallelizedModel(model, model, ranks, tensor_parallel=tensor_parallel)
         group = mesh["replicate"].get_group()
     # init_sync is off because all ranks start from the same weights: from the same seed or the same file.
-    # find_unused_parameters is on because a component may use a weight on one rank only, such as a router's expert.
-    ddp = nn.parallel.DistributedDataParallel(
+    ddp = DistributedDataParallel(
         model,
         process_group=group,
         init_sync=False,
-        broadcast_buffers=False,
-        find_unused_parameters=True,
+        **{_SYNC_BUFFERS: False},
+        find_unused_parameters=may_skip_parameters(model),
         gradient_as_bucket_view=True,
     )
     return ParallelizedModel(model, ddp, ranks, tensor_parallel=tensor_parallel)

@@ -227,6 +227,18 @@ class UnusedParameter(MlpWithScale):
         return Mlp.forward(self, x, context)
 
 
+class SkipsUndeclared(MlpWithScale):
+    """Uses its scale in about half of the training steps, but does not set `may_skip_parameters`."""
+
+    name = "skips_undeclared"
+
+    def forward(
+        self, x: Tensor, context: gptzoo.ForwardContext, state: gptzoo.State | None = None
+    ) -> Tensor | gptzoo.SublayerOutput:
+        y = Mlp.forward(self, x, context)
+        return y * self.scale if float(x.detach()[0, 0, 0]) > 0 else y
+
+
 class UnusedOption(Mlp):
     """Has an option `sharpness` that it does not use."""
 

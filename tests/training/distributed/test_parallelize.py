@@ -113,6 +113,7 @@ class RandomWeight(gptzoo.FeedForward):
     """A component that uses one of its two weights at random, and counts its uses after each step."""
 
     name = "random_weight"
+    may_skip_parameters = True
 
     def __init__(self, config: Any, dims: Any):
         super().__init__(config, dims)

@@ -17,8 +17,9 @@ from gptzoo.testing.compare import FLOAT64_ROUNDING, first_difference, relative_
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.properties.at_size.forward import logits_of
 from gptzoo.testing.properties.forward.side_effects import record_writes_to_inputs, without_dropout
-from gptzoo.testing.properties.training.gradients import check_gradients_numerically
+from gptzoo.testing.properties.training.gradients import check_gradients_numerically, undeclared_skip
 from gptzoo.testing.verdict import Failed, Skipped
+from gptzoo.training.distributed.skipped_parameters import may_skip_parameters
 
 _STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # of the finite difference
 _GRADIENT_TOLERANCE = 1e-3
@@ -95,9 +96,17 @@ def check_checkpointing(trial: Trial) -> None:
 
 
 def check_gradients(trial: Trial) -> None:
-    """Compare gradients with finite differences of a random weighted sum of the logits, in float64."""
-    _require_gradcheck(trial)
+    """Compare gradients with finite differences of a random weighted sum of the logits, in float64.
+
+    The loss of a training step also has a gradient for each parameter, unless a part declares that it may skip some.
+    """
     model, tokens = trial.model().train(), trial.tokens()
+    reached = _gradients(trial, model)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if (skipped := [name for name in trained if name not in reached]) and not may_skip_parameters(model):
+        raise Failed(undeclared_skip(", ".join(skipped)))
+    model.zero_grad()
+    _require_gradcheck(trial)
     generator = torch.Generator().manual_seed(5)
     weights = torch.randn(*tokens.shape, trial.shape.vocab_size, generator=generator, dtype=torch.float64)
     gradients = _gradients(trial, model, weights)

@@ -9,6 +9,7 @@ from gptzoo.model.stack import Stack
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.tiny_model import TINY_MODEL
 from gptzoo.testing.verdict import Failed
+from gptzoo.training.distributed.skipped_parameters import may_skip_parameters
 
 _N_ATTEMPTS = 8  # with other weights and tokens, until every expert of a mixture has received a token
 _STEP_SIZES = (1e-5, 1e-4, 1e-6, 1e-3)  # of the finite difference; others help if a part sums in float32, or near kinks
@@ -16,9 +17,12 @@ _TOLERANCE = 1e-3
 _LENGTH = 8
 
 
-def check_gradients(subject: ModelPartUnderTest) -> None:
-    """Check that the loss gives every parameter a finite gradient that is not all zero."""
-    missing = None
+def check_gradients(subject: ModelPartUnderTest) -> str | None:
+    """Check that the loss gives every parameter a finite gradient that is not all zero.
+
+    A part without `may_skip_parameters` gives each of them one in every step, if only of zeros.
+    """
+    missing, skipped = None, ""
     for attempt in range(_N_ATTEMPTS):
         model = subject.model(noise_seed=attempt).train()
         _loss(model, subject.tokens(4, TINY_MODEL["context_length"], attempt)).backward()
@@ -26,11 +30,27 @@ def check_gradients(subject: ModelPartUnderTest) -> None:
         for name, parameter in trained.items():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 raise Failed(f"the gradient of {name} is not finite")
+        skipped = skipped or ", ".join(name for name, p in trained.items() if p.grad is None)
+        declared = may_skip_parameters(model)
         without = [name for name, p in trained.items() if p.grad is None or not p.grad.any()]
         missing = [name for name in without if missing is None or name in missing]
-        if not missing:
-            return
-    raise Failed(f"no gradient reaches {', '.join(missing or [])}")
+        if not missing and (skipped or not declared):
+            break
+    if missing:
+        raise Failed(f"no gradient reaches {', '.join(missing)}")
+    if skipped and not declared:
+        raise Failed(undeclared_skip(skipped))
+    if declared and not skipped:
+        return f"it sets may_skip_parameters, but no parameter is skipped in {_N_ATTEMPTS} training steps"
+    return None
+
+
+def undeclared_skip(names: str) -> str:
+    """Return the finding that a training step gives some parameters no gradient, which no part declares."""
+    return (
+        f"a training step gives no gradient to {names}, not even zeros. If that is meant, set "
+        "may_skip_parameters = True, so that training on several processes allows it"
+    )
 
 
 def check_gradients_numerically(subject: ModelPartUnderTest) -> None:

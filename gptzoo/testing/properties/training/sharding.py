@@ -1,4 +1,4 @@
-"""Sharding: training on two ranks, with FSDP2 or tensor parallelism, gives the gradients of one process."""
+"""Sharding: training on two ranks, with DDP, FSDP2 or tensor parallelism, gives the gradients of one process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from torch import Tensor
 from gptzoo.checkpoint.sharded_tensors import full_tensor, reorder_rows
 from gptzoo.errors import InputError
 from gptzoo.model.stack import Stack
+from gptzoo.spec.run import ParallelSpec
 from gptzoo.testing.compare import TOLERANCE, relative_difference
 from gptzoo.testing.component_under_test import ModelPartUnderTest
 from gptzoo.testing.verdict import Failed, Skipped
+from gptzoo.training.distributed.parallelize import parallelize
+from gptzoo.training.distributed.ranks import Ranks
 from gptzoo.utils.forking import NO_AUTOGRAD, autograd_works
 
 _WORLD_SIZE = 2
@@ -29,7 +32,11 @@ ComputeGradients = Callable[[ModelPartUnderTest], dict[str, Tensor]]  # runs on 
 
 
 def check_sharding(subject: ModelPartUnderTest) -> None:
-    """Check that FSDP2 (`fully_shard` on each block) gives the same gradients on two gloo ranks as one process."""
+    """Check that DDP and FSDP2 (`fully_shard` on each block) give the same gradients on two gloo ranks as one process.
+
+    DDP looks for parameters without a gradient only if a part sets `may_skip_parameters`.
+    """
+    _check_gradients(subject, "with DDP on two ranks", _ddp_gradients)
     _check_gradients(subject, "with FSDP2 on two ranks", _fsdp_gradients)
 
 
@@ -105,6 +112,14 @@ def _run_rank(rank: int, subject: ModelPartUnderTest, compute: ComputeGradients,
             (folder / f"error-{rank}").write_text(text)
 
 
+def _ddp_gradients(subject: ModelPartUnderTest) -> dict[str, Tensor]:
+    model, ranks = subject.model(dtype=torch.float64), Ranks(torch.distributed.get_rank(), _WORLD_SIZE)
+    parallelized = parallelize(model, ParallelSpec(replicate=_WORLD_SIZE), ranks, torch.device("cpu"))
+    with parallelized.gradient_sync(last=True):
+        _training_step(model, subject, parallelized.forward)
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
 def _fsdp_gradients(subject: ModelPartUnderTest) -> dict[str, Tensor]:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -133,7 +148,9 @@ def _tensor_parallel_gradients(subject: ModelPartUnderTest) -> dict[str, Tensor]
     }
 
 
-def _training_step(model: Stack, subject: ModelPartUnderTest) -> None:
+def _training_step(model: Stack, subject: ModelPartUnderTest, wrapped: Callable[..., Any] | None = None) -> None:
+    """Compute gradients. `wrapped` is the model inside of DDP."""
     tokens = subject.tokens(2, 8)
+    model.train()
     torch.manual_seed(0)
-    model.train()(tokens, tokens.roll(-1, 1))[1].backward()
+    (wrapped or model)(tokens, tokens.roll(-1, 1))[1].backward()
