@@ -57,9 +57,9 @@ class FileCorpus(Corpus):
         if empty:
             val_path = self.config.val_path
             path = self.config.path if val_path is None or split == "train" else val_path
+            is_blank = all(file.stat().st_size == 0 for file in self._files(path))
             advice = "give more text, or set val_path" if val_path is None else "add text to it"
-            if all(file.stat().st_size == 0 for file in self._files(path)):
-                raise DataError(f"corpus {self.config.type!r}: {path}: has no text: all of its files are empty")
+            advice = f"all of its files are empty; {advice}" if is_blank else advice
             raise DataError(f"corpus {self.config.type!r}: {path}: no text for the {split} split; {advice}")
 
     def _split_documents(self, split: Split) -> Iterator[Document]:
