@@ -144,13 +144,14 @@ def _replicate(model: Architecture, parallel: ParallelSpec, ranks: Ranks, device
             return ParallelizedModel(model, model, ranks, tensor_parallel=tensor_parallel)
         group = mesh["replicate"].get_group()
     # init_sync is off because all ranks start from the same weights: from the same seed or the same file.
+    buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
     ddp = DistributedDataParallel(
         model,
         process_group=group,
         init_sync=False,
-        **{_SYNC_BUFFERS: False},
         find_unused_parameters=may_skip_parameters(model),
         gradient_as_bucket_view=True,
+        **buffers,
     )
     return ParallelizedModel(model, ddp, ranks, tensor_parallel=tensor_parallel)
 

@@ -13,8 +13,8 @@ from processes import torchrun
 from training.distributed.parallel_runs import DDP, FSDP
 
 LINES = re.compile(
-    r"loading PyTorch|cpu \(\d+ thread|held-out text: |micro-batch: |step \d+/12 |\S+: 12 steps, |loss curve: "
-    r"|checkpoint|compil|preparing "
+    r"cpu \(\d+ thread|held-out text: |micro-batch: |step \d+/12 |\S+: 12 steps, |loss curve: "
+    r"|[\w' -]+: \d+ s$"  # on a busy machine: what takes long, such as "training one step: 2 s"
 )
 
 
@@ -34,6 +34,7 @@ def test_one_process_prints_no_warnings_of_libraries(spec_file: Path, tmp_path: 
 def test_two_processes_print_no_warnings_of_libraries(
     run_spec: dict[str, Any], tmp_path: Path, parallel: dict[str, Any]
 ) -> None:
+    run_spec["model"]["dropout"] = 0.0  # tensor parallelism allows none in attention
     errors = torchrun(2, {**run_spec, "parallel": parallel}, tmp_path / "two")
     assert "step 12/12" in errors
     assert unknown_lines(errors) == []
