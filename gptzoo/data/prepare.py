@@ -123,12 +123,12 @@ def _load_either(
         return None
     tokenizer, store = prepared
     if store.overlap is None:
-        store = _addtext_record(whole, store, corpus)
+        store = _add_text_record(whole, store, corpus)
     assert store.overlap is not None
     return (tokenizer, store) if keep_duplicates or not store.overlap.duplicates else None
 
 
-def _addtext_record(folder: Path, store: TokenStore, corpus: Corpus) -> TokenStore:
+def _add_text_record(folder: Path, store: TokenStore, corpus: Corpus) -> TokenStore:
     """Measure the text of a store that an older version wrote, and add the result to its index."""
     documents = CleanCorpus(corpus, keep_duplicates=True)
     digests = {split: TextDigest() for split in SPLITS}
