@@ -33,7 +33,10 @@ NAMES: dict[str, Any] = {
     "Annotated": Annotated, "Any": Any, "Iterator": Iterator, "Mapping": Mapping, "PositiveInt": PositiveInt,
     "Tensor": Tensor, "gptzoo": gptzoo, "nn": nn, "torch": torch,
 }  # fmt: skip
-MODEL = {"context_length": 32, "d_model": 16, "n_layers": 2, "n_heads": 2, "positional": "rope"}
+MODEL: dict[str, Any] = {
+    "context_length": 128, "d_model": 16, "n_layers": 2, "n_heads": 2, "positional": "rope",
+    "norm": {"type": "pre_ln", "layer": "rmsnorm"}, "ffn": "glu", "activation": "silu", "bias": False,  # as in Llama
+}  # fmt: skip
 RUN = {
     "model": MODEL,
     "corpus": {"type": "stories", "n_stories": 200},
@@ -58,7 +61,7 @@ def run_page(page: str, port: str = "8000", **names: Any) -> dict[str, Any]:
 
 
 def gptzoo_command(*words: str) -> None:
-    main(list(words), standalone_mode=False)
+    assert not main(list(words), standalone_mode=False)  # the exit code
 
 
 @pytest.fixture
