@@ -106,7 +106,7 @@ def test_a_served_page_follows_the_trials_and_ends_equal_to_the_report(tmp_path:
         wait_for((out / "ablation.json").exists, True)
         with command("report", out, "--serve", "--port", 0) as serving:
             assert serving.stderr is not None
-            address = serving.stderr.readline().split()[0]
+            address = next(line for line in serving.stderr if line.startswith("http")).split()[0]
 
             def get(path: str) -> str:
                 with urllib.request.urlopen(address + path, timeout=60) as response:
