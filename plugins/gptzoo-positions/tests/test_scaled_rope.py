@@ -24,5 +24,5 @@ def test_it_equals_the_built_in_rope(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["scaled_rope", "xpos"])
 def test_an_odd_head_width_is_refused(name: str) -> None:
-    with pytest.raises(gptzoo.SpecError, match=r"\$\.positional: rotates .*, so the head width .* 5"):
+    with pytest.raises(gptzoo.SpecError, match=r"\$\.positional: rotates .*, so the width of a head .* 5"):
         gptzoo.load_model_spec({**SMALL, "d_model": 20, "positional": name})
