@@ -107,11 +107,12 @@ def _check_constructor(component: type[Component], base: type[Component]) -> Non
 
 
 def _check_methods(component: type[Component], base: type[Component]) -> None:
-    """Raise PluginError for a method that does not take the positional arguments of the method that it overrides."""
+    """Raise PluginError for a method that cannot take the positional arguments of gptzoo's method of that name."""
     classes = [cls for cls in component.__mro__ if issubclass(cls, base)]
+    ours = [cls for cls in reversed(classes) if cls.__module__.partition(".")[0] == "gptzoo"]
     for cls in classes:
         for name, method in vars(cls).items():
-            first = next(other for other in reversed(classes) if name in vars(other))
+            first = next((other for other in ours if name in vars(other)), cls)
             if cls is first or name.startswith("_") or not inspect.isfunction(method):
                 continue
             original, signature = inspect.signature(vars(first)[name]), inspect.signature(method)

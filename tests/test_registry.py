@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import admit, plugin_of, small
+from torch import Tensor
 
 import gptzoo
 from gptzoo import registry
@@ -106,6 +107,26 @@ BAD = {
         "returned <class 'object'>, which is not a component class",
     ),
 }
+
+
+def test_methods_of_a_plugins_own_base_class_may_differ(fresh_registry: Registry) -> None:
+    class Base(gptzoo.Activation):
+        def gain(self) -> float:
+            return 1.0
+
+    class Scaled(Base):
+        """Scales its input."""
+
+        name = "scaled"
+
+        def gain(self, factor: float) -> float:  # type: ignore[override]
+            return factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.gain(2.0)
+
+    admit(Scaled, plugin="scaled")
+    assert fresh_registry.get("activation", "scaled") is Scaled
 
 
 def reasons(found: Registry) -> dict[str, str]:

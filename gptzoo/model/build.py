@@ -110,7 +110,7 @@ def _construct(spec: ModelSpec) -> Architecture:
     except (RuntimeError, TypeError) as error:  # torch has no class for it
         if "overflow" not in str(error).lower():
             raise
-        reason = "a parameter of this model has more elements than torch can count. Choose smaller widths and numbers"
+        reason = "a parameter of this model has more elements than torch can count. Choose smaller sizes"
         raise InputError(f"{spec.name}: {reason}") from None
     model.spec = spec
     return model
