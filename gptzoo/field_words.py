@@ -70,6 +70,9 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 FIELD_WORDS: dict[str, str] = {word: path for path, words in _OTHER_NAMES.items() for word in words}
 """The path of a field in a run spec, by the name that other projects give it."""
 
+FIELDS: dict[str, str] = {path.rpartition(".")[2]: path for path in reversed(_OTHER_NAMES)}
+"""The path of a field in a run spec, by the field's own name. Of several fields of one name, that of the first path."""
+
 RUN_FIELDS: dict[str, str] = {path.rpartition(".")[2]: path for path in _OTHER_NAMES if not path.startswith("model.")}
 """The path of a field of a run outside of its model, by the field's own name."""
 

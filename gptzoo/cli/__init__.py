@@ -40,6 +40,7 @@ from gptzoo.cli.inspect import inspect
 from gptzoo.cli.ladder import ladder
 from gptzoo.cli.lm_eval import lm_eval
 from gptzoo.cli.new_plugin import new_plugin
+from gptzoo.cli.option_hints import hint_for_option
 from gptzoo.cli.option_sections import CommandGroup
 from gptzoo.cli.plugins import plugins
 from gptzoo.cli.prepare import prepare
@@ -111,6 +112,10 @@ class CommandLine(CommandGroup):
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
+            except click.NoSuchOption as error:
+                if hint := hint_for_option(error):
+                    raise click.UsageError(f"No such option {error.option_name!r}. {hint}", error.ctx) from None
+                raise
             except GptzooError as error:
                 if not error.reported_elsewhere:
                     click.echo(str(error), err=True)

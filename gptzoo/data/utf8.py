@@ -46,4 +46,12 @@ def decode_utf8(data: bytes, source: str) -> str:
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DataError(f"{source}: byte {error.start} is not UTF-8; convert it to UTF-8") from None
+        raise not_utf8(source, error.start, data) from None
+
+
+def not_utf8(source: str, position: int, data: bytes) -> DataError:
+    """Return the error for `data` of `source` whose byte at `position` of the source is not UTF-8."""
+    if b"\0" in data:
+        kind = "this is a binary file, or text in UTF-16. Give a text file in UTF-8"
+        return DataError(f"{source}: byte {position} is not UTF-8, and there are zero bytes: {kind}")
+    return DataError(f"{source}: byte {position} is not UTF-8; convert it to UTF-8")

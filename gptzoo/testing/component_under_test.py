@@ -26,7 +26,10 @@ MODEL_KINDS = ("activation", "architecture", "attention", "ffn", "norm", "norm_l
 
 
 class ComponentUnderTest:
-    """A component class with validated options. Raises SpecError if the options are wrong."""
+    """A component class with validated options. Raises SpecError if the options are wrong.
+
+    Two of the same class with the same options are equal, so that costs which were computed for one hold for the other.
+    """
 
     effort: Effort = QUICK
     """How many cases beyond toy sizes a property tries."""
@@ -36,6 +39,15 @@ class ComponentUnderTest:
         self.label = f"{component.kind}:{component.name}"
         self.options = dict(options)
         self.config = self.configure()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ComponentUnderTest) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return type(self), self.component, repr(sorted(self.options.items()))
 
     def configure(self, **changes: object) -> Config:
         """Return the config with some options changed. Raises SpecError if a value is invalid."""

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptzoo.data.corpora.file_text import open_text
 from gptzoo.data.utf8 import encode_utf8, read_utf8
 from gptzoo.errors import DataError
 
@@ -35,6 +36,16 @@ def test_the_error_names_the_first_invalid_byte(tmp_path_factory: pytest.TempPat
     file.write_bytes(before.encode() + b"\xff abc")
     with pytest.raises(DataError, match=rf"latin\.txt: byte {len(before.encode())} is not UTF-8"):
         read_utf8(file)
+
+
+def test_a_binary_file_and_utf16_are_told_from_text_in_another_encoding(tmp_path: Path) -> None:
+    for name, data in (("image.png", b"\x89PNG\0\0"), ("wide.txt", "text".encode("utf-16"))):
+        (tmp_path / name).write_bytes(data)
+        message = rf"{name}: byte 0 is not UTF-8, and there are zero bytes: this is a binary file, or text in UTF-16"
+        with pytest.raises(DataError, match=message):
+            read_utf8(tmp_path / name)
+        with pytest.raises(DataError, match=message):
+            open_text(tmp_path / name).read()
 
 
 def test_the_error_names_an_unreadable_file(tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_a_file_that_is_not_utf8_is_an_error(write: Write) -> None:
     assert error(gptzoo.load_model_spec, file) == f"{file}: $: is not UTF-8 text"
 
 
+def test_a_python_file_is_no_spec(tmp_path: Path) -> None:
+    (tmp_path / "train_shakespeare_char.py").write_text("max_iters = 5000\n")
+    with pytest.raises(SpecError, match=r"train_shakespeare_char\.py: \$: is a Python file\. A spec is JSON, YAML or"):
+        gptzoo.load_run_spec(tmp_path / "train_shakespeare_char.py")
+
+
 def test_a_file_that_cannot_be_read_is_an_error_with_the_reason(tmp_path: Path) -> None:
     missing = tmp_path / "missing.json"
     assert error(gptzoo.load_model_spec, missing) == f"{missing}: $: cannot be read: No such file or directory"

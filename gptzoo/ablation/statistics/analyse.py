@@ -26,7 +26,7 @@ from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast, a
 from gptzoo.ablation.statistics.notes import report_notes
 from gptzoo.ablation.statistics.pareto import pareto_fronts
 from gptzoo.ablation.statistics.power import detectable_difference, seeds_for_equivalence, seeds_needed
-from gptzoo.ablation.statistics.sentences import no_data_sentence, verdict_sentence
+from gptzoo.ablation.statistics.sentences import MoreSeeds, no_data_sentence, verdict_sentence
 from gptzoo.ablation.statistics.task_scores import compare_scores, score_notes
 from gptzoo.ablation.statistics.tasks import mean_of_shares, task_results
 from gptzoo.ablation.statistics.training import describe_training
@@ -182,7 +182,7 @@ def _comparison(
         p_adjusted=corrected.p_adjusted,
         effect_size=_effect_size(contrast, pooled_sd(sides)),
         detectable=_detectable_difference(outcome, contrast, (len(sides[0]), len(sides[1]))),
-        more_seeds=more_seeds,
+        more_seeds=None if more_seeds is None else more_seeds.n,
         n_failed=len(failed),
         sentence=sentence,
         level=corrected.level,
@@ -258,7 +258,7 @@ def _detectable_difference(outcome: Outcome, contrast: Contrast, n: tuple[int, i
     )
 
 
-def _more_seeds(outcome: Outcome, corrected: CorrectedContrast, sd: float | None, *, paired: bool) -> int | None:
+def _more_seeds(outcome: Outcome, corrected: CorrectedContrast, sd: float | None, *, paired: bool) -> MoreSeeds | None:
     """Return how many more seeds per side would decide a "cannot tell", if the true difference is the estimated one.
 
     The decision is "better", "worse" or "same", whichever needs fewer seeds. Return None for other verdicts, and if no
@@ -267,10 +267,13 @@ def _more_seeds(outcome: Outcome, corrected: CorrectedContrast, sd: float | None
     if corrected.verdict != "cannot tell" or sd is None:
         return None
     value, alpha, power = corrected.contrast.value, corrected.level, outcome.power
-    n_for_difference = seeds_needed(value, sd, alpha=alpha, power=power, paired=paired)
-    n_for_same = seeds_for_equivalence(outcome.margin, sd, difference=value, alpha=alpha, power=power, paired=paired)
-    candidates = [n for n in (n_for_difference, n_for_same) if n is not None]
-    return max(1, min(candidates) - corrected.contrast.n) if candidates else None
+    of_difference: Verdict = "better" if (value > 0) == outcome.higher_is_better else "worse"
+    needed: dict[Verdict, int | None] = {
+        of_difference: seeds_needed(value, sd, alpha=alpha, power=power, paired=paired),
+        "same": seeds_for_equivalence(outcome.margin, sd, difference=value, alpha=alpha, power=power, paired=paired),
+    }
+    decisions = [MoreSeeds(max(1, n - corrected.contrast.n), verdict) for verdict, n in needed.items() if n is not None]
+    return min(decisions, default=None)
 
 
 def _effect_size(contrast: Contrast, sd: float | None) -> float | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from gptzoo.ablation.records.analysis import Estimate
+from gptzoo.ablation.records.analysis import Estimate, Verdict
 from gptzoo.ablation.records.trial import TrialOutcome
 from gptzoo.ablation.statistics.multiple_comparisons import CorrectedContrast
 from gptzoo.ablation.wording import describe_failures, format_count, quantity_of
@@ -14,14 +15,27 @@ from gptzoo.ablation.wording import describe_failures, format_count, quantity_of
 _MAX_ADVISED_SEEDS = 1000  # a recommendation to train 22,044 more seeds helps nobody
 
 
+class MoreSeeds(NamedTuple):
+    """The number of additional seeds that would decide a "cannot tell", and the verdict that they would give."""
+
+    n: int
+    verdict: Verdict
+
+
 def verdict_sentence(
-    subject: str, reference: str, corrected: CorrectedContrast, *, metric: str, margin: float, more_seeds: int | None
+    subject: str,
+    reference: str,
+    corrected: CorrectedContrast,
+    *,
+    metric: str,
+    margin: float,
+    more_seeds: MoreSeeds | None,
 ) -> str:
     """Return a verdict as a sentence.
 
     For example: "none is worse than rope by 0.224 nats per token of val/loss (0.201 to 0.247; 5 pairs of runs).".
 
-    more_seeds: for the verdict "cannot tell", the number of additional seeds that would decide.
+    more_seeds: for the verdict "cannot tell", the additional seeds that would decide.
     """
     estimate, paired = corrected.estimate, corrected.contrast.paired
     unit = quantity_of(metric)
@@ -78,10 +92,12 @@ def _interval_and_runs(estimate: Estimate, paired: bool) -> str:
     return f"{format_number(estimate.low, uncertainty)} to {format_number(estimate.high, uncertainty)}; {runs}"
 
 
-def _advice(corrected: CorrectedContrast, more_seeds: int | None) -> str:
+def _advice(corrected: CorrectedContrast, more_seeds: MoreSeeds | None) -> str:
     """Return what would decide between two variants that cannot be told apart."""
     if corrected.contrast.error is None:
         return "a single seed says nothing about the spread over seeds"
-    if more_seeds is None or more_seeds > _MAX_ADVISED_SEEDS:
+    if more_seeds is None or more_seeds.n > _MAX_ADVISED_SEEDS:
         return "no practical number of seeds would decide"
-    return f"{format_count(more_seeds, 'more seed')} would decide, if the true difference is about this large"
+    decision = "the same" if more_seeds.verdict == "same" else more_seeds.verdict
+    count = format_count(more_seeds.n, "more seed")
+    return f"{count} would decide that it is {decision}, if the true difference is about this large"

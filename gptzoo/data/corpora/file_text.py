@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptzoo.data.utf8 import open_binary
+from gptzoo.data.utf8 import not_utf8, open_binary
 from gptzoo.errors import DataError
 
 PIECE_BYTES = 2**20  # of a file, read at a time
@@ -36,8 +36,7 @@ class FileText:
                 try:
                     piece = decoder.decode(data, final=offset + len(data) == self.end)
                 except UnicodeDecodeError as error:
-                    position = offset - n_pending + error.start
-                    raise DataError(f"{self.file}: byte {position} is not UTF-8; convert it to UTF-8") from None
+                    raise not_utf8(str(self.file), offset - n_pending + error.start, data) from None
                 offset += len(data)
                 if piece:
                     yield piece

@@ -165,7 +165,7 @@ def _values_of_options(subject: ModelPartUnderTest, rng: random.Random) -> dict[
     return {name: _large_first(list(values), rng) for name, values in _accepted_values(subject).items()}
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=64)
 def _accepted_values(subject: ModelPartUnderTest) -> dict[str, list[Any]]:
     """Return the edge values of each option that the user has not set, without values that are refused."""
     values = {}

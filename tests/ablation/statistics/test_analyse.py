@@ -187,7 +187,7 @@ def test_cannot_tell_says_how_many_more_seeds_would_decide() -> None:
     assert few.verdict == "cannot tell"
     assert few.difference is not None
     assert few.more_seeds is not None
-    assert f"{few.more_seeds} more seeds would decide" in few.sentence
+    assert f"{few.more_seeds} more seeds would decide that it is worse, if" in few.sentence
     n_sufficient = 5 + sufficient_more_seeds(few)
     assert (
         only(analyse(outcome({name: dict(list(of.items())[:n_sufficient]) for name, of in sides.items()}))).verdict
