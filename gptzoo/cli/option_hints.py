@@ -32,7 +32,7 @@ def hint_for_option(error: click.NoSuchOption) -> str:
     field = FIELDS.get(word) or FIELD_WORDS.get(word)
     if field is None or not any("--set" in parameter.opts for parameter in command.params):
         return ""
-    if command.name in ("ablate", "ladder"):
+    if {"ablate", "ladder"} & set(error.ctx.command_path.split()):
         field = f"base.{field}"
     meaning = f" with {OTHER_MEANINGS[word]}" if word in OTHER_MEANINGS else ""
     of_model = ""

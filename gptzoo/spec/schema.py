@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import textwrap
@@ -89,6 +90,7 @@ def field_descriptions(model: type[BaseModel]) -> dict[str, str]:
     return descriptions
 
 
+@functools.cache  # parsing the source takes milliseconds, and the schema of a run describes each class many times
 def _attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
     """Return the strings below the fields in the source of a class; none if its source is not available."""
     try:

@@ -86,6 +86,7 @@ def test_the_outcome_of_a_trial_is_that_of_the_same_run_by_itself(tmp_path: Path
     assert "is not the folder of an ablation" in run("status", tmp_path, code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_with_halving_prints_the_rungs_and_the_steps_saved(tmp_path: Path) -> None:
     base = {**BASE, "steps": 18, "eval": {"every": 2}}
     axes = {"model.norm": ["pre_ln", "post_ln"], "model.bias": [True, False], "model.activation": ["gelu", "relu"]}

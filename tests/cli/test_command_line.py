@@ -45,8 +45,8 @@ def test_a_full_disk_is_reported_in_one_line() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["eject", str(TINY), "FOLDER/file/model.py"],
-        ["eject", str(TINY), "FOLDER/missing/model.py"],
+        pytest.param(["eject", str(TINY), "FOLDER/file/model.py"], marks=pytest.mark.slow),
+        pytest.param(["eject", str(TINY), "FOLDER/missing/model.py"], marks=pytest.mark.slow),
         ["draw", str(TINY), "--out", "FOLDER/file/model.svg"],
         ["build", str(TINY), "--out", "FOLDER/file/model"],
         ["train", str(ROOT / "configs/runs/quickstart.json"), "--out", "FOLDER/file/run"],

@@ -74,6 +74,7 @@ def test_errors(options: tuple[str, ...], spec: dict[str, Any], message: str, tm
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_model_is_written_with_its_own_code_where_asked(tmp_path: Path) -> None:
     result = export(tmp_path, "--remote-code", "--dtype", "bfloat16")
     assert result.exit_code == 0, result.output

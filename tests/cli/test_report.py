@@ -59,6 +59,7 @@ def test_a_report_is_a_page_with_figures_and_tables(folder: Path, tmp_path: Path
     assert {"ranking.csv", "ranking.parquet", "ranking.md", "ranking.tex", "trials.csv", "curves.csv"} <= tables
 
 
+@pytest.mark.slow
 def test_json_has_the_analysis_and_lists_the_files(folder: Path, tmp_path: Path) -> None:
     done = gptzoo("report", folder, "--out", tmp_path / "elsewhere", "--json")
     assert done.exit_code == 0, done.output

@@ -209,6 +209,7 @@ def test_repeatedly_killed_processes_end_with_the_same_files(
     assert not glob.glob(f"{cache}/unfinished-*")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("kind", ["byte", "char"])
 def test_memory_does_not_grow_with_the_corpus(

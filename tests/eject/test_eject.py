@@ -26,6 +26,7 @@ def test_a_file_names_nothing_of_gptzoo() -> None:
     assert not any(word in code for word in ("gptzoo", "pydantic", "config", "capture", "documents", "memo"))
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused() -> None:
     model = gptzoo.build(load_model_spec(BASE))
     text = eject_model(model)
@@ -33,6 +34,7 @@ def test_a_changed_file_is_refused() -> None:
         verify(text.replace("F.silu(gate)", "F.gelu(gate)"), model)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_dropout_that_is_lost_is_refused() -> None:
     model = gptzoo.build(load_model_spec({**BASE, "dropout": 0.2}))
     text = eject_model(model)

@@ -32,9 +32,14 @@ def text(model: Any) -> str:
     ("right", "wrong", "tensor"),
     [
         ("INIT_STD = 0.02", "INIT_STD = 0.022", "embed.weight"),
-        ("RESIDUAL_STD if ", "INIT_STD if ", r"blocks.0.attention.out.weight"),
-        ("nn.init.zeros_(module.bias)", "nn.init.ones_(module.bias)", "bias"),
-        ("nn.init.normal_(", "(lambda w, std: nn.init.uniform_(w, -std * 3**0.5, std * 3**0.5))(", "weight"),
+        pytest.param("RESIDUAL_STD if ", "INIT_STD if ", r"blocks.0.attention.out.weight", marks=pytest.mark.slow),
+        pytest.param("nn.init.zeros_(module.bias)", "nn.init.ones_(module.bias)", "bias", marks=pytest.mark.slow),
+        pytest.param(
+            "nn.init.normal_(",
+            "(lambda w, std: nn.init.uniform_(w, -std * 3**0.5, std * 3**0.5))(",
+            "weight",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_file_with_other_initial_values_is_refused(

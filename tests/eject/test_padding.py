@@ -32,6 +32,7 @@ def text(model: Any) -> str:
     return eject_model(model, padding=True)
 
 
+@pytest.mark.slow
 def test_padded_rows_have_the_logits_of_their_texts_alone(model: Any, text: str) -> None:
     module = module_of(text)
     file = module.GPT().eval()
@@ -52,6 +53,7 @@ def test_the_command_writes_a_file_that_takes_positions(tmp_path: Path) -> None:
     assert "positions: Tensor | None = None" in (tmp_path / "model.py").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [

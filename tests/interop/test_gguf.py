@@ -299,6 +299,7 @@ def sentencepiece_tokenizer() -> Any:
     return config.build(add_special_tokens(state, SpecialTokens((1,), (2,), False, {"</s>": ()})))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reference",
     [

@@ -78,6 +78,7 @@ def texts(kind: str) -> st.SearchStrategy[str]:
     return st.lists(st.one_of(parts), max_size=8).map("".join)
 
 
+@pytest.mark.slow
 @every_kind
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())

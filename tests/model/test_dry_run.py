@@ -68,6 +68,7 @@ def test_fused_and_naive_attention_have_equal_flops(positional: str, options: di
 # ---------------------------------------------------------------------- depth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"vocab_size": 5000}, {"attention": "naive", "dropout": 0.1, "bias": False}, *HYBRIDS.values()]
 )

@@ -139,6 +139,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], 
         yield lambda folder: AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 
+@pytest.mark.slow
 def test_a_batch_of_texts_generates_the_tokens_of_each_text(exported: Any, load: Any) -> None:
     loaded, folder = exported
     model = load(folder)

@@ -213,6 +213,7 @@ def test_a_type_that_pydantic_does_not_know_is_refused_with_the_option() -> None
         component(torch.dtype, torch.float32)
 
 
+@pytest.mark.slow
 def test_sets_are_written_in_the_same_order_by_every_process() -> None:
     code = (
         "import gptzoo\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,20 @@ def test_a_schema_is_valid_by_draft_2020_12(make: Any) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
+SCHEMAS = {"models": model_schema, "runs": run_schema, "ablations": ablation_schema, "ladders": ladder_schema}
+
+
+@functools.cache
+def validator_of(folder: str) -> jsonschema.Draft202012Validator:
+    """Return the validator of the files in a folder of configs."""
+    schema = SCHEMAS[folder]()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.json")), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_every_example_config_is_valid_by_the_schema(file: Path) -> None:
-    schemas = {"models": model_schema, "runs": run_schema, "ablations": ablation_schema, "ladders": ladder_schema}
-    schema = schemas[file.parent.name]()
-    jsonschema.validate(json.loads(file.read_text()), schema, cls=jsonschema.Draft202012Validator)
+    validator_of(file.parent.name).validate(json.loads(file.read_text()))
 
 
 def test_every_valid_spec_is_valid_by_the_schema(any_spec: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import gptzoo.testing
 from gptzoo.testing.component_under_test import MODEL_KINDS
 
 MAX_SLOW = 4
+TAKE_LONG = ("SlotEight", "CountedSteps")  # they are right in nearly all cases
 
 
 def options_of(component: type, folder: Path) -> dict[str, object]:
@@ -44,13 +45,19 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow] if any(entry.slow and entry.property == name for entry in TABLE) else []
 
 
+def marks_of_wrong(entry: Entry) -> list[pytest.MarkDecorator]:
+    """Return the marks of a wrong component. The quick tests have one for each property."""
+    first = next(e for e in TABLE if e.property == entry.property and e.wrong.__name__ not in TAKE_LONG)
+    return [] if entry is first and not marks(entry.property) else [pytest.mark.slow]
+
+
 def marks_of_right(right: Any, name: str) -> list[pytest.MarkDecorator]:
     """Return the marks of a right component. One that is part of a model passes only after all cases."""
     return [pytest.mark.slow] if right.kind in MODEL_KINDS else marks(name)
 
 
 @pytest.mark.parametrize(
-    "entry", [pytest.param(entry, id=wrong_id(entry), marks=marks(entry.property)) for entry in TABLE]
+    "entry", [pytest.param(entry, id=wrong_id(entry), marks=marks_of_wrong(entry)) for entry in TABLE]
 )
 def test_wrong_component_is_caught_by(entry: Entry, tmp_path: Path) -> None:
     (verdict,) = gptzoo.testing.check(entry.wrong, options_of(entry.wrong, tmp_path), only=[entry.property])

@@ -45,7 +45,7 @@ def read_document(path: Path) -> tuple[Json, Origin]:
     if text.startswith("\ufeff"):
         raise SpecError([Problem(path.name, "$", "starts with a byte order mark. Save it as UTF-8 without one.")])
     if path.suffix == ".py":
-        advice = "A spec is JSON, YAML or TOML. docs/quickstart.md lists the fields for the variables of nanoGPT's files"
+        advice = "A spec is JSON, YAML or TOML. docs/quickstart.md lists the fields for nanoGPT's variables"
         raise SpecError([Problem(path.name, "$", f"is a Python file. {advice}.")])
     known = _FORMATS.get(path.suffix.lower(), _JSON)
     return known.parse(text, path.name), Origin(path.name, find_line=partial(known.find_line, text))

@@ -131,6 +131,7 @@ def run_search(folder: Path, draw: random.Random | None, **fields: Any) -> Plan:
     return plan
 
 
+@pytest.mark.slow
 def test_a_search_does_not_depend_on_the_order_in_which_trials_end(tmp_path: Path) -> None:
     whole = run_search(tmp_path / "whole", None)
     stored = (tmp_path / "whole" / search.FILE_NAME).read_bytes()

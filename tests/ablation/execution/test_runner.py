@@ -270,6 +270,7 @@ def gptzoo_components():
 """
 
 
+@pytest.mark.slow
 def test_a_plugin_that_asks_for_cuda_when_imported_does_not_initialise_cuda_in_the_fork_server(tmp_path: Path) -> None:
     plugin = tmp_path / "asks.py"
     plugin.write_text(ASKS_FOR_CUDA)

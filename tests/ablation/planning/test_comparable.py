@@ -174,6 +174,7 @@ def test_selection_does_not_rank_trials_of_another_text(files: Path) -> None:
     assert "its held-out text is another one than the baseline's" in entry.reason
 
 
+@pytest.mark.slow
 def test_each_metric_that_a_run_records_can_be_compared() -> None:
     base = {"ema_decay": 0.9, "watch": {"every": 1}}
     gptzoo.train(gptzoo.load_run_spec({**BASE, **base}), "run", quiet=True)

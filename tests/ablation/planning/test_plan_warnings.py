@@ -227,6 +227,7 @@ def test_weights_that_a_trial_did_not_change_are_in_the_notes(tmp_path: Path) ->
     assert "n_layers=1, seed" not in text
 
 
+@pytest.mark.slow
 def test_seeds_that_are_added_after_results_were_seen_are_a_warning_that_looks_answers(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, seeds=2)
     write_plan(tmp_path, plan)

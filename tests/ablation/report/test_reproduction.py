@@ -162,6 +162,7 @@ def test_the_report_names_the_combinations_that_were_not_compared(page: str) -> 
     ) in text
 
 
+@pytest.mark.slow
 def test_a_page_has_the_source_and_the_name_of_each_plugin_file_and_nothing_private(tmp_path: Path) -> None:
     outcome = six_variants(n_seeds=2)
     file = PluginFile("my gate.py", hashlib.sha256(PLUGIN.encode()).hexdigest())

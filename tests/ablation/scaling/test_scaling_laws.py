@@ -161,6 +161,7 @@ def test_intervals_at_a_held_out_size_cover_the_truth_in_1000_ladders(n_seeds: i
     assert shares["rejected"] <= 0.08, shares
 
 
+@pytest.mark.slow
 def test_intervals_at_a_held_out_size_cover_the_truth_in_100_ladders() -> None:
     """Bounds that a coverage of 0.92 to 0.97 fails with probability below 0.001."""
     shares = simulate(100, 3)

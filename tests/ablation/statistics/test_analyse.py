@@ -74,6 +74,7 @@ def test_a_true_effect_of_the_detectable_size_is_found_with_the_stated_power() -
     assert n_found >= 149
 
 
+@pytest.mark.slow
 def test_paired_runs_find_one_true_effect_among_several_with_the_stated_power() -> None:
     """Three comparisons, one with a true effect, with recorded noise."""
     losses, rng = list(recorded()["baseline"].values()), random.Random(3)
@@ -335,6 +336,7 @@ def by_name(analysis: Analysis) -> list[Comparison]:
     return sorted(analysis.comparisons, key=lambda c: c.variant)
 
 
+@pytest.mark.slow
 def test_false_differences_are_no_more_frequent_than_alpha_over_all_comparisons() -> None:
     """All true differences are 0, so at most a share of alpha of the ablations may call any variant different."""
     rng = np.random.default_rng(8)

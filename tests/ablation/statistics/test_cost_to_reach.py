@@ -92,6 +92,7 @@ def slow_reference(
     return math.exp(min(differences)[1]), math.exp(accepted[0]), math.exp(accepted[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("level", [0.05, 0.0125])
 def test_the_interval_has_the_lengths_that_the_tests_of_scipy_do_not_reject(paired: bool, level: float) -> None:

@@ -108,6 +108,7 @@ def test_a_design_that_is_not_factorial_has_no_effects() -> None:
     assert analyse(factorial(one_axis, {n: of for n, of in endpoints.items() if "sdpa" in n})).effects == []
 
 
+@pytest.mark.slow
 def test_nonexistent_effects_are_found_no_more_often_than_alpha() -> None:
     rng = np.random.default_rng(7)
     called = 0

@@ -87,6 +87,7 @@ def test_a_model_that_is_refused_when_the_spec_is_read_is_right() -> None:
     assert text_of(RefusesLongContext, "causality", "passed") == ""
 
 
+@pytest.mark.slow
 def test_the_verdict_is_the_same_every_time() -> None:
     assert text_of(LeaksFromWidth, "rows", "passed") == ""
     assert text_of(LeaksFromWidth, "decoding") == text_of(LeaksFromWidth, "decoding")

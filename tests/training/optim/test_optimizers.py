@@ -382,6 +382,7 @@ def test_a_checkpoint_has_state_of_every_parameter(quick_spec: dict[str, Any], t
     assert kept == set(load_file(checkpoint / "model.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER_PATHS)
 def test_options_that_open_other_paths_keep_the_promises_too(name: str) -> None:
     verdicts = gptzoo.testing.check(f"optimizer:{name}", OTHER_PATHS[name])

@@ -182,6 +182,7 @@ def reset_item(checkpoint: Path, item: str) -> None:
     write_json(checkpoint / "manifest.json", {"files": _digests(checkpoint)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", ITEMS)
 def test_a_lost_item_of_state_changes_the_run(
     run_spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str

@@ -115,6 +115,7 @@ def assert_has_all_rows(name: str, run: Path) -> None:
         assert all(math.isclose(tracked_row[key], row[key], rel_tol=1e-6) for key in row), row["step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACKERS)
 def test_a_tracker_has_each_row_once_after_a_stop_and_a_resume(
     run_spec: dict[str, Any], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

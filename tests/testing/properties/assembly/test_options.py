@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
+import pytest
 import torch
 from pydantic import Field, PositiveInt, Strict
 from torch import Tensor
@@ -68,6 +69,7 @@ def test_other_values_follow_from_the_annotation(fresh_registry: object) -> None
     assert values("label") == []
 
 
+@pytest.mark.slow
 def test_only_options_that_were_tried_are_reported() -> None:
     (verdict,) = gptzoo.testing.check(ManyOptions, only=["options"])
     assert "option 'flag' changes nothing: tried False" in verdict.text
