@@ -151,8 +151,10 @@ class Component:
         # Each class gets its own Config, even if it inherits all options, so that a config finds its class.
         name = cls.__dict__.get("name", "")
         fields: dict[str, Any] = {"type": (Literal[name], name)} if name else {}
-        cls.Config = create_model(  # type: ignore[misc]
-            f"{cls.__name__}.Config", __base__=cls.Config, __module__=cls.__module__, __doc__=cls.__doc__, **fields
-        )
+        is_own = "Config" in cls.__dict__ and "component" not in vars(cls.Config)
+        if not (is_own and name and cls.Config.model_fields["type"].annotation == Literal[name]):
+            cls.Config = create_model(  # type: ignore[misc]
+                f"{cls.__name__}.Config", __base__=cls.Config, __module__=cls.__module__, __doc__=cls.__doc__, **fields
+            )
         cls.Config.model_rebuild()  # raises TypeError for an option that no spec can hold
         cls.Config.component = cls

@@ -111,6 +111,24 @@ def test_check_says_once_that_a_component_cannot_be_built(tmp_path: Path) -> Non
     assert {(verdict.outcome, "see building" in verdict.text) for verdict in others} == {("skipped", True)}
 
 
+class WithoutWeights(gptzoo.SdpaAttention):
+    """Forgets the second value that attend() returns."""
+
+    name = "without_weights"
+
+    def attend(self, *args: Any) -> Any:
+        return super().attend(*args)[0]
+
+
+def test_check_says_once_what_attend_returns() -> None:
+    admit(WithoutWeights)
+    first, *others = gptzoo.testing.check("attention:without_weights")
+    assert first.outcome == "failed"
+    assert "attend() returns a tensor; expected a tuple" in first.text
+    assert "Write: return y, None" in first.text
+    assert {(verdict.outcome, "see building" in verdict.text) for verdict in others} == {("skipped", True)}
+
+
 def test_a_sublayer_output_used_as_a_tensor_says_where_the_tensor_is() -> None:
     output, tensor = gptzoo.SublayerOutput(torch.ones(2)), torch.ones(2)
     for use in (lambda: output * tensor, lambda: tensor * output, lambda: output + 1, lambda: 2 * output):

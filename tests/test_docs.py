@@ -27,6 +27,12 @@ def blocks(file: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / file).read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_the_readme_reaches_a_model_of_the_readers_own_text_within_800_words() -> None:
+    read, last_command, _ = (ROOT / "README.md").read_text(encoding="utf-8").partition("gptzoo sample runs/mine")
+    assert last_command
+    assert len(read.split()) < 800
+
+
 def test_the_spec_in_the_readme_builds() -> None:
     spec, _ = map(json.loads, blocks("README.md", "json"))
     assert sum(p.numel() for p in gptzoo.build(spec, device="meta").parameters()) > 0

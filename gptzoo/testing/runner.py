@@ -52,15 +52,15 @@ def check(
     verdicts: list[Verdict] = []
     for prop in each(properties, f"checking properties of {name}"):
         verdicts.append(check_property(prop, subject, effort))
-        if verdicts[-1].outcome == "failed" and isinstance(subject, ModelPartUnderTest) and not _can_be_built(subject):
-            reason = f"not tried: no model with the component can be built, see {prop.name}"
+        if verdicts[-1].outcome == "failed" and isinstance(subject, ModelPartUnderTest) and not _can_run(subject):
+            reason = f"not tried: no model with the component can be built and run, see {prop.name}"
             return [*verdicts, *(Verdict(left.name, "skipped", reason) for left in properties[len(verdicts) :])]
     return verdicts
 
 
-def _can_be_built(subject: ModelPartUnderTest) -> bool:
+def _can_run(subject: ModelPartUnderTest) -> bool:
     try:
-        subject.model()
+        subject.model()(subject.tokens(2, 5))
     except Exception:
         return False
     return True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
+from functools import partial
 
+import torch
+from torch import Tensor, nn
+
+from gptzoo.components.multi_head_attention import MultiHeadAttention
 from gptzoo.errors import PluginError
 from gptzoo.model.architecture import Architecture
 from gptzoo.model.build import build, build_on_meta
@@ -29,6 +33,29 @@ def check_building(subject: ModelPartUnderTest) -> None:
     for path, module in model.named_modules(remove_duplicate=False):
         if (first := owners.setdefault(id(module), path)) != path:
             raise Failed(f"{first} and {path} are one module; build one for each place")
+    _check_attend(subject)
+
+
+def _check_attend(subject: ModelPartUnderTest) -> None:
+    """Check that `attend` returns a tuple. A tensor with two rows would be unpacked as one, and fail elsewhere."""
+    model = subject.model()
+    attentions = [module for _, module in subject.instances(model) if isinstance(module, MultiHeadAttention)]
+    for attention in attentions:
+        attention.attend = partial(_attend, attention.attend)  # type: ignore[method-assign]
+    if attentions:
+        model(subject.tokens(2, 5))
+
+
+def _attend(attend: Callable[..., object], *args: object) -> tuple[Tensor, Tensor | None]:
+    match attend(*args):
+        case (Tensor() as y, (Tensor() | None) as weights):
+            return y, weights
+        case returned:
+            what = "a tensor" if isinstance(returned, Tensor) else f"a {type(returned).__name__}"
+            raise Failed(
+                f"attend() returns {what}; expected a tuple of the outputs (B, H, T, D) and the attention weights, or "
+                "None in place of the weights. Write: return y, None"
+            )
 
 
 def check_scalars(subject: ModelPartUnderTest) -> None:

@@ -77,19 +77,23 @@ def component_of(signature: Signature) -> type[gptzoo.Component]:
         base: type[gptzoo.Optimizer] = _ForMatrices
     else:
         base = _WithoutWeightDecay if signature.weight_decay is None else _ForAll
-    fields: dict[str, Any] = {"lr": _field(PositiveFloat, signature.lr, _LR_OF[base])}
+    doc = f"{signature.summary}\n\nThe class `{signature.class_name}` of the library {signature.library}."
+    fields: dict[str, Any] = {"type": (Literal[signature.full_name], signature.full_name)}
+    fields["lr"] = _field(PositiveFloat, signature.lr, _LR_OF[base])
     if signature.weight_decay is not None:
         fields["weight_decay"] = _field(NonNegativeFloat, signature.weight_decay, _WEIGHT_DECAY_OF[base])
     for name, option in signature.options.items():
         fields[name] = _field(_annotation(option), option.default, option.description)
     attributes = {
-        "__doc__": f"{signature.summary}\n\nThe class `{signature.class_name}` of the library {signature.library}.",
+        "__doc__": doc,
         "__module__": __name__,
         "__qualname__": f"{signature.library}.{signature.class_name}",
         "name": signature.full_name,
         "paper": signature.paper,
         "signature": signature,
-        "Config": create_model("Config", __base__=base.Config, __module__=__name__, **fields),
+        "Config": create_model(
+            f"{signature.class_name}.Config", __base__=base.Config, __module__=__name__, __doc__=doc, **fields
+        ),
     }
     return type(signature.class_name, (base,), attributes)
 
