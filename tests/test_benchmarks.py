@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import enumeration, model_step, peers, startup
+from benchmarks import enumeration, model_step, peers, startup, tokenising
 from benchmarks.harness.bounds import BOUNDS, verdicts
 from benchmarks.harness.case import Case, LeftOut, Mismatch, Options
 from benchmarks.harness.environment import SAME
@@ -181,7 +181,7 @@ def test_wrong_arguments_exit_with_code_2(
 
 
 def test_the_modules_with_cases_are_the_subjects() -> None:
-    assert {"model_step", "train_run", "fused", "startup", "enumeration"} <= set(command.subjects())
+    assert {"model_step", "train_run", "fused", "startup", "enumeration", "tokenising"} <= set(command.subjects())
     assert "reference" not in command.subjects()
 
 
@@ -190,6 +190,19 @@ def test_enumeration_is_compared_with_specs_read_one_by_one(tmp_path: Path) -> N
     case.check()
     assert case.settings == {"variants": 88, "exclusions": 32}
     assert {name: (side() or 0) > 0 for name, side in case.sides.items()} == dict.fromkeys(case.sides, True)
+
+
+def test_both_sides_of_tokenising_have_the_same_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTZOO_CACHE", str(tmp_path))  # the benchmark sets it
+    text = tmp_path / "text.txt"
+    text.write_text("To be, or not to be, that is the question. Ünïcode: 東京. " * 400, encoding="utf-8")
+    (without_text,) = tokenising.cases(Options(tiny=True, folder=tmp_path))
+    assert isinstance(without_text, LeftOut)
+    (case,) = tokenising.cases(Options(tiny=True, text=text, folder=tmp_path))
+    if isinstance(case, LeftOut):
+        pytest.skip(case.reason)  # no network, and no vocabulary in tiktoken's cache
+    case.check()
+    assert set(case.sides) == {"gptzoo", "tiktoken"}
 
 
 @pytest.mark.slow
