@@ -37,7 +37,8 @@ def call_isolated(
     """
     if not functions:
         return {}
-    import_module("torch.utils.flop_counter")  # a dry run imports it and sympy; each fork would need half a second
+    for module in ("torch.fx.experimental.symbolic_shapes", "torch.utils.flop_counter"):
+        import_module(module)  # a dry run makes torch import them and sympy, which each fork would do for half a second
     context = multiprocessing.get_context("fork")  # a fork knows the components, including those of local files
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     n_forks = max(1, min(n_cores, len(functions) // _MIN_CALLS_PER_FORK))
