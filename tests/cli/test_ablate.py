@@ -104,6 +104,7 @@ def test_a_dry_run_with_halving_prints_the_rungs_and_the_steps_saved(tmp_path: P
     assert "about 236 steps in total instead of 720 without halving: 67% saved" in text
 
 
+@pytest.mark.slow
 def test_a_selection_runs_and_reports_the_stopped_variants(tmp_path: Path) -> None:
     base = {**BASE, "eval": {"every": 2}}
     rates = {"choices": {"fine": 0.001, "good": 0.01, "absurd": 1e30, "less": 0.0001}}

@@ -62,6 +62,7 @@ def spec(tmp_path: Path) -> Path:
 # ---------------------------------------------------------------------- the card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", sorted((CONFIGS / "models").glob("*.json")), ids=lambda file: file.stem)
 def test_the_card_of_every_model_config_fits_80_columns(file: Path) -> None:
     result = gptzoo("build", file)

@@ -35,6 +35,7 @@ def test_every_example_is_tested() -> None:
     assert {file.stem for file in FOLDER.glob("*.json")} == set(VARIANTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_example_plans_all_of_its_variants(name: str, tmp_path: Path, fresh_registry: Any) -> None:
     if name == "third-party":

@@ -30,6 +30,7 @@ def text(request: pytest.FixtureRequest) -> str:
     return text_of(spec_of(QUICK[request.param]))
 
 
+@pytest.mark.slow
 def test_nothing_is_unused(text: str) -> None:
     assert unused_names(text) == []
 

@@ -46,6 +46,7 @@ def test_padded_rows_have_the_logits_of_their_texts_alone(model: Any, text: str)
             torch.testing.assert_close(padded[row, -n:], alone[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_that_takes_positions(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(load_model_spec(BASE).model_dump_json())
     done = CliRunner().invoke(main, ["eject", str(tmp_path / "spec.json"), str(tmp_path / "model.py"), "--padding"])

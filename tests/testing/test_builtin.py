@@ -34,6 +34,7 @@ NEEDS_A_SERVICE: dict[str, dict[str, Any]] = {
 NEEDS_A_DOWNLOAD = ("tokenizer:tiktoken",)
 STRATEGIES = ("strategy:sampling", "strategy:speculative", "strategy:contrastive", "strategy:beams")
 SLOW_STRATEGIES = ("strategy:speculative", "strategy:contrastive")
+SLOW_PROPERTIES = (("executor:local", "stopping"), ("executor:local", "leaving"))
 CHECKED_IN_TESTS_DATA = (
     *("corpus:parquet", "corpus:hf", "corpus:mixture", "corpus:train_val", "tokenizer:saved"),
     *("corpus:tinystories", "corpus:openwebtext", "corpus:fineweb_edu", "corpus:wikitext", "corpus:tinyshakespeare"),
@@ -75,7 +76,8 @@ def cases_with_draws() -> list[Any]:
 
 
 def _marks(label: str, prop: Property) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if prop.slow or label in SLOW_STRATEGIES else []
+    is_slow = prop.slow or label in SLOW_STRATEGIES or (label, prop.name) in SLOW_PROPERTIES
+    return [pytest.mark.slow] if is_slow else []
 
 
 @pytest.mark.parametrize(("label", "options", "prop"), cases())

@@ -176,6 +176,7 @@ def test_a_library_of_cuda_without_memory_halves_the_size(monkeypatch: pytest.Mo
     assert largest_size_that_runs([4, 2, 1], attempt) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "adafactor", "lion"])
 def test_trial_steps_are_undone_bitwise(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str

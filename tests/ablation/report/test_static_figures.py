@@ -60,6 +60,7 @@ def test_line_styles_repeat_only_after_all_combinations() -> None:
     assert len(set(styles.values())) == 19
 
 
+@pytest.mark.slow
 def test_every_figure_is_written_as_png_and_svg_and_embedded_in_the_page(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     report = write_report(six_variants(), tmp_path)
