@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models are slower with more
 os.environ.setdefault("GPTZOO_PLUGINS", "none")  # tests must not depend on installed plugins
 
+import copy
 import importlib
 import socket
 import sys
@@ -69,10 +70,20 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gptzoo.terminal.activity.SECONDS_OF_SILENCE", float("inf"))
 
 
+@pytest.fixture(scope="session")
+def builtin_registry() -> registry.Registry:
+    """A registry with only the built-in components. Tests get copies of it."""
+    return registry.discover("none")
+
+
 @pytest.fixture
-def fresh_registry() -> Iterator[registry.Registry]:
+def fresh_registry(builtin_registry: registry.Registry) -> Iterator[registry.Registry]:
     """A registry with only the built-in components, used until the test ends."""
-    with registry.use(registry.discover("none")) as fresh:
+    fresh = copy.copy(builtin_registry)
+    for name, container in vars(fresh).items():
+        setattr(fresh, name, copy.copy(container))
+    fresh._classes = {kind: dict(of_kind) for kind, of_kind in builtin_registry._classes.items()}
+    with registry.use(fresh):
         yield fresh
 
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gptzoo.model.build import build_on_meta
+from gptzoo.model.shapes.eager_mode import EagerMode
 from gptzoo.model.stack import Stack
 from gptzoo.testing.at_size.case import Case
 from gptzoo.testing.at_size.effort import QUICK, Effort
@@ -70,7 +70,7 @@ def _count_elements(model: Stack, tokens: Tensor) -> int:
     return counter.n_elements
 
 
-class _ElementCounter(TorchDispatchMode):
+class _ElementCounter(EagerMode):
     """Counts the elements of all tensors that operations return."""
 
     n_elements = 0
