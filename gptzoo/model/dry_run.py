@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -105,7 +106,7 @@ def count_bytes(spec: ModelSpec, batch_size: int, sequence_length: int, precisio
 
 
 def _count_bytes(
-    spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision, cpu: EagerMode
+    spec: ModelSpec, batch_size: int, sequence_length: int, precision: Precision, cpu: TorchDispatchMode
 ) -> tuple[int, int, int]:
     plain = spec.with_multipliers()
     with eager_references(), cpu:
