@@ -148,7 +148,8 @@ class Component:
         super().__init_subclass__(**kwargs)
         if not issubclass(cls.Config, _BaseConfig):
             raise TypeError(f"{cls.__qualname__}.Config must derive from the Config of its base class")
-        # Each class gets its own Config, even if it inherits all options, so that a config finds its class.
+        # Each class gets its own Config, even if it inherits all options, so that a config finds its class. A Config in
+        # the body of the class that already has the class's name as its `type` stays as it is.
         name = cls.__dict__.get("name", "")
         fields: dict[str, Any] = {"type": (Literal[name], name)} if name else {}
         is_own = "Config" in cls.__dict__ and "component" not in vars(cls.Config)
