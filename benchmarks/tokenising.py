@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.harness.case import OURS, Case, LeftOut, Mismatch, Options
@@ -26,35 +27,41 @@ def cases(options: Options) -> Iterator[Case | LeftOut]:
     if options.text is None:
         yield LeftOut(name, "needs a text. Give --text FILE")
         return
-    try:
-        import tiktoken
-
-        tiktoken.get_encoding("gpt2")
-    except Exception as error:  # tiktoken raises whatever its download does
-        yield LeftOut(name, f"tiktoken has no vocabulary here: {type(error).__name__}")
-        return
-    tokenizing = Tokenizing(options, TINY_MEGABYTES if options.tiny else MEGABYTES, options.text)
-    settings = {"megabytes": round(tokenizing.n_bytes / 1e6, 1), "documents": len(tokenizing.documents)}
+    tokenizing = Tokenizing(options.folder, TINY_MEGABYTES if options.tiny else MEGABYTES, options.text)
+    settings = {
+        "megabytes": tokenizing.megabytes,
+        "text": options.text.stat().st_size,
+        "workers": tokenizing.workers,
+    }
     sides = {OURS: tokenizing.prepare, "tiktoken": tokenizing.encode}
-    yield Case(name, sides, tokenizing.check, {**settings, "workers": tokenizing.workers}, rounds=7, untimed=0)
+    yield Case(name, sides, tokenizing.check, settings, rounds=7, untimed=0)
 
 
 class Tokenizing:
     """The documents, and what both sides do with them."""
 
-    def __init__(self, options: Options, megabytes: float, text: Path):
-        self.folder, self.workers = options.folder, len(os.sched_getaffinity(0))
-        whole = text.read_text(encoding="utf-8")
-        starts = itertools.cycle(range(0, len(whole), CHARACTERS))
-        self.documents: list[str] = []
-        self.n_bytes = 0
-        while self.n_bytes < megabytes * 1e6:
-            start = next(starts)  # the number makes each document different: gptzoo removes duplicates
-            self.documents.append(f"{len(self.documents)}. {whole[start : start + CHARACTERS]}")
-            self.n_bytes += len(self.documents[-1].encode())
-        self.file = options.folder / "documents.jsonl"
-        self.file.write_text("".join(json.dumps({"text": document}) + "\n" for document in self.documents))
+    def __init__(self, folder: Path, megabytes: float, text: Path):
+        self.folder, self.megabytes, self.text = folder, megabytes, text
+        self.workers = len(os.sched_getaffinity(0))
         self.calls = itertools.count()
+
+    @cached_property
+    def documents(self) -> list[str]:
+        """The pieces of the text. Each begins with its number, because gptzoo removes duplicates."""
+        whole = self.text.read_text(encoding="utf-8")
+        pieces = itertools.cycle(whole[start : start + CHARACTERS] for start in range(0, len(whole), CHARACTERS))
+        documents, n_bytes = [], 0
+        while n_bytes < self.megabytes * 1e6:
+            documents.append(f"{len(documents)}. {next(pieces)}")
+            n_bytes += len(documents[-1].encode())
+        return documents
+
+    @cached_property
+    def file(self) -> Path:
+        """The documents as JSON Lines."""
+        file = self.folder / "documents.jsonl"
+        file.write_text("".join(json.dumps({"text": document}) + "\n" for document in self.documents))
+        return file
 
     def prepare(self) -> None:
         self.count_prepared()
@@ -81,7 +88,13 @@ class Tokenizing:
         return sum(map(len, encoded))
 
     def check(self) -> None:
+        from gptzoo.errors import DataError
+
+        try:
+            ours = self.count_prepared()
+        except DataError as error:  # there is no vocabulary, and none can be downloaded
+            raise Mismatch(str(error)) from None
         between = len(self.documents) - 2  # ours have a token between the documents of each of the two splits
-        ours, theirs = self.count_prepared(), self.count_encoded() + between
+        theirs = self.count_encoded() + between
         if ours != theirs:
             raise Mismatch(f"gptzoo has {ours} tokens, and tiktoken {theirs} with one between any two documents")
