@@ -302,7 +302,7 @@ def test_a_sample_of_a_public_library_resumes_bit_for_bit(tmp_path: Path) -> Non
     from gptzoo.testing.runner import put_under_test
 
     known = sorted(set(pytorch_optimizer.get_supported_optimizers()) - NOT_TRAINABLE)
-    inexact = {"alice"}  # 2e-10 off after 20 steps on some CPUs, for a transposed matrix; the cause is not known
+    inexact = {"alice"}  # gptzoo-optimizers leaves it out for this: it is 2e-9 off for a transposed matrix
     must = ["adan", "adashift", "schedulefreeadamw", "soap", "magma", "kron", "dadaptlion", "prodigy", "asgd"]
     for name in [*must, *(name for name in random.Random(0).sample(known, 30) if name not in inexact)]:
         create = pytorch_optimizer.load_optimizer(name)
